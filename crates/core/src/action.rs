@@ -1,0 +1,174 @@
+//! What to do, and what to tell people: the core's answers to events.
+
+use std::time::Duration;
+
+use crate::{Caller, Exit, Failure, Generation, SlotId, Time, WorkerId};
+
+/// One thing for the shell to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the shell must perform each of them")]
+pub enum Action {
+    /// Start a process for this worker. The first spawn of a generation fixes what that generation is.
+    Spawn {
+        /// The new worker.
+        worker: WorkerId,
+        /// The slot it is for.
+        slot: SlotId,
+        /// The generation it belongs to.
+        generation: Generation,
+    },
+    /// Ask the worker to finish what it has and exit. Said at most once of a worker.
+    Drain {
+        /// The worker that leaves.
+        worker: WorkerId,
+        /// When its patience ends: it is sent TERM then.
+        until: Time,
+    },
+    /// Send a signal to the worker's process. Each signal at most once to a worker, TERM before KILL.
+    Signal {
+        /// The worker.
+        worker: WorkerId,
+        /// The signal.
+        signal: Signal,
+    },
+    /// Tell people.
+    Notify(Notice),
+}
+
+/// The signals that the core sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third")]
+pub enum Signal {
+    /// SIGTERM.
+    Term,
+    /// SIGKILL.
+    Kill,
+}
+
+/// Something worth telling people. No notice changes anything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A generation begins: the first start, or a reload.
+    GenerationBegan {
+        /// Which.
+        generation: Generation,
+    },
+    /// A worker came to serve: it was ready and has lived for the bake time.
+    Serving {
+        /// The worker.
+        worker: WorkerId,
+        /// Its slot.
+        slot: SlotId,
+        /// Its generation.
+        generation: Generation,
+        /// How many slots have a serving worker of this generation now.
+        serving: u32,
+        /// How many slots there are.
+        of: u32,
+    },
+    /// A worker that holds or was to take a slot is gone or going, and another will be started in its slot.
+    Respawning {
+        /// The worker that must be replaced.
+        worker: WorkerId,
+        /// Its slot.
+        slot: SlotId,
+        /// How long until the next one is started.
+        delay: Duration,
+    },
+    /// A worker of a generation on trial did not come to serve.
+    Failed(Failure),
+    /// A worker's patience ended.
+    Overdue {
+        /// The worker.
+        worker: WorkerId,
+        /// What it was late for.
+        due: Due,
+        /// What it is sent.
+        signal: Signal,
+    },
+    /// A worker is gone.
+    Gone {
+        /// The worker.
+        worker: WorkerId,
+        /// Its slot.
+        slot: SlotId,
+        /// Its generation.
+        generation: Generation,
+        /// How it ended.
+        exit: Exit,
+        /// Whether it had been asked to go, or was sent a signal by us.
+        expected: bool,
+    },
+    /// The first start is complete: every slot has a serving worker.
+    Started {
+        /// Its generation.
+        generation: Generation,
+    },
+    /// The first start failed: what lives is drained, and nothing more is started.
+    StartFailed(Failure),
+    /// A reload gave way to a newer one; its callers wait for that one now.
+    Superseded {
+        /// The generation that was being started.
+        generation: Generation,
+    },
+    /// A reload ended. Every caller is named in exactly one verdict.
+    Verdict {
+        /// The generation that was being started; none where the reload never began.
+        generation: Option<Generation>,
+        /// Who waited.
+        callers: Vec<Caller>,
+        /// How it ended.
+        verdict: Verdict,
+    },
+    /// The number of slots changed.
+    Scaled {
+        /// Before.
+        from: u32,
+        /// Now.
+        to: u32,
+    },
+    /// Renewing one worker was given up: what was to replace it did not come to serve. The old one goes on.
+    ReplaceFailed(Failure),
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every caller must be told apart which")]
+pub enum Verdict {
+    /// Every slot is served by the new generation.
+    Done,
+    /// The new generation failed and was taken down; the old one serves on.
+    RolledBack(Failure),
+    /// The new generation failed after some slots were replaced (bounded surge); those keep the new code.
+    StoppedPartWay {
+        /// How many slots run the new generation.
+        replaced: u32,
+        /// Of how many.
+        of: u32,
+        /// Why it stopped.
+        failure: Failure,
+    },
+    /// The cluster was told to stop, terminate or release before the reload ended.
+    Abandoned,
+}
+
+/// Why the core wants to be woken, or why a worker was sent a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "each is a rule of the policy")]
+pub enum Due {
+    /// A worker must be ready by then.
+    Ready(WorkerId),
+    /// A worker has lived for the bake time and serves from then on.
+    Bake(WorkerId),
+    /// A draining worker's patience ends.
+    Drain(WorkerId),
+    /// A worker whose channel is closed should have exited by then.
+    Exit(WorkerId),
+    /// A worker that was sent TERM should have exited by then.
+    Kill(WorkerId),
+    /// The limiter allows the next respawn.
+    Respawn,
+    /// The next generation may begin.
+    Reload,
+}

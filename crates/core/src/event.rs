@@ -1,0 +1,87 @@
+//! What happened: the facts that the shell tells the core.
+
+use crate::{SlotId, WorkerId};
+
+/// One fact. The core never doubts it; a fact about a worker that is gone is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the shell must name each of them; a new one is a new duty")]
+pub enum Event {
+    /// The worker's process runs and has said its first word.
+    Online(WorkerId),
+    /// The worker may serve. Said again (a second port), it means nothing.
+    Ready(WorkerId),
+    /// The worker asks to be replaced: it said so, or it closes its servers.
+    Retiring(WorkerId),
+    /// The worker's channel is closed; its process may still live.
+    Disconnected(WorkerId),
+    /// The worker's process has ended.
+    Exited(WorkerId, Exit),
+    /// The worker's process could not be started.
+    SpawnFailed(WorkerId, SpawnFailure),
+    /// Replace every worker by a new generation. Without a caller nobody waits for the verdict.
+    Reload(Option<Caller>),
+    /// Renew one worker within its generation, new first.
+    Replace(WorkerId),
+    /// Change the number of slots. Zero is taken as one.
+    Scale(u32),
+    /// Drain everything, start nothing more.
+    Stop,
+    /// Kill everything, start nothing more.
+    Terminate,
+    /// Supervise no more: workers are left alone, nothing is started.
+    Release,
+    /// Time has passed.
+    Tick,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a process ends in these two ways")]
+pub enum Exit {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Why a process could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the one question is whether trying again can help")]
+pub enum SpawnFailure {
+    /// The machine is short of something (processes, descriptors, memory): trying again may help.
+    Temporary,
+    /// The generation can never start: no such file, no permission. Trying again cannot help.
+    Hopeless,
+}
+
+/// Somebody who waits for the verdict of a reload. The shell invents the number; the core hands it back once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Caller(pub u64);
+
+/// Why a worker did not come to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
+pub enum Cause {
+    /// It exited before it served.
+    Exited(Exit),
+    /// It was not ready in time.
+    ReadyTimeout,
+    /// It could not be started.
+    SpawnFailed(SpawnFailure),
+    /// It retired or closed its channel before it served.
+    Retired,
+}
+
+/// The failure that ended a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a plain record of the verdict")]
+pub struct Failure {
+    /// The worker that failed last.
+    pub worker: WorkerId,
+    /// Its slot.
+    pub slot: SlotId,
+    /// What happened to it.
+    pub cause: Cause,
+    /// How often this slot had failed by then, this failure included.
+    pub failures: u32,
+}

@@ -1,0 +1,135 @@
+//! Rule 2: what is on trial has failed or is proven, and a reload that waits may begin.
+
+use crate::backoff::doubled;
+use crate::cluster::count;
+use crate::reload::Reload;
+use crate::slot::Slot;
+use crate::{Cause, Cluster, Failure, Notice, SpawnFailure, Surge, Verdict};
+
+impl Cluster {
+    pub(super) fn conclude(&mut self) {
+        self.fail_trial();
+        self.take_over();
+        self.finish_reload();
+        self.complete_start();
+        self.give_up_renewals();
+        self.begin_reload();
+    }
+
+    /// A generation on trial fails when one slot has failed too often, or at once where trying again cannot help.
+    fn fail_trial(&mut self) {
+        if self.on_trial().is_none() {
+            return;
+        }
+        let mut failures = self.slots.iter().filter_map(|slot| slot.failure);
+        let Some(failure) = failures.find(|failure| self.is_final(failure)) else { return };
+        if let Some(reload) = self.reload.take() {
+            self.roll_back(reload, failure);
+        } else {
+            self.notify(Notice::StartFailed(failure));
+            self.stop();
+        }
+    }
+
+    fn is_final(&self, failure: &Failure) -> bool {
+        let hopeless = match failure.cause {
+            Cause::ReadyTimeout | Cause::SpawnFailed(SpawnFailure::Hopeless) => true,
+            Cause::SpawnFailed(SpawnFailure::Temporary) | Cause::Exited(_) | Cause::Retired => false,
+        };
+        hopeless || failure.failures >= self.settings.attempts
+    }
+
+    /// No candidate is wanted any more. Slots that were replaced keep the new code, the others go on with the old.
+    fn roll_back(&mut self, reload: Reload, failure: Failure) {
+        for slot in &mut self.slots {
+            slot.roll_back(self.now);
+        }
+        let replaced = count(self.slots.iter().filter(|slot| slot.generation == reload.generation));
+        let verdict = match replaced {
+            0 => Verdict::RolledBack(failure),
+            _ => Verdict::StoppedPartWay { replaced, of: self.size(), failure },
+        };
+        self.end_reload(reload, verdict);
+    }
+
+    /// A candidate that serves takes its slot over; but a reload under [`Surge::All`] takes all slots at its end.
+    fn take_over(&mut self) {
+        let reload = self.reloading();
+        if reload.is_some() && self.settings.surge == Surge::All {
+            return;
+        }
+        for slot in &mut self.slots {
+            if self.workers.serves(slot.candidate) {
+                slot.take_over();
+                slot.generation = reload.unwrap_or(slot.generation);
+            }
+        }
+    }
+
+    /// A reload is done when every slot has a serving worker of its generation.
+    fn finish_reload(&mut self) {
+        let done = self.reloading().is_some_and(|generation| self.serving_slots(generation) == self.size());
+        let Some(reload) = self.reload.take_if(|_| done) else { return };
+        self.generation = reload.generation;
+        for slot in &mut self.slots {
+            slot.take_over();
+            slot.generation = reload.generation;
+        }
+        self.complete_start();
+        self.end_reload(reload, Verdict::Done);
+    }
+
+    /// A reload ended by itself: what was counted while it ran counts no more.
+    fn end_reload(&mut self, reload: Reload, verdict: Verdict) {
+        for slot in &mut self.slots {
+            slot.failure = None;
+        }
+        self.generation_spacing = self.settings.respawn;
+        let Reload { generation, callers } = reload;
+        self.notify(Notice::Verdict { generation: Some(generation), callers, verdict });
+    }
+
+    /// The first start is complete, once, when every slot is held by a serving worker.
+    fn complete_start(&mut self) {
+        if !self.started && self.slots.iter().all(|slot| self.workers.serves(slot.holder)) {
+            self.started = true;
+            self.notify(Notice::Started { generation: self.generation });
+        }
+    }
+
+    /// What was to renew a holder has failed for good: the holder goes on.
+    fn give_up_renewals(&mut self) {
+        let given_up = |slot: &Slot| slot.failure.filter(|failure| slot.renew && self.is_final(failure));
+        let given_up: Vec<Failure> = self.slots.iter().filter_map(given_up).collect();
+        for failure in given_up {
+            if let Some(slot) = self.slots.get_mut(failure.slot.index()) {
+                slot.reset();
+            }
+            self.notify(Notice::ReplaceFailed(failure));
+        }
+    }
+
+    /// A reload that waits begins when its time has come. It supersedes one that is still running.
+    fn begin_reload(&mut self) {
+        if self.now < self.reload_due() {
+            return;
+        }
+        let Some(newer) = self.pending.take() else { return };
+        for slot in &mut self.slots {
+            slot.supersede(&self.workers);
+        }
+        let mut callers = Vec::new();
+        if let Some(older) = self.reload.take() {
+            // Calls that come faster than a boot must not supersede for ever: the next one waits longer.
+            self.generation_spacing = doubled(self.generation_spacing, self.settings.respawn);
+            self.notify(Notice::Superseded { generation: older.generation });
+            callers = older.callers;
+        }
+        callers.extend(newer);
+        self.newest = self.newest.next();
+        self.began = self.now;
+        self.backoff.batch(self.now);
+        self.reload = Some(Reload { generation: self.newest, callers });
+        self.notify(Notice::GenerationBegan { generation: self.newest });
+    }
+}

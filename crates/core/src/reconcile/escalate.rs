@@ -1,0 +1,83 @@
+//! Rule 1: a worker's deadline has passed. One that was ready in time and lived serves now; one that is late is told so
+//! in stronger words: TERM, then KILL.
+
+use std::collections::BTreeSet;
+
+use crate::worker::Worker;
+use crate::{Action, Cause, Cluster, Due, Generation, Notice, Phase, Signal, State, WorkerId};
+
+impl Cluster {
+    pub(super) fn escalate(&mut self) {
+        let now = self.now;
+        let passed: Vec<Due> =
+            self.worker_deadlines().filter(|(at, _)| *at <= now).map(|(_, due)| due).collect();
+        for due in passed {
+            match due {
+                Due::Bake(worker) => self.prove(worker),
+                Due::Ready(worker) => {
+                    self.term(worker, due);
+                    // The next one need not wait for the body.
+                    self.lose(worker, Cause::ReadyTimeout);
+                }
+                Due::Drain(worker) | Due::Exit(worker) => self.term(worker, due),
+                Due::Kill(worker) => {
+                    self.notify(Notice::Overdue { worker, due, signal: Signal::Kill });
+                    self.kill(worker);
+                }
+                // These wake the cluster, but are no worker's.
+                Due::Respawn | Due::Reload => {}
+            }
+        }
+        self.cap_draining();
+    }
+
+    /// A ready worker that has lived for the bake time serves.
+    fn prove(&mut self, id: WorkerId) {
+        let on_trial = self.on_trial().is_some();
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.proven = true;
+        let (slot, generation) = (worker.slot, worker.generation);
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Running;
+        }
+        // Failures are counted in a row; but on trial, and of what is to renew a holder, all of them count.
+        if let Some(slot) = self.slots.get_mut(slot.index()).filter(|slot| !on_trial && !slot.renew) {
+            slot.failure = None;
+        }
+        let (serving, of) = (self.serving_slots(generation), self.size());
+        self.notify(Notice::Serving { worker: id, slot, generation, serving, of });
+    }
+
+    fn term(&mut self, id: WorkerId, due: Due) {
+        let until = self.now + self.settings.kill_timeout;
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.state = State::Terminating { until };
+            self.notify(Notice::Overdue { worker: id, due, signal: Signal::Term });
+            self.act(Action::Signal { worker: id, signal: Signal::Term });
+        }
+    }
+
+    /// At most so many old generations drain at once: the workers of the oldest beyond that have drained enough.
+    ///
+    /// A generation that still has a wanted worker is not old. At a stop none is, and all have the same time.
+    fn cap_draining(&mut self) {
+        let Some(most) = self.settings.max_draining.filter(|_| self.supervises()) else { return };
+        let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
+        let wanted = self.generations(|id, worker| self.wants(id, worker));
+        let draining = self.generations(|_, worker| worker.is_draining());
+        let old: Vec<&Generation> = draining.difference(&wanted).collect();
+        let beyond: Vec<Generation> = old.iter().rev().skip(most).map(|generation| **generation).collect();
+        for id in self.workers.which(|_, worker| worker.is_draining() && beyond.contains(&worker.generation))
+        {
+            self.term(id, Due::Drain(id));
+        }
+    }
+
+    fn generations(&self, which: impl Fn(WorkerId, &Worker) -> bool) -> BTreeSet<Generation> {
+        self.workers
+            .iter()
+            .filter(|(id, worker)| which(*id, worker))
+            .map(|(_, worker)| worker.generation)
+            .collect()
+    }
+}

@@ -1,0 +1,97 @@
+//! Rule 4: who is missing is started: at once where nothing was started before, through the limiter where
+//! something ended.
+
+use std::cmp::Reverse;
+
+use crate::slot::Slot;
+use crate::worker::Worker;
+use crate::{Action, Cluster, Generation, Notice, SlotId};
+
+impl Cluster {
+    pub(super) fn fill(&mut self) {
+        for slot in self.first_starts() {
+            self.spawn(slot);
+        }
+        self.announce_respawns();
+        while let Some(slot) = self.next_respawn().filter(|_| self.backoff.next() <= self.now) {
+            self.backoff.respawned(self.now);
+            self.spawn(slot);
+        }
+    }
+
+    /// Slots whose missing worker is the first of its kind. Vacant ones need no room beside a holder.
+    fn first_starts(&self) -> Vec<SlotId> {
+        let (reload, mut room) = (self.reloading(), self.room());
+        let first = self.slots.iter().filter(|slot| slot.waiting.is_none() && slot.lacks_worker(reload));
+        let mut starts = Vec::new();
+        for slot in first {
+            if slot.holder.is_none() {
+                starts.push(slot.id);
+            } else if room > 0 {
+                room -= 1;
+                starts.push(slot.id);
+            }
+        }
+        starts
+    }
+
+    /// How many more holders may get a candidate beside them now.
+    fn room(&self) -> usize {
+        let used = self.slots.iter().filter(|slot| slot.is_being_replaced()).count();
+        self.settings.surge.limit(self.slots.len()).saturating_sub(used)
+    }
+
+    /// The slot whose worker is started as soon as the limiter allows one.
+    ///
+    /// On trial one failing slot is retried at a time: a broken generation is not started over and over in all
+    /// slots to learn that one of them fails.
+    pub(crate) fn next_respawn(&self) -> Option<SlotId> {
+        let retries = self.on_trial().is_some_and(|generation| self.retries(generation));
+        if retries || !self.supervises() { None } else { self.queue().first().copied() }
+    }
+
+    /// Whether a slot that failed has a worker again, that does not serve yet.
+    fn retries(&self, generation: Generation) -> bool {
+        let failed = self.slots.iter().filter(|slot| slot.failure.is_some());
+        failed.flat_map(|slot| self.of_generation(slot, generation)).any(|worker| !worker.serves())
+    }
+
+    /// Slots that wait for the limiter, the next one first.
+    ///
+    /// First come, first served; but on trial the one that failed most comes first, so that the verdict comes soon.
+    fn queue(&self) -> Vec<SlotId> {
+        let (trial, room) = (self.on_trial().is_some(), self.room());
+        let may_start = |slot: &&Slot| slot.holder.is_none() || slot.is_being_replaced() || room > 0;
+        let place = |slot: &&Slot| {
+            let failures = if trial { slot.failures() } else { 0 };
+            (Reverse(failures), slot.waiting.map(|waiting| waiting.since), slot.id)
+        };
+        let waiting = self.slots.iter().filter(|slot| slot.waiting.is_some());
+        let mut queue: Vec<&Slot> = waiting.filter(may_start).collect();
+        queue.sort_by_key(place);
+        queue.into_iter().map(|slot| slot.id).collect()
+    }
+
+    /// Tells people of every ended worker when its successor comes.
+    fn announce_respawns(&mut self) {
+        let mut limiter = self.backoff;
+        for slot in self.queue() {
+            let at = limiter.next().max(self.now);
+            limiter.respawned(at);
+            let waiting = self.slots.get_mut(slot.index()).and_then(|slot| slot.waiting.as_mut());
+            if let Some(worker) = waiting.and_then(|waiting| waiting.unannounced.take()) {
+                self.notify(Notice::Respawning { worker, slot, delay: at.since(self.now) });
+            }
+        }
+    }
+
+    fn spawn(&mut self, id: SlotId) {
+        let reload = self.reloading();
+        let Some(slot) = self.slots.get_mut(id.index()) else { return };
+        let generation = reload.unwrap_or(slot.generation);
+        let until = self.now + self.settings.ready_timeout;
+        let worker = self.workers.begin(Worker::new(id, generation, until));
+        slot.seat(worker, reload);
+        self.act(Action::Spawn { worker, slot: id, generation });
+    }
+}

@@ -1,0 +1,61 @@
+//! Rule 3: who is not wanted leaves.
+
+use std::time::Duration;
+
+use crate::{Action, Cluster, Phase, Signal, State, Time, WorkerId};
+
+impl Cluster {
+    /// The promise: a serving worker leaves only when what replaces it serves, unless by stop, scale-down or its
+    /// own request.
+    ///
+    /// It holds because nobody is retired here but those that no slot wants, and a slot gives its holder up for
+    /// nothing but a candidate that serves: its own under a bounded surge, all slots' under [`Surge::All`].
+    ///
+    /// [`Surge::All`]: crate::Surge::All
+    pub(super) fn retire(&mut self) {
+        match self.phase {
+            Phase::Starting | Phase::Running => self.drain_unwanted(self.settings.timeout),
+            Phase::Stopping => self.drain_unwanted(self.settings.stop_timeout),
+            Phase::Terminating => self.kill_all(),
+            Phase::Released | Phase::Over => {}
+        }
+    }
+
+    fn drain_unwanted(&mut self, timeout: Duration) {
+        for worker in self.workers.which(|id, worker| worker.stays() && !self.wants(id, worker)) {
+            self.drain(worker, self.now + timeout);
+        }
+    }
+
+    /// It is asked to finish and exit, unless it closed its channel and cannot hear it. A worker that is not ready
+    /// gets no more time than it had to become ready.
+    fn drain(&mut self, id: WorkerId, patience: Time) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let until = match worker.state {
+            State::Starting { until } => patience.min(until),
+            State::Ready { .. } | State::Draining { .. } | State::Terminating { .. } | State::Killed => {
+                patience
+            }
+        };
+        worker.state = State::Draining { until };
+        if worker.closed.is_none() {
+            self.act(Action::Drain { worker: id, until });
+        }
+    }
+
+    fn kill_all(&mut self) {
+        for worker in self.workers.which(|_, _| true) {
+            self.kill(worker);
+        }
+    }
+
+    /// KILL, unless it was sent already.
+    pub(super) fn kill(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id)
+            && worker.state != State::Killed
+        {
+            worker.state = State::Killed;
+            self.act(Action::Signal { worker: id, signal: Signal::Kill });
+        }
+    }
+}

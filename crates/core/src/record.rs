@@ -1,0 +1,160 @@
+//! Facts: what each event changes, before any rule is asked. Nothing is decided here.
+
+use crate::slot::Slot;
+use crate::{Caller, Cause, Cluster, Config, Event, Exit, Failure, Notice, Phase, SlotId, SpawnFailure};
+use crate::{State, Verdict, WorkerId};
+
+impl Cluster {
+    pub(crate) fn record(&mut self, event: Event) {
+        match event {
+            // Whether a running process is ready is the shell's to know; time itself is recorded by `handle`.
+            Event::Online(_) | Event::Tick => {}
+            Event::Ready(worker) => self.ready(worker),
+            Event::Retiring(worker) => self.retiring(worker),
+            Event::Disconnected(worker) => self.disconnected(worker),
+            Event::Exited(worker, exit) => self.exited(worker, exit),
+            Event::SpawnFailed(worker, failure) => self.spawn_failed(worker, failure),
+            Event::Reload(caller) => self.asked_to_reload(caller),
+            Event::Replace(worker) => self.asked_to_replace(worker),
+            Event::Scale(workers) => self.scale(workers),
+            Event::Stop => self.stop(),
+            Event::Terminate => self.terminate(),
+            Event::Release => self.release(),
+        }
+    }
+
+    fn ready(&mut self, id: WorkerId) {
+        let since = self.now;
+        if let Some(worker) = self.workers.get_mut(id)
+            && matches!(worker.state, State::Starting { .. })
+        {
+            worker.state = State::Ready { since };
+        }
+    }
+
+    /// It leaves its seat; not being wanted, it is then drained. A released worker is left alone, whatever it says.
+    fn retiring(&mut self, id: WorkerId) {
+        if self.supervises() {
+            self.lose(id, Cause::Retired);
+        }
+    }
+
+    fn disconnected(&mut self, id: WorkerId) {
+        let now = self.now;
+        if let Some(worker) = self.workers.get_mut(id)
+            && (worker.stays() || worker.is_draining())
+        {
+            worker.closed.get_or_insert(now);
+            self.retiring(id);
+        }
+    }
+
+    fn exited(&mut self, id: WorkerId, exit: Exit) {
+        if let Some(worker) = self.workers.get(id) {
+            let (slot, generation, expected) = (worker.slot, worker.generation, !worker.stays());
+            self.notify(Notice::Gone { worker: id, slot, generation, exit, expected });
+            self.lose(id, Cause::Exited(exit));
+            self.workers.end(id);
+        }
+    }
+
+    fn spawn_failed(&mut self, id: WorkerId, failure: SpawnFailure) {
+        self.lose(id, Cause::SpawnFailed(failure));
+        self.workers.end(id);
+    }
+
+    /// A worker ends or leaves. If it was wanted its seat is empty now, and its slot may have failed once more.
+    pub(crate) fn lose(&mut self, id: WorkerId, cause: Cause) {
+        let Some(worker) = self.workers.get(id) else {
+            return;
+        };
+        let failed = match self.on_trial() {
+            // Every end of its workers counts, even of one that served: else it could crash and come back for ever.
+            Some(generation) => worker.generation == generation,
+            None => self.supervises() && !worker.proven,
+        };
+        let reload = self.reloading();
+        let slot = self.slots.get_mut(worker.slot.index());
+        let Some(slot) = slot.filter(|slot| slot.wants(id)) else { return };
+        slot.vacate(id, reload, self.now);
+        if failed {
+            let failure =
+                Failure { worker: id, slot: slot.id, cause, failures: slot.failures().saturating_add(1) };
+            slot.failure = Some(failure);
+            self.notify(Notice::Failed(failure));
+        }
+    }
+
+    fn asked_to_reload(&mut self, caller: Option<Caller>) {
+        if self.supervises() {
+            self.pending.get_or_insert_default().extend(caller);
+        } else {
+            let callers = caller.into_iter().collect();
+            self.notify(Notice::Verdict { generation: None, callers, verdict: Verdict::Abandoned });
+        }
+    }
+
+    /// Ignored where nothing has served yet, where a reload renews every worker anyway, and for a worker without a seat.
+    fn asked_to_replace(&mut self, worker: WorkerId) {
+        let now = self.now;
+        if self.phase == Phase::Running && self.reload.is_none() {
+            let mut slots = self.slots.iter_mut();
+            if let Some(slot) = slots.find(|slot| slot.holder == Some(worker) && !slot.renew) {
+                slot.ask_to_renew(now);
+            }
+        }
+    }
+
+    /// The highest slots go, and their workers with them. New ones get workers of the proven generation, or a reload's.
+    fn scale(&mut self, workers: u32) {
+        let (from, to) = (self.size(), workers.clamp(1, Config::MOST_WORKERS));
+        if self.supervises() && from != to {
+            let generation = self.generation;
+            self.slots.truncate(SlotId(to).index());
+            self.slots.extend((from..to).map(|id| Slot::new(SlotId(id), generation)));
+            self.notify(Notice::Scaled { from, to });
+        }
+    }
+
+    /// Nobody is wanted any more. Those that drain already get no more time than the others.
+    pub(crate) fn stop(&mut self) {
+        if self.supervises() || self.phase == Phase::Released {
+            self.cease(Phase::Stopping);
+            let latest = self.now + self.settings.stop_timeout;
+            for worker in self.workers.iter_mut() {
+                if let State::Draining { until } = &mut worker.state {
+                    *until = latest.min(*until);
+                }
+            }
+        }
+    }
+
+    fn terminate(&mut self) {
+        if self.phase != Phase::Terminating {
+            self.cease(Phase::Terminating);
+        }
+    }
+
+    fn release(&mut self) {
+        if self.supervises() {
+            self.cease(Phase::Released);
+        }
+    }
+
+    /// Nothing is started from now on, and no reload will end by itself.
+    fn cease(&mut self, phase: Phase) {
+        self.phase = phase;
+        for slot in &mut self.slots {
+            // Released workers keep their seats.
+            if phase != Phase::Released {
+                (slot.holder, slot.candidate) = (None, None);
+            }
+            (slot.waiting, slot.renew) = (None, false);
+        }
+        let running = self.reload.take().map(|reload| (Some(reload.generation), reload.callers));
+        let pending = self.pending.take().map(|callers| (None, callers));
+        for (generation, callers) in running.into_iter().chain(pending) {
+            self.notify(Notice::Verdict { generation, callers, verdict: Verdict::Abandoned });
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the cluster looks like now, for people and for the data plane.
+
+use crate::slot::Slot;
+use crate::worker::Worker;
+use crate::{Cluster, Generation, SlotId, State, WorkerId};
+
+/// A picture of the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Status {
+    /// What the cluster as a whole is doing.
+    pub phase: Phase,
+    /// The generation that respawns of most slots belong to: the last one that was proven, or the first.
+    pub generation: Generation,
+    /// The reload in progress.
+    pub reload: Option<ReloadStatus>,
+    /// One entry a slot.
+    pub slots: Vec<SlotStatus>,
+    /// Every worker that lives, in the order in which they were begun.
+    pub workers: Vec<WorkerStatus>,
+    /// Nothing is pending: no reload, no vacant slot, every slot's worker serves.
+    pub settled: bool,
+}
+
+/// What the cluster as a whole is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
+pub enum Phase {
+    /// The first start: no slot has served yet.
+    Starting,
+    /// Some slot has served.
+    Running,
+    /// Everything drains, on request or because the first start failed.
+    Stopping,
+    /// Everything is being killed.
+    Terminating,
+    /// Supervised no more.
+    Released,
+    /// After stop, terminate or release: no worker is left. Nothing will happen any more.
+    Over,
+}
+
+/// A reload in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ReloadStatus {
+    /// The generation being started.
+    pub generation: Generation,
+    /// How many slots have a serving worker of it.
+    pub serving: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+/// One slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct SlotStatus {
+    /// Which.
+    pub slot: SlotId,
+    /// The active worker: ready, and not on its way out.
+    pub active: Option<WorkerId>,
+    /// How often a worker was started in this slot after the first.
+    pub restarts: u64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Which.
+    pub worker: WorkerId,
+    /// Its slot.
+    pub slot: SlotId,
+    /// Its generation.
+    pub generation: Generation,
+    /// Where it is in its life.
+    pub state: State,
+    /// It is wanted: it holds its slot or is to take it over.
+    pub wanted: bool,
+    /// It serves: ready, has lived for the bake time, and is not on its way out.
+    pub serves: bool,
+}
+
+impl Cluster {
+    /// A picture of the whole cluster as of the last event.
+    pub fn status(&self) -> Status {
+        let slots: Vec<SlotStatus> = self.slots.iter().map(|slot| self.slot_status(slot)).collect();
+        let workers = self.workers.iter().map(|(id, worker)| self.worker_status(id, worker)).collect();
+        Status {
+            phase: self.phase(),
+            generation: self.generation,
+            reload: self.reload.as_ref().map(|reload| ReloadStatus {
+                generation: reload.generation,
+                serving: self.serving_slots(reload.generation),
+                of: self.size(),
+            }),
+            slots,
+            workers,
+            settled: self.is_settled(),
+        }
+    }
+
+    fn slot_status(&self, slot: &Slot) -> SlotStatus {
+        let ready = |id: &WorkerId| self.workers.get(*id).is_some_and(Worker::is_ready);
+        SlotStatus {
+            slot: slot.id,
+            active: slot.holder.filter(ready).or(slot.candidate.filter(ready)),
+            restarts: slot.spawns.saturating_sub(1),
+        }
+    }
+
+    fn worker_status(&self, id: WorkerId, worker: &Worker) -> WorkerStatus {
+        WorkerStatus {
+            worker: id,
+            slot: worker.slot,
+            generation: worker.generation,
+            state: worker.state,
+            wanted: self.wants(id, worker),
+            serves: worker.serves(),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let reloads = self.reload.is_some() || self.pending.is_some();
+        let settled = |slot: &Slot| !slot.renew && self.workers.serves(slot.holder);
+        self.phase == Phase::Running && !reloads && self.slots.iter().all(settled)
+    }
+}

@@ -1,0 +1,17 @@
+//! The policy, sentence by sentence, in virtual time.
+//!
+//! Every test tells a story to a [`world::World`] and reads what the cluster did about it as short lines of words.
+
+mod driving;
+mod ending;
+mod first_start;
+mod leaving;
+mod reload;
+mod replace;
+mod respawn;
+mod rollback;
+mod scale;
+mod supersede;
+mod surge;
+mod words;
+mod world;
