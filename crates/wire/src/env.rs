@@ -1,0 +1,140 @@
+//! The environment variables of a worker: what it is told, and what it must not inherit.
+//!
+//! ```
+//! use recluster_wire::env::{NodeChannel, WorkerEnv, is_withheld};
+//!
+//! let channel = NodeChannel { fd: 3, unique_id: 9 };
+//! let worker = WorkerEnv { slot: 0, generation: 1, workers: 4, node: Some(channel) };
+//! assert!(worker.variables().contains(&("WORKER_ID", "0".to_owned())));
+//! assert!(is_withheld("NOTIFY_SOCKET".as_ref()));
+//! ```
+
+use std::ffi::OsStr;
+
+/// The worker's slot, from 0.
+pub const WORKER_ID: &str = "WORKER_ID";
+/// The worker's generation, from 1.
+pub const GENERATION: &str = "RECLUSTER_GENERATION";
+/// The number of slots.
+pub const WORKERS: &str = "RECLUSTER_WORKERS";
+/// The worker's slot, for programs written for pm2.
+pub const APP_INSTANCE: &str = "NODE_APP_INSTANCE";
+/// The number of the channel's file descriptor in the worker.
+pub const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
+/// How messages are written on the channel: always [`JSON`].
+pub const CHANNEL_SERIALIZATION_MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
+/// Makes the process a cluster worker; its `cluster.worker.id`.
+pub const UNIQUE_ID: &str = "NODE_UNIQUE_ID";
+/// The one value of [`CHANNEL_SERIALIZATION_MODE`] that we speak.
+pub const JSON: &str = "json";
+
+/// What a worker must never inherit from the master's own environment, because there it speaks of the master.
+///
+/// A master that is a child of Node would hand on its own channel; one that runs under a service manager
+/// would hand on the manager's sockets, so that a worker takes them for its own, says to the manager that
+/// the whole service stops, or answers the watchdog in the place of a master that hangs.
+pub const WITHHELD: [&str; 11] = [
+    CHANNEL_FD,
+    CHANNEL_SERIALIZATION_MODE,
+    UNIQUE_ID,
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "RECLUSTER_CHANNEL_FD",
+];
+
+/// Whether a variable of the master must be removed from a worker's environment, before
+/// [`WorkerEnv::variables`] are added.
+pub fn is_withheld(name: &OsStr) -> bool {
+    WITHHELD.iter().any(|withheld| name == *withheld)
+}
+
+/// What one worker is told by its environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerEnv {
+    /// The worker's slot, from 0.
+    pub slot: u32,
+    /// Its generation, from 1.
+    pub generation: u64,
+    /// The number of slots.
+    pub workers: u32,
+    /// Set where the worker is a Node process.
+    pub node: Option<NodeChannel>,
+}
+
+/// The channel of a worker that is a Node process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeChannel {
+    /// Its number in the worker. Up to 15: Node lets its own children inherit a greater one, and then
+    /// the channel does not end with the worker.
+    pub fd: u32,
+    /// The worker's `cluster.worker.id`.
+    pub unique_id: u64,
+}
+
+impl WorkerEnv {
+    /// The variables to set, as names and values.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            (WORKER_ID, self.slot.to_string()),
+            (APP_INSTANCE, self.slot.to_string()),
+            (GENERATION, self.generation.to_string()),
+            (WORKERS, self.workers.to_string()),
+        ];
+        if let Some(channel) = self.node {
+            variables.extend([
+                (CHANNEL_FD, channel.fd.to_string()),
+                (CHANNEL_SERIALIZATION_MODE, JSON.to_owned()),
+                (UNIQUE_ID, channel.unique_id.to_string()),
+            ]);
+        }
+        variables
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: WorkerEnv = WorkerEnv { slot: 2, generation: 5, workers: 8, node: None };
+
+    fn own(variables: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+        variables.iter().map(|&(name, value)| (name, value.to_owned())).collect()
+    }
+
+    #[test]
+    fn every_worker_knows_its_place() {
+        let expected = own(&[
+            ("WORKER_ID", "2"),
+            ("NODE_APP_INSTANCE", "2"),
+            ("RECLUSTER_GENERATION", "5"),
+            ("RECLUSTER_WORKERS", "8"),
+        ]);
+        assert_eq!(PLAIN.variables(), expected);
+    }
+
+    #[test]
+    fn a_node_worker_knows_its_channel_too() {
+        let node = WorkerEnv { node: Some(NodeChannel { fd: 3, unique_id: 77 }), ..PLAIN };
+        let expected = own(&[
+            ("NODE_CHANNEL_FD", "3"),
+            ("NODE_CHANNEL_SERIALIZATION_MODE", "json"),
+            ("NODE_UNIQUE_ID", "77"),
+        ]);
+        assert_eq!(node.variables().split_off(4), expected);
+    }
+
+    #[test]
+    fn what_speaks_of_the_master_is_withheld_and_nothing_else() {
+        for name in ["NODE_CHANNEL_FD", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
+            assert!(is_withheld(name.as_ref()), "{name}");
+        }
+        for name in ["PATH", "NODE_OPTIONS", "NODE_ENV", "notify_socket", ""] {
+            assert!(!is_withheld(name.as_ref()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What a worker says, as types.
+
+use std::fmt;
+
+use crate::Json;
+
+/// One message of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromWorker {
+    /// The process runs; none of the user's code has yet.
+    Online,
+    /// Asks for a socket. Without an answer the worker's `listen` hangs silently.
+    QueryServer(QueryServer),
+    /// A server listens, with one of our sockets or (Bun) with its own.
+    Listening(Listening),
+    /// The server that has been given this key is closed. May be missing if the worker exits.
+    Close {
+        /// The key of our reply.
+        key: String,
+    },
+    /// The answer to a [`NewConnection`](super::ToWorker::NewConnection).
+    Ack {
+        /// The `seq` of our message.
+        ack: u64,
+        /// The connection is the worker's now. If false, it is still ours.
+        accepted: bool,
+    },
+    /// The worker leaves by itself, and waits for our [`Ack`](super::ToWorker::Ack) to do so.
+    ExitedAfterDisconnect {
+        /// What the ack has to name.
+        seq: u64,
+    },
+    /// A file descriptor came with this line. The worker sends nothing more before our
+    /// [`HandleAck`](super::ToWorker::HandleAck), or `HandleNack` if there is no descriptor.
+    Handle(HandleEnvelope),
+    /// The oldest handle we sent and that is not yet answered for has arrived.
+    HandleAck,
+    /// The same handle was lost on its way, and its message with it.
+    HandleNack,
+    /// How many sockets that came from this server of the worker live here? Answered by a
+    /// [`SocketCount`](super::ToWorker::SocketCount).
+    SocketGetCount {
+        /// The server's key, chosen by the worker.
+        key: String,
+    },
+    /// Tell me when they are closed: [`SocketAllClosed`](super::ToWorker::SocketAllClosed).
+    SocketNotifyClose {
+        /// The server's key, chosen by the worker.
+        key: String,
+    },
+    /// A message of the user's code.
+    User(UserMessage),
+    /// An internal message that nobody here knows. Node ignores these as well.
+    Unknown,
+    /// Nothing to be understood.
+    Malformed(Malformed),
+}
+
+/// A worker wants to listen (TCP, unix socket) or to bind (UDP).
+///
+/// The fields agree with each other: without an `fd` there is a `kind`, and a unix socket has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryServer {
+    /// What the reply has to name as its `ack`.
+    pub seq: u64,
+    /// Tells apart servers of one worker that ask for the same address.
+    pub index: u32,
+    /// An IP address (maybe with a `%zone`), a path, or an abstract unix name with its leading NUL.
+    /// None: any address, IPv6 first.
+    pub address: Option<String>,
+    /// 0 or none: a random port. None as well for a unix socket.
+    pub port: Option<u16>,
+    /// None only for an `fd`.
+    pub kind: Option<SocketKind>,
+    /// The number of a socket that the primary has inherited.
+    pub fd: Option<u32>,
+    /// libuv's flags; [`ipv6_only`](Self::ipv6_only) and [`reuse_addr`](Self::reuse_addr) read them.
+    pub flags: u32,
+    /// The length of the accept queue, if the user named one; see [`listen_backlog`](Self::listen_backlog).
+    pub backlog: Option<u32>,
+    /// A unix socket is to be readable for everybody.
+    pub readable_all: bool,
+    /// A unix socket is to be writable for everybody.
+    pub writable_all: bool,
+    /// The keys of TLS session tickets. The first worker's are to be returned to all workers of the
+    /// listener; and something in every reply, errors included, or a TLS worker dies of it.
+    pub data: Option<Json>,
+}
+
+/// What a worker says of a server that has begun to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// As in [`QueryServer`].
+    pub address: Option<String>,
+    /// The real port.
+    pub port: Option<u16>,
+    /// As in [`QueryServer`].
+    pub kind: Option<SocketKind>,
+    /// As in [`QueryServer`].
+    pub fd: Option<u32>,
+}
+
+/// Which sort of socket a worker asks for: Node's `addressType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SocketKind {
+    /// TCP over IPv4, or over whatever there is if no address is given.
+    Tcp4,
+    /// TCP over IPv6.
+    Tcp6,
+    /// A unix stream socket.
+    Unix,
+    /// UDP over IPv4.
+    Udp4,
+    /// UDP over IPv6.
+    Udp6,
+}
+
+/// A message that came with a file descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandleEnvelope {
+    /// What the descriptor is; none if we do not know the word for it.
+    pub kind: Option<HandleKind>,
+    /// The worker's server that accepted this socket and wants to count it.
+    pub key: Option<String>,
+    /// What was wrapped; never another handle.
+    pub message: Box<FromWorker>,
+}
+
+/// What a file descriptor becomes at its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandleKind {
+    /// A bare stream socket, listening or connected.
+    NetNative,
+    /// A connection: `net.Socket`.
+    NetSocket,
+    /// A listening socket: `net.Server`.
+    NetServer,
+    /// A bound socket that does not listen: `net.BoundSocket` of Node 26.
+    NetBoundSocket,
+    /// A bare UDP socket.
+    DatagramNative,
+    /// A UDP socket: `dgram.Socket`.
+    DatagramSocket(DatagramKind),
+}
+
+/// The address family of a `dgram.Socket`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatagramKind {
+    /// IPv4.
+    Udp4,
+    /// IPv6.
+    Udp6,
+}
+
+/// A message of the user's code, as the text that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserMessage {
+    json: Json,
+    command: UserCommand,
+}
+
+/// The user messages that mean something to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserCommand {
+    /// `{cmd: 'ready'}`, or the bare string `'ready'` that pm2's users send: I serve.
+    Ready,
+    /// `{cmd: 'disconnect'}`: I am failing, replace me.
+    Disconnect,
+    /// Anything else: it concerns the users alone.
+    Other,
+}
+
+/// A line that says nothing to be understood, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong with it.
+    pub fault: Fault,
+    /// The worker waits for an answer all the same: give it an
+    /// [`ErrorReply`](super::ToWorker::ErrorReply) with EINVAL.
+    pub unanswered: Option<UnansweredQuery>,
+}
+
+/// What an answer to a malformed [`QueryServer`] needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnansweredQuery {
+    /// What the reply has to name as its `ack`.
+    pub seq: u64,
+    /// What the reply has to return.
+    pub data: Option<Json>,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Not one JSON value in UTF-8, or nothing at all.
+    NotJson,
+    /// An internal message in which this field is missing, of a wrong type or beyond its limits.
+    Field(&'static str),
+    /// An envelope around an envelope.
+    NestedHandle,
+}
+
+impl QueryServer {
+    /// The length of the accept queue to ask the kernel for: 511, as Node, unless the user named one.
+    pub fn listen_backlog(&self) -> i32 {
+        const NODES_DEFAULT: i32 = 511;
+        self.backlog.map_or(NODES_DEFAULT, |length| i32::try_from(length).unwrap_or(i32::MAX))
+    }
+
+    /// An IPv6 socket is to take no IPv4 traffic.
+    pub fn ipv6_only(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// A UDP socket is to share its address with others that agree (`SO_REUSEADDR`). On TCP the bit
+    /// means nothing: there the option is always on.
+    pub fn reuse_addr(&self) -> bool {
+        self.flags & 4 != 0
+    }
+}
+
+impl SocketKind {
+    /// Whether it takes datagrams, not connections.
+    pub fn is_udp(self) -> bool {
+        matches!(self, Self::Udp4 | Self::Udp6)
+    }
+}
+
+impl HandleKind {
+    /// Node's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NetNative => "net.Native",
+            Self::NetSocket => "net.Socket",
+            Self::NetServer => "net.Server",
+            Self::NetBoundSocket => "net.BoundSocket",
+            Self::DatagramNative => "dgram.Native",
+            Self::DatagramSocket(_) => "dgram.Socket",
+        }
+    }
+}
+
+impl DatagramKind {
+    /// Node's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp4 => "udp4",
+            Self::Udp6 => "udp6",
+        }
+    }
+}
+
+impl UserMessage {
+    pub(super) fn new(json: Json, command: UserCommand) -> Self {
+        Self { json, command }
+    }
+
+    /// The message as the worker wrote it.
+    pub fn json(&self) -> &Json {
+        &self.json
+    }
+
+    /// The message as the worker wrote it.
+    pub fn into_json(self) -> Json {
+        self.json
+    }
+
+    /// What it means to us.
+    pub fn command(&self) -> UserCommand {
+        self.command
+    }
+}
+
+impl From<Fault> for Malformed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, unanswered: None }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson => f.write_str("a line is not JSON"),
+            Self::Field(name) => write!(f, "field `{name}` of an internal message is missing or absurd"),
+            Self::NestedHandle => f.write_str("a handle message is wrapped in another"),
+        }
+    }
+}

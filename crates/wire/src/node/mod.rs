@@ -1,0 +1,45 @@
+//! Node's `cluster` protocol, seen from the primary: what its workers write to the channel and what
+//! they expect there. The same for Node 18 to 26, Deno, and Bun as far as Bun goes.
+//!
+//! A message is one line of JSON. A line whose `cmd` begins with `NODE_` is internal; any other JSON
+//! value is a message between the users on both sides. A line may carry one file descriptor, and then
+//! it is an envelope (`NODE_HANDLE`) around the message proper.
+//!
+//! The caller owns the socket and the descriptors. It feeds what it reads to a [`Decoder`], writes
+//! what [`ToWorker::encode`] yields, and asks a [`HandleWindow`] before it sends a descriptor.
+//!
+//! ```
+//! use recluster_wire::node::{Decoder, FromWorker, ToWorker, DEFAULT_MAX_LINE};
+//!
+//! let mut decoder = Decoder::new(DEFAULT_MAX_LINE);
+//! decoder.push(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"exitedAfterDisconnect\",\"seq\":4}\n");
+//!
+//! let mut answer = Vec::new();
+//! while let Some(message) = decoder.next_message()? {
+//!     if let FromWorker::ExitedAfterDisconnect { seq } = message {
+//!         ToWorker::Ack { seq: 0, ack: seq }.encode(&mut answer);
+//!     }
+//! }
+//! assert_eq!(answer, b"{\"cmd\":\"NODE_CLUSTER\",\"ack\":4,\"seq\":0}\n");
+//! # Ok::<(), recluster_wire::node::LineTooLong>(())
+//! ```
+
+mod decode;
+mod encode;
+mod fields;
+mod listener_key;
+mod message;
+mod parse;
+mod query;
+mod window;
+
+pub use decode::{DEFAULT_MAX_LINE, Decoder, LineTooLong};
+pub use encode::ToWorker;
+pub use listener_key::ListenerKey;
+pub use message::{
+    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Listening, Malformed, QueryServer,
+    SocketKind, UnansweredQuery, UserCommand, UserMessage,
+};
+pub use parse::MAX_KEY;
+pub use query::MAX_ADDRESS;
+pub use window::{HandleWindow, NODE_READ, SurplusAck};

@@ -1,0 +1,138 @@
+//! One line of a worker to one message.
+//!
+//! Nothing a worker writes is trusted: a field that is missing, of a wrong type or beyond its limits
+//! makes the message [`Malformed`], and where the worker waits for an answer, that says how to give one.
+
+use serde_json::value::RawValue;
+
+use super::fields::{Fields, boolean, number, string, text};
+use super::message::{DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, UserCommand, UserMessage};
+use super::query::{MAX_ADDRESS, listening, query_server};
+use crate::Json;
+
+/// The longest key of a server, in bytes. Workers build theirs from an address, a port and a type.
+pub const MAX_KEY: usize = MAX_ADDRESS + 32;
+
+/// What Node writes for [`FromWorker::HandleAck`], which comes once for each connection.
+const HANDLE_ACK: &[u8] = br#"{"cmd":"NODE_HANDLE_ACK"}"#;
+
+/// What Bun writes before an internal message.
+const BUN_INTERNAL: u8 = 2;
+
+/// What every `cmd` of an internal message begins with, and is longer than.
+const INTERNAL: &[u8] = b"NODE_";
+
+/// Parses a line, without its newline.
+pub(super) fn parse_line(line: &[u8]) -> FromWorker {
+    if line == HANDLE_ACK {
+        return FromWorker::HandleAck;
+    }
+    let json = line.strip_prefix(&[BUN_INTERNAL]).unwrap_or(line);
+    match std::str::from_utf8(json) {
+        Ok(text) => parse_value(text, Depth::Line),
+        Err(_) => malformed(Fault::NotJson),
+    }
+}
+
+/// Where a message stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Depth {
+    Line,
+    Envelope,
+}
+
+fn parse_value(text: &str, depth: Depth) -> FromWorker {
+    if let Some(fields) = Fields::read(text) {
+        return parse_object(text, &fields, depth);
+    }
+    match Json::parse(text) {
+        Ok(json) if json.as_str() == r#""ready""# => user(json, UserCommand::Ready),
+        Ok(json) => user(json, UserCommand::Other),
+        Err(_) => malformed(Fault::NotJson),
+    }
+}
+
+fn parse_object(source: &str, fields: &Fields<'_>, depth: Depth) -> FromWorker {
+    let cmd = text(fields.cmd).unwrap_or_default();
+    if cmd.starts_with(INTERNAL) && cmd.len() > INTERNAL.len() {
+        return parse_internal(&cmd, fields, depth).unwrap_or_else(malformed);
+    }
+    let command = match &*cmd {
+        b"ready" => UserCommand::Ready,
+        b"disconnect" => UserCommand::Disconnect,
+        _ => UserCommand::Other,
+    };
+    user(Json::of_valid(source), command)
+}
+
+fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromWorker, Fault> {
+    Ok(match cmd {
+        b"NODE_CLUSTER" => parse_cluster(fields)?,
+        b"NODE_HANDLE" if depth == Depth::Envelope => return Err(Fault::NestedHandle),
+        b"NODE_HANDLE" => FromWorker::Handle(envelope(fields)),
+        b"NODE_HANDLE_ACK" => FromWorker::HandleAck,
+        b"NODE_HANDLE_NACK" => FromWorker::HandleNack,
+        b"NODE_SOCKET_GET_COUNT" => FromWorker::SocketGetCount { key: key(fields)? },
+        b"NODE_SOCKET_NOTIFY_CLOSE" => FromWorker::SocketNotifyClose { key: key(fields)? },
+        _ => FromWorker::Unknown,
+    })
+}
+
+/// An envelope is never malformed itself: its sender waits for an answer to the descriptor, whatever
+/// is written around it.
+fn envelope(fields: &Fields<'_>) -> HandleEnvelope {
+    HandleEnvelope {
+        kind: handle_kind(fields),
+        key: string(fields.key, MAX_KEY),
+        message: Box::new(parse_value(fields.msg.map_or("null", RawValue::get), Depth::Envelope)),
+    }
+}
+
+fn handle_kind(fields: &Fields<'_>) -> Option<HandleKind> {
+    match &*text(fields.handle_type)? {
+        b"net.Native" => Some(HandleKind::NetNative),
+        b"net.Socket" => Some(HandleKind::NetSocket),
+        b"net.Server" => Some(HandleKind::NetServer),
+        b"net.BoundSocket" => Some(HandleKind::NetBoundSocket),
+        b"dgram.Native" => Some(HandleKind::DatagramNative),
+        b"dgram.Socket" => match &*text(fields.datagram_type)? {
+            b"udp4" => Some(HandleKind::DatagramSocket(DatagramKind::Udp4)),
+            b"udp6" => Some(HandleKind::DatagramSocket(DatagramKind::Udp6)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn parse_cluster(fields: &Fields<'_>) -> Result<FromWorker, Fault> {
+    if fields.ack.is_some() {
+        return Ok(FromWorker::Ack {
+            ack: number(fields.ack).ok_or(Fault::Field("ack"))?,
+            accepted: boolean(fields.accepted).ok_or(Fault::Field("accepted"))?,
+        });
+    }
+    Ok(match &*text(fields.act).ok_or(Fault::Field("act"))? {
+        b"online" => FromWorker::Online,
+        b"queryServer" => query_server(seq(fields)?, fields),
+        b"listening" => FromWorker::Listening(listening(fields)?),
+        b"close" => FromWorker::Close { key: key(fields)? },
+        b"exitedAfterDisconnect" => FromWorker::ExitedAfterDisconnect { seq: seq(fields)? },
+        _ => FromWorker::Unknown,
+    })
+}
+
+fn seq(fields: &Fields<'_>) -> Result<u64, Fault> {
+    number(fields.seq).ok_or(Fault::Field("seq"))
+}
+
+fn key(fields: &Fields<'_>) -> Result<String, Fault> {
+    string(fields.key, MAX_KEY).ok_or(Fault::Field("key"))
+}
+
+fn user(json: Json, command: UserCommand) -> FromWorker {
+    FromWorker::User(UserMessage::new(json, command))
+}
+
+fn malformed(fault: Fault) -> FromWorker {
+    FromWorker::Malformed(fault.into())
+}

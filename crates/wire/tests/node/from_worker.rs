@@ -1,0 +1,233 @@
+//! What a worker writes, and what is made of it.
+
+use crate::lines::{decode, one};
+use recluster_wire::Json;
+use recluster_wire::node::{
+    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Listening, MAX_KEY, Malformed, SocketKind,
+    UserCommand,
+};
+
+fn user(line: &str) -> (String, UserCommand) {
+    let message = one(line);
+    let FromWorker::User(user) = message else { panic!("{line}: {message:?}") };
+    (user.json().to_string(), user.command())
+}
+
+fn envelope(line: &str) -> HandleEnvelope {
+    let message = one(line);
+    let FromWorker::Handle(envelope) = message else { panic!("{line}: {message:?}") };
+    envelope
+}
+
+fn fault(line: &str) -> Fault {
+    let message = one(line);
+    let FromWorker::Malformed(Malformed { fault, unanswered: None }) = message else {
+        panic!("{line}: {message:?}")
+    };
+    fault
+}
+
+#[test]
+fn cluster_messages() {
+    for (line, expected) in [
+        (r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#, FromWorker::Online),
+        (
+            r#"{"cmd":"NODE_CLUSTER","act":"close","key":"12","seq":22}"#,
+            FromWorker::Close { key: "12".into() },
+        ),
+        (
+            r#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":true,"seq":23}"#,
+            FromWorker::Ack { ack: 7, accepted: true },
+        ),
+        (
+            r#"{"cmd":"NODE_CLUSTER","ack":0,"accepted":false,"seq":23}"#,
+            FromWorker::Ack { ack: 0, accepted: false },
+        ),
+        (
+            r#"{"cmd":"NODE_CLUSTER","act":"exitedAfterDisconnect","seq":24}"#,
+            FromWorker::ExitedAfterDisconnect { seq: 24 },
+        ),
+        (r#"{"cmd":"NODE_CLUSTER","act":"somethingNew","seq":25}"#, FromWorker::Unknown),
+    ] {
+        assert_eq!(one(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn listening_tells_the_real_port() {
+    let tcp = r#"{"cmd":"NODE_CLUSTER","act":"listening","index":0,"data":null,"address":null,"port":43121,"addressType":4,"backlog":0,"seq":16}"#;
+    let any = Listening { address: None, port: Some(43121), kind: Some(SocketKind::Tcp4), fd: None };
+    assert_eq!(one(tcp), FromWorker::Listening(any.clone()));
+    let fd = r#"{"cmd":"NODE_CLUSTER","act":"listening","index":0,"address":null,"port":43121,"addressType":null,"fd":5,"seq":19}"#;
+    assert_eq!(one(fd), FromWorker::Listening(Listening { kind: None, fd: Some(5), ..any }));
+    let unix = r#"{"cmd":"NODE_CLUSTER","act":"listening","index":0,"address":"/run/app.sock","port":-1,"addressType":-1,"seq":17}"#;
+    let path = Listening {
+        address: Some("/run/app.sock".into()),
+        port: None,
+        kind: Some(SocketKind::Unix),
+        fd: None,
+    };
+    assert_eq!(one(unix), FromWorker::Listening(path));
+}
+
+#[test]
+fn answers_for_handles_and_questions_about_sockets() {
+    assert_eq!(one(r#"{"cmd":"NODE_HANDLE_ACK"}"#), FromWorker::HandleAck);
+    assert_eq!(one(r#" {"cmd": "NODE_HANDLE_ACK"} "#), FromWorker::HandleAck);
+    assert_eq!(one(r#"{"cmd":"NODE_HANDLE_NACK"}"#), FromWorker::HandleNack);
+    let key = || "6:::8080".to_owned();
+    let count = r#"{"cmd":"NODE_SOCKET_GET_COUNT","key":"6:::8080"}"#;
+    assert_eq!(one(count), FromWorker::SocketGetCount { key: key() });
+    let notify = r#"{"cmd":"NODE_SOCKET_NOTIFY_CLOSE","key":"6:::8080"}"#;
+    assert_eq!(one(notify), FromWorker::SocketNotifyClose { key: key() });
+}
+
+#[test]
+fn internal_is_what_node_takes_for_internal() {
+    for line in [r#"{"cmd":"NODE_X"}"#, r#"{"cmd":"NODE_é","b":1}"#, r#"{"cmd":"x","cmd":"NODE_X"}"#] {
+        assert_eq!(one(line), FromWorker::Unknown, "{line}");
+    }
+    for line in [
+        r#"{"cmd":"NODE_"}"#,
+        r#"{"cmd":"node_HANDLE_ACK"}"#,
+        r#"{"cmd":["NODE_HANDLE_ACK"]}"#,
+        r#"{"msg":{"cmd":"NODE_HANDLE_ACK"}}"#,
+        r#"[{"cmd":"NODE_HANDLE_ACK"}]"#,
+        r#"{"cmd":"NODE_HANDLE_ACK","cmd":"x"}"#,
+        r#""NODE_HANDLE_ACK""#,
+    ] {
+        assert_eq!(user(line), (line.to_owned(), UserCommand::Other));
+    }
+}
+
+#[test]
+fn user_messages_keep_their_text() {
+    for line in [
+        "null",
+        "-0.10",
+        "[]",
+        r#"{"b":1,"a":12345678901234567890,"b":2}"#,
+        r#"{"\ud800":"\udfff"}"#,
+        r#"{"cmd":"\ud800"}"#,
+        "{\"a\":\"\u{2028}\"}",
+    ] {
+        assert_eq!(user(line), (line.to_owned(), UserCommand::Other));
+    }
+    let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(user(&deep).0, deep);
+}
+
+#[test]
+fn user_messages_that_mean_something_to_us() {
+    for (line, command) in [
+        (r#"{"cmd":"ready"}"#, UserCommand::Ready),
+        (r#"{"\ud800":1,"cmd":"ready"}"#, UserCommand::Ready),
+        (r#"{"cmd":"disconnect","cmd":"ready"}"#, UserCommand::Ready),
+        (r#""ready""#, UserCommand::Ready),
+        (r#"{"cmd":"disconnect","why":"full"}"#, UserCommand::Disconnect),
+        (r#""disconnect""#, UserCommand::Other),
+        (r#"{"cmd":"READY"}"#, UserCommand::Other),
+        (r#"{"act":"ready"}"#, UserCommand::Other),
+    ] {
+        assert_eq!(user(line).1, command, "{line}");
+    }
+}
+
+#[test]
+fn an_envelope_names_its_descriptor() {
+    for (fields, kind) in [
+        (r#""type":"net.Native""#, Some(HandleKind::NetNative)),
+        (r#""type":"net.Socket""#, Some(HandleKind::NetSocket)),
+        (r#""type":"net.Server""#, Some(HandleKind::NetServer)),
+        (r#""type":"net.BoundSocket""#, Some(HandleKind::NetBoundSocket)),
+        (r#""type":"dgram.Native""#, Some(HandleKind::DatagramNative)),
+        (r#""type":"dgram.Socket","dgramType":"udp6""#, Some(HandleKind::DatagramSocket(DatagramKind::Udp6))),
+        (r#""type":"dgram.Socket""#, None),
+        (r#""type":"vsock""#, None),
+        (r#""type":1"#, None),
+    ] {
+        let line = format!(r#"{{"cmd":"NODE_HANDLE",{fields},"msg":"x"}}"#);
+        assert_eq!(envelope(&line).kind, kind, "{line}");
+    }
+}
+
+#[test]
+fn an_envelope_holds_any_message_but_another_envelope() {
+    let holds = |message: &str| {
+        let line = format!(r#"{{"cmd":"NODE_HANDLE","type":"net.Socket","key":"k","msg":{message}}}"#);
+        let envelope = envelope(&line);
+        assert_eq!(envelope.key.as_deref(), Some("k"));
+        *envelope.message
+    };
+    for message in [r#"{"cmd":"ready"}"#, "null", r#"{"cmd":"NODE_X"}"#, r#"{"cmd":"NODE_CLUSTER"}"#] {
+        assert_eq!(holds(message), one(message), "{message}");
+    }
+    let nested = holds(r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#);
+    assert_eq!(nested, FromWorker::Malformed(Fault::NestedHandle.into()));
+}
+
+#[test]
+fn an_envelope_with_nothing_usable_in_it_is_an_envelope_still() {
+    let null = || Box::new(one("null"));
+    let bare = HandleEnvelope { kind: None, key: None, message: null() };
+    assert_eq!(envelope(r#"{"cmd":"NODE_HANDLE"}"#), bare);
+    let long_key = "k".repeat(MAX_KEY + 1);
+    let line = format!(r#"{{"cmd":"NODE_HANDLE","type":"net.Socket","key":"{long_key}"}}"#);
+    let keyless = HandleEnvelope { kind: Some(HandleKind::NetSocket), ..bare };
+    assert_eq!(envelope(&line), keyless);
+}
+
+#[test]
+fn what_is_not_json_is_malformed() {
+    for line in ["", " ", "\r", "hello", "{", "{}{}", "{\"cmd\":\"ready\",}", "\u{2}", "\u{2}\u{2}{}"] {
+        assert_eq!(fault(line), Fault::NotJson, "{line:?}");
+    }
+    for bare_control in ["{\"cmd\":\"a\tb\"}", "{\"a\0\":\"b\"}", "{\"a\":1,\"cmd\u{1f}\":2}"] {
+        assert_eq!(fault(bare_control), Fault::NotJson, "{bare_control:?}");
+    }
+    let not_utf8 = decode(b"\"\xff\"\n{\"cmd\":\"ready\",\"x\":\"\xc3\"}\n");
+    assert_eq!(not_utf8, [(); 2].map(|()| FromWorker::Malformed(Fault::NotJson.into())));
+}
+
+#[test]
+fn an_internal_message_without_its_fields_is_malformed() {
+    let long_key = format!(r#"{{"cmd":"NODE_SOCKET_GET_COUNT","key":"{}"}}"#, "k".repeat(MAX_KEY + 1));
+    for (line, field) in [
+        (r#"{"cmd":"NODE_CLUSTER","seq":1}"#, "act"),
+        (r#"{"cmd":"NODE_CLUSTER","act":7,"seq":1}"#, "act"),
+        (r#"{"cmd":"NODE_CLUSTER","act":"close","seq":1}"#, "key"),
+        (r#"{"cmd":"NODE_CLUSTER","act":"close","key":{},"seq":1}"#, "key"),
+        (r#"{"cmd":"NODE_CLUSTER","ack":1,"seq":1}"#, "accepted"),
+        (r#"{"cmd":"NODE_CLUSTER","ack":1,"accepted":1,"seq":1}"#, "accepted"),
+        (r#"{"cmd":"NODE_CLUSTER","ack":-1,"accepted":true}"#, "ack"),
+        (r#"{"cmd":"NODE_CLUSTER","ack":1e99,"accepted":true}"#, "ack"),
+        (r#"{"cmd":"NODE_CLUSTER","ack":[[[]]],"accepted":true}"#, "ack"),
+        (r#"{"cmd":"NODE_CLUSTER","act":"exitedAfterDisconnect"}"#, "seq"),
+        (r#"{"cmd":"NODE_CLUSTER","act":"exitedAfterDisconnect","seq":1.5}"#, "seq"),
+        (r#"{"cmd":"NODE_CLUSTER","act":"listening","port":99999,"addressType":4}"#, "port"),
+        (r#"{"cmd":"NODE_SOCKET_NOTIFY_CLOSE"}"#, "key"),
+        (long_key.as_str(), "key"),
+    ] {
+        assert_eq!(fault(line), Fault::Field(field), "{line}");
+    }
+}
+
+#[test]
+fn bun_marks_its_internal_messages() {
+    assert_eq!(one("\u{2}{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}"), FromWorker::Online);
+    assert_eq!(one("\u{2}{\"cmd\":\"NODE_HANDLE_ACK\"}"), FromWorker::HandleAck);
+}
+
+#[test]
+fn a_fault_says_what_is_wrong() {
+    assert_eq!(Fault::NotJson.to_string(), "a line is not JSON");
+    let field = "field `port` of an internal message is missing or absurd";
+    assert_eq!(Fault::Field("port").to_string(), field);
+    assert_eq!(Fault::NestedHandle.to_string(), "a handle message is wrapped in another");
+}
+
+#[test]
+fn a_message_can_be_taken_out_whole() {
+    let FromWorker::User(message) = one("[1, 2]") else { panic!("a user message") };
+    assert_eq!(Ok(message.into_json()), Json::parse("[1, 2]"));
+}

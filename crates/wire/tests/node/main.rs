@@ -1,0 +1,10 @@
+//! The dialogue with Node's workers: golden lines, properties, and a model of the receiver.
+
+#![cfg(test)]
+
+mod decoder;
+mod from_worker;
+mod lines;
+mod query_server;
+mod to_worker;
+mod window;
