@@ -17,11 +17,12 @@ pub enum Action {
         /// The generation it belongs to.
         generation: Generation,
     },
-    /// Ask the worker to finish what it has and exit. Said at most once of a worker.
+    /// Ask the worker to finish what it has and exit. Said at most once of a worker, and never of one that closed
+    /// its channel: nobody could hear it.
     Drain {
         /// The worker that leaves.
         worker: WorkerId,
-        /// When its patience ends: it is sent TERM then.
+        /// When its patience ends: it is sent TERM then. A later stop may shorten this, and does not say so.
         until: Time,
     },
     /// Send a signal to the worker's process. Each signal at most once to a worker, TERM before KILL.
@@ -73,10 +74,11 @@ pub enum Notice {
         worker: WorkerId,
         /// Its slot.
         slot: SlotId,
-        /// How long until the next one is started.
+        /// How long until the next one is started, by the limiter and the queue before it. On trial it may take
+        /// longer: one failing slot is retried at a time.
         delay: Duration,
     },
-    /// A worker of a generation on trial did not come to serve.
+    /// A wanted worker did not come to serve; or it did, and ended while its generation was still on trial.
     Failed(Failure),
     /// A worker's patience ended.
     Overdue {

@@ -12,7 +12,7 @@ const FIRST_STEP: Duration = Duration::from_millis(100);
 pub(crate) struct Backoff {
     /// The spacing never falls below this.
     least: Duration,
-    /// The spacing never exceeds this, and halves after each such time without a respawn. Without it the spacing is constant.
+    /// The spacing never exceeds this, and halves after each such time without a respawn. Unset, it is constant.
     most: Option<Duration>,
     /// The spacing as of the last respawn.
     spacing: Duration,

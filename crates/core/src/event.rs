@@ -20,7 +20,8 @@ pub enum Event {
     SpawnFailed(WorkerId, SpawnFailure),
     /// Replace every worker by a new generation. Without a caller nobody waits for the verdict.
     Reload(Option<Caller>),
-    /// Renew one worker within its generation, new first.
+    /// Renew one worker within its generation, new first. Means nothing for a worker that does not hold its slot,
+    /// during a reload, and before anything has served.
     Replace(WorkerId),
     /// Change the number of slots. Zero is taken as one.
     Scale(u32),
@@ -58,30 +59,30 @@ pub enum SpawnFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Caller(pub u64);
 
-/// Why a worker did not come to serve.
+/// Why a worker failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
 pub enum Cause {
-    /// It exited before it served.
+    /// It exited.
     Exited(Exit),
     /// It was not ready in time.
     ReadyTimeout,
     /// It could not be started.
     SpawnFailed(SpawnFailure),
-    /// It retired or closed its channel before it served.
+    /// It retired or closed its channel.
     Retired,
 }
 
-/// The failure that ended a generation.
+/// One failure: of a worker to come to serve or, while its generation was on trial, to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a plain record of the verdict")]
 pub struct Failure {
-    /// The worker that failed last.
+    /// The worker that failed.
     pub worker: WorkerId,
     /// Its slot.
     pub slot: SlotId,
     /// What happened to it.
     pub cause: Cause,
-    /// How often this slot had failed by then, this failure included.
+    /// How often in a row this slot had failed by then, this failure included. A reload counts from its beginning.
     pub failures: u32,
 }

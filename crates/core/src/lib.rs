@@ -3,18 +3,20 @@
 //! # The promise
 //!
 //! **A serving worker leaves only when what replaces it serves**, unless by a stop, a scale-down or its own request.
-//! Under [`Surge::All`] what replaces it is the whole new generation, under [`Surge::AtMost`] the new worker of its slot.
+//! Under [`Surge::All`] what replaces it is the whole new generation, under [`Surge::AtMost`] the new worker of its
+//! slot. What a reload has started and not yet put in a slot is no such worker: if the reload fails, it goes.
 //!
 //! # The driving contract
 //!
-//! The crate is pure: no clock, no IO, no process, no thread. A shell owns a [`Cluster`] and does three things in turn:
+//! The crate is pure: no clock, no IO, no process, no thread. A shell owns a [`Cluster`] and does three things in
+//! turn:
 //!
 //! 1. it drains [`Cluster::poll_action`] and performs each [`Action`];
 //! 2. it waits for whatever comes first: something that happens, or the moment of [`Cluster::next_deadline`];
-//! 3. it tells what happened by [`Cluster::handle`], with the time: an [`Event`], or [`Event::Tick`] if it was the deadline.
+//! 3. it tells [`Cluster::handle`] what happened and when: an [`Event`], or [`Event::Tick`] if it was the deadline.
 //!
-//! `handle` only changes facts; then a few ordered rules look at all facts, whatever the last event was, and decide. So
-//! no event is ever missed by being early, late or repeated, and a fact about a worker that is gone changes nothing.
+//! `handle` only changes facts; then a few ordered rules look at all facts, whatever the last event was, and decide.
+//! So no event is missed by being early, late or repeated, and a fact about a worker that is gone changes nothing.
 //!
 //! ```
 //! use std::time::Duration;

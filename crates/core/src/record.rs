@@ -18,7 +18,7 @@ impl Cluster {
             Event::Replace(worker) => self.asked_to_replace(worker),
             Event::Scale(workers) => self.scale(workers),
             Event::Stop => self.stop(),
-            Event::Terminate => self.terminate(),
+            Event::Terminate => self.cease(Phase::Terminating),
             Event::Release => self.release(),
         }
     }
@@ -41,9 +41,7 @@ impl Cluster {
 
     fn disconnected(&mut self, id: WorkerId) {
         let now = self.now;
-        if let Some(worker) = self.workers.get_mut(id)
-            && (worker.stays() || worker.is_draining())
-        {
+        if let Some(worker) = self.workers.get_mut(id) {
             worker.closed.get_or_insert(now);
             self.retiring(id);
         }
@@ -69,7 +67,7 @@ impl Cluster {
             return;
         };
         let failed = match self.on_trial() {
-            // Every end of its workers counts, even of one that served: else it could crash and come back for ever.
+            // Every end of its workers counts, even of one that served: else it could come and crash for ever.
             Some(generation) => worker.generation == generation,
             None => self.supervises() && !worker.proven,
         };
@@ -94,7 +92,8 @@ impl Cluster {
         }
     }
 
-    /// Ignored where nothing has served yet, where a reload renews every worker anyway, and for a worker without a seat.
+    /// Ignored where nothing has served yet, where a reload renews every worker anyway, and for a worker that holds
+    /// no slot.
     fn asked_to_replace(&mut self, worker: WorkerId) {
         let now = self.now;
         if self.phase == Phase::Running && self.reload.is_none() {
@@ -105,7 +104,8 @@ impl Cluster {
         }
     }
 
-    /// The highest slots go, and their workers with them. New ones get workers of the proven generation, or a reload's.
+    /// The highest slots go, and their workers with them. New ones get workers of the proven generation, or of the
+    /// reload that is running.
     fn scale(&mut self, workers: u32) {
         let (from, to) = (self.size(), workers.clamp(1, Config::MOST_WORKERS));
         if self.supervises() && from != to {
@@ -129,12 +129,6 @@ impl Cluster {
         }
     }
 
-    fn terminate(&mut self) {
-        if self.phase != Phase::Terminating {
-            self.cease(Phase::Terminating);
-        }
-    }
-
     fn release(&mut self) {
         if self.supervises() {
             self.cease(Phase::Released);
@@ -144,12 +138,11 @@ impl Cluster {
     /// Nothing is started from now on, and no reload will end by itself.
     fn cease(&mut self, phase: Phase) {
         self.phase = phase;
-        for slot in &mut self.slots {
-            // Released workers keep their seats.
-            if phase != Phase::Released {
+        // Released workers keep their seats.
+        if phase != Phase::Released {
+            for slot in &mut self.slots {
                 (slot.holder, slot.candidate) = (None, None);
             }
-            (slot.waiting, slot.renew) = (None, false);
         }
         let running = self.reload.take().map(|reload| (Some(reload.generation), reload.callers));
         let pending = self.pending.take().map(|callers| (None, callers));

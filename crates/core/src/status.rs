@@ -124,6 +124,6 @@ impl Cluster {
     fn is_settled(&self) -> bool {
         let reloads = self.reload.is_some() || self.pending.is_some();
         let settled = |slot: &Slot| !slot.renew && self.workers.serves(slot.holder);
-        self.phase == Phase::Running && !reloads && self.slots.iter().all(settled)
+        !reloads && self.slots.iter().all(settled)
     }
 }

@@ -1,5 +1,5 @@
-//! Rule 1: a worker's deadline has passed. One that was ready in time and lived serves now; one that is late is told so
-//! in stronger words: TERM, then KILL.
+//! Rule 1: a worker's deadline has passed. One that was ready in time and has lived serves now; one that is late is
+//! told so in stronger words: TERM, then KILL.
 
 use std::collections::BTreeSet;
 
@@ -65,19 +65,18 @@ impl Cluster {
         let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
         let wanted = self.generations(|id, worker| self.wants(id, worker));
         let draining = self.generations(|_, worker| worker.is_draining());
-        let old: Vec<&Generation> = draining.difference(&wanted).collect();
-        let beyond: Vec<Generation> = old.iter().rev().skip(most).map(|generation| **generation).collect();
-        for id in self.workers.which(|_, worker| worker.is_draining() && beyond.contains(&worker.generation))
-        {
-            self.term(id, Due::Drain(id));
+        let old: Vec<Generation> = draining.difference(&wanted).copied().collect();
+        let beyond = old.len().saturating_sub(most);
+        for generation in old.into_iter().take(beyond) {
+            let late = |_, worker: &Worker| worker.is_draining() && worker.generation == generation;
+            for worker in self.workers.which(late) {
+                self.term(worker, Due::Drain(worker));
+            }
         }
     }
 
     fn generations(&self, which: impl Fn(WorkerId, &Worker) -> bool) -> BTreeSet<Generation> {
-        self.workers
-            .iter()
-            .filter(|(id, worker)| which(*id, worker))
-            .map(|(_, worker)| worker.generation)
-            .collect()
+        let workers = self.workers.iter().filter(|(id, worker)| which(*id, worker));
+        workers.map(|(_, worker)| worker.generation).collect()
     }
 }

@@ -19,26 +19,28 @@ impl Cluster {
         }
     }
 
-    /// Slots whose missing worker is the first of its kind. Vacant ones need no room beside a holder.
+    /// Slots whose missing worker is the first of its kind.
     fn first_starts(&self) -> Vec<SlotId> {
-        let (reload, mut room) = (self.reloading(), self.room());
+        let reload = self.reloading();
         let first = self.slots.iter().filter(|slot| slot.waiting.is_none() && slot.lacks_worker(reload));
-        let mut starts = Vec::new();
-        for slot in first {
-            if slot.holder.is_none() {
-                starts.push(slot.id);
-            } else if room > 0 {
-                room -= 1;
-                starts.push(slot.id);
-            }
-        }
-        starts
+        self.within_surge(first)
     }
 
-    /// How many more holders may get a candidate beside them now.
-    fn room(&self) -> usize {
+    /// Those that may get a worker now: vacant slots, those that have a place of the surge, and as many more as there
+    /// are places left.
+    fn within_surge<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Vec<SlotId> {
         let used = self.slots.iter().filter(|slot| slot.is_being_replaced()).count();
-        self.settings.surge.limit(self.slots.len()).saturating_sub(used)
+        let mut room = self.settings.surge.limit(self.slots.len()).saturating_sub(used);
+        let mut may_start = Vec::new();
+        for slot in slots {
+            let needs_room = slot.holder.is_some() && !slot.is_being_replaced();
+            if needs_room && room == 0 {
+                continue;
+            }
+            room -= usize::from(needs_room);
+            may_start.push(slot.id);
+        }
+        may_start
     }
 
     /// The slot whose worker is started as soon as the limiter allows one.
@@ -60,16 +62,13 @@ impl Cluster {
     ///
     /// First come, first served; but on trial the one that failed most comes first, so that the verdict comes soon.
     fn queue(&self) -> Vec<SlotId> {
-        let (trial, room) = (self.on_trial().is_some(), self.room());
-        let may_start = |slot: &&Slot| slot.holder.is_none() || slot.is_being_replaced() || room > 0;
-        let place = |slot: &&Slot| {
+        let trial = self.on_trial().is_some();
+        let mut queue: Vec<&Slot> = self.slots.iter().filter(|slot| slot.waiting.is_some()).collect();
+        queue.sort_by_key(|slot| {
             let failures = if trial { slot.failures() } else { 0 };
             (Reverse(failures), slot.waiting.map(|waiting| waiting.since), slot.id)
-        };
-        let waiting = self.slots.iter().filter(|slot| slot.waiting.is_some());
-        let mut queue: Vec<&Slot> = waiting.filter(may_start).collect();
-        queue.sort_by_key(place);
-        queue.into_iter().map(|slot| slot.id).collect()
+        });
+        self.within_surge(queue.into_iter())
     }
 
     /// Tells people of every ended worker when its successor comes.

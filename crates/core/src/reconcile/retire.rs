@@ -9,7 +9,8 @@ impl Cluster {
     /// own request.
     ///
     /// It holds because nobody is retired here but those that no slot wants, and a slot gives its holder up for
-    /// nothing but a candidate that serves: its own under a bounded surge, all slots' under [`Surge::All`].
+    /// nothing but a candidate that serves: its own under a bounded surge, all slots' under [`Surge::All`]. A
+    /// candidate has replaced nobody yet: when its generation fails or is superseded it goes, serving or not.
     ///
     /// [`Surge::All`]: crate::Surge::All
     pub(super) fn retire(&mut self) {
@@ -33,9 +34,8 @@ impl Cluster {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let until = match worker.state {
             State::Starting { until } => patience.min(until),
-            State::Ready { .. } | State::Draining { .. } | State::Terminating { .. } | State::Killed => {
-                patience
-            }
+            State::Ready { .. } => patience,
+            State::Draining { .. } | State::Terminating { .. } | State::Killed => return,
         };
         worker.state = State::Draining { until };
         if worker.closed.is_none() {

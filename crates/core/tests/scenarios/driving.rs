@@ -1,10 +1,11 @@
 //! The contract with the shell.
 
 use recluster_core::{
-    Cluster, Config, ConfigError, Event, Exit, Phase, Settings, SpawnFailure, State, Time, WorkerId,
+    Action, Cluster, Config, ConfigError, Event, Exit, Notice, Phase, Settings, Signal, SpawnFailure, State,
+    Time, WorkerId,
 };
 
-use crate::words::secs;
+use crate::words::{due, secs};
 use crate::world::{NOTHING, World, slots};
 
 #[test]
@@ -62,6 +63,22 @@ fn a_late_tick_does_all_that_was_due() {
 }
 
 #[test]
+fn people_are_told_why_before_a_signal_is_sent() {
+    let mut world = World::serving(slots(1));
+    world.retires(1);
+    for (at, signal, why) in [(130, Signal::Term, "drain 1"), (135, Signal::Kill, "kill 1")] {
+        world.cluster.handle(Event::Tick, Time::after(secs(at)));
+        let done: Vec<Action> = std::iter::from_fn(|| world.cluster.poll_action()).collect();
+        let [Action::Notify(Notice::Overdue { due: late, .. }), Action::Signal { signal: sent, .. }] =
+            done[..2]
+        else {
+            panic!("{done:?}");
+        };
+        assert_eq!((due(late).as_str(), sent), (why, signal));
+    }
+}
+
+#[test]
 fn every_deadline_has_its_reason() {
     let mut world = World::new(Settings { ready_timeout: secs(20), ..slots(1) });
     assert_eq!(world.deadline().as_deref(), Some("ready 1 at 20s"));
@@ -99,6 +116,17 @@ fn a_worker_is_active_from_ready_until_it_is_on_its_way_out() {
     assert_eq!(active(&world), Some(2));
     world.retires(2);
     assert_eq!(active(&world), None);
+}
+
+#[test]
+fn where_the_old_worker_is_gone_the_new_one_is_active_as_soon_as_it_is_ready() {
+    let mut world = World::serving(slots(2));
+    world.reload(7);
+    world.all_ready([3, 4]);
+    world.crashes(1);
+    let active: Vec<Option<u64>> =
+        world.status().slots.iter().map(|slot| slot.active.map(WorkerId::get)).collect();
+    assert_eq!(active, [Some(3), Some(2)]);
 }
 
 #[test]

@@ -179,6 +179,7 @@ fn a_released_worker_that_retires_or_closes_its_channel_is_left_alone() {
     world.at(1000);
     assert_eq!(world.drained(), NOTHING);
     assert_eq!(world.signalled(), NOTHING);
+    assert!(world.status().workers.iter().all(|worker| worker.wanted));
 }
 
 #[test]
@@ -207,4 +208,13 @@ fn a_release_after_a_stop_changes_nothing() {
     world.happens(Event::Stop);
     world.happens(Event::Release);
     assert_eq!(world.status().phase, Phase::Stopping);
+}
+
+#[test]
+fn a_released_worker_that_ends_before_it_serves_has_not_failed() {
+    let mut world = World::new(slots(1));
+    world.happens(Event::Release);
+    world.forget();
+    world.crashes(1);
+    assert_eq!(world.told(), ["1 is gone, exit 1"]);
 }

@@ -188,3 +188,13 @@ fn a_worker_that_closed_its_channel_and_has_no_patience_is_sent_term_at_once() {
     world.disconnects(1);
     assert_eq!(world.signalled(), ["TERM to 1 at 100s"]);
 }
+
+#[test]
+fn a_channel_that_closes_twice_gains_no_time() {
+    let mut world = World::serving(slots(1));
+    world.disconnects(1);
+    world.pass(secs(4));
+    world.disconnects(1);
+    world.pass(secs(1));
+    assert_eq!(world.signalled(), ["TERM to 1 at 105s"]);
+}

@@ -2,7 +2,7 @@
 
 use recluster_core::{Settings, SpawnFailure};
 
-use crate::words::secs;
+use crate::words::{millis, secs};
 use crate::world::{NOTHING, World, slots, surge};
 
 #[test]
@@ -203,4 +203,67 @@ fn failures_are_not_forgotten_when_the_old_worker_comes_to_serve() {
     assert_eq!(world.servers(), [2, 3]);
     world.crashes(5);
     assert_eq!(world.told_of("replace failed"), ["replace failed: 5 in slot 0 exit 1, failure 2"]);
+}
+
+#[test]
+fn the_delay_that_people_are_told_leaves_out_renewals_that_have_no_room() {
+    let mut world = World::serving(surge(3, 1));
+    world.replace(1);
+    world.replace(2);
+    world.crashes(3);
+    assert_eq!(world.told_of("must be replaced"), ["3 must be replaced in slot 2, in 1s"]);
+    world.forget();
+    world.pass(secs(1));
+    assert_eq!(world.spawned(), ["5 in slot 2 of generation 1"]);
+}
+
+#[test]
+fn a_slot_that_becomes_vacant_keeps_its_place_in_the_queue() {
+    let mut world = World::serving(slots(4));
+    world.crashes(4);
+    world.replace(1);
+    world.pass(millis(100));
+    world.crashes(2);
+    world.pass(millis(100));
+    world.crashes(1);
+    world.forget();
+    world.pass(secs(2));
+    assert_eq!(world.spawned(), ["6 in slot 0 of generation 1", "7 in slot 1 of generation 1"]);
+}
+
+#[test]
+fn once_the_old_worker_is_dead_there_is_nothing_to_give_up() {
+    let mut world = World::serving(Settings { attempts: 1, ..slots(1) });
+    world.replace(1);
+    world.retires(1);
+    world.crashes(2);
+    world.pass(secs(1));
+    world.crashes(3);
+    world.pass(secs(1));
+    assert_eq!(world.told_of("replace failed"), NOTHING);
+    assert_eq!(world.spawned().last().map(String::as_str), Some("4 in slot 0 of generation 1"));
+}
+
+#[test]
+fn the_next_worker_of_a_slot_whose_renewal_was_cut_short_holds_it_at_once() {
+    let mut world = World::serving(slots(1));
+    world.replace(1);
+    world.crashes(2);
+    world.crashes(1);
+    world.pass(secs(1));
+    world.replace(3);
+    world.pass(secs(1));
+    assert_eq!(world.spawned().last().map(String::as_str), Some("4 in slot 0 of generation 1"));
+}
+
+#[test]
+fn failures_before_the_renewal_do_not_count_against_it() {
+    let mut world = World::serving(Settings { attempts: 2, bake: secs(30), ..slots(2) });
+    world.crashes(1);
+    world.crashes(3);
+    world.pass(secs(1));
+    world.replace(4);
+    world.pass(secs(1));
+    world.crashes(5);
+    assert_eq!(world.told_of("replace failed"), NOTHING);
 }

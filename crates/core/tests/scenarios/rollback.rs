@@ -1,9 +1,9 @@
 //! A reload that fails: the new generation is taken down, and the old one goes on untouched.
 
-use recluster_core::{Settings, SpawnFailure};
+use recluster_core::{Event, Exit, Settings, SpawnFailure, Time};
 
 use crate::words::secs;
-use crate::world::{NOTHING, World, slots};
+use crate::world::{NOTHING, World, slots, surge};
 
 #[test]
 fn a_generation_fails_when_one_slot_has_failed_attempts_times() {
@@ -179,4 +179,18 @@ fn after_a_rollback_the_next_reload_is_judged_afresh() {
     world.pass(secs(1));
     world.come_to_serve([6]);
     assert_eq!(world.told_of("for [8]"), ["generation 3 for [8]: done"]);
+}
+
+#[test]
+fn an_old_worker_of_an_untouched_slot_that_dies_as_the_reload_fails_waits_for_the_limiter() {
+    let mut world = World::serving(Settings { respawn: secs(90), ..surge(2, 1) });
+    world.reload(7);
+    world.forget();
+    let exited = Event::Exited(world.id(2), Exit::Code(1));
+    world.cluster.handle(exited, Time::after(secs(160)));
+    world.at(189);
+    assert_eq!(world.told_of("rolled back").len(), 1);
+    assert_eq!(world.spawned(), NOTHING);
+    world.at(190);
+    assert_eq!(world.spawned(), ["4 in slot 1 of generation 1"]);
 }

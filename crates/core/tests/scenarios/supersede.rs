@@ -55,14 +55,6 @@ fn a_superseded_worker_stays_where_nobody_else_is_until_the_newer_one_serves() {
 
 #[test]
 fn a_superseded_worker_stays_where_only_it_serves() {
-    let mut world = World::serving(slots(1));
-    world.crashes(1);
-    world.reload(7);
-    world.come_to_serve([3]);
-    world.reload(8);
-    world.pass(secs(1));
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
-
     let mut world = World::serving(slots(2));
     world.crashes(1);
     world.reload(7);
@@ -193,4 +185,26 @@ fn the_newer_is_judged_afresh() {
     world.pass(secs(1));
     world.come_to_serve([5]);
     assert_eq!(world.told_of(" for "), ["generation 3 for [7, 8]: done"]);
+}
+
+#[test]
+fn a_superseded_worker_that_does_not_serve_yet_stays_where_nobody_else_is() {
+    let mut world = World::serving(slots(2));
+    world.reload(7);
+    world.crashes(1);
+    world.pass(secs(1));
+    world.reload(8);
+    assert_eq!(world.drained(), ["4 until 131s"]);
+    world.come_to_serve([3]);
+    assert_eq!(world.servers(), [2, 3]);
+}
+
+#[test]
+fn where_neither_serves_the_older_one_stays() {
+    let mut world = World::serving(slots(2));
+    world.crashes(1);
+    world.reload(7);
+    world.pass(secs(1));
+    world.reload(8);
+    assert_eq!(world.drained(), ["4 until 131s", "5 until 131s"]);
 }
