@@ -1,0 +1,102 @@
+//! Lines with a limit, read from a connection: the framing of the control protocol, for both of its sides.
+
+use std::io;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+
+/// Reads lines, none of them longer than a limit.
+#[derive(Debug)]
+pub(super) struct Lines<R> {
+    reader: BufReader<R>,
+    /// The beginning of a line whose end has not come yet.
+    line: Vec<u8>,
+    limit: usize,
+}
+
+/// What [`Lines::next`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// A line, without its line feed.
+    Whole(Vec<u8>),
+    /// Longer than the limit. There is no use in reading on.
+    TooLong,
+    /// Nothing more will come.
+    End,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    pub(super) fn new(reader: R, limit: usize) -> Self {
+        Self { reader: BufReader::new(reader), line: Vec::new(), limit }
+    }
+
+    /// The next line. What comes before the end without a line feed counts as one too.
+    ///
+    /// The future may be dropped and asked for anew: what was read of a line is kept.
+    pub(super) async fn next(&mut self) -> io::Result<Line> {
+        loop {
+            let room = (self.limit + 1).saturating_sub(self.line.len());
+            if room == 0 {
+                return Ok(Line::TooLong);
+            }
+            let mut bounded = (&mut self.reader).take(room as u64);
+            let count = bounded.read_until(b'\n', &mut self.line).await?;
+            if self.line.last() == Some(&b'\n') {
+                self.line.pop();
+                return Ok(Line::Whole(std::mem::take(&mut self.line)));
+            }
+            if count == 0 {
+                let rest = std::mem::take(&mut self.line);
+                return Ok(if rest.is_empty() { Line::End } else { Line::Whole(rest) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn all(input: &[u8], limit: usize) -> Vec<Line> {
+        let mut lines = Lines::new(input, limit);
+        let mut found = Vec::new();
+        loop {
+            let line = lines.next().await.unwrap();
+            let last = !matches!(line, Line::Whole(_));
+            found.push(line);
+            if last {
+                return found;
+            }
+        }
+    }
+
+    fn whole(text: &str) -> Line {
+        Line::Whole(text.as_bytes().to_vec())
+    }
+
+    #[tokio::test]
+    async fn lines_end_at_line_feeds_and_at_the_end() {
+        assert_eq!(all(b"one\n\ntwo", 8).await, [whole("one"), whole(""), whole("two"), Line::End]);
+        assert_eq!(all(b"", 8).await, [Line::End]);
+    }
+
+    #[tokio::test]
+    async fn the_limit_is_the_longest_line() {
+        assert_eq!(all(b"12345678\n", 8).await, [whole("12345678"), Line::End]);
+        assert_eq!(all(b"123456789\n", 8).await, [Line::TooLong]);
+        assert_eq!(all(&vec![b'x'; 100_000], 8).await, [Line::TooLong]);
+    }
+
+    #[tokio::test]
+    async fn a_line_survives_a_dropped_future() {
+        let (mut writer, reader) = tokio::io::duplex(64);
+        let mut lines = Lines::new(reader, 64);
+        tokio::io::AsyncWriteExt::write_all(&mut writer, b"one ").await.unwrap();
+        tokio::select! {
+            biased;
+            line = lines.next() => panic!("{line:?}"),
+            () = std::future::ready(()) => {}
+        }
+        tokio::io::AsyncWriteExt::write_all(&mut writer, b"line\n").await.unwrap();
+        assert_eq!(lines.next().await.unwrap(), whole("one line"));
+    }
+}

@@ -1,0 +1,286 @@
+//! What a client and a master say to each other on the control socket, and how it is written.
+//!
+//! Each side writes lines, each of which is one JSON object. A client asks with a [`Request`]; the version of the
+//! protocol stands in the same object:
+//!
+//! ```text
+//! → {"version":1,"request":"scale_by","workers":2}
+//! ← {"reply":"scaled","workers":4}
+//! → {"version":1,"request":"reload","wait":true}
+//! ← {"reply":"progress","progress":"began","generation":2}
+//! ← {"reply":"verdict","generation":2,"verdict":"done"}
+//! ```
+//!
+//! A client may ask again after it has its answer. What the master does not understand it answers with one
+//! [`Reply::Refused`], and then it closes the connection. A client that closes its side, or says anything more
+//! while it waits for an answer, gives up waiting; what it had asked for goes on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Scale;
+use crate::event::{Event, Failure, Verdict, Worker};
+use crate::status::Status;
+
+/// The version of the protocol. It changes when an old client would misunderstand a new master.
+pub const VERSION: u32 = 1;
+
+/// The longest line that a master reads, in bytes. Requests are short.
+pub const REQUEST_LIMIT: usize = 4 * 1024;
+
+/// The longest line that a client reads, in bytes: enough for the status of the largest cluster.
+pub const REPLY_LIMIT: usize = 4 * 1024 * 1024;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "the master must answer each of them")]
+pub enum Request {
+    /// Replace every worker.
+    Reload {
+        /// Hear of the progress and the verdict. Without it the answer is [`Reply::Accepted`] at once.
+        #[serde(default)]
+        wait: bool,
+    },
+    /// A picture of the cluster.
+    Status,
+    /// So many slots.
+    ScaleTo {
+        /// How many.
+        workers: u32,
+    },
+    /// So many slots more, or fewer.
+    ScaleBy {
+        /// How many.
+        workers: i32,
+    },
+    /// Drain every worker, then end.
+    Stop,
+    /// Kill every worker, then end.
+    Terminate,
+}
+
+/// What the master answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "a client must decide on each of them")]
+pub enum Reply {
+    /// To a reload that is waited for: how far it has come. More follows.
+    Progress(Progress),
+    /// To a reload that is waited for: how it ended.
+    Verdict {
+        /// The generation that was being started; none where the reload never began.
+        generation: Option<u64>,
+        /// How it ended.
+        #[serde(flatten)]
+        verdict: Verdict,
+    },
+    /// To a reload that is not waited for: it will be done.
+    Accepted,
+    /// The picture that was asked for.
+    Status(Box<Status>),
+    /// The number of slots, after it was changed.
+    Scaled {
+        /// How many.
+        workers: u32,
+    },
+    /// To a stop or a termination: no worker is left. The master closes the connection as the last thing it does.
+    Ended,
+    /// The request was not understood or cannot be met. The master closes the connection.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How far a reload has come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "progress", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "a client shows each of them")]
+pub enum Progress {
+    /// A generation begins.
+    Began {
+        /// Which.
+        generation: u64,
+    },
+    /// A worker of it serves.
+    Serving {
+        /// The worker.
+        worker: Worker,
+        /// How many slots have a serving worker of its generation.
+        serving: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// A worker of it failed; another attempt or the verdict follows.
+    Failed {
+        /// What happened.
+        failure: Failure,
+    },
+    /// It gave way to a newer reload, whose progress and verdict follow.
+    Superseded {
+        /// Which.
+        generation: u64,
+    },
+}
+
+/// Why a line is not a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadRequest {
+    /// It is too long.
+    #[error("a request is at most {REQUEST_LIMIT} bytes long")]
+    TooLong,
+    /// It is not JSON, or not a request that we know.
+    #[error("not a request: {0}")]
+    NotARequest(#[from] serde_json::Error),
+    /// It is of another version.
+    #[error(
+        "the request is of version {theirs} of the control protocol, this master speaks version {VERSION}"
+    )]
+    Version {
+        /// Which.
+        theirs: u32,
+    },
+}
+
+/// A request as it stands on the wire.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    version: u32,
+    #[serde(flatten)]
+    request: &'a Request,
+}
+
+/// What is looked at before anything else, so that a request of the future is not called nonsense.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+impl Request {
+    /// The request as one line.
+    pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        encode(&Envelope { version: VERSION, request: self })
+    }
+
+    /// Reads one line, with or without its line feed.
+    pub fn decode(line: &[u8]) -> Result<Self, BadRequest> {
+        let Versioned { version } = serde_json::from_slice(line)?;
+        if version != VERSION {
+            return Err(BadRequest::Version { theirs: version });
+        }
+        Ok(serde_json::from_slice(line)?)
+    }
+}
+
+impl From<Scale> for Request {
+    fn from(scale: Scale) -> Self {
+        match scale {
+            Scale::To(workers) => Self::ScaleTo { workers },
+            Scale::By(workers) => Self::ScaleBy { workers },
+        }
+    }
+}
+
+impl Reply {
+    /// The reply as one line.
+    pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        encode(self)
+    }
+
+    /// Reads one line, with or without its line feed.
+    pub fn decode(line: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(line)
+    }
+}
+
+impl Progress {
+    /// What an event means to somebody who waits for a reload, if anything.
+    pub(super) fn of(event: Event) -> Option<Self> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "whatever else happens is not progress of a reload"
+        )]
+        match event {
+            Event::GenerationBegan { generation } => Some(Self::Began { generation }),
+            Event::Serving { worker, serving, of } => Some(Self::Serving { worker, serving, of }),
+            Event::Failed { failure } => Some(Self::Failed { failure }),
+            Event::Superseded { generation } => Some(Self::Superseded { generation }),
+            _ => None,
+        }
+    }
+
+    /// The generation that it is about.
+    pub(super) fn generation(&self) -> u64 {
+        match self {
+            Self::Began { generation } | Self::Superseded { generation } => *generation,
+            Self::Serving { worker, .. } => worker.generation,
+            Self::Failed { failure } => failure.worker.generation,
+        }
+    }
+}
+
+fn encode(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(request: Request) -> String {
+        String::from_utf8(request.encode().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn requests_are_what_the_module_says_and_are_read_back() {
+        let golden = [
+            (Request::Reload { wait: true }, r#"{"version":1,"request":"reload","wait":true}"#),
+            (Request::Status, r#"{"version":1,"request":"status"}"#),
+            (Request::ScaleTo { workers: 3 }, r#"{"version":1,"request":"scale_to","workers":3}"#),
+            (Request::ScaleBy { workers: -2 }, r#"{"version":1,"request":"scale_by","workers":-2}"#),
+            (Request::Stop, r#"{"version":1,"request":"stop"}"#),
+            (Request::Terminate, r#"{"version":1,"request":"terminate"}"#),
+        ];
+        for (request, line) in golden {
+            assert_eq!(written(request), format!("{line}\n"));
+            assert_eq!(Request::decode(line.as_bytes()).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn a_request_of_another_version_is_called_that() {
+        let error = Request::decode(br#"{"version":7,"request":"dance"}"#).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the request is of version 7 of the control protocol, this master speaks version 1"
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in ["", "hello", "{}", "[]", "{\"version\":1}", r#"{"version":1,"request":"dance"}"#] {
+            let error = Request::decode(line.as_bytes()).unwrap_err();
+            assert!(matches!(error, BadRequest::NotARequest(_)), "{line}: {error}");
+        }
+        let absurd = br#"{"version":1,"request":"scale_to","workers":-1}"#;
+        assert!(Request::decode(absurd).is_err());
+    }
+
+    #[test]
+    fn a_verdict_is_read_back_with_its_failure() {
+        let line = concat!(
+            r#"{"reply":"verdict","generation":2,"verdict":"rolled_back","failure":{"#,
+            r#""worker":{"id":5,"slot":0,"generation":2,"pid":7},"reason":"exited","failures":3,"#,
+            r#""stderr":["boom"],"hint":null}}"#
+        );
+        let reply = Reply::decode(line.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(reply.encode().unwrap()).unwrap(), format!("{line}\n"));
+        let Reply::Verdict { generation, verdict: Verdict::RolledBack { failure } } = reply else {
+            panic!("{reply:?}");
+        };
+        assert_eq!((generation, failure.worker.pid), (Some(2), Some(7)));
+    }
+}

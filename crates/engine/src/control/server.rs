@@ -1,0 +1,290 @@
+//! Answering on the control socket. A task accepts clients, and each client has a task of its own, which holds no
+//! more than a handle to the cluster: it can ask, and its end changes nothing.
+
+use std::io;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, UCred};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::lines::{Line, Lines};
+use super::place;
+use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
+use super::socket::{Socket, SocketFile};
+use crate::cluster::{Cluster, Scale};
+use crate::error::{Gone, ReloadError};
+use crate::event::{Heard, Verdict};
+
+/// How many clients are listened to at once.
+const CLIENTS: usize = 64;
+/// How long a client may take to say what it wants, whole line and all.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a client may take to read an answer.
+const READING: Duration = Duration::from_secs(10);
+/// How long clients may take to read their last answer when the master ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The pause after a failed accept: the machine is short of something, and asking at once again would not help.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many requests may wait for [`Server::asked`]. It is for the log; requests are answered without it.
+const ASKED: usize = 64;
+
+/// A control socket that is answered on. Dropping it ends that; [`Server::close`] ends it in order.
+#[derive(Debug)]
+pub struct Server {
+    file: SocketFile,
+    asked: mpsc::Receiver<Asked>,
+    /// Clients end when this says so, or when it is gone.
+    closing: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+/// A request that was understood, and who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Asked {
+    /// What was asked for.
+    pub request: Request,
+    /// The client's process, where the system tells.
+    pub pid: Option<i32>,
+    /// The client's user.
+    pub uid: u32,
+}
+
+impl Server {
+    pub(super) fn start(socket: Socket, cluster: Cluster) -> Self {
+        let Socket { listener, file } = socket;
+        let (closing, closed) = watch::channel(false);
+        let (tell, asked) = mpsc::channel(ASKED);
+        let accepting = tokio::spawn(accept(listener, Host { cluster, closed: Closed(closed), tell }));
+        Self { file, asked, closing, accepting }
+    }
+
+    /// The next request that a client made. What is not looked at in time is not kept for long; `None` says that
+    /// there will be no more.
+    pub async fn asked(&mut self) -> Option<Asked> {
+        self.asked.recv().await
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Removes the socket, then gives clients a moment to read their last answer. A client that waits for the end of
+    /// the cluster sees its connection close now: the name is free.
+    pub async fn close(self) {
+        let Self { file, asked: _, closing, accepting } = self;
+        drop(file);
+        drop(closing);
+        // The task can only have panicked, and then there is no client left to wait for.
+        let _ = accepting.await;
+    }
+}
+
+/// Tells a task that it must end.
+#[derive(Clone)]
+struct Closed(watch::Receiver<bool>);
+
+impl Closed {
+    async fn wait(&mut self) {
+        // An error says that the sender is gone, which means the same.
+        let _ = self.0.wait_for(|closing| *closing).await;
+    }
+}
+
+/// What every client's task needs of the master.
+#[derive(Clone)]
+struct Host {
+    cluster: Cluster,
+    closed: Closed,
+    tell: mpsc::Sender<Asked>,
+}
+
+async fn accept(listener: UnixListener, mut host: Host) {
+    let mut clients = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => admit(stream, &mut clients, &host),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = clients.join_next() => {}
+            () = host.closed.wait() => break,
+        }
+    }
+    drop(listener);
+    let _ = timeout(FAREWELL, clients.join_all()).await;
+}
+
+fn admit(stream: UnixStream, clients: &mut JoinSet<()>, host: &Host) {
+    let trusted = stream.peer_cred().ok().filter(|peer| place::is_trusted(peer.uid()));
+    let refusal = match trusted {
+        None => "only the user that the cluster runs as, and root, may ask",
+        Some(_) if clients.len() >= CLIENTS => "too many clients at once",
+        Some(peer) => {
+            clients.spawn(attend(Conversation::new(stream, peer, host.clone())));
+            return;
+        }
+    };
+    if let Ok(line) = (Reply::Refused { reason: refusal.to_owned() }).encode() {
+        // A fresh connection takes a line at once; if not, it is closed without one.
+        let _ = stream.try_write(&line);
+    }
+}
+
+/// Talks to one client until either side has enough.
+async fn attend(mut client: Conversation) {
+    while let Ok(Next::Listen) = client.turn().await {}
+}
+
+struct Conversation {
+    lines: Lines<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    peer: UCred,
+    host: Host,
+}
+
+/// What follows an answer.
+enum Next {
+    Listen,
+    Close,
+}
+
+impl Conversation {
+    fn new(stream: UnixStream, peer: UCred, host: Host) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self { lines: Lines::new(reader, REQUEST_LIMIT), writer, peer, host }
+    }
+
+    /// One request and its answer. An error says that the client is gone.
+    async fn turn(&mut self) -> io::Result<Next> {
+        let line = tokio::select! {
+            line = timeout(IDLE, self.lines.next()) => match line {
+                Ok(line) => line?,
+                Err(_) => return Ok(Next::Close),
+            },
+            () = self.host.closed.wait() => return Ok(Next::Close),
+        };
+        let request = match line {
+            Line::Whole(line) => Request::decode(&line),
+            Line::TooLong => Err(BadRequest::TooLong),
+            Line::End => return Ok(Next::Close),
+        };
+        match request {
+            Ok(request) => self.answer(request).await,
+            Err(error) => self.refuse(error.to_string()).await,
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> io::Result<Next> {
+        // Nobody may be listening, and the request is answered all the same.
+        let _ = self.host.tell.try_send(Asked { request, pid: self.peer.pid(), uid: self.peer.uid() });
+        let answer = match request {
+            Request::Reload { wait: true } => return self.reload().await,
+            Request::Reload { wait: false } => self.host.cluster.request_reload().map(|()| Reply::Accepted),
+            Request::Status => self.host.cluster.status().await.map(|status| Reply::Status(Box::new(status))),
+            Request::ScaleTo { workers } => self.scale(Scale::To(workers)).await,
+            Request::ScaleBy { workers } => self.scale(Scale::By(workers)).await,
+            // An error says that the cluster has ended already, which is what was asked for.
+            Request::Stop => {
+                let _ = self.host.cluster.request_stop();
+                return self.end().await;
+            }
+            Request::Terminate => {
+                let _ = self.host.cluster.request_terminate();
+                return self.end().await;
+            }
+        };
+        match answer {
+            Ok(reply) => self.say(&reply).await.map(|()| Next::Listen),
+            Err(gone) => self.refuse(gone.to_string()).await,
+        }
+    }
+
+    async fn scale(&self, scale: Scale) -> Result<Reply, Gone> {
+        self.host.cluster.scale(scale).await.map(|workers| Reply::Scaled { workers })
+    }
+
+    /// Asks for a reload and tells of its progress until the verdict is there, or the client has had enough.
+    async fn reload(&mut self) -> io::Result<Next> {
+        let mut events = self.host.cluster.subscribe();
+        let cluster = self.host.cluster.clone();
+        let mut outcome = pin!(cluster.reload());
+        let mut generation = None;
+        loop {
+            let reply = tokio::select! {
+                // What happened before the verdict is told before it.
+                biased;
+                Some(heard) = events.next() => {
+                    let Some(progress) = progress(heard, &mut generation) else { continue };
+                    Reply::Progress(progress)
+                }
+                outcome = &mut outcome => {
+                    self.say(&Reply::Verdict { generation, verdict: verdict(outcome) }).await?;
+                    return Ok(Next::Listen);
+                }
+                left = self.lines.next() => return self.interrupted(left?).await,
+            };
+            self.say(&reply).await?;
+        }
+    }
+
+    /// Waits for the end of the cluster, says so, and keeps the connection until the control socket is gone too.
+    async fn end(&mut self) -> io::Result<Next> {
+        tokio::select! {
+            _ = self.host.cluster.wait() => {}
+            left = self.lines.next() => return self.interrupted(left?).await,
+        }
+        self.say(&Reply::Ended).await?;
+        self.host.closed.wait().await;
+        Ok(Next::Close)
+    }
+
+    /// The client did not wait for its answer: it left, or spoke out of turn.
+    async fn interrupted(&mut self, line: Line) -> io::Result<Next> {
+        match line {
+            Line::End => Ok(Next::Close),
+            Line::Whole(_) | Line::TooLong => {
+                self.refuse("one request at a time: the last one is not answered yet".to_owned()).await
+            }
+        }
+    }
+
+    async fn refuse(&mut self, reason: String) -> io::Result<Next> {
+        self.say(&Reply::Refused { reason }).await.map(|()| Next::Close)
+    }
+
+    async fn say(&mut self, reply: &Reply) -> io::Result<()> {
+        let line = reply.encode()?;
+        timeout(READING, self.writer.write_all(&line)).await?
+    }
+}
+
+/// What an event means to a client that waits for a reload. `generation` becomes the one that the client waits for:
+/// its reload is the newest that has begun since it asked.
+fn progress(heard: Heard, generation: &mut Option<u64>) -> Option<Progress> {
+    let Heard::Event(event) = heard else { return None };
+    let progress = Progress::of(event)?;
+    if let Progress::Began { generation: began } = progress {
+        *generation = Some(began);
+    }
+    (Some(progress.generation()) == *generation).then_some(progress)
+}
+
+fn verdict(outcome: Result<(), ReloadError>) -> Verdict {
+    match outcome {
+        Ok(()) => Verdict::Done,
+        Err(ReloadError::RolledBack(failure)) => Verdict::RolledBack { failure },
+        Err(ReloadError::StoppedPartWay { replaced, of, failure }) => {
+            Verdict::StoppedPartWay { replaced, of, failure }
+        }
+        Err(ReloadError::Abandoned | ReloadError::Gone(_)) => Verdict::Abandoned,
+    }
+}

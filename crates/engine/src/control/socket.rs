@@ -1,0 +1,215 @@
+//! [`Socket`]: taking a control socket's path, and giving it back.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::UnixListener;
+
+use super::place::{self, DirectoryError, Probe};
+use super::server::Server;
+use crate::cluster::Cluster;
+
+/// The longest path that a unix socket can have, in bytes.
+const PATH_LIMIT: usize = 107;
+
+/// A file in the directory of control sockets, locked while one of them is bound: two masters that find the same
+/// stale socket must not both replace it.
+const LOCK: &str = ".recluster.lock";
+
+/// A bound control socket. Clients that connect wait until it is served. Dropping it removes its file.
+#[derive(Debug)]
+pub struct Socket {
+    pub(super) listener: UnixListener,
+    pub(super) file: SocketFile,
+}
+
+/// The file of a bound socket; removed when this is dropped, unless somebody has put another in its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+/// Why a control socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// A cluster that is still running answers there.
+    #[error("a running cluster has the control socket {}", path.display())]
+    Alive {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The directory is no place for it.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Something else is there, which is not ours to remove.
+    #[error("the path of the control socket is taken by something that is no socket: {}", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A unix socket cannot have so long a path.
+    #[error("the path of the control socket is longer than {PATH_LIMIT} bytes: {}", path.display())]
+    TooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot make the control socket {}: {source}", path.display())]
+    System {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Socket {
+    /// Binds a control socket for this user alone. A stale one, on which nobody listens any more, is replaced.
+    /// Must be called in a tokio runtime with IO enabled.
+    ///
+    /// # Errors
+    ///
+    /// When a running cluster has it, or its directory (made if it is not there, but not what is above it) is
+    /// another user's or writable by others. What was at the path is still there then.
+    pub fn bind(path: impl Into<PathBuf>) -> Result<Self, BindError> {
+        let path = path.into();
+        if path.as_os_str().as_bytes().len() > PATH_LIMIT {
+            return Err(BindError::TooLong { path });
+        }
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            Some(_) | None => Path::new("."),
+        };
+        place::prepare(directory)?;
+        let system = |source| BindError::System { path: path.clone(), source };
+        let locked = lock(directory).map_err(system)?;
+        make_room(&path)?;
+        let listener = UnixListener::bind(&path).map_err(system)?;
+        let file = SocketFile::of(path.clone()).map_err(system)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(system)?;
+        drop(locked);
+        Ok(Self { listener, file })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Answers clients about this cluster, in a task of its own. Must be called in a tokio runtime with IO and time
+    /// enabled.
+    pub fn serve(self, cluster: Cluster) -> Server {
+        Server::start(self, cluster)
+    }
+}
+
+/// Holds the directory's lock until the file is dropped. Nobody holds it for longer than it takes to bind.
+fn lock(directory: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(LOCK))?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
+/// Removes a stale socket; refuses to touch anything else.
+fn make_room(path: &Path) -> Result<(), BindError> {
+    let system = |source| BindError::System { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(system(error)),
+        Ok(about) if !about.file_type().is_socket() => {
+            return Err(BindError::NotASocket { path: path.to_owned() });
+        }
+        Ok(_) => {}
+    }
+    match place::probe(path).map_err(system)? {
+        Probe::Alive => Err(BindError::Alive { path: path.to_owned() }),
+        Probe::Stale => fs::remove_file(path).map_err(system),
+        Probe::Nothing => Ok(()),
+    }
+}
+
+impl SocketFile {
+    fn of(path: PathBuf) -> io::Result<Self> {
+        let identity = identity(&path)?;
+        Ok(Self { path, identity })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // If it cannot be removed it is stale, and the next master replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|about| (about.dev(), about.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener as StdListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_private_and_goes_when_it_is_dropped() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("made").join("it.sock");
+        let socket = Socket::bind(&path).unwrap();
+        assert_eq!(socket.path(), path);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.sock");
+        drop(StdListener::bind(&path).unwrap());
+        let socket = Socket::bind(&path).unwrap();
+        assert!(matches!(Socket::bind(&path), Err(BindError::Alive { .. })));
+        assert!(path.exists());
+        drop(socket);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        assert!(matches!(Socket::bind(&path), Err(BindError::NotASocket { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_took_our_place_is_left_alone() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.sock");
+        let ours = Socket::bind(&path).unwrap();
+        fs::rename(&path, base.path().join("away")).unwrap();
+        let _theirs = StdListener::bind(&path).unwrap();
+        drop(ours);
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_path_that_no_socket_can_have_is_named() {
+        let path = format!("/nowhere/{}.sock", "x".repeat(100));
+        assert!(matches!(Socket::bind(path), Err(BindError::TooLong { .. })));
+    }
+}

@@ -1,0 +1,253 @@
+//! The control socket from both ends, with a cluster behind it that consists of its three channels alone.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::timeout;
+
+use super::protocol::{Progress, REQUEST_LIMIT, Reply, Request as Asked};
+use super::{Client, ClientError, Server, Socket};
+use crate::cluster::{Cluster, Progress as Course};
+use crate::driver::{Input, Request};
+use crate::event::{Event, Failure, Verdict, Worker};
+
+/// No test takes this long.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A control socket, and what would be the driver behind it.
+struct Master {
+    server: Server,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    events: broadcast::Sender<Event>,
+    course: watch::Sender<Course>,
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Master {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("it.sock");
+        let (sender, inputs) = mpsc::unbounded_channel();
+        let events = broadcast::Sender::new(16);
+        let (course, progress) = watch::channel(Course::default());
+        let cluster = Cluster { inputs: sender, events: events.downgrade(), progress };
+        let server = Socket::bind(&path).unwrap().serve(cluster);
+        Self { server, inputs, events, course, path, _directory: directory }
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&self.path).await.unwrap()
+    }
+
+    /// What the cluster is asked for next.
+    async fn request(&mut self) -> Request {
+        let Some(Input::Request(request)) = within(self.inputs.recv()).await else { panic!("no request") };
+        request
+    }
+
+    /// Says what is written, in order, and reads until the master closes.
+    async fn conversation(&self, said: &[u8]) -> String {
+        let mut stream = UnixStream::connect(&self.path).await.unwrap();
+        // The master may have had enough before all is said.
+        let _ = stream.write_all(said).await;
+        let mut heard = Vec::new();
+        within(stream.read_to_end(&mut heard)).await.ok();
+        String::from_utf8(heard).unwrap()
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, future).await.expect("nothing happened")
+}
+
+fn worker(id: u64, generation: u64) -> Worker {
+    Worker { id, slot: 0, generation, pid: Some(4711) }
+}
+
+fn failure(id: u64, generation: u64) -> Failure {
+    let stderr = vec!["boom".to_owned()];
+    Failure { worker: worker(id, generation), reason: "exited".to_owned(), failures: 3, stderr, hint: None }
+}
+
+#[tokio::test]
+async fn several_requests_are_answered_one_after_the_other() {
+    let mut master = Master::start();
+    let mut client = master.client().await;
+    for (asked, answer) in [(Asked::ScaleBy { workers: 2 }, 4), (Asked::ScaleTo { workers: 1 }, 1)] {
+        client.send(&asked).await.unwrap();
+        let Request::Scale(scale, reply) = master.request().await else { panic!() };
+        assert_eq!(Asked::from(scale), asked);
+        reply.send(answer).unwrap();
+        let Reply::Scaled { workers } = within(client.next()).await.unwrap() else { panic!() };
+        assert_eq!(workers, answer);
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_client_hears_of_its_own_reload() {
+    let mut master = Master::start();
+    let mut client = master.client().await;
+    client.send(&Asked::Reload { wait: true }).await.unwrap();
+    let Request::Reload(verdict) = master.request().await else { panic!() };
+    for event in [
+        Event::Serving { worker: worker(1, 1), serving: 1, of: 2 },
+        Event::GenerationBegan { generation: 2 },
+        Event::Message { worker: worker(1, 1), message: "{}".to_owned() },
+        Event::Serving { worker: worker(3, 2), serving: 1, of: 2 },
+        Event::Failed { failure: failure(4, 2) },
+    ] {
+        master.events.send(event).unwrap();
+    }
+    verdict.send(Verdict::RolledBack { failure: failure(4, 2) }).unwrap();
+
+    let mut heard = Vec::new();
+    for _ in 0..4 {
+        heard.push(within(client.next()).await.unwrap());
+    }
+    let [
+        Reply::Progress(Progress::Began { generation: 2 }),
+        Reply::Progress(Progress::Serving { serving: 1, of: 2, .. }),
+        Reply::Progress(Progress::Failed { .. }),
+        Reply::Verdict { generation: Some(2), verdict: Verdict::RolledBack { failure } },
+    ] = heard.as_slice()
+    else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(failure.stderr, ["boom"]);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_wait_is_answered_at_once() {
+    let mut master = Master::start();
+    let mut client = master.client().await;
+    let reply = within(client.ask(&Asked::Reload { wait: false })).await.unwrap();
+    assert!(matches!(reply, Reply::Accepted));
+    assert!(matches!(master.request().await, Request::ReloadUnwatched));
+}
+
+#[tokio::test]
+async fn whoever_runs_the_master_can_see_who_asks() {
+    let mut master = Master::start();
+    let mut client = master.client().await;
+    let request = Asked::Reload { wait: false };
+    within(client.ask(&request)).await.unwrap();
+    let asked = within(master.server.asked()).await.unwrap();
+    let ourselves = i32::try_from(std::process::id()).unwrap();
+    assert_eq!((asked.request, asked.pid), (request, Some(ourselves)));
+    assert_eq!(asked.uid, rustix::process::getuid().as_raw());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_no_longer_waited_for() {
+    let mut master = Master::start();
+    let mut client = master.client().await;
+    client.send(&Asked::Reload { wait: true }).await.unwrap();
+    let Request::Reload(mut verdict) = master.request().await else { panic!() };
+    drop(client);
+    within(verdict.closed()).await;
+    let mut other = master.client().await;
+    assert!(matches!(within(other.ask(&Asked::Reload { wait: false })).await, Ok(Reply::Accepted)));
+}
+
+#[tokio::test]
+async fn the_end_is_said_before_the_name_is_free_and_shown_after() {
+    let mut master = Master::start();
+    let mut client = master.client().await;
+    client.send(&Asked::Stop).await.unwrap();
+    assert!(matches!(master.request().await, Request::Stop));
+    master.course.send(Course { over: true, ..Course::default() }).unwrap();
+    assert!(matches!(within(client.next()).await, Ok(Reply::Ended)));
+    assert!(master.path.exists());
+    within(async { tokio::join!(master.server.close(), client.closed()) }).await;
+    assert!(!master.path.exists());
+}
+
+#[tokio::test]
+async fn idle_clients_do_not_delay_the_end() {
+    let master = Master::start();
+    let mut client = master.client().await;
+    within(master.server.close()).await;
+    assert!(matches!(within(client.next()).await, Err(ClientError::WentAway)));
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_over_refuses() {
+    let mut master = Master::start();
+    master.inputs.close();
+    let mut client = master.client().await;
+    let Reply::Refused { reason } = within(client.ask(&Asked::Status)).await.unwrap() else { panic!() };
+    assert_eq!(reason, "the cluster has ended");
+}
+
+#[tokio::test]
+async fn nonsense_gets_one_line_and_the_door() {
+    let master = Master::start();
+    let endless = vec![b'x'; 16 * REQUEST_LIMIT];
+    let cases: [(&[u8], &str); 5] = [
+        (b"hello\nhello\n", "not a request: expected value at line 1 column 1"),
+        (b"\0\xff\n", "not a request: expected value at line 1 column 1"),
+        (
+            b"{\"version\":1,\"request\":\"dance\"}\n",
+            "not a request: unknown variant `dance`, expected one of ",
+        ),
+        (
+            b"{\"version\":9}\n",
+            "the request is of version 9 of the control protocol, this master speaks version 1",
+        ),
+        (&endless, "a request is at most 4096 bytes long"),
+    ];
+    for (said, reason) in cases {
+        let heard = master.conversation(said).await;
+        assert_eq!(heard.lines().count(), 1, "{heard}");
+        assert!(heard.starts_with(&format!("{{\"reply\":\"refused\",\"reason\":\"{reason}")), "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn speaking_while_an_answer_is_due_ends_the_conversation() {
+    let master = Master::start();
+    let request = b"{\"version\":1,\"request\":\"stop\"}\n".repeat(2);
+    let heard = master.conversation(&request).await;
+    assert_eq!(
+        heard,
+        "{\"reply\":\"refused\",\"reason\":\"one request at a time: the last one is not answered yet\"}\n"
+    );
+}
+
+#[tokio::test]
+async fn a_client_too_many_is_told_so() {
+    let master = Master::start();
+    let mut clients = Vec::new();
+    let refused = loop {
+        let mut client = master.client().await;
+        let reply = within(client.ask(&Asked::Reload { wait: false })).await.unwrap();
+        if let Reply::Refused { reason } = reply {
+            break reason;
+        }
+        clients.push(client);
+    };
+    assert_eq!(clients.len(), 64);
+    assert_eq!(refused, "too many clients at once");
+
+    drop(clients.pop());
+    let accepted = async {
+        loop {
+            if let Ok(Reply::Accepted) = master.client().await.ask(&Asked::Reload { wait: false }).await {
+                return;
+            }
+        }
+    };
+    within(accepted).await;
+}
+
+#[tokio::test]
+async fn where_nobody_listens_there_is_no_cluster() {
+    let master = Master::start();
+    master.server.close().await;
+    assert!(matches!(Client::connect(&master.path).await, Err(ClientError::NoCluster { .. })));
+}

@@ -1,0 +1,380 @@
+//! The only loop of the control plane: perform what the policy wants, wait, name what happened, tell the policy.
+//!
+//! Tens of events a second pass here. Connections never do: they are the plane's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use recluster_core as core;
+use recluster_core::{Caller, Config, Generation, Phase, WorkerId};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::{sleep, sleep_until};
+
+use crate::builder::{Balance, ReadyWhen};
+use crate::cluster::{Cluster, Progress, Scale};
+use crate::error::{SendError, StartError};
+use crate::event::{Event, Verdict, Worker};
+use crate::output::Forwarder;
+use crate::plane::{Command, Fact, Plane, Routes, Setup, Standing};
+use crate::process::{Process, Seen};
+use crate::program::{Launch, Program};
+use crate::status::Status;
+
+/// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
+/// how it died is worth more to people than that it fell silent.
+const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
+/// How many dead workers' last words are kept for verdicts.
+const GRAVES: usize = 64;
+
+/// Everything that wakes the driver, beside the clock.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The plane reports.
+    Fact(Fact),
+    /// A worker's process has ended and can be reaped.
+    Ended(WorkerId),
+    /// A worker's channel closed a while ago. If the process ended as well, that is known by now.
+    LivesOn(WorkerId),
+    /// Somebody asks.
+    Request(Request),
+}
+
+/// What a handle asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Reload(oneshot::Sender<Verdict>),
+    ReloadUnwatched,
+    Replace(u64),
+    Scale(Scale, oneshot::Sender<u32>),
+    Stop,
+    Terminate,
+    Release,
+    Workers(oneshot::Sender<Vec<Worker>>),
+    ActiveWorkers(oneshot::Sender<Vec<Option<Worker>>>),
+    Status(oneshot::Sender<Status>),
+    Send { worker: u64, json: String, reply: oneshot::Sender<Result<(), SendError>> },
+}
+
+/// What the driver is started with.
+pub(crate) struct Shell {
+    pub(crate) program: Program,
+    /// What the first generation runs, already resolved.
+    pub(crate) first: Launch,
+    pub(crate) ready_when: ReadyWhen,
+    pub(crate) ready_timeout: Duration,
+    pub(crate) balance: Balance,
+    pub(crate) raw_stdio: bool,
+    pub(crate) events: broadcast::Sender<Event>,
+}
+
+/// Starts the plane and the driver.
+pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluster, StartError> {
+    let (inputs, inbox) = mpsc::unbounded_channel();
+    let system = |what| move |source| StartError::System { what, source };
+    let plane = Plane::start(setup, inputs.clone()).map_err(system("start the data plane"))?;
+    let forwarder = Forwarder::start().map_err(system("start the thread for stderr"))?;
+    let (progress, seen) = watch::channel(Progress::default());
+    let handle = Cluster { inputs: inputs.clone(), events: shell.events.downgrade(), progress: seen };
+    let began = Instant::now();
+    let driver = Driver {
+        policy: core::Cluster::new(config, core::Time::ZERO),
+        began,
+        launches: BTreeMap::from([(Generation::FIRST, shell.first.clone())]),
+        shell,
+        plane,
+        forwarder,
+        inputs,
+        progress,
+        processes: BTreeMap::new(),
+        graves: BTreeMap::new(),
+        follow_ups: VecDeque::new(),
+        callers: BTreeMap::new(),
+        next_caller: 0,
+        routes: Routes::default(),
+        closing: false,
+    };
+    tokio::spawn(driver.run(inbox));
+    Ok(handle)
+}
+
+/// A worker that is gone, for the verdict that names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Grave {
+    pub(crate) worker: Worker,
+    pub(crate) stderr: Vec<String>,
+    pub(crate) seen: Seen,
+    /// Why its process could not be started, if that is what became of it.
+    pub(crate) spawn_error: Option<String>,
+}
+
+pub(crate) struct Driver {
+    pub(crate) policy: core::Cluster,
+    began: Instant,
+    pub(crate) shell: Shell,
+    pub(crate) plane: Plane,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) processes: BTreeMap<WorkerId, Process>,
+    pub(crate) graves: BTreeMap<WorkerId, Grave>,
+    /// What generations run, resolved when each began.
+    pub(crate) launches: BTreeMap<Generation, Launch>,
+    /// What performing an action made known: told to the policy when all actions are performed.
+    pub(crate) follow_ups: VecDeque<core::Event>,
+    pub(crate) callers: BTreeMap<Caller, oneshot::Sender<Verdict>>,
+    next_caller: u64,
+    routes: Routes,
+    closing: bool,
+}
+
+impl Driver {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
+        loop {
+            self.act();
+            if self.policy.phase() == Phase::Over {
+                return self.finish();
+            }
+            let deadline = self.policy.next_deadline().map(|(at, _due)| self.began + at.elapsed());
+            let input = tokio::select! {
+                biased;
+                input = inbox.recv() => input,
+                () = sleep_until_some(deadline) => None,
+            };
+            match input {
+                Some(input) => self.handle(input),
+                None => self.tell(core::Event::Tick),
+            }
+        }
+    }
+
+    /// Performs every action, and what performing them brought about.
+    fn act(&mut self) {
+        loop {
+            self.close_listeners_when_stopping();
+            while let Some(action) = self.policy.poll_action() {
+                self.perform(action);
+            }
+            match self.follow_ups.pop_front() {
+                Some(event) => self.tell(event),
+                None => break,
+            }
+        }
+        self.publish_routes();
+    }
+
+    fn tell(&mut self, event: core::Event) {
+        let now = core::Time::after(self.began.elapsed());
+        self.policy.handle(event, now);
+    }
+
+    pub(crate) fn now(&self) -> core::Time {
+        core::Time::after(self.began.elapsed())
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The sockets close before the first worker is told to go, so that what waits in their queues is served.
+    fn close_listeners_when_stopping(&mut self) {
+        let ends = matches!(self.policy.phase(), Phase::Stopping | Phase::Terminating);
+        if ends && !self.closing {
+            self.closing = true;
+            self.plane.tell(Command::CloseListeners);
+        }
+    }
+
+    /// Tells the plane who may be given what, where that has changed.
+    fn publish_routes(&mut self) {
+        let status = self.policy.status();
+        let standing = status.workers.iter().filter_map(|worker| {
+            let standing = if worker.serves {
+                Standing::Serving
+            } else if worker.wanted {
+                Standing::Standby
+            } else {
+                return None;
+            };
+            Some((worker.worker, standing))
+        });
+        let routes = Routes { standing: standing.collect(), settled: status.settled };
+        if routes != self.routes {
+            self.plane.tell(Command::Route(routes.clone()));
+            self.routes = routes;
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Fact(fact) => self.note(fact),
+            Input::Ended(worker) => {
+                // A worker with a channel may have left words in it: the plane reads them first.
+                if self.processes.get(&worker).is_some_and(|process| process.is_node) {
+                    self.plane.tell(Command::Ended(worker));
+                } else {
+                    self.bury(worker);
+                }
+            }
+            Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
+            Input::Request(request) => self.answer(request),
+        }
+    }
+
+    fn note(&mut self, fact: Fact) {
+        match fact {
+            Fact::Online(worker) => self.online(worker),
+            Fact::Listening(worker, address) => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.seen.listening = true;
+                }
+                self.emit_about(worker, |worker| Event::Listening { worker, address });
+                self.ready(worker, ReadyWhen::Listening);
+            }
+            Fact::SaidReady(worker) => self.ready(worker, ReadyWhen::Ready),
+            Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
+            Fact::Message(worker, json) => {
+                self.plane.message_handled();
+                let message = json.as_str().to_owned();
+                self.emit_about(worker, |worker| Event::Message { worker, message });
+            }
+            Fact::CutOff(worker, reason) => {
+                self.emit_about(worker, |worker| Event::CutOff { worker, reason });
+            }
+            Fact::Disconnected(worker) => {
+                self.emit_about(worker, |worker| Event::Disconnect { worker });
+                let inputs = self.inputs.clone();
+                tokio::spawn(async move {
+                    sleep(EXIT_FOLLOWS).await;
+                    let _ = inputs.send(Input::LivesOn(worker));
+                });
+            }
+            Fact::Buried(worker) => self.bury(worker),
+        }
+    }
+
+    pub(crate) fn online(&mut self, worker: WorkerId) {
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.seen.online = true;
+        }
+        self.emit_about(worker, |worker| Event::Online { worker });
+        self.follow_ups.push_back(core::Event::Online(worker));
+        self.ready(worker, ReadyWhen::Started);
+    }
+
+    /// The worker did what may make it ready.
+    fn ready(&mut self, worker: WorkerId, by: ReadyWhen) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if self.shell.ready_when == by && !process.seen.ready {
+            process.seen.ready = true;
+            self.emit_about(worker, |worker| Event::Ready { worker });
+            self.follow_ups.push_back(core::Event::Ready(worker));
+        }
+    }
+
+    /// The worker's process has ended and everything that it said has been heard.
+    fn bury(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get(&worker) else { return };
+        let exit = process.reap();
+        self.report_lost_lines(worker);
+        if let (Some(about), Some(process)) = (self.about(worker), self.processes.remove(&worker)) {
+            let stderr = process.tail.lines();
+            self.remember(worker, Grave { worker: about, stderr, seen: process.seen, spawn_error: None });
+        }
+        self.tell(core::Event::Exited(worker, exit));
+    }
+
+    fn report_lost_lines(&self, worker: WorkerId) {
+        let lines = self.processes.get(&worker).map_or(0, |process| process.lost.take());
+        if lines > 0 {
+            self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
+        }
+    }
+
+    pub(crate) fn remember(&mut self, worker: WorkerId, grave: Grave) {
+        self.graves.insert(worker, grave);
+        while self.graves.len() > GRAVES {
+            self.graves.pop_first();
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Reload(reply) => {
+                self.next_caller += 1;
+                let caller = Caller(self.next_caller);
+                self.callers.insert(caller, reply);
+                self.tell(core::Event::Reload(Some(caller)));
+            }
+            Request::ReloadUnwatched => self.tell(core::Event::Reload(None)),
+            Request::Replace(worker) => self.tell(core::Event::Replace(WorkerId::from_number(worker))),
+            Request::Scale(scale, reply) => {
+                let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
+                let wanted = match scale {
+                    Scale::To(number) => number,
+                    Scale::By(change) => slots.saturating_add_signed(change),
+                };
+                self.tell(core::Event::Scale(wanted));
+                let now = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
+                // Whoever no longer waits for an answer does not need it; so for all answers.
+                let _ = reply.send(now);
+            }
+            Request::Stop => self.tell(core::Event::Stop),
+            Request::Terminate => self.tell(core::Event::Terminate),
+            Request::Release => self.tell(core::Event::Release),
+            Request::Workers(reply) => {
+                let _ = reply.send(self.live_workers());
+            }
+            Request::ActiveWorkers(reply) => {
+                let _ = reply.send(self.active_workers());
+            }
+            Request::Status(reply) => self.answer_status(reply),
+            Request::Send { worker, json, reply } => match recluster_wire::Json::parse(&json) {
+                Ok(json) => {
+                    let worker = WorkerId::from_number(worker);
+                    self.plane.tell(Command::Send { worker, json, reply });
+                }
+                Err(_) => {
+                    let _ = reply.send(Err(SendError::NoWorker(worker)));
+                }
+            },
+        }
+    }
+
+    /// The cluster is over: whoever still waits is told by the end of the channels.
+    fn finish(mut self) {
+        self.plane.tell(Command::Finish);
+        self.emit(Event::Over);
+        self.progress.send_modify(|progress| progress.over = true);
+        self.callers.clear();
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        // Nobody listens: that is nobody's loss.
+        let _ = self.shell.events.send(event);
+    }
+
+    /// Emits an event about a worker that is known.
+    pub(crate) fn emit_about(&self, worker: WorkerId, event: impl FnOnce(Worker) -> Event) {
+        if let Some(about) = self.about(worker) {
+            self.emit(event(about));
+        }
+    }
+
+    /// What people are told of a worker, dead or alive.
+    pub(crate) fn about(&self, worker: WorkerId) -> Option<Worker> {
+        let alive = self.processes.get(&worker).map(|process| Worker {
+            id: worker.get(),
+            slot: process.slot.get(),
+            generation: process.generation.get(),
+            pid: Some(process.pid.as_raw_nonzero().get().unsigned_abs()),
+        });
+        alive.or_else(|| self.graves.get(&worker).map(|grave| grave.worker))
+    }
+}
+
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

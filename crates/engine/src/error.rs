@@ -1,0 +1,109 @@
+//! What can go wrong, as types. Each message completes "failed to …" or stands alone; none ends in a full stop.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::event::Failure;
+
+/// Why a cluster could not be started. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The program, the node binary or the working directory is not usable.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] recluster_core::ConfigError),
+    /// The machine refused something that every cluster needs.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a generation cannot run at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// There is no such server file.
+    #[error("server file not found: {}", path.display())]
+    NotFound {
+        /// The path that was looked for.
+        path: PathBuf,
+    },
+    /// The server file is there, but cannot be run.
+    #[error("server file cannot be run: {}: {reason}", path.display())]
+    NotRunnable {
+        /// The server file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The node binary is not to be found.
+    #[error("node binary not found: {} (is Node.js installed? --node PATH names another)", node.display())]
+    NodeNotFound {
+        /// What was looked for.
+        node: PathBuf,
+    },
+    /// The working directory is gone.
+    #[error("working directory not usable: {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a reload did not bring the new code into every slot.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The new generation failed and was taken down; the old one serves on.
+    #[error("rolled back: {0}")]
+    RolledBack(Failure),
+    /// The new generation failed after some slots were replaced; those keep the new code.
+    #[error("stopped at {replaced} of {of}: {failure}")]
+    StoppedPartWay {
+        /// How many slots run the new generation.
+        replaced: u32,
+        /// Of how many.
+        of: u32,
+        /// Why.
+        failure: Failure,
+    },
+    /// The cluster was stopped, terminated or released before the reload ended.
+    #[error("the cluster was told to end before the reload was done")]
+    Abandoned,
+    /// The cluster is over.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}
+
+/// The cluster is over: there is nobody to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the cluster has ended")]
+#[non_exhaustive]
+pub struct Gone;
+
+/// Why a message did not go to a worker.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The cluster is over.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// No such worker lives, or it has no open channel.
+    #[error("no worker {0} with an open channel")]
+    NoWorker(u64),
+    /// The message is not JSON.
+    #[error("the message is not JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    /// The worker does not read what it is sent.
+    #[error("worker {0} does not read: its queue is full")]
+    Full(u64),
+}

@@ -1,0 +1,57 @@
+//! A process cluster with zero-downtime reload.
+//!
+//! One master runs N copies of a server on the machine's cores. They share its listening sockets, and on a reload
+//! every copy is replaced by new code while no request is lost. The workers are ordinary Node.js server files,
+//! unchanged: this crate speaks the protocol that Node's own `cluster` module speaks, without Node.
+//!
+//! ```no_run
+//! use recluster::{Cluster, Heard};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cluster = Cluster::builder("server.js").workers(4).start().await?;
+//! let mut events = cluster.subscribe();
+//! tokio::spawn(async move {
+//!     while let Some(Heard::Event(event)) = events.next().await {
+//!         println!("{event:?}");
+//!     }
+//! });
+//! if cluster.started().await.is_ok() {
+//!     match cluster.reload().await {
+//!         Ok(()) => println!("every slot runs the new code"),
+//!         Err(why) => println!("the old code serves on: {why}"),
+//!     }
+//! }
+//! cluster.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The library installs no signal handler, has no global state, and reaps nothing but its own workers: any number of
+//! clusters live in one process. Linux only (pidfd, `SCM_RIGHTS`; kernel 5.4 or newer).
+//!
+//! Inside, a pure policy (`recluster-core`) decides and this crate does: `driver` is the only loop of the control
+//! plane; `plane` is the data plane, a thread of its own that accepts connections and talks to workers.
+
+mod announce;
+mod builder;
+mod cluster;
+pub mod control;
+mod driver;
+mod error;
+mod event;
+mod output;
+mod perform;
+mod picture;
+mod plane;
+mod process;
+mod program;
+mod status;
+mod sys;
+
+pub use builder::{Balance, ClusterBuilder, ReadyWhen};
+pub use cluster::{Cluster, Ending, Scale};
+pub use error::{Gone, ProgramError, ReloadError, SendError, StartError};
+pub use event::{Address, Event, Events, Exit, Failure, Heard, Verdict, Worker};
+pub use recluster_core::{ConfigError, Surge};
+pub use status::{ReloadStatus, SlotStatus, Status, WorkerStatus};

@@ -1,0 +1,96 @@
+//! Workers' stderr: passed on to the master's own, with its tail kept for verdicts. Never blocks a worker, and a
+//! reader who is too slow loses lines and is told how many.
+
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// How much of a worker's last words is kept, in bytes.
+const TAIL_BYTES: usize = 8 * 1024;
+/// How many lines of them a verdict shows.
+const TAIL_LINES: usize = 20;
+/// How many chunks may wait for a slow reader of the master's stderr.
+const CHUNKS_WAITING: usize = 256;
+
+/// The last bytes that a worker wrote to its stderr.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+
+impl Tail {
+    pub(crate) fn push(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(bytes);
+        let excess = kept.len().saturating_sub(TAIL_BYTES);
+        kept.drain(..excess);
+    }
+
+    /// The last lines, oldest first, without empty ones at either end.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(kept.make_contiguous()).into_owned();
+        let lines: Vec<&str> = text.trim_matches('\n').lines().map(str::trim_end).collect();
+        let skipped = lines.len().saturating_sub(TAIL_LINES);
+        lines.into_iter().skip(skipped).map(str::to_owned).collect()
+    }
+}
+
+/// The way to the master's stderr: a bounded queue before a thread that may block.
+#[derive(Clone, Debug)]
+pub(crate) struct Forwarder(SyncSender<Vec<u8>>);
+
+impl Forwarder {
+    pub(crate) fn start() -> io::Result<Self> {
+        let (sender, chunks) = sync_channel::<Vec<u8>>(CHUNKS_WAITING);
+        thread::Builder::new().name("recluster-stderr".to_owned()).stack_size(64 * 1024).spawn(
+            move || {
+                for chunk in chunks {
+                    // Whoever read our stderr may be gone: that must not matter to anybody.
+                    let _ = io::stderr().write_all(&chunk);
+                }
+            },
+        )?;
+        Ok(Self(sender))
+    }
+
+    /// Passes a chunk on; counts its lines in `lost` where the reader is too slow.
+    pub(crate) fn forward(&self, chunk: &[u8], lost: &Lost) {
+        if let Err(TrySendError::Full(chunk)) = self.0.try_send(chunk.to_vec()) {
+            let lines = chunk.split(|&byte| byte == b'\n').count().saturating_sub(1).max(1);
+            lost.0.fetch_add(lines as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Lines that were not passed on since the last look.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lost(Arc<AtomicU64>);
+
+impl Lost {
+    pub(crate) fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_keeps_the_end() {
+        let tail = Tail::default();
+        for number in 0..100_000 {
+            tail.push(format!("line {number}\n").as_bytes());
+        }
+        let lines = tail.lines();
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines.last().map(String::as_str), Some("line 99999"));
+    }
+
+    #[test]
+    fn a_tail_without_words_is_empty() {
+        assert!(Tail::default().lines().is_empty());
+    }
+}

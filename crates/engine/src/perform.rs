@@ -1,0 +1,117 @@
+//! One arm for each action of the policy. Nothing here waits, and no failure ends the loop: it becomes an event.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use recluster_core as core;
+use recluster_core::{Action, Generation, Signal, SlotId, SpawnFailure, Time, WorkerId};
+
+use crate::builder::ReadyWhen;
+use crate::driver::{Driver, Grave};
+use crate::event::{Event, Worker};
+use crate::plane::Command;
+use crate::process::{self, Seat, Seen};
+
+impl Driver {
+    pub(crate) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
+            Action::Drain { worker, until } => self.drain(worker, until),
+            Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::Notify(notice) => self.announce(notice),
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, slot: SlotId, generation: Generation) {
+        if let Err((failure, error)) = self.try_spawn(worker, slot, generation) {
+            let about =
+                Worker { id: worker.get(), slot: slot.get(), generation: generation.get(), pid: None };
+            let spawn_error = Some(error);
+            let grave = Grave { worker: about, stderr: Vec::new(), seen: Seen::default(), spawn_error };
+            self.remember(worker, grave);
+            self.follow_ups.push_back(core::Event::SpawnFailed(worker, failure));
+        }
+    }
+
+    fn try_spawn(
+        &mut self,
+        worker: WorkerId,
+        slot: SlotId,
+        generation: Generation,
+    ) -> Result<(), (SpawnFailure, String)> {
+        self.fix_generation(generation)?;
+        let Some(launch) = self.launches.get(&generation) else {
+            return Err((SpawnFailure::Hopeless, format!("generation {generation} is forgotten")));
+        };
+        let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
+        let seat = Seat { worker, slot, generation, slots, raw_stdio: self.shell.raw_stdio };
+        let describe = |error: io::Error| (process::failure_of(&error), error.to_string());
+        let begun = process::begin(launch, &seat).map_err(describe)?;
+        let is_node = begun.process.is_node;
+        if let Err(error) = begun.watch.start(self.forwarder.clone(), self.inputs.clone()) {
+            // Without a watch its end would not be seen, so it must end here.
+            begun.process.signal(Signal::Kill);
+            return Err(describe(error));
+        }
+        self.processes.insert(worker, begun.process);
+        self.emit_about(worker, |worker| Event::Spawned { worker });
+        if let Some(channel) = begun.channel {
+            self.plane.tell(Command::Admit { worker, channel });
+        }
+        if !is_node && self.shell.ready_when == ReadyWhen::Started {
+            // Of a program without a channel nothing can be known but that it lives.
+            self.online(worker);
+        }
+        Ok(())
+    }
+
+    /// The first spawn of a generation fixes what it runs. Generations that nothing refers to any more are forgotten.
+    fn fix_generation(&mut self, generation: Generation) -> Result<(), (SpawnFailure, String)> {
+        if self.launches.contains_key(&generation) {
+            return Ok(());
+        }
+        let launch = self.shell.program.resolve();
+        let launch = launch.map_err(|error| (SpawnFailure::Hopeless, error.to_string()))?;
+        self.launches.insert(generation, launch);
+        let status = self.policy.status();
+        let oldest = status.workers.iter().map(|worker| worker.generation).chain([status.generation]).min();
+        if let Some(oldest) = oldest {
+            self.launches =
+                std::mem::take(&mut self.launches).into_iter().filter(|(g, _)| *g >= oldest).collect();
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, worker: WorkerId, until: Time) {
+        let timeout: Duration = until.since(self.now());
+        self.emit_about(worker, |worker| Event::Draining { worker, timeout });
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if process.is_node {
+            self.plane.tell(Command::Drain(worker));
+        } else {
+            process.termed = true;
+            process.signal(Signal::Term);
+        }
+    }
+
+    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if signal == Signal::Term && std::mem::replace(&mut process.termed, true) {
+            return;
+        }
+        process.signal(signal);
+    }
+
+    /// Every live worker, in the order in which they were begun.
+    pub(crate) fn live_workers(&self) -> Vec<Worker> {
+        self.processes.keys().filter_map(|&worker| self.about(worker)).collect()
+    }
+
+    /// The active worker of each slot.
+    pub(crate) fn active_workers(&self) -> Vec<Option<Worker>> {
+        let slots: BTreeMap<SlotId, Option<WorkerId>> =
+            self.policy.status().slots.into_iter().map(|slot| (slot.slot, slot.active)).collect();
+        slots.into_values().map(|active| active.and_then(|worker| self.about(worker))).collect()
+    }
+}

@@ -1,0 +1,97 @@
+//! The driver's picture of itself: [`Status`], put together from the policy, the processes and the plane.
+
+use std::time::Duration;
+
+use recluster_core as core;
+use recluster_core::{Phase, State};
+use tokio::sync::oneshot;
+
+use crate::builder::Balance;
+use crate::driver::Driver;
+use crate::plane::Command;
+use crate::process::Process;
+use crate::status::{ReloadStatus, SlotStatus, Status, WorkerStatus};
+
+impl Driver {
+    /// Answers when the plane has told what it has; the driver's loop does not wait for that.
+    pub(crate) fn answer_status(&self, reply: oneshot::Sender<Status>) {
+        let mut status = self.picture();
+        let (ask, answer) = oneshot::channel();
+        self.plane.tell(Command::Report(ask));
+        tokio::spawn(async move {
+            if let Ok(report) = answer.await {
+                for worker in &mut status.workers {
+                    let taken = report.taken.iter().find(|(id, _)| id.get() == worker.id);
+                    worker.connections = taken.map_or(0, |(_, count)| *count);
+                }
+                status.listeners = report.listeners;
+            }
+            // Whoever no longer waits does not need the answer.
+            let _ = reply.send(status);
+        });
+    }
+
+    fn picture(&self) -> Status {
+        let status = self.policy.status();
+        let slots = status.slots.iter().map(|slot| SlotStatus {
+            slot: slot.slot.get(),
+            active: slot.active.map(core::WorkerId::get),
+            restarts: slot.restarts,
+        });
+        Status {
+            pid: std::process::id(),
+            phase: phase_name(status.phase).to_owned(),
+            generation: status.generation.get(),
+            reload: status.reload.map(|reload| ReloadStatus {
+                generation: reload.generation.get(),
+                serving: reload.serving,
+                of: reload.of,
+            }),
+            uptime_seconds: self.uptime().as_secs_f64(),
+            balance: match self.shell.balance {
+                Balance::RoundRobin => "round-robin".to_owned(),
+                Balance::Shared => "shared".to_owned(),
+            },
+            slots: slots.collect(),
+            workers: status.workers.iter().map(|worker| self.worker_picture(worker)).collect(),
+            listeners: Vec::new(),
+        }
+    }
+
+    fn worker_picture(&self, worker: &core::WorkerStatus) -> WorkerStatus {
+        let process = self.processes.get(&worker.worker);
+        let (memory_bytes, cpu_seconds) = process.map_or((None, None), Process::usage);
+        let uptime = process.map_or(Duration::ZERO, |process| process.begun.elapsed());
+        let (state, until) = match worker.state {
+            State::Starting { until } => ("starting", Some(until)),
+            State::Ready { .. } if worker.serves => ("serving", None),
+            State::Ready { .. } => ("ready", None),
+            State::Draining { until } => ("draining", Some(until)),
+            State::Terminating { until } => ("terminating", Some(until)),
+            State::Killed => ("killed", None),
+        };
+        WorkerStatus {
+            id: worker.worker.get(),
+            slot: worker.slot.get(),
+            generation: worker.generation.get(),
+            pid: self.about(worker.worker).and_then(|about| about.pid),
+            state: state.to_owned(),
+            seconds_left: until.map(|until| until.since(self.now()).as_secs_f64()),
+            uptime_seconds: uptime.as_secs_f64(),
+            memory_bytes,
+            cpu_seconds,
+            connections: 0,
+        }
+    }
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Stopping => "stopping",
+        Phase::Terminating => "terminating",
+        Phase::Released => "released",
+        Phase::Over => "over",
+    }
+}

@@ -1,0 +1,256 @@
+//! How new connections reach workers.
+//!
+//! *Passing* (`round-robin`): the master accepts, and only while some worker has room, so that the rest waits in the
+//! kernel's queue. A connection goes to the worker with the fewest on their way, in turn among equals. It stays ours
+//! until the worker says that it has taken it. *Sharing* (`shared`, and all of UDP): the workers accept by
+//! themselves, and there is nothing to do here, except at a stop.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use recluster_core::WorkerId;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+
+use super::listener::{Connection, Listener, ListenerId, Mode, Taker};
+use super::peer::{Drain, OnItsWay, Peer, Standing};
+use super::turn::{Timer, Turns};
+
+/// How long a listener rests when every worker has refused a connection.
+const REFUSED_PAUSE: Duration = Duration::from_millis(25);
+/// How often a connection is offered before it is given up: some ten seconds, by the pause above.
+const REFUSALS: u32 = 400;
+/// How long a listener rests when the master is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a listener that nobody uses is kept, in case a new worker comes to its second port late.
+const UNUSED_LINGER: Duration = Duration::from_secs(5);
+/// How many connections one listener may dispatch before others get their turn.
+const DISPATCH_BATCH: usize = 256;
+
+impl Turns {
+    /// Hands over what a listener has, while somebody has room.
+    pub(super) fn dispatch(&mut self, id: ListenerId) {
+        for _ in 0..DISPATCH_BATCH {
+            if !self.dispatch_one(id) {
+                return;
+            }
+        }
+        self.set_timer(self.now, Timer::Listener(id));
+    }
+
+    /// Hands over one connection; false when there is none, or nobody to take it.
+    fn dispatch_one(&mut self, id: ListenerId) -> bool {
+        let Some(listener) = self.listeners.get(&id) else { return false };
+        let nothing = listener.waiting.is_empty() && (!listener.acceptable || listener.mode == Mode::Sharing);
+        if nothing || listener.paused_until.is_some() {
+            return false;
+        }
+        let Some((taker, rotation)) = self.pick(listener) else { return false };
+        let Some(connection) = self.next_connection(id) else { return false };
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.rotation = rotation;
+        }
+        match self.hand_over(&taker, id, connection) {
+            Ok(()) => true,
+            Err(connection) => {
+                if let Some(listener) = self.listeners.get_mut(&id) {
+                    listener.waiting.push_front(connection);
+                }
+                false
+            }
+        }
+    }
+
+    /// The worker that is to get the next connection, and where the search after it begins.
+    fn pick(&self, listener: &Listener) -> Option<(Taker, usize)> {
+        let peer_of = |taker: &Taker| self.peers.get(&taker.worker);
+        let anybody_serves = listener
+            .takers
+            .iter()
+            .any(|taker| peer_of(taker).is_some_and(|peer| peer.standing == Some(Standing::Serving)));
+        let may_take = |peer: &Peer| {
+            if self.closing {
+                return peer.takes_leftovers();
+            }
+            let standing = if anybody_serves { Standing::Serving } else { Standing::Standby };
+            peer.drain == Drain::None && peer.standing == Some(standing)
+        };
+        let count = listener.takers.len();
+        let mut best: Option<(usize, usize)> = None;
+        for step in 0..count {
+            let index = (listener.rotation + step) % count;
+            let Some(peer) = listener.takers.get(index).and_then(peer_of) else { continue };
+            if !may_take(peer) || !peer.has_room() {
+                continue;
+            }
+            let load = peer.on_their_way.len();
+            if best.is_none_or(|(least, _)| load < least) {
+                best = Some((load, index));
+            }
+            if load == 0 {
+                break;
+            }
+        }
+        let (_, index) = best?;
+        Some((listener.takers.get(index)?.clone(), index + 1))
+    }
+
+    /// The connection that is first in line.
+    fn next_connection(&mut self, id: ListenerId) -> Option<Connection> {
+        let listener = self.listeners.get_mut(&id)?;
+        if let Some(connection) = listener.waiting.pop_front() {
+            return Some(connection);
+        }
+        loop {
+            match accept(listener) {
+                Ok(connection) => return Some(connection),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        listener.acceptable = false;
+                    } else {
+                        // Out of descriptors or memory: the connection waits in the kernel's queue.
+                        self.pause(id, ACCEPT_PAUSE);
+                    }
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        taker: &Taker,
+        listener: ListenerId,
+        connection: Connection,
+    ) -> Result<(), Connection> {
+        let Some(peer) = self.peers.get_mut(&taker.worker) else { return Err(connection) };
+        let Some(seq) = peer.channel.try_send_connection(&taker.key, &connection.socket) else {
+            return Err(connection);
+        };
+        peer.last_given = Some(self.now);
+        peer.on_their_way.insert(seq, OnItsWay { listener, connection });
+        Ok(())
+    }
+
+    /// The worker has taken a connection, or refused it.
+    pub(super) fn connection_answered(&mut self, worker: WorkerId, seq: u64, accepted: bool) {
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let Some(mut sent) = peer.on_their_way.remove(&seq) else { return };
+        self.dirty.extend(peer.servers.values().map(|server| server.listener));
+        if accepted {
+            peer.taken += 1;
+        } else {
+            sent.connection.refusals += 1;
+            self.put_back(sent);
+        }
+        if self.closing {
+            // The last leftover may have been what the other drains waited for.
+            let workers: Vec<WorkerId> = self.peers.keys().copied().collect();
+            for worker in workers {
+                self.step_drain(worker);
+            }
+        } else {
+            self.step_drain(worker);
+        }
+    }
+
+    /// A connection is ours again: the first in line, unless everybody has refused it.
+    pub(super) fn put_back(&mut self, sent: OnItsWay) {
+        let Some(listener) = self.listeners.get_mut(&sent.listener) else { return };
+        let refusals = sent.connection.refusals;
+        if refusals > REFUSALS {
+            return;
+        }
+        let takers = u32::try_from(listener.takers.len()).unwrap_or(u32::MAX);
+        let refused_by_all = refusals > 0 && refusals >= takers;
+        listener.waiting.push_front(sent.connection);
+        self.dirty.insert(sent.listener);
+        if refused_by_all {
+            self.pause(sent.listener, REFUSED_PAUSE);
+        }
+    }
+
+    fn pause(&mut self, id: ListenerId, span: Duration) {
+        let until = self.now + span;
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.paused_until = Some(until);
+            self.set_timer(until, Timer::Listener(id));
+        }
+    }
+
+    /// Everything stops: what waits in the kernel's queues is taken, to be handed over before workers are told to
+    /// go; then nobody listens any more.
+    pub(super) fn close_for_good(&mut self) {
+        self.closing = true;
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        for id in ids {
+            if let Some(listener) = self.listeners.get_mut(&id) {
+                take_all(listener);
+                listener.stop_listening();
+                self.dirty.insert(id);
+            }
+        }
+    }
+
+    /// Closes listeners that nobody will want again: at once where no serving worker ever used them (a port that
+    /// only a rolled-back generation opened), else after a while.
+    pub(super) fn close_unused(&mut self) {
+        let (now, settled) = (self.now, self.settled);
+        let peers = &self.peers;
+        let mut timers = Vec::new();
+        self.listeners.retain(|&id, listener| {
+            let wanted = listener
+                .takers
+                .iter()
+                .any(|taker| peers.get(&taker.worker).is_some_and(|peer| peer.standing.is_some()));
+            listener.proven |= listener.takers.iter().any(|taker| {
+                peers.get(&taker.worker).is_some_and(|peer| peer.standing == Some(Standing::Serving))
+            });
+            if wanted || !settled {
+                listener.unused_since = None;
+                return true;
+            }
+            if !listener.proven {
+                return false;
+            }
+            let closes_at: Instant = *listener.unused_since.get_or_insert(now) + UNUSED_LINGER;
+            timers.push((closes_at, Timer::Listener(id)));
+            closes_at > now
+        });
+        for (at, timer) in timers {
+            self.set_timer(at, timer);
+        }
+    }
+}
+
+/// Errors of a connection that was gone before it was accepted, and interruptions: the next one may be fine.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted)
+        || error.raw_os_error() == Some(libc::EPROTO)
+}
+
+/// Accepts one connection. Non-blocking, because the worker's runtime does not see to that: a blocking connection
+/// would freeze the whole worker.
+fn accept(listener: &Listener) -> io::Result<Connection> {
+    let socket = listener.fd().ok_or(io::ErrorKind::WouldBlock)?;
+    match accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Ok(socket) => Ok(Connection { socket, refusals: 0 }),
+        Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes everything that waits in the kernel's queue of a stream listener.
+fn take_all(listener: &mut Listener) {
+    if !listener.is_stream() {
+        return;
+    }
+    loop {
+        match accept(listener) {
+            Ok(connection) => listener.waiting.push_back(connection),
+            Err(error) if is_passing(&error) => {}
+            Err(_) => return,
+        }
+    }
+}

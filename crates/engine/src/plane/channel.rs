@@ -1,0 +1,276 @@
+//! One worker's IPC channel: bytes and descriptors in, bytes and descriptors out, all of it bounded.
+//!
+//! What the messages mean is `node_cluster`'s business; this module knows how they travel.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use recluster_wire::node::{DEFAULT_MAX_LINE, Decoder, FromWorker, HandleWindow, ToWorker};
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+/// How much is read at a time.
+pub(super) const READ_BYTES: usize = 64 * 1024;
+/// How much may wait for a worker that does not read.
+const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// How many descriptors may have come without the message that names them.
+const FDS_WAITING: usize = 16;
+/// How many descriptors are taken from one read; the kernel hands out one message's at a time.
+const FDS_A_READ: usize = 4;
+
+/// A worker broke a rule that its channel rests on; it must be cut off.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Poison {
+    #[error("a line on its channel is longer than {DEFAULT_MAX_LINE} bytes")]
+    LineTooLong,
+    #[error("it acknowledged a handle that it was not sent")]
+    SurplusAck,
+    #[error("it sent descriptors that no message names")]
+    StrayDescriptors,
+    #[error("it does not read its channel: {QUEUE_BYTES} bytes wait for it")]
+    QueueFull,
+    #[error("it asked for more than {0} servers")]
+    TooManyServers(usize),
+    #[error("it is out of descriptors and could not take a listening socket")]
+    OutOfDescriptors,
+}
+
+/// What a handle that was sent is for, until the worker says that it has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// The connection of the `newconn` with this `seq`.
+    Connection(u64),
+    /// A listening socket.
+    Socket,
+}
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// Bytes, now in the decoder. There may be more.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+    /// The worker's end is closed; nothing will ever come.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    /// How many of the bytes are gone.
+    sent: usize,
+    handle: Option<Rc<OwnedFd>>,
+}
+
+/// One worker's end of the socket pair, as the master holds it.
+#[derive(Debug)]
+pub(super) struct Channel {
+    socket: OwnedFd,
+    decoder: Decoder,
+    received: VecDeque<OwnedFd>,
+    queue: VecDeque<Outgoing>,
+    queued_bytes: usize,
+    window: HandleWindow,
+    /// Handles that were sent and not yet acknowledged, oldest first: acknowledgements carry no number.
+    unanswered: VecDeque<Sent>,
+    next_seq: u64,
+    /// The worker sent a handle of its own: from then on it queues its messages until it reads our acknowledgement.
+    took_handle: bool,
+    /// How many bytes were read since the last time that there was nothing to read.
+    run: usize,
+}
+
+impl Channel {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            decoder: Decoder::new(DEFAULT_MAX_LINE),
+            received: VecDeque::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            window: HandleWindow::new(),
+            unanswered: VecDeque::new(),
+            next_seq: 0,
+            took_handle: false,
+            run: 0,
+        }
+    }
+
+    /// The number for the next cluster message.
+    pub(super) fn seq(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        seq
+    }
+
+    /// Whether the worker ever sent a handle of its own.
+    pub(super) fn took_handle(&self) -> bool {
+        self.took_handle
+    }
+
+    /// Whether a handle could be sent at once: nothing waits before it, and the one before it cannot be mistaken
+    /// for it.
+    pub(super) fn takes_handles(&self) -> bool {
+        self.queue.is_empty() && self.window.may_send()
+    }
+
+    /// How many bytes had piled up before the end, when the end has been read.
+    pub(super) fn last_words(&self) -> usize {
+        self.run
+    }
+
+    /// Reads once, into the decoder.
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Read, Poison> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_A_READ))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = loop {
+            let mut parts = [IoSliceMut::new(scratch)];
+            match recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.run = 0;
+                    return Ok(Read::Nothing);
+                }
+                // A worker that is gone with unread messages resets the channel: there is nothing more to read.
+                Err(_) => return Ok(Read::Closed),
+                Ok(got) => break got,
+            }
+        };
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                self.received.extend(fds);
+            }
+        }
+        // Truncated control data: we are out of descriptors. The envelope will find none and is answered with a NACK.
+        let truncated = got.flags.contains(ReturnFlags::CTRUNC);
+        if self.received.len() > FDS_WAITING && !truncated {
+            return Err(Poison::StrayDescriptors);
+        }
+        match scratch.get(..got.bytes) {
+            Some([]) | None => Ok(Read::Closed),
+            Some(bytes) => {
+                self.decoder.push(bytes);
+                self.run += bytes.len();
+                Ok(Read::Bytes(bytes.len()))
+            }
+        }
+    }
+
+    /// The next whole message of what was read.
+    pub(super) fn next_message(&mut self) -> Result<Option<FromWorker>, Poison> {
+        self.decoder.next_message().map_err(|_| Poison::LineTooLong)
+    }
+
+    /// The descriptor that came with a handle message.
+    pub(super) fn take_received(&mut self) -> Option<OwnedFd> {
+        let fd = self.received.pop_front();
+        self.took_handle = true;
+        fd
+    }
+
+    /// The worker says that the oldest unanswered handle has arrived, or was lost.
+    pub(super) fn answered(&mut self) -> Result<Sent, Poison> {
+        self.window.acked().map_err(|_| Poison::SurplusAck)?;
+        self.unanswered.pop_front().ok_or(Poison::SurplusAck)
+    }
+
+    /// Sends a message, or queues it behind what already waits.
+    pub(super) fn send(&mut self, message: &ToWorker<'_>) -> Result<(), Poison> {
+        let mut bytes = Vec::with_capacity(96);
+        message.encode(&mut bytes);
+        self.enqueue(bytes, None)
+    }
+
+    /// Sends a message that carries a listening socket, or queues it behind what already waits.
+    pub(super) fn send_socket(&mut self, message: &ToWorker<'_>, socket: Rc<OwnedFd>) -> Result<(), Poison> {
+        let mut bytes = Vec::with_capacity(256);
+        message.encode(&mut bytes);
+        self.enqueue(bytes, Some(socket))
+    }
+
+    /// Tries to hand a connection over now. Never queues: a connection waits where any worker can take it.
+    pub(super) fn try_send_connection(&mut self, key: &str, connection: &OwnedFd) -> Option<u64> {
+        if !self.takes_handles() {
+            return None;
+        }
+        let seq = self.next_seq;
+        let mut bytes = Vec::with_capacity(128);
+        ToWorker::NewConnection { seq, key }.encode(&mut bytes);
+        let sent = self.transmit(&bytes, Some(connection.as_fd())).ok()?;
+        self.next_seq += 1;
+        self.note_handle(Sent::Connection(seq), sent, bytes.len());
+        if sent < bytes.len() {
+            // The kernel took a part: the rest follows without the descriptor, before anything else.
+            self.queued_bytes += bytes.len() - sent;
+            self.queue.push_back(Outgoing { bytes, sent, handle: None });
+        }
+        Some(seq)
+    }
+
+    /// Writes as much of the queue as the worker's end takes.
+    pub(super) fn flush(&mut self) {
+        while let Some(first) = self.queue.front() {
+            let rest = first.bytes.get(first.sent..).unwrap_or_default();
+            let handle = first.handle.clone();
+            if handle.is_some() && !self.window.may_send() {
+                return;
+            }
+            let Ok(sent) = self.transmit(rest, handle.as_ref().map(|fd| fd.as_fd())) else { return };
+            let len = rest.len();
+            match handle {
+                Some(_) => self.note_handle(Sent::Socket, sent, len),
+                None => self.window.sent_plain(sent),
+            }
+            self.queued_bytes -= sent;
+            if let Some(first) = self.queue.front_mut() {
+                first.sent += sent;
+                first.handle = None;
+            }
+            if sent == len {
+                self.queue.pop_front();
+            }
+        }
+    }
+
+    fn enqueue(&mut self, bytes: Vec<u8>, handle: Option<Rc<OwnedFd>>) -> Result<(), Poison> {
+        if self.queued_bytes + bytes.len() > QUEUE_BYTES {
+            return Err(Poison::QueueFull);
+        }
+        self.queued_bytes += bytes.len();
+        self.queue.push_back(Outgoing { bytes, sent: 0, handle });
+        self.flush();
+        Ok(())
+    }
+
+    fn note_handle(&mut self, what: Sent, sent: usize, len: usize) {
+        if sent == len {
+            self.window.sent_handle(len);
+        } else {
+            self.window.sent_handle_in_pieces();
+        }
+        self.unanswered.push_back(what);
+    }
+
+    fn transmit(&self, bytes: &[u8], handle: Option<BorrowedFd<'_>>) -> io::Result<usize> {
+        let parts = [IoSlice::new(bytes)];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        loop {
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if let Some(fd) = handle.as_ref() {
+                control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)));
+            }
+            match sendmsg(&self.socket, &parts, &mut control, SendFlags::NOSIGNAL) {
+                Err(Errno::INTR) => {}
+                // No room, too many descriptors in flight, or a worker that is gone (reading finds that out).
+                other => return Ok(other?),
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Listening sockets as the master holds them: bound once, owned here, outliving every worker that uses them.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use recluster_core::WorkerId;
+use recluster_wire::Json;
+use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::event::Address;
+
+/// Names a listener for as long as it is open.
+pub(super) type ListenerId = u64;
+
+/// A connection that was accepted and belongs to no worker yet.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) socket: OwnedFd,
+    /// How often a worker has refused it.
+    pub(super) refusals: u32,
+}
+
+/// Whether workers are handed connections, or the socket itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// The master accepts.
+    Passing,
+    /// The workers accept, or read datagrams.
+    Sharing,
+}
+
+/// A worker that has a server on a listener.
+#[derive(Clone, Debug)]
+pub(super) struct Taker {
+    pub(super) worker: WorkerId,
+    pub(super) key: String,
+}
+
+/// A bound socket and what waits on it.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) identity: Option<ListenerKey>,
+    /// None once nobody listens any more.
+    pub(super) socket: Option<Rc<OwnedFd>>,
+    pub(super) mode: Mode,
+    pub(super) address: Address,
+    pub(super) takers: Vec<Taker>,
+    /// Where the next search for a taker begins.
+    pub(super) rotation: usize,
+    /// Connections that are ours again, or were taken at a stop: first in line.
+    pub(super) waiting: VecDeque<Connection>,
+    /// The kernel's queue may hold something.
+    pub(super) acceptable: bool,
+    /// Neither accept nor hand over before then.
+    pub(super) paused_until: Option<Instant>,
+    /// What the first worker said of its TLS ticket keys, for all the others.
+    pub(super) data: Option<Json>,
+    /// A worker that serves has used it.
+    pub(super) proven: bool,
+    /// No wanted worker has used it since then.
+    pub(super) unused_since: Option<Instant>,
+    /// The file of a unix socket that we made: device and inode, so that we remove no other.
+    file: Option<(PathBuf, u64, u64)>,
+}
+
+impl Listener {
+    /// Binds what the worker asked for.
+    pub(super) fn bind(query: &QueryServer, mode: Mode) -> io::Result<Self> {
+        match query.kind {
+            Some(SocketKind::Unix) => Self::bind_unix(query, mode),
+            Some(kind) if kind.is_udp() => Self::bind_udp(query, kind),
+            Some(kind) => Self::bind_tcp(query, kind, mode),
+            None => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
+    }
+
+    /// Uses a socket that the master was started with.
+    pub(super) fn adopt(number: i32, socket: &OwnedFd, mode: Mode) -> io::Result<Self> {
+        let socket = Socket::from(socket.try_clone()?);
+        socket.set_nonblocking(true)?;
+        let mode = if socket.r#type()? == Type::DGRAM { Mode::Sharing } else { mode };
+        let mut listener = Self::new(socket, mode, Address::Fd(number));
+        // Whoever passed it on may have connections waiting already.
+        listener.acceptable = true;
+        Ok(listener)
+    }
+
+    fn new(socket: Socket, mode: Mode, address: Address) -> Self {
+        Self {
+            identity: None,
+            socket: Some(Rc::new(OwnedFd::from(socket))),
+            mode,
+            address,
+            takers: Vec::new(),
+            rotation: 0,
+            waiting: VecDeque::new(),
+            acceptable: false,
+            paused_until: None,
+            data: None,
+            proven: false,
+            unused_since: None,
+            file: None,
+        }
+    }
+
+    fn bind_tcp(query: &QueryServer, kind: SocketKind, mode: Mode) -> io::Result<Self> {
+        let port = query.port.unwrap_or(0);
+        let bind = |address: SocketAddr| -> io::Result<Self> {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            if address.is_ipv6() {
+                socket.set_only_v6(query.ipv6_only())?;
+            }
+            socket.bind(&address.into())?;
+            socket.listen(query.listen_backlog())?;
+            socket.set_nonblocking(true)?;
+            let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+            Ok(Self::new(socket, mode, Address::Tcp(bound)))
+        };
+        match &query.address {
+            Some(text) => bind(parse_address(text, port)?),
+            None if kind == SocketKind::Tcp6 => bind((Ipv6Addr::UNSPECIFIED, port).into()),
+            // As Node: both families on one socket, or IPv4 alone where there is no IPv6.
+            None => match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
+                Err(error) if lacks_ipv6(&error) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
+                bound => bound,
+            },
+        }
+    }
+
+    fn bind_udp(query: &QueryServer, kind: SocketKind) -> io::Result<Self> {
+        let any: IpAddr = if kind == SocketKind::Udp6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let port = query.port.unwrap_or(0);
+        let address = match &query.address {
+            Some(text) => parse_address(text, port)?,
+            None => SocketAddr::new(any, port),
+        };
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_address(query.reuse_addr())?;
+        if address.is_ipv6() {
+            socket.set_only_v6(query.ipv6_only())?;
+        }
+        socket.bind(&address.into())?;
+        socket.set_nonblocking(true)?;
+        let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+        Ok(Self::new(socket, Mode::Sharing, Address::Udp(bound)))
+    }
+
+    fn bind_unix(query: &QueryServer, mode: Mode) -> io::Result<Self> {
+        let path = PathBuf::from(query.address.as_deref().unwrap_or_default());
+        let is_abstract = query.address.as_deref().is_some_and(|text| text.starts_with('\0'));
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let address = SockAddr::unix(&path)?;
+        if let Err(error) = socket.bind(&address) {
+            let stale = error.raw_os_error() == Some(libc::EADDRINUSE) && !is_abstract && is_stale(&path);
+            if !stale {
+                return Err(error);
+            }
+            fs::remove_file(&path)?;
+            socket.bind(&address)?;
+        }
+        let file = if is_abstract { None } else { Some(Self::open_to(query, &path)?) };
+        socket.listen(query.listen_backlog())?;
+        socket.set_nonblocking(true)?;
+        let mut listener = Self::new(socket, mode, Address::Unix(path));
+        listener.file = file;
+        Ok(listener)
+    }
+
+    /// Sets the permissions that the worker asked for; returns what the file is.
+    fn open_to(query: &QueryServer, path: &Path) -> io::Result<(PathBuf, u64, u64)> {
+        let meta = fs::metadata(path)?;
+        let readable = if query.readable_all { 0o444 } else { 0 };
+        let writable = if query.writable_all { 0o222 } else { 0 };
+        if readable | writable != 0 {
+            let mode = meta.permissions().mode() | readable | writable;
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        Ok((path.to_owned(), meta.dev(), meta.ino()))
+    }
+
+    /// The address to report to a worker; none for a unix socket, which it knows by its path.
+    pub(super) fn sockname(&self) -> Option<SocketAddr> {
+        match &self.address {
+            Address::Tcp(address) | Address::Udp(address) => Some(*address),
+            Address::Unix(_) => None,
+            Address::Fd(_) => {
+                let name = rustix::net::getsockname(self.fd()?).ok()?;
+                SocketAddr::try_from(name).ok()
+            }
+        }
+    }
+
+    /// The socket, for accepting; none once nobody listens any more.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(|socket| socket.as_fd())
+    }
+
+    /// Whether it has connections, not datagrams.
+    pub(super) fn is_stream(&self) -> bool {
+        !matches!(self.address, Address::Udp(_))
+    }
+
+    /// Closes the master's end. What was accepted before still waits here.
+    pub(super) fn stop_listening(&mut self) {
+        self.socket = None;
+        self.acceptable = false;
+    }
+
+    pub(super) fn remove_taker(&mut self, worker: WorkerId, key: &str) {
+        self.takers.retain(|taker| taker.worker != worker || taker.key != key);
+    }
+
+    pub(super) fn remove_worker(&mut self, worker: WorkerId) {
+        self.takers.retain(|taker| taker.worker != worker);
+    }
+
+    pub(super) fn is_used_by(&self, worker: WorkerId) -> bool {
+        self.takers.iter().any(|taker| taker.worker == worker)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let Some((path, device, inode)) = &self.file else { return };
+        if fs::symlink_metadata(path).is_ok_and(|meta| meta.dev() == *device && meta.ino() == *inode) {
+            // Best effort: a socket file that stays is replaced by whoever binds next.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn parse_address(text: &str, port: u16) -> io::Result<SocketAddr> {
+    use std::net::ToSocketAddrs as _;
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    // An IPv6 address with a zone, which only the system can read. Names were resolved in the worker.
+    let zoned = text.contains('%').then(|| (text, port).to_socket_addrs().ok()?.next()).flatten();
+    zoned.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL))
+}
+
+/// Whether a socket file is left over from a process that is gone: nobody accepts there.
+fn is_stale(path: &Path) -> bool {
+    // Connecting to a plain file is refused as well, and that one is not ours to remove.
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    is_socket
+        && UnixStream::connect(path).is_err_and(|error| error.raw_os_error() == Some(libc::ECONNREFUSED))
+}

@@ -1,0 +1,157 @@
+//! The data plane: a thread of its own that owns listening sockets, connections on their way and the workers'
+//! channels. Connections never pass the policy's loop, and a busy host program never delays them.
+//!
+//! The driver sends [`Command`]s (a worker begins, who may be given what, drain this one); the plane reports
+//! [`Fact`]s (it listens, it is ready, its channel closed). Neither ever waits for the other.
+//!
+//! - `turn` is the loop: wait, read, hand over, look at the clock;
+//! - `channel` carries one worker's messages and descriptors, `peer` is that worker;
+//! - `node_cluster` is the primary's half of Node's cluster protocol;
+//! - `listener` binds and keeps sockets, `balance` decides which worker gets a connection;
+//! - `rescue` takes back what a dying worker had not taken.
+
+mod balance;
+mod channel;
+mod listener;
+mod node_cluster;
+mod peer;
+mod rescue;
+mod turn;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use recluster_core::WorkerId;
+use recluster_wire::Json;
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::{mpsc as facts, oneshot};
+
+use crate::builder::Balance;
+use crate::driver::Input;
+use crate::error::SendError;
+use crate::event::Address;
+
+pub(crate) use peer::Standing;
+
+/// How many messages of applications may wait for the driver, over all workers, before channels are no longer read.
+const MESSAGES_WAITING: usize = 4096;
+
+/// What the plane is told at the beginning.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) balance: Balance,
+    /// Sockets that the master was started with, by the number that workers know them by.
+    pub(crate) inherited: BTreeMap<i32, OwnedFd>,
+}
+
+/// Who may be given what: published by the driver whenever it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Routes {
+    /// Workers that are not here are given nothing.
+    pub(crate) standing: BTreeMap<WorkerId, Standing>,
+    /// Nothing is pending: a listener that no worker in this table uses will not be wanted again.
+    pub(crate) settled: bool,
+}
+
+/// What the driver tells the plane.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A worker begins; this is our end of its channel.
+    Admit { worker: WorkerId, channel: OwnedFd },
+    /// Who may be given what, from now on.
+    Route(Routes),
+    /// Let this worker go.
+    Drain(WorkerId),
+    /// Everything stops: take what waits in the queues of the kernel and close the sockets.
+    CloseListeners,
+    /// The worker's process has ended: hear its last words, take back what it had not taken, forget it.
+    Ended(WorkerId),
+    /// Send a message of the host program to this worker's application.
+    Send { worker: WorkerId, json: Json, reply: oneshot::Sender<Result<(), SendError>> },
+    /// Tell what you have.
+    Report(oneshot::Sender<Report>),
+    /// The cluster is over.
+    Finish,
+}
+
+/// What the plane reports.
+#[derive(Debug)]
+pub(crate) enum Fact {
+    Online(WorkerId),
+    Listening(WorkerId, Address),
+    /// It said that it is ready.
+    SaidReady(WorkerId),
+    /// It asks to be replaced, or closes its servers.
+    Retiring(WorkerId),
+    Message(WorkerId, Json),
+    /// It broke a rule and was cut off.
+    CutOff(WorkerId, String),
+    /// Its channel is closed.
+    Disconnected(WorkerId),
+    /// Answer to [`Command::Ended`]: all its words have been heard.
+    Buried(WorkerId),
+}
+
+/// What the plane has: for the status.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) listeners: Vec<String>,
+    /// How many connections each worker has taken.
+    pub(crate) taken: BTreeMap<WorkerId, u64>,
+}
+
+/// The driver's end.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    commands: mpsc::Sender<Command>,
+    bell: Arc<OwnedFd>,
+    messages: Backlog,
+}
+
+impl Plane {
+    /// Starts the thread.
+    pub(crate) fn start(setup: Setup, facts: facts::UnboundedSender<Input>) -> io::Result<Self> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+        let messages = Backlog::default();
+        let (commands, inbox) = mpsc::channel();
+        let turns =
+            turn::Inbox { commands: inbox, bell: Arc::clone(&bell), facts, messages: messages.clone() };
+        let poll = turn::poll(&bell)?;
+        thread::Builder::new()
+            .name("recluster-plane".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || turn::run(setup, turns, poll))?;
+        Ok(Self { commands, bell, messages })
+    }
+
+    pub(crate) fn tell(&self, command: Command) {
+        // Both fail only when the thread is gone, and then nobody needs the command.
+        if self.commands.send(command).is_ok() {
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// The driver has dealt with one message of an application.
+    pub(crate) fn message_handled(&self) {
+        self.messages.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many messages of applications wait for the driver.
+#[derive(Clone, Debug, Default)]
+struct Backlog(Arc<AtomicUsize>);
+
+impl Backlog {
+    fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= MESSAGES_WAITING
+    }
+}

@@ -1,0 +1,75 @@
+//! What a dying worker had not taken goes to another worker, if it is proven untouched: no request is ever executed
+//! twice.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use recluster_core::WorkerId;
+
+use super::Fact;
+use super::channel::Read;
+use super::peer::{OnItsWay, Peer};
+use super::turn::Turns;
+use crate::event::Address;
+use crate::sys;
+
+/// A worker whose unread words are fewer than this cannot have had to hold an answer back: the channel's buffer had
+/// room for it. (The default buffer of a unix socket takes 212,992 bytes, counted with the kernel's own overhead.)
+const WORDS_HELD_BACK: usize = 16 * 1024;
+
+/// What becomes of the connections that were on their way to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rescue {
+    /// Those that are proven untouched go to another worker.
+    Untouched,
+    /// None: the worker lives and does not keep to the protocol, so it may use them still.
+    Nothing,
+}
+
+impl Turns {
+    /// The worker's process has ended: everything that it wrote before is still in the channel.
+    pub(super) fn bury(&mut self, worker: WorkerId) {
+        while let Ok(Read::Bytes(_)) = self.read_once(worker) {}
+        self.forget(worker, Rescue::Untouched);
+        self.report_fact(Fact::Buried(worker));
+    }
+
+    /// Drops the worker's channel, and takes back what the worker had not taken. False if it was forgotten before.
+    ///
+    /// Called when everything that the worker wrote has been read. An acknowledgement is written before the worker
+    /// touches the connection, so one that is not acknowledged is normally untouched; but a worker may have held
+    /// acknowledgements back, so there has to be proof.
+    pub(super) fn forget(&mut self, worker: WorkerId, rescue: Rescue) -> bool {
+        let Some(mut peer) = self.peers.remove(&worker) else { return false };
+        for listener in self.listeners.values_mut() {
+            listener.remove_worker(worker);
+        }
+        // Put back one before the other, so that the oldest is first in line again.
+        for sent in std::mem::take(&mut peer.on_their_way).into_values().rev() {
+            if rescue == Rescue::Untouched && self.is_untouched(&peer, &sent) {
+                self.put_back(sent);
+            }
+        }
+        self.close_unused();
+        true
+    }
+
+    fn is_untouched(&self, peer: &Peer, sent: &OnItsWay) -> bool {
+        let is_tcp = self.listeners.get(&sent.listener).is_some_and(|listener| match &listener.address {
+            Address::Tcp(_) | Address::Udp(_) => true,
+            Address::Unix(_) => false,
+            Address::Fd(_) => listener.sockname().is_some(),
+        });
+        if is_tcp {
+            is_unread(sent.connection.socket.as_fd())
+        } else {
+            !peer.channel.took_handle() && peer.channel.last_words() < WORDS_HELD_BACK
+        }
+    }
+}
+
+/// Whether every byte that the connection ever received is still in its buffer. What cannot be found out is not proven.
+fn is_unread(connection: BorrowedFd<'_>) -> bool {
+    let received = sys::tcp_bytes_received(connection);
+    let waiting = rustix::io::ioctl_fionread(connection);
+    matches!((received, waiting), (Ok(received), Ok(waiting)) if received == waiting)
+}

@@ -1,0 +1,363 @@
+//! The plane's loop: wait, read, hand over, look at the clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use recluster_core::WorkerId;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use tokio::sync::mpsc as facts;
+
+use super::channel::{Channel, Poison, READ_BYTES, Read};
+use super::listener::{Listener, ListenerId};
+use super::peer::{Drain, Peer};
+use super::rescue::Rescue;
+use super::{Backlog, Command, Fact, Report, Setup};
+use crate::builder::Balance;
+use crate::driver::Input;
+use crate::error::SendError;
+
+/// How many ready descriptors are looked at in one turn.
+const EVENTS_A_TURN: usize = 128;
+/// How many reads one worker gets in one turn, so that a talkative one does not starve the others.
+const READS_A_TURN: usize = 8;
+/// How soon a channel is looked at again that was left unread because the driver has enough to do.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the plane's thread takes with it.
+pub(super) struct Inbox {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) bell: Arc<OwnedFd>,
+    pub(super) facts: facts::UnboundedSender<Input>,
+    pub(super) messages: Backlog,
+}
+
+/// The kernel's list of what is watched, with the driver's bell in it.
+pub(super) fn poll(bell: &OwnedFd) -> io::Result<OwnedFd> {
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&poll, bell, Token::Bell.into(), EventFlags::IN)?;
+    Ok(poll)
+}
+
+/// Runs until the cluster is over.
+pub(super) fn run(setup: Setup, inbox: Inbox, poll: OwnedFd) {
+    let mut turns = Turns::new(setup, inbox, poll);
+    while !turns.finished {
+        turns.turn();
+    }
+}
+
+/// Something that the clock will bring up again. Looking twice, or too early, does no harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Peer(WorkerId),
+    Listener(ListenerId),
+}
+
+/// What a ready descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Bell,
+    Listener(ListenerId),
+    Peer(u64),
+}
+
+pub(super) struct Turns {
+    pub(super) poll: OwnedFd,
+    commands: mpsc::Receiver<Command>,
+    bell: Arc<OwnedFd>,
+    facts: facts::UnboundedSender<Input>,
+    pub(super) messages: Backlog,
+    pub(super) balance: Balance,
+    pub(super) inherited: BTreeMap<i32, OwnedFd>,
+    pub(super) peers: BTreeMap<WorkerId, Peer>,
+    pub(super) listeners: BTreeMap<ListenerId, Listener>,
+    pub(super) next_listener: ListenerId,
+    /// The last word of the driver: nothing is pending.
+    pub(super) settled: bool,
+    /// Everything stops; no new listener, leftovers only.
+    pub(super) closing: bool,
+    /// Listeners that may have something for somebody.
+    pub(super) dirty: BTreeSet<ListenerId>,
+    /// Workers that have more to read.
+    unread: BTreeSet<WorkerId>,
+    timers: BTreeSet<(Instant, Timer)>,
+    scratch: Vec<u8>,
+    pub(super) now: Instant,
+    finished: bool,
+}
+
+impl Turns {
+    fn new(setup: Setup, inbox: Inbox, poll: OwnedFd) -> Self {
+        Self {
+            poll,
+            commands: inbox.commands,
+            bell: inbox.bell,
+            facts: inbox.facts,
+            messages: inbox.messages,
+            balance: setup.balance,
+            inherited: setup.inherited,
+            peers: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            next_listener: 0,
+            settled: false,
+            closing: false,
+            dirty: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            scratch: vec![0; READ_BYTES],
+            now: Instant::now(),
+            finished: false,
+        }
+    }
+
+    fn turn(&mut self) {
+        for token in self.wait() {
+            match token {
+                Token::Bell => self.take_commands(),
+                Token::Listener(id) => self.note_acceptable(id),
+                Token::Peer(number) => self.note_peer(number),
+            }
+        }
+        for worker in std::mem::take(&mut self.unread) {
+            self.read_peer(worker);
+        }
+        self.look_at_the_clock();
+        while let Some(id) = self.dirty.pop_first() {
+            self.dispatch(id);
+        }
+    }
+
+    /// What is ready; waits no longer than the next timer.
+    fn wait(&mut self) -> Vec<Token> {
+        let span = if self.unread.is_empty() {
+            self.timers.first().map(|(at, _)| at.saturating_duration_since(Instant::now()))
+        } else {
+            Some(Duration::ZERO)
+        };
+        // Rounded up to whole milliseconds: waking early would only mean waking again.
+        let timeout = span.and_then(|span| Timespec::try_from(span + Duration::from_micros(999)).ok());
+        let mut events = Vec::with_capacity(EVENTS_A_TURN);
+        // An interrupted wait has nothing to report; no other error is possible with descriptors that we own.
+        let _count = epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+        self.now = Instant::now();
+        events.iter().map(|event| Token::from(event.data)).collect()
+    }
+
+    fn take_commands(&mut self) {
+        let _ = rustix::io::read(&self.bell, &mut [0_u8; 8]);
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.obey(command),
+                Err(mpsc::TryRecvError::Empty) => return,
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    self.finished = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Admit { worker, channel } => self.admit(worker, channel),
+            Command::Route(routes) => {
+                for peer in self.peers.values_mut() {
+                    peer.standing = routes.standing.get(&peer.worker).copied();
+                }
+                self.settled = routes.settled;
+                self.dirty.extend(self.listeners.keys().copied());
+                self.close_unused();
+            }
+            Command::Drain(worker) => self.begin_drain(worker),
+            Command::CloseListeners => self.close_for_good(),
+            Command::Ended(worker) => self.bury(worker),
+            Command::Send { worker, json, reply } => {
+                // A caller that no longer waits does not need the answer.
+                let _ = reply.send(self.send_message(worker, &json));
+            }
+            Command::Report(reply) => {
+                let _ = reply.send(self.report());
+            }
+            Command::Finish => self.finished = true,
+        }
+    }
+
+    fn admit(&mut self, worker: WorkerId, socket: OwnedFd) {
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        if let Err(error) = epoll::add(&self.poll, &socket, Token::Peer(worker.get()).into(), interest) {
+            self.report_fact(Fact::CutOff(worker, format!("its channel cannot be watched: {error}")));
+            self.report_fact(Fact::Disconnected(worker));
+            return;
+        }
+        self.peers.insert(worker, Peer::new(worker, Channel::new(socket)));
+    }
+
+    fn begin_drain(&mut self, worker: WorkerId) {
+        if let Some(peer) = self.peers.get_mut(&worker)
+            && peer.drain == Drain::None
+        {
+            peer.drain = Drain::Taking { since: self.now };
+            self.step_drain(worker);
+        }
+    }
+
+    /// Takes the next step of a worker's drain, or sets a timer for it.
+    pub(super) fn step_drain(&mut self, worker: WorkerId) {
+        let leftovers_wait = self.closing && self.listeners.values().any(|l| !l.waiting.is_empty());
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        match peer.drain_step_at(leftovers_wait) {
+            Some(at) if at <= self.now => {
+                if let Err(poison) = peer.tell_to_disconnect() {
+                    self.cut_off(worker, &poison);
+                }
+            }
+            Some(at) => self.set_timer(at, Timer::Peer(worker)),
+            None => {}
+        }
+    }
+
+    fn send_message(&mut self, worker: WorkerId, json: &recluster_wire::Json) -> Result<(), SendError> {
+        let peer = self.peers.get_mut(&worker).ok_or(SendError::NoWorker(worker.get()))?;
+        let sent = peer.channel.send(&recluster_wire::node::ToWorker::User(json));
+        sent.map_err(|_| SendError::Full(worker.get()))
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            listeners: self.listeners.values().map(|listener| listener.address.to_string()).collect(),
+            taken: self.peers.values().map(|peer| (peer.worker, peer.taken)).collect(),
+        }
+    }
+
+    fn note_acceptable(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.acceptable = true;
+            self.dirty.insert(id);
+        }
+    }
+
+    fn note_peer(&mut self, number: u64) {
+        let worker = WorkerId::from_number(number);
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        peer.channel.flush();
+        self.dirty.extend(peer.servers.values().map(|server| server.listener));
+        self.unread.insert(worker);
+    }
+
+    /// Reads what a worker says, up to its share of a turn.
+    fn read_peer(&mut self, worker: WorkerId) {
+        for _ in 0..READS_A_TURN {
+            if self.messages.is_full() {
+                self.set_timer(self.now + FULL_PAUSE, Timer::Peer(worker));
+                return;
+            }
+            match self.read_once(worker) {
+                Ok(Read::Bytes(_)) => {}
+                Ok(Read::Nothing) => return,
+                Ok(Read::Closed) => return self.disconnected(worker, Rescue::Untouched),
+                Err(poison) => return self.cut_off(worker, &poison),
+            }
+        }
+        self.unread.insert(worker);
+    }
+
+    /// Reads once and handles every whole message.
+    pub(super) fn read_once(&mut self, worker: WorkerId) -> Result<Read, Poison> {
+        let Some(peer) = self.peers.get_mut(&worker) else { return Ok(Read::Nothing) };
+        let read = peer.channel.read(&mut self.scratch)?;
+        loop {
+            let Some(peer) = self.peers.get_mut(&worker) else { return Ok(Read::Nothing) };
+            match peer.channel.next_message()? {
+                Some(message) => self.hear(worker, message)?,
+                None => return Ok(read),
+            }
+        }
+    }
+
+    /// The worker closed its end. Whatever it had not taken is somebody else's now.
+    fn disconnected(&mut self, worker: WorkerId, rescue: Rescue) {
+        if self.forget(worker, rescue) {
+            self.report_fact(Fact::Disconnected(worker));
+        }
+    }
+
+    /// The worker broke a rule that its channel rests on: close the channel, which ends a Node worker.
+    pub(super) fn cut_off(&mut self, worker: WorkerId, poison: &Poison) {
+        self.report_fact(Fact::CutOff(worker, poison.to_string()));
+        self.disconnected(worker, Rescue::Nothing);
+    }
+
+    fn look_at_the_clock(&mut self) {
+        while let Some(&(at, timer)) = self.timers.first() {
+            if at > self.now {
+                return;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Peer(worker) => self.revisit_peer(worker),
+                Timer::Listener(id) => self.revisit_listener(id),
+            }
+        }
+    }
+
+    fn revisit_peer(&mut self, worker: WorkerId) {
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        if peer.spared_until.is_some_and(|until| until <= self.now) {
+            peer.spared_until = None;
+        }
+        self.dirty.extend(peer.servers.values().map(|server| server.listener));
+        self.unread.insert(worker);
+        self.step_drain(worker);
+    }
+
+    fn revisit_listener(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            if listener.paused_until.is_some_and(|until| until <= self.now) {
+                listener.paused_until = None;
+            }
+            self.dirty.insert(id);
+        }
+        self.close_unused();
+    }
+
+    pub(super) fn set_timer(&mut self, at: Instant, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    pub(super) fn report_fact(&self, fact: Fact) {
+        // The driver is gone only when the cluster is over.
+        let _ = self.facts.send(Input::Fact(fact));
+    }
+
+    pub(super) fn watch_listener(&self, id: ListenerId, listener: &Listener) -> io::Result<()> {
+        let Some(socket) = listener.fd() else { return Ok(()) };
+        let interest = EventFlags::IN | EventFlags::ET;
+        Ok(epoll::add(&self.poll, socket, Token::Listener(id).into(), interest)?)
+    }
+}
+
+impl From<Token> for EventData {
+    fn from(token: Token) -> Self {
+        Self::new_u64(match token {
+            Token::Bell => 0,
+            Token::Listener(id) => id << 2 | 1,
+            Token::Peer(number) => number << 2 | 2,
+        })
+    }
+}
+
+impl From<EventData> for Token {
+    fn from(data: EventData) -> Self {
+        let number = data.u64() >> 2;
+        match data.u64() & 3 {
+            1 => Self::Listener(number),
+            2 => Self::Peer(number),
+            _ => Self::Bell,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What a generation runs. A [`Program`] is what was asked for; a [`Launch`] is what that meant when a generation
+//! began: every symlink resolved, so that a release directory swapped by symlink comes in with a reload and never
+//! with a respawn.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::builder::ReadyWhen;
+use crate::error::ProgramError;
+
+/// The endings of a server file that runs under node.
+const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
+/// The endings that need a Node that strips types.
+const TYPESCRIPT_ENDINGS: [&str; 3] = ["ts", "mts", "cts"];
+
+/// What was asked for, unresolved.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// The server file, absolute, symlinks and all.
+    server: PathBuf,
+    /// The directory that the workers run in, as the user knows it, symlinks and all.
+    directory: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) node: PathBuf,
+    pub(crate) node_args: Vec<OsString>,
+    pub(crate) env: BTreeMap<OsString, OsString>,
+}
+
+/// What a generation runs: fixed when it began.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub(crate) runtime: Runtime,
+    pub(crate) server: PathBuf,
+    pub(crate) directory: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env: BTreeMap<OsString, OsString>,
+}
+
+/// How a server file is run.
+#[derive(Clone, Debug)]
+pub(crate) enum Runtime {
+    /// Under node, with a channel.
+    Node {
+        /// The binary, resolved.
+        binary: PathBuf,
+        /// Its name as it was asked for: version managers look at it.
+        name: PathBuf,
+        args: Vec<OsString>,
+    },
+    /// As it is.
+    Executable,
+}
+
+impl Program {
+    pub(crate) fn new(server: PathBuf) -> Self {
+        let directory = logical_directory();
+        Self {
+            server: directory.join(server),
+            directory,
+            args: Vec::new(),
+            node: PathBuf::from("node"),
+            node_args: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the server file runs under node, by its ending.
+    pub(crate) fn runs_under_node(&self) -> bool {
+        has_ending(&self.server, &NODE_ENDINGS)
+    }
+
+    /// Resolves everything as it is now.
+    pub(crate) fn resolve(&self) -> Result<Launch, ProgramError> {
+        let directory = fs::canonicalize(&self.directory)
+            .map_err(|source| ProgramError::Directory { path: self.directory.clone(), source })?;
+        let server = self.resolve_server()?;
+        let runtime = if self.runs_under_node() {
+            self.check_readable(&server)?;
+            let (binary, name) = self.resolve_node()?;
+            Runtime::Node { binary, name, args: self.node_args.clone() }
+        } else {
+            if !is_executable(&server) {
+                return Err(self.not_runnable("not executable, and not a .js, .mjs, .cjs or .ts file"));
+            }
+            Runtime::Executable
+        };
+        Ok(Launch { runtime, server, directory, args: self.args.clone(), env: self.env.clone() })
+    }
+
+    fn resolve_server(&self) -> Result<PathBuf, ProgramError> {
+        let server = fs::canonicalize(&self.server).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => ProgramError::NotFound { path: self.server.clone() },
+            Some(_) | None => self.not_runnable(&error.to_string()),
+        })?;
+        if server.is_dir() {
+            return Err(self.not_runnable("it is a directory; name the server file in it"));
+        }
+        Ok(server)
+    }
+
+    fn check_readable(&self, server: &Path) -> Result<(), ProgramError> {
+        fs::File::open(server).map(drop).map_err(|error| self.not_runnable(&error.to_string()))
+    }
+
+    fn not_runnable(&self, reason: &str) -> ProgramError {
+        ProgramError::NotRunnable { path: self.server.clone(), reason: reason.to_owned() }
+    }
+
+    fn resolve_node(&self) -> Result<(PathBuf, PathBuf), ProgramError> {
+        let name = self.node.clone();
+        let missing = || ProgramError::NodeNotFound { node: name.clone() };
+        let found = if name.as_os_str().as_bytes().contains(&b'/') {
+            Some(self.directory.join(&name)).filter(|path| is_executable(path))
+        } else {
+            let path = self.env.get(OsStr::new("PATH")).cloned().or_else(|| env::var_os("PATH"));
+            path.and_then(|path| {
+                env::split_paths(&path)
+                    .map(|entry| self.directory.join(entry).join(&name))
+                    .find(|path| is_executable(path))
+            })
+        };
+        let found = found.ok_or_else(missing)?;
+        let binary = fs::canonicalize(&found).map_err(|_| missing())?;
+        Ok((binary, name))
+    }
+}
+
+impl Launch {
+    pub(crate) fn default_ready_when(&self) -> ReadyWhen {
+        match self.runtime {
+            Runtime::Node { .. } => ReadyWhen::Listening,
+            Runtime::Executable => ReadyWhen::Started,
+        }
+    }
+
+    pub(crate) fn is_node(&self) -> bool {
+        matches!(self.runtime, Runtime::Node { .. })
+    }
+
+    pub(crate) fn is_typescript(&self) -> bool {
+        has_ending(&self.server, &TYPESCRIPT_ENDINGS)
+    }
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension().and_then(OsStr::to_str).is_some_and(|ending| endings.contains(&ending))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// The working directory by the name that the user's shell has for it, so that a symlink in it is still a symlink.
+fn logical_directory() -> PathBuf {
+    let physical = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let same = |named: &Path| match (fs::metadata(named), fs::metadata(&physical)) {
+        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+        _ => false,
+    };
+    match env::var_os("PWD").map(PathBuf::from) {
+        Some(named) if named.is_absolute() && same(&named) => named,
+        _ => physical,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_server_file_is_named() {
+        let error = Program::new(PathBuf::from("/nowhere/server.js")).resolve().unwrap_err();
+        assert_eq!(error.to_string(), "server file not found: /nowhere/server.js");
+    }
+
+    #[test]
+    fn a_directory_is_no_server_file() {
+        let error = Program::new(PathBuf::from("/")).resolve().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "server file cannot be run: /: it is a directory; name the server file in it"
+        );
+    }
+
+    #[test]
+    fn a_missing_node_is_named() {
+        let file = tempfile::Builder::new().suffix(".js").tempfile().unwrap();
+        let mut program = Program::new(file.path().to_owned());
+        program.node = PathBuf::from("no-such-node");
+        assert!(matches!(program.resolve(), Err(ProgramError::NodeNotFound { .. })));
+    }
+
+    #[test]
+    fn a_symlink_is_resolved_when_a_generation_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        for release in ["one", "two"] {
+            fs::create_dir(dir.path().join(release)).unwrap();
+            let server = dir.path().join(release).join("server");
+            fs::write(&server, "#!/bin/sh\n").unwrap();
+            fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let current = dir.path().join("current");
+        std::os::unix::fs::symlink("one", &current).unwrap();
+        let program = Program::new(current.join("server"));
+        let before = program.resolve().unwrap();
+        fs::remove_file(&current).unwrap();
+        std::os::unix::fs::symlink("two", &current).unwrap();
+        assert!(before.server.ends_with("one/server"));
+        assert!(program.resolve().unwrap().server.ends_with("two/server"));
+    }
+}

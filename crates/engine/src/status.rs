@@ -1,0 +1,77 @@
+//! A picture of the cluster, for people and programs.
+
+use serde::{Deserialize, Serialize};
+
+/// A picture of the whole cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The master's process.
+    pub pid: u32,
+    /// `starting`, `running`, `stopping`, `terminating`, `released` or `over`.
+    pub phase: String,
+    /// The generation that serves, or is to.
+    pub generation: u64,
+    /// The reload in progress.
+    pub reload: Option<ReloadStatus>,
+    /// Seconds since the cluster was started.
+    pub uptime_seconds: f64,
+    /// How connections reach workers: `round-robin` or `shared`.
+    pub balance: String,
+    /// One entry a slot.
+    pub slots: Vec<SlotStatus>,
+    /// Every worker that lives, oldest first: active ones, those on their way in and those on their way out.
+    pub workers: Vec<WorkerStatus>,
+    /// Where the master listens.
+    pub listeners: Vec<String>,
+}
+
+/// A reload in progress.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ReloadStatus {
+    /// The generation being started.
+    pub generation: u64,
+    /// How many slots have a serving worker of it.
+    pub serving: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+/// One slot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SlotStatus {
+    /// Which, zero-based.
+    pub slot: u32,
+    /// The number of its active worker.
+    pub active: Option<u64>,
+    /// How often a worker was started in this slot after the first.
+    pub restarts: u64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Its number.
+    pub id: u64,
+    /// Its slot, zero-based.
+    pub slot: u32,
+    /// Its generation.
+    pub generation: u64,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// `starting`, `ready`, `serving`, `draining`, `terminating` or `killed`.
+    pub state: String,
+    /// Seconds until the state's deadline: ready timeout, drain timeout, kill timeout.
+    pub seconds_left: Option<f64>,
+    /// Seconds since it was started.
+    pub uptime_seconds: f64,
+    /// Resident memory of its process.
+    pub memory_bytes: Option<u64>,
+    /// CPU time of its process, user and system.
+    pub cpu_seconds: Option<f64>,
+    /// Connections given to it by the master (`round-robin` only).
+    pub connections: u64,
+}
