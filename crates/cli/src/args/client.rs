@@ -1,0 +1,69 @@
+//! The arguments of the commands that talk to a running cluster.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use recluster::Scale;
+
+use super::values;
+use crate::run::name::Name;
+
+/// Which cluster is meant, and how its answer is shown.
+#[derive(Args, Debug)]
+pub(crate) struct Target {
+    /// The cluster of this name; needed where several are running
+    #[arg(long, value_name = "NAME", conflicts_with = "control")]
+    pub(crate) name: Option<Name>,
+
+    // The variable is read later: a name on the command line comes before it.
+    #[arg(long, value_name = "PATH", help = "The cluster with this control socket [env: RECLUSTER_CONTROL]")]
+    pub(crate) control: Option<PathBuf>,
+
+    /// Print the answer as JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `stop` and `terminate`.
+#[derive(Args, Debug)]
+pub(crate) struct Ask {
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `reload`.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 the new code serves; 1 it was rolled back or stopped part-way; \
+    2 no cluster answers, or it ended meanwhile.")]
+pub(crate) struct Reload {
+    /// Do not wait for the verdict
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `status`.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 every slot has an active worker; 1 some slot has none; \
+    2 no cluster answers.")]
+pub(crate) struct StatusArgs {
+    /// Show it anew every second
+    #[arg(long)]
+    pub(crate) watch: bool,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `scale`.
+#[derive(Args, Debug)]
+pub(crate) struct ScaleArgs {
+    /// How many workers there are to be, or how many more or fewer; there is always at least one
+    #[arg(value_name = "N|+N|-N", value_parser = values::scale, allow_negative_numbers = true)]
+    pub(crate) scale: Scale,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}

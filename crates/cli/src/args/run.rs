@@ -1,0 +1,272 @@
+//! The arguments of `run`. Their help is the documentation that most people read.
+
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use recluster::{Balance, ReadyWhen, Surge};
+
+use super::values::{self, ControlAt};
+use crate::duration;
+use crate::run::name::Name;
+
+/// What stands below the options.
+const AFTER_HELP: &str = "\
+DUR is a duration: 500ms, 30s, 10m, 1h; a bare number is seconds.
+
+Signals to the master:
+  HUP, USR2   reload
+  TERM, INT   let every worker finish what it has, then end; the second one kills
+  QUIT        kill every worker, then end
+  TTIN, TTOU  one worker more, one less
+  USR1        open the log file anew
+
+Exit status: 0 ended as asked; 2 wrong usage or configuration; 3 the server never came to serve;
+126 the server file cannot be run; 127 it or node was not found; 1 anything else.";
+
+/// Start a cluster in the foreground.
+///
+/// Starts the workers, replaces those that die, and reloads on request. What is run (the server file and node,
+/// every symlink on the way to them) is looked up when a reload begins, and used until the next one.
+#[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Run {
+    /// The server file: .js .cjs .mjs .ts .mts .cts run under node, anything else must be executable
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: PathBuf,
+
+    /// Arguments for the server
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) running: Running,
+
+    #[command(flatten)]
+    pub(crate) readiness: Readiness,
+
+    #[command(flatten)]
+    pub(crate) leaving: Leaving,
+
+    #[command(flatten)]
+    pub(crate) respawning: Respawning,
+
+    #[command(flatten)]
+    pub(crate) around: Around,
+}
+
+/// What is run, and how often.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Workers")]
+pub(crate) struct Running {
+    /// How many workers; max: as many as there are usable cores
+    #[arg(
+        short,
+        long,
+        value_name = "N|max",
+        env = "WEB_CONCURRENCY",
+        hide_env_values = true,
+        default_value = "max",
+        value_parser = values::workers
+    )]
+    pub(crate) workers: NonZeroU32,
+
+    /// How connections reach workers
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = BalanceArg::RoundRobin)]
+    pub(crate) balance: BalanceArg,
+
+    /// The node binary: a path, or a name that is looked up in PATH
+    #[arg(long, value_name = "PATH", default_value = "node")]
+    pub(crate) node: PathBuf,
+
+    /// An argument for node itself, such as --node-arg=--enable-source-maps; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) node_arg: Vec<OsString>,
+
+    /// Give workers the master's own stderr; a verdict then cannot show what they wrote last
+    #[arg(long)]
+    pub(crate) raw_stdio: bool,
+}
+
+/// When a worker counts.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Readiness")]
+pub(crate) struct Readiness {
+    /// When a worker is ready [default: listening; started for what is not run under node]
+    #[arg(long, value_name = "WHEN", value_enum)]
+    pub(crate) ready_when: Option<ReadyWhenArg>,
+
+    /// A worker that is not ready after this is killed, and its generation has failed
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "60s")]
+    pub(crate) ready_timeout: Duration,
+
+    /// How long a ready worker must live before it counts as serving
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "1s")]
+    pub(crate) bake: Duration,
+
+    /// How often a worker may fail to start before the start, or the reload, is given up
+    #[arg(long, value_name = "N", value_parser = values::count, default_value = "3")]
+    pub(crate) attempts: NonZeroU32,
+
+    /// Never give up the first start
+    #[arg(long)]
+    pub(crate) keep_trying: bool,
+}
+
+/// How workers are replaced and let go.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Reload and stop")]
+pub(crate) struct Leaving {
+    /// How many extra workers a reload may run at once; all: no old worker goes before every new one serves
+    #[arg(long, value_name = "N|all", value_parser = values::surge, default_value = "all")]
+    pub(crate) surge: Surge,
+
+    #[arg(
+        long,
+        value_name = "DUR",
+        value_parser = duration::parse,
+        help = "How long an old worker may go on after a reload before it is sent TERM; 0: at once \
+                [default: 30s; 1h for node where NODE_ENV is production]"
+    )]
+    pub(crate) timeout: Option<Duration>,
+
+    /// The same for a stop [default: 25s, or the timeout if that is shorter]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) stop_timeout: Option<Duration>,
+
+    /// How long a worker that has closed its channel may take to exit before it is sent TERM
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5s")]
+    pub(crate) exit_grace: Duration,
+
+    /// How long a worker may take from TERM to its exit before it is sent KILL
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5s")]
+    pub(crate) kill_timeout: Duration,
+
+    /// How many old generations may be on their way out at once [default: no limit]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub(crate) max_draining: Option<NonZeroU32>,
+}
+
+/// How often dead workers are replaced.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Respawning")]
+pub(crate) struct Respawning {
+    /// The least time between two respawns
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "1s")]
+    pub(crate) respawn: Duration,
+
+    /// Double the time between respawns with each of them, up to this [default: off]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) backoff: Option<Duration>,
+}
+
+/// What surrounds a cluster.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Control and log")]
+pub(crate) struct Around {
+    /// The cluster's name, for the control socket and the log
+    /// [default: that of the nearest package.json, else of the directory; -2, -3 … where it is taken]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<Name>,
+
+    #[arg(
+        long,
+        value_name = "PATH|none",
+        env = "RECLUSTER_CONTROL",
+        hide_env_values = true,
+        help = "The control socket, or none [default: NAME.sock in $XDG_RUNTIME_DIR/recluster, else in \
+                /run/recluster for root, else in /tmp/recluster-UID]"
+    )]
+    pub(crate) control: Option<ControlAt>,
+
+    /// Write the master's process id to this file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pidfile: Option<PathBuf>,
+
+    /// Write the log to this file [default: stderr]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) log_file: Option<PathBuf>,
+
+    /// How the log is written; json: one event a line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+
+    /// Log failures only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Log everything
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verbosity {
+    /// Failures.
+    Quiet,
+    /// What changes how the cluster serves.
+    Normal,
+    /// Everything.
+    Verbose,
+}
+
+impl Around {
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, false) => Verbosity::Normal,
+            (false, true) => Verbosity::Verbose,
+        }
+    }
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// [`ReadyWhen`], as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReadyWhenArg {
+    /// Its server listens
+    Listening,
+    /// Its process runs
+    Started,
+    /// It said so, by process.send({cmd: 'ready'})
+    Ready,
+}
+
+impl From<ReadyWhenArg> for ReadyWhen {
+    fn from(arg: ReadyWhenArg) -> Self {
+        match arg {
+            ReadyWhenArg::Listening => Self::Listening,
+            ReadyWhenArg::Started => Self::Started,
+            ReadyWhenArg::Ready => Self::Ready,
+        }
+    }
+}
+
+/// [`Balance`], as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BalanceArg {
+    /// The master accepts them and gives each to a worker with room
+    RoundRobin,
+    /// Workers accept them from a shared socket, and the kernel picks
+    Shared,
+}
+
+impl From<BalanceArg> for Balance {
+    fn from(arg: BalanceArg) -> Self {
+        match arg {
+            BalanceArg::RoundRobin => Self::RoundRobin,
+            BalanceArg::Shared => Self::Shared,
+        }
+    }
+}

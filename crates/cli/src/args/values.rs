@@ -1,0 +1,118 @@
+//! Values that can be written in more than one way.
+
+use std::convert::Infallible;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::thread::available_parallelism;
+
+use recluster::{Scale, Surge};
+
+/// Why a value is not understood.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ValueError {
+    #[error("write a number from 1 on")]
+    Count,
+    #[error("write a number from 1 on, or 'max' for as many as there are usable cores")]
+    Workers,
+    #[error("write a number from 1 on, or 'all'")]
+    Surge,
+    #[error("write how many workers there are to be, such as 4, or how many more or fewer, such as +1 or -1")]
+    Scale,
+}
+
+/// How many of something of which there is at least one.
+pub(crate) fn count(text: &str) -> Result<NonZeroU32, ValueError> {
+    text.parse().map_err(|_| ValueError::Count)
+}
+
+/// How many workers: a number, or `max`.
+pub(crate) fn workers(text: &str) -> Result<NonZeroU32, ValueError> {
+    if text == "max" {
+        // Knows the affinity mask and the CPU quota of the control group.
+        let cores = available_parallelism().ok().and_then(|cores| u32::try_from(cores.get()).ok());
+        return Ok(cores.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN));
+    }
+    text.parse().map_err(|_| ValueError::Workers)
+}
+
+/// How many extra workers a reload may run: a number, or `all`.
+pub(crate) fn surge(text: &str) -> Result<Surge, ValueError> {
+    match text {
+        "all" => Ok(Surge::All),
+        number => number.parse().map(Surge::AtMost).map_err(|_| ValueError::Surge),
+    }
+}
+
+/// How many workers there are to be: `4`, `+1` or `-1`.
+pub(crate) fn scale(text: &str) -> Result<Scale, ValueError> {
+    let scale = if text.starts_with(['+', '-']) {
+        text.parse().map(Scale::By).ok().filter(|scale| *scale != Scale::By(0))
+    } else {
+        text.parse().map(Scale::To).ok().filter(|scale| *scale != Scale::To(0))
+    };
+    scale.ok_or(ValueError::Scale)
+}
+
+/// Where the control socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ControlAt {
+    /// There is none.
+    Off,
+    /// Here.
+    Path(PathBuf),
+}
+
+impl ControlAt {
+    /// How it is written that there is none.
+    pub(crate) const OFF: &str = "none";
+}
+
+impl FromStr for ControlAt {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text == Self::OFF { Self::Off } else { Self::Path(text.into()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_a_number_from_one_on() {
+        assert_eq!(count("3").map(NonZeroU32::get), Ok(3));
+        for text in ["0", "-1", "", "three", "99999999999"] {
+            assert_eq!(count(text), Err(ValueError::Count), "{text}");
+        }
+    }
+
+    #[test]
+    fn workers_are_a_number_or_max() {
+        assert_eq!(workers("3").map(NonZeroU32::get), Ok(3));
+        assert!(workers("max").is_ok_and(|cores| cores.get() >= 1));
+        for text in ["0", "-1", "", "two", "1.5", "99999999999"] {
+            assert_eq!(workers(text), Err(ValueError::Workers), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_surge_is_a_number_or_all() {
+        assert_eq!(surge("all"), Ok(Surge::All));
+        assert_eq!(surge("2"), Ok(Surge::AtMost(NonZeroU32::new(2).unwrap())));
+        for text in ["0", "", "none", "-1"] {
+            assert_eq!(surge(text), Err(ValueError::Surge), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_scale_is_absolute_or_relative() {
+        assert_eq!(scale("4"), Ok(Scale::To(4)));
+        assert_eq!(scale("+2"), Ok(Scale::By(2)));
+        assert_eq!(scale("-2"), Ok(Scale::By(-2)));
+        for text in ["0", "+0", "-0", "", "+", "--1", "four", "99999999999"] {
+            assert_eq!(scale(text), Err(ValueError::Scale), "{text}");
+        }
+    }
+}

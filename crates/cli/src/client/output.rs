@@ -1,0 +1,30 @@
+//! Writing to stdout, where somebody may stop reading at any time: that is no error.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// Whether somebody still reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    Reads,
+    Left,
+}
+
+/// Prints text.
+pub(super) fn print(text: &str) -> Result<Reader, Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Reader::Reads),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Left),
+        Err(error) => Err(Error::Output(error)),
+    }
+}
+
+/// Prints a value as one line of JSON.
+pub(super) fn print_json(value: &impl Serialize) -> Result<Reader, Error> {
+    let line = serde_json::to_string(value).map_err(|error| Error::Output(error.into()))?;
+    print(&(line + "\n"))
+}

@@ -1,0 +1,145 @@
+//! What can go wrong in the command: one line that says what and where, a hint what to do, and the exit status.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use recluster::control::{BindError, ClientError, DirectoryError, FindError};
+use recluster::{Failure, ProgramError, StartError};
+
+use crate::args;
+use crate::exit_code::ExitStatus;
+use crate::paint::{Paint, printable};
+use crate::run::name::Name;
+use crate::run::pidfile::PidfileError;
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    #[error("cannot listen to signals: {0}")]
+    Signals(io::Error),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("the name '{name}' is taken by a running cluster; its control socket is {}", path.display())]
+    NameTaken { name: Name, path: PathBuf },
+    #[error(transparent)]
+    Pidfile(#[from] PidfileError),
+    #[error("cannot write the log{}: {source}", shown(path.as_ref()))]
+    Log { path: Option<PathBuf>, source: io::Error },
+    #[error("the first generation never served: {0}")]
+    NeverServed(Failure),
+    #[error(transparent)]
+    Find(#[from] FindError),
+    #[error("--control none: without a control socket there is nobody to ask")]
+    ControlOff,
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the master refused: {0}")]
+    Refused(String),
+    #[error("cannot write the answer: {0}")]
+    Output(io::Error),
+}
+
+impl Error {
+    /// Tells whoever started the command, and says what it must exit with. Whoever wanted JSON gets it beside that.
+    pub(crate) fn report(&self, json: bool) -> ExitStatus {
+        // If nobody reads, the status must do.
+        let _ = io::stderr().write_all(self.shown(Paint::for_stream(&io::stderr())).as_bytes());
+        if json {
+            let _ = writeln!(io::stdout(), "{}", self.as_json());
+        }
+        self.exit_status()
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        serde_json::json!({"reply": "failed", "reason": self.to_string(), "hint": self.hint()})
+    }
+
+    /// The lines to be shown.
+    pub(crate) fn shown(&self, paint: Paint) -> String {
+        let error = format!("{} {}\n", paint.red("error:"), printable(&self.to_string()));
+        match self.hint() {
+            Some(hint) => format!("{error}  {} {}\n", paint.bold("hint:"), printable(&hint)),
+            None => error,
+        }
+    }
+
+    pub(crate) fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Start(StartError::Program(error)) => match error {
+                ProgramError::NotFound { .. } | ProgramError::NodeNotFound { .. } => ExitStatus::NotFound,
+                ProgramError::NotRunnable { .. } => ExitStatus::CannotRun,
+                ProgramError::Directory { .. } | _ => ExitStatus::Failure,
+            },
+            Self::Start(StartError::Config(_))
+            | Self::Bind(_)
+            | Self::NameTaken { .. }
+            | Self::Pidfile(_)
+            | Self::Log { .. } => ExitStatus::Usage,
+            Self::Start(StartError::System { .. } | _) | Self::Runtime(_) | Self::Signals(_) => {
+                ExitStatus::Failure
+            }
+            Self::NeverServed(_) => ExitStatus::NeverServed,
+            Self::Find(_) | Self::ControlOff | Self::Client(_) | Self::Refused(_) | Self::Output(_) => {
+                ExitStatus::NoAnswer
+            }
+        }
+    }
+
+    /// What to do about it, where we know.
+    fn hint(&self) -> Option<String> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "most errors say all there is to say")]
+        match self {
+            Self::Start(StartError::Program(ProgramError::NotFound { path }))
+                if looks_like_a_command(path) =>
+            {
+                Some(format!("the commands are {}", args::commands().join(", ")))
+            }
+            Self::Bind(BindError::Alive { .. }) => {
+                Some("stop that cluster first, or choose another path with --control".to_owned())
+            }
+            Self::Bind(BindError::Directory(_) | BindError::System { .. } | BindError::TooLong { .. }) => {
+                Some("--control PATH puts the socket elsewhere, --control none does without it".to_owned())
+            }
+            Self::Pidfile(PidfileError::Alive { .. }) => {
+                Some("stop it first; if that process is no cluster, remove the file".to_owned())
+            }
+            Self::Client(ClientError::Nonsense(_)) => {
+                Some("is this a control socket, and of a master of the same version?".to_owned())
+            }
+            Self::NameTaken { .. } => Some("without --name the cluster gets a name that is free".to_owned()),
+            Self::NeverServed(failure) => failure.hint.clone(),
+            Self::Find(FindError::None { .. }) => Some(
+                "--control PATH names the socket of a cluster that runs elsewhere or as another user"
+                    .to_owned(),
+            ),
+            Self::Find(FindError::Several { found }) => {
+                Some(format!("choose one with --name: {}", names(found)))
+            }
+            Self::Find(FindError::Directory(DirectoryError::Foreign { .. })) => {
+                Some("--control PATH names the socket of another user's cluster".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether somebody may have meant a command: server files mostly have an ending.
+fn looks_like_a_command(server: &Path) -> bool {
+    server.extension().is_none()
+}
+
+fn names(sockets: &[PathBuf]) -> String {
+    let names = sockets.iter().filter_map(|path| path.file_stem()).map(|name| name.to_string_lossy());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn shown(path: Option<&PathBuf>) -> String {
+    path.map(|path| format!(" to {}", path.display())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

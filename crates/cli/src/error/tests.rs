@@ -1,0 +1,111 @@
+//! Every error as a person sees it, and the status that goes with it.
+
+use serde_json::json;
+
+use super::*;
+
+/// The errors as they are shown one after the other. All of them must have the same status.
+fn shown(errors: impl IntoIterator<Item = Error>, status: ExitStatus) -> String {
+    let mut lines = String::new();
+    for error in errors {
+        assert_eq!(error.exit_status(), status, "{error:?}");
+        lines += &error.shown(Paint::new(false));
+    }
+    lines
+}
+
+fn refused() -> io::Error {
+    io::ErrorKind::PermissionDenied.into()
+}
+
+fn program(error: ProgramError) -> Error {
+    StartError::from(error).into()
+}
+
+#[test]
+fn what_is_not_there() {
+    let errors = [
+        program(ProgramError::NotFound { path: "/srv/server.js".into() }),
+        program(ProgramError::NotFound { path: "/srv/relaod".into() }),
+        program(ProgramError::NodeNotFound { node: "node".into() }),
+    ];
+    insta::assert_snapshot!(shown(errors, ExitStatus::NotFound));
+}
+
+#[test]
+fn what_cannot_be_run() {
+    let error = ProgramError::NotRunnable { path: "/srv".into(), reason: "it is a directory".to_owned() };
+    insta::assert_snapshot!(shown([program(error)], ExitStatus::CannotRun));
+}
+
+#[test]
+fn what_the_machine_refuses() {
+    let errors = [
+        program(ProgramError::Directory { path: "/gone".into(), source: refused() }),
+        StartError::System { what: "start the data plane", source: refused() }.into(),
+        Error::Runtime(refused()),
+        Error::Signals(refused()),
+    ];
+    insta::assert_snapshot!(shown(errors, ExitStatus::Failure));
+}
+
+#[test]
+fn what_is_configured_wrongly() {
+    let socket = || PathBuf::from("/run/recluster/shop.sock");
+    let directory = || PathBuf::from("/tmp/recluster-7");
+    let pidfile = || PathBuf::from("/run/shop.pid");
+    let name = || "shop".parse().expect("it is a name");
+    let errors = [
+        BindError::Alive { path: socket() }.into(),
+        BindError::NotASocket { path: socket() }.into(),
+        BindError::TooLong { path: socket() }.into(),
+        BindError::System { path: socket(), source: refused() }.into(),
+        BindError::from(DirectoryError::Foreign { path: directory(), owner: 8 }).into(),
+        BindError::from(DirectoryError::Open { path: directory(), mode: 0o777 }).into(),
+        BindError::from(DirectoryError::Unusable { path: directory(), source: refused() }).into(),
+        Error::NameTaken { name: name(), path: socket() },
+        PidfileError::Alive { path: pidfile(), pid: 4711 }.into(),
+        PidfileError::NotAPidfile { path: pidfile() }.into(),
+        PidfileError::System { path: pidfile(), source: refused() }.into(),
+        Error::Log { path: Some("/var/log/shop".into()), source: refused() },
+        Error::Log { path: None, source: refused() },
+    ];
+    insta::assert_snapshot!(shown(errors, ExitStatus::Usage));
+}
+
+#[test]
+fn a_first_start_that_failed() {
+    let worker = json!({"id": 3, "slot": 0, "generation": 1, "pid": 4711});
+    let failure = json!({
+        "worker": worker, "reason": "exited with status 1 before it served", "failures": 3, "stderr": [],
+        "hint": "is the database up?"
+    });
+    let failure = serde_json::from_value(failure).unwrap();
+    insta::assert_snapshot!(shown([Error::NeverServed(failure)], ExitStatus::NeverServed));
+}
+
+#[test]
+fn what_clients_meet() {
+    let path = |name: &str| PathBuf::from(format!("/run/recluster/{name}.sock"));
+    let not_json = serde_json::from_str::<()>("x").unwrap_err();
+    let errors = [
+        FindError::None { tried: vec!["/run/user/7/recluster".into(), "/tmp/recluster-7".into()] }.into(),
+        FindError::Several { found: vec![path("shop"), path("shop-2")] }.into(),
+        FindError::from(DirectoryError::Foreign { path: "/tmp/recluster-7".into(), owner: 8 }).into(),
+        ClientError::NoCluster { path: path("shop"), source: io::ErrorKind::NotFound.into() }.into(),
+        ClientError::WentAway.into(),
+        ClientError::Silent.into(),
+        ClientError::Nonsense(None).into(),
+        ClientError::Nonsense(Some(not_json)).into(),
+        Error::ControlOff,
+        Error::Refused("too many clients at once".to_owned()),
+        Error::Output(refused()),
+    ];
+    insta::assert_snapshot!(shown(errors, ExitStatus::NoAnswer));
+}
+
+#[test]
+fn an_error_as_json() {
+    let error = Error::from(FindError::Several { found: vec!["/a/one.sock".into(), "/a/two.sock".into()] });
+    insta::assert_snapshot!(error.as_json());
+}

@@ -1,0 +1,122 @@
+//! The log: one line an event, for people or for programs. What events are called is in `words`; where lines go is
+//! in `sink`.
+
+mod note;
+mod sink;
+mod words;
+
+use std::process;
+use std::time::SystemTime;
+
+use humantime::format_rfc3339_millis;
+use recluster::Event;
+use serde::Serialize;
+
+pub(crate) use self::note::Note;
+use self::sink::Sink;
+use self::words::Narrator;
+use crate::args::{Around, LogFormat, Verbosity};
+use crate::error::Error;
+use crate::paint::printable;
+use crate::run::name::Name;
+
+/// Writes the log.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    sink: Sink,
+    style: Style,
+    verbosity: Verbosity,
+    narrator: Narrator,
+    /// Lines that could not be written since the last one that was.
+    lost: u64,
+}
+
+/// How a line looks.
+#[derive(Debug)]
+struct Style {
+    format: LogFormat,
+    cluster: String,
+}
+
+impl Journal {
+    /// Opens the log file, or takes stderr.
+    pub(crate) fn open(name: &Name, args: &Around) -> Result<Self, Error> {
+        let sink = match &args.log_file {
+            None => Sink::stderr(),
+            Some(path) => Sink::file(path.clone()),
+        };
+        Ok(Self {
+            sink: sink.map_err(|source| Error::Log { path: args.log_file.clone(), source })?,
+            style: Style { format: args.log_format, cluster: name.to_string() },
+            verbosity: args.verbosity(),
+            narrator: Narrator::new(process::id()),
+            lost: 0,
+        })
+    }
+
+    /// Writes what happened in the cluster, if it is wanted.
+    pub(crate) fn event(&mut self, event: &Event) {
+        let words = self.narrator.tell(event);
+        if words::needs(event) <= self.verbosity {
+            self.write(&words, event);
+        }
+    }
+
+    /// Writes what the command itself has to say, if it is wanted.
+    pub(crate) fn note(&mut self, note: &Note) {
+        if note.needs() <= self.verbosity {
+            self.write(&self.narrator.line(note.words()), note);
+        }
+    }
+
+    /// Opens the log file anew, after somebody has moved it away.
+    pub(crate) fn reopen(&mut self) {
+        match self.sink.reopen() {
+            Ok(()) => self.note(&Note::LogReopened),
+            Err(error) => self.note(&Note::LogNotReopened { error: error.to_string() }),
+        }
+    }
+
+    /// Waits a moment until everything is written.
+    pub(crate) fn close(self) {
+        self.sink.close();
+    }
+
+    fn write(&mut self, words: &str, record: &impl Serialize) {
+        if self.lost > 0 {
+            let note = Note::LinesMissed { lines: self.lost };
+            if self.sink.write(self.style.line(SystemTime::now(), &self.narrator.line(note.words()), &note)) {
+                self.lost = 0;
+            }
+        }
+        if !self.sink.write(self.style.line(SystemTime::now(), words, record)) {
+            self.lost += 1;
+        }
+    }
+}
+
+impl Style {
+    fn line(&self, now: SystemTime, words: &str, record: &impl Serialize) -> String {
+        let time = format_rfc3339_millis(now).to_string();
+        match self.format {
+            LogFormat::Text => format!("{time} {} {}\n", self.cluster, printable(words)),
+            LogFormat::Json => {
+                let line = serde_json::to_string(&Record { time, cluster: &self.cluster, what: record });
+                line.unwrap_or_else(|error| format!("{{\"event\":\"not_json\",\"error\":\"{error}\"}}"))
+                    + "\n"
+            }
+        }
+    }
+}
+
+/// An event as a JSON line.
+#[derive(Serialize)]
+struct Record<'a, T> {
+    time: String,
+    cluster: &'a str,
+    #[serde(flatten)]
+    what: &'a T,
+}
+
+#[cfg(test)]
+mod tests;

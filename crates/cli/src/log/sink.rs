@@ -1,0 +1,170 @@
+//! Where the log's lines go: stderr or a file, by way of a bounded queue and a thread. A reader who does not read
+//! must not stop the master, so only the thread ever waits for one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// How many lines may wait for a slow reader.
+const LINES_WAITING: usize = 1024;
+
+/// How long a slow reader may take for the last lines.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The thread needs little more than a buffer.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// The near end of the queue.
+#[derive(Debug)]
+pub(super) struct Sink {
+    queue: SyncSender<Job>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
+    /// The file, if it is one.
+    path: Option<PathBuf>,
+}
+
+enum Job {
+    Line(String),
+    /// Writes to this file from now on.
+    Switch(File),
+}
+
+impl Sink {
+    pub(super) fn stderr() -> io::Result<Self> {
+        Self::start(Box::new(io::stderr()), None)
+    }
+
+    pub(super) fn file(path: PathBuf) -> io::Result<Self> {
+        let file = open(&path)?;
+        Self::start(Box::new(file), Some(path))
+    }
+
+    fn start(output: Box<dyn Write + Send>, path: Option<PathBuf>) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel(LINES_WAITING);
+        let (end, ended) = sync_channel(0);
+        thread::Builder::new().name("recluster-log".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+            work(output, &jobs);
+            drop(end);
+        })?;
+        Ok(Self { queue, ended, path })
+    }
+
+    /// Writes a line; says whether there was room for it.
+    pub(super) fn write(&self, line: String) -> bool {
+        self.queue.try_send(Job::Line(line)).is_ok()
+    }
+
+    /// Opens the file anew by its path. Lines that are written already stay where they are.
+    pub(super) fn reopen(&self) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let file = open(path)?;
+        self.queue.try_send(Job::Switch(file)).map_err(|_| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Waits a moment until every line is written.
+    pub(super) fn close(self) {
+        drop(self.queue);
+        // Either error is an answer: the thread has ended, or it waits for somebody who does not read.
+        let _ = self.ended.recv_timeout(FAREWELL);
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>) {
+    for job in jobs {
+        match job {
+            // There is nobody to tell that the log cannot be written, and the cluster goes on without it.
+            Job::Line(line) => {
+                let _ = output.write_all(line.as_bytes());
+            }
+            Job::Switch(file) => output = Box::new(file),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    #[test]
+    fn lines_are_appended_and_written_when_it_is_closed() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.log");
+        fs::write(&path, "before\n").unwrap();
+        let sink = Sink::file(path.clone()).unwrap();
+        assert!(sink.write("one\n".to_owned()) && sink.write("two\n".to_owned()));
+        sink.close();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before\none\ntwo\n");
+    }
+
+    #[test]
+    fn a_reopened_file_is_the_one_at_the_path() {
+        let base = tempfile::tempdir().unwrap();
+        let (path, rotated) = (base.path().join("it.log"), base.path().join("it.log.1"));
+        let sink = Sink::file(path.clone()).unwrap();
+        sink.write("old\n".to_owned());
+        fs::rename(&path, &rotated).unwrap();
+        sink.reopen().unwrap();
+        sink.write("new\n".to_owned());
+        sink.close();
+        assert_eq!(fs::read_to_string(&rotated).unwrap(), "old\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_anew_stays_in_use() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = base.path().join("logs");
+        fs::create_dir(&directory).unwrap();
+        let sink = Sink::file(directory.join("it.log")).unwrap();
+        let moved = base.path().join("moved");
+        fs::rename(&directory, &moved).unwrap();
+        assert!(sink.reopen().is_err());
+        sink.write("still\n".to_owned());
+        sink.close();
+        assert_eq!(fs::read_to_string(moved.join("it.log")).unwrap(), "still\n");
+    }
+
+    /// An output whose reader does not read until it is told to.
+    struct Stuck {
+        begun: Sender<()>,
+        go_on: Receiver<()>,
+    }
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.begun.send(()).ok();
+            self.go_on.recv().ok();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_who_does_not_read_costs_lines_and_no_time() {
+        let (begun, has_begun) = channel();
+        let (reader, go_on) = channel();
+        let sink = Sink::start(Box::new(Stuck { begun, go_on }), None).unwrap();
+        assert!(sink.write("the thread waits with this one\n".to_owned()));
+        has_begun.recv_timeout(Duration::from_secs(30)).unwrap();
+        for _ in 0..LINES_WAITING {
+            assert!(sink.write("this one waits in the queue\n".to_owned()));
+        }
+        assert!(!sink.write("this one is lost\n".to_owned()));
+        drop(reader);
+        sink.close();
+    }
+}

@@ -1,0 +1,135 @@
+//! Every line that the log can have.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use recluster::control::protocol::Request;
+use recluster::{Address, Event, Exit, Failure, Verdict, Worker};
+use serde_json::json;
+
+use super::*;
+use crate::run::signals::Wish;
+
+fn worker(id: u64, generation: u64) -> Worker {
+    serde_json::from_value(json!({"id": id, "slot": 1, "generation": generation, "pid": 4700 + id})).unwrap()
+}
+
+fn failure() -> Failure {
+    let failure = json!({
+        "worker": worker(9, 2), "reason": "exited with status 1 before it served", "failures": 3,
+        "stderr": ["Error: boom"], "hint": "is the database up?"
+    });
+    serde_json::from_value(failure).unwrap()
+}
+
+/// Every event, in an order in which a cluster might tell them.
+fn events() -> Vec<Event> {
+    let (old, new, failure) = (worker(3, 1), worker(9, 2), failure());
+    let second = Duration::from_secs(1);
+    let tcp = |port| Address::Tcp(([127, 0, 0, 1], port).into());
+    vec![
+        Event::GenerationBegan { generation: 1 },
+        Event::Spawned { worker: old },
+        Event::Online { worker: old },
+        Event::Listening { worker: old, address: tcp(8080) },
+        Event::Listening { worker: old, address: tcp(8080) },
+        Event::Listening { worker: old, address: Address::Unix("\0app\n".into()) },
+        Event::Ready { worker: old },
+        Event::Serving { worker: old, serving: 4, of: 4 },
+        Event::Started { generation: 1, workers: 4 },
+        Event::Message { worker: old, message: r#"{"a":1}"#.to_owned() },
+        Event::GenerationBegan { generation: 2 },
+        Event::Failed { failure: failure.clone() },
+        Event::Exit { worker: new, exit: Exit::Code(1), expected: false },
+        Event::Exit { worker: new, exit: Exit::Signal(9), expected: false },
+        Event::Exit { worker: new, exit: Exit::Signal(35), expected: true },
+        Event::Respawning { worker: new, delay: Duration::from_micros(1_500_400) },
+        Event::Superseded { generation: 2 },
+        Event::Reloaded { generation: Some(3), verdict: Verdict::Done },
+        Event::Reloaded { generation: Some(3), verdict: Verdict::RolledBack { failure: failure.clone() } },
+        Event::Reloaded {
+            generation: Some(3),
+            verdict: Verdict::StoppedPartWay { replaced: 1, of: 4, failure: failure.clone() },
+        },
+        Event::Reloaded { generation: None, verdict: Verdict::Abandoned },
+        Event::Disconnect { worker: old },
+        Event::Draining { worker: old, timeout: 30 * second },
+        Event::Overdue { worker: old, due: "ready", signal: "SIGTERM" },
+        Event::Overdue { worker: old, due: "drain", signal: "SIGTERM" },
+        Event::Overdue { worker: old, due: "exit", signal: "SIGTERM" },
+        Event::Overdue { worker: old, due: "kill", signal: "SIGKILL" },
+        Event::Exit { worker: old, exit: Exit::Code(0), expected: true },
+        Event::CutOff { worker: old, reason: "its line is too long".to_owned() },
+        Event::LinesLost { worker: old, lines: 12 },
+        Event::Scaled { from: 4, to: 2 },
+        Event::ReplaceFailed { failure: failure.clone() },
+        Event::StartFailed { failure },
+        Event::Over,
+    ]
+}
+
+fn notes() -> Vec<Note> {
+    let starting = |workers, control: Option<&str>| Note::Starting {
+        version: "1.2.3",
+        pid: 4700,
+        server: "/srv/app/server.js".to_owned(),
+        workers,
+        control: control.map(str::to_owned),
+    };
+    let asked = |request, pid| Note::Asked { request, pid, uid: 7 };
+    vec![
+        starting(4, Some("/run/recluster/shop.sock")),
+        starting(1, None),
+        Note::Signal { signal: "SIGHUP", meaning: "reload" },
+        asked(Request::Reload { wait: true }, Some(4800)),
+        asked(Request::Status, Some(4800)),
+        asked(Request::ScaleTo { workers: 3 }, Some(4800)),
+        asked(Request::ScaleBy { workers: 2 }, Some(4800)),
+        asked(Request::Stop, None),
+        asked(Request::Terminate, Some(4800)),
+        Note::LogReopened,
+        Note::LogNotReopened { error: "permission denied".to_owned() },
+        Note::EventsMissed { events: 7 },
+        Note::LinesMissed { lines: 7 },
+    ]
+}
+
+fn style(format: LogFormat) -> Style {
+    Style { format, cluster: "shop".to_owned() }
+}
+
+/// The verbosity that a line needs, and the line without what all lines begin with.
+fn narrated() -> String {
+    let mut narrator = Narrator::new(4700);
+    let line = |words: &str| {
+        let line = style(LogFormat::Text).line(UNIX_EPOCH, words, &());
+        line.strip_prefix("1970-01-01T00:00:00.000Z shop ").unwrap().to_owned()
+    };
+    let mut lines = Vec::new();
+    for note in &notes() {
+        lines.push(format!("{:?} {}", note.needs(), line(&narrator.line(note.words()))));
+    }
+    for event in &events() {
+        lines.push(format!("{:?} {}", words::needs(event), line(&narrator.tell(event))));
+    }
+    lines.concat()
+}
+
+#[test]
+fn every_line_for_people() {
+    insta::assert_snapshot!(narrated());
+}
+
+#[test]
+fn every_line_for_programs() {
+    let style = style(LogFormat::Json);
+    let notes: String = notes().iter().map(|note| style.line(UNIX_EPOCH, "", note)).collect();
+    let events: String = events().iter().map(|event| style.line(UNIX_EPOCH, "", event)).collect();
+    insta::assert_snapshot!(notes + &events);
+}
+
+#[test]
+fn every_signal_is_said() {
+    let wishes =
+        [Wish::Reload, Wish::Stop, Wish::Terminate, Wish::MoreWorkers, Wish::FewerWorkers, Wish::ReopenLog];
+    insta::assert_snapshot!(wishes.map(|wish| Note::signal("SIGX", wish).words()).join("\n"));
+}

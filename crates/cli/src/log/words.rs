@@ -1,0 +1,200 @@
+//! Events in words, for somebody who reads the log at three in the morning: which worker, what, and why.
+
+use recluster::{Event, Exit, Failure, Verdict, Worker};
+use rustix::process::Signal;
+
+use crate::args::Verbosity;
+
+/// Tells events one after the other, and remembers what a later one needs.
+#[derive(Debug)]
+pub(super) struct Narrator {
+    /// The master's process id.
+    pid: u32,
+    /// Where servers listen, in the order in which they began to.
+    addresses: Vec<String>,
+}
+
+impl Narrator {
+    pub(super) fn new(pid: u32) -> Self {
+        Self { pid, addresses: Vec::new() }
+    }
+
+    /// The event as one line.
+    pub(super) fn tell(&mut self, event: &Event) -> String {
+        if let Event::Listening { address, .. } = event {
+            let address = address.to_string();
+            if !self.addresses.contains(&address) {
+                self.addresses.push(address);
+            }
+        }
+        match event {
+            Event::GenerationBegan { generation } => self.line(format!("generation {generation} begins")),
+            Event::Started { generation, workers } => self.line(self.started(*generation, *workers)),
+            Event::StartFailed { failure } => {
+                self.line(format!("the first start is given up: {}", why(failure)))
+            }
+            Event::Superseded { generation } => {
+                self.line(format!("generation {generation} gives way to a newer reload"))
+            }
+            Event::Reloaded { generation, verdict } => self.line(reloaded(*generation, verdict)),
+            Event::Scaled { from, to } => self.line(format!("scaled from {from} to {to} workers")),
+            Event::ReplaceFailed { failure } => {
+                self.line(format!("a worker could not be renewed and goes on as it is: {}", why(failure)))
+            }
+            Event::Over => self.line("no worker is left, the cluster has ended"),
+            Event::Spawned { worker } => {
+                about(worker, &format!("was started, generation {}", worker.generation))
+            }
+            Event::Online { worker } => about(worker, "is online"),
+            Event::Listening { worker, address } => about(worker, &format!("listens on {address}")),
+            Event::Ready { worker } => about(worker, "is ready"),
+            Event::Serving { worker, serving, of } => {
+                about(worker, &format!("serves, {serving} of {of} in generation {}", worker.generation))
+            }
+            Event::Message { worker, message } => {
+                about(worker, &format!("sent a message of {} bytes", message.len()))
+            }
+            Event::Disconnect { worker } => about(worker, "closed its channel"),
+            Event::Draining { worker, timeout } => about(worker, &format!("drains, {timeout:.0?} at most")),
+            Event::Exit { worker, exit, expected } => about(worker, &ended(*exit, *expected)),
+            Event::Overdue { worker, due, signal } => about(worker, &overdue(due, signal)),
+            // The words of the npm package: people have scripts that look for them.
+            Event::Respawning { worker, delay } => {
+                about(worker, &format!("must be replaced, respawning in {}", delay.as_millis()))
+            }
+            Event::Failed { failure } => why(failure),
+            Event::CutOff { worker, reason } => {
+                about(worker, &format!("was cut off, it broke the rules of its channel: {reason}"))
+            }
+            Event::LinesLost { worker, lines } => about(
+                worker,
+                &format!("wrote {lines} lines to its stderr that are missing: nobody read them in time"),
+            ),
+            // The library may learn to tell more than this command has words for.
+            unknown => self.line(format!("{unknown:?}")),
+        }
+    }
+
+    /// A line about the cluster as a whole.
+    pub(super) fn line(&self, words: impl AsRef<str>) -> String {
+        format!("[{}] {}", self.pid, words.as_ref())
+    }
+
+    fn started(&self, generation: u64, workers: u32) -> String {
+        let who =
+            if workers == 1 { "1 worker serves".to_owned() } else { format!("{workers} workers serve") };
+        let place = if self.addresses.is_empty() {
+            String::new()
+        } else {
+            format!(" on {}", self.addresses.join(", "))
+        };
+        format!("{who} generation {generation}{place}")
+    }
+}
+
+/// The verbosity from which on an event is written.
+pub(super) fn needs(event: &Event) -> Verbosity {
+    match event {
+        Event::Exit { expected: false, .. }
+        | Event::Failed { .. }
+        | Event::CutOff { .. }
+        | Event::StartFailed { .. }
+        | Event::ReplaceFailed { .. }
+        | Event::LinesLost { .. }
+        | Event::Overdue { due: "ready", .. }
+        | Event::Reloaded { verdict: Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. }, .. } => {
+            Verbosity::Quiet
+        }
+        Event::GenerationBegan { generation: 1 }
+        | Event::Spawned { .. }
+        | Event::Online { .. }
+        | Event::Listening { .. }
+        | Event::Ready { .. }
+        | Event::Serving { .. }
+        | Event::Message { .. }
+        | Event::Disconnect { .. }
+        | Event::Draining { .. }
+        | Event::Exit { expected: true, .. } => Verbosity::Verbose,
+        Event::GenerationBegan { .. }
+        | Event::Overdue { .. }
+        | Event::Respawning { .. }
+        | Event::Started { .. }
+        | Event::Superseded { .. }
+        | Event::Reloaded { verdict: Verdict::Done | Verdict::Abandoned, .. }
+        | Event::Scaled { .. }
+        | Event::Over
+        | _ => Verbosity::Normal,
+    }
+}
+
+/// A line about one worker: `[PID] worker (SLOT:ID) …`.
+fn about(worker: &Worker, words: &str) -> String {
+    let pid = worker.pid.map_or("-".to_owned(), |pid| pid.to_string());
+    format!("[{pid}] worker ({}:{}) {words}", worker.slot, worker.id)
+}
+
+/// Which worker failed, and what happened to it.
+fn why(failure: &Failure) -> String {
+    let count = match failure.failures {
+        0 | 1 => String::new(),
+        failures => format!(", failure {failures} of its slot"),
+    };
+    let hint = failure.hint.as_ref().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+    about(&failure.worker, &format!("{}{count}{hint}", failure.reason))
+}
+
+fn reloaded(generation: Option<u64>, verdict: &Verdict) -> String {
+    let generation =
+        generation.map_or("the reload".to_owned(), |generation| format!("generation {generation}"));
+    match verdict {
+        Verdict::Done => format!("reloaded: {generation} serves"),
+        Verdict::RolledBack { failure } => {
+            format!("{generation} was rolled back, the old workers serve on: {}", why(failure))
+        }
+        Verdict::StoppedPartWay { replaced, of, failure } => {
+            format!(
+                "{generation} was stopped at {replaced} of {of}, the others keep the old code: {}",
+                why(failure)
+            )
+        }
+        Verdict::Abandoned => format!("{generation} was abandoned, the cluster is to end"),
+    }
+}
+
+fn ended(exit: Exit, expected: bool) -> String {
+    let when = if expected { " when it was let go" } else { "" };
+    match exit {
+        Exit::Code(code) => format!("exited with status {code}{when}"),
+        Exit::Signal(signal) => format!("was ended by {}{when}", signal_name(signal)),
+    }
+}
+
+/// The name of a signal that ends processes often enough to be known by name.
+fn signal_name(number: i32) -> String {
+    let name = match Signal::from_named_raw(number) {
+        Some(Signal::HUP) => "SIGHUP",
+        Some(Signal::INT) => "SIGINT",
+        Some(Signal::QUIT) => "SIGQUIT",
+        Some(Signal::ILL) => "SIGILL",
+        Some(Signal::ABORT) => "SIGABRT",
+        Some(Signal::BUS) => "SIGBUS",
+        Some(Signal::FPE) => "SIGFPE",
+        Some(Signal::KILL) => "SIGKILL",
+        Some(Signal::SEGV) => "SIGSEGV",
+        Some(Signal::PIPE) => "SIGPIPE",
+        Some(Signal::TERM) => "SIGTERM",
+        _ => return format!("signal {number}"),
+    };
+    name.to_owned()
+}
+
+fn overdue(due: &str, signal: &str) -> String {
+    let what = match due {
+        "ready" => "was not ready in time",
+        "drain" => "has not finished in time what it had",
+        "exit" => "closed its channel but did not exit",
+        "kill" => "did not exit on SIGTERM",
+        _ => "is late",
+    };
+    format!("{what}, it is sent {signal}")
+}
