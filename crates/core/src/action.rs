@@ -89,7 +89,7 @@ pub enum Notice {
         /// What it is sent.
         signal: Signal,
     },
-    /// A worker is gone.
+    /// A worker is gone. One that could not be started was never there: nothing is said of its end but the failure.
     Gone {
         /// The worker.
         worker: WorkerId,

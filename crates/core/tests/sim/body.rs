@@ -1,0 +1,81 @@
+//! One worker, as far as it can be known from what was reported of it and what was done to it.
+
+use std::time::Duration;
+
+use recluster_core::{Due, Generation, Settings, Signal, SlotId, Time, WorkerId};
+
+/// A live worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) id: WorkerId,
+    pub(crate) slot: SlotId,
+    pub(crate) generation: Generation,
+    pub(crate) born: Time,
+    pub(crate) ready: Option<Time>,
+    /// It was announced as serving.
+    pub(crate) served: bool,
+    /// It is on its way out, and its patience ends then.
+    pub(crate) until: Option<Time>,
+    pub(crate) drained: bool,
+    pub(crate) closed: Option<Time>,
+    pub(crate) termed: Option<Time>,
+    pub(crate) killed: bool,
+}
+
+impl Body {
+    pub(crate) const fn new(id: WorkerId, slot: SlotId, generation: Generation, born: Time) -> Self {
+        Self {
+            id,
+            slot,
+            generation,
+            born,
+            ready: None,
+            served: false,
+            until: None,
+            drained: false,
+            closed: None,
+            termed: None,
+            killed: false,
+        }
+    }
+
+    pub(crate) const fn leaving(&self) -> bool {
+        self.until.is_some() || self.termed.is_some() || self.killed
+    }
+
+    /// Still within its patience on the way out.
+    pub(crate) const fn draining(&self) -> bool {
+        self.until.is_some() && self.termed.is_none() && !self.killed
+    }
+
+    pub(crate) fn serves(&self, now: Time, settings: &Settings) -> bool {
+        !self.leaving() && self.ready.is_some_and(|since| since + settings.bake <= now)
+    }
+
+    /// When it must be ready, if it is not.
+    pub(crate) fn ready_by(&self, settings: &Settings) -> Option<Time> {
+        if self.ready.is_none() { Some(self.born + settings.ready_timeout) } else { None }
+    }
+
+    /// The next signal that it earns by doing nothing: when, what it is late for then, and which.
+    pub(crate) fn sentence(&self, settings: &Settings) -> Option<(Time, Due, Signal)> {
+        if self.killed {
+            return None;
+        }
+        if let Some(termed) = self.termed {
+            return Some((termed + settings.kill_timeout, Due::Kill(self.id), Signal::Kill));
+        }
+        if let Some(until) = self.until {
+            let exit = self.closed.map(|closed| closed + settings.exit_grace).filter(|exit| *exit < until);
+            let drain = (until, Due::Drain(self.id), Signal::Term);
+            return Some(exit.map_or(drain, |exit| (exit, Due::Exit(self.id), Signal::Term)));
+        }
+        self.ready_by(settings).map(|by| (by, Due::Ready(self.id), Signal::Term))
+    }
+
+    /// When its patience ends if it is let go now: one that is not ready yet has none beyond its ready timeout.
+    pub(crate) fn patience(&self, now: Time, timeout: Duration, settings: &Settings) -> Time {
+        let until = now + timeout;
+        self.ready_by(settings).map_or(until, |by| by.min(until))
+    }
+}

@@ -1,0 +1,128 @@
+//! The rules of every step's end: how generations end, and what people are told of it.
+
+use std::collections::BTreeSet;
+
+use recluster_core::{Cause, Failure, Generation, Phase, SpawnFailure, Surge, Verdict};
+
+use crate::body::Body;
+use crate::model::{Model, Reloading, Step, index};
+use crate::rule::{DONE, Held, ONCE, ROLLBACK, TRIAL, TRUTH, VERDICT, hold};
+
+impl Model {
+    /// 5, 9: what can be concluded is concluded at once.
+    pub(crate) fn conclusions_came(&self) -> Held {
+        if !self.supervises() {
+            return Ok(());
+        }
+        let of = self.seats.len();
+        if let Some(reload) = &self.reload {
+            let serving = self.serving_slots(Some(reload.generation));
+            hold(serving < of, DONE, || {
+                format!("all {of} slots serve, and {} is not done", reload.generation)
+            })?;
+        }
+        let due = self.pending.is_some() && self.reload_due() <= self.now;
+        hold(!due, VERDICT, || format!("a reload waits since it was due at {}", self.reload_due()))?;
+        let late = self.serving().find(|body| !body.served);
+        hold(late.is_none(), TRUTH, || format!("{late:?} serves, and nobody was told"))?;
+        hold(self.started || !self.is_complete(), TRUTH, || "all slots serve, and it is not said".into())
+    }
+
+    /// Every slot is held by a worker that serves; one of a reload that takes all over at once holds none before its end.
+    fn is_complete(&self) -> bool {
+        let all_at_once = self.reload.as_ref().filter(|_| self.settings.surge == Surge::All);
+        let unproven = all_at_once.map(|reload| reload.generation);
+        let holders = self.serving().filter(|body| Some(body.generation) != unproven);
+        let held: BTreeSet<_> = holders.map(|body| body.slot).collect();
+        held.len() == self.seats.len()
+    }
+
+    /// 15: what is on trial ends by its failures, and is ended by them.
+    pub(crate) fn trial_ended_rightly(&self) -> Held {
+        if let Some((reload, Verdict::RolledBack(failure) | Verdict::StoppedPartWay { failure, .. })) =
+            &self.step.ended
+        {
+            hold(self.may_end(failure), TRIAL, || format!("{} fails by {failure:?}", reload.generation))?;
+        }
+        let trial = self.on_trial();
+        let goes_on = |of: Generation, slot| {
+            let renews = self.seats.get(index(slot)).is_some_and(|seat| seat.renew.is_some());
+            trial == Some(of) || renews
+        };
+        let mut finals = self.step.failures.iter().filter(|(_, failure)| self.may_end(failure));
+        let ignored = finals.find(|(of, failure)| goes_on(*of, failure.slot));
+        hold(ignored.is_none(), TRIAL, || format!("it goes on after {ignored:?}"))
+    }
+
+    /// A failure of this step that uses up the attempts of its slot, or that no further attempt can mend.
+    pub(crate) fn may_end(&self, failure: &Failure) -> bool {
+        let hopeless = match failure.cause {
+            Cause::ReadyTimeout | Cause::SpawnFailed(SpawnFailure::Hopeless) => true,
+            Cause::SpawnFailed(SpawnFailure::Temporary) | Cause::Exited(_) | Cause::Retired => false,
+        };
+        let known = self.step.failures.iter().any(|(_, known)| known == failure);
+        known && (hopeless || failure.failures >= self.settings.attempts)
+    }
+
+    /// 11: after a failed reload the elders are all there that did not leave by themselves or were replaced in turn.
+    pub(crate) fn nobody_else_fell(&self) -> Held {
+        let Some((reload, verdict)) = &self.step.ended else { return Ok(()) };
+        match *verdict {
+            Verdict::Done | Verdict::Abandoned => return Ok(()),
+            Verdict::RolledBack(_) => {
+                hold(self.replaced(reload) == 0, ROLLBACK, || {
+                    format!("{:?} were replaced", reload.replaced)
+                })?;
+            }
+            Verdict::StoppedPartWay { replaced, of, .. } => {
+                let so = (self.replaced(reload), self.seats.len());
+                hold(so == (replaced as usize, of as usize) && replaced > 0, ROLLBACK, || {
+                    format!("{replaced} of {of} are said to be replaced, so it is {so:?}")
+                })?;
+            }
+        }
+        let fell = |body: &Body| !body.leaving() && index(body.slot) < self.seats.len();
+        let drained = self.step.drained.iter().filter(|(body, _)| fell(body)).map(|(body, _)| body.id);
+        let mut fallen = drained.filter(|id| reload.elders.iter().flatten().any(|elder| elder == id));
+        let fallen = fallen.next();
+        hold(fallen.is_none(), ROLLBACK, || format!("worker {fallen:?} is of before, and went with it"))?;
+        let kept =
+            |body: &&Body| body.generation == reload.generation && !reload.replaced.contains(&body.slot);
+        let left = self.wanted().find(kept);
+        hold(left.is_none(), ROLLBACK, || format!("{left:?} is of the failed generation, and is kept"))
+    }
+
+    fn replaced(&self, reload: &Reloading) -> usize {
+        reload.replaced.iter().filter(|slot| index(**slot) < self.seats.len()).count()
+    }
+
+    /// 13: people hear of what happened, and of no failure that was none.
+    pub(crate) fn people_were_told(&self) -> Held {
+        let Step { gone, scaled, .. } = &self.step;
+        hold(gone.is_none() && scaled.is_none(), TRUTH, || format!("not told: {gone:?}, {scaled:?}"))?;
+        for (_, failure) in &self.step.failures {
+            hold(self.step.told.contains(failure), TRUTH, || format!("{failure:?} was not told"))?;
+        }
+        for told in &self.step.told {
+            let so = self.step.departed.contains(&(told.worker, told.cause));
+            hold(so, TRUTH, || format!("{told:?} was told, and did not happen"))?;
+        }
+        Ok(())
+    }
+
+    /// 3, 9: after an end nobody waits for a verdict, and nobody was left out.
+    pub(crate) fn an_end_leaves_nothing_open(&self) -> Held {
+        if self.supervises() {
+            return Ok(());
+        }
+        let open = self.pending.is_some() || self.reload.is_some();
+        hold(!open, VERDICT, || format!("callers wait for ever: {:?}, {:?}", self.pending, self.reload))?;
+        let told = |body: &Body| match self.phase {
+            Phase::Stopping => body.leaving() || body.closed.is_some(),
+            Phase::Terminating => body.killed,
+            Phase::Starting | Phase::Running | Phase::Released | Phase::Over => true,
+        };
+        let left = self.bodies.values().find(|body| !told(body));
+        hold(left.is_none(), ONCE, || format!("{left:?} was not asked to go, after {:?}", self.step.event))
+    }
+}

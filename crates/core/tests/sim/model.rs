@@ -1,0 +1,217 @@
+//! What is known of a cluster from the events it was told and the actions it answered with, and from nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use recluster_core::{Caller, Cause, Due, Event, Exit, Failure, Generation, Phase, Settings, Signal, SlotId};
+use recluster_core::{Surge, Time, Verdict, WorkerId};
+
+use crate::body::Body;
+use crate::limiter::{Limiter, doubled};
+
+/// One slot.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    /// What a respawn belongs to; nobody's before the first generation began.
+    pub(crate) generation: Option<Generation>,
+    /// The next spawn is the first of its generation or of a new slot, and need not wait.
+    pub(crate) fresh: bool,
+    pub(crate) failures: u32,
+    /// How many workers were started here.
+    pub(crate) spawns: u64,
+    pub(crate) renew: Option<Renewal>,
+    /// What was said of the next worker.
+    pub(crate) promised: Option<Promise>,
+}
+
+/// A respawn that was announced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Promise {
+    pub(crate) at: Time,
+    pub(crate) said: Time,
+}
+
+/// One worker is to be replaced within its generation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Renewal {
+    pub(crate) of: WorkerId,
+    pub(crate) failures: u32,
+}
+
+/// A reload that has begun.
+#[derive(Clone, Debug)]
+pub(crate) struct Reloading {
+    pub(crate) generation: Generation,
+    pub(crate) callers: Vec<Caller>,
+    /// Who was wanted when it began, as soon as all that follows from its beginning is known.
+    pub(crate) elders: Option<BTreeSet<WorkerId>>,
+    /// The slots that its workers have taken over (bounded surge).
+    pub(crate) replaced: BTreeSet<SlotId>,
+}
+
+/// What happened since the last event.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Step {
+    pub(crate) event: Option<Event>,
+    /// Wanted workers of a generation on trial, or renewals, that failed.
+    pub(crate) failures: Vec<(Generation, Failure)>,
+    /// Who was let go, as it was before; and whether it served.
+    pub(crate) drained: Vec<(Body, bool)>,
+    /// The process that ended, until people are told.
+    pub(crate) gone: Option<(Body, Exit)>,
+    /// How many slots there were and are, until people are told.
+    pub(crate) scaled: Option<(usize, usize)>,
+    pub(crate) ended: Option<(Reloading, Verdict)>,
+    pub(crate) superseded: Option<Reloading>,
+    /// Who left or ended by itself, or was not ready in time.
+    pub(crate) departed: Vec<(WorkerId, Cause)>,
+    /// The failures that people were told of.
+    pub(crate) told: Vec<Failure>,
+    /// Who was said to serve.
+    pub(crate) served: Vec<WorkerId>,
+    /// What was said last of a worker whose patience ended.
+    pub(crate) overdue: Option<(WorkerId, Due, Signal)>,
+}
+
+/// The whole account.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    pub(crate) settings: Settings,
+    pub(crate) now: Time,
+    pub(crate) phase: Phase,
+    pub(crate) started: bool,
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) bodies: BTreeMap<WorkerId, Body>,
+    /// How many workers and generations were ever begun.
+    pub(crate) born: u64,
+    pub(crate) begun: u64,
+    /// The generation that was proven last, or the first.
+    pub(crate) proven: Option<Generation>,
+    pub(crate) began: Time,
+    pub(crate) reload: Option<Reloading>,
+    pub(crate) pending: Option<Vec<Caller>>,
+    /// How many reloads in a row were superseded.
+    pub(crate) superseded: u32,
+    pub(crate) limiter: Limiter,
+    /// When the cluster wants to be woken.
+    pub(crate) wake: Option<Time>,
+    pub(crate) step: Step,
+}
+
+impl Model {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            settings: settings.clone(),
+            now: Time::ZERO,
+            phase: Phase::Starting,
+            started: false,
+            seats: (0..settings.workers).map(|_| Seat::new(None)).collect(),
+            bodies: BTreeMap::new(),
+            born: 0,
+            begun: 0,
+            proven: None,
+            began: Time::ZERO,
+            reload: None,
+            pending: None,
+            superseded: 0,
+            limiter: Limiter::new(settings),
+            wake: None,
+            step: Step::default(),
+        }
+    }
+}
+
+/// Questions.
+impl Model {
+    pub(crate) const fn supervises(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Running)
+    }
+
+    /// It is not on its way out, and its slot exists.
+    pub(crate) fn wants(&self, body: &Body) -> bool {
+        self.supervises() && !body.leaving() && index(body.slot) < self.seats.len()
+    }
+
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &Body> {
+        self.bodies.values().filter(|body| self.wants(body))
+    }
+
+    /// The wanted workers that serve.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = &Body> {
+        self.wanted().filter(|body| self.serves(body))
+    }
+
+    pub(crate) fn is_wanted(&self, id: WorkerId) -> bool {
+        self.bodies.get(&id).is_some_and(|body| self.wants(body))
+    }
+
+    /// The wanted workers of a slot, the elder first.
+    pub(crate) fn wanted_in(&self, slot: SlotId) -> impl Iterator<Item = &Body> {
+        self.wanted().filter(move |body| body.slot == slot)
+    }
+
+    pub(crate) fn serves(&self, body: &Body) -> bool {
+        body.serves(self.now, &self.settings)
+    }
+
+    /// The next signal that it earns by doing nothing. A released worker is left alone unless it was on its way out.
+    pub(crate) fn sentence(&self, body: &Body) -> Option<(Time, Due, Signal)> {
+        let left_alone = self.phase == Phase::Released && !body.leaving();
+        if left_alone { None } else { body.sentence(&self.settings) }
+    }
+
+    /// The generation whose failures may end it: a reload's, or the first while no worker has ever served.
+    pub(crate) fn on_trial(&self) -> Option<Generation> {
+        let first = self.phase == Phase::Starting && !self.settings.keep_trying;
+        self.reloading().or(self.proven.filter(|_| first))
+    }
+
+    /// The generation of the running reload.
+    pub(crate) fn reloading(&self) -> Option<Generation> {
+        self.reload.as_ref().map(|reload| reload.generation)
+    }
+
+    /// In how many slots a worker of this generation serves; of any, if none is named.
+    pub(crate) fn serving_slots(&self, generation: Option<Generation>) -> usize {
+        let of = |body: &&Body| generation.is_none_or(|generation| body.generation == generation);
+        self.serving().filter(of).map(|body| body.slot).collect::<BTreeSet<_>>().len()
+    }
+
+    /// The generations that drain and have no wanted worker any more.
+    pub(crate) fn old_generations(&self) -> BTreeSet<Generation> {
+        let wanted: BTreeSet<Generation> = self.wanted().map(|body| body.generation).collect();
+        let draining = self.bodies.values().filter(|body| body.draining()).map(|body| body.generation);
+        draining.filter(|generation| !wanted.contains(generation)).collect()
+    }
+
+    /// Some worker is to be renewed.
+    pub(crate) fn renews(&self) -> bool {
+        self.seats.iter().any(|seat| seat.renew.is_some())
+    }
+
+    /// How many workers beyond the slots may live now.
+    pub(crate) fn allowance(&self) -> usize {
+        let replacing = self.reload.is_some() || self.renews();
+        match self.settings.surge {
+            Surge::All if replacing => self.seats.len(),
+            Surge::AtMost(extra) if replacing => extra.get() as usize,
+            Surge::All | Surge::AtMost(_) => 0,
+        }
+    }
+
+    /// How long after the last generation's beginning the next one may begin.
+    pub(crate) fn reload_due(&self) -> Time {
+        let least = self.settings.respawn;
+        self.began + (0..self.superseded).fold(least, |spacing, _| doubled(spacing, least))
+    }
+}
+
+impl Seat {
+    pub(crate) const fn new(generation: Option<Generation>) -> Self {
+        Self { generation, fresh: true, failures: 0, spawns: 0, renew: None, promised: None }
+    }
+}
+
+/// Where a slot stands among the seats.
+pub(crate) const fn index(slot: SlotId) -> usize {
+    slot.get() as usize
+}

@@ -1,0 +1,125 @@
+//! What one seed draws before its run begins: the settings, and what people will ask of the cluster.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use recluster_core::{Settings, Surge};
+
+use crate::rng::Rng;
+
+/// How long faults and requests go on, in milliseconds of the run.
+const TROUBLE: [u64; 4] = [1_000, 5_000, 20_000, 60_000];
+
+/// What ends a cluster.
+const ENDS: [Request; 4] = [Request::Stop, Request::Stop, Request::Terminate, Request::Release];
+
+/// Something that people ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request {
+    Reload {
+        waits: bool,
+    },
+    Replace,
+    Scale(u32),
+    Stop,
+    Terminate,
+    Release,
+    /// A fact about a worker that is gone, or no news at all.
+    Stray,
+}
+
+/// A run's settings and script.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) settings: Settings,
+    /// Until then people ask for things and processes misbehave.
+    pub(crate) trouble: Duration,
+    /// What is asked, and when.
+    pub(crate) script: Vec<(Duration, Request)>,
+    /// What ends the cluster, if nothing of the script did.
+    pub(crate) end: Request,
+    /// How often in a hundred a generation is not sound.
+    pub(crate) rot: u64,
+    /// How often in a hundred the shell wakes late, or its clock steps back.
+    pub(crate) sloth: u64,
+}
+
+impl Plan {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let trouble = rng.pick(&TROUBLE);
+        Self {
+            settings: settings(rng),
+            trouble: Duration::from_millis(trouble),
+            script: script(rng, trouble),
+            end: rng.pick(&ENDS),
+            rot: rng.pick(&[0, 30, 60, 90]),
+            sloth: rng.pick(&[0, 0, 10]),
+        }
+    }
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    let respawn = millis(rng, &[0, 100, 1_000, 1_000, 3_000]);
+    Settings {
+        workers: rng.pick(&[1, 2, 2, 3, 4, 6]),
+        surge: surge(rng),
+        attempts: rng.pick(&[1, 2, 3]),
+        keep_trying: rng.chance(15),
+        bake: millis(rng, &[0, 100, 500, 1_000, 3_000]),
+        ready_timeout: millis(rng, &[400, 1_000, 5_000, 60_000]),
+        timeout: millis(rng, &[0, 500, 3_000, 30_000]),
+        stop_timeout: millis(rng, &[0, 500, 3_000, 25_000]),
+        exit_grace: millis(rng, &[0, 500, 5_000]),
+        kill_timeout: millis(rng, &[0, 500, 5_000]),
+        max_draining: NonZeroU32::new(rng.pick(&[0, 0, 1, 2])),
+        respawn,
+        backoff: rng.chance(40).then(|| respawn + rng.upto(8_000)),
+    }
+}
+
+fn millis(rng: &mut Rng, from: &[u64]) -> Duration {
+    Duration::from_millis(rng.pick(from))
+}
+
+fn surge(rng: &mut Rng) -> Surge {
+    NonZeroU32::new(rng.pick(&[0, 0, 1, 1, 2, 3])).map_or(Surge::All, Surge::AtMost)
+}
+
+fn script(rng: &mut Rng, trouble: u64) -> Vec<(Duration, Request)> {
+    let mut script = Vec::new();
+    for _ in 0..rng.pick(&[0, 1, 1, 2, 4]) {
+        let waits = rng.chance(80);
+        script.push((rng.upto(trouble), Request::Reload { waits }));
+    }
+    if rng.chance(15) {
+        storm(rng, trouble, &mut script);
+    }
+    for _ in 0..rng.pick(&[0, 0, 1, 3]) {
+        script.push((rng.upto(trouble), Request::Scale(rng.pick(&[0, 1, 2, 3, 5, 7]))));
+    }
+    for _ in 0..rng.pick(&[0, 0, 2, 6]) {
+        script.push((rng.upto(trouble), Request::Replace));
+    }
+    for _ in 0..rng.pick(&[0, 0, 2]) {
+        script.push((rng.upto(trouble), Request::Stray));
+    }
+    if rng.chance(25) {
+        for _ in 0..rng.pick(&[1, 1, 1, 2, 3]) {
+            // Often in the middle of the first start.
+            let latest = rng.pick(&[600, trouble, trouble]);
+            script.push((rng.upto(latest), rng.pick(&ENDS)));
+        }
+    }
+    script
+}
+
+/// Many reloads in a short time.
+fn storm(rng: &mut Rng, trouble: u64, script: &mut Vec<(Duration, Request)>) {
+    let mut at = rng.upto(trouble);
+    let most = rng.pick(&[0, 100, 400, 1_500]);
+    for _ in 0..rng.below(20) + 3 {
+        at += rng.upto(most);
+        let waits = rng.chance(80);
+        script.push((at, Request::Reload { waits }));
+    }
+}

@@ -1,0 +1,106 @@
+//! The stages of a run: trouble, calm, the end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use recluster_core::{Phase, Surge, Time};
+
+use crate::plan::Request;
+use crate::rule::{Broken, DEADLINE, Held, LIVE, NO_PANIC, hold};
+use crate::world::World;
+
+/// A run that is over: the world as it was then, and whether every rule held.
+pub(crate) struct Run {
+    pub(crate) seed: u64,
+    pub(crate) world: World,
+    pub(crate) held: Held,
+}
+
+/// Runs one seed to its end.
+pub(crate) fn run(seed: u64) -> Run {
+    let mut world = World::new(seed);
+    let held = catch_unwind(AssertUnwindSafe(|| world.live()))
+        .unwrap_or_else(|_| Err(Broken { rule: NO_PANIC, detail: "it did; its words are above".into() }));
+    Run { seed, world, held }
+}
+
+impl World {
+    fn live(&mut self) -> Held {
+        self.trouble()?;
+        self.calm()?;
+        self.end()
+    }
+
+    /// People ask for things, processes misbehave.
+    fn trouble(&mut self) -> Held {
+        self.begin()?;
+        let end = Time::after(self.plan.trouble);
+        while self.advance(end)? {}
+        self.now = self.now.max(end);
+        Ok(())
+    }
+
+    /// No more faults, no more requests: everything must come to rest.
+    fn calm(&mut self) -> Held {
+        self.trace.stage("faults and requests cease");
+        self.calm_down();
+        if self.model.phase == Phase::Released {
+            self.processes_end();
+        }
+        self.comes_to("rest")
+    }
+
+    /// Something ends the cluster, unless that has happened already; afterwards it only tells callers that it is too late.
+    fn end(&mut self) -> Held {
+        if self.model.supervises() {
+            self.trace.stage("the end");
+            let end = self.plan.end;
+            self.asked(end)?;
+            if self.model.phase == Phase::Released {
+                self.processes_end();
+            }
+            self.comes_to("an end")?;
+        }
+        for request in [Request::Reload { waits: true }, Request::Scale(3), Request::Stop, Request::Terminate]
+        {
+            self.asked(request)?;
+        }
+        hold(self.model.phase() == Phase::Over && self.model.bodies.is_empty(), LIVE, || {
+            "something is left".into()
+        })
+    }
+
+    /// Everything that is on its way happens, and then nothing more, within bounded time.
+    fn comes_to(&mut self, rest: &str) -> Held {
+        let latest = self.now + self.patience();
+        while self.advance(latest)? {}
+        let over = self.model.phase() == Phase::Over;
+        let nobody_leaves = self.model.bodies.values().all(|body| !body.leaving());
+        let at_rest = over || (self.model.settled() && nobody_leaves);
+        hold(at_rest, LIVE, || {
+            format!("no {rest} by {latest}: {:?}, {:?}", self.model.phase(), self.model.bodies)
+        })?;
+        let next = self.next_deadline();
+        hold(next.is_none(), DEADLINE, || format!("all is at rest, and something is due: {next:?}"))
+    }
+
+    /// More than everything that may have to happen one after the other.
+    fn patience(&self) -> Duration {
+        let settings = &self.model.settings;
+        let slots = u32::try_from(self.model.seats.len()).expect("few slots");
+        let spacing = settings.respawn.max(settings.backoff.unwrap_or_default()) + Duration::from_millis(500);
+        let batches = match settings.surge {
+            Surge::All => 2,
+            Surge::AtMost(_) => slots + 2,
+        };
+        let start = settings.bake + Duration::from_secs(8);
+        let leave =
+            settings.timeout.max(settings.stop_timeout) + settings.kill_timeout + Duration::from_secs(42);
+        // A storm of reloads has at most doubled the time between them beyond what has passed by now.
+        4 * self.now.elapsed()
+            + 2 * settings.ready_timeout
+            + spacing * (3 * slots + 6)
+            + start * batches * 2
+            + leave
+    }
+}

@@ -1,0 +1,216 @@
+//! How often each event, action, notice and outcome occurred: a simulator that never saw one has proved nothing of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use recluster_core::{Action, Cause, Due, Event, Failure, Notice, Phase, Signal, SpawnFailure, Verdict};
+
+/// Everything that must occur, over all runs together.
+const EXPECTED: [&str; 60] = [
+    "event Online",
+    "event Ready",
+    "event Retiring",
+    "event Disconnected",
+    "event Exited",
+    "event SpawnFailed(Temporary)",
+    "event SpawnFailed(Hopeless)",
+    "event Reload(caller)",
+    "event Reload",
+    "event Replace",
+    "event Scale",
+    "event Stop",
+    "event Terminate",
+    "event Release",
+    "event Tick",
+    "action Spawn",
+    "action Drain",
+    "action TERM",
+    "action KILL",
+    "notice GenerationBegan",
+    "notice Serving",
+    "notice Respawning",
+    "notice Failed",
+    "notice Overdue",
+    "notice Gone",
+    "notice Started",
+    "notice StartFailed",
+    "notice Superseded",
+    "notice Scaled",
+    "notice ReplaceFailed",
+    "verdict Done",
+    "verdict RolledBack",
+    "verdict StoppedPartWay",
+    "verdict Abandoned",
+    "verdict Abandoned before it began",
+    "verdict heard by nobody",
+    "verdict heard by one",
+    "verdict heard by many",
+    "cause Exited",
+    "cause ReadyTimeout",
+    "cause SpawnFailed(Temporary)",
+    "cause SpawnFailed(Hopeless)",
+    "cause Retired",
+    "overdue Ready",
+    "overdue Drain",
+    "overdue Exit",
+    "overdue Kill",
+    "due Ready",
+    "due Bake",
+    "due Drain",
+    "due Exit",
+    "due Kill",
+    "due Respawn",
+    "due Reload",
+    "phase Starting",
+    "phase Running",
+    "phase Stopping",
+    "phase Terminating",
+    "phase Released",
+    "phase Over",
+];
+
+/// Counts by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally(BTreeMap<&'static str, u64>);
+
+impl Tally {
+    fn count(&mut self, name: &'static str) {
+        *self.0.entry(name).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (name, count) in &other.0 {
+            *self.0.entry(name).or_default() += count;
+        }
+    }
+
+    /// What never occurred.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        EXPECTED.into_iter().filter(|name| !self.0.contains_key(name)).collect()
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.count(match event {
+            Event::Online(_) => "event Online",
+            Event::Ready(_) => "event Ready",
+            Event::Retiring(_) => "event Retiring",
+            Event::Disconnected(_) => "event Disconnected",
+            Event::Exited(..) => "event Exited",
+            Event::SpawnFailed(_, SpawnFailure::Temporary) => "event SpawnFailed(Temporary)",
+            Event::SpawnFailed(_, SpawnFailure::Hopeless) => "event SpawnFailed(Hopeless)",
+            Event::Reload(Some(_)) => "event Reload(caller)",
+            Event::Reload(None) => "event Reload",
+            Event::Replace(_) => "event Replace",
+            Event::Scale(_) => "event Scale",
+            Event::Stop => "event Stop",
+            Event::Terminate => "event Terminate",
+            Event::Release => "event Release",
+            Event::Tick => "event Tick",
+        });
+    }
+
+    pub(crate) fn action(&mut self, action: &Action) {
+        match action {
+            Action::Spawn { .. } => self.count("action Spawn"),
+            Action::Drain { .. } => self.count("action Drain"),
+            Action::Signal { signal: Signal::Term, .. } => self.count("action TERM"),
+            Action::Signal { signal: Signal::Kill, .. } => self.count("action KILL"),
+            Action::Notify(notice) => self.notice(notice),
+        }
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        self.count(match notice {
+            Notice::GenerationBegan { .. } => "notice GenerationBegan",
+            Notice::Serving { .. } => "notice Serving",
+            Notice::Respawning { .. } => "notice Respawning",
+            Notice::Failed(_) => "notice Failed",
+            Notice::Overdue { .. } => "notice Overdue",
+            Notice::Gone { .. } => "notice Gone",
+            Notice::Started { .. } => "notice Started",
+            Notice::StartFailed(_) => "notice StartFailed",
+            Notice::Superseded { .. } => "notice Superseded",
+            Notice::Verdict { .. } => "notice Verdict",
+            Notice::Scaled { .. } => "notice Scaled",
+            Notice::ReplaceFailed(_) => "notice ReplaceFailed",
+            _ => "notice of an unknown kind",
+        });
+        if let Notice::Failed(failure) = notice {
+            self.cause(failure);
+        }
+        if let Notice::Overdue { due, .. } = notice {
+            self.overdue(*due);
+        }
+        if let Notice::Verdict { generation, callers, verdict } = notice {
+            self.verdict(generation.is_some(), *verdict);
+            self.callers(callers.len());
+        }
+    }
+
+    fn callers(&mut self, callers: usize) {
+        self.count(match callers {
+            0 => "verdict heard by nobody",
+            1 => "verdict heard by one",
+            _ => "verdict heard by many",
+        });
+    }
+
+    fn verdict(&mut self, began: bool, verdict: Verdict) {
+        self.count(match verdict {
+            Verdict::Done => "verdict Done",
+            Verdict::RolledBack(_) => "verdict RolledBack",
+            Verdict::StoppedPartWay { .. } => "verdict StoppedPartWay",
+            Verdict::Abandoned if began => "verdict Abandoned",
+            Verdict::Abandoned => "verdict Abandoned before it began",
+        });
+    }
+
+    fn cause(&mut self, failure: &Failure) {
+        self.count(match failure.cause {
+            Cause::Exited(_) => "cause Exited",
+            Cause::ReadyTimeout => "cause ReadyTimeout",
+            Cause::SpawnFailed(SpawnFailure::Temporary) => "cause SpawnFailed(Temporary)",
+            Cause::SpawnFailed(SpawnFailure::Hopeless) => "cause SpawnFailed(Hopeless)",
+            Cause::Retired => "cause Retired",
+        });
+    }
+
+    fn overdue(&mut self, due: Due) {
+        self.count(match due {
+            Due::Ready(_) => "overdue Ready",
+            Due::Drain(_) => "overdue Drain",
+            Due::Exit(_) => "overdue Exit",
+            Due::Kill(_) => "overdue Kill",
+            Due::Bake(_) | Due::Respawn | Due::Reload => "overdue of an unknown kind",
+        });
+    }
+
+    pub(crate) fn due(&mut self, due: Due) {
+        self.count(match due {
+            Due::Ready(_) => "due Ready",
+            Due::Bake(_) => "due Bake",
+            Due::Drain(_) => "due Drain",
+            Due::Exit(_) => "due Exit",
+            Due::Kill(_) => "due Kill",
+            Due::Respawn => "due Respawn",
+            Due::Reload => "due Reload",
+        });
+    }
+
+    pub(crate) fn phase(&mut self, phase: Phase) {
+        self.count(match phase {
+            Phase::Starting => "phase Starting",
+            Phase::Running => "phase Running",
+            Phase::Stopping => "phase Stopping",
+            Phase::Terminating => "phase Terminating",
+            Phase::Released => "phase Released",
+            Phase::Over => "phase Over",
+        });
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, count)| writeln!(f, "{count:>12}  {name}"))
+    }
+}

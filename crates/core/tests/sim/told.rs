@@ -1,0 +1,208 @@
+//! What each notice changes in the account: reloads and their callers, slots that were taken over, announcements.
+
+use std::collections::BTreeSet;
+
+use recluster_core::{Caller, Failure, Generation, Notice, Phase, SlotId, Time, Verdict, WorkerId};
+
+use crate::body::Body;
+use crate::model::{Model, Promise, Reloading, index};
+use crate::rule::{DONE, Held, PACE, TRIAL, TRUTH, VERDICT, hold};
+
+impl Model {
+    pub(crate) fn told(&mut self, notice: &Notice) -> Held {
+        match notice {
+            Notice::GenerationBegan { generation } => self.generation_began(*generation),
+            Notice::Superseded { generation } => self.superseded(*generation),
+            Notice::Verdict { generation, callers, verdict } => self.verdict(*generation, callers, *verdict),
+            Notice::Serving { worker, slot, generation, serving, of } => {
+                self.came_to_serve(*worker)?;
+                let told = (slot.get(), *generation, *serving as usize, *of as usize);
+                self.serving_as_told(*worker, told)
+            }
+            Notice::Started { generation } => self.told_started(*generation),
+            Notice::StartFailed(failure) => self.start_failed(*failure),
+            Notice::Failed(failure) => {
+                self.step.told.push(*failure);
+                Ok(())
+            }
+            Notice::ReplaceFailed(failure) => self.replace_failed(*failure),
+            Notice::Overdue { worker, due, signal } => {
+                self.step.overdue = Some((*worker, *due, *signal));
+                Ok(())
+            }
+            Notice::Respawning { slot, delay, .. } => {
+                self.respawning(*slot, self.now + *delay);
+                Ok(())
+            }
+            Notice::Gone { worker, slot, generation, exit, expected } => {
+                let so = self
+                    .step
+                    .gone
+                    .take()
+                    .map(|(body, how)| (body.id, body.slot, body.generation, how, body.leaving()));
+                let told = Some((*worker, *slot, *generation, *exit, *expected));
+                hold(told == so, TRUTH, || format!("{told:?} is said to be gone, so it is {so:?}"))
+            }
+            Notice::Scaled { from, to } => {
+                let (told, so) = (Some((*from as usize, *to as usize)), self.step.scaled.take());
+                hold(told == so, TRUTH, || format!("{told:?} is said to be the new size, so it is {so:?}"))
+            }
+            other => hold(false, TRUTH, || format!("the simulator does not know {other:?}")),
+        }
+    }
+
+    /// A slot is to be respawned at this time, unless something else than its turn decides: a trial, a renewal that has
+    /// to wait for room, or a lower slot that queues since the same moment.
+    fn respawning(&mut self, slot: SlotId, at: Time) {
+        self.forget_promises_behind(slot);
+        let now = self.now;
+        let free = self.reload.is_none() && self.on_trial().is_none() && !self.renews();
+        if let Some(seat) = self.seats.get_mut(index(slot)) {
+            seat.promised = free.then_some(Promise { at, said: now });
+        }
+    }
+
+    fn generation_began(&mut self, generation: Generation) -> Held {
+        let name = || format!("generation {generation} begins");
+        hold(generation.get() == self.begun + 1, TRUTH, name)?;
+        hold(self.reload.is_none(), VERDICT, || {
+            format!("{}, and the running one neither ended nor gave way", name())
+        })?;
+        if self.begun == 0 {
+            self.proven = Some(generation);
+        } else {
+            let Some(waiting) = self.pending.take() else {
+                return hold(false, VERDICT, || format!("{}, and nobody asked for it", name()));
+            };
+            let due = self.reload_due();
+            hold(self.now >= due, PACE, || format!("{} at {}, before {due}", name(), self.now))?;
+            self.begin_reload(generation, waiting);
+        }
+        self.begun += 1;
+        self.began = self.now;
+        self.limiter.generation_began(self.now);
+        let first = self.proven.filter(|proven| *proven == generation);
+        for seat in &mut self.seats {
+            (seat.fresh, seat.failures, seat.renew, seat.promised) = (true, 0, None, None);
+            seat.generation = first.or(seat.generation);
+        }
+        Ok(())
+    }
+
+    fn begin_reload(&mut self, generation: Generation, mut callers: Vec<Caller>) {
+        if let Some(older) = &self.step.superseded {
+            self.superseded += 1;
+            callers.extend(&older.callers);
+        }
+        self.reload = Some(Reloading { generation, callers, elders: None, replaced: BTreeSet::new() });
+    }
+
+    fn superseded(&mut self, generation: Generation) -> Held {
+        self.step.superseded = self.reload.take_if(|reload| reload.generation == generation);
+        hold(self.step.superseded.is_some(), VERDICT, || {
+            format!("generation {generation} gives way, and was no reload")
+        })
+    }
+
+    fn verdict(&mut self, generation: Option<Generation>, callers: &[Caller], verdict: Verdict) -> Held {
+        let Some(generation) = generation else {
+            let waiting = self.pending.take();
+            hold(verdict == Verdict::Abandoned, VERDICT, || format!("no reload, but {verdict:?}"))?;
+            return heard(waiting, callers);
+        };
+        let reload = self.reload.take_if(|reload| reload.generation == generation);
+        let Some(reload) = reload else {
+            return hold(false, VERDICT, || {
+                format!("{verdict:?} of generation {generation}, which is no reload")
+            });
+        };
+        if verdict == Verdict::Done {
+            self.reload_done(generation)?;
+        }
+        for seat in &mut self.seats {
+            (seat.fresh, seat.failures) = (false, 0);
+        }
+        self.superseded = 0;
+        let waiting = reload.callers.clone();
+        self.step.ended = Some((reload, verdict));
+        heard(Some(waiting), callers)
+    }
+
+    fn reload_done(&mut self, generation: Generation) -> Held {
+        let (serving, of) = (self.serving_slots(Some(generation)), self.seats.len());
+        self.proven = Some(generation);
+        for seat in &mut self.seats {
+            seat.generation = Some(generation);
+        }
+        hold(serving == of, DONE, || format!("generation {generation} is done with {serving} of {of} slots"))
+    }
+
+    fn came_to_serve(&mut self, id: WorkerId) -> Held {
+        let so = |body: &Body| {
+            let stays = self.wants(body) || self.phase == Phase::Released;
+            stays && self.serves(body) && !body.served
+        };
+        let body = self.bodies.get(&id);
+        hold(body.is_some_and(so), TRUTH, || format!("worker {id} is said to serve: {body:?}"))?;
+        if let Some(body) = self.bodies.get_mut(&id) {
+            body.served = true;
+        }
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Running;
+        }
+        self.step.served.push(id);
+        Ok(())
+    }
+
+    fn serving_as_told(&self, id: WorkerId, told: (u32, Generation, usize, usize)) -> Held {
+        let Some(body) = self.bodies.get(&id).filter(|_| self.supervises()) else { return Ok(()) };
+        let announced = |slot: &usize| {
+            let mut here = self.wanted().filter(|other| index(other.slot) == *slot);
+            here.any(|other| other.served && other.generation == body.generation)
+        };
+        let serving = (0..self.seats.len()).filter(announced).count();
+        let so = (body.slot.get(), body.generation, serving, self.seats.len());
+        hold(told == so, TRUTH, || format!("worker {id} is said to serve as {told:?}, but it is {so:?}"))
+    }
+
+    fn told_started(&mut self, generation: Generation) -> Held {
+        let (serving, of) = (self.serving_slots(None), self.seats.len());
+        hold(!self.started && serving == of, TRUTH, || {
+            format!("generation {generation} is said to be started with {serving} of {of} slots")
+        })?;
+        self.started = true;
+        Ok(())
+    }
+
+    fn start_failed(&mut self, failure: Failure) -> Held {
+        let first = self.phase == Phase::Starting && self.reload.is_none() && self.on_trial().is_some();
+        hold(first && self.may_end(&failure), TRIAL, || format!("the first start fails by {failure:?}"))?;
+        self.stopping();
+        // Who made it fail by leaving is let go like all the others.
+        let (now, settings) = (self.now, &self.settings);
+        for (id, _) in &self.step.departed {
+            if let Some(body) = self.bodies.get_mut(id).filter(|body| body.draining()) {
+                body.until = Some(body.patience(now, settings.stop_timeout, settings));
+            }
+        }
+        Ok(())
+    }
+
+    fn replace_failed(&mut self, failure: Failure) -> Held {
+        let seat = self.seats.get_mut(index(failure.slot));
+        let renewal = seat.and_then(|seat| seat.renew.take());
+        self.forget_promises();
+        let given_up = renewal.is_some() && self.may_end(&failure);
+        hold(given_up, TRIAL, || format!("renewing {renewal:?} is given up by {failure:?}"))
+    }
+}
+
+/// Who is told is who waited.
+fn heard(waiting: Option<Vec<Caller>>, told: &[Caller]) -> Held {
+    let sorted = |mut callers: Vec<Caller>| {
+        callers.sort_unstable();
+        callers
+    };
+    let (waiting, told) = (waiting.map(sorted), sorted(told.to_vec()));
+    hold(waiting.as_ref() == Some(&told), VERDICT, || format!("{told:?} are told, {waiting:?} waited"))
+}

@@ -1,0 +1,264 @@
+//! A cluster under test, its fake processes, the people who ask things of it, and the time that passes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use recluster_core::{
+    Action, Caller, Cluster, Config, Due, Event, Exit, Generation, Signal, SlotId, Time, WorkerId,
+};
+
+use crate::model::Model;
+use crate::plan::{Plan, Request};
+use crate::process::{self, Temper, Word, Words};
+use crate::rng::Rng;
+use crate::rule::{Broken, Held, LIVE, QUIET, hold};
+use crate::tally::Tally;
+use crate::trace::Trace;
+
+/// More actions in answer to one event than any honest policy has.
+const MOST_ACTIONS: usize = 1_000;
+
+/// More steps than any run needs; what goes on beyond does not end.
+const MOST_STEPS: u32 = 20_000;
+
+/// What is to happen at some moment.
+#[derive(Clone, Copy, Debug)]
+enum Coming {
+    Asked(Request),
+    /// Said by a process; `asked` if it does so because it was asked to go.
+    Said {
+        by: WorkerId,
+        word: Word,
+        asked: bool,
+    },
+}
+
+/// One run.
+pub(crate) struct World {
+    rng: Rng,
+    pub(crate) plan: Plan,
+    cluster: Cluster,
+    pub(crate) model: Model,
+    pub(crate) now: Time,
+    /// Ordered by time, and by chance within a moment.
+    coming: BTreeMap<(Time, u64), Coming>,
+    tempers: BTreeMap<Generation, Temper>,
+    alive: Vec<WorkerId>,
+    gone: Vec<WorkerId>,
+    callers: u64,
+    steps: u32,
+    /// No process that is begun now is faulty.
+    calm: bool,
+    pub(crate) tally: Tally,
+    pub(crate) trace: Trace,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::draw(&mut rng);
+        let config = Config::new(plan.settings.clone()).expect("every plan is valid");
+        let mut world = Self {
+            cluster: Cluster::new(config, Time::ZERO),
+            model: Model::new(&plan.settings),
+            now: Time::ZERO,
+            coming: BTreeMap::new(),
+            tempers: BTreeMap::new(),
+            alive: Vec::new(),
+            gone: Vec::new(),
+            callers: 0,
+            steps: 0,
+            calm: false,
+            tally: Tally::default(),
+            trace: Trace::default(),
+            plan,
+            rng,
+        };
+        for (after, request) in world.plan.script.clone() {
+            world.comes(after, Coming::Asked(request));
+        }
+        world
+    }
+
+    /// The actions of the beginning.
+    pub(crate) fn begin(&mut self) -> Held {
+        self.perform_all()?;
+        self.end_step()
+    }
+
+    /// Lets the next thing happen, unless it comes after `latest`; whether there was one.
+    pub(crate) fn advance(&mut self, latest: Time) -> Result<bool, Broken> {
+        let coming = self.coming.keys().next().copied();
+        let wake = self.wake();
+        let first = match (coming, wake) {
+            (Some((at, _)), Some(wake)) => at < wake || (at == wake && self.rng.chance(50)),
+            (coming, _) => coming.is_some(),
+        };
+        let at = if first { coming.map(|(at, _)| at) } else { wake };
+        let Some(at) = at.filter(|at| *at <= latest) else { return Ok(false) };
+        self.now = self.now.max(at);
+        match coming.filter(|_| first).and_then(|key| self.coming.remove(&key)) {
+            Some(Coming::Asked(request)) => self.asked(request)?,
+            Some(Coming::Said { by, word, .. }) => self.said(by, word)?,
+            None => self.step(Event::Tick)?,
+        }
+        Ok(true)
+    }
+
+    /// When the shell wakes by itself; it may be late.
+    fn wake(&mut self) -> Option<Time> {
+        let (at, due) = self.cluster.next_deadline()?;
+        self.tally.due(due);
+        let late = if self.rng.chance(self.plan.sloth) { self.rng.upto(2_000) } else { Duration::ZERO };
+        Some(at + late)
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<(Time, Due)> {
+        self.cluster.next_deadline()
+    }
+
+    /// Faults and requests cease; what goes on goes on.
+    pub(crate) fn calm_down(&mut self) {
+        self.calm = true;
+        self.coming.retain(|_, coming| match coming {
+            Coming::Asked(_) => false,
+            Coming::Said { word, asked, .. } => *asked || !word.is_fault(),
+        });
+    }
+
+    /// Processes that nobody supervises any more end by themselves.
+    pub(crate) fn processes_end(&mut self) {
+        for worker in self.alive.clone() {
+            let at = self.rng.upto(3_000);
+            let end = process::crash(&mut self.rng, at);
+            self.says(worker, end, true);
+        }
+    }
+
+    fn comes(&mut self, after: Duration, coming: Coming) {
+        self.coming.insert((self.now + after, self.rng.word()), coming);
+    }
+
+    fn says(&mut self, by: WorkerId, words: Words, asked: bool) {
+        for (after, word) in words {
+            self.comes(after, Coming::Said { by, word, asked });
+        }
+    }
+
+    fn said(&mut self, by: WorkerId, word: Word) -> Held {
+        if !self.alive.contains(&by) {
+            return Ok(());
+        }
+        if word.is_last() {
+            self.alive.retain(|worker| *worker != by);
+            self.gone.push(by);
+        }
+        self.step(word.of(by))
+    }
+
+    pub(crate) fn asked(&mut self, request: Request) -> Held {
+        let event = match request {
+            Request::Reload { waits } => {
+                self.callers += 1;
+                Event::Reload(waits.then_some(Caller(self.callers)))
+            }
+            Request::Replace if self.alive.is_empty() => Event::Tick,
+            Request::Replace => Event::Replace(self.rng.pick(&self.alive)),
+            Request::Scale(slots) => Event::Scale(slots),
+            Request::Stop => Event::Stop,
+            Request::Terminate => Event::Terminate,
+            Request::Release => Event::Release,
+            Request::Stray => self.stray(),
+        };
+        self.step(event)
+    }
+
+    /// News that comes too late, or none.
+    fn stray(&mut self) -> Event {
+        if self.gone.is_empty() {
+            return Event::Tick;
+        }
+        let worker = self.rng.pick(&self.gone);
+        match self.rng.below(6) {
+            0 => Event::Online(worker),
+            1 => Event::Ready(worker),
+            2 => Event::Retiring(worker),
+            3 => Event::Disconnected(worker),
+            4 => Event::Exited(worker, Exit::Code(3)),
+            _ => Event::Replace(worker),
+        }
+    }
+
+    /// Tells the cluster one thing, performs what it answers, and asks every rule.
+    fn step(&mut self, event: Event) -> Held {
+        self.steps += 1;
+        hold(self.steps < MOST_STEPS, LIVE, || format!("{MOST_STEPS} steps by {}, and no end", self.now))?;
+        // A clock that steps back must not matter.
+        let back = if self.rng.chance(self.plan.sloth) { self.rng.upto(500) } else { Duration::ZERO };
+        let told = Time::after(self.now.elapsed().saturating_sub(back));
+        self.trace.told(told, event);
+        self.tally.event(event);
+        self.model.record(event, told);
+        self.cluster.handle(event, told);
+        self.perform_all()?;
+        self.end_step()
+    }
+
+    fn end_step(&mut self) -> Held {
+        self.model.end_step()?;
+        let status = self.cluster.status();
+        self.tally.phase(status.phase);
+        self.model.status_holds(&status)?;
+        self.model.deadline_holds(self.cluster.next_deadline())?;
+        self.second_tick_is_quiet()
+    }
+
+    fn second_tick_is_quiet(&mut self) -> Held {
+        let before = self.cluster.clone();
+        // The latest time it was told: a clock that stepped back is behind the run's own.
+        self.cluster.handle(Event::Tick, self.model.now);
+        let action = self.cluster.poll_action();
+        hold(action.is_none() && before == self.cluster, QUIET, || format!("it answers {action:?}"))
+    }
+
+    fn perform_all(&mut self) -> Held {
+        for _ in 0..MOST_ACTIONS {
+            let Some(action) = self.cluster.poll_action() else { return Ok(()) };
+            self.trace.did(&action);
+            self.tally.action(&action);
+            self.model.saw(&action)?;
+            self.perform(&action);
+        }
+        hold(false, LIVE, || format!("{MOST_ACTIONS} actions at {}, and no end", self.now))
+    }
+
+    fn perform(&mut self, action: &Action) {
+        match *action {
+            Action::Spawn { worker, slot, generation } => self.spawned(worker, slot, generation),
+            Action::Drain { worker, .. } => {
+                let words = process::farewell(&mut self.rng);
+                self.says(worker, words, true);
+            }
+            Action::Signal { worker, signal } => {
+                let words = match signal {
+                    Signal::Term => process::on_term(&mut self.rng),
+                    Signal::Kill => process::on_kill(&mut self.rng),
+                };
+                self.says(worker, words, true);
+            }
+            Action::Notify(_) => {}
+        }
+    }
+
+    fn spawned(&mut self, worker: WorkerId, slot: SlotId, generation: Generation) {
+        let (rng, rot) = (&mut self.rng, self.plan.rot);
+        let temper = *self.tempers.entry(generation).or_insert_with(|| Temper::draw(rng, rot));
+        let fault = if self.calm { None } else { temper.fault(rng, slot.get()) };
+        let mut words = process::life(rng, fault);
+        if !self.calm && fault.is_none() {
+            process::mishap(rng, &mut words);
+        }
+        self.alive.push(worker);
+        self.says(worker, words, false);
+    }
+}
