@@ -74,7 +74,7 @@ impl Error {
                 ProgramError::NotRunnable { .. } => ExitStatus::CannotRun,
                 ProgramError::Directory { .. } | _ => ExitStatus::Failure,
             },
-            Self::Start(StartError::Config(_))
+            Self::Start(StartError::Config(_) | StartError::NoChannel { .. })
             | Self::Bind(_)
             | Self::NameTaken { .. }
             | Self::Pidfile(_)

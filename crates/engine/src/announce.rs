@@ -92,7 +92,7 @@ impl Driver {
 
     /// What is known of a worker that failed; it may live still.
     fn grave_of(&self, worker: WorkerId, slot: core::SlotId) -> Grave {
-        if let Some(grave) = self.graves.get(&worker) {
+        if let Some(grave) = self.grave(worker) {
             return grave.clone();
         }
         let unknown = Worker { id: worker.get(), slot: slot.get(), generation: 0, pid: None };

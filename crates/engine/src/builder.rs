@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::error::StartError;
 use crate::event::{EVENT_BACKLOG, Event, Events};
 use crate::program::Program;
-use crate::{driver, plane};
+use crate::{driver, plane, process};
 
 /// When a worker counts as ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ pub struct ClusterBuilder {
     pub(crate) ready_when: Option<ReadyWhen>,
     pub(crate) balance: Balance,
     pub(crate) raw_stdio: bool,
+    pub(crate) end_with_master: bool,
     pub(crate) inherited: BTreeMap<i32, OwnedFd>,
     events: broadcast::Sender<Event>,
 }
@@ -61,6 +62,7 @@ impl ClusterBuilder {
             ready_when: None,
             balance: Balance::default(),
             raw_stdio: false,
+            end_with_master: false,
             inherited: BTreeMap::new(),
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }
@@ -206,6 +208,16 @@ impl ClusterBuilder {
         self
     }
 
+    /// Has the kernel send TERM to programs that are not Node when the master dies; Node workers learn it from their
+    /// channel in any case. The kernel goes by the thread that starts a worker, not by the process: turn it on only where
+    /// the cluster runs on a runtime whose thread lives as long as the process, such as a current-thread runtime on
+    /// the main thread. Default off.
+    #[must_use]
+    pub fn end_with_master(mut self, end: bool) -> Self {
+        self.end_with_master = end;
+        self
+    }
+
     /// Gives the master a socket that it was started with: a worker's `listen({fd: number})` means this one.
     #[must_use]
     pub fn inherit(mut self, number: i32, socket: OwnedFd) -> Self {
@@ -241,6 +253,12 @@ impl ClusterBuilder {
         let config = Config::new(settings)?;
         let launch = self.program.resolve()?;
         let ready_when = self.ready_when.unwrap_or_else(|| launch.default_ready_when());
+        if ready_when != ReadyWhen::Started && !launch.is_node() {
+            return Err(StartError::NoChannel { path: launch.server });
+        }
+        if process::ignores_ended_children() {
+            return Err(StartError::ChildrenIgnored);
+        }
         let shell = driver::Shell {
             program: self.program,
             first: launch,
@@ -248,6 +266,7 @@ impl ClusterBuilder {
             ready_timeout,
             balance: self.balance,
             raw_stdio: self.raw_stdio,
+            end_with_master: self.end_with_master,
             events: self.events,
         };
         driver::start(config, shell, plane::Setup { balance: self.balance, inherited: self.inherited })

@@ -26,12 +26,14 @@ pub(crate) struct Progress {
 
 /// How a cluster ended.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "a cluster ends in these two ways")]
+#[expect(clippy::exhaustive_enums, reason = "a cluster ends in these ways")]
 pub enum Ending {
     /// It was stopped, terminated or released, and no worker is left.
     Asked,
     /// Its first start failed.
     StartFailed(Failure),
+    /// The runtime that it ran on is gone. Its Node workers end with it.
+    Lost,
 }
 
 /// How many slots are wanted.
@@ -70,8 +72,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// When the new code was rolled back or stopped part-way, with the reason, or when the cluster ended first.
-    /// What served before serves on in either case.
+    /// When the new code was rolled back or stopped part-way, with the reason, or when the cluster ended first. After
+    /// a rollback what served before serves on; after a stop part-way, in every slot either the old or the new code.
     pub async fn reload(&self) -> Result<(), ReloadError> {
         match self.ask(Request::Reload).await? {
             Verdict::Done => Ok(()),
@@ -130,11 +132,10 @@ impl Cluster {
     /// Waits until the cluster is over.
     pub async fn wait(&self) -> Ending {
         let mut progress = self.progress.clone();
-        let last = match progress.wait_for(|p| p.over).await {
-            Ok(p) => p.clone(),
-            Err(_) => self.progress.borrow().clone(),
-        };
-        last.failed.map_or(Ending::Asked, Ending::StartFailed)
+        match progress.wait_for(|p| p.over).await {
+            Ok(last) => last.failed.clone().map_or(Ending::Asked, Ending::StartFailed),
+            Err(_) => Ending::Lost,
+        }
     }
 
     /// Every live worker: not yet ready, active, and on their way out.

@@ -13,7 +13,7 @@ use tokio::time::{sleep, sleep_until};
 use crate::builder::{Balance, ReadyWhen};
 use crate::cluster::{Cluster, Progress, Scale};
 use crate::error::{SendError, StartError};
-use crate::event::{Event, Verdict, Worker};
+use crate::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
 use crate::output::Forwarder;
 use crate::plane::{Command, Fact, Plane, Routes, Setup, Standing};
 use crate::process::{Process, Seen};
@@ -23,6 +23,8 @@ use crate::status::Status;
 /// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
 /// how it died is worth more to people than that it fell silent.
 const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
+/// What stands for a moment that no clock can say: a year.
+const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How many dead workers' last words are kept for verdicts.
 const GRAVES: usize = 64;
 
@@ -33,6 +35,8 @@ pub(crate) enum Input {
     Fact(Fact),
     /// A worker's process has ended and can be reaped.
     Ended(WorkerId),
+    /// Lines of a worker's stderr were not passed on.
+    LinesLost(WorkerId, u64),
     /// A worker's channel closed a while ago. If the process ended as well, that is known by now.
     LivesOn(WorkerId),
     /// Somebody asks.
@@ -64,6 +68,7 @@ pub(crate) struct Shell {
     pub(crate) ready_timeout: Duration,
     pub(crate) balance: Balance,
     pub(crate) raw_stdio: bool,
+    pub(crate) end_with_master: bool,
     pub(crate) events: broadcast::Sender<Event>,
 }
 
@@ -86,12 +91,13 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         inputs,
         progress,
         processes: BTreeMap::new(),
-        graves: BTreeMap::new(),
+        graves: VecDeque::new(),
         follow_ups: VecDeque::new(),
         callers: BTreeMap::new(),
         next_caller: 0,
         routes: Routes::default(),
         closing: false,
+        messages_lost: 0,
     };
     tokio::spawn(driver.run(inbox));
     Ok(handle)
@@ -116,7 +122,8 @@ pub(crate) struct Driver {
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) processes: BTreeMap<WorkerId, Process>,
-    pub(crate) graves: BTreeMap<WorkerId, Grave>,
+    /// The last of them that died, oldest first.
+    pub(crate) graves: VecDeque<(WorkerId, Grave)>,
     /// What generations run, resolved when each began.
     pub(crate) launches: BTreeMap<Generation, Launch>,
     /// What performing an action made known: told to the policy when all actions are performed.
@@ -125,6 +132,8 @@ pub(crate) struct Driver {
     next_caller: u64,
     routes: Routes,
     closing: bool,
+    /// Messages of applications that were not passed on, and not told of yet.
+    messages_lost: u64,
 }
 
 impl Driver {
@@ -134,15 +143,20 @@ impl Driver {
             if self.policy.phase() == Phase::Over {
                 return self.finish();
             }
-            let deadline = self.policy.next_deadline().map(|(at, _due)| self.began + at.elapsed());
+            // A moment too far away to be said is none.
+            let deadline =
+                self.policy.next_deadline().and_then(|(at, _due)| self.began.checked_add(at.elapsed()));
             let input = tokio::select! {
                 biased;
                 input = inbox.recv() => input,
                 () = sleep_until_some(deadline) => None,
             };
-            match input {
-                Some(input) => self.handle(input),
-                None => self.tell(core::Event::Tick),
+            // The clock is asked, not the timer: a busy inbox must not keep a deadline waiting.
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                self.tell(core::Event::Tick);
+            }
+            if let Some(input) = input {
+                self.handle(input);
             }
         }
     }
@@ -169,6 +183,11 @@ impl Driver {
 
     pub(crate) fn now(&self) -> core::Time {
         core::Time::after(self.began.elapsed())
+    }
+
+    /// A moment of the policy's, on the clock.
+    pub(crate) fn instant(&self, at: core::Time) -> Instant {
+        self.began.checked_add(at.elapsed()).unwrap_or_else(|| self.began + FAR_AWAY)
     }
 
     pub(crate) fn uptime(&self) -> Duration {
@@ -215,6 +234,9 @@ impl Driver {
                     self.bury(worker);
                 }
             }
+            Input::LinesLost(worker, lines) => {
+                self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
+            }
             Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
             Input::Request(request) => self.answer(request),
         }
@@ -232,16 +254,15 @@ impl Driver {
             }
             Fact::SaidReady(worker) => self.ready(worker, ReadyWhen::Ready),
             Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
-            Fact::Message(worker, json) => {
-                self.plane.message_handled();
-                let message = json.as_str().to_owned();
-                self.emit_about(worker, |worker| Event::Message { worker, message });
-            }
+            Fact::Message(worker, json, _receipt) => self.pass_on(worker, &json),
             Fact::CutOff(worker, reason) => {
                 self.emit_about(worker, |worker| Event::CutOff { worker, reason });
             }
-            Fact::Disconnected(worker) => {
+            Fact::Disconnected { worker, finishing } => {
                 self.emit_about(worker, |worker| Event::Disconnect { worker });
+                if finishing {
+                    return;
+                }
                 let inputs = self.inputs.clone();
                 tokio::spawn(async move {
                     sleep(EXIT_FOLLOWS).await;
@@ -250,6 +271,20 @@ impl Driver {
             }
             Fact::Buried(worker) => self.bury(worker),
         }
+    }
+
+    /// Passes a message of an application on, unless a subscriber lags behind.
+    fn pass_on(&mut self, worker: WorkerId, json: &recluster_wire::Json) {
+        if self.shell.events.len() >= MESSAGE_BACKLOG {
+            self.messages_lost += 1;
+            return;
+        }
+        if self.messages_lost > 0 {
+            let messages = std::mem::take(&mut self.messages_lost);
+            self.emit(Event::MessagesLost { messages });
+        }
+        let message = json.as_str().to_owned();
+        self.emit_about(worker, |worker| Event::Message { worker, message });
     }
 
     pub(crate) fn online(&mut self, worker: WorkerId) {
@@ -275,7 +310,6 @@ impl Driver {
     fn bury(&mut self, worker: WorkerId) {
         let Some(process) = self.processes.get(&worker) else { return };
         let exit = process.reap();
-        self.report_lost_lines(worker);
         if let (Some(about), Some(process)) = (self.about(worker), self.processes.remove(&worker)) {
             let stderr = process.tail.lines();
             self.remember(worker, Grave { worker: about, stderr, seen: process.seen, spawn_error: None });
@@ -283,18 +317,15 @@ impl Driver {
         self.tell(core::Event::Exited(worker, exit));
     }
 
-    fn report_lost_lines(&self, worker: WorkerId) {
-        let lines = self.processes.get(&worker).map_or(0, |process| process.lost.take());
-        if lines > 0 {
-            self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
+    pub(crate) fn remember(&mut self, worker: WorkerId, grave: Grave) {
+        self.graves.push_back((worker, grave));
+        if self.graves.len() > GRAVES {
+            self.graves.pop_front();
         }
     }
 
-    pub(crate) fn remember(&mut self, worker: WorkerId, grave: Grave) {
-        self.graves.insert(worker, grave);
-        while self.graves.len() > GRAVES {
-            self.graves.pop_first();
-        }
+    pub(crate) fn grave(&self, worker: WorkerId) -> Option<&Grave> {
+        self.graves.iter().find(|(id, _)| *id == worker).map(|(_, grave)| grave)
     }
 
     fn answer(&mut self, request: Request) {
@@ -368,7 +399,7 @@ impl Driver {
             generation: process.generation.get(),
             pid: Some(process.pid.as_raw_nonzero().get().unsigned_abs()),
         });
-        alive.or_else(|| self.graves.get(&worker).map(|grave| grave.worker))
+        alive.or_else(|| self.grave(worker).map(|grave| grave.worker))
     }
 }
 

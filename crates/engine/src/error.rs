@@ -15,6 +15,15 @@ pub enum StartError {
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] recluster_core::ConfigError),
+    /// A program that is not Node has no channel on which it could say that it listens or is ready.
+    #[error("{} is not a Node server file: it counts as ready when it is started, it cannot say more", path.display())]
+    NoChannel {
+        /// The server.
+        path: PathBuf,
+    },
+    /// SIGCHLD is ignored in this process, so that nobody could learn how a worker ended.
+    #[error("SIGCHLD is ignored in this process: the exits of workers could not be seen (give it a handler)")]
+    ChildrenIgnored,
     /// The machine refused something that every cluster needs.
     #[error("cannot {what}: {source}")]
     System {
@@ -36,12 +45,12 @@ pub enum ProgramError {
         path: PathBuf,
     },
     /// The server file is there, but cannot be run.
-    #[error("server file cannot be run: {}: {reason}", path.display())]
+    #[error("server file cannot be run: {}: {source}", path.display())]
     NotRunnable {
         /// The server file.
         path: PathBuf,
         /// Why not.
-        reason: String,
+        source: io::Error,
     },
     /// The node binary is not to be found.
     #[error("node binary not found: {} (is Node.js installed? --node PATH names another)", node.display())]

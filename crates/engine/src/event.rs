@@ -15,6 +15,9 @@ pub use recluster_core::Exit;
 
 /// How many events a slow subscriber may lag behind before it loses the oldest.
 pub(crate) const EVENT_BACKLOG: usize = 1024;
+/// How many of them may wait before messages of applications are no longer passed on: a worker that talks without end
+/// must not hide from anybody what happens to the cluster.
+pub(crate) const MESSAGE_BACKLOG: usize = 512;
 
 /// Something that happened in a cluster.
 #[derive(Clone, Debug, Serialize)]
@@ -153,6 +156,11 @@ pub enum Event {
     ReplaceFailed {
         /// Why.
         failure: Failure,
+    },
+    /// Messages of applications were not passed on, because a subscriber was too slow. No other event is lost for them.
+    MessagesLost {
+        /// How many messages.
+        messages: u64,
     },
     /// Lines that a worker wrote to its stderr were not passed on, because the reader was too slow.
     LinesLost {

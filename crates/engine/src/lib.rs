@@ -1,7 +1,7 @@
 //! A process cluster with zero-downtime reload.
 //!
 //! One master runs N copies of a server on the machine's cores. They share its listening sockets, and on a reload
-//! every copy is replaced by new code while no request is lost. The workers are ordinary Node.js server files,
+//! every copy is replaced by new code, or, if that does not work, none. The workers are ordinary Node.js server files,
 //! unchanged: this crate speaks the protocol that Node's own `cluster` module speaks, without Node.
 //!
 //! ```no_run

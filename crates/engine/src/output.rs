@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -55,22 +54,14 @@ impl Forwarder {
         Ok(Self(sender))
     }
 
-    /// Passes a chunk on; counts its lines in `lost` where the reader is too slow.
-    pub(crate) fn forward(&self, chunk: &[u8], lost: &Lost) {
-        if let Err(TrySendError::Full(chunk)) = self.0.try_send(chunk.to_vec()) {
-            let lines = chunk.split(|&byte| byte == b'\n').count().saturating_sub(1).max(1);
-            lost.0.fetch_add(lines as u64, Ordering::Relaxed);
+    /// Passes a chunk on; returns how many lines of it are lost because the reader is too slow.
+    pub(crate) fn forward(&self, chunk: &[u8]) -> u64 {
+        match self.0.try_send(chunk.to_vec()) {
+            Err(TrySendError::Full(chunk)) => {
+                chunk.split(|&byte| byte == b'\n').count().saturating_sub(1).max(1) as u64
+            }
+            Ok(()) | Err(TrySendError::Disconnected(_)) => 0,
         }
-    }
-}
-
-/// Lines that were not passed on since the last look.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Lost(Arc<AtomicU64>);
-
-impl Lost {
-    pub(crate) fn take(&self) -> u64 {
-        self.0.swap(0, Ordering::Relaxed)
     }
 }
 

@@ -9,6 +9,7 @@ use recluster_core::{Action, Generation, Signal, SlotId, SpawnFailure, Time, Wor
 
 use crate::builder::ReadyWhen;
 use crate::driver::{Driver, Grave};
+use crate::error::ProgramError;
 use crate::event::{Event, Worker};
 use crate::plane::Command;
 use crate::process::{self, Seat, Seen};
@@ -45,13 +46,14 @@ impl Driver {
             return Err((SpawnFailure::Hopeless, format!("generation {generation} is forgotten")));
         };
         let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
-        let seat = Seat { worker, slot, generation, slots, raw_stdio: self.shell.raw_stdio };
+        let (raw_stdio, end_with_master) = (self.shell.raw_stdio, self.shell.end_with_master);
+        let seat = Seat { worker, slot, generation, slots, raw_stdio, end_with_master };
         let describe = |error: io::Error| (process::failure_of(&error), error.to_string());
         let begun = process::begin(launch, &seat).map_err(describe)?;
         let is_node = begun.process.is_node;
         if let Err(error) = begun.watch.start(self.forwarder.clone(), self.inputs.clone()) {
             // Without a watch its end would not be seen, so it must end here.
-            begun.process.signal(Signal::Kill);
+            begun.process.kill_and_reap();
             return Err(describe(error));
         }
         self.processes.insert(worker, begun.process);
@@ -72,7 +74,7 @@ impl Driver {
             return Ok(());
         }
         let launch = self.shell.program.resolve();
-        let launch = launch.map_err(|error| (SpawnFailure::Hopeless, error.to_string()))?;
+        let launch = launch.map_err(|error| (resolve_failure(&error), error.to_string()))?;
         self.launches.insert(generation, launch);
         let status = self.policy.status();
         let oldest = status.workers.iter().map(|worker| worker.generation).chain([status.generation]).min();
@@ -86,9 +88,10 @@ impl Driver {
     fn drain(&mut self, worker: WorkerId, until: Time) {
         let timeout: Duration = until.since(self.now());
         self.emit_about(worker, |worker| Event::Draining { worker, timeout });
+        let until_then = self.instant(until);
         let Some(process) = self.processes.get_mut(&worker) else { return };
         if process.is_node {
-            self.plane.tell(Command::Drain(worker));
+            self.plane.tell(Command::Drain { worker, until: until_then });
         } else {
             process.termed = true;
             process.signal(Signal::Term);
@@ -113,5 +116,15 @@ impl Driver {
         let slots: BTreeMap<SlotId, Option<WorkerId>> =
             self.policy.status().slots.into_iter().map(|slot| (slot.slot, slot.active)).collect();
         slots.into_values().map(|active| active.and_then(|worker| self.about(worker))).collect()
+    }
+}
+
+/// Whether looking again may help: it does where the machine was short of descriptors.
+fn resolve_failure(error: &ProgramError) -> SpawnFailure {
+    match error {
+        ProgramError::NotRunnable { source, .. } | ProgramError::Directory { source, .. } => {
+            process::failure_of(source)
+        }
+        ProgramError::NotFound { .. } | ProgramError::NodeNotFound { .. } => SpawnFailure::Hopeless,
     }
 }

@@ -1,21 +1,17 @@
 //! A worker's process: begun in a group of its own, watched by pidfd, signalled as a group, and reaped by the driver
 //! alone, so that a pid is never signalled after it was given to somebody else.
 
-use std::collections::BTreeMap;
-use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use recluster_core::{Exit, Generation, SlotId, SpawnFailure, WorkerId};
-use recluster_wire::env::{NodeChannel, WorkerEnv, is_withheld};
+use recluster_wire::env::{NodeChannel, WorkerEnv};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
@@ -25,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use crate::driver::Input;
-use crate::output::{Forwarder, Lost, Tail};
+use crate::output::{Forwarder, Tail};
 use crate::program::{Launch, Runtime};
 use crate::sys;
 
@@ -36,6 +32,10 @@ const CHANNEL_FD: i32 = 3;
 const UNKNOWN_STATUS: i32 = 255;
 /// How much of a worker's stderr is read at a time.
 const STDERR_CHUNK: usize = 8 * 1024;
+/// How many chunks of last words are read: more than fits a pipe.
+const LAST_CHUNKS: usize = 16;
+/// How often people are told of lines that were lost.
+const TELL_OF_LOSS: Duration = Duration::from_secs(1);
 
 /// A worker's process, as the driver holds it until it is reaped.
 #[derive(Debug)]
@@ -45,7 +45,6 @@ pub(crate) struct Process {
     pub(crate) pid: Pid,
     pub(crate) begun: Instant,
     pub(crate) tail: Tail,
-    pub(crate) lost: Lost,
     /// It is a Node process, with a channel.
     pub(crate) is_node: bool,
     pub(crate) seen: Seen,
@@ -78,7 +77,6 @@ pub(crate) struct Watch {
     pidfd: OwnedFd,
     stderr: Option<OwnedFd>,
     tail: Tail,
-    lost: Lost,
 }
 
 /// What kind of worker is begun.
@@ -90,6 +88,8 @@ pub(crate) struct Seat {
     pub(crate) slots: u32,
     /// Its stderr goes where the master's does.
     pub(crate) raw_stdio: bool,
+    /// A program that is not Node is sent TERM when the master dies.
+    pub(crate) end_with_master: bool,
 }
 
 /// Starts a worker's process.
@@ -101,7 +101,9 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat) -> io::Result<Begun> {
         Some(attach_channel(&mut command)?)
     } else {
         // A Node worker learns from its channel that the master is gone; others learn nothing.
-        sys::term_when_parent_dies(&mut command);
+        if seat.end_with_master {
+            sys::term_when_parent_dies(&mut command);
+        }
         None
     };
     let stderr = if seat.raw_stdio { None } else { Some(attach_stderr(&mut command)?) };
@@ -116,15 +118,14 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat) -> io::Result<Begun> {
             return Err(error);
         }
     };
-    let (tail, lost) = (Tail::default(), Lost::default());
-    let watch = Watch { worker: seat.worker, pidfd: watched, stderr, tail: tail.clone(), lost: lost.clone() };
+    let tail = Tail::default();
+    let watch = Watch { worker: seat.worker, pidfd: watched, stderr, tail: tail.clone() };
     let process = Process {
         slot: seat.slot,
         generation: seat.generation,
         pid,
         begun: Instant::now(),
         tail,
-        lost,
         is_node: launch.is_node(),
         seen: Seen::default(),
         termed: false,
@@ -152,6 +153,12 @@ impl Process {
         };
         // It fails only where the process has just ended; its end is on its way to the driver.
         let _ = kill_process_group(self.pid, signal);
+    }
+
+    /// Ends a process that cannot be watched. It was just started, so this does not take long.
+    pub(crate) fn kill_and_reap(&self) {
+        self.signal(recluster_core::Signal::Kill);
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 
     /// Reaps the process, which has ended.
@@ -193,8 +200,10 @@ impl Watch {
     /// Passes the worker's stderr on until its process ends, and reports the end when its last words are in.
     pub(crate) fn start(self, forwarder: Forwarder, inputs: mpsc::UnboundedSender<Input>) -> io::Result<()> {
         let end = sys::readable(self.pidfd)?;
-        let stderr = self.stderr.map(sys::readable).transpose()?;
-        let mut stderr = stderr.map(|pipe| Stderr { pipe, tail: self.tail, lost: self.lost, forwarder });
+        let (worker, tail, told) = (self.worker, self.tail, Instant::now());
+        let pipe = self.stderr.map(sys::readable).transpose()?;
+        let mut stderr =
+            pipe.map(|pipe| Stderr { worker, pipe, tail, lost: 0, told, forwarder, inputs: inputs.clone() });
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -203,10 +212,10 @@ impl Watch {
                 }
             }
             if let Some(stderr) = &mut stderr {
-                stderr.read_what_is_there();
+                stderr.take_last_words();
             }
             // The driver is gone only when the cluster is over.
-            let _ = inputs.send(Input::Ended(self.worker));
+            let _ = inputs.send(Input::Ended(worker));
             // A child of the worker may hold the pipe and go on writing.
             while stderr.is_some() && Stderr::pass_on(stderr.as_mut()).await {}
         });
@@ -216,42 +225,75 @@ impl Watch {
 
 /// A worker's stderr on its way to the master's.
 struct Stderr {
+    worker: WorkerId,
     pipe: AsyncFd<OwnedFd>,
     tail: Tail,
-    lost: Lost,
+    /// Lines that were not passed on, and not told of yet.
+    lost: u64,
+    told: Instant,
     forwarder: Forwarder,
+    inputs: mpsc::UnboundedSender<Input>,
 }
 
 impl Stderr {
     /// Waits for words and passes them on; false at their end. Without a pipe it waits for ever.
     async fn pass_on(stderr: Option<&mut Self>) -> bool {
         let Some(stderr) = stderr else { return std::future::pending().await };
-        match stderr.pipe.readable().await {
-            Ok(mut ready) => {
-                ready.clear_ready();
-                drop(ready);
-                stderr.read_what_is_there()
+        let mut chunk = [0_u8; STDERR_CHUNK];
+        let read = match stderr.pipe.readable().await {
+            Ok(mut ready) => ready.try_io(|pipe| Ok(rustix::io::read(pipe.get_ref(), &mut chunk)?)),
+            Err(_) => return false,
+        };
+        match read {
+            Ok(Ok(0)) => {
+                stderr.tell_of_loss();
+                false
             }
-            Err(_) => false,
+            Ok(Ok(count)) => {
+                stderr.take(chunk.get(..count).unwrap_or_default());
+                true
+            }
+            Ok(Err(error)) => error.kind() == io::ErrorKind::Interrupted,
+            // Nothing there, after all.
+            Err(_) => true,
         }
     }
 
-    /// Passes on what is in the pipe now; false at its end.
-    fn read_what_is_there(&mut self) -> bool {
+    /// Takes what is in the pipe now: the last words of a worker, unless somebody else goes on writing.
+    fn take_last_words(&mut self) {
         let mut chunk = [0_u8; STDERR_CHUNK];
-        loop {
+        for _ in 0..LAST_CHUNKS {
             match rustix::io::read(self.pipe.get_ref(), &mut chunk) {
-                Ok(0) => return false,
-                Ok(count) => {
-                    let words = chunk.get(..count).unwrap_or_default();
-                    self.tail.push(words);
-                    self.forwarder.forward(words, &self.lost);
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return error == Errno::AGAIN,
+                Ok(0) | Err(_) => break,
+                Ok(count) => self.take(chunk.get(..count).unwrap_or_default()),
             }
         }
+        self.tell_of_loss();
     }
+
+    fn take(&mut self, words: &[u8]) {
+        self.tail.push(words);
+        self.lost += self.forwarder.forward(words);
+        if self.told.elapsed() >= TELL_OF_LOSS {
+            self.tell_of_loss();
+        }
+    }
+
+    fn tell_of_loss(&mut self) {
+        self.told = Instant::now();
+        if self.lost > 0 {
+            // The driver is gone only when the cluster is over.
+            let _ = self.inputs.send(Input::LinesLost(self.worker, std::mem::take(&mut self.lost)));
+        }
+    }
+}
+
+/// Whether SIGCHLD is ignored in this process, so that the kernel reaps its children and nobody learns how they ended.
+pub(crate) fn ignores_ended_children() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
+    ignored & (1 << (libc::SIGCHLD - 1)) != 0
 }
 
 /// One for the driver, which signals and reaps, and one for the task that waits.
@@ -268,15 +310,17 @@ fn command(launch: &Launch) -> Command {
             command.arg0(name).args(args).arg(&launch.server);
             command
         }
-        Runtime::Executable => Command::new(&launch.server),
+        Runtime::Executable { name } => {
+            let mut command = Command::new(&launch.server);
+            command.arg0(name);
+            command
+        }
     }
 }
 
-/// The master's environment without what speaks of the master, then what the user added, then what we say.
+/// What the generation's environment is, then what we say.
 fn set_environment(command: &mut Command, launch: &Launch, seat: &Seat) {
-    let mut variables: BTreeMap<OsString, OsString> =
-        env::vars_os().filter(|(name, _)| !is_withheld(name)).collect();
-    variables.extend(launch.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let mut variables = launch.env.clone();
     variables.insert("PWD".into(), launch.directory.clone().into());
     let node = launch
         .is_node()

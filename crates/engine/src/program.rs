@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use recluster_wire::env::is_withheld;
 
 use crate::builder::ReadyWhen;
 use crate::error::ProgramError;
@@ -38,6 +41,7 @@ pub(crate) struct Launch {
     pub(crate) server: PathBuf,
     pub(crate) directory: PathBuf,
     pub(crate) args: Vec<OsString>,
+    /// The master's environment without what speaks of the master, and what the user added.
     pub(crate) env: BTreeMap<OsString, OsString>,
 }
 
@@ -53,7 +57,10 @@ pub(crate) enum Runtime {
         args: Vec<OsString>,
     },
     /// As it is.
-    Executable,
+    Executable {
+        /// Its name as it was asked for: programs with several names, and Python's virtual environments, look at it.
+        name: PathBuf,
+    },
 }
 
 impl Program {
@@ -85,30 +92,35 @@ impl Program {
             Runtime::Node { binary, name, args: self.node_args.clone() }
         } else {
             if !is_executable(&server) {
-                return Err(self.not_runnable("not executable, and not a .js, .mjs, .cjs or .ts file"));
+                let reason = "not executable, and not a .js, .mjs, .cjs or .ts file";
+                return Err(self.not_runnable(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
             }
-            Runtime::Executable
+            Runtime::Executable { name: self.server.clone() }
         };
-        Ok(Launch { runtime, server, directory, args: self.args.clone(), env: self.env.clone() })
+        let mut env: BTreeMap<OsString, OsString> =
+            env::vars_os().filter(|(name, _)| !is_withheld(name)).collect();
+        env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Ok(Launch { runtime, server, directory, args: self.args.clone(), env })
     }
 
     fn resolve_server(&self) -> Result<PathBuf, ProgramError> {
         let server = fs::canonicalize(&self.server).map_err(|error| match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => ProgramError::NotFound { path: self.server.clone() },
-            Some(_) | None => self.not_runnable(&error.to_string()),
+            Some(_) | None => self.not_runnable(error),
         })?;
         if server.is_dir() {
-            return Err(self.not_runnable("it is a directory; name the server file in it"));
+            let reason = "it is a directory; name the server file in it";
+            return Err(self.not_runnable(io::Error::new(io::ErrorKind::IsADirectory, reason)));
         }
         Ok(server)
     }
 
     fn check_readable(&self, server: &Path) -> Result<(), ProgramError> {
-        fs::File::open(server).map(drop).map_err(|error| self.not_runnable(&error.to_string()))
+        fs::File::open(server).map(drop).map_err(|error| self.not_runnable(error))
     }
 
-    fn not_runnable(&self, reason: &str) -> ProgramError {
-        ProgramError::NotRunnable { path: self.server.clone(), reason: reason.to_owned() }
+    fn not_runnable(&self, source: io::Error) -> ProgramError {
+        ProgramError::NotRunnable { path: self.server.clone(), source }
     }
 
     fn resolve_node(&self) -> Result<(PathBuf, PathBuf), ProgramError> {
@@ -134,7 +146,7 @@ impl Launch {
     pub(crate) fn default_ready_when(&self) -> ReadyWhen {
         match self.runtime {
             Runtime::Node { .. } => ReadyWhen::Listening,
-            Runtime::Executable => ReadyWhen::Started,
+            Runtime::Executable { .. } => ReadyWhen::Started,
         }
     }
 

@@ -64,7 +64,8 @@ pub struct WorkerStatus {
     pub pid: Option<u32>,
     /// `starting`, `ready`, `serving`, `draining`, `terminating` or `killed`.
     pub state: String,
-    /// Seconds until the state's deadline: ready timeout, drain timeout, kill timeout.
+    /// Seconds until the state's deadline: ready timeout, drain timeout, kill timeout. A worker that has closed its
+    /// channel has no more than the exit grace, whatever this says.
     pub seconds_left: Option<f64>,
     /// Seconds since it was started.
     pub uptime_seconds: f64,
@@ -72,6 +73,6 @@ pub struct WorkerStatus {
     pub memory_bytes: Option<u64>,
     /// CPU time of its process, user and system.
     pub cpu_seconds: Option<f64>,
-    /// Connections given to it by the master (`round-robin` only).
+    /// Connections that it took from the master (`round-robin` only), as long as its channel is open.
     pub connections: u64,
 }

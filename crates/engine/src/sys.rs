@@ -16,8 +16,20 @@ use tokio::io::unix::AsyncFd;
 const BYTES_RECEIVED_AT: usize = 128;
 const TCP_INFO_LEN: usize = BYTES_RECEIVED_AT + mem::size_of::<u64>();
 
-/// How many bytes of data a TCP connection has received in its life, read by anybody or not.
-pub(crate) fn tcp_bytes_received(socket: BorrowedFd<'_>) -> io::Result<u64> {
+/// `TCP_CLOSE_WAIT` of the kernel's `enum` of states: the other side has said all that it had to say.
+const CLOSE_WAIT: u8 = 8;
+
+/// What a TCP connection has received in its life, read by anybody or not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    /// Bytes; the end of the stream is counted as one.
+    pub(crate) bytes: u64,
+    /// Whether the end of the stream is among them.
+    pub(crate) ended: bool,
+}
+
+/// Asks the kernel what a TCP connection has received.
+pub(crate) fn tcp_received(socket: BorrowedFd<'_>) -> io::Result<Received> {
     let mut info = [0_u8; TCP_INFO_LEN];
     let mut len = libc::socklen_t::try_from(info.len()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the duration of the call (it is borrowed), `info` is writable memory of
@@ -37,9 +49,10 @@ pub(crate) fn tcp_bytes_received(socket: BorrowedFd<'_>) -> io::Result<u64> {
     if (len as usize) < TCP_INFO_LEN {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     }
+    let [state, ..] = info;
     let (_, tail) = info.split_at(BYTES_RECEIVED_AT);
-    let bytes = tail.try_into().map_err(io::Error::other)?;
-    Ok(u64::from_ne_bytes(bytes))
+    let bytes = u64::from_ne_bytes(tail.try_into().map_err(io::Error::other)?);
+    Ok(Received { bytes, ended: state == CLOSE_WAIT })
 }
 
 /// Has the runtime watch a descriptor for something to read.

@@ -34,7 +34,8 @@ fn what_is_not_there() {
 
 #[test]
 fn what_cannot_be_run() {
-    let error = ProgramError::NotRunnable { path: "/srv".into(), reason: "it is a directory".to_owned() };
+    let error =
+        ProgramError::NotRunnable { path: "/srv".into(), source: std::io::Error::other("it is a directory") };
     insta::assert_snapshot!(shown([program(error)], ExitStatus::CannotRun));
 }
 

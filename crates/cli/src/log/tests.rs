@@ -60,6 +60,7 @@ fn events() -> Vec<Event> {
         Event::Exit { worker: old, exit: Exit::Code(0), expected: true },
         Event::CutOff { worker: old, reason: "its line is too long".to_owned() },
         Event::LinesLost { worker: old, lines: 12 },
+        Event::MessagesLost { messages: 900 },
         Event::Scaled { from: 4, to: 2 },
         Event::ReplaceFailed { failure: failure.clone() },
         Event::StartFailed { failure },

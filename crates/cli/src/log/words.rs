@@ -66,6 +66,9 @@ impl Narrator {
             Event::CutOff { worker, reason } => {
                 about(worker, &format!("was cut off, it broke the rules of its channel: {reason}"))
             }
+            Event::MessagesLost { messages } => {
+                self.line(format!("{messages} messages of workers are missing here: they came too fast"))
+            }
             Event::LinesLost { worker, lines } => about(
                 worker,
                 &format!("wrote {lines} lines to its stderr that are missing: nobody read them in time"),
@@ -112,6 +115,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::Ready { .. }
         | Event::Serving { .. }
         | Event::Message { .. }
+        | Event::MessagesLost { .. }
         | Event::Disconnect { .. }
         | Event::Draining { .. }
         | Event::Exit { expected: true, .. } => Verbosity::Verbose,

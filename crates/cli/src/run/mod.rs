@@ -63,6 +63,8 @@ fn describe(args: &Run) -> ClusterBuilder {
         .workers(running.workers.get())
         .balance(running.balance.into())
         .raw_stdio(running.raw_stdio)
+        // The runtime is the main thread, which lives as long as the process.
+        .end_with_master(true)
         .ready_timeout(readiness.ready_timeout)
         .bake(readiness.bake)
         .attempts(readiness.attempts.get())
@@ -146,5 +148,6 @@ fn conclude(ending: Ending, args: &Run) -> Result<ExitStatus, Error> {
         // Whoever started it may not look into the log file; on stderr the log has said it already.
         Ending::StartFailed(failure) if args.around.log_file.is_some() => Err(Error::NeverServed(failure)),
         Ending::StartFailed(_) => Ok(ExitStatus::NeverServed),
+        Ending::Lost => Ok(ExitStatus::Failure),
     }
 }

@@ -39,7 +39,12 @@ pub(crate) struct Heard {
 
 /// The signals that the master listens to.
 #[derive(Debug)]
-pub(crate) struct Signals(Vec<(unix::Signal, Heard)>);
+pub(crate) struct Signals {
+    streams: Vec<(unix::Signal, Heard)>,
+    /// Never listened to. But whoever started us may have had SIGCHLD ignored, and that is inherited: the kernel would
+    /// reap the workers, and nobody could learn how they ended. A handler undoes it.
+    _children: unix::Signal,
+}
 
 impl Signals {
     /// From now on these signals wait to be heard, and no longer do what they do by default.
@@ -48,13 +53,14 @@ impl Signals {
             let stream = unix::signal(SignalKind::from_raw(signal.as_raw()))?;
             Ok((stream, Heard { name, wish }))
         };
-        MEANINGS.into_iter().map(listen).collect::<io::Result<_>>().map(Self)
+        let streams = MEANINGS.into_iter().map(listen).collect::<io::Result<_>>()?;
+        Ok(Self { streams, _children: unix::signal(SignalKind::child())? })
     }
 
     /// The next signal. Several of one kind in quick succession may be heard as one.
     pub(crate) async fn next(&mut self) -> Heard {
         poll_fn(|context| {
-            for (stream, heard) in &mut self.0 {
+            for (stream, heard) in &mut self.streams {
                 if stream.poll_recv(context).is_ready() {
                     return Poll::Ready(*heard);
                 }

@@ -13,17 +13,22 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
 use super::listener::{Connection, Listener, ListenerId, Mode, Taker};
-use super::peer::{Drain, OnItsWay, Peer, Standing};
+use super::peer::{OnItsWay, Peer, Standing};
 use super::turn::{Timer, Turns};
 
 /// How long a listener rests when every worker has refused a connection.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
 /// How often a connection is offered before it is given up: some ten seconds, by the pause above.
 const REFUSALS: u32 = 400;
+/// How long a worker is spared to which a connection could not be sent.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// How long a listener rests when the master is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a listener that nobody uses is kept, in case a new worker comes to its second port late.
 const UNUSED_LINGER: Duration = Duration::from_secs(5);
+/// How many listeners that nobody uses are kept: a worker that opens and closes servers for ever must not use all
+/// descriptors up.
+const UNUSED_LISTENERS: usize = 64;
 /// How many connections one listener may dispatch before others get their turn.
 const DISPATCH_BATCH: usize = 256;
 
@@ -45,24 +50,33 @@ impl Turns {
         if nothing || listener.paused_until.is_some() {
             return false;
         }
-        let Some((taker, rotation)) = self.pick(listener) else { return false };
+        let first = listener.waiting.front();
+        let Some((taker, rotation)) = self.pick(listener, first) else { return false };
         let Some(connection) = self.next_connection(id) else { return false };
         if let Some(listener) = self.listeners.get_mut(&id) {
             listener.rotation = rotation;
         }
-        match self.hand_over(&taker, id, connection) {
-            Ok(()) => true,
-            Err(connection) => {
-                if let Some(listener) = self.listeners.get_mut(&id) {
-                    listener.waiting.push_front(connection);
-                }
-                false
+        if let Err(connection) = self.hand_over(&taker, id, connection) {
+            if let Some(listener) = self.listeners.get_mut(&id) {
+                listener.waiting.push_front(connection);
             }
+            // Its end is full, or too many descriptors are on their way on this machine: it is the others' turn.
+            self.spare(taker.worker, FULL_PAUSE);
+        }
+        true
+    }
+
+    /// Gives a worker no connection for a while.
+    pub(super) fn spare(&mut self, worker: WorkerId, span: Duration) {
+        let until = self.now + span;
+        if let Some(peer) = self.peers.get_mut(&worker) {
+            peer.spared_until = Some(until);
+            self.set_timer(until, Timer::Peer(worker));
         }
     }
 
     /// The worker that is to get the next connection, and where the search after it begins.
-    fn pick(&self, listener: &Listener) -> Option<(Taker, usize)> {
+    fn pick(&self, listener: &Listener, first: Option<&Connection>) -> Option<(Taker, usize)> {
         let peer_of = |taker: &Taker| self.peers.get(&taker.worker);
         let anybody_serves = listener
             .takers
@@ -73,14 +87,16 @@ impl Turns {
                 return peer.takes_leftovers();
             }
             let standing = if anybody_serves { Standing::Serving } else { Standing::Standby };
-            peer.drain == Drain::None && peer.standing == Some(standing)
+            !peer.is_on_its_way_out() && peer.standing == Some(standing)
         };
+        let has_refused =
+            |peer: &Peer| first.is_some_and(|connection| connection.refused_by.contains(&peer.worker));
         let count = listener.takers.len();
         let mut best: Option<(usize, usize)> = None;
         for step in 0..count {
             let index = (listener.rotation + step) % count;
             let Some(peer) = listener.takers.get(index).and_then(peer_of) else { continue };
-            if !may_take(peer) || !peer.has_room() {
+            if !may_take(peer) || !peer.has_room() || has_refused(peer) {
                 continue;
             }
             let load = peer.on_their_way.len();
@@ -142,6 +158,7 @@ impl Turns {
             peer.taken += 1;
         } else {
             sent.connection.refusals += 1;
+            sent.connection.refused_by.push(worker);
             self.put_back(sent);
         }
         if self.closing {
@@ -156,14 +173,15 @@ impl Turns {
     }
 
     /// A connection is ours again: the first in line, unless everybody has refused it.
-    pub(super) fn put_back(&mut self, sent: OnItsWay) {
+    pub(super) fn put_back(&mut self, mut sent: OnItsWay) {
         let Some(listener) = self.listeners.get_mut(&sent.listener) else { return };
-        let refusals = sent.connection.refusals;
-        if refusals > REFUSALS {
+        if sent.connection.refusals > REFUSALS {
             return;
         }
-        let takers = u32::try_from(listener.takers.len()).unwrap_or(u32::MAX);
-        let refused_by_all = refusals > 0 && refusals >= takers;
+        let refused_by_all = sent.connection.refusals > 0 && listener.is_refused_by_all(&sent.connection);
+        if refused_by_all {
+            sent.connection.refused_by.clear();
+        }
         listener.waiting.push_front(sent.connection);
         self.dirty.insert(sent.listener);
         if refused_by_all {
@@ -187,8 +205,22 @@ impl Turns {
         for id in ids {
             if let Some(listener) = self.listeners.get_mut(&id) {
                 take_all(listener);
-                listener.stop_listening();
                 self.dirty.insert(id);
+            }
+            if let Some(listener) = self.listeners.get(&id) {
+                self.unwatch_listener(listener);
+            }
+            if let Some(listener) = self.listeners.get_mut(&id) {
+                listener.stop_listening();
+            }
+        }
+    }
+
+    /// At a stop, what nobody is left to take is closed, so that its client need not wait for the end.
+    pub(super) fn give_up_leftovers(&mut self) {
+        if self.closing && !self.peers.values().any(Peer::takes_leftovers) {
+            for listener in self.listeners.values_mut() {
+                listener.waiting.clear();
             }
         }
     }
@@ -196,30 +228,41 @@ impl Turns {
     /// Closes listeners that nobody will want again: at once where no serving worker ever used them (a port that
     /// only a rolled-back generation opened), else after a while.
     pub(super) fn close_unused(&mut self) {
-        let (now, settled) = (self.now, self.settled);
-        let peers = &self.peers;
-        let mut timers = Vec::new();
-        self.listeners.retain(|&id, listener| {
-            let wanted = listener
-                .takers
-                .iter()
-                .any(|taker| peers.get(&taker.worker).is_some_and(|peer| peer.standing.is_some()));
-            listener.proven |= listener.takers.iter().any(|taker| {
-                peers.get(&taker.worker).is_some_and(|peer| peer.standing == Some(Standing::Serving))
-            });
-            if wanted || !settled {
-                listener.unused_since = None;
-                return true;
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        let unused: Vec<ListenerId> = ids.into_iter().filter(|&id| !self.note_use(id)).collect();
+        let too_many = unused.len().saturating_sub(UNUSED_LISTENERS);
+        for (place, id) in unused.into_iter().enumerate() {
+            if place < too_many || self.settled && self.is_unused_for_good(id) {
+                self.close(id);
             }
-            if !listener.proven {
-                return false;
-            }
-            let closes_at: Instant = *listener.unused_since.get_or_insert(now) + UNUSED_LINGER;
-            timers.push((closes_at, Timer::Listener(id)));
-            closes_at > now
-        });
-        for (at, timer) in timers {
-            self.set_timer(at, timer);
+        }
+    }
+
+    /// Whether a wanted worker uses the listener.
+    fn note_use(&mut self, id: ListenerId) -> bool {
+        let Some(listener) = self.listeners.get_mut(&id) else { return false };
+        let standings = listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker)?.standing);
+        let standings: Vec<Standing> = standings.collect();
+        listener.proven |= standings.contains(&Standing::Serving);
+        if !standings.is_empty() || !self.settled {
+            listener.unused_since = None;
+        }
+        !standings.is_empty()
+    }
+
+    /// Whether a listener without users has been so for long enough; if not, it is looked at again.
+    fn is_unused_for_good(&mut self, id: ListenerId) -> bool {
+        let Some(listener) = self.listeners.get_mut(&id).filter(|listener| listener.proven) else {
+            return true;
+        };
+        let closes_at: Instant = *listener.unused_since.get_or_insert(self.now) + UNUSED_LINGER;
+        self.set_timer(closes_at, Timer::Listener(id));
+        closes_at <= self.now
+    }
+
+    fn close(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.remove(&id) {
+            self.unwatch_listener(&listener);
         }
     }
 }
@@ -235,7 +278,7 @@ fn is_passing(error: &io::Error) -> bool {
 fn accept(listener: &Listener) -> io::Result<Connection> {
     let socket = listener.fd().ok_or(io::ErrorKind::WouldBlock)?;
     match accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-        Ok(socket) => Ok(Connection { socket, refusals: 0 }),
+        Ok(socket) => Ok(Connection { socket, refusals: 0, refused_by: Vec::new() }),
         Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
         Err(error) => Err(error.into()),
     }

@@ -11,14 +11,16 @@ use std::rc::Rc;
 use recluster_wire::node::{DEFAULT_MAX_LINE, Decoder, FromWorker, HandleWindow, ToWorker};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 /// How much is read at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 /// How much may wait for a worker that does not read.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// How many messages fit the channel's buffer for certain. (The default one of a unix socket takes 278 small ones.)
+const RUN: usize = 100;
 /// How many descriptors may have come without the message that names them.
 const FDS_WAITING: usize = 16;
 /// How many descriptors are taken from one read; the kernel hands out one message's at a time.
@@ -83,8 +85,10 @@ pub(super) struct Channel {
     next_seq: u64,
     /// The worker sent a handle of its own: from then on it queues its messages until it reads our acknowledgement.
     took_handle: bool,
-    /// How many bytes were read since the last time that there was nothing to read.
+    /// How many messages were read since the last time that there was nothing to read.
     run: usize,
+    /// So many messages waited once that the worker may have had to hold others back.
+    crowded: bool,
 }
 
 impl Channel {
@@ -100,6 +104,7 @@ impl Channel {
             next_seq: 0,
             took_handle: false,
             run: 0,
+            crowded: false,
         }
     }
 
@@ -121,9 +126,9 @@ impl Channel {
         self.queue.is_empty() && self.window.may_send()
     }
 
-    /// How many bytes had piled up before the end, when the end has been read.
-    pub(super) fn last_words(&self) -> usize {
-        self.run
+    /// Whether the worker may ever have had to hold a message back because we had not read enough of the others.
+    pub(super) fn was_crowded(&self) -> bool {
+        self.crowded
     }
 
     /// Reads once, into the decoder.
@@ -148,16 +153,14 @@ impl Channel {
                 self.received.extend(fds);
             }
         }
-        // Truncated control data: we are out of descriptors. The envelope will find none and is answered with a NACK.
-        let truncated = got.flags.contains(ReturnFlags::CTRUNC);
-        if self.received.len() > FDS_WAITING && !truncated {
+        // Where we are out of descriptors ourselves, the envelope will find none, and is answered with a NACK.
+        if self.received.len() > FDS_WAITING {
             return Err(Poison::StrayDescriptors);
         }
         match scratch.get(..got.bytes) {
             Some([]) | None => Ok(Read::Closed),
             Some(bytes) => {
                 self.decoder.push(bytes);
-                self.run += bytes.len();
                 Ok(Read::Bytes(bytes.len()))
             }
         }
@@ -165,7 +168,10 @@ impl Channel {
 
     /// The next whole message of what was read.
     pub(super) fn next_message(&mut self) -> Result<Option<FromWorker>, Poison> {
-        self.decoder.next_message().map_err(|_| Poison::LineTooLong)
+        let message = self.decoder.next_message().map_err(|_| Poison::LineTooLong)?;
+        self.run += usize::from(message.is_some());
+        self.crowded |= self.run > RUN;
+        Ok(message)
     }
 
     /// The descriptor that came with a handle message.

@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
@@ -27,6 +26,8 @@ pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     /// How often a worker has refused it.
     pub(super) refusals: u32,
+    /// Who has refused it in this round.
+    pub(super) refused_by: Vec<WorkerId>,
 }
 
 /// Whether workers are handed connections, or the socket itself.
@@ -73,10 +74,10 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds what the worker asked for.
-    pub(super) fn bind(query: &QueryServer, mode: Mode) -> io::Result<Self> {
+    /// Binds what the worker asked for. `replace` allows to replace the file of a unix socket that nobody holds any more.
+    pub(super) fn bind(query: &QueryServer, mode: Mode, replace: bool) -> io::Result<Self> {
         match query.kind {
-            Some(SocketKind::Unix) => Self::bind_unix(query, mode),
+            Some(SocketKind::Unix) => Self::bind_unix(query, mode, replace),
             Some(kind) if kind.is_udp() => Self::bind_udp(query, kind),
             Some(kind) => Self::bind_tcp(query, kind, mode),
             None => Err(io::Error::from_raw_os_error(libc::EINVAL)),
@@ -159,14 +160,14 @@ impl Listener {
         Ok(Self::new(socket, Mode::Sharing, Address::Udp(bound)))
     }
 
-    fn bind_unix(query: &QueryServer, mode: Mode) -> io::Result<Self> {
+    fn bind_unix(query: &QueryServer, mode: Mode, replace: bool) -> io::Result<Self> {
         let path = PathBuf::from(query.address.as_deref().unwrap_or_default());
         let is_abstract = query.address.as_deref().is_some_and(|text| text.starts_with('\0'));
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         let address = SockAddr::unix(&path)?;
         if let Err(error) = socket.bind(&address) {
-            let stale = error.raw_os_error() == Some(libc::EADDRINUSE) && !is_abstract && is_stale(&path);
-            if !stale {
+            let in_use = error.raw_os_error() == Some(libc::EADDRINUSE) && !is_abstract;
+            if !(replace && in_use && is_stale(&path, &address)) {
                 return Err(error);
             }
             fs::remove_file(&path)?;
@@ -220,6 +221,11 @@ impl Listener {
         self.acceptable = false;
     }
 
+    /// Whether every worker on it has refused the connection.
+    pub(super) fn is_refused_by_all(&self, connection: &Connection) -> bool {
+        self.takers.iter().all(|taker| connection.refused_by.contains(&taker.worker))
+    }
+
     pub(super) fn remove_taker(&mut self, worker: WorkerId, key: &str) {
         self.takers.retain(|taker| taker.worker != worker || taker.key != key);
     }
@@ -243,24 +249,39 @@ impl Drop for Listener {
     }
 }
 
+/// An IP address, perhaps with a zone. Names were resolved in the worker.
 fn parse_address(text: &str, port: u16) -> io::Result<SocketAddr> {
-    use std::net::ToSocketAddrs as _;
+    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, port));
     }
-    // An IPv6 address with a zone, which only the system can read. Names were resolved in the worker.
-    let zoned = text.contains('%').then(|| (text, port).to_socket_addrs().ok()?.next()).flatten();
-    zoned.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
+    let (ip, zone) = text.split_once('%').ok_or_else(invalid)?;
+    let ip = ip.parse::<Ipv6Addr>().map_err(|_| invalid())?;
+    Ok(SocketAddrV6::new(ip, port, 0, zone_index(zone).ok_or_else(invalid)?).into())
+}
+
+/// The number of a network interface, by its name or its number.
+fn zone_index(zone: &str) -> Option<u32> {
+    if let Ok(index) = zone.parse() {
+        return Some(index);
+    }
+    let name = Some(zone).filter(|name| !name.contains(['/', '.']))?;
+    fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL))
 }
 
-/// Whether a socket file is left over from a process that is gone: nobody accepts there.
-fn is_stale(path: &Path) -> bool {
+/// Whether a socket file is left over from a process that is gone: nobody accepts there. Never waits: an owner whose
+/// queue is full lives.
+fn is_stale(path: &Path, address: &SockAddr) -> bool {
     // Connecting to a plain file is refused as well, and that one is not ours to remove.
     let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    is_socket
-        && UnixStream::connect(path).is_err_and(|error| error.raw_os_error() == Some(libc::ECONNREFUSED))
+    let refused = || {
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        probe.set_nonblocking(true)?;
+        probe.connect(address)
+    };
+    is_socket && refused().is_err_and(|error| error.raw_os_error() == Some(libc::ECONNREFUSED))
 }

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
 use recluster_core::WorkerId;
 use recluster_wire::Json;
@@ -38,8 +39,10 @@ use crate::event::Address;
 
 pub(crate) use peer::Standing;
 
-/// How many messages of applications may wait for the driver, over all workers, before channels are no longer read.
-const MESSAGES_WAITING: usize = 4096;
+/// How many bytes of one worker's messages may wait for the driver before that worker's channel is no longer read.
+const WAITING_BYTES: usize = 1024 * 1024;
+/// What a message costs beside its text.
+const MESSAGE_COST: usize = 256;
 
 /// What the plane is told at the beginning.
 #[derive(Debug)]
@@ -65,8 +68,8 @@ pub(crate) enum Command {
     Admit { worker: WorkerId, channel: OwnedFd },
     /// Who may be given what, from now on.
     Route(Routes),
-    /// Let this worker go.
-    Drain(WorkerId),
+    /// Let this worker go. It will be told so by a signal then.
+    Drain { worker: WorkerId, until: Instant },
     /// Everything stops: take what waits in the queues of the kernel and close the sockets.
     CloseListeners,
     /// The worker's process has ended: hear its last words, take back what it had not taken, forget it.
@@ -88,11 +91,15 @@ pub(crate) enum Fact {
     SaidReady(WorkerId),
     /// It asks to be replaced, or closes its servers.
     Retiring(WorkerId),
-    Message(WorkerId, Json),
+    Message(WorkerId, Json, Receipt),
     /// It broke a rule and was cut off.
     CutOff(WorkerId, String),
-    /// Its channel is closed.
-    Disconnected(WorkerId),
+    /// Its channel is closed. It may still have connections if it closed its servers before it was told to disconnect:
+    /// then nothing but its drain timeout says when it should be gone.
+    Disconnected {
+        worker: WorkerId,
+        finishing: bool,
+    },
     /// Answer to [`Command::Ended`]: all its words have been heard.
     Buried(WorkerId),
 }
@@ -110,23 +117,27 @@ pub(crate) struct Report {
 pub(crate) struct Plane {
     commands: mpsc::Sender<Command>,
     bell: Arc<OwnedFd>,
-    messages: Backlog,
+}
+
+/// The plane's thread ends with the driver, however that ends.
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.tell(Command::Finish);
+    }
 }
 
 impl Plane {
     /// Starts the thread.
     pub(crate) fn start(setup: Setup, facts: facts::UnboundedSender<Input>) -> io::Result<Self> {
         let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
-        let messages = Backlog::default();
         let (commands, inbox) = mpsc::channel();
-        let turns =
-            turn::Inbox { commands: inbox, bell: Arc::clone(&bell), facts, messages: messages.clone() };
+        let turns = turn::Inbox { commands: inbox, bell: Arc::clone(&bell), facts };
         let poll = turn::poll(&bell)?;
         thread::Builder::new()
             .name("recluster-plane".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || turn::run(setup, turns, poll))?;
-        Ok(Self { commands, bell, messages })
+        Ok(Self { commands, bell })
     }
 
     pub(crate) fn tell(&self, command: Command) {
@@ -135,23 +146,33 @@ impl Plane {
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
     }
-
-    /// The driver has dealt with one message of an application.
-    pub(crate) fn message_handled(&self) {
-        self.messages.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
-/// How many messages of applications wait for the driver.
+/// How much of one worker's messages waits for the driver, in bytes.
 #[derive(Clone, Debug, Default)]
 struct Backlog(Arc<AtomicUsize>);
 
+/// A message that waits for the driver; when this is dropped, the driver has dealt with it.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    backlog: Backlog,
+    cost: usize,
+}
+
 impl Backlog {
-    fn note(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn note(&self, text: &Json) -> Receipt {
+        let cost = text.as_str().len() + MESSAGE_COST;
+        self.0.fetch_add(cost, Ordering::Relaxed);
+        Receipt { backlog: self.clone(), cost }
     }
 
     fn is_full(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= MESSAGES_WAITING
+        self.0.load(Ordering::Relaxed) >= WAITING_BYTES
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.backlog.0.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }

@@ -17,7 +17,7 @@ use super::Fact;
 use super::channel::{Poison, Sent};
 use super::listener::{Listener, ListenerId, Mode, Taker};
 use super::peer::{Drain, NACK_PAUSE, SERVERS, Server, Standing};
-use super::turn::{Timer, Turns};
+use super::turn::Turns;
 use crate::builder::Balance;
 use crate::event::Address;
 
@@ -62,9 +62,9 @@ impl Turns {
 
     fn online(&mut self, worker: WorkerId) {
         if let Some(peer) = self.peers.get_mut(&worker)
-            && !peer.online
+            && !peer.told.online
         {
-            peer.online = true;
+            peer.told.online = true;
             self.report_fact(Fact::Online(worker));
         }
     }
@@ -75,16 +75,17 @@ impl Turns {
             UserCommand::Disconnect => self.retiring(worker),
             UserCommand::Other => {}
         }
-        self.messages.note();
-        self.report_fact(Fact::Message(worker, message.into_json()));
+        let json = message.into_json();
+        let Some(receipt) = self.peers.get(&worker).map(|peer| peer.backlog.note(&json)) else { return };
+        self.report_fact(Fact::Message(worker, json, receipt));
     }
 
     /// Tells the driver, once, that the worker leaves of its own accord.
     fn retiring(&mut self, worker: WorkerId) {
         if let Some(peer) = self.peers.get_mut(&worker)
-            && !peer.retiring
+            && !peer.told.retiring
         {
-            peer.retiring = true;
+            peer.told.retiring = true;
             self.report_fact(Fact::Retiring(worker));
         }
     }
@@ -100,7 +101,10 @@ impl Turns {
     }
 
     fn listening(&mut self, worker: WorkerId, listening: Listening) {
-        if let Some(address) = address_of(listening) {
+        let (Some(peer), Some(address)) = (self.peers.get_mut(&worker), address_of(listening)) else {
+            return;
+        };
+        if peer.announced.len() < SERVERS && peer.announced.insert(address.to_string()) {
             self.report_fact(Fact::Listening(worker, address));
         }
     }
@@ -163,7 +167,8 @@ impl Turns {
             Balance::Shared => Mode::Sharing,
         };
         let mut listener = match query.fd.map(i32::try_from) {
-            None => Listener::bind(query, mode)?,
+            // The file of a unix socket that we have open ourselves is not stale.
+            None => Listener::bind(query, mode, is_first)?,
             Some(number) => {
                 let number = number.map_err(io::Error::other)?;
                 let socket = self.inherited.get(&number);
@@ -240,12 +245,10 @@ impl Turns {
     /// A handle was lost on its way, most likely because the worker is out of descriptors: others may have some.
     fn handle_lost(&mut self, worker: WorkerId) -> Result<(), Poison> {
         let Some(peer) = self.peers.get_mut(&worker) else { return Ok(()) };
-        let until = self.now + NACK_PAUSE;
         match peer.channel.answered()? {
             Sent::Connection(seq) => {
-                peer.spared_until = Some(until);
                 let lost = peer.on_their_way.remove(&seq);
-                self.set_timer(until, Timer::Peer(worker));
+                self.spare(worker, NACK_PAUSE);
                 if let Some(lost) = lost {
                     self.put_back(lost);
                 }

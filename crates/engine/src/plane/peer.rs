@@ -1,11 +1,12 @@
 //! One worker as the data plane knows it: its channel, its servers, and the connections on their way to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::node::ToWorker;
 
+use super::Backlog;
 use super::channel::{Channel, Poison};
 use super::listener::{Connection, ListenerId};
 
@@ -17,8 +18,9 @@ pub(super) const SERVERS: usize = 1024;
 pub(super) const NACK_PAUSE: Duration = Duration::from_millis(100);
 /// How long a drain waits for connections on their way to be taken.
 const TAKE_WAIT: Duration = Duration::from_secs(1);
-/// How long after the last hand-over a disconnect is held back: Node 26 resets a connection that a disconnect
-/// follows at once, although it was accepted.
+/// How long Node's disconnect is held back. After a hand-over, because Node 26 resets a connection that a disconnect
+/// follows at once, although it was accepted; and after the word to the application, so that one that closes its
+/// servers itself has done so before Node does.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// What a worker may be given.
@@ -50,9 +52,17 @@ pub(super) enum Drain {
     /// It is not draining.
     None,
     /// It is given nothing new; what is on its way to it is being taken.
-    Taking { since: Instant },
+    Taking { since: Instant, until: Instant, held_back: Duration },
     /// It has been told to disconnect.
     Told,
+}
+
+/// What the driver was told of a worker, and need not be told again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    pub(super) online: bool,
+    /// Its last server closed after a life worth the name, or it said that it leaves.
+    pub(super) retiring: bool,
 }
 
 #[derive(Debug)]
@@ -67,9 +77,13 @@ pub(super) struct Peer {
     pub(super) drain: Drain,
     /// It began its own disconnect: a second one from us would kill it.
     pub(super) leaving: bool,
-    /// Its last server closed after a life worth the name, or it said so: the driver was told.
-    pub(super) retiring: bool,
-    pub(super) online: bool,
+    pub(super) told: Told,
+    /// It had closed all its servers when it was told to disconnect, so that the disconnect waits for no connection.
+    pub(super) finishing: bool,
+    /// Where it said that it listens: each address is worth telling once.
+    pub(super) announced: BTreeSet<String>,
+    /// Its messages that the driver has not dealt with.
+    pub(super) backlog: Backlog,
     /// It is given no connection before then.
     pub(super) spared_until: Option<Instant>,
     pub(super) last_given: Option<Instant>,
@@ -88,8 +102,10 @@ impl Peer {
             standing: None,
             drain: Drain::None,
             leaving: false,
-            retiring: false,
-            online: false,
+            told: Told::default(),
+            finishing: false,
+            announced: BTreeSet::new(),
+            backlog: Backlog::default(),
             spared_until: None,
             last_given: None,
             taken: 0,
@@ -103,6 +119,11 @@ impl Peer {
         self.next_key.to_string()
     }
 
+    /// Whether it leaves, by its own wish or by ours.
+    pub(super) fn is_on_its_way_out(&self) -> bool {
+        self.drain != Drain::None || self.leaving || self.told.retiring
+    }
+
     /// Whether a connection can be handed to it at this moment.
     pub(super) fn has_room(&self) -> bool {
         self.on_their_way.len() < WINDOW && self.spared_until.is_none() && self.channel.takes_handles()
@@ -113,23 +134,42 @@ impl Peer {
         self.drain != Drain::Told && !self.leaving
     }
 
-    /// When the next step of the drain is due, if one is: when the wait for what is on its way is over, and the
-    /// worker has had a moment with what it took last.
-    pub(super) fn drain_step_at(&self, leftovers_wait: bool) -> Option<Instant> {
-        let Drain::Taking { since } = self.drain else { return None };
-        let settled = self.last_given.map_or(since, |given| given + SETTLE);
-        let all_taken = self.on_their_way.is_empty() && !leftovers_wait;
-        Some(if all_taken { settled } else { (since + TAKE_WAIT).max(settled) })
+    /// Tells the application that it is let go, and holds Node's disconnect back.
+    ///
+    /// A worker that accepts by itself is given new connections until it hears the disconnect, so it hears that at once.
+    pub(super) fn begin_drain(
+        &mut self,
+        since: Instant,
+        until: Instant,
+        accepts_itself: bool,
+    ) -> Result<(), Poison> {
+        let held_back = if accepts_itself { Duration::ZERO } else { SETTLE };
+        self.drain = Drain::Taking { since, until, held_back };
+        self.channel.send(&ToWorker::UserDisconnect)
     }
 
-    /// Says goodbye: the words of the application first, then Node's own disconnect, once.
+    /// When Node's disconnect is due, if it is to be said: when the wait for what is on its way is over, and the worker
+    /// has had a moment with what it took last. Leftovers of a stop are waited for as long as half of its patience.
+    pub(super) fn disconnect_at(&self, leftovers_wait: bool) -> Option<Instant> {
+        let Drain::Taking { since, until, held_back } = self.drain else { return None };
+        let settled = self.last_given.unwrap_or(since).max(since) + held_back;
+        Some(if leftovers_wait {
+            settled.max(since + until.saturating_duration_since(since) / 2)
+        } else if self.on_their_way.is_empty() {
+            settled
+        } else {
+            settled.max(since + TAKE_WAIT)
+        })
+    }
+
+    /// Node's own disconnect, once; not to a worker that began its own, since a second one kills it.
     pub(super) fn tell_to_disconnect(&mut self) -> Result<(), Poison> {
         self.drain = Drain::Told;
-        self.channel.send(&ToWorker::UserDisconnect)?;
-        if !self.leaving {
-            let seq = self.channel.seq();
-            self.channel.send(&ToWorker::Disconnect { seq })?;
+        if self.leaving {
+            return Ok(());
         }
-        Ok(())
+        self.finishing = self.servers.is_empty() && self.next_key > 0;
+        let seq = self.channel.seq();
+        self.channel.send(&ToWorker::Disconnect { seq })
     }
 }

@@ -12,9 +12,9 @@ use super::turn::Turns;
 use crate::event::Address;
 use crate::sys;
 
-/// A worker whose unread words are fewer than this cannot have had to hold an answer back: the channel's buffer had
-/// room for it. (The default buffer of a unix socket takes 212,992 bytes, counted with the kernel's own overhead.)
-const WORDS_HELD_BACK: usize = 16 * 1024;
+/// How often a dead worker's channel is read: more than fits its buffer. A child of the worker may hold the other end
+/// and write for ever.
+const LAST_READS: usize = 64;
 
 /// What becomes of the connections that were on their way to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +28,23 @@ pub(super) enum Rescue {
 impl Turns {
     /// The worker's process has ended: everything that it wrote before is still in the channel.
     pub(super) fn bury(&mut self, worker: WorkerId) {
-        while let Ok(Read::Bytes(_)) = self.read_once(worker) {}
+        for _ in 0..LAST_READS {
+            if !matches!(self.read_once(worker), Ok(Read::Bytes(_))) {
+                break;
+            }
+        }
         self.forget(worker, Rescue::Untouched);
         self.report_fact(Fact::Buried(worker));
     }
 
-    /// Drops the worker's channel, and takes back what the worker had not taken. False if it was forgotten before.
+    /// Drops the worker's channel, takes back what the worker had not taken, and says so. Once.
     ///
     /// Called when everything that the worker wrote has been read. An acknowledgement is written before the worker
     /// touches the connection, so one that is not acknowledged is normally untouched; but a worker may have held
     /// acknowledgements back, so there has to be proof.
-    pub(super) fn forget(&mut self, worker: WorkerId, rescue: Rescue) -> bool {
-        let Some(mut peer) = self.peers.remove(&worker) else { return false };
+    pub(super) fn forget(&mut self, worker: WorkerId, rescue: Rescue) {
+        let Some(mut peer) = self.peers.remove(&worker) else { return };
+        self.dirty.extend(peer.servers.values().map(|server| server.listener));
         for listener in self.listeners.values_mut() {
             listener.remove_worker(worker);
         }
@@ -49,8 +54,9 @@ impl Turns {
                 self.put_back(sent);
             }
         }
+        self.give_up_leftovers();
         self.close_unused();
-        true
+        self.report_fact(Fact::Disconnected { worker, finishing: peer.finishing });
     }
 
     fn is_untouched(&self, peer: &Peer, sent: &OnItsWay) -> bool {
@@ -62,14 +68,18 @@ impl Turns {
         if is_tcp {
             is_unread(sent.connection.socket.as_fd())
         } else {
-            !peer.channel.took_handle() && peer.channel.last_words() < WORDS_HELD_BACK
+            !peer.channel.took_handle() && !peer.channel.was_crowded()
         }
     }
 }
 
 /// Whether every byte that the connection ever received is still in its buffer. What cannot be found out is not proven.
 fn is_unread(connection: BorrowedFd<'_>) -> bool {
-    let received = sys::tcp_bytes_received(connection);
+    let received = sys::tcp_received(connection);
     let waiting = rustix::io::ioctl_fionread(connection);
-    matches!((received, waiting), (Ok(received), Ok(waiting)) if received == waiting)
+    match (received, waiting) {
+        // The kernel counts the end of the stream as a byte, but nobody can read it.
+        (Ok(received), Ok(waiting)) => received.bytes == waiting + u64::from(received.ended),
+        (Err(_), _) | (_, Err(_)) => false,
+    }
 }

@@ -13,10 +13,10 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use tokio::sync::mpsc as facts;
 
 use super::channel::{Channel, Poison, READ_BYTES, Read};
-use super::listener::{Listener, ListenerId};
+use super::listener::{Listener, ListenerId, Mode};
 use super::peer::{Drain, Peer};
 use super::rescue::Rescue;
-use super::{Backlog, Command, Fact, Report, Setup};
+use super::{Command, Fact, Report, Setup};
 use crate::builder::Balance;
 use crate::driver::Input;
 use crate::error::SendError;
@@ -33,7 +33,6 @@ pub(super) struct Inbox {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) bell: Arc<OwnedFd>,
     pub(super) facts: facts::UnboundedSender<Input>,
-    pub(super) messages: Backlog,
 }
 
 /// The kernel's list of what is watched, with the driver's bell in it.
@@ -71,7 +70,6 @@ pub(super) struct Turns {
     commands: mpsc::Receiver<Command>,
     bell: Arc<OwnedFd>,
     facts: facts::UnboundedSender<Input>,
-    pub(super) messages: Backlog,
     pub(super) balance: Balance,
     pub(super) inherited: BTreeMap<i32, OwnedFd>,
     pub(super) peers: BTreeMap<WorkerId, Peer>,
@@ -98,7 +96,6 @@ impl Turns {
             commands: inbox.commands,
             bell: inbox.bell,
             facts: inbox.facts,
-            messages: inbox.messages,
             balance: setup.balance,
             inherited: setup.inherited,
             peers: BTreeMap::new(),
@@ -173,7 +170,7 @@ impl Turns {
                 self.dirty.extend(self.listeners.keys().copied());
                 self.close_unused();
             }
-            Command::Drain(worker) => self.begin_drain(worker),
+            Command::Drain { worker, until } => self.begin_drain(worker, until),
             Command::CloseListeners => self.close_for_good(),
             Command::Ended(worker) => self.bury(worker),
             Command::Send { worker, json, reply } => {
@@ -191,18 +188,23 @@ impl Turns {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(error) = epoll::add(&self.poll, &socket, Token::Peer(worker.get()).into(), interest) {
             self.report_fact(Fact::CutOff(worker, format!("its channel cannot be watched: {error}")));
-            self.report_fact(Fact::Disconnected(worker));
+            self.report_fact(Fact::Disconnected { worker, finishing: false });
             return;
         }
         self.peers.insert(worker, Peer::new(worker, Channel::new(socket)));
     }
 
-    fn begin_drain(&mut self, worker: WorkerId) {
+    fn begin_drain(&mut self, worker: WorkerId, until: Instant) {
+        let listeners = &self.listeners;
         if let Some(peer) = self.peers.get_mut(&worker)
             && peer.drain == Drain::None
         {
-            peer.drain = Drain::Taking { since: self.now };
-            self.step_drain(worker);
+            let mut used = peer.servers.values().filter_map(|server| listeners.get(&server.listener));
+            let accepts_itself = used.any(|listener| listener.mode == Mode::Sharing);
+            match peer.begin_drain(self.now, until, accepts_itself) {
+                Ok(()) => self.step_drain(worker),
+                Err(poison) => self.cut_off(worker, &poison),
+            }
         }
     }
 
@@ -210,11 +212,12 @@ impl Turns {
     pub(super) fn step_drain(&mut self, worker: WorkerId) {
         let leftovers_wait = self.closing && self.listeners.values().any(|l| !l.waiting.is_empty());
         let Some(peer) = self.peers.get_mut(&worker) else { return };
-        match peer.drain_step_at(leftovers_wait) {
+        match peer.disconnect_at(leftovers_wait) {
             Some(at) if at <= self.now => {
                 if let Err(poison) = peer.tell_to_disconnect() {
                     self.cut_off(worker, &poison);
                 }
+                self.give_up_leftovers();
             }
             Some(at) => self.set_timer(at, Timer::Peer(worker)),
             None => {}
@@ -252,7 +255,7 @@ impl Turns {
     /// Reads what a worker says, up to its share of a turn.
     fn read_peer(&mut self, worker: WorkerId) {
         for _ in 0..READS_A_TURN {
-            if self.messages.is_full() {
+            if self.peers.get(&worker).is_some_and(|peer| peer.backlog.is_full()) {
                 self.set_timer(self.now + FULL_PAUSE, Timer::Peer(worker));
                 return;
             }
@@ -281,9 +284,7 @@ impl Turns {
 
     /// The worker closed its end. Whatever it had not taken is somebody else's now.
     fn disconnected(&mut self, worker: WorkerId, rescue: Rescue) {
-        if self.forget(worker, rescue) {
-            self.report_fact(Fact::Disconnected(worker));
-        }
+        self.forget(worker, rescue);
     }
 
     /// The worker broke a rule that its channel rests on: close the channel, which ends a Node worker.
@@ -310,6 +311,7 @@ impl Turns {
         if peer.spared_until.is_some_and(|until| until <= self.now) {
             peer.spared_until = None;
         }
+        peer.channel.flush();
         self.dirty.extend(peer.servers.values().map(|server| server.listener));
         self.unread.insert(worker);
         self.step_drain(worker);
@@ -332,6 +334,15 @@ impl Turns {
     pub(super) fn report_fact(&self, fact: Fact) {
         // The driver is gone only when the cluster is over.
         let _ = self.facts.send(Input::Fact(fact));
+    }
+
+    /// Nobody watches a socket that is about to be closed here: its description may live on elsewhere, and the kernel
+    /// would go on watching that.
+    pub(super) fn unwatch_listener(&self, listener: &Listener) {
+        if let Some(socket) = listener.fd() {
+            // It fails where the socket was never watched, because the workers accept.
+            let _ = epoll::delete(&self.poll, socket);
+        }
     }
 
     pub(super) fn watch_listener(&self, id: ListenerId, listener: &Listener) -> io::Result<()> {
