@@ -1,0 +1,208 @@
+//! How a test says which cluster it wants.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use command_fds::{CommandFdExt, FdMapping};
+
+use crate::command::{Finished, Running};
+use crate::home::Home;
+use crate::master::Master;
+use crate::node::Node;
+use crate::{command, fixture};
+
+/// A cluster that is about to be started: `recluster run` with its options and environment.
+///
+/// Two workers under the Node under test, everything logged as JSON, and short spans for the bake and the
+/// respawns, so that no test waits for them: an option that is set again replaces these.
+#[derive(Debug)]
+pub struct Launch {
+    server: PathBuf,
+    home: Home,
+    options: BTreeMap<&'static str, Option<String>>,
+    node_args: Vec<String>,
+    args: Vec<String>,
+    env: Vec<(String, OsString)>,
+    sockets: Vec<OwnedFd>,
+    discoverable: bool,
+    stderr: Option<OwnedFd>,
+}
+
+impl Launch {
+    /// A cluster of one of the files in `fixtures/`.
+    pub fn fixture(name: &str) -> Self {
+        Self::of(fixture(name))
+    }
+
+    /// A cluster of any server file.
+    pub fn of(server: impl Into<PathBuf>) -> Self {
+        let launch = Self {
+            server: server.into(),
+            home: Home::new(),
+            options: BTreeMap::new(),
+            node_args: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            sockets: Vec::new(),
+            discoverable: false,
+            stderr: None,
+        };
+        launch
+            .workers(2)
+            .option("--bake", "200ms")
+            .option("--respawn", "100ms")
+            .option("--log-format", "json")
+            .option("--node", &Node::under_test().path)
+            .flag("-v")
+    }
+
+    /// The directory that control sockets and files go to; several masters may share one.
+    #[must_use]
+    pub fn home(mut self, home: &Home) -> Self {
+        self.home = home.clone();
+        self
+    }
+
+    /// Another server file.
+    #[must_use]
+    pub fn server(mut self, server: impl Into<PathBuf>) -> Self {
+        self.server = server.into();
+        self
+    }
+
+    /// How many slots.
+    #[must_use]
+    pub fn workers(self, workers: u32) -> Self {
+        self.option("--workers", &workers.to_string())
+    }
+
+    /// An option with its value.
+    #[must_use]
+    pub fn option(mut self, name: &'static str, value: &str) -> Self {
+        self.options.insert(name, Some(value.to_owned()));
+        self
+    }
+
+    /// An option without a value.
+    #[must_use]
+    pub fn flag(mut self, name: &'static str) -> Self {
+        self.options.insert(name, None);
+        self
+    }
+
+    /// Takes an option back, one of the harness's own for instance.
+    #[must_use]
+    pub fn without(mut self, name: &'static str) -> Self {
+        self.options.remove(name);
+        self
+    }
+
+    /// One argument for node itself.
+    #[must_use]
+    pub fn node_arg(mut self, arg: &str) -> Self {
+        self.node_args.push(arg.to_owned());
+        self
+    }
+
+    /// One argument for the server.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// A variable of the master's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// A socket that the master is started with, as a service manager does it: the first one is descriptor 3.
+    #[must_use]
+    pub fn socket(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.sockets.push(socket.into());
+        self
+    }
+
+    /// Another stderr for the master than the one that the harness reads: the test hears no event then.
+    #[must_use]
+    pub fn stderr(mut self, stderr: impl Into<OwnedFd>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
+    /// Leaves it to the command where the control socket is. Otherwise each master has one of its own in its
+    /// directory, and whatever else runs on the machine does not matter.
+    #[must_use]
+    pub fn discoverable(mut self) -> Self {
+        self.discoverable = true;
+        self
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Master {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let home = self.home.clone();
+        let control = (!self.discoverable).then(|| home.join(&format!("control-{number}.sock")));
+        if let Some(control) = &control {
+            self = self.option("--control", &control.to_string_lossy());
+        }
+        let stderr = self.stderr.take();
+        Master::start(self.command(), home, control, stderr)
+    }
+
+    /// Starts it and waits until every slot serves.
+    #[track_caller]
+    pub fn serve(self) -> Master {
+        let master = self.start();
+        master.wait(crate::on("started"));
+        master
+    }
+
+    /// Starts it where it is expected to end by itself, and waits for that.
+    #[track_caller]
+    pub fn refused(self) -> Finished {
+        // The directory must outlive the command.
+        let _home = self.home.clone();
+        Running::start(self.command()).finish()
+    }
+
+    fn command(self) -> Command {
+        let mut command = command(self.home.path());
+        if !self.sockets.is_empty() {
+            command = activating(&command, self.sockets);
+        }
+        command.current_dir(self.home.path()).arg("run");
+        for (name, value) in self.options {
+            command.arg(name).args(value);
+        }
+        for arg in self.node_args {
+            command.arg(format!("--node-arg={arg}"));
+        }
+        command.arg(self.server).arg("--").args(self.args).envs(self.env);
+        command
+    }
+}
+
+/// The same command with sockets. `LISTEN_PID` is the process that they are meant for, which only that process knows
+/// in advance.
+fn activating(command: &Command, sockets: Vec<OwnedFd>) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"LISTEN_PID=$$ exec "$0" "$@""#]).arg(command.get_program());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.env("LISTEN_FDS", sockets.len().to_string());
+    let mappings = (3..).zip(sockets).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
+    shell.fd_mappings(mappings.collect()).expect("each number is given once");
+    shell
+}

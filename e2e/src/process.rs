@@ -1,0 +1,98 @@
+//! Other processes, held by pidfd: what is signalled is the process that was meant, never one that inherited its
+//! number.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+
+use crate::DEADLINE;
+
+/// A process that may be another's child.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Takes hold of a process that lives.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        let pidfd = pidfd_open(number, PidfdFlags::empty())?;
+        Ok(Self { pid, pidfd })
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal. A process that has ended already is not an error: the test waits for the consequences.
+    pub fn signal(&self, signal: Signal) {
+        // ESRCH is the only error that a signal to one's own user's process can have.
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Whether it still runs.
+    pub fn lives(&self) -> bool {
+        !self.ends_within(Duration::ZERO)
+    }
+
+    /// Waits until it has ended, for [`DEADLINE`] at most.
+    pub fn wait_end(&self) {
+        assert!(self.ends_within(DEADLINE), "process {} still lives after {DEADLINE:?}", self.pid);
+    }
+
+    /// The value of a line of `/proc/PID/status`, such as `VmRSS`.
+    pub fn status_line(&self, name: &str) -> String {
+        let path = format!("/proc/{}/status", self.pid);
+        let text = std::fs::read_to_string(&path).expect("the process should live");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.expect("the line should be there").trim().to_owned()
+    }
+
+    /// How many descriptors it has open.
+    pub fn open_files(&self) -> usize {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.pid));
+        entries.expect("the process should live").count()
+    }
+
+    /// What one of its descriptors refers to, such as `pipe:[4711]`.
+    pub fn descriptor(&self, number: u32) -> PathBuf {
+        let link = std::fs::read_link(format!("/proc/{}/fd/{number}", self.pid));
+        link.expect("the process should live and have this descriptor")
+    }
+
+    /// Its process group.
+    pub fn group(&self) -> u32 {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the process should live");
+        // Behind the name, which is in brackets: state, parent, group.
+        let group = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(2)?.parse().ok());
+        group.expect("the kernel tells the group")
+    }
+
+    fn ends_within(&self, span: Duration) -> bool {
+        let limit = Timespec::try_from(span).expect("a deadline fits a timespec");
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // The wait is not interrupted in practice: the harness handles no signal.
+        matches!(poll(&mut polled, Some(&limit)), Ok(1))
+    }
+}
+
+/// What this thread starts from now on lacks these capabilities: what makes root different from others.
+pub fn renounce(capabilities: &[CapabilitySet]) {
+    for capability in capabilities {
+        // Whoever is not root lacks it anyway.
+        let _ = remove_capability_from_bounding_set(*capability);
+    }
+}

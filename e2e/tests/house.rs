@@ -1,0 +1,281 @@
+//! The rules of the house, checked against the sources: which part may know which, how long a file may be, and that
+//! the documentation speaks of everything that there is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use recluster_e2e::{Home, repository};
+
+/// The most lines of a source file.
+const LONGEST_FILE: usize = 500;
+
+/// Which of our crates each crate may depend on.
+const CRATES: [(&str, &[&str]); 4] = [
+    ("core", &[]),
+    ("wire", &[]),
+    ("engine", &["recluster-core", "recluster-wire"]),
+    ("cli", &["recluster"]),
+];
+
+/// What the crates without IO must not know.
+const IO: [&str; 9] = [
+    "tokio",
+    "rustix",
+    "libc::",
+    "socket2",
+    "std::process",
+    "std::net::Tcp",
+    "std::os",
+    "std::fs",
+    "std::thread",
+];
+
+/// Which modules of the engine each of its modules may use. Whoever is not named may use all but `control`.
+const ENGINE: [(&str, &[&str]); 10] = [
+    ("sys", &[]),
+    ("event", &[]),
+    ("status", &[]),
+    ("error", &["event"]),
+    ("output", &["sys"]),
+    ("program", &["builder", "error"]),
+    ("process", &["driver", "output", "program", "sys"]),
+    ("plane", &["builder", "driver", "error", "event", "sys"]),
+    ("control", &["cluster", "error", "event", "status"]),
+    ("cluster", &["builder", "driver", "error", "event", "status"]),
+];
+
+/// What the modules below the driver may know of it: the type by which they tell it what happened.
+const REPORTS: &str = "crate::driver::Input";
+
+/// The text of a source file without its tests and comments.
+struct Source {
+    path: PathBuf,
+    code: String,
+}
+
+fn sources(directory: &str) -> Vec<Source> {
+    let mut paths = Vec::new();
+    collect(&repository().join(directory), &mut paths);
+    assert!(!paths.is_empty(), "no source file in {directory}");
+    paths.sort();
+    paths.into_iter().map(|path| Source { code: code_of(&path), path }).collect()
+}
+
+fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory of the repository") {
+        let path = entry.expect("a directory of the repository").path();
+        if path.is_dir() {
+            let name = path.file_name().unwrap_or_default();
+            if name != "target" && name != "node_modules" {
+                collect(&path, paths);
+            }
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            paths.push(path);
+        }
+    }
+}
+
+/// Tests may know more than what they test: they stand at the end of a file, or in `tests.rs`.
+fn code_of(path: &Path) -> String {
+    if path.ends_with("tests.rs") {
+        return String::new();
+    }
+    let text = fs::read_to_string(path).expect("a source file");
+    let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
+    lines.map(|line| line.split("//").next().unwrap_or_default()).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The modules that stand behind `crate::` in this code.
+fn modules_used(code: &str) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        let group = rest.strip_prefix('{').and_then(|rest| rest.split('}').next());
+        let names = group.map_or_else(|| vec![rest], |group| group.split(',').map(str::trim).collect());
+        let first = |name: &str| {
+            name.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or("").to_owned()
+        };
+        used.extend(names.into_iter().map(first).filter(|name| name.starts_with(char::is_lowercase)));
+    }
+    used
+}
+
+/// The module of the engine that a file belongs to.
+fn module_of(path: &Path) -> String {
+    let inside = path.strip_prefix(repository().join("crates/engine/src")).expect("a file of the engine");
+    let first = inside.iter().next().expect("a file has a name").to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn what_a_file_uses_is_recognised() {
+    let used = modules_used(
+        "use crate::plane::{Plane, Routes}; use crate::{driver, sys::pid}; crate::Event; super::x",
+    );
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), ["driver", "plane", "sys"]);
+}
+
+#[test]
+fn no_source_file_is_too_long() {
+    for directory in ["crates", "e2e"] {
+        for source in sources(directory) {
+            let lines = fs::read_to_string(&source.path).expect("a source file").lines().count();
+            assert!(
+                lines <= LONGEST_FILE,
+                "{} has {lines} lines, {LONGEST_FILE} are allowed",
+                source.path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_source_file_says_what_it_is_for() {
+    for directory in ["crates", "e2e"] {
+        for source in sources(directory) {
+            let text = fs::read_to_string(&source.path).expect("a source file");
+            let is_tests = source.path.ends_with("tests.rs");
+            assert!(
+                is_tests || text.starts_with("//!"),
+                "{} does not open with `//!`",
+                source.path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    for (name, allowed) in CRATES {
+        let path = repository().join("crates").join(name).join("Cargo.toml");
+        let manifest = fs::read_to_string(&path).expect("every crate has a manifest");
+        let dependencies = manifest.split("\n[dependencies]").nth(1).unwrap_or_default();
+        let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+        let names = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+        for dependency in names.filter(|name| name.starts_with("recluster")) {
+            assert!(allowed.contains(&dependency), "{} must not depend on {dependency}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_policy_and_the_codecs_know_no_io() {
+    for source in sources("crates/core/src").into_iter().chain(sources("crates/wire/src")) {
+        for word in IO {
+            assert!(!source.code.contains(word), "{} must not know {word}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_module() {
+    let exception = repository().join("crates/engine/src/sys.rs");
+    for source in sources("crates").into_iter().filter(|source| source.path != exception) {
+        let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
+        let found = words.iter().find(|word| source.code.contains(**word));
+        assert!(found.is_none(), "{} contains `{found:?}`", source.path.display());
+    }
+}
+
+#[test]
+fn modules_of_the_engine_depend_in_one_direction() {
+    for source in sources("crates/engine/src") {
+        let module = module_of(&source.path);
+        let allowed = ENGINE.iter().find(|(name, _)| *name == module).map(|(_, allowed)| *allowed);
+        for used in modules_used(&source.code).into_iter().filter(|used| *used != module) {
+            let fine = allowed.map_or(used != "control", |allowed| allowed.contains(&used.as_str()));
+            assert!(fine, "{} must not use crate::{used}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn what_is_below_the_driver_knows_only_how_to_report_to_it() {
+    for source in sources("crates/engine/src") {
+        if ["plane", "process", "output", "program"].contains(&module_of(&source.path).as_str()) {
+            let mentions = source.code.matches("crate::driver").count();
+            let reports = source.code.matches(REPORTS).count();
+            assert_eq!(mentions, reports, "{} uses more of the driver than {REPORTS}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn only_the_driver_holds_the_policy() {
+    for source in
+        sources("crates").into_iter().filter(|source| !source.path.ends_with("engine/src/driver.rs"))
+    {
+        let names = source.code.contains("core::Cluster") || source.code.contains("recluster_core::{Cluster");
+        assert!(!names, "{} names the policy's Cluster", source.path.display());
+    }
+}
+
+#[test]
+fn signals_are_the_command_s_matter() {
+    for source in sources("crates/engine/src") {
+        let handles = ["tokio::signal", "signal_hook"].iter().any(|word| source.code.contains(word));
+        assert!(!handles, "{} handles signals", source.path.display());
+    }
+}
+
+/// The text of the README and of everything in `docs/`.
+fn documentation() -> String {
+    let mut text = fs::read_to_string(repository().join("README.md")).expect("there is a README.md");
+    for entry in fs::read_dir(repository().join("docs")).expect("there is a directory docs/") {
+        let path = entry.expect("a file of docs/").path();
+        if path.extension().is_some_and(|ending| ending == "md") {
+            text += &fs::read_to_string(path).expect("a file of docs/");
+        }
+    }
+    text
+}
+
+#[test]
+fn every_option_is_documented() {
+    let help = Home::new().recluster(&["run", "--help"]).stdout;
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let options: BTreeSet<&str> =
+        lines.filter_map(|line| line.split([' ', '=']).find(|w| w.starts_with("--"))).collect();
+    assert!(options.len() > 20, "the help lists the options: {options:?}");
+    let documentation = documentation();
+    let missing: Vec<_> = options.into_iter().filter(|option| !documentation.contains(*option)).collect();
+    assert!(missing.is_empty(), "neither README.md nor docs/*.md speaks of {missing:?}");
+}
+
+/// In `docs/semantics.md` the last cell of a row names the tests that hold it, each behind its file:
+/// `e2e/rollback.rs`: `one_test`, `another_test`; `core/reload.rs`: `a_third_one`.
+#[test]
+fn every_test_that_the_documentation_names_exists() {
+    let path = repository().join("docs/semantics.md");
+    let text = fs::read_to_string(&path).expect("there is docs/semantics.md");
+    let rows = text.lines().filter_map(|line| line.trim().strip_suffix('|')?.rsplit('|').next());
+    let mut named = 0;
+    for cell in rows {
+        let mut file = String::new();
+        for word in cell.split('`').skip(1).step_by(2) {
+            if word.contains('/') {
+                file = read_tests(word);
+            } else {
+                named += 1;
+                assert!(
+                    file.contains(&format!("fn {word}(")),
+                    "docs/semantics.md names `{word}`, which is not there: {cell}"
+                );
+            }
+        }
+    }
+    assert!(named >= 20, "the last cell of each row of docs/semantics.md names the tests that hold it");
+}
+
+/// The text of a file of tests, by the short path that the documentation has for it.
+fn read_tests(short: &str) -> String {
+    let (place, file) = short.split_once('/').expect("PLACE/FILE");
+    let directory = match place {
+        "core" => "crates/core/tests/scenarios",
+        "e2e" => "e2e/tests/main",
+        other => other,
+    };
+    let path = repository().join(directory).join(file);
+    assert!(path.exists(), "docs/semantics.md names {short}, which is not there");
+    fs::read_to_string(path).expect("a source file")
+}

@@ -1,0 +1,118 @@
+//! The command as people and scripts see it: usage, output, logs, exit statuses.
+
+use recluster_e2e::{Finished, Home, Launch, Node, fixture};
+
+fn recluster(args: &[&str]) -> Finished {
+    Home::new().recluster(args)
+}
+
+#[test]
+fn help_is_shown_on_demand_and_where_nothing_is_said() {
+    let help = recluster(&["--help"]);
+    help.expect_code(0);
+    for part in ["run", "reload", "status", "scale", "stop", "terminate"] {
+        assert!(help.stdout.contains(part), "{part}: {help:#?}");
+    }
+    recluster(&["run", "--help"]).expect_code(0);
+    let nothing = recluster(&[]);
+    nothing.expect_code(2);
+    assert!(nothing.stderr.contains("Usage"), "{nothing:#?}");
+}
+
+#[test]
+fn the_version_is_shown() {
+    let version = recluster(&["--version"]);
+    version.expect_code(0);
+    assert!(version.stdout.starts_with("recluster "), "{version:#?}");
+}
+
+#[test]
+fn run_is_what_is_meant_where_no_command_is_named() {
+    let home = Home::new();
+    let server = home.write("server.js", "console.log('runs')\nprocess.exit(0)");
+    let node = &Node::under_test().path;
+    let finished = home.recluster(&[
+        &server.to_string_lossy(),
+        "--control",
+        "none",
+        "--attempts",
+        "1",
+        "-w",
+        "1",
+        "--node",
+        node,
+    ]);
+    finished.expect_code(3);
+    assert!(finished.stdout.contains("runs"), "{finished:#?}");
+}
+
+#[test]
+fn an_unknown_option_is_named_with_the_nearest_right_one() {
+    let wrong = recluster(&["run", "--worker", "2", "server.js"]);
+    wrong.expect_code(2);
+    assert!(wrong.stderr.contains("--worker") && wrong.stderr.contains("--workers"), "{wrong:#?}");
+}
+
+#[test]
+fn what_is_planned_for_later_is_unknown_until_it_is_there() {
+    for option in
+        ["--listen", "--config", "--drain-http", "--idle-grace", "--drain-signal", "--accept-after-stop"]
+    {
+        let unknown = recluster(&["run", option, "8080", "server.js"]);
+        unknown.expect_code(2);
+        assert!(unknown.stderr.contains(option), "{unknown:#?}");
+    }
+}
+
+#[test]
+fn an_unknown_command_is_a_missing_file() {
+    let wrong = recluster(&["relaod"]);
+    wrong.expect_code(127);
+    assert!(wrong.stderr.contains("relaod"), "{wrong:#?}");
+}
+
+#[test]
+fn wrong_values_are_named_with_their_option() {
+    let server = fixture("server.js");
+    let wrong = [
+        ("--workers", "0"),
+        ("--workers", "many"),
+        ("--timeout", "soon"),
+        ("--timeout", "-1"),
+        ("--bake", "1 fortnight"),
+        ("--ready-when", "asked"),
+        ("--balance", "magic"),
+        ("--surge", "0"),
+        ("--attempts", "0"),
+        ("--max-draining", "none"),
+        ("--log-format", "xml"),
+        ("--name", "a/b"),
+        ("--ready-timeout", "999999999999999999999h"),
+    ];
+    for (option, value) in wrong {
+        let refused = recluster(&["run", &format!("{option}={value}"), &server.to_string_lossy()]);
+        assert_eq!(refused.code(), 2, "{option}={value}: {refused:#?}");
+        assert!(refused.stderr.contains(option), "{option}={value}: {refused:#?}");
+    }
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let refused = Launch::fixture("server.js").option("--respawn", "2s").option("--backoff", "1s").refused();
+    refused.expect_code(2);
+    assert!(refused.stderr.contains("backoff"), "{refused:#?}");
+}
+
+#[test]
+fn wrong_values_in_the_environment_are_named_too() {
+    let refused = Launch::fixture("server.js").without("--workers").env("WEB_CONCURRENCY", "lots").refused();
+    refused.expect_code(2);
+    assert!(refused.stderr.contains("lots"), "{refused:#?}");
+}
+
+#[test]
+fn an_error_is_one_line_and_perhaps_a_hint() {
+    let missing = recluster(&["run", "/nowhere/server.js"]);
+    assert!((1..=2).contains(&missing.stderr.trim_end().lines().count()), "{missing:#?}");
+    assert!(missing.stdout.is_empty(), "{missing:#?}");
+}

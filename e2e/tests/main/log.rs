@@ -1,0 +1,72 @@
+//! The log, and the file with the master's process id.
+
+use std::fs;
+
+use recluster_e2e::{Home, Launch, Process};
+use rustix::process::Signal;
+
+#[test]
+fn the_log_for_people_has_the_reference_s_line_for_respawns() {
+    let launch = Launch::fixture("server.js").workers(1).without("--log-format").without("-v");
+    let master = launch.start();
+    recluster_e2e::eventually("it serves", || master.client(&["status"]).code() == 0);
+    let pid = master.active_pids()[0];
+    Process::open(pid).expect("the worker lives").signal(Signal::KILL);
+    let line = master.wait_stderr("must be replaced");
+    assert!(line.contains(&format!("[{pid}] worker (0:1) must be replaced, respawning in ")), "{line}");
+}
+
+#[test]
+fn the_log_is_silent_where_nothing_fails_and_that_is_asked() {
+    let home = Home::new();
+    let launch =
+        Launch::fixture("server.js").home(&home).without("--log-format").without("-v").flag("--quiet");
+    let log = home.join("log");
+    let mut master = launch.option("--log-file", &log.to_string_lossy()).start();
+    recluster_e2e::eventually("it serves", || master.client(&["status"]).code() == 0);
+    master.client(&["reload"]).expect_code(0);
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    assert_eq!(fs::read_to_string(&log).expect("the log"), "");
+}
+
+#[test]
+fn usr1_opens_the_log_file_anew_and_does_not_reach_the_workers() {
+    let home = Home::new();
+    let log = home.join("log");
+    let launch =
+        Launch::fixture("server.js").home(&home).workers(1).option("--log-file", &log.to_string_lossy());
+    let mut master = launch.start();
+    recluster_e2e::eventually("it serves", || home.read_if_there("log").contains("\"started\""));
+    fs::rename(&log, home.join("log.1")).expect("the directory is ours");
+    master.signal(Signal::USR1);
+    recluster_e2e::eventually("the log is there again", || log.exists());
+    master.client(&["reload"]).expect_code(0);
+    recluster_e2e::eventually("the log goes on", || home.read("log").contains("\"reloaded\""));
+    assert!(!home.read("log.1").contains("\"reloaded\""));
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    assert!(master.stderr().iter().all(|line| !line.contains("Debugger")), "the inspector was opened");
+}
+
+#[test]
+fn a_pidfile_of_a_process_that_lives_is_an_error() {
+    let home = Home::new();
+    let pidfile = home.write("pid", &format!("{}\n", std::process::id()));
+    let refused =
+        Launch::fixture("server.js").home(&home).option("--pidfile", &pidfile.to_string_lossy()).refused();
+    refused.expect_code(2);
+    assert!(refused.stderr.contains(&std::process::id().to_string()), "{refused:#?}");
+    assert_eq!(home.read("pid").trim(), std::process::id().to_string(), "it was left alone");
+}
+
+#[test]
+fn a_pidfile_of_a_process_that_is_gone_is_replaced() {
+    let home = Home::new();
+    let mut gone = std::process::Command::new("true").spawn().expect("the command is everywhere");
+    gone.wait().expect("it ends at once");
+    let pidfile = home.write("pid", &format!("{}\n", gone.id()));
+    let launch = Launch::fixture("server.js").home(&home).workers(1);
+    let master = launch.option("--pidfile", &pidfile.to_string_lossy()).serve();
+    assert_eq!(home.read("pid").trim(), master.process().pid().to_string());
+}

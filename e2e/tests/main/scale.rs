@@ -1,0 +1,71 @@
+//! The number of slots can change while the cluster runs.
+
+use recluster_e2e::{Launch, Master, on};
+use rustix::process::Signal;
+
+/// Waits until the cluster has changed to so many slots, and every one of them serves.
+fn scaled(master: &Master, from: u64, to: u64) {
+    master.wait(on("scaled").with("/from", from).with("/to", to));
+    recluster_e2e::eventually("every slot has an active worker", || {
+        let status = master.status();
+        let slots = status["slots"].as_array().expect("slots").clone();
+        slots.len() as u64 == to && slots.iter().all(|slot| slot["active"].is_u64())
+    });
+}
+
+#[test]
+fn more_workers() {
+    let master = Launch::fixture("server.js").workers(1).serve();
+    master.client(&["scale", "3"]).expect_code(0);
+    scaled(&master, 1, 3);
+    master.wait(on("serving").slot(2));
+    assert_eq!(master.wait(on("spawned").slot(2)).number("/worker/generation"), 1);
+}
+
+#[test]
+fn fewer_workers() {
+    let master = Launch::fixture("server.js").workers(3).serve();
+    master.client(&["scale", "1"]).expect_code(0);
+    for slot in [1, 2] {
+        assert_eq!(master.wait(on("exit").slot(slot)).at("/expected"), true);
+    }
+    scaled(&master, 3, 1);
+    assert_eq!(master.live_pids().len(), 1);
+    assert_eq!(master.get("/").text("slot"), "0");
+}
+
+#[test]
+fn by_a_difference() {
+    let master = Launch::fixture("server.js").workers(1).serve();
+    master.client(&["scale", "+2"]).expect_code(0);
+    scaled(&master, 1, 3);
+    master.client(&["scale", "-1"]).expect_code(0);
+    scaled(&master, 3, 2);
+}
+
+#[test]
+fn there_is_always_one() {
+    let master = Launch::fixture("server.js").workers(2).serve();
+    master.client(&["scale", "-5"]).expect_code(0);
+    scaled(&master, 2, 1);
+}
+
+#[test]
+fn by_signals() {
+    let master = Launch::fixture("server.js").workers(1).serve();
+    master.signal(Signal::TTIN);
+    scaled(&master, 1, 2);
+    master.signal(Signal::TTOU);
+    scaled(&master, 2, 1);
+    master.wait(on("exit").slot(1).with("/expected", true));
+}
+
+#[test]
+fn a_reload_keeps_the_number() {
+    let master = Launch::fixture("server.js").workers(1).serve();
+    master.client(&["scale", "2"]).expect_code(0);
+    scaled(&master, 1, 2);
+    master.reload().expect_code(0);
+    assert_eq!(master.seen(&on("serving").generation(2)).len(), 2);
+    assert_eq!(master.get("/").json()["env"]["RECLUSTER_WORKERS"], "2");
+}

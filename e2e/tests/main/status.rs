@@ -1,0 +1,146 @@
+//! What the client commands show: the cluster's status, and how far a reload has come.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use recluster_e2e::{Launch, Stage, command, on};
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+use serde_json::Value;
+
+#[test]
+fn the_status_is_there_for_programs() {
+    let master = Launch::fixture("server.js").serve();
+    master.get("/");
+    let status = master.status();
+    assert_eq!(status["pid"], master.process().pid());
+    assert_eq!(status["phase"], "running");
+    assert_eq!(status["generation"], 1);
+    assert_eq!(status["slots"].as_array().map(Vec::len), Some(2));
+    for (slot, worker) in status["workers"].as_array().expect("workers").iter().enumerate() {
+        assert_eq!(worker["slot"], slot);
+        assert_eq!(worker["state"], "serving");
+        assert!(worker["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{worker}");
+        assert!(worker["cpu_seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0), "{worker}");
+        assert!(worker["uptime_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{worker}");
+    }
+    let listeners = status["listeners"].as_array().expect("listeners");
+    assert!(listeners.iter().any(|it| it == &Value::from(master.address().to_string())), "{status}");
+}
+
+#[test]
+fn the_status_is_there_for_people() {
+    let master = Launch::fixture("server.js").serve();
+    let status = master.client(&["status"]);
+    status.expect_code(0);
+    for worker in master.seen(&on("spawned")) {
+        assert!(status.stdout.contains(&worker.pid().to_string()), "{status:#?}");
+    }
+    assert!(status.stdout.contains("serving"), "{status:#?}");
+    assert!(!status.stdout.contains('\u{1b}'), "no colours in a pipe: {status:#?}");
+}
+
+#[test]
+fn the_status_tells_where_a_slot_has_no_active_worker() {
+    let stage = Stage::new();
+    let master = stage.launch().workers(1).start();
+    stage.next().online();
+    master.wait(on("online"));
+    master.client(&["status"]).expect_code(1);
+}
+
+#[test]
+fn the_status_tells_how_long_a_draining_worker_has() {
+    let master = Launch::fixture("stubborn.js")
+        .workers(1)
+        .option("--exit-grace", "1h")
+        .option("--timeout", "1h")
+        .serve();
+    master.reload().expect_code(0);
+    let status = master.status();
+    let draining =
+        status["workers"].as_array().expect("workers").iter().find(|it| it["state"] == "draining").cloned();
+    let left = draining.expect("the old worker still drains")["seconds_left"].as_f64();
+    assert!(left.is_some_and(|left| (0.0..=3600.0).contains(&left)), "{status}");
+}
+
+#[test]
+fn the_status_can_be_watched_until_the_master_goes() {
+    let master = Launch::fixture("server.js").workers(1).serve();
+    let watching = master.begin_client(&["status", "--watch", "--json"]);
+    watching.wait_stdout("running");
+    master.signal(Signal::TERM);
+    let finished = watching.finish();
+    let first: Value = serde_json::from_str(finished.stdout.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(first["pid"], master.process().pid());
+}
+
+#[test]
+fn a_reload_is_told_to_programs_as_json() {
+    let master = Launch::fixture("server.js").serve();
+    let reload = master.client(&["reload", "--json"]);
+    reload.expect_code(0);
+    let lines: Vec<Value> =
+        reload.stdout.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert_eq!(lines.last().map(|last| last["verdict"].clone()), Some(Value::from("done")), "{reload:#?}");
+}
+
+#[test]
+fn a_reload_is_shown_to_people_as_a_line_that_changes() {
+    let master = Launch::fixture("server.js").serve();
+    let (terminal, screen) = terminal();
+    let mut reload = command(master.home().path());
+    reload.arg("reload").arg("--control").arg(master.control()).stdout(Stdio::null()).stderr(screen);
+    let shown = std::thread::spawn(move || read_all(terminal));
+    let status = reload.status().expect("the command runs");
+    drop(reload);
+    assert!(status.success());
+    let shown = shown.join().expect("no panic");
+    assert!(shown.contains('\r'), "{shown:?}");
+    assert!(shown.contains("1 of 2") && shown.contains("2 of 2"), "{shown:?}");
+}
+
+/// Both ends of a terminal: who looks at it, and who writes on it.
+fn terminal() -> (File, OwnedFd) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("the machine has terminals");
+    unlockpt(&terminal).expect("it is ours");
+    let name = ptsname(&terminal, Vec::new()).expect("it has a name");
+    let path = std::path::Path::new(name.to_str().expect("a plain name"));
+    let screen = File::options().read(true).write(true).open(path).expect("it is unlocked");
+    (File::from(terminal), screen.into())
+}
+
+/// A terminal ends with an error when the last writer is gone.
+fn read_all(mut terminal: File) -> String {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 1024];
+    while let Ok(count @ 1..) = terminal.read(&mut chunk) {
+        bytes.extend_from_slice(&chunk[..count]);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn a_closed_stdout_is_no_error() {
+    let master = Launch::fixture("server.js").workers(1).serve();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut status = command(master.home().path());
+    status.arg("status").arg("--control").arg(master.control()).stdout(writer).stderr(Stdio::piped());
+    let output = status.output().expect("the command runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn whoever_waits_for_a_reload_sees_its_progress() {
+    let master = Launch::fixture("server.js").serve();
+    let reload = master.reload();
+    reload.expect_code(0);
+    let shown = format!("{}{}", reload.stdout, reload.stderr);
+    for part in ["1 of 2", "2 of 2"] {
+        assert!(shown.contains(part), "{part:?} in {reload:#?}");
+    }
+}
