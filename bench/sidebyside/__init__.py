@@ -1,0 +1,1 @@
+"""The side-by-side benchmark: contenders, load, measures and the table. Standard library only."""

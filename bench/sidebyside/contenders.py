@@ -1,0 +1,107 @@
+"""Who is measured, and how each one is started. All of them run the same server file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .failure import Failure
+
+BENCH = Path(__file__).resolve().parent.parent
+SERVER = BENCH / "server.js"
+REFERENCE = "recluster@1.0.0"
+"""The reference, as npm names it."""
+CACHE = BENCH.parent / ".cache" / "bench"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for every contender of one benchmark."""
+
+    node: Path
+    recluster: Path
+    workers: int
+    rounds: int
+    seconds: int
+    """The length of each load."""
+    patience: int
+    """For how many seconds a measurement waits for the machine to be idle."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to run the server as a cluster."""
+
+    name: str
+    title: str
+    primary: str | None = None
+    """The script that node runs as the primary; ours needs none."""
+    balance: str | None = None
+    """Ours: the value of --balance."""
+    environment: dict[str, str] = field(default_factory=dict)
+    reloads: bool = True
+
+    @property
+    def is_ours(self) -> bool:
+        return self.balance is not None
+
+    def command(self, settings: Settings, control: Path) -> list[str]:
+        """The command line of the primary process. `control` is the socket that ours listens on."""
+        if self.primary:
+            return [str(settings.node), str(BENCH / self.primary)]
+        return [
+            str(settings.recluster), str(SERVER),
+            "--workers", str(settings.workers),
+            "--balance", self.balance,
+            "--node", str(settings.node),
+            "--control", str(control),
+        ]  # fmt: skip
+
+
+CONTENDERS = [
+    Contender("reference", "reference", primary="reference.js"),
+    Contender(
+        "node-rr",
+        "node:cluster",
+        primary="node-cluster.js",
+        environment={"NODE_CLUSTER_SCHED_POLICY": "rr"},
+        reloads=False,
+    ),
+    Contender(
+        "node-none",
+        "node:cluster SCHED_NONE",
+        primary="node-cluster.js",
+        environment={"NODE_CLUSTER_SCHED_POLICY": "none"},
+        reloads=False,
+    ),
+    Contender("ours-rr", "ours round-robin", balance="round-robin"),
+    Contender("ours-shared", "ours shared", balance="shared"),
+]
+
+
+def prepare(contender: Contender, settings: Settings) -> dict[str, str]:
+    """Makes sure that the contender is there to be started, and returns its environment."""
+    environment = dict(contender.environment, BENCH_WORKERS=str(settings.workers))
+    if contender.is_ours and not os.access(settings.recluster, os.X_OK):
+        raise Failure(f"{settings.recluster} is not there: cargo build --release -p recluster-cli")
+    if contender.name == "reference":
+        environment["BENCH_REFERENCE"] = str(fetch_reference())
+    return environment
+
+
+def fetch_reference() -> Path:
+    """Installs the reference into .cache unless it is there, and returns its directory."""
+    package = CACHE / "node_modules" / "recluster"
+    if not (package / "package.json").exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        (CACHE / "package.json").write_text('{ "private": true }\n')
+        npm = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", REFERENCE]
+        try:
+            subprocess.run(npm, cwd=CACHE, check=True, capture_output=True, text=True, timeout=120)
+        except subprocess.CalledProcessError as error:
+            raise Failure(f"npm install {REFERENCE} failed: {error.stderr.strip()}") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Failure(f"npm install {REFERENCE} failed: {error}") from error
+    return package
