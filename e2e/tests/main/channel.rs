@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use recluster_e2e::{Launch, Master, Puppet, Stage, get, on};
+use recluster_e2e::{Launch, Master, Puppet, Stage, eventually, get, on};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -95,6 +95,23 @@ fn a_worker_is_told_to_disconnect_once() {
 }
 
 #[test]
+fn a_worker_that_began_its_own_disconnect_is_not_told_to() {
+    let stage = Stage::new();
+    let launch = stage.launch().workers(1).env("PUPPET_IGNORES_TERM", "1");
+    let master = launch.option("--timeout", "500ms").option("--kill-timeout", "1h").start();
+    let mut puppet = stage.next();
+    puppet.serve();
+    master.wait(on("started"));
+    let seq = puppet.say_cluster(json!({ "act": "exitedAfterDisconnect" }));
+    puppet.reply_to(seq);
+    // Its patience is longer than what the master waits before it says anything.
+    master.wait(on("overdue").with("/due", "drain"));
+    let seq = puppet.say_cluster(json!({ "act": "exitedAfterDisconnect" }));
+    puppet.reply_to(seq);
+    assert_eq!(puppet.unheard(|message| message["act"] == "disconnect"), 0);
+}
+
+#[test]
 fn connections_do_not_block() {
     let stage = Stage::new();
     let (master, mut puppet) = lone_puppet(&stage);
@@ -153,11 +170,17 @@ fn otherwise_several_connections_are_under_way() {
 
 #[test]
 fn a_worker_that_never_stops_talking_keeps_nobody_else_from_being_served() {
-    let master = Launch::fixture("floods.js").workers(2).option("--ready-when", "started").start();
-    let listening = master.wait(on("listening").slot(1));
-    let address = master.address_of(&listening);
+    // Messages are not logged: the log would lose lines, and the test could wait for none of them.
+    let master =
+        Launch::fixture("floods.js").workers(2).option("--ready-when", "started").without("-v").start();
+    let mut address = None;
+    eventually("the other worker listens", || {
+        address = master.status()["listeners"][0].as_str().and_then(|address| address.parse().ok());
+        address.is_some()
+    });
     for _ in 0..20 {
-        assert_eq!(get(address, "/").expect("an answer").text("slot"), "1");
+        let answer = get(address.expect("it listens"), "/").expect("an answer");
+        assert_eq!(answer.text("slot"), "1");
     }
     master.client(&["terminate"]).expect_code(0);
 }

@@ -90,7 +90,11 @@ fn in_production_an_old_worker_has_an_hour() {
 
 #[test]
 fn the_oldest_of_too_many_draining_generations_is_ended() {
-    let master = Launch::fixture("server.js").workers(1).option("--max-draining", "1").serve();
+    let master = Launch::fixture("server.js")
+        .workers(1)
+        .option("--max-draining", "1")
+        .option("--timeout", "1h")
+        .serve();
     let _oldest = master.begin_request();
     master.reload().expect_code(0);
     let mut older = master.begin_request();

@@ -57,7 +57,12 @@ impl Journal {
     /// Writes what happened in the cluster, if it is wanted.
     pub(crate) fn event(&mut self, event: &Event) {
         let words = self.narrator.tell(event);
-        if words::needs(event) <= self.verbosity {
+        if words::needs(event) > self.verbosity {
+            return;
+        }
+        if matches!(event, Event::Message { .. }) && !self.sink.has_room_for_chatter() {
+            self.lost += 1;
+        } else {
             self.write(&words, event);
         }
     }

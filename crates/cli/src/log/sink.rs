@@ -4,12 +4,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 /// How many lines may wait for a slow reader.
 const LINES_WAITING: usize = 1024;
+
+/// How many of them may be about what applications say, so that no application can talk the log full.
+const CHATTER_WAITING: usize = 512;
 
 /// How long a slow reader may take for the last lines.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -21,6 +26,8 @@ const STACK_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Sink {
     queue: SyncSender<Job>,
+    /// How many lines are in the queue.
+    waiting: Arc<AtomicUsize>,
     /// Closed when the thread has ended.
     ended: Receiver<()>,
     /// The file, if it is one.
@@ -46,16 +53,28 @@ impl Sink {
     fn start(output: Box<dyn Write + Send>, path: Option<PathBuf>) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(LINES_WAITING);
         let (end, ended) = sync_channel(0);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&waiting);
         thread::Builder::new().name("recluster-log".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-            work(output, &jobs);
+            work(output, &jobs, &counted);
             drop(end);
         })?;
-        Ok(Self { queue, ended, path })
+        Ok(Self { queue, waiting, ended, path })
     }
 
     /// Writes a line; says whether there was room for it.
     pub(super) fn write(&self, line: String) -> bool {
-        self.queue.try_send(Job::Line(line)).is_ok()
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let sent = self.queue.try_send(Job::Line(line)).is_ok();
+        if !sent {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Whether there is room for a line that may as well be missing.
+    pub(super) fn has_room_for_chatter(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < CHATTER_WAITING
     }
 
     /// Opens the file anew by its path. Lines that are written already stay where they are.
@@ -77,12 +96,13 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>) {
+fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
     for job in jobs {
         match job {
             // There is nobody to tell that the log cannot be written, and the cluster goes on without it.
             Job::Line(line) => {
                 let _ = output.write_all(line.as_bytes());
+                waiting.fetch_sub(1, Ordering::Relaxed);
             }
             Job::Switch(file) => output = Box::new(file),
         }

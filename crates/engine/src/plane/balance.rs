@@ -18,8 +18,8 @@ use super::turn::{Timer, Turns};
 
 /// How long a listener rests when every worker has refused a connection.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
-/// How often a connection is offered before it is given up: some ten seconds, by the pause above.
-const REFUSALS: u32 = 400;
+/// How often a connection is offered to everybody before it is given up: some ten seconds, by the pause above.
+const ROUNDS: u32 = 400;
 /// How long a worker is spared to which a connection could not be sent.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// How long a listener rests when the master is out of descriptors.
@@ -51,6 +51,10 @@ impl Turns {
             return false;
         }
         let first = listener.waiting.front();
+        if first.is_some_and(|connection| self.is_refused_by_all(listener, connection)) {
+            self.begin_next_round(id);
+            return false;
+        }
         let Some((taker, rotation)) = self.pick(listener, first) else { return false };
         let Some(connection) = self.next_connection(id) else { return false };
         if let Some(listener) = self.listeners.get_mut(&id) {
@@ -75,20 +79,48 @@ impl Turns {
         }
     }
 
+    /// Which workers may be given the listener's connections, room or not: never one that leaves, and one that does
+    /// not serve yet only where nobody serves.
+    fn may_take(&self, listener: &Listener) -> impl Fn(&Peer) -> bool {
+        let mut standings =
+            listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker)?.standing);
+        let anybody_serves = standings.any(|standing| standing == Standing::Serving);
+        let standing = if anybody_serves { Standing::Serving } else { Standing::Standby };
+        let closing = self.closing;
+        move |peer| {
+            if closing {
+                peer.takes_leftovers()
+            } else {
+                !peer.is_on_its_way_out() && peer.standing == Some(standing)
+            }
+        }
+    }
+
+    /// Whether everybody who may take the connection has refused it in this round.
+    fn is_refused_by_all(&self, listener: &Listener, connection: &Connection) -> bool {
+        let may_take = self.may_take(listener);
+        let mut takers = listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker));
+        !connection.refused_by.is_empty()
+            && takers.all(|peer| !may_take(peer) || connection.refused_by.contains(&peer.worker))
+    }
+
+    /// Offers the first connection to everybody again, after a rest; or gives it up.
+    fn begin_next_round(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        if let Some(connection) = listener.waiting.front_mut() {
+            connection.refused_by.clear();
+            connection.rounds += 1;
+        }
+        if listener.waiting.front().is_some_and(|connection| connection.rounds > ROUNDS) {
+            listener.waiting.pop_front();
+        }
+        self.pause(id, REFUSED_PAUSE);
+    }
+
     /// The worker that is to get the next connection, and where the search after it begins.
     fn pick(&self, listener: &Listener, first: Option<&Connection>) -> Option<(Taker, usize)> {
         let peer_of = |taker: &Taker| self.peers.get(&taker.worker);
-        let anybody_serves = listener
-            .takers
-            .iter()
-            .any(|taker| peer_of(taker).is_some_and(|peer| peer.standing == Some(Standing::Serving)));
-        let may_take = |peer: &Peer| {
-            if self.closing {
-                return peer.takes_leftovers();
-            }
-            let standing = if anybody_serves { Standing::Serving } else { Standing::Standby };
-            !peer.is_on_its_way_out() && peer.standing == Some(standing)
-        };
+        let may_take = self.may_take(listener);
         let has_refused =
             |peer: &Peer| first.is_some_and(|connection| connection.refused_by.contains(&peer.worker));
         let count = listener.takers.len();
@@ -157,7 +189,6 @@ impl Turns {
         if accepted {
             peer.taken += 1;
         } else {
-            sent.connection.refusals += 1;
             sent.connection.refused_by.push(worker);
             self.put_back(sent);
         }
@@ -172,20 +203,11 @@ impl Turns {
         }
     }
 
-    /// A connection is ours again: the first in line, unless everybody has refused it.
-    pub(super) fn put_back(&mut self, mut sent: OnItsWay) {
-        let Some(listener) = self.listeners.get_mut(&sent.listener) else { return };
-        if sent.connection.refusals > REFUSALS {
-            return;
-        }
-        let refused_by_all = sent.connection.refusals > 0 && listener.is_refused_by_all(&sent.connection);
-        if refused_by_all {
-            sent.connection.refused_by.clear();
-        }
-        listener.waiting.push_front(sent.connection);
-        self.dirty.insert(sent.listener);
-        if refused_by_all {
-            self.pause(sent.listener, REFUSED_PAUSE);
+    /// A connection is ours again: the first in line.
+    pub(super) fn put_back(&mut self, sent: OnItsWay) {
+        if let Some(listener) = self.listeners.get_mut(&sent.listener) {
+            listener.waiting.push_front(sent.connection);
+            self.dirty.insert(sent.listener);
         }
     }
 
@@ -278,7 +300,7 @@ fn is_passing(error: &io::Error) -> bool {
 fn accept(listener: &Listener) -> io::Result<Connection> {
     let socket = listener.fd().ok_or(io::ErrorKind::WouldBlock)?;
     match accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-        Ok(socket) => Ok(Connection { socket, refusals: 0, refused_by: Vec::new() }),
+        Ok(socket) => Ok(Connection { socket, rounds: 0, refused_by: Vec::new() }),
         Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
         Err(error) => Err(error.into()),
     }

@@ -24,8 +24,8 @@ pub(super) type ListenerId = u64;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: OwnedFd,
-    /// How often a worker has refused it.
-    pub(super) refusals: u32,
+    /// How often everybody has refused it.
+    pub(super) rounds: u32,
     /// Who has refused it in this round.
     pub(super) refused_by: Vec<WorkerId>,
 }
@@ -219,11 +219,6 @@ impl Listener {
     pub(super) fn stop_listening(&mut self) {
         self.socket = None;
         self.acceptable = false;
-    }
-
-    /// Whether every worker on it has refused the connection.
-    pub(super) fn is_refused_by_all(&self, connection: &Connection) -> bool {
-        self.takers.iter().all(|taker| connection.refused_by.contains(&taker.worker))
     }
 
     pub(super) fn remove_taker(&mut self, worker: WorkerId, key: &str) {
