@@ -2,6 +2,7 @@
 //! has nothing left to do, not for one that answers.
 
 use recluster_e2e::{Launch, on};
+use serde_json::json;
 
 /// By then a worker that was sent TERM at the end of its exit grace would be gone: the replacement comes later than that.
 fn wait_for_the_replacement(master: &recluster_e2e::Master) {
@@ -19,7 +20,8 @@ fn a_worker_that_leaves_the_cluster_finishes_its_requests() {
     master.wait(on("draining"));
     wait_for_the_replacement(&master);
     assert_eq!(connection.finish_request().expect("an answer").text("generation"), "1");
-    master.wait(on("exit"));
+    // Told to disconnect by the master as well, it would fail in the end.
+    assert_eq!(master.wait(on("exit")).at("/exit"), &json!({ "code": 0 }));
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn reloads_under_load(launch: Launch, reloads: usize, losable: usize) {
     assert!(tally.lost.len() <= losable * reloads, "lost: {:?}", tally.lost);
     let last = (1 + reloads).to_string();
     assert!(tally.generations.contains("1") && tally.generations.contains(&last), "{:?}", tally.generations);
-    for old in master.seen(&on("draining")) {
+    for old in master.wait_all(2 * reloads, on("draining")) {
         master.wait(on("exit").id(old.id()));
     }
     assert_eq!(master.live_pids().len(), 2);

@@ -67,19 +67,6 @@ fn a_worker_that_leaves_the_cluster_is_replaced() {
     assert_eq!(master.wait(on("exit").id(old.id())).at("/exit"), &json!({ "code": 0 }));
 }
 
-/// A disconnect from the master, too, would make it fail in the end.
-#[test]
-fn a_worker_that_leaves_finishes_its_requests_first() {
-    // A server that closes in its first second may be a probe for a free port; this one lives longer.
-    let master = Launch::fixture("server.js").workers(1).option("--bake", "1500ms").serve();
-    let old = master.wait(on("spawned"));
-    let mut running = master.begin_request();
-    master.get("/leave");
-    wait_replaced(&master, &old);
-    assert_eq!(running.finish_request().expect("an answer").text("generation"), "1");
-    assert_eq!(master.wait(on("exit").id(old.id())).at("/exit"), &json!({ "code": 0 }));
-}
-
 #[test]
 fn a_worker_that_kills_itself_by_the_cluster_module_is_replaced() {
     let (master, old) = replaced_after("/kill");

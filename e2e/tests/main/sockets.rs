@@ -83,7 +83,7 @@ fn two_random_ports_in_one_worker_are_two() {
     let two = json!({ "one": { "port": 0, "host": "127.0.0.1" }, "two": { "port": 0, "host": "127.0.0.1" } });
     let master = servers(&two).serve();
     let addresses: BTreeSet<_> =
-        master.seen(&on("listening")).iter().map(|it| master.address_of(it)).collect();
+        master.wait_all(4, on("listening")).iter().map(|it| master.address_of(it)).collect();
     assert_eq!(addresses.len(), 2, "each of both in both workers");
     let names: BTreeSet<_> =
         addresses.iter().map(|address| get(*address, "/").expect("an answer").text("name")).collect();

@@ -22,9 +22,9 @@ fn most_at_once(master: &Master) -> usize {
 fn one_extra_worker_is_enough_to_replace_all() {
     let master = Launch::fixture("server.js").workers(3).option("--surge", "1").serve();
     master.reload().expect_code(0);
-    assert_eq!(most_at_once(&master), 4);
-    let order: Vec<u64> = master.seen(&on("draining").generation(1)).iter().map(Event::slot).collect();
+    let order: Vec<u64> = master.wait_all(3, on("draining").generation(1)).iter().map(Event::slot).collect();
     assert_eq!(order, [0, 1, 2], "slot after slot");
+    assert_eq!(most_at_once(&master), 4);
     assert_eq!(master.get("/").text("generation"), "2");
 }
 
