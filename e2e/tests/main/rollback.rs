@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 
-use recluster_e2e::{Finished, Home, Launch, Master, eventually, on};
+use recluster_e2e::{Finished, Home, Launch, Master, Stage, eventually, on};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -50,15 +50,20 @@ fn code_that_throws_half_a_bake_time_after_it_listens_is_rolled_back() {
 
 #[test]
 fn code_that_never_gets_ready_is_rolled_back() {
-    let home = Home::new();
-    let launch = cluster_with_bad_release(&home, "never-listens.js").option("--ready-timeout", "1s");
-    let (master, reload) = rolled_back(launch);
-    let failure = master.wait(on("reloaded"));
-    assert_eq!(failure.number("/failure/failures"), 1, "a ready timeout is not tried again");
-    assert!(reload.stderr.contains("ready"), "{reload:#?}");
-    for worker in master.seen(&on("spawned").generation(2)) {
-        master.wait(on("exit").id(worker.id()));
-    }
+    let stage = Stage::new();
+    let master = stage.launch().workers(1).option("--ready-timeout", "1s").start();
+    stage.next().serve();
+    master.wait(on("started"));
+    let before = master.active_pids();
+    let reload = master.begin_client(&["reload"]);
+    stage.next().online();
+    let reload = reload.finish();
+    reload.expect_code(1);
+    assert!(reload.stderr.contains("not ready"), "{reload:#?}");
+    let verdict = master.wait(on("reloaded").with("/verdict", "rolled_back"));
+    assert_eq!(verdict.number("/failure/failures"), 1, "a ready timeout is not tried again");
+    assert_eq!(master.active_pids(), before);
+    master.wait(on("exit").generation(2));
 }
 
 #[test]
