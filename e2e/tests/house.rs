@@ -32,16 +32,18 @@ const IO: [&str; 9] = [
 ];
 
 /// Which modules of the engine each of its modules may use. Whoever is not named may use all but `control`.
-const ENGINE: [(&str, &[&str]); 10] = [
+const ENGINE: [(&str, &[&str]); 12] = [
     ("sys", &[]),
     ("event", &[]),
     ("status", &[]),
     ("error", &["event"]),
     ("output", &["sys"]),
     ("program", &["builder", "error"]),
-    ("process", &["driver", "output", "program", "sys"]),
+    ("process", &["driver", "output", "preload", "program", "sys"]),
     ("plane", &["builder", "driver", "error", "event", "sys"]),
-    ("control", &["cluster", "error", "event", "status"]),
+    ("control", &["cluster", "error", "event", "runtime_dir", "status"]),
+    ("runtime_dir", &[]),
+    ("preload", &["runtime_dir"]),
     ("cluster", &["builder", "driver", "error", "event", "status"]),
 ];
 

@@ -4,7 +4,7 @@ use recluster_core as core;
 use recluster_core::{Caller, Cause, Due, Exit, Notice, Signal, WorkerId};
 
 use crate::driver::{Driver, Grave};
-use crate::event::{Event, Failure, Verdict, Worker};
+use crate::event::{Event, Failure, Held, Verdict, Worker};
 use crate::process::Seen;
 
 impl Driver {
@@ -25,7 +25,8 @@ impl Driver {
             }
             Notice::Overdue { worker, due, signal } => {
                 let (due, signal) = (late_for(due), name_of(signal));
-                self.emit_about(worker, |worker| Event::Overdue { worker, due, signal });
+                let held = self.held_by(worker);
+                self.emit_about(worker, |worker| Event::Overdue { worker, due, signal, held });
             }
             Notice::Gone { worker, exit, expected, .. } => {
                 self.emit_about(worker, |worker| Event::Exit { worker, exit, expected });
@@ -57,6 +58,12 @@ impl Driver {
             // The policy may learn to notice more than this shell knows how to say.
             _ => {}
         }
+    }
+
+    /// What a worker last told that it still has.
+    pub(crate) fn held_by(&self, worker: WorkerId) -> Option<Held> {
+        let told = self.processes.get(&worker)?.held?;
+        Some(Held { connections: told.connections, upgraded: told.upgraded, requests: told.requests })
     }
 
     fn answer_callers(&mut self, callers: Vec<Caller>, verdict: &Verdict) {

@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use crate::cluster::Cluster;
 use crate::error::StartError;
 use crate::event::{EVENT_BACKLOG, Event, Events};
+use crate::preload::Preload;
 use crate::program::Program;
 use crate::{driver, plane, process};
 
@@ -39,6 +40,10 @@ pub enum Balance {
     Shared,
 }
 
+/// How long an idle connection of a draining Node worker is spared: longer than the five seconds after which Node closes
+/// one anyway, as it has announced to the client.
+const IDLE_GRACE: Duration = Duration::from_secs(6);
+
 /// Says what a cluster runs and how; [`ClusterBuilder::start`] starts it.
 #[derive(Debug)]
 pub struct ClusterBuilder {
@@ -49,6 +54,9 @@ pub struct ClusterBuilder {
     pub(crate) balance: Balance,
     pub(crate) raw_stdio: bool,
     pub(crate) end_with_master: bool,
+    pub(crate) drain_http: bool,
+    pub(crate) idle_grace: Duration,
+    pub(crate) accept_after_stop: Duration,
     pub(crate) inherited: BTreeMap<i32, OwnedFd>,
     events: broadcast::Sender<Event>,
 }
@@ -63,6 +71,9 @@ impl ClusterBuilder {
             balance: Balance::default(),
             raw_stdio: false,
             end_with_master: false,
+            drain_http: true,
+            idle_grace: IDLE_GRACE,
+            accept_after_stop: Duration::ZERO,
             inherited: BTreeMap::new(),
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }
@@ -149,6 +160,31 @@ impl ClusterBuilder {
     #[must_use]
     pub fn stop_timeout(mut self, span: Duration) -> Self {
         self.stop_timeout = Some(span);
+        self
+    }
+
+    /// Whether Node workers drain without losing a request: they load a small file before the application, which
+    /// answers what is on its way with `Connection: close`. Default on; off leaves it to Node, which resets idle
+    /// connections.
+    #[must_use]
+    pub fn drain_http(mut self, on: bool) -> Self {
+        self.drain_http = on;
+        self
+    }
+
+    /// How long an idle connection of a draining Node worker is spared before it is closed. Default 6 s, and always
+    /// less than the drain lasts.
+    #[must_use]
+    pub fn idle_grace(mut self, span: Duration) -> Self {
+        self.idle_grace = span;
+        self
+    }
+
+    /// How long a stop goes on accepting and serving before it begins to drain, for a load balancer that sends traffic a
+    /// little longer than it should. Default zero.
+    #[must_use]
+    pub fn accept_after_stop(mut self, span: Duration) -> Self {
+        self.accept_after_stop = span;
         self
     }
 
@@ -250,6 +286,7 @@ impl ClusterBuilder {
         let mut settings = self.settings;
         settings.stop_timeout = self.stop_timeout.unwrap_or(settings.stop_timeout.min(settings.timeout));
         let ready_timeout = settings.ready_timeout;
+        let preload = Preload { idle_grace: self.idle_grace, timeout: settings.timeout };
         let config = Config::new(settings)?;
         let launch = self.program.resolve()?;
         let ready_when = self.ready_when.unwrap_or_else(|| launch.default_ready_when());
@@ -267,6 +304,8 @@ impl ClusterBuilder {
             balance: self.balance,
             raw_stdio: self.raw_stdio,
             end_with_master: self.end_with_master,
+            preload: self.drain_http.then_some(preload),
+            accept_after_stop: self.accept_after_stop,
             events: self.events,
         };
         driver::start(config, shell, plane::Setup { balance: self.balance, inherited: self.inherited })

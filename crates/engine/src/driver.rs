@@ -16,6 +16,7 @@ use crate::error::{SendError, StartError};
 use crate::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
 use crate::output::Forwarder;
 use crate::plane::{Command, Fact, Plane, Routes, Setup, Standing};
+use crate::preload::Preload;
 use crate::process::{Process, Seen};
 use crate::program::{Launch, Program};
 use crate::status::Status;
@@ -69,6 +70,10 @@ pub(crate) struct Shell {
     pub(crate) balance: Balance,
     pub(crate) raw_stdio: bool,
     pub(crate) end_with_master: bool,
+    /// The lossless drain of Node workers, if it is on.
+    pub(crate) preload: Option<Preload>,
+    /// How long a stop waits before it begins.
+    pub(crate) accept_after_stop: Duration,
     pub(crate) events: broadcast::Sender<Event>,
 }
 
@@ -97,6 +102,8 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         next_caller: 0,
         routes: Routes::default(),
         closing: false,
+        stop_at: None,
+        warned_of_preload: None,
         messages_lost: 0,
     };
     tokio::spawn(driver.run(inbox));
@@ -132,6 +139,10 @@ pub(crate) struct Driver {
     next_caller: u64,
     routes: Routes,
     closing: bool,
+    /// A stop was asked for and begins then.
+    stop_at: Option<Instant>,
+    /// The last generation of which people were told that its workers have no preload.
+    pub(crate) warned_of_preload: Option<Generation>,
     /// Messages of applications that were not passed on, and not told of yet.
     messages_lost: u64,
 }
@@ -144,8 +155,8 @@ impl Driver {
                 return self.finish();
             }
             // A moment too far away to be said is none.
-            let deadline =
-                self.policy.next_deadline().and_then(|(at, _due)| self.began.checked_add(at.elapsed()));
+            let due = self.policy.next_deadline().and_then(|(at, _due)| self.began.checked_add(at.elapsed()));
+            let deadline = due.into_iter().chain(self.stop_at).min();
             let input = tokio::select! {
                 biased;
                 input = inbox.recv() => input,
@@ -154,6 +165,10 @@ impl Driver {
             // The clock is asked, not the timer: a busy inbox must not keep a deadline waiting.
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 self.tell(core::Event::Tick);
+            }
+            if self.stop_at.is_some_and(|at| at <= Instant::now()) {
+                self.stop_at = None;
+                self.tell(core::Event::Stop);
             }
             if let Some(input) = input {
                 self.handle(input);
@@ -255,6 +270,11 @@ impl Driver {
             Fact::SaidReady(worker) => self.ready(worker, ReadyWhen::Ready),
             Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
             Fact::Message(worker, json, _receipt) => self.pass_on(worker, &json),
+            Fact::Held(worker, held) => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.held = Some(held);
+                }
+            }
             Fact::CutOff(worker, reason) => {
                 self.emit_about(worker, |worker| Event::CutOff { worker, reason });
             }
@@ -330,6 +350,11 @@ impl Driver {
 
     fn answer(&mut self, request: Request) {
         match request {
+            // It would not live long enough to serve.
+            Request::Reload(reply) if self.stop_at.is_some() => {
+                let _ = reply.send(Verdict::Abandoned);
+            }
+            Request::ReloadUnwatched if self.stop_at.is_some() => {}
             Request::Reload(reply) => {
                 self.next_caller += 1;
                 let caller = Caller(self.next_caller);
@@ -349,7 +374,7 @@ impl Driver {
                 // Whoever no longer waits for an answer does not need it; so for all answers.
                 let _ = reply.send(now);
             }
-            Request::Stop => self.tell(core::Event::Stop),
+            Request::Stop => self.stop(),
             Request::Terminate => self.tell(core::Event::Terminate),
             Request::Release => self.tell(core::Event::Release),
             Request::Workers(reply) => {
@@ -368,6 +393,19 @@ impl Driver {
                     let _ = reply.send(Err(SendError::NoWorker(worker)));
                 }
             },
+        }
+    }
+
+    /// Begins to stop, at once or when the time is over for which it is to go on accepting. Asked a second time, it does
+    /// not begin anew.
+    fn stop(&mut self) {
+        let accepting = self.shell.accept_after_stop;
+        if accepting.is_zero() || self.policy.phase() != Phase::Running {
+            self.stop_at = None;
+            self.tell(core::Event::Stop);
+        } else if self.stop_at.is_none() {
+            self.stop_at = Instant::now().checked_add(accepting);
+            self.emit(Event::AcceptingUntilStop { accepting });
         }
     }
 

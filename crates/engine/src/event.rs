@@ -99,6 +99,9 @@ pub enum Event {
         due: &'static str,
         /// The signal's name.
         signal: &'static str,
+        /// What a draining worker still had, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        held: Option<Held>,
     },
     /// A worker must be replaced, and another will be started in its slot.
     Respawning {
@@ -112,6 +115,17 @@ pub enum Event {
     Failed {
         /// What happened.
         failure: Failure,
+    },
+    /// The file that lets Node workers drain without loss could not be written: they drain as Node does.
+    PreloadMissing {
+        /// Why.
+        reason: String,
+    },
+    /// A stop was asked for; until it begins, the cluster goes on accepting.
+    AcceptingUntilStop {
+        /// How long.
+        #[serde(serialize_with = "seconds", rename = "accepting_seconds")]
+        accepting: Duration,
     },
     /// A worker broke the rules of its channel and was cut off.
     CutOff {
@@ -171,6 +185,28 @@ pub enum Event {
     },
     /// The cluster has ended; no event follows.
     Over,
+}
+
+/// What a draining Node worker still has, as it tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Held {
+    /// Open connections.
+    pub connections: u32,
+    /// How many of these are upgraded (WebSocket), or speak something else than HTTP.
+    pub upgraded: u32,
+    /// Requests that have not been answered whole.
+    pub requests: u32,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connections, upgraded, requests } = self;
+        write!(
+            f,
+            "{connections} open connections, {upgraded} of them upgraded, {requests} requests in progress"
+        )
+    }
 }
 
 /// Which worker an event is about.

@@ -44,14 +44,16 @@ mod output;
 mod perform;
 mod picture;
 mod plane;
+mod preload;
 mod process;
 mod program;
+mod runtime_dir;
 mod status;
 mod sys;
 
 pub use builder::{Balance, ClusterBuilder, ReadyWhen};
 pub use cluster::{Cluster, Ending, Scale};
 pub use error::{Gone, ProgramError, ReloadError, SendError, StartError};
-pub use event::{Address, Event, Events, Exit, Failure, Heard, Verdict, Worker};
+pub use event::{Address, Event, Events, Exit, Failure, Heard, Held, Verdict, Worker};
 pub use recluster_core::{ConfigError, Surge};
 pub use status::{ReloadStatus, SlotStatus, Status, WorkerStatus};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use recluster_core as core;
@@ -12,6 +13,7 @@ use crate::driver::{Driver, Grave};
 use crate::error::ProgramError;
 use crate::event::{Event, Worker};
 use crate::plane::Command;
+use crate::preload;
 use crate::process::{self, Seat, Seen};
 
 impl Driver {
@@ -42,12 +44,15 @@ impl Driver {
         generation: Generation,
     ) -> Result<(), (SpawnFailure, String)> {
         self.fix_generation(generation)?;
-        let Some(launch) = self.launches.get(&generation) else {
-            return Err((SpawnFailure::Hopeless, format!("generation {generation} is forgotten")));
-        };
+        let forgotten = || (SpawnFailure::Hopeless, format!("generation {generation} is forgotten"));
+        let Some(launch) = self.launches.get(&generation) else { return Err(forgotten()) };
         let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
         let (raw_stdio, end_with_master) = (self.shell.raw_stdio, self.shell.end_with_master);
-        let seat = Seat { worker, slot, generation, slots, raw_stdio, end_with_master };
+        let takes_preload = launch.takes_preload();
+        let preload = self.shell.preload.filter(|_| takes_preload);
+        let preload = preload.and_then(|preload| Some((self.place_preload(generation)?, preload.settings())));
+        let Some(launch) = self.launches.get(&generation) else { return Err(forgotten()) };
+        let seat = Seat { worker, slot, generation, slots, raw_stdio, end_with_master, preload };
         let describe = |error: io::Error| (process::failure_of(&error), error.to_string());
         let begun = process::begin(launch, &seat).map_err(describe)?;
         let is_node = begun.process.is_node;
@@ -66,6 +71,19 @@ impl Driver {
             self.online(worker);
         }
         Ok(())
+    }
+
+    /// The preload's file. To serve with a drain that may lose a request is better than not to serve.
+    fn place_preload(&mut self, generation: Generation) -> Option<PathBuf> {
+        match preload::place() {
+            Ok(path) => Some(path),
+            Err(error) => {
+                if self.warned_of_preload.replace(generation) != Some(generation) {
+                    self.emit(Event::PreloadMissing { reason: error.to_string() });
+                }
+                None
+            }
+        }
     }
 
     /// The first spawn of a generation fixes what it runs. Generations that nothing refers to any more are forgotten.
@@ -91,7 +109,8 @@ impl Driver {
         let until_then = self.instant(until);
         let Some(process) = self.processes.get_mut(&worker) else { return };
         if process.is_node {
-            self.plane.tell(Command::Drain { worker, until: until_then });
+            let grace = self.shell.preload.map(|preload| preload.grace(timeout));
+            self.plane.tell(Command::Drain { worker, until: until_then, grace });
         } else {
             process.termed = true;
             process.signal(Signal::Term);

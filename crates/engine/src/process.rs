@@ -5,12 +5,14 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use recluster_core::{Exit, Generation, SlotId, SpawnFailure, WorkerId};
-use recluster_wire::env::{NodeChannel, WorkerEnv};
+use recluster_wire::env::{NodeChannel, NodeDrain, WorkerEnv};
+use recluster_wire::node::Held;
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -22,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::driver::Input;
 use crate::output::{Forwarder, Tail};
+use crate::preload;
 use crate::program::{Launch, Runtime};
 use crate::sys;
 
@@ -50,6 +53,8 @@ pub(crate) struct Process {
     pub(crate) seen: Seen,
     /// It was sent TERM: a program without a channel is told to drain by it.
     pub(crate) termed: bool,
+    /// What it still had when it last told, in its drain.
+    pub(crate) held: Option<Held>,
     pidfd: OwnedFd,
 }
 
@@ -90,11 +95,13 @@ pub(crate) struct Seat {
     pub(crate) raw_stdio: bool,
     /// A program that is not Node is sent TERM when the master dies.
     pub(crate) end_with_master: bool,
+    /// A Node worker loads this file, and is told this.
+    pub(crate) preload: Option<(PathBuf, NodeDrain)>,
 }
 
 /// Starts a worker's process.
 pub(crate) fn begin(launch: &Launch, seat: &Seat) -> io::Result<Begun> {
-    let mut command = command(launch);
+    let mut command = command(launch, seat);
     command.args(&launch.args).current_dir(&launch.directory).stdin(Stdio::null()).process_group(0);
     set_environment(&mut command, launch, seat);
     let channel = if launch.is_node() {
@@ -129,6 +136,7 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat) -> io::Result<Begun> {
         is_node: launch.is_node(),
         seen: Seen::default(),
         termed: false,
+        held: None,
         pidfd,
     };
     Ok(Begun { process, channel, watch })
@@ -303,11 +311,15 @@ fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((pidfd, watched))
 }
 
-fn command(launch: &Launch) -> Command {
+fn command(launch: &Launch, seat: &Seat) -> Command {
     match &launch.runtime {
         Runtime::Node { binary, name, args } => {
             let mut command = Command::new(binary);
-            command.arg0(name).args(args).arg(&launch.server);
+            command.arg0(name);
+            if let Some((preload, _)) = &seat.preload {
+                command.args(preload::arguments(preload, args));
+            }
+            command.args(args).arg(&launch.server);
             command
         }
         Runtime::Executable { name } => {
@@ -322,9 +334,9 @@ fn command(launch: &Launch) -> Command {
 fn set_environment(command: &mut Command, launch: &Launch, seat: &Seat) {
     let mut variables = launch.env.clone();
     variables.insert("PWD".into(), launch.directory.clone().into());
-    let node = launch
-        .is_node()
-        .then_some(NodeChannel { fd: CHANNEL_FD.unsigned_abs(), unique_id: seat.worker.get() });
+    let drain = seat.preload.as_ref().map(|(_, drain)| *drain);
+    let channel = NodeChannel { fd: CHANNEL_FD.unsigned_abs(), unique_id: seat.worker.get(), drain };
+    let node = launch.is_node().then_some(channel);
     let ours =
         WorkerEnv { slot: seat.slot.get(), generation: seat.generation.get(), workers: seat.slots, node };
     variables.extend(ours.variables().into_iter().map(|(name, value)| (name.into(), value.into())));

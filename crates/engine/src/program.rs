@@ -21,6 +21,9 @@ const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
 /// The endings that need a Node that strips types.
 const TYPESCRIPT_ENDINGS: [&str; 3] = ["ts", "mts", "cts"];
 
+/// Runtimes that take Node's place and know nothing of its insides.
+const KIN: [&str; 2] = ["deno", "bun"];
+
 /// What was asked for, unresolved.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
@@ -152,6 +155,16 @@ impl Launch {
 
     pub(crate) fn is_node(&self) -> bool {
         matches!(self.runtime, Runtime::Node { .. })
+    }
+
+    /// Whether it runs under Node itself, which loads the preload, and not under one of its kin.
+    pub(crate) fn takes_preload(&self) -> bool {
+        match &self.runtime {
+            Runtime::Node { binary, .. } => {
+                !binary.file_name().is_some_and(|name| KIN.iter().any(|kin| name == *kin))
+            }
+            Runtime::Executable { .. } => false,
+        }
     }
 
     pub(crate) fn is_typescript(&self) -> bool {

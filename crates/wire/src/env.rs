@@ -3,13 +3,14 @@
 //! ```
 //! use recluster_wire::env::{NodeChannel, WorkerEnv, is_withheld};
 //!
-//! let channel = NodeChannel { fd: 3, unique_id: 9 };
+//! let channel = NodeChannel { fd: 3, unique_id: 9, drain: None };
 //! let worker = WorkerEnv { slot: 0, generation: 1, workers: 4, node: Some(channel) };
 //! assert!(worker.variables().contains(&("WORKER_ID", "0".to_owned())));
 //! assert!(is_withheld("NOTIFY_SOCKET".as_ref()));
 //! ```
 
 use std::ffi::OsStr;
+use std::time::Duration;
 
 /// The worker's slot, from 0.
 pub const WORKER_ID: &str = "WORKER_ID";
@@ -28,12 +29,15 @@ pub const UNIQUE_ID: &str = "NODE_UNIQUE_ID";
 /// The one value of [`CHANNEL_SERIALIZATION_MODE`] that we speak.
 pub const JSON: &str = "json";
 
+/// For our preload alone, which removes it: how a worker drains that nobody tells how. See [`NodeDrain`].
+pub const DRAIN: &str = "RECLUSTER_DRAIN";
+
 /// What a worker must never inherit from the master's own environment, because there it speaks of the master.
 ///
 /// A master that is a child of Node would hand on its own channel; one that runs under a service manager
 /// would hand on the manager's sockets, so that a worker takes them for its own, says to the manager that
 /// the whole service stops, or answers the watchdog in the place of a master that hangs.
-pub const WITHHELD: [&str; 11] = [
+pub const WITHHELD: [&str; 12] = [
     CHANNEL_FD,
     CHANNEL_SERIALIZATION_MODE,
     UNIQUE_ID,
@@ -45,6 +49,7 @@ pub const WITHHELD: [&str; 11] = [
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
     "RECLUSTER_CHANNEL_FD",
+    DRAIN,
 ];
 
 /// Whether a variable of the master must be removed from a worker's environment, before
@@ -74,6 +79,17 @@ pub struct NodeChannel {
     pub fd: u32,
     /// The worker's `cluster.worker.id`.
     pub unique_id: u64,
+    /// Set where the worker loads our preload.
+    pub drain: Option<NodeDrain>,
+}
+
+/// How a worker with our preload drains when it begins to leave by itself, or its master dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeDrain {
+    /// How long an idle connection is spared.
+    pub grace: Duration,
+    /// When it ends whatever it still has, after its master has died.
+    pub timeout: Duration,
 }
 
 impl WorkerEnv {
@@ -91,6 +107,10 @@ impl WorkerEnv {
                 (CHANNEL_SERIALIZATION_MODE, JSON.to_owned()),
                 (UNIQUE_ID, channel.unique_id.to_string()),
             ]);
+            let drain = channel.drain.map(|NodeDrain { grace, timeout }| {
+                (DRAIN, format!("{},{}", grace.as_millis(), timeout.as_millis()))
+            });
+            variables.extend(drain);
         }
         variables
     }
@@ -119,13 +139,21 @@ mod tests {
 
     #[test]
     fn a_node_worker_knows_its_channel_too() {
-        let node = WorkerEnv { node: Some(NodeChannel { fd: 3, unique_id: 77 }), ..PLAIN };
+        let node = WorkerEnv { node: Some(NodeChannel { fd: 3, unique_id: 77, drain: None }), ..PLAIN };
         let expected = own(&[
             ("NODE_CHANNEL_FD", "3"),
             ("NODE_CHANNEL_SERIALIZATION_MODE", "json"),
             ("NODE_UNIQUE_ID", "77"),
         ]);
         assert_eq!(node.variables().split_off(4), expected);
+    }
+
+    #[test]
+    fn a_worker_with_the_preload_is_told_its_patience_in_milliseconds() {
+        let drain = NodeDrain { grace: Duration::from_secs(6), timeout: Duration::from_millis(30_500) };
+        let channel = NodeChannel { fd: 3, unique_id: 77, drain: Some(drain) };
+        let variables = WorkerEnv { node: Some(channel), ..PLAIN }.variables();
+        assert_eq!(variables.last(), Some(&("RECLUSTER_DRAIN", "6000,30500".to_owned())));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use client::{Ask, Reload, ScaleArgs, StatusArgs, Target};
-pub(crate) use run::{Around, LogFormat, Run, Verbosity};
+pub(crate) use run::{Around, LogFormat, Run, Switch, Verbosity};
 pub(crate) use values::ControlAt;
 
 /// Runs copies of a server on all cores, and replaces them without a gap.

@@ -136,6 +136,18 @@ pub(crate) struct Leaving {
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) stop_timeout: Option<Duration>,
 
+    /// Drain Node workers without losing a request: off leaves it to Node, which resets idle connections
+    #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
+    pub(crate) drain_http: Switch,
+
+    /// How long an idle connection of a draining Node worker is spared [default: 6s, or a bit less than the timeout]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) idle_grace: Option<Duration>,
+
+    /// How long to go on accepting connections after a stop was asked for
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "0s")]
+    pub(crate) accept_after_stop: Duration,
+
     /// How long a worker that has closed its channel may take to exit before it is sent TERM
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5s")]
     pub(crate) exit_grace: Duration,
@@ -230,6 +242,15 @@ pub(crate) enum LogFormat {
     Text,
     /// For programs
     Json,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
 }
 
 /// [`ReadyWhen`], as it is written.

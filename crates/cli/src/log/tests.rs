@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use recluster::control::protocol::Request;
-use recluster::{Address, Event, Exit, Failure, Verdict, Worker};
+use recluster::{Address, Event, Exit, Failure, Held, Verdict, Worker};
 use serde_json::json;
 
 use super::*;
@@ -19,6 +19,10 @@ fn failure() -> Failure {
         "stderr": ["Error: boom"], "hint": "is the database up?"
     });
     serde_json::from_value(failure).unwrap()
+}
+
+fn held() -> Held {
+    serde_json::from_value(json!({"connections": 5, "upgraded": 1, "requests": 2})).unwrap()
 }
 
 /// Every event, in an order in which a cluster might tell them.
@@ -53,14 +57,17 @@ fn events() -> Vec<Event> {
         Event::Reloaded { generation: None, verdict: Verdict::Abandoned },
         Event::Disconnect { worker: old },
         Event::Draining { worker: old, timeout: 30 * second },
-        Event::Overdue { worker: old, due: "ready", signal: "SIGTERM" },
-        Event::Overdue { worker: old, due: "drain", signal: "SIGTERM" },
-        Event::Overdue { worker: old, due: "exit", signal: "SIGTERM" },
-        Event::Overdue { worker: old, due: "kill", signal: "SIGKILL" },
+        Event::Overdue { worker: old, due: "ready", signal: "SIGTERM", held: None },
+        Event::Overdue { worker: old, due: "drain", signal: "SIGTERM", held: None },
+        Event::Overdue { worker: old, due: "drain", signal: "SIGTERM", held: Some(held()) },
+        Event::Overdue { worker: old, due: "exit", signal: "SIGTERM", held: None },
+        Event::Overdue { worker: old, due: "kill", signal: "SIGKILL", held: None },
         Event::Exit { worker: old, exit: Exit::Code(0), expected: true },
         Event::CutOff { worker: old, reason: "its line is too long".to_owned() },
         Event::LinesLost { worker: old, lines: 12 },
         Event::MessagesLost { messages: 900 },
+        Event::PreloadMissing { reason: "Read-only file system (os error 30)".to_owned() },
+        Event::AcceptingUntilStop { accepting: 5 * second },
         Event::Scaled { from: 4, to: 2 },
         Event::ReplaceFailed { failure: failure.clone() },
         Event::StartFailed { failure },

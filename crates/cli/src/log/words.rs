@@ -1,6 +1,6 @@
 //! Events in words, for somebody who reads the log at three in the morning: which worker, what, and why.
 
-use recluster::{Event, Exit, Failure, Verdict, Worker};
+use recluster::{Event, Exit, Failure, Held, Verdict, Worker};
 use rustix::process::Signal;
 
 use crate::args::Verbosity;
@@ -57,7 +57,7 @@ impl Narrator {
             Event::Disconnect { worker } => about(worker, "closed its channel"),
             Event::Draining { worker, timeout } => about(worker, &format!("drains, {timeout:.0?} at most")),
             Event::Exit { worker, exit, expected } => about(worker, &ended(*exit, *expected)),
-            Event::Overdue { worker, due, signal } => about(worker, &overdue(due, signal)),
+            Event::Overdue { worker, due, signal, held } => about(worker, &overdue(due, signal, *held)),
             // The words of the npm package: people have scripts that look for them.
             Event::Respawning { worker, delay } => {
                 about(worker, &format!("must be replaced, respawning in {}", delay.as_millis()))
@@ -65,6 +65,12 @@ impl Narrator {
             Event::Failed { failure } => why(failure),
             Event::CutOff { worker, reason } => {
                 about(worker, &format!("was cut off, it broke the rules of its channel: {reason}"))
+            }
+            Event::PreloadMissing { reason } => self.line(format!(
+                "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason}"
+            )),
+            Event::AcceptingUntilStop { accepting } => {
+                self.line(format!("the stop begins in {accepting:.0?}, connections are accepted until then"))
             }
             Event::MessagesLost { messages } => {
                 self.line(format!("{messages} messages of workers are missing here: they came too fast"))
@@ -101,6 +107,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         Event::Exit { expected: false, .. }
         | Event::Failed { .. }
         | Event::CutOff { .. }
+        | Event::PreloadMissing { .. }
         | Event::StartFailed { .. }
         | Event::ReplaceFailed { .. }
         | Event::LinesLost { .. }
@@ -192,7 +199,7 @@ fn signal_name(number: i32) -> String {
     name.to_owned()
 }
 
-fn overdue(due: &str, signal: &str) -> String {
+fn overdue(due: &str, signal: &str, held: Option<Held>) -> String {
     let what = match due {
         "ready" => "was not ready in time",
         "drain" => "has not finished in time what it had",
@@ -200,5 +207,6 @@ fn overdue(due: &str, signal: &str) -> String {
         "kill" => "did not exit on SIGTERM",
         _ => "is late",
     };
-    format!("{what}, it is sent {signal}")
+    let held = held.map(|held| format!(" ({held})")).unwrap_or_default();
+    format!("{what}{held}, it is sent {signal}")
 }

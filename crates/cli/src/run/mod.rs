@@ -17,7 +17,7 @@ use self::claim::{Claim, claim};
 use self::inherited::Inherited;
 use self::pidfile::Pidfile;
 use self::signals::{Signals, Wish};
-use crate::args::Run;
+use crate::args::{Run, Switch};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::log::{Journal, Note};
@@ -70,6 +70,8 @@ fn describe(args: &Run) -> ClusterBuilder {
         .attempts(readiness.attempts.get())
         .keep_trying(readiness.keep_trying)
         .surge(leaving.surge)
+        .drain_http(leaving.drain_http == Switch::On)
+        .accept_after_stop(leaving.accept_after_stop)
         .exit_grace(leaving.exit_grace)
         .kill_timeout(leaving.kill_timeout)
         .respawn(respawning.respawn);
@@ -78,6 +80,9 @@ fn describe(args: &Run) -> ClusterBuilder {
     }
     if let Some(generations) = leaving.max_draining {
         builder = builder.max_draining(generations);
+    }
+    if let Some(grace) = leaving.idle_grace {
+        builder = builder.idle_grace(grace);
     }
     if let Some(backoff) = respawning.backoff {
         builder = builder.backoff(backoff);

@@ -4,7 +4,7 @@
 //! is taken is found out early, and answers on it with [`Socket::serve`]; whoever wants something uses [`find`] and
 //! [`Client`]. What they say to each other is in [`protocol`].
 //!
-//! This module uses the crate's public API alone, and nothing that a client does can stop the master: there are
+//! This module uses the crate's public API and its directories alone, and nothing that a client does can stop the master: there are
 //! limits on clients, on the length of their lines and on the time they may take, and only the user that the master
 //! runs as, and root, are listened to at all.
 
@@ -17,7 +17,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use crate::runtime_dir::{DirectoryError, directories};
 pub use client::{Client, ClientError};
-pub use place::{DirectoryError, FindError, directories, find, socket_path};
+pub use place::{FindError, find, socket_path};
 pub use server::{Asked, Server};
 pub use socket::{BindError, Socket};

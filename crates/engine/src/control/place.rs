@@ -1,50 +1,16 @@
-//! Where control sockets are: which directories, which of them can be trusted, and which sockets in them are alive.
+//! Where control sockets are, and which of them are alive.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use rustix::process::geteuid;
+
+use crate::runtime_dir::{DirectoryError, check, directories};
 
 /// How the name of a control socket ends.
 const ENDING: &str = "sock";
-
-/// The bits of a directory's mode that let others put something in it.
-const OTHERS_MAY_WRITE: u32 = 0o022;
-
-/// Why a directory is no place for a control socket.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DirectoryError {
-    /// It belongs to somebody else, who could put a socket of their own in its place.
-    #[error("the directory of the control socket belongs to another user (uid {owner}): {}", path.display())]
-    Foreign {
-        /// The directory.
-        path: PathBuf,
-        /// Its owner.
-        owner: u32,
-    },
-    /// Others may write in it.
-    #[error("the directory of the control socket is writable by others (mode {mode:03o}): {}", path.display())]
-    Open {
-        /// The directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It is something else, cannot be looked at or cannot be made.
-    #[error("the directory of the control socket is not usable: {}: {source}", path.display())]
-    Unusable {
-        /// The directory.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
 
 /// Why no cluster was found.
 #[derive(Debug, thiserror::Error)]
@@ -65,18 +31,6 @@ pub enum FindError {
     /// A directory cannot be trusted.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-}
-
-/// The directories that hold control sockets, in the order in which they are looked at. A new cluster's socket goes
-/// into the first. There may be several, because a service often has no `XDG_RUNTIME_DIR` where a login has one.
-pub fn directories() -> Vec<PathBuf> {
-    directories_of(std::env::var_os("XDG_RUNTIME_DIR"), geteuid().as_raw())
-}
-
-fn directories_of(runtime_dir: Option<OsString>, uid: u32) -> Vec<PathBuf> {
-    let runtime_dir = runtime_dir.map(PathBuf::from).filter(|path| path.is_absolute());
-    let own = if uid == 0 { "/run/recluster".to_owned() } else { format!("/tmp/recluster-{uid}") };
-    runtime_dir.map(|path| path.join("recluster")).into_iter().chain([own.into()]).collect()
 }
 
 /// Where the control socket of a cluster of this name is, unless the user says otherwise.
@@ -133,38 +87,6 @@ fn sockets(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
     Ok(paths)
 }
 
-/// Makes the directory if it is not there, and checks that nobody else can put a socket into it.
-pub(super) fn prepare(directory: &Path) -> Result<(), DirectoryError> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-            Err(DirectoryError::Unusable { path: directory.to_owned(), source })
-        }
-        Ok(()) | Err(_) => check(directory),
-    }
-}
-
-fn check(directory: &Path) -> Result<(), DirectoryError> {
-    let path = directory.to_owned();
-    let about = match fs::metadata(directory) {
-        Ok(about) if about.is_dir() => about,
-        Ok(_) => return Err(DirectoryError::Unusable { path, source: io::ErrorKind::NotADirectory.into() }),
-        Err(source) => return Err(DirectoryError::Unusable { path, source }),
-    };
-    if !is_trusted(about.uid()) {
-        return Err(DirectoryError::Foreign { path, owner: about.uid() });
-    }
-    let mode = about.mode() & 0o777;
-    if mode & OTHERS_MAY_WRITE != 0 {
-        return Err(DirectoryError::Open { path, mode });
-    }
-    Ok(())
-}
-
-/// Whether this user may decide about our cluster: the one that we run as, or root.
-pub(super) fn is_trusted(uid: u32) -> bool {
-    uid == geteuid().as_raw() || uid == 0
-}
-
 /// What is at the path of a socket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Probe {
@@ -196,49 +118,9 @@ fn list(paths: &[PathBuf]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::UnixListener;
 
     use super::*;
-
-    #[test]
-    fn a_new_socket_goes_into_the_runtime_directory_if_there_is_one() {
-        let paths = |dir: Option<&str>, uid| directories_of(dir.map(OsString::from), uid);
-        assert_eq!(
-            paths(Some("/run/user/7"), 7),
-            [PathBuf::from("/run/user/7/recluster"), "/tmp/recluster-7".into()]
-        );
-        assert_eq!(paths(None, 7), [PathBuf::from("/tmp/recluster-7")]);
-        assert_eq!(paths(None, 0), [PathBuf::from("/run/recluster")]);
-        assert_eq!(paths(Some(""), 0), [PathBuf::from("/run/recluster")]);
-        assert_eq!(paths(Some("relative"), 0), [PathBuf::from("/run/recluster")]);
-    }
-
-    #[test]
-    fn a_made_directory_is_private() {
-        let base = tempfile::tempdir().unwrap();
-        let directory = base.path().join("made");
-        prepare(&directory).unwrap();
-        assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
-        prepare(&directory).unwrap();
-    }
-
-    #[test]
-    fn a_directory_that_others_can_write_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        for mode in [0o770, 0o702, 0o1777] {
-            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(prepare(directory.path()), Err(DirectoryError::Open { .. })), "{mode:o}");
-        }
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        prepare(directory.path()).unwrap();
-    }
-
-    #[test]
-    fn a_file_is_no_directory() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(prepare(file.path()), Err(DirectoryError::Unusable { .. })));
-    }
 
     #[test]
     fn the_only_living_socket_is_found() {

@@ -14,12 +14,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::lines::{Line, Lines};
-use super::place;
 use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
 use super::socket::{Socket, SocketFile};
 use crate::cluster::{Cluster, Scale};
 use crate::error::{Gone, ReloadError};
 use crate::event::{Heard, Verdict};
+use crate::runtime_dir;
 
 /// How many clients are listened to at once.
 const CLIENTS: usize = 64;
@@ -124,7 +124,7 @@ async fn accept(listener: UnixListener, mut host: Host) {
 }
 
 fn admit(stream: UnixStream, clients: &mut JoinSet<()>, host: &Host) {
-    let trusted = stream.peer_cred().ok().filter(|peer| place::is_trusted(peer.uid()));
+    let trusted = stream.peer_cred().ok().filter(|peer| runtime_dir::is_trusted(peer.uid()));
     let refusal = match trusted {
         None => "only the user that the cluster runs as, and root, may ask",
         Some(_) if clients.len() >= CLIENTS => "too many clients at once",

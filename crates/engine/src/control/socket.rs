@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
 
-use super::place::{self, DirectoryError, Probe};
+use super::place::{self, Probe};
 use super::server::Server;
 use crate::cluster::Cluster;
+use crate::runtime_dir::{self, DirectoryError};
 
 /// The longest path that a unix socket can have, in bytes.
 const PATH_LIMIT: usize = 107;
@@ -87,7 +88,7 @@ impl Socket {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             Some(_) | None => Path::new("."),
         };
-        place::prepare(directory)?;
+        runtime_dir::prepare(directory)?;
         let system = |source| BindError::System { path: path.clone(), source };
         let locked = lock(directory).map_err(system)?;
         make_room(&path)?;

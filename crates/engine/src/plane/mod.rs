@@ -25,10 +25,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::Json;
+use recluster_wire::node::Held;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc as facts, oneshot};
 
@@ -68,8 +69,9 @@ pub(crate) enum Command {
     Admit { worker: WorkerId, channel: OwnedFd },
     /// Who may be given what, from now on.
     Route(Routes),
-    /// Let this worker go. It will be told so by a signal then.
-    Drain { worker: WorkerId, until: Instant },
+    /// Let this worker go. It will be told so by a signal then. Where it has the preload, it is to spare idle connections
+    /// for the grace.
+    Drain { worker: WorkerId, until: Instant, grace: Option<Duration> },
     /// Everything stops: take what waits in the queues of the kernel and close the sockets.
     CloseListeners,
     /// The worker's process has ended: hear its last words, take back what it had not taken, forget it.
@@ -92,6 +94,8 @@ pub(crate) enum Fact {
     /// It asks to be replaced, or closes its servers.
     Retiring(WorkerId),
     Message(WorkerId, Json, Receipt),
+    /// What it still has, in its drain.
+    Held(WorkerId, Held),
     /// It broke a rule and was cut off.
     CutOff(WorkerId, String),
     /// Its channel is closed. It may still have connections if it closed its servers before it was told to disconnect:

@@ -45,6 +45,7 @@ impl Turns {
             FromWorker::SocketNotifyClose { key } => {
                 return self.answer(worker, &ToWorker::SocketAllClosed { key: &key });
             }
+            FromWorker::Held(held) => self.report_fact(Fact::Held(worker, held)),
             FromWorker::User(message) => self.user_message(worker, message),
             FromWorker::Unknown => {}
             FromWorker::Malformed(malformed) => {

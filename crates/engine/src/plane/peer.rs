@@ -136,15 +136,20 @@ impl Peer {
 
     /// Tells the application that it is let go, and holds Node's disconnect back.
     ///
-    /// A worker that accepts by itself is given new connections until it hears the disconnect, so it hears that at once.
+    /// The preload hears of it first, so that an application that closes its servers at the word already closes none of
+    /// their connections. A worker that accepts by itself is given new connections until it hears the disconnect, so it hears that at once.
     pub(super) fn begin_drain(
         &mut self,
         since: Instant,
         until: Instant,
+        grace: Option<Duration>,
         accepts_itself: bool,
     ) -> Result<(), Poison> {
         let held_back = if accepts_itself { Duration::ZERO } else { SETTLE };
         self.drain = Drain::Taking { since, until, held_back };
+        if let Some(grace) = grace {
+            self.channel.send(&ToWorker::Drain { grace })?;
+        }
         self.channel.send(&ToWorker::UserDisconnect)
     }
 

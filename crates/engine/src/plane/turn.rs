@@ -170,7 +170,7 @@ impl Turns {
                 self.dirty.extend(self.listeners.keys().copied());
                 self.close_unused();
             }
-            Command::Drain { worker, until } => self.begin_drain(worker, until),
+            Command::Drain { worker, until, grace } => self.begin_drain(worker, until, grace),
             Command::CloseListeners => self.close_for_good(),
             Command::Ended(worker) => self.bury(worker),
             Command::Send { worker, json, reply } => {
@@ -194,14 +194,14 @@ impl Turns {
         self.peers.insert(worker, Peer::new(worker, Channel::new(socket)));
     }
 
-    fn begin_drain(&mut self, worker: WorkerId, until: Instant) {
+    fn begin_drain(&mut self, worker: WorkerId, until: Instant, grace: Option<Duration>) {
         let listeners = &self.listeners;
         if let Some(peer) = self.peers.get_mut(&worker)
             && peer.drain == Drain::None
         {
             let mut used = peer.servers.values().filter_map(|server| listeners.get(&server.listener));
             let accepts_itself = used.any(|listener| listener.mode == Mode::Sharing);
-            match peer.begin_drain(self.now, until, accepts_itself) {
+            match peer.begin_drain(self.now, until, grace, accepts_itself) {
                 Ok(()) => self.step_drain(worker),
                 Err(poison) => self.cut_off(worker, &poison),
             }

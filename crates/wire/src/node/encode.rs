@@ -91,8 +91,9 @@ pub enum ToWorker<'a> {
         /// Its key.
         key: &'a str,
     },
-    /// To our own preload in the worker, directly before [`Disconnect`](Self::Disconnect): answer with
-    /// `Connection: close`, and spare idle connections for the grace. Workers without it ignore this.
+    /// To our own preload in the worker, before [`UserDisconnect`](Self::UserDisconnect) and
+    /// [`Disconnect`](Self::Disconnect): answer with `Connection: close`, and spare idle connections for the grace.
+    /// Workers without it ignore this.
     Drain {
         /// In whole milliseconds.
         grace: Duration,

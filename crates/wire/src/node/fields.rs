@@ -42,6 +42,9 @@ pub(super) struct Fields<'a> {
     pub(super) handle_type: Field<'a>,
     pub(super) datagram_type: Field<'a>,
     pub(super) msg: Field<'a>,
+    pub(super) connections: Field<'a>,
+    pub(super) upgraded: Field<'a>,
+    pub(super) requests: Field<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -71,6 +74,9 @@ impl<'a> Fields<'a> {
             b"type" => &mut self.handle_type,
             b"dgramType" => &mut self.datagram_type,
             b"msg" => &mut self.msg,
+            b"connections" => &mut self.connections,
+            b"upgraded" => &mut self.upgraded,
+            b"requests" => &mut self.requests,
             _ => return None,
         };
         Some(slot)

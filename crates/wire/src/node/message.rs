@@ -48,6 +48,8 @@ pub enum FromWorker {
         /// The server's key, chosen by the worker.
         key: String,
     },
+    /// Our own preload tells what the draining worker still has.
+    Held(Held),
     /// A message of the user's code.
     User(UserMessage),
     /// An internal message that nobody here knows. Node ignores these as well.
@@ -98,6 +100,17 @@ pub struct Listening {
     pub kind: Option<SocketKind>,
     /// As in [`QueryServer`].
     pub fd: Option<u32>,
+}
+
+/// What a draining worker still has, as far as it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Open connections that its servers accepted.
+    pub connections: u32,
+    /// How many of these are upgraded (WebSocket) or speak no HTTP.
+    pub upgraded: u32,
+    /// Requests without a whole response.
+    pub requests: u32,
 }
 
 /// Which sort of socket a worker asks for: Node's `addressType`.

@@ -37,7 +37,7 @@ pub use decode::{DEFAULT_MAX_LINE, Decoder, LineTooLong};
 pub use encode::ToWorker;
 pub use listener_key::ListenerKey;
 pub use message::{
-    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Listening, Malformed, QueryServer,
+    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, Malformed, QueryServer,
     SocketKind, UnansweredQuery, UserCommand, UserMessage,
 };
 pub use parse::MAX_KEY;

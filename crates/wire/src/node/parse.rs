@@ -6,7 +6,9 @@
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, boolean, number, string, text};
-use super::message::{DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, UserCommand, UserMessage};
+use super::message::{
+    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Held, UserCommand, UserMessage,
+};
 use super::query::{MAX_ADDRESS, listening, query_server};
 use crate::Json;
 
@@ -74,7 +76,16 @@ fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromW
         b"NODE_HANDLE_NACK" => FromWorker::HandleNack,
         b"NODE_SOCKET_GET_COUNT" => FromWorker::SocketGetCount { key: key(fields)? },
         b"NODE_SOCKET_NOTIFY_CLOSE" => FromWorker::SocketNotifyClose { key: key(fields)? },
+        b"NODE_RECLUSTER_HELD" => FromWorker::Held(held(fields)?),
         _ => FromWorker::Unknown,
+    })
+}
+
+fn held(fields: &Fields<'_>) -> Result<Held, Fault> {
+    Ok(Held {
+        connections: number(fields.connections).ok_or(Fault::Field("connections"))?,
+        upgraded: number(fields.upgraded).ok_or(Fault::Field("upgraded"))?,
+        requests: number(fields.requests).ok_or(Fault::Field("requests"))?,
     })
 }
 

@@ -3,8 +3,8 @@
 use crate::lines::{decode, one};
 use recluster_wire::Json;
 use recluster_wire::node::{
-    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Listening, MAX_KEY, Malformed, SocketKind,
-    UserCommand,
+    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_KEY, Malformed,
+    SocketKind, UserCommand,
 };
 
 fn user(line: &str) -> (String, UserCommand) {
@@ -80,6 +80,14 @@ fn answers_for_handles_and_questions_about_sockets() {
     assert_eq!(one(count), FromWorker::SocketGetCount { key: key() });
     let notify = r#"{"cmd":"NODE_SOCKET_NOTIFY_CLOSE","key":"6:::8080"}"#;
     assert_eq!(one(notify), FromWorker::SocketNotifyClose { key: key() });
+}
+
+#[test]
+fn what_a_draining_worker_still_has() {
+    let told = r#"{"cmd":"NODE_RECLUSTER_HELD","connections":5,"upgraded":1,"requests":2}"#;
+    assert_eq!(one(told), FromWorker::Held(Held { connections: 5, upgraded: 1, requests: 2 }));
+    let absurd = r#"{"cmd":"NODE_RECLUSTER_HELD","connections":-5,"upgraded":1,"requests":2}"#;
+    assert_eq!(one(absurd), FromWorker::Malformed(Fault::Field("connections").into()));
 }
 
 #[test]
