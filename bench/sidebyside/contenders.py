@@ -26,6 +26,8 @@ class Settings:
     rounds: int
     seconds: int
     """The length of each load."""
+    against: str
+    """The contender that the ratios are against."""
     patience: int
     """For how many seconds a measurement waits for the machine to be idle."""
 
@@ -40,8 +42,12 @@ class Contender:
     """The script that node runs as the primary; ours needs none."""
     balance: str | None = None
     """Ours: the value of --balance."""
+    options: tuple[str, ...] = ()
+    """Ours: further options."""
     environment: dict[str, str] = field(default_factory=dict)
     reloads: bool = True
+    by_default: bool = True
+    """Whether it is measured where no contender is named."""
 
     @property
     def is_ours(self) -> bool:
@@ -57,6 +63,7 @@ class Contender:
             "--balance", self.balance,
             "--node", str(settings.node),
             "--control", str(control),
+            *self.options,
         ]  # fmt: skip
 
 
@@ -78,6 +85,20 @@ CONTENDERS = [
     ),
     Contender("ours-rr", "ours round-robin", balance="round-robin"),
     Contender("ours-shared", "ours shared", balance="shared"),
+    Contender(
+        "ours-rr-plain",
+        "ours round-robin, --drain-http off",
+        balance="round-robin",
+        options=("--drain-http", "off"),
+        by_default=False,
+    ),
+    Contender(
+        "ours-shared-plain",
+        "ours shared, --drain-http off",
+        balance="shared",
+        options=("--drain-http", "off"),
+        by_default=False,
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The table: medians, their spread, and ratios against the reference."""
+"""The table: medians, their spread, and ratios against one of the contenders."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from statistics import median
 from . import machine
 from .contenders import Contender
 from .measure import Figures
-
-REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ ROWS = [
 class Results:
     """What all rounds have brought so far."""
 
+    against: str
+    """The contender that the ratios are against."""
     bare: list[Figures] = field(default_factory=list)
     rounds: dict[str, list[Figures | None]] = field(default_factory=dict)
     """By the contender's name: its figures in each round, nothing where it failed."""
@@ -54,7 +54,7 @@ class Results:
 
     def ratio(self, name: str, key: str) -> float | None:
         """The median of the ratios within each round, so that what slows a whole round down cancels out."""
-        pairs = zip(self.rounds.get(name, []), self.rounds.get(REFERENCE, []))
+        pairs = zip(self.rounds.get(name, []), self.rounds.get(self.against, []))
         ratios = [own[key] / ref[key] for own, ref in pairs if own and ref and key in own and ref.get(key)]
         return median(ratios) if ratios else None
 

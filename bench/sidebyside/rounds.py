@@ -15,7 +15,7 @@ ATTEMPTS = 3
 
 def measure_all(contenders: list[Contender], settings: Settings) -> Results:
     """All contenders in each round, each round beginning with another one."""
-    results = Results()
+    results = Results(settings.against)
     for number in range(1, settings.rounds + 1):
         progress(f"round {number} of {settings.rounds}: bare start-up")
         machine.wait_until_quiet(settings.patience)
