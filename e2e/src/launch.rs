@@ -28,6 +28,7 @@ pub struct Launch {
     args: Vec<String>,
     env: Vec<(String, OsString)>,
     sockets: Vec<OwnedFd>,
+    listens: Vec<String>,
     discoverable: bool,
     stderr: Option<OwnedFd>,
 }
@@ -48,6 +49,7 @@ impl Launch {
             args: Vec::new(),
             env: Vec::new(),
             sockets: Vec::new(),
+            listens: Vec::new(),
             discoverable: false,
             stderr: None,
         };
@@ -112,6 +114,13 @@ impl Launch {
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// One more address for the master to listen on.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listens.push(address.to_owned());
         self
     }
 
@@ -181,6 +190,9 @@ impl Launch {
         command.current_dir(self.home.path()).arg("run");
         for (name, value) in self.options {
             command.arg(name).args(value);
+        }
+        for address in self.listens {
+            command.arg("--listen").arg(address);
         }
         for arg in self.node_args {
             command.arg(format!("--node-arg={arg}"));

@@ -20,6 +20,7 @@ mod event;
 mod home;
 mod http;
 mod launch;
+mod load;
 mod master;
 mod node;
 mod process;
@@ -37,6 +38,7 @@ pub use event::{Event, Pattern, on};
 pub use home::Home;
 pub use http::{Connection, Response, get};
 pub use launch::Launch;
+pub use load::{Load, Tally};
 pub use master::Master;
 pub use node::{Node, modules};
 pub use process::{Process, renounce};
@@ -52,6 +54,13 @@ pub fn fixture(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
     assert!(path.exists(), "no such fixture: {}", path.display());
     path
+}
+
+/// Says that a test is left out because something is not installed. Where `RECLUSTER_TEST_NO_SKIP` is set, as in CI, that
+/// is a failure.
+pub fn not_installed(what: &str) {
+    assert!(std::env::var_os("RECLUSTER_TEST_NO_SKIP").is_none(), "{what} is not installed");
+    eprintln!("skipped: {what} is not installed");
 }
 
 /// Waits until a condition holds of which nobody tells: a closed port, a removed file. Where there is an event, wait

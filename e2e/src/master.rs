@@ -101,6 +101,11 @@ impl Master {
         self.transcript.look(|lines| lines.iter().filter_map(Line::stderr).map(str::to_owned).collect())
     }
 
+    /// The lines of the master's stdout so far.
+    pub fn stdout(&self) -> Vec<String> {
+        self.transcript.look(|lines| lines.iter().filter_map(Line::stdout).map(str::to_owned).collect())
+    }
+
     /// Sends the master a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
@@ -194,6 +199,20 @@ impl Master {
         self.transcript.wait(&"a TCP listener", |lines| {
             events(lines).filter(|event| on("listening").matches(event)).find_map(tcp_address)
         })
+    }
+
+    /// Where the master listens: what the log says of the listener of this number, counted from 0.
+    #[track_caller]
+    pub fn bound(&self, index: usize) -> Event {
+        self.wait_all(index + 1, on("bound")).remove(index)
+    }
+
+    /// Where the master listens by IP, or takes datagrams, with the listener of this number.
+    #[track_caller]
+    pub fn bound_ip(&self, index: usize) -> SocketAddr {
+        let bound = self.bound(index);
+        let address = ["/address/tcp", "/address/udp"].iter().find_map(|at| bound.at(at).as_str());
+        address.and_then(|address| address.parse().ok()).expect("an IP address")
     }
 
     /// Where this worker listens by TCP.

@@ -1,6 +1,8 @@
 //! [`Puppet`]: the test's end of the strings of one worker. What it says is what the worker says, well-behaved or not,
 //! and it hears what the master answers.
 
+mod program;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver};
@@ -21,6 +23,8 @@ pub struct Puppet {
     pub env: Value,
     /// The arguments it was started with.
     pub args: Value,
+    /// The sockets it was started with, where it is not node: where each of them is bound.
+    pub sockets: Value,
     strings: UnixStream,
     reports: Receiver<Value>,
     /// What was told but not asked for yet.
@@ -61,6 +65,7 @@ impl Puppet {
                 .unwrap_or_default(),
             env: introduction["env"].clone(),
             args: introduction["args"].clone(),
+            sockets: introduction["sockets"].clone(),
             strings,
             reports,
             unheard: Vec::new(),

@@ -43,6 +43,11 @@ impl Stage {
         Self { home, arrivals }
     }
 
+    /// Its directory, which is that of the cluster.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// A cluster whose workers are all puppets.
     pub fn launch(&self) -> Launch {
         let puppet: OsString = beside("puppet").into();
@@ -52,6 +57,11 @@ impl Stage {
             .env("PUPPET", puppet)
             .env("PUPPET_STAGE", self.home.join("stage"))
             .env("PUPPET_REAL_NODE", &Node::under_test().path)
+    }
+
+    /// A cluster whose workers are all puppets, started as programs that are not Node.
+    pub fn launch_program(&self) -> Launch {
+        self.launch().server(fixture("puppet-program"))
     }
 
     /// A cluster whose worker of the last slot is a puppet; the others run `server`, a fixture, under Node.

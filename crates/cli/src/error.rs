@@ -7,6 +7,7 @@ use recluster::control::{BindError, ClientError, DirectoryError, FindError};
 use recluster::{Failure, ProgramError, StartError};
 
 use crate::args;
+use crate::config;
 use crate::exit_code::ExitStatus;
 use crate::paint::{Paint, printable};
 use crate::run::name::Name;
@@ -20,7 +21,13 @@ pub(crate) enum Error {
     #[error("cannot listen to signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error("the server file has a syntax error: {reason}")]
+    Syntax { reason: String },
+    #[error(transparent)]
     Start(#[from] StartError),
+    #[error("a socket that recluster was started with (LISTEN_FDS) is not usable: {0}")]
+    Inherited(io::Error),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error("the name '{name}' is taken by a running cluster; its control socket is {}", path.display())]
@@ -47,7 +54,12 @@ impl Error {
     /// Tells whoever started the command, and says what it must exit with. Whoever wanted JSON gets it beside that.
     pub(crate) fn report(&self, json: bool) -> ExitStatus {
         // If nobody reads, the status must do.
-        let _ = io::stderr().write_all(self.shown(Paint::for_stream(&io::stderr())).as_bytes());
+        let _ = if let Self::Config(config::Error::Usage(error)) = self {
+            // Clap's own words have more than one paragraph.
+            error.print()
+        } else {
+            io::stderr().write_all(self.shown(Paint::for_stream(&io::stderr())).as_bytes())
+        };
         if json {
             let _ = writeln!(io::stdout(), "{}", self.as_json());
         }
@@ -74,7 +86,16 @@ impl Error {
                 ProgramError::NotRunnable { .. } => ExitStatus::CannotRun,
                 ProgramError::Directory { .. } | _ => ExitStatus::Failure,
             },
-            Self::Start(StartError::Config(_) | StartError::NoChannel { .. })
+            Self::Start(
+                StartError::Config(_)
+                | StartError::Listen { .. }
+                | StartError::ListenTwice { .. }
+                | StartError::CheckReachesNeighbours
+                | StartError::CheckListen { .. }
+                | StartError::DenoTakesNoSocket,
+            )
+            | Self::Inherited(_)
+            | Self::Config(_)
             | Self::Bind(_)
             | Self::NameTaken { .. }
             | Self::Pidfile(_)
@@ -82,6 +103,7 @@ impl Error {
             Self::Start(StartError::System { .. } | _) | Self::Runtime(_) | Self::Signals(_) => {
                 ExitStatus::Failure
             }
+            Self::Syntax { .. } => ExitStatus::CannotRun,
             Self::NeverServed(_) => ExitStatus::NeverServed,
             Self::Find(_) | Self::ControlOff | Self::Client(_) | Self::Refused(_) | Self::Output(_) => {
                 ExitStatus::NoAnswer
@@ -90,7 +112,7 @@ impl Error {
     }
 
     /// What to do about it, where we know.
-    fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "most errors say all there is to say")]
         match self {
             Self::Start(StartError::Program(ProgramError::NotFound { path }))

@@ -1,35 +1,43 @@
 //! The `recluster` command: runs a cluster in the foreground, and talks to running ones.
 //!
-//! What people write on the command line becomes typed arguments in `args`, once; everything after that is either
-//! `run`, which is the library plus signals, a log and a control socket, or `client`, which asks a running master.
+//! What people write on the command line becomes typed arguments in `args`, once, with what `config` finds in the config
+//! file; everything after that is `run`, which is the library plus signals, a log and a control socket, `check`, which
+//! says what `run` would do, or `client`, which asks a running master.
 
 mod args;
+mod check;
 mod client;
+mod config;
 mod duration;
 mod error;
 mod exit_code;
 mod log;
 mod paint;
 mod run;
+mod size;
 
 use std::process::ExitCode;
 
 use crate::args::Command;
+use crate::config::CommandLine;
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::run::inherited::{self, Inherited};
 
 fn main() -> ExitCode {
     let inherited = inherited::sockets();
-    let command = args::parse();
-    let json = command.wants_json();
-    let outcome = runtime().and_then(|runtime| runtime.block_on(execute(command, inherited)));
-    outcome.unwrap_or_else(|error| error.report(json)).into()
+    let line = CommandLine::of_process();
+    let outcome = line.read().map_err(Error::from).and_then(|command| {
+        let runtime = runtime()?;
+        runtime.block_on(execute(command, &line, inherited))
+    });
+    outcome.unwrap_or_else(|error| error.report(line.wants_json())).into()
 }
 
-async fn execute(command: Command, inherited: Inherited) -> Result<ExitStatus, Error> {
+async fn execute(command: Command, line: &CommandLine, inherited: Inherited) -> Result<ExitStatus, Error> {
     match command {
-        Command::Run(args) => run::run(*args, inherited).await,
+        Command::Run(args) => run::run(*args, line.clone(), inherited).await,
+        Command::Check(args) => check::check(*args).await,
         Command::Reload(args) => client::reload(args).await,
         Command::Status(args) => client::status(args).await,
         Command::Scale(args) => client::scale(args).await,

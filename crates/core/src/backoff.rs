@@ -28,6 +28,12 @@ impl Backoff {
         Self { least, most, spacing: least, last: now, next: now + least }
     }
 
+    /// Other bounds from now on. What was promised already stays.
+    pub(crate) fn configure(&mut self, least: Duration, most: Option<Duration>) {
+        (self.least, self.most) = (least, most);
+        self.spacing = most.map_or(least, |most| self.spacing.clamp(least, most));
+    }
+
     /// The earliest time of the next respawn.
     pub(crate) const fn next(&self) -> Time {
         self.next

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The knobs of the policy, as people set them. [`Config::new`] checks them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "built with struct update syntax from the default")]
 pub struct Settings {
     /// How many slots. Default 1.
@@ -77,7 +77,7 @@ impl Default for Settings {
 }
 
 /// Settings that were checked.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config(Settings);
 
 impl Config {

@@ -1,6 +1,6 @@
 //! What happened: the facts that the shell tells the core.
 
-use crate::{SlotId, WorkerId};
+use crate::{Config, SlotId, WorkerId};
 
 /// One fact. The core never doubts it; a fact about a worker that is gone is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,9 @@ pub enum Event {
     Replace(WorkerId),
     /// Change the number of slots. Zero is taken as one.
     Scale(u32),
+    /// Other settings from now on. What a worker was told or sent before keeps its time; the number of slots changes only
+    /// where the settings name another than they did before.
+    Configure(Config),
     /// Drain everything, start nothing more.
     Stop,
     /// Kill everything, start nothing more.

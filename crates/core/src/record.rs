@@ -17,6 +17,7 @@ impl Cluster {
             Event::Reload(caller) => self.asked_to_reload(caller),
             Event::Replace(worker) => self.asked_to_replace(worker),
             Event::Scale(workers) => self.scale(workers),
+            Event::Configure(config) => self.configure(config),
             Event::Stop => self.stop(),
             Event::Terminate => self.cease(Phase::Terminating),
             Event::Release => self.release(),
@@ -113,6 +114,16 @@ impl Cluster {
             self.slots.truncate(SlotId(to).index());
             self.slots.extend((from..to).map(|id| Slot::new(SlotId(id), generation)));
             self.notify(Notice::Scaled { from, to });
+        }
+    }
+
+    fn configure(&mut self, config: Config) {
+        let settings = config.into_settings();
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.backoff.configure(settings.respawn, settings.backoff);
+        self.generation_spacing = self.generation_spacing.max(settings.respawn);
+        if settings.workers != before.workers {
+            self.scale(settings.workers);
         }
     }
 

@@ -3,6 +3,7 @@
 use recluster_core as core;
 use recluster_core::{Caller, Cause, Due, Exit, Notice, Signal, WorkerId};
 
+use crate::builder::ReadyWhen;
 use crate::driver::{Driver, Grave};
 use crate::event::{Event, Failure, Held, Verdict, Worker};
 use crate::process::Seen;
@@ -45,6 +46,7 @@ impl Driver {
                 self.emit(Event::Superseded { generation: generation.get() });
             }
             Notice::Verdict { generation, callers, verdict } => {
+                self.keep_conduct(verdict);
                 let verdict = self.verdict_in_words(verdict);
                 let generation = generation.map(core::Generation::get);
                 self.emit(Event::Reloaded { generation, verdict: verdict.clone() });
@@ -109,6 +111,7 @@ impl Driver {
             stderr: process.map_or_else(Vec::new, |process| process.tail.lines()),
             seen: process.map_or_else(Seen::default, |process| process.seen),
             spawn_error: None,
+            check_failure: process.and_then(|process| process.check_failure.clone()),
         }
     }
 
@@ -119,7 +122,9 @@ impl Driver {
                 format!("was ended by {} before it served", signal_name(signal))
             }
             Cause::ReadyTimeout => {
-                format!("was not ready within {:?}", self.shell.ready_timeout)
+                let failure = grave.check_failure.as_ref();
+                let check = failure.map(|why| format!("; its check failed: {why}")).unwrap_or_default();
+                format!("was not ready within {:?}{check}", self.shell.conduct.ready_timeout)
             }
             Cause::SpawnFailed(_) => {
                 let error = grave.spawn_error.as_deref().unwrap_or("unknown error");
@@ -142,7 +147,18 @@ impl Driver {
                     .to_owned(),
             );
         }
-        if cause == Cause::ReadyTimeout && grave.seen.online && !grave.seen.listening {
+        if cause == Cause::ReadyTimeout
+            && self.shell.conduct.ready_when == ReadyWhen::Notify
+            && grave.check_failure.is_none()
+        {
+            return Some(
+                "it never said READY=1 on the socket that NOTIFY_SOCKET names: does it speak sd_notify, and has that \
+                 to be turned on?"
+                    .to_owned(),
+            );
+        }
+        let awaited = self.shell.conduct.ready_when == ReadyWhen::Listening;
+        if cause == Cause::ReadyTimeout && awaited && grave.seen.online && !grave.seen.listening {
             return Some(
                 "it runs, but no server of it listens through the cluster: does it listen with `exclusive` or \
                  `reusePort`, or start the server in another process? --ready-when started or ready does not wait \

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -10,11 +11,16 @@ use std::time::Duration;
 use recluster_core::{Config, Settings, Surge};
 use tokio::sync::broadcast;
 
+use crate::check::{Checks, ReadyCheck};
 use crate::cluster::Cluster;
+use crate::conduct::{Conduct, Reread};
 use crate::error::StartError;
 use crate::event::{EVENT_BACKLOG, Event, Events};
+use crate::listen::{self, Bound, FIRST_LISTENER, Listen};
 use crate::preload::Preload;
-use crate::program::Program;
+use crate::process::DrainSignal;
+use crate::program::{Launch, NodeKind, Program, Runtime};
+use crate::recycle::Limits;
 use crate::{driver, plane, process};
 
 /// When a worker counts as ready.
@@ -27,6 +33,8 @@ pub enum ReadyWhen {
     Started,
     /// It said so: `process.send({cmd: 'ready'})` or `process.send('ready')`.
     Ready,
+    /// It said `READY=1` by `sd_notify`.
+    Notify,
 }
 
 /// How new connections reach workers.
@@ -44,6 +52,13 @@ pub enum Balance {
 /// one anyway, as it has announced to the client.
 const IDLE_GRACE: Duration = Duration::from_secs(6);
 
+/// How long after a check a serving worker is checked again.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// What workers know their own listener by, unless it has another name.
+const CHECK_LISTENER: &str = "check";
+/// How long a check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Says what a cluster runs and how; [`ClusterBuilder::start`] starts it.
 #[derive(Debug)]
 pub struct ClusterBuilder {
@@ -57,7 +72,16 @@ pub struct ClusterBuilder {
     pub(crate) drain_http: bool,
     pub(crate) idle_grace: Duration,
     pub(crate) accept_after_stop: Duration,
-    pub(crate) inherited: BTreeMap<i32, OwnedFd>,
+    pub(crate) adopted: Vec<Bound>,
+    pub(crate) listens: Vec<Listen>,
+    pub(crate) drain_signal: DrainSignal,
+    pub(crate) limits: Limits,
+    pub(crate) ready_check: Option<ReadyCheck>,
+    pub(crate) check_interval: Duration,
+    pub(crate) check_timeout: Duration,
+    pub(crate) check_listen: Option<Listen>,
+    pub(crate) watchdog: Option<Duration>,
+    reread: Option<Reread>,
     events: broadcast::Sender<Event>,
 }
 
@@ -74,7 +98,16 @@ impl ClusterBuilder {
             drain_http: true,
             idle_grace: IDLE_GRACE,
             accept_after_stop: Duration::ZERO,
-            inherited: BTreeMap::new(),
+            adopted: Vec::new(),
+            listens: Vec::new(),
+            drain_signal: DrainSignal::default(),
+            limits: Limits::default(),
+            ready_check: None,
+            check_interval: CHECK_INTERVAL,
+            check_timeout: CHECK_TIMEOUT,
+            check_listen: None,
+            watchdog: None,
+            reread: None,
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }
     }
@@ -254,10 +287,96 @@ impl ClusterBuilder {
         self
     }
 
-    /// Gives the master a socket that it was started with: a worker's `listen({fd: number})` means this one.
+    /// Gives the cluster a socket that the master was started with, listening or bound, as if it were the next
+    /// [`listen`](Self::listen).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say what it is. A name that cannot be passed on is left out.
+    pub fn adopt(mut self, socket: OwnedFd, name: Option<&str>) -> io::Result<Self> {
+        let name = name.and_then(|name| name.parse().ok());
+        self.adopted.push(Bound::adopt(socket, name)?);
+        Ok(self)
+    }
+
+    /// One more address that the master binds before the first worker, and hands to every worker: a program that is not
+    /// Node finds the sockets from descriptor 3 on (`LISTEN_FDS`), adopted ones first; in a Node worker
+    /// `listen({fd: 3})` means the first of them. Default none.
     #[must_use]
-    pub fn inherit(mut self, number: i32, socket: OwnedFd) -> Self {
-        self.inherited.insert(number, socket);
+    pub fn listen(mut self, address: Listen) -> Self {
+        self.listens.push(address);
+        self
+    }
+
+    /// What a program that is not Node is sent at the beginning of its drain. TERM follows at the drain timeout, if it
+    /// was not TERM. Default TERM.
+    #[must_use]
+    pub fn drain_signal(mut self, signal: DrainSignal) -> Self {
+        self.drain_signal = signal;
+        self
+    }
+
+    /// Renews a worker, new first, when it and what it started use more resident memory than this, in bytes. Looked at
+    /// every five seconds; one worker at a time. Default no limit.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.limits.memory = Some(bytes);
+        self
+    }
+
+    /// Renews a worker, new first, when it has lived this long, or up to a tenth less, so that not all are due together.
+    /// Default no limit.
+    #[must_use]
+    pub fn max_lifetime(mut self, span: Duration) -> Self {
+        self.limits.lifetime = Some(span);
+        self
+    }
+
+    /// A worker serves only once it passes this check, and is renewed, new first, when it fails it three times in a row
+    /// later. Default none.
+    #[must_use]
+    pub fn ready_check(mut self, check: ReadyCheck) -> Self {
+        self.ready_check = Some(check);
+        self
+    }
+
+    /// How long after a check a serving worker is checked again. Default 10 s.
+    #[must_use]
+    pub fn check_interval(mut self, span: Duration) -> Self {
+        self.check_interval = span;
+        self
+    }
+
+    /// A check that takes longer has failed. Default 5 s.
+    #[must_use]
+    pub fn check_timeout(mut self, span: Duration) -> Self {
+        self.check_timeout = span;
+        self
+    }
+
+    /// Gives each worker a listener of its own at such an address (port 0, so that the kernel chooses), behind all others:
+    /// there a program that is not Node can be checked by HTTP. It is named `check`, if it has no name. Default none.
+    #[must_use]
+    pub fn check_listen(mut self, address: Listen) -> Self {
+        self.check_listen = Some(address.named(CHECK_LISTENER));
+        self
+    }
+
+    /// A worker that is ready and then does not say `WATCHDOG=1` by `sd_notify` for this long is hung: it is ended and
+    /// replaced. Default off.
+    #[must_use]
+    pub fn watchdog(mut self, span: Duration) -> Self {
+        self.watchdog = Some(span).filter(|span| !span.is_zero());
+        self
+    }
+
+    /// At the beginning of each reload, asks anew how the cluster is to be run: a config file may have changed. Whatever
+    /// the new builder says holds from then on, except for the addresses to listen on, the balance, `raw_stdio` and
+    /// `end_with_master`; after a rollback it is as it was before. An error refuses the reload, and nothing is touched.
+    /// Must not block.
+    #[must_use]
+    pub fn reread(mut self, say: impl FnMut() -> Result<ClusterBuilder, String> + Send + 'static) -> Self {
+        self.reread = Some(Reread(Box::new(say)));
         self
     }
 
@@ -278,36 +397,92 @@ impl ClusterBuilder {
     ///
     /// When the server or node cannot be run, the settings contradict each other, or the machine refuses a
     /// thread or a descriptor. Nothing has been started then.
-    #[expect(
-        clippy::unused_async,
-        reason = "a start may come to wait for the machine; callers must not notice"
-    )]
-    pub async fn start(self) -> Result<Cluster, StartError> {
-        let mut settings = self.settings;
-        settings.stop_timeout = self.stop_timeout.unwrap_or(settings.stop_timeout.min(settings.timeout));
-        let ready_timeout = settings.ready_timeout;
-        let preload = Preload { idle_grace: self.idle_grace, timeout: settings.timeout };
-        let config = Config::new(settings)?;
-        let launch = self.program.resolve()?;
-        let ready_when = self.ready_when.unwrap_or_else(|| launch.default_ready_when());
-        if ready_when != ReadyWhen::Started && !launch.is_node() {
-            return Err(StartError::NoChannel { path: launch.server });
-        }
+    pub async fn start(mut self) -> Result<Cluster, StartError> {
         if process::ignores_ended_children() {
             return Err(StartError::ChildrenIgnored);
         }
-        let shell = driver::Shell {
+        let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
+        let (balance, raw_stdio, end_with_master) = (self.balance, self.raw_stdio, self.end_with_master);
+        let (events, reread) = (self.events.clone(), self.reread.take());
+        let Examined { config, first, conduct } = self.examine()?;
+        let bound = listen::bind_all(adopted, &listens).await?;
+        let numbered = (FIRST_LISTENER..).zip(&bound);
+        let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
+        let inherited: io::Result<BTreeMap<i32, OwnedFd>> = copies.collect();
+        let system = |source| StartError::System { what: "copy a listening socket", source };
+        let setup = plane::Setup { balance, inherited: inherited.map_err(system)? };
+        let shell =
+            driver::Shell { conduct, first, balance, raw_stdio, end_with_master, bound, reread, events };
+        driver::start(config, shell, setup)
+    }
+
+    /// Whether it could be started, without starting it: the same questions as [`start`](Self::start) asks, but for what
+    /// only binding and starting can tell.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`start`](Self::start).
+    pub fn check(self) -> Result<Checked, StartError> {
+        listen::check_all(&self.listens)?;
+        let first = self.examine()?.first;
+        let node = match first.runtime {
+            Runtime::Node { binary, .. } => Some(binary),
+            Runtime::Executable { .. } => None,
+        };
+        Ok(Checked { server: first.server, node })
+    }
+
+    /// Looks at everything that can be wrong before anything is started.
+    pub(crate) fn examine(self) -> Result<Examined, StartError> {
+        let mut settings = self.settings;
+        settings.stop_timeout = self.stop_timeout.unwrap_or(settings.stop_timeout.min(settings.timeout));
+        let preload = Preload { idle_grace: self.idle_grace, timeout: settings.timeout };
+        let config = Config::new(settings)?;
+        let first = self.program.resolve()?;
+        let ready_when = self.ready_when.unwrap_or_else(|| first.default_ready_when());
+        if first.node_kind() == Some(NodeKind::Deno) && self.balance == Balance::Shared {
+            return Err(StartError::DenoTakesNoSocket);
+        }
+        let (every, timeout) = (self.check_interval, self.check_timeout);
+        let checks = self.ready_check.map(|check| Checks { check, every, timeout });
+        let asks_by_http = checks.as_ref().is_some_and(|checks| matches!(checks.check, ReadyCheck::Http(_)));
+        if asks_by_http && !first.is_node() && self.check_listen.is_none() {
+            return Err(StartError::CheckReachesNeighbours);
+        }
+        if let Some(listen) = &self.check_listen {
+            listen.suits_checks(first.is_node())?;
+        }
+        let conduct = Conduct {
             program: self.program,
-            first: launch,
             ready_when,
-            ready_timeout,
-            balance: self.balance,
-            raw_stdio: self.raw_stdio,
-            end_with_master: self.end_with_master,
+            ready_timeout: settings.ready_timeout,
+            kill_timeout: settings.kill_timeout,
             preload: self.drain_http.then_some(preload),
             accept_after_stop: self.accept_after_stop,
-            events: self.events,
+            drain_signal: self.drain_signal,
+            limits: self.limits,
+            checks,
+            check_listen: self.check_listen,
+            watchdog: self.watchdog,
         };
-        driver::start(config, shell, plane::Setup { balance: self.balance, inherited: self.inherited })
+        Ok(Examined { config, first, conduct })
     }
+}
+
+/// What a cluster would run: every symlink resolved as it is now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Checked {
+    /// The server file.
+    pub server: PathBuf,
+    /// The node binary, where the server file runs under it.
+    pub node: Option<PathBuf>,
+}
+
+/// What a builder says, when there is nothing wrong with it.
+pub(crate) struct Examined {
+    pub(crate) config: Config,
+    /// What the next generation would run.
+    pub(crate) first: Launch,
+    pub(crate) conduct: Conduct,
 }

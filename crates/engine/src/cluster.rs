@@ -82,6 +82,7 @@ impl Cluster {
                 Err(ReloadError::StoppedPartWay { replaced, of, failure })
             }
             Verdict::Abandoned => Err(ReloadError::Abandoned),
+            Verdict::Refused { reason } => Err(ReloadError::Refused(reason)),
         }
     }
 

@@ -10,22 +10,26 @@ use recluster_core::{Caller, Config, Generation, Phase, WorkerId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, sleep_until};
 
+use crate::alarm::{Alarm, Alarms};
 use crate::builder::{Balance, ReadyWhen};
+use crate::check::HandOver;
 use crate::cluster::{Cluster, Progress, Scale};
+use crate::conduct::{Conduct, Reread};
 use crate::error::{SendError, StartError};
 use crate::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
+use crate::listen::Bound;
+use crate::notify::Words;
 use crate::output::Forwarder;
 use crate::plane::{Command, Fact, Plane, Routes, Setup, Standing};
-use crate::preload::Preload;
-use crate::process::{Process, Seen};
-use crate::program::{Launch, Program};
+use crate::process::{ChannelUse, Process, Seen};
+use crate::program::{Launch, NodeKind};
 use crate::status::Status;
 
 /// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
 /// how it died is worth more to people than that it fell silent.
 const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
 /// What stands for a moment that no clock can say: a year.
-const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How many dead workers' last words are kept for verdicts.
 const GRAVES: usize = 64;
 
@@ -38,6 +42,18 @@ pub(crate) enum Input {
     Ended(WorkerId),
     /// Lines of a worker's stderr were not passed on.
     LinesLost(WorkerId, u64),
+    /// It said something by `sd_notify`.
+    Notified(WorkerId, Words),
+    /// Somebody else sent something to its socket, or it makes no sense.
+    NotifyIgnored(WorkerId),
+    /// Its check has not passed yet, and why.
+    CheckFailed(WorkerId, String),
+    /// Its check passed, for the first time.
+    CheckPassed(WorkerId),
+    /// Its check failed several times in a row.
+    Unhealthy(WorkerId, String),
+    /// A connection for this very worker.
+    HandOver(WorkerId, HandOver),
     /// A worker's channel closed a while ago. If the process ended as well, that is known by now.
     LivesOn(WorkerId),
     /// Somebody asks.
@@ -62,18 +78,17 @@ pub(crate) enum Request {
 
 /// What the driver is started with.
 pub(crate) struct Shell {
-    pub(crate) program: Program,
+    /// How it is run, until a reload says otherwise.
+    pub(crate) conduct: Conduct,
     /// What the first generation runs, already resolved.
     pub(crate) first: Launch,
-    pub(crate) ready_when: ReadyWhen,
-    pub(crate) ready_timeout: Duration,
     pub(crate) balance: Balance,
     pub(crate) raw_stdio: bool,
     pub(crate) end_with_master: bool,
-    /// The lossless drain of Node workers, if it is on.
-    pub(crate) preload: Option<Preload>,
-    /// How long a stop waits before it begins.
-    pub(crate) accept_after_stop: Duration,
+    /// What the master has bound itself, in the order in which workers number it.
+    pub(crate) bound: Vec<Bound>,
+    /// Who says anew how it is run.
+    pub(crate) reread: Option<Reread>,
     pub(crate) events: broadcast::Sender<Event>,
 }
 
@@ -102,7 +117,9 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         next_caller: 0,
         routes: Routes::default(),
         closing: false,
-        stop_at: None,
+        alarms: Alarms::default(),
+        config,
+        fallback: None,
         warned_of_preload: None,
         messages_lost: 0,
     };
@@ -118,6 +135,8 @@ pub(crate) struct Grave {
     pub(crate) seen: Seen,
     /// Why its process could not be started, if that is what became of it.
     pub(crate) spawn_error: Option<String>,
+    /// How its check failed the last time, if it never passed.
+    pub(crate) check_failure: Option<String>,
 }
 
 pub(crate) struct Driver {
@@ -136,11 +155,14 @@ pub(crate) struct Driver {
     /// What performing an action made known: told to the policy when all actions are performed.
     pub(crate) follow_ups: VecDeque<core::Event>,
     pub(crate) callers: BTreeMap<Caller, oneshot::Sender<Verdict>>,
-    next_caller: u64,
+    pub(crate) next_caller: u64,
     routes: Routes,
     closing: bool,
-    /// A stop was asked for and begins then.
-    stop_at: Option<Instant>,
+    pub(crate) alarms: Alarms,
+    /// The policy's settings.
+    pub(crate) config: Config,
+    /// How it was run before the reload that is going on.
+    pub(crate) fallback: Option<(Config, Conduct)>,
     /// The last generation of which people were told that its workers have no preload.
     pub(crate) warned_of_preload: Option<Generation>,
     /// Messages of applications that were not passed on, and not told of yet.
@@ -149,6 +171,14 @@ pub(crate) struct Driver {
 
 impl Driver {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
+        for bound in &self.shell.bound {
+            let name = bound.name.as_ref().map(ToString::to_string);
+            self.emit(Event::Bound { name, address: bound.address.clone() });
+        }
+        if let Some(caveat) = self.shell.first.node_kind().and_then(NodeKind::caveat) {
+            self.emit(Event::Caveat { caveat });
+        }
+        self.watch_limits();
         loop {
             self.act();
             if self.policy.phase() == Phase::Over {
@@ -156,7 +186,7 @@ impl Driver {
             }
             // A moment too far away to be said is none.
             let due = self.policy.next_deadline().and_then(|(at, _due)| self.began.checked_add(at.elapsed()));
-            let deadline = due.into_iter().chain(self.stop_at).min();
+            let deadline = due.into_iter().chain(self.alarms.next()).min();
             let input = tokio::select! {
                 biased;
                 input = inbox.recv() => input,
@@ -166,9 +196,8 @@ impl Driver {
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 self.tell(core::Event::Tick);
             }
-            if self.stop_at.is_some_and(|at| at <= Instant::now()) {
-                self.stop_at = None;
-                self.tell(core::Event::Stop);
+            while let Some(alarm) = self.alarms.take_due(Instant::now()) {
+                self.ring(alarm);
             }
             if let Some(input) = input {
                 self.handle(input);
@@ -191,7 +220,15 @@ impl Driver {
         self.publish_routes();
     }
 
-    fn tell(&mut self, event: core::Event) {
+    fn ring(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Stop => self.tell(core::Event::Stop),
+            Alarm::Recycle => self.recycle(),
+            Alarm::Watchdog(worker) => self.bite(worker),
+        }
+    }
+
+    pub(crate) fn tell(&mut self, event: core::Event) {
         let now = core::Time::after(self.began.elapsed());
         self.policy.handle(event, now);
     }
@@ -214,6 +251,8 @@ impl Driver {
         let ends = matches!(self.policy.phase(), Phase::Stopping | Phase::Terminating);
         if ends && !self.closing {
             self.closing = true;
+            // No worker is started any more. What only draining workers hold, they can close.
+            self.shell.bound.clear();
             self.plane.tell(Command::CloseListeners);
         }
     }
@@ -241,16 +280,29 @@ impl Driver {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Fact(fact) => self.note(fact),
-            Input::Ended(worker) => {
-                // A worker with a channel may have left words in it: the plane reads them first.
-                if self.processes.get(&worker).is_some_and(|process| process.is_node) {
-                    self.plane.tell(Command::Ended(worker));
-                } else {
-                    self.bury(worker);
-                }
-            }
+            // It may have left words in its channel: the plane reads them first.
+            Input::Ended(worker) => self.plane.tell(Command::Ended(worker)),
             Input::LinesLost(worker, lines) => {
                 self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
+            }
+            Input::Notified(worker, words) => self.notified(worker, &words),
+            Input::NotifyIgnored(worker) => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.notify_ignored += 1;
+                }
+            }
+            Input::CheckFailed(worker, reason) => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.check_failure = Some(reason);
+                }
+            }
+            Input::CheckPassed(worker) => self.passed(worker),
+            Input::Unhealthy(worker, reason) => {
+                self.emit_about(worker, |worker| Event::Unhealthy { worker, reason });
+                self.tell(core::Event::Replace(worker));
+            }
+            Input::HandOver(worker, HandOver { connection, reply }) => {
+                self.plane.tell(Command::HandOver { worker, connection, reply });
             }
             Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
             Input::Request(request) => self.answer(request),
@@ -259,7 +311,14 @@ impl Driver {
 
     fn note(&mut self, fact: Fact) {
         match fact {
-            Fact::Online(worker) => self.online(worker),
+            Fact::Online(worker) => {
+                if let Some(process) = self.processes.get_mut(&worker)
+                    && process.channel_use == ChannelUse::Unproven
+                {
+                    process.channel_use = ChannelUse::Full;
+                }
+                self.online(worker);
+            }
             Fact::Listening(worker, address) => {
                 if let Some(process) = self.processes.get_mut(&worker) {
                     process.seen.listening = true;
@@ -279,6 +338,11 @@ impl Driver {
                 self.emit_about(worker, |worker| Event::CutOff { worker, reason });
             }
             Fact::Disconnected { worker, finishing } => {
+                // A program that does not know of its channel may close it like any other descriptor.
+                let knows = |process: &Process| process.channel_use != ChannelUse::Unproven;
+                if !self.processes.get(&worker).is_some_and(knows) {
+                    return;
+                }
                 self.emit_about(worker, |worker| Event::Disconnect { worker });
                 if finishing {
                     return;
@@ -307,32 +371,22 @@ impl Driver {
         self.emit_about(worker, |worker| Event::Message { worker, message });
     }
 
-    pub(crate) fn online(&mut self, worker: WorkerId) {
-        if let Some(process) = self.processes.get_mut(&worker) {
-            process.seen.online = true;
-        }
-        self.emit_about(worker, |worker| Event::Online { worker });
-        self.follow_ups.push_back(core::Event::Online(worker));
-        self.ready(worker, ReadyWhen::Started);
-    }
-
-    /// The worker did what may make it ready.
-    fn ready(&mut self, worker: WorkerId, by: ReadyWhen) {
-        let Some(process) = self.processes.get_mut(&worker) else { return };
-        if self.shell.ready_when == by && !process.seen.ready {
-            process.seen.ready = true;
-            self.emit_about(worker, |worker| Event::Ready { worker });
-            self.follow_ups.push_back(core::Event::Ready(worker));
-        }
-    }
-
     /// The worker's process has ended and everything that it said has been heard.
     fn bury(&mut self, worker: WorkerId) {
-        let Some(process) = self.processes.get(&worker) else { return };
+        let drain_signal = self.shell.conduct.drain_signal;
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if self.launches.get(&process.generation).is_some_and(|launch| !launch.is_node()) {
+            // A server of several processes that is killed leaves those, and they would go on accepting. Until it is
+            // reaped, its number is its own.
+            process.let_go(drain_signal);
+        }
         let exit = process.reap();
         if let (Some(about), Some(process)) = (self.about(worker), self.processes.remove(&worker)) {
+            self.alarms.clear(Alarm::Watchdog(worker));
             let stderr = process.tail.lines();
-            self.remember(worker, Grave { worker: about, stderr, seen: process.seen, spawn_error: None });
+            let check_failure = process.check_failure.clone();
+            let seen = process.seen;
+            self.remember(worker, Grave { worker: about, stderr, seen, spawn_error: None, check_failure });
         }
         self.tell(core::Event::Exited(worker, exit));
     }
@@ -346,67 +400,6 @@ impl Driver {
 
     pub(crate) fn grave(&self, worker: WorkerId) -> Option<&Grave> {
         self.graves.iter().find(|(id, _)| *id == worker).map(|(_, grave)| grave)
-    }
-
-    fn answer(&mut self, request: Request) {
-        match request {
-            // It would not live long enough to serve.
-            Request::Reload(reply) if self.stop_at.is_some() => {
-                let _ = reply.send(Verdict::Abandoned);
-            }
-            Request::ReloadUnwatched if self.stop_at.is_some() => {}
-            Request::Reload(reply) => {
-                self.next_caller += 1;
-                let caller = Caller(self.next_caller);
-                self.callers.insert(caller, reply);
-                self.tell(core::Event::Reload(Some(caller)));
-            }
-            Request::ReloadUnwatched => self.tell(core::Event::Reload(None)),
-            Request::Replace(worker) => self.tell(core::Event::Replace(WorkerId::from_number(worker))),
-            Request::Scale(scale, reply) => {
-                let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
-                let wanted = match scale {
-                    Scale::To(number) => number,
-                    Scale::By(change) => slots.saturating_add_signed(change),
-                };
-                self.tell(core::Event::Scale(wanted));
-                let now = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
-                // Whoever no longer waits for an answer does not need it; so for all answers.
-                let _ = reply.send(now);
-            }
-            Request::Stop => self.stop(),
-            Request::Terminate => self.tell(core::Event::Terminate),
-            Request::Release => self.tell(core::Event::Release),
-            Request::Workers(reply) => {
-                let _ = reply.send(self.live_workers());
-            }
-            Request::ActiveWorkers(reply) => {
-                let _ = reply.send(self.active_workers());
-            }
-            Request::Status(reply) => self.answer_status(reply),
-            Request::Send { worker, json, reply } => match recluster_wire::Json::parse(&json) {
-                Ok(json) => {
-                    let worker = WorkerId::from_number(worker);
-                    self.plane.tell(Command::Send { worker, json, reply });
-                }
-                Err(_) => {
-                    let _ = reply.send(Err(SendError::NoWorker(worker)));
-                }
-            },
-        }
-    }
-
-    /// Begins to stop, at once or when the time is over for which it is to go on accepting. Asked a second time, it does
-    /// not begin anew.
-    fn stop(&mut self) {
-        let accepting = self.shell.accept_after_stop;
-        if accepting.is_zero() || self.policy.phase() != Phase::Running {
-            self.stop_at = None;
-            self.tell(core::Event::Stop);
-        } else if self.stop_at.is_none() {
-            self.stop_at = Instant::now().checked_add(accepting);
-            self.emit(Event::AcceptingUntilStop { accepting });
-        }
     }
 
     /// The cluster is over: whoever still waits is told by the end of the channels.

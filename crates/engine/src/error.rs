@@ -15,11 +15,36 @@ pub enum StartError {
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] recluster_core::ConfigError),
-    /// A program that is not Node has no channel on which it could say that it listens or is ready.
-    #[error("{} is not a Node server file: it counts as ready when it is started, it cannot say more", path.display())]
-    NoChannel {
-        /// The server.
-        path: PathBuf,
+    /// An address that the master was to bind cannot be had.
+    #[error("cannot listen on {address}: {source}{}", advice(source))]
+    Listen {
+        /// The address, as it was given.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The same address was given twice.
+    #[error("cannot listen on {address} twice: name it once")]
+    ListenTwice {
+        /// The address, as it was given.
+        address: String,
+    },
+    /// An HTTP check of a program that is not Node goes to a socket that all workers share.
+    #[error(
+        "an http check of a program that is not Node could be answered by any of its neighbours, which share its sockets: \
+         give each worker a listener of its own (--check-listen 127.0.0.1:0), or check by a command (exec:…)"
+    )]
+    CheckReachesNeighbours,
+    /// Deno never accepts on a socket that it shares with others.
+    #[error("Deno does not accept connections on a shared socket: use --balance round-robin")]
+    DenoTakesNoSocket,
+    /// The listener for checks could not be each worker's own.
+    #[error("--check-listen {address}: {reason}")]
+    CheckListen {
+        /// The address, as it was given.
+        address: String,
+        /// Why not.
+        reason: &'static str,
     },
     /// SIGCHLD is ignored in this process, so that nobody could learn how a worker ended.
     #[error("SIGCHLD is ignored in this process: the exits of workers could not be seen (give it a handler)")]
@@ -32,6 +57,18 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+}
+
+/// What to do about an address that cannot be had.
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => " (who has it? `ss -ltnp` tells)",
+        Some(libc::EACCES) => {
+            " (a port below 1024 needs root or CAP_NET_BIND_SERVICE; a unix socket a directory that may be written)"
+        }
+        Some(libc::EADDRNOTAVAIL) => " (no interface of this machine has that address)",
+        Some(_) | None => "",
+    }
 }
 
 /// Why a generation cannot run at all.
@@ -88,6 +125,9 @@ pub enum ReloadError {
     /// The cluster was stopped, terminated or released before the reload ended.
     #[error("the cluster was told to end before the reload was done")]
     Abandoned,
+    /// The reload could not begin, and nothing was touched.
+    #[error("refused: {0}")]
+    Refused(String),
     /// The cluster is over.
     #[error(transparent)]
     Gone(#[from] Gone),

@@ -13,6 +13,8 @@ use tokio::sync::broadcast;
 
 pub use recluster_core::Exit;
 
+use crate::recycle::Excess;
+
 /// How many events a slow subscriber may lag behind before it loses the oldest.
 pub(crate) const EVENT_BACKLOG: usize = 1024;
 /// How many of them may wait before messages of applications are no longer passed on: a worker that talks without end
@@ -28,6 +30,18 @@ pub enum Event {
     GenerationBegan {
         /// Which; counts from 1.
         generation: u64,
+    },
+    /// The master listens on an address that it was given, before any worker is there.
+    Bound {
+        /// Its name.
+        name: Option<String>,
+        /// The address; a port of the kernel's choice is known.
+        address: Address,
+    },
+    /// Something that the cluster cannot do for this kind of server.
+    Caveat {
+        /// What, for people.
+        caveat: &'static str,
     },
     /// A worker's process was started.
     Spawned {
@@ -126,6 +140,34 @@ pub enum Event {
         /// How long.
         #[serde(serialize_with = "seconds", rename = "accepting_seconds")]
         accepting: Duration,
+    },
+    /// A worker is renewed, new first, because it is beyond a limit.
+    Recycling {
+        /// The worker.
+        worker: Worker,
+        /// In which way.
+        #[serde(flatten)]
+        excess: Excess,
+    },
+    /// A serving worker fails its check again and again, and is renewed, new first.
+    Unhealthy {
+        /// The worker.
+        worker: Worker,
+        /// How the last check failed.
+        reason: String,
+    },
+    /// A worker wanted the master to keep descriptors for it, which it does not do: they were closed.
+    NotStored {
+        /// The worker.
+        worker: Worker,
+    },
+    /// A worker has not said in time that it is alive, and is ended.
+    Hung {
+        /// The worker.
+        worker: Worker,
+        /// How long it was silent.
+        #[serde(serialize_with = "seconds", rename = "silent_seconds")]
+        silent: Duration,
     },
     /// A worker broke the rules of its channel and was cut off.
     CutOff {
@@ -238,6 +280,16 @@ pub enum Address {
     Fd(i32),
 }
 
+impl Address {
+    /// Where to connect over IP, or to send to.
+    pub(crate) fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) | Self::Udp(address) => Some(*address),
+            Self::Unix(_) | Self::Fd(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -272,6 +324,11 @@ pub enum Verdict {
     },
     /// The cluster was stopped, terminated or released before the reload ended.
     Abandoned,
+    /// The reload could not begin: what the cluster is to be now makes no sense. Nothing was touched.
+    Refused {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Why a worker did not come to serve: everything a person needs to mend it.

@@ -33,13 +33,20 @@
 //! Inside, a pure policy (`recluster-core`) decides and this crate does: `driver` is the only loop of the control
 //! plane; `plane` is the data plane, a thread of its own that accepts connections and talks to workers.
 
+mod alarm;
 mod announce;
+mod answer;
 mod builder;
+mod check;
 mod cluster;
+mod conduct;
 pub mod control;
 mod driver;
 mod error;
 mod event;
+mod life;
+mod listen;
+mod notify;
 mod output;
 mod perform;
 mod picture;
@@ -47,13 +54,19 @@ mod plane;
 mod preload;
 mod process;
 mod program;
+mod recycle;
 mod runtime_dir;
 mod status;
 mod sys;
+mod watch;
 
-pub use builder::{Balance, ClusterBuilder, ReadyWhen};
+pub use builder::{Balance, Checked, ClusterBuilder, ReadyWhen};
+pub use check::{NoReadyCheck, ReadyCheck};
 pub use cluster::{Cluster, Ending, Scale};
 pub use error::{Gone, ProgramError, ReloadError, SendError, StartError};
 pub use event::{Address, Event, Events, Exit, Failure, Heard, Held, Verdict, Worker};
+pub use listen::{Listen, ListenError};
+pub use process::DrainSignal;
 pub use recluster_core::{ConfigError, Surge};
+pub use recycle::Excess;
 pub use status::{ReloadStatus, SlotStatus, Status, WorkerStatus};

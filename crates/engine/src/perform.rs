@@ -12,9 +12,11 @@ use crate::builder::ReadyWhen;
 use crate::driver::{Driver, Grave};
 use crate::error::ProgramError;
 use crate::event::{Event, Worker};
+use crate::listen::Listen;
 use crate::plane::Command;
-use crate::preload;
-use crate::process::{self, Seat, Seen};
+use crate::process::{self, ChannelUse, Seat, Seen};
+use crate::program::NodeKind;
+use crate::{notify, preload};
 
 impl Driver {
     pub(crate) fn perform(&mut self, action: Action) {
@@ -31,7 +33,8 @@ impl Driver {
             let about =
                 Worker { id: worker.get(), slot: slot.get(), generation: generation.get(), pid: None };
             let spawn_error = Some(error);
-            let grave = Grave { worker: about, stderr: Vec::new(), seen: Seen::default(), spawn_error };
+            let seen = Seen::default();
+            let grave = Grave { worker: about, stderr: Vec::new(), seen, spawn_error, check_failure: None };
             self.remember(worker, grave);
             self.follow_ups.push_back(core::Event::SpawnFailed(worker, failure));
         }
@@ -47,15 +50,33 @@ impl Driver {
         let forgotten = || (SpawnFailure::Hopeless, format!("generation {generation} is forgotten"));
         let Some(launch) = self.launches.get(&generation) else { return Err(forgotten()) };
         let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
-        let (raw_stdio, end_with_master) = (self.shell.raw_stdio, self.shell.end_with_master);
-        let takes_preload = launch.takes_preload();
-        let preload = self.shell.preload.filter(|_| takes_preload);
+        let takes_preload = launch.node_kind() == Some(NodeKind::Node);
+        let preload = self.shell.conduct.preload.filter(|_| takes_preload);
         let preload = preload.and_then(|preload| Some((self.place_preload(generation)?, preload.settings())));
         let Some(launch) = self.launches.get(&generation) else { return Err(forgotten()) };
-        let seat = Seat { worker, slot, generation, slots, raw_stdio, end_with_master, preload };
+        let is_node = launch.is_node();
         let describe = |error: io::Error| (process::failure_of(&error), error.to_string());
-        let begun = process::begin(launch, &seat).map_err(describe)?;
-        let is_node = begun.process.is_node;
+        let notify = self.open_notify(is_node).map_err(describe)?;
+        let own = self.shell.conduct.check_listen.as_ref().filter(|_| !is_node);
+        let own = own.map(Listen::bind).transpose().map_err(describe)?;
+        let seat = Seat {
+            worker,
+            slot,
+            generation,
+            slots,
+            raw_stdio: self.shell.raw_stdio,
+            end_with_master: self.shell.end_with_master,
+            preload,
+            sockets: self.shell.bound.iter().chain(&own).collect(),
+            notify: notify.as_ref().map(|socket| socket.path().to_owned()),
+            watchdog: self.shell.conduct.watchdog,
+        };
+        let mut begun = process::begin(launch, &seat).map_err(describe)?;
+        begun.process.own_listener = own.as_ref().and_then(|own| own.address.ip());
+        if let Some(socket) = notify {
+            // Without it the worker is merely not heard there.
+            begun.process.notify = socket.start(worker, begun.process.pid, self.inputs.clone()).ok();
+        }
         if let Err(error) = begun.watch.start(self.forwarder.clone(), self.inputs.clone()) {
             // Without a watch its end would not be seen, so it must end here.
             begun.process.kill_and_reap();
@@ -63,14 +84,27 @@ impl Driver {
         }
         self.processes.insert(worker, begun.process);
         self.emit_about(worker, |worker| Event::Spawned { worker });
-        if let Some(channel) = begun.channel {
-            self.plane.tell(Command::Admit { worker, channel });
-        }
-        if !is_node && self.shell.ready_when == ReadyWhen::Started {
+        self.plane.tell(Command::Admit { worker, channel: begun.channel, is_node });
+        if !is_node && self.shell.conduct.ready_when == ReadyWhen::Started {
             // Of a program without a channel nothing can be known but that it lives.
             self.online(worker);
         }
         Ok(())
+    }
+
+    /// A socket for what the worker tells by `sd_notify`. A Node worker has its channel for that, unless it is to say here
+    /// that it is ready, or that it lives.
+    fn open_notify(&self, is_node: bool) -> io::Result<Option<notify::Socket>> {
+        let conduct = &self.shell.conduct;
+        let is_needed = conduct.ready_when == ReadyWhen::Notify || conduct.watchdog.is_some();
+        if is_node && !is_needed {
+            return Ok(None);
+        }
+        match notify::Socket::open() {
+            Ok(socket) => Ok(Some(socket)),
+            Err(error) if is_needed => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The preload's file. To serve with a drain that may lose a request is better than not to serve.
@@ -91,7 +125,7 @@ impl Driver {
         if self.launches.contains_key(&generation) {
             return Ok(());
         }
-        let launch = self.shell.program.resolve();
+        let launch = self.shell.conduct.program.resolve();
         let launch = launch.map_err(|error| (resolve_failure(&error), error.to_string()))?;
         self.launches.insert(generation, launch);
         let status = self.policy.status();
@@ -106,14 +140,15 @@ impl Driver {
     fn drain(&mut self, worker: WorkerId, until: Time) {
         let timeout: Duration = until.since(self.now());
         self.emit_about(worker, |worker| Event::Draining { worker, timeout });
+        self.leaves(worker);
         let until_then = self.instant(until);
         let Some(process) = self.processes.get_mut(&worker) else { return };
-        if process.is_node {
-            let grace = self.shell.preload.map(|preload| preload.grace(timeout));
+        if process.channel_use != ChannelUse::Unproven {
+            let grace = self.shell.conduct.preload.map(|preload| preload.grace(timeout));
             self.plane.tell(Command::Drain { worker, until: until_then, grace });
-        } else {
-            process.termed = true;
-            process.signal(Signal::Term);
+        }
+        if process.channel_use != ChannelUse::Full {
+            process.let_go(self.shell.conduct.drain_signal);
         }
     }
 

@@ -24,7 +24,9 @@ impl Driver {
                     let taken = report.taken.iter().find(|(id, _)| id.get() == worker.id);
                     worker.connections = taken.map_or(0, |(_, count)| *count);
                 }
-                status.listeners = report.listeners;
+                let known: Vec<String> = report.listeners;
+                status.listeners.retain(|address| !known.contains(address));
+                status.listeners.extend(known);
             }
             // Whoever no longer waits does not need the answer.
             let _ = reply.send(status);
@@ -54,7 +56,7 @@ impl Driver {
             },
             slots: slots.collect(),
             workers: status.workers.iter().map(|worker| self.worker_picture(worker)).collect(),
-            listeners: Vec::new(),
+            listeners: self.shell.bound.iter().map(|bound| bound.address.to_string()).collect(),
         }
     }
 
@@ -78,6 +80,9 @@ impl Driver {
             state: state.to_owned(),
             seconds_left: until.map(|until| until.since(self.now()).as_secs_f64()),
             uptime_seconds: uptime.as_secs_f64(),
+            status: process.and_then(|process| process.status.clone()),
+            notifications_ignored: process.map_or(0, |process| process.notify_ignored),
+            held: self.held_by(worker.worker),
             memory_bytes,
             cpu_seconds,
             connections: 0,

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use recluster_wire::env::NodeDrain;
-use rustix::process::geteuid;
 
 use crate::runtime_dir;
 
@@ -49,9 +48,8 @@ pub(crate) fn place() -> io::Result<PathBuf> {
     let mut contents = DefaultHasher::new();
     SOURCE.hash(&mut contents);
     let name = format!("drain-{:016x}.cjs", contents.finish());
-    let temporary = format!("/tmp/recluster-{}", geteuid().as_raw());
     let mut refused = None;
-    for directory in runtime_dir::directories().into_iter().chain([temporary.into()]) {
+    for directory in runtime_dir::candidates() {
         match place_in(&directory, &name) {
             Ok(path) => return Ok(path),
             Err(error) => refused = refused.or(Some(error)),

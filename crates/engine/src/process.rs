@@ -1,44 +1,62 @@
 //! A worker's process: begun in a group of its own, watched by pidfd, signalled as a group, and reaped by the driver
 //! alone, so that a pid is never signalled after it was given to somebody else.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use recluster_core::{Exit, Generation, SlotId, SpawnFailure, WorkerId};
-use recluster_wire::env::{NodeChannel, NodeDrain, WorkerEnv};
+use recluster_wire::env::{
+    Activation, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NodeChannel, NodeDrain,
+    WATCHDOG_PID, WorkerEnv,
+};
 use recluster_wire::node::Held;
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
 };
-use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use crate::driver::Input;
-use crate::output::{Forwarder, Tail};
-use crate::preload;
-use crate::program::{Launch, Runtime};
+use crate::listen::{Bound, FIRST_LISTENER};
+use crate::output::Tail;
+use crate::program::{Launch, NodeKind, Runtime};
 use crate::sys;
+use crate::watch::Watch;
+use crate::{notify, preload};
 
-/// The number of the channel in the worker. Node hands a number above 15 on to the worker's own children, and then
-/// the channel would not end with the worker.
-const CHANNEL_FD: i32 = 3;
 /// What is reported of a process that somebody else has reaped.
 const UNKNOWN_STATUS: i32 = 255;
-/// How much of a worker's stderr is read at a time.
-const STDERR_CHUNK: usize = 8 * 1024;
-/// How many chunks of last words are read: more than fits a pipe.
-const LAST_CHUNKS: usize = 16;
-/// How often people are told of lines that were lost.
-const TELL_OF_LOSS: Duration = Duration::from_secs(1);
+
+/// What a program that is not Node is sent when it is to drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DrainSignal {
+    /// SIGTERM.
+    #[default]
+    Term,
+    /// SIGINT.
+    Int,
+    /// SIGQUIT.
+    Quit,
+    /// SIGHUP.
+    Hup,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
+    /// SIGWINCH.
+    Winch,
+}
 
 /// A worker's process, as the driver holds it until it is reaped.
 #[derive(Debug)]
@@ -48,14 +66,57 @@ pub(crate) struct Process {
     pub(crate) pid: Pid,
     pub(crate) begun: Instant,
     pub(crate) tail: Tail,
-    /// It is a Node process, with a channel.
-    pub(crate) is_node: bool,
     pub(crate) seen: Seen,
+    /// It drains. It may fall silent, and need not pass checks any more: its drain has a deadline of its own.
+    pub(crate) leaving: bool,
     /// It was sent TERM: a program without a channel is told to drain by it.
     pub(crate) termed: bool,
     /// What it still had when it last told, in its drain.
     pub(crate) held: Option<Held>,
+    pub(crate) channel_use: ChannelUse,
+    /// What it says that it does.
+    pub(crate) status: Option<String>,
+    /// How long it may be silent.
+    pub(crate) watchdog: Option<Duration>,
+    /// It was silent for too long, and is being ended.
+    pub(crate) hung: bool,
+    /// How many notifications were not heard: of strangers, or without sense.
+    pub(crate) notify_ignored: u64,
+    /// Where it alone listens, to be asked.
+    pub(crate) own_listener: Option<SocketAddr>,
+    pub(crate) check: Option<CheckTask>,
+    /// Why its check did not pass the last time, before it ever did.
+    pub(crate) check_failure: Option<String>,
+    /// Hears its notifications.
+    pub(crate) notify: Option<notify::Listening>,
     pidfd: OwnedFd,
+}
+
+/// What a worker makes of its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChannelUse {
+    /// It may not know that it has one, and close it like any other descriptor.
+    Unproven,
+    /// It speaks and listens there, but not to a drain: it is let go by a signal.
+    DeafToDrains,
+    /// It speaks and listens there.
+    Full,
+}
+
+/// A worker's checks; they end with this.
+#[derive(Debug)]
+pub(crate) struct CheckTask(JoinHandle<()>);
+
+impl From<JoinHandle<()>> for CheckTask {
+    fn from(task: JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
+
+impl Drop for CheckTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What was seen of a worker so far.
@@ -72,20 +133,12 @@ pub(crate) struct Seen {
 /// What [`begin`] yields: the process, and our end of its channel.
 pub(crate) struct Begun {
     pub(crate) process: Process,
-    pub(crate) channel: Option<OwnedFd>,
+    pub(crate) channel: OwnedFd,
     pub(crate) watch: Watch,
 }
 
-/// What is needed to watch a process.
-pub(crate) struct Watch {
-    worker: WorkerId,
-    pidfd: OwnedFd,
-    stderr: Option<OwnedFd>,
-    tail: Tail,
-}
-
 /// What kind of worker is begun.
-pub(crate) struct Seat {
+pub(crate) struct Seat<'a> {
     pub(crate) worker: WorkerId,
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
@@ -97,23 +150,38 @@ pub(crate) struct Seat {
     pub(crate) end_with_master: bool,
     /// A Node worker loads this file, and is told this.
     pub(crate) preload: Option<(PathBuf, NodeDrain)>,
+    /// What the master has bound for its workers.
+    pub(crate) sockets: Vec<&'a Bound>,
+    /// Where the worker can notify us.
+    pub(crate) notify: Option<PathBuf>,
+    /// How long it may be silent.
+    pub(crate) watchdog: Option<Duration>,
 }
 
 /// Starts a worker's process.
-pub(crate) fn begin(launch: &Launch, seat: &Seat) -> io::Result<Begun> {
+pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
     let mut command = command(launch, seat);
     command.args(&launch.args).current_dir(&launch.directory).stdin(Stdio::null()).process_group(0);
-    set_environment(&mut command, launch, seat);
-    let channel = if launch.is_node() {
-        Some(attach_channel(&mut command)?)
+    let stderr = if seat.raw_stdio { None } else { Some(attach_stderr(&mut command)?) };
+    let (channel, theirs) = channel_pair()?;
+    let environment = environment(launch, seat);
+    if launch.is_node() {
+        give(&mut command, [theirs])?;
     } else {
-        // A Node worker learns from its channel that the master is gone; others learn nothing.
+        let sockets = seat.sockets.iter().map(|bound| bound.socket.try_clone());
+        give(&mut command, sockets.chain([Ok(theirs)]).collect::<io::Result<Vec<_>>>()?)?;
+        // A Node worker learns from its channel that the master is gone; others may not listen to theirs.
         if seat.end_with_master {
             sys::term_when_parent_dies(&mut command);
         }
-        None
-    };
-    let stderr = if seat.raw_stdio { None } else { Some(attach_stderr(&mut command)?) };
+    }
+    command.env_clear().envs(&environment);
+    if !launch.is_node() {
+        let program = command.get_program().to_owned();
+        let args = [launch.name()].into_iter().chain(launch.args.iter().map(OsString::as_os_str));
+        let variables = environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        sys::exec_knowing_pid(&mut command, &program, args, variables, &own_pid(seat))?;
+    }
     let mut child = command.spawn()?;
     let pid = Pid::from_child(&child);
     let (pidfd, watched) = match open_pidfds(pid) {
@@ -133,10 +201,23 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat) -> io::Result<Begun> {
         pid,
         begun: Instant::now(),
         tail,
-        is_node: launch.is_node(),
         seen: Seen::default(),
+        leaving: false,
         termed: false,
         held: None,
+        channel_use: match launch.node_kind() {
+            Some(NodeKind::Node | NodeKind::Deno) => ChannelUse::Full,
+            Some(NodeKind::Bun) => ChannelUse::DeafToDrains,
+            None => ChannelUse::Unproven,
+        },
+        status: None,
+        watchdog: seat.watchdog,
+        hung: false,
+        notify_ignored: 0,
+        own_listener: None,
+        check: None,
+        check_failure: None,
+        notify: None,
         pidfd,
     };
     Ok(Begun { process, channel, watch })
@@ -163,6 +244,28 @@ impl Process {
         let _ = kill_process_group(self.pid, signal);
     }
 
+    /// Has the worker end itself and leave a picture of what it was doing, where the system keeps such pictures.
+    pub(crate) fn abort(&self) {
+        // As above.
+        let _ = kill_process_group(self.pid, Signal::ABORT);
+    }
+
+    /// Tells a program that is not Node that it is to drain.
+    pub(crate) fn let_go(&mut self, signal: DrainSignal) {
+        self.termed |= signal == DrainSignal::Term;
+        let signal = match signal {
+            DrainSignal::Term => Signal::TERM,
+            DrainSignal::Int => Signal::INT,
+            DrainSignal::Quit => Signal::QUIT,
+            DrainSignal::Hup => Signal::HUP,
+            DrainSignal::Usr1 => Signal::USR1,
+            DrainSignal::Usr2 => Signal::USR2,
+            DrainSignal::Winch => Signal::WINCH,
+        };
+        // As above.
+        let _ = kill_process_group(self.pid, signal);
+    }
+
     /// Ends a process that cannot be watched. It was just started, so this does not take long.
     pub(crate) fn kill_and_reap(&self) {
         self.signal(recluster_core::Signal::Kill);
@@ -173,11 +276,7 @@ impl Process {
     pub(crate) fn reap(&self) -> Exit {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => Exit::Code(code),
-                (None, Some(signal)) => Exit::Signal(signal),
-                (None, None) => Exit::Code(UNKNOWN_STATUS),
-            },
+            Ok(Some(status)) => exit_of(&status),
             Ok(None) | Err(_) => Exit::Code(UNKNOWN_STATUS),
         }
     }
@@ -204,95 +303,33 @@ impl Process {
     }
 }
 
-impl Watch {
-    /// Passes the worker's stderr on until its process ends, and reports the end when its last words are in.
-    pub(crate) fn start(self, forwarder: Forwarder, inputs: mpsc::UnboundedSender<Input>) -> io::Result<()> {
-        let end = sys::readable(self.pidfd)?;
-        let (worker, tail, told) = (self.worker, self.tail, Instant::now());
-        let pipe = self.stderr.map(sys::readable).transpose()?;
-        let mut stderr =
-            pipe.map(|pipe| Stderr { worker, pipe, tail, lost: 0, told, forwarder, inputs: inputs.clone() });
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = end.readable() => break,
-                    open = Stderr::pass_on(stderr.as_mut()) => if !open { stderr = None },
-                }
+/// Runs a command to its end, in a process group of its own; whoever no longer waits ends the group.
+pub(crate) async fn run_to_end(command: &mut Command) -> io::Result<Exit> {
+    struct Group(Pid, OwnedFd, bool);
+    impl Drop for Group {
+        fn drop(&mut self) {
+            if !self.2 {
+                // It has not been reaped, so the number is still its own.
+                let _ = kill_process_group(self.0, Signal::KILL);
+                let _ = waitid(WaitId::PidFd(self.1.as_fd()), WaitIdOptions::EXITED);
             }
-            if let Some(stderr) = &mut stderr {
-                stderr.take_last_words();
-            }
-            // The driver is gone only when the cluster is over.
-            let _ = inputs.send(Input::Ended(worker));
-            // A child of the worker may hold the pipe and go on writing.
-            while stderr.is_some() && Stderr::pass_on(stderr.as_mut()).await {}
-        });
-        Ok(())
+        }
     }
+    let child = command.process_group(0).spawn()?;
+    let pid = Pid::from_child(&child);
+    let (pidfd, watched) = open_pidfds(pid)?;
+    let mut group = Group(pid, pidfd, false);
+    let _ended = sys::readable(watched)?.readable().await?;
+    let status = waitid(WaitId::PidFd(group.1.as_fd()), WaitIdOptions::EXITED)?;
+    group.2 = true;
+    Ok(status.map_or(Exit::Code(UNKNOWN_STATUS), |status| exit_of(&status)))
 }
 
-/// A worker's stderr on its way to the master's.
-struct Stderr {
-    worker: WorkerId,
-    pipe: AsyncFd<OwnedFd>,
-    tail: Tail,
-    /// Lines that were not passed on, and not told of yet.
-    lost: u64,
-    told: Instant,
-    forwarder: Forwarder,
-    inputs: mpsc::UnboundedSender<Input>,
-}
-
-impl Stderr {
-    /// Waits for words and passes them on; false at their end. Without a pipe it waits for ever.
-    async fn pass_on(stderr: Option<&mut Self>) -> bool {
-        let Some(stderr) = stderr else { return std::future::pending().await };
-        let mut chunk = [0_u8; STDERR_CHUNK];
-        let read = match stderr.pipe.readable().await {
-            Ok(mut ready) => ready.try_io(|pipe| Ok(rustix::io::read(pipe.get_ref(), &mut chunk)?)),
-            Err(_) => return false,
-        };
-        match read {
-            Ok(Ok(0)) => {
-                stderr.tell_of_loss();
-                false
-            }
-            Ok(Ok(count)) => {
-                stderr.take(chunk.get(..count).unwrap_or_default());
-                true
-            }
-            Ok(Err(error)) => error.kind() == io::ErrorKind::Interrupted,
-            // Nothing there, after all.
-            Err(_) => true,
-        }
-    }
-
-    /// Takes what is in the pipe now: the last words of a worker, unless somebody else goes on writing.
-    fn take_last_words(&mut self) {
-        let mut chunk = [0_u8; STDERR_CHUNK];
-        for _ in 0..LAST_CHUNKS {
-            match rustix::io::read(self.pipe.get_ref(), &mut chunk) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => self.take(chunk.get(..count).unwrap_or_default()),
-            }
-        }
-        self.tell_of_loss();
-    }
-
-    fn take(&mut self, words: &[u8]) {
-        self.tail.push(words);
-        self.lost += self.forwarder.forward(words);
-        if self.told.elapsed() >= TELL_OF_LOSS {
-            self.tell_of_loss();
-        }
-    }
-
-    fn tell_of_loss(&mut self) {
-        self.told = Instant::now();
-        if self.lost > 0 {
-            // The driver is gone only when the cluster is over.
-            let _ = self.inputs.send(Input::LinesLost(self.worker, std::mem::take(&mut self.lost)));
-        }
+fn exit_of(status: &WaitIdStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Code(UNKNOWN_STATUS),
     }
 }
 
@@ -311,11 +348,15 @@ fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((pidfd, watched))
 }
 
-fn command(launch: &Launch, seat: &Seat) -> Command {
+fn command(launch: &Launch, seat: &Seat<'_>) -> Command {
     match &launch.runtime {
-        Runtime::Node { binary, name, args } => {
+        Runtime::Node { kind, binary, name, args } => {
             let mut command = Command::new(binary);
             command.arg0(name);
+            if *kind == NodeKind::Deno {
+                // All permissions, as node has them; more arguments may take some away.
+                command.args(["run", "-A"]);
+            }
             if let Some((preload, _)) = &seat.preload {
                 command.args(preload::arguments(preload, args));
             }
@@ -331,26 +372,53 @@ fn command(launch: &Launch, seat: &Seat) -> Command {
 }
 
 /// What the generation's environment is, then what we say.
-fn set_environment(command: &mut Command, launch: &Launch, seat: &Seat) {
+fn environment(launch: &Launch, seat: &Seat<'_>) -> BTreeMap<OsString, OsString> {
     let mut variables = launch.env.clone();
     variables.insert("PWD".into(), launch.directory.clone().into());
+    let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
     let drain = seat.preload.as_ref().map(|(_, drain)| *drain);
-    let channel = NodeChannel { fd: CHANNEL_FD.unsigned_abs(), unique_id: seat.worker.get(), drain };
+    let channel = NodeChannel { fd: FIRST_FD, unique_id: seat.worker.get(), drain };
     let node = launch.is_node().then_some(channel);
-    let ours =
+    let place =
         WorkerEnv { slot: seat.slot.get(), generation: seat.generation.get(), workers: seat.slots, node };
-    variables.extend(ours.variables().into_iter().map(|(name, value)| (name.into(), value.into())));
-    command.env_clear().envs(variables);
+    for (name, value) in place.variables() {
+        add(name, value);
+    }
+    let sockets = seat.sockets.iter().map(|bound| bound.given()).collect();
+    let activation = Activation { sockets, generation: seat.generation.get() };
+    for (name, value) in activation.variables() {
+        // A Node worker gets its sockets by asking for them by number.
+        if !launch.is_node() || [LISTEN_FDS, LISTEN_FDNAMES].contains(&name.as_str()) {
+            add(&name, value);
+        }
+    }
+    let channel_fd = (!launch.is_node()).then(|| FIRST_FD + u32::try_from(seat.sockets.len()).unwrap_or(0));
+    let notify_socket = seat.notify.as_deref().and_then(Path::to_str);
+    for (name, value) in (Links { channel_fd, notify_socket, watchdog: seat.watchdog }).variables() {
+        add(name, value);
+    }
+    variables
 }
 
-/// Gives the worker one end of a socket pair; returns the other.
-fn attach_channel(command: &mut Command) -> io::Result<OwnedFd> {
+/// The variables that are to name the worker's own process.
+fn own_pid(seat: &Seat<'_>) -> Vec<&'static str> {
+    let listen = (!seat.sockets.is_empty()).then_some(LISTEN_PID);
+    let watchdog = seat.watchdog.map(|_| WATCHDOG_PID);
+    listen.into_iter().chain(watchdog).collect()
+}
+
+/// The two ends of a worker's channel: ours, and the worker's.
+fn channel_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     set_nonblocking(&ours)?;
-    command
-        .fd_mappings(vec![FdMapping { parent_fd: theirs, child_fd: CHANNEL_FD }])
-        .map_err(io::Error::other)?;
-    Ok(ours)
+    Ok((ours, theirs))
+}
+
+/// Gives the worker these descriptors, from 3 on.
+fn give(command: &mut Command, descriptors: impl IntoIterator<Item = OwnedFd>) -> io::Result<()> {
+    let mappings = (FIRST_LISTENER..).zip(descriptors);
+    let mappings = mappings.map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
+    command.fd_mappings(mappings).map(drop).map_err(io::Error::other)
 }
 
 /// Gives the worker the writing end of a pipe as its stderr; returns the reading end.

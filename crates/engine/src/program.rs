@@ -21,9 +21,6 @@ const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
 /// The endings that need a Node that strips types.
 const TYPESCRIPT_ENDINGS: [&str; 3] = ["ts", "mts", "cts"];
 
-/// Runtimes that take Node's place and know nothing of its insides.
-const KIN: [&str; 2] = ["deno", "bun"];
-
 /// What was asked for, unresolved.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
@@ -51,8 +48,10 @@ pub(crate) struct Launch {
 /// How a server file is run.
 #[derive(Clone, Debug)]
 pub(crate) enum Runtime {
-    /// Under node, with a channel.
+    /// Under node, or one of its kin, with a channel.
     Node {
+        /// Which of them.
+        kind: NodeKind,
         /// The binary, resolved.
         binary: PathBuf,
         /// Its name as it was asked for: version managers look at it.
@@ -64,6 +63,46 @@ pub(crate) enum Runtime {
         /// Its name as it was asked for: programs with several names, and Python's virtual environments, look at it.
         name: PathBuf,
     },
+}
+
+/// Who runs a server file for node. The others speak Node's protocol as far as they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NodeKind {
+    /// Node.js.
+    Node,
+    /// Deno: takes connections from us, and closes idle ones at once when it is to drain.
+    Deno,
+    /// Bun: binds its own sockets, and leaves when it is sent a signal.
+    Bun,
+}
+
+impl NodeKind {
+    /// By the name of the binary, as it was asked for or as it is.
+    fn of(name: &Path, binary: &Path) -> Self {
+        let is =
+            |kin: &str| [name, binary].iter().any(|path| path.file_stem().is_some_and(|stem| stem == kin));
+        if is("deno") {
+            Self::Deno
+        } else if is("bun") {
+            Self::Bun
+        } else {
+            Self::Node
+        }
+    }
+
+    /// What people should know who use it in Node's place.
+    pub(crate) fn caveat(self) -> Option<&'static str> {
+        match self {
+            Self::Node => None,
+            Self::Deno => {
+                Some("Deno drains by itself: it closes idle connections at once, a request on its way or not")
+            }
+            Self::Bun => Some(
+                "Bun binds its own sockets (SO_REUSEPORT): the kernel spreads connections, --balance and the lossless \
+                 drain do not apply, and a worker is let go by --drain-signal",
+            ),
+        }
+    }
 }
 
 impl Program {
@@ -92,7 +131,7 @@ impl Program {
         let runtime = if self.runs_under_node() {
             self.check_readable(&server)?;
             let (binary, name) = self.resolve_node()?;
-            Runtime::Node { binary, name, args: self.node_args.clone() }
+            Runtime::Node { kind: NodeKind::of(&name, &binary), binary, name, args: self.node_args.clone() }
         } else {
             if !is_executable(&server) {
                 let reason = "not executable, and not a .js, .mjs, .cjs or .ts file";
@@ -157,13 +196,18 @@ impl Launch {
         matches!(self.runtime, Runtime::Node { .. })
     }
 
-    /// Whether it runs under Node itself, which loads the preload, and not under one of its kin.
-    pub(crate) fn takes_preload(&self) -> bool {
+    /// Who runs the server file, if it is one for node.
+    pub(crate) fn node_kind(&self) -> Option<NodeKind> {
         match &self.runtime {
-            Runtime::Node { binary, .. } => {
-                !binary.file_name().is_some_and(|name| KIN.iter().any(|kin| name == *kin))
-            }
-            Runtime::Executable { .. } => false,
+            Runtime::Node { kind, .. } => Some(*kind),
+            Runtime::Executable { .. } => None,
+        }
+    }
+
+    /// The name under which it is run.
+    pub(crate) fn name(&self) -> &OsStr {
+        match &self.runtime {
+            Runtime::Node { name, .. } | Runtime::Executable { name } => name.as_os_str(),
         }
     }
 
@@ -218,6 +262,15 @@ mod tests {
         let mut program = Program::new(file.path().to_owned());
         program.node = PathBuf::from("no-such-node");
         assert!(matches!(program.resolve(), Err(ProgramError::NodeNotFound { .. })));
+    }
+
+    #[test]
+    fn the_kin_of_node_are_known_by_their_names() {
+        let kind = |name: &str, binary: &str| NodeKind::of(Path::new(name), Path::new(binary));
+        assert_eq!(kind("node", "/usr/bin/node"), NodeKind::Node);
+        assert_eq!(kind("node", "/opt/bunker/node20"), NodeKind::Node);
+        assert_eq!(kind("deno", "/opt/deno/deno"), NodeKind::Deno);
+        assert_eq!(kind("js", "/opt/bun/bin/bun.exe"), NodeKind::Bun);
     }
 
     #[test]

@@ -53,6 +53,16 @@ fn directories_of(runtime_dir: Option<OsString>, uid: u32) -> Vec<PathBuf> {
     runtime_dir.map(|path| path.join("recluster")).into_iter().chain([own.into()]).collect()
 }
 
+/// Where a file of ours may be put, best first: in a read-only system perhaps in the last one alone.
+pub(crate) fn candidates() -> Vec<PathBuf> {
+    let temporary = PathBuf::from(format!("/tmp/recluster-{}", geteuid().as_raw()));
+    let mut candidates = directories();
+    if !candidates.contains(&temporary) {
+        candidates.push(temporary);
+    }
+    candidates
+}
+
 /// Makes the directory if it is not there, and checks that nobody else can put a socket into it.
 pub(crate) fn prepare(directory: &Path) -> Result<(), DirectoryError> {
     match DirBuilder::new().mode(0o700).create(directory) {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Held;
+
 /// A picture of the whole cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -73,6 +75,15 @@ pub struct WorkerStatus {
     pub memory_bytes: Option<u64>,
     /// CPU time of its process, user and system.
     pub cpu_seconds: Option<f64>,
+    /// What it says that it does (`STATUS=` by `sd_notify`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Notifications for it that were not heard, because a stranger sent them or they make no sense.
+    #[serde(default)]
+    pub notifications_ignored: u64,
+    /// What it still has, as it tells it in its drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
     /// Connections that it took from the master (`round-robin` only), as long as its channel is open.
     pub connections: u64,
 }

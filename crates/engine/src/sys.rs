@@ -2,11 +2,14 @@
 //! crates we use.
 #![expect(unsafe_code, reason = "this module is the one place for it")]
 
-use std::io;
+use std::ffi::{CString, OsStr, OsString, c_char};
+use std::io::{self, Write as _};
 use std::mem;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::ptr;
 
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 use tokio::io::Interest;
@@ -78,5 +81,112 @@ pub(crate) fn term_when_parent_dies(command: &mut Command) {
                 Err(io::Error::from_raw_os_error(libc::ESRCH))
             }
         });
+    }
+}
+
+/// Room for a process id in digits, and for what ends a text of C.
+const PID_ROOM: usize = 12;
+
+/// What a process is to become, laid out in memory before the fork: behind it nothing may be allocated.
+struct Image {
+    program: CString,
+    /// Owns what `argv` and `envp` point into.
+    _texts: Vec<CString>,
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+    /// `NAME=` and room for a number, and where the number begins; for each variable.
+    own_pid: Vec<(Box<[u8]>, usize)>,
+}
+
+// SAFETY: the pointers lead only to memory that the same value owns on the heap, which does not move with it.
+unsafe impl Send for Image {}
+// SAFETY: as above; nothing is changed but by the forked process, in its own copy of the memory.
+unsafe impl Sync for Image {}
+
+/// Has the command's process be told its own process id by these variables: some protocols prove by it that other
+/// variables are meant for this very process and not for one of its ancestors. Only the forked process knows it, so it
+/// performs the last step itself, with exactly this program, these arguments (the first is its name) and this
+/// environment. To be called when all else about the command is said.
+pub(crate) fn exec_knowing_pid<'a>(
+    command: &mut Command,
+    program: &OsStr,
+    words: impl Iterator<Item = &'a OsStr>,
+    env: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
+    variables: &[&str],
+) -> io::Result<()> {
+    let words: Vec<CString> = words.map(text_of).collect::<io::Result<_>>()?;
+    let pair = |(name, value): (&OsStr, &OsStr)| {
+        let mut pair = OsString::from(name);
+        pair.push("=");
+        pair.push(value);
+        CString::new(pair.into_vec()).map_err(io::Error::from)
+    };
+    let env: Vec<CString> = env.map(pair).collect::<io::Result<_>>()?;
+    let room = |variable: &&str| {
+        let mut text = format!("{variable}=").into_bytes();
+        let digits_at = text.len();
+        text.resize(digits_at + PID_ROOM, 0);
+        (text.into_boxed_slice(), digits_at)
+    };
+    let own_pid: Vec<_> = variables.iter().map(room).collect();
+    let argv = words.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect();
+    // The first places are filled in at the last moment.
+    let unknown = own_pid.iter().map(|_| ptr::null());
+    let envp = unknown.chain(env.iter().map(|text| text.as_ptr())).chain([ptr::null()]).collect();
+    let texts = words.into_iter().chain(env).collect();
+    let mut image = Image { program: text_of(program)?, _texts: texts, argv, envp, own_pid };
+    // SAFETY: between fork and exec only calls that are safe in a signal handler may be made: a number is written into
+    // memory that is there already, and the process becomes another. Both arrays end in a null pointer, and all they
+    // point to is owned by the image, which lives as long as the closure.
+    unsafe {
+        command.pre_exec(move || {
+            let image = &mut image;
+            for (place, (text, digits_at)) in image.envp.iter_mut().zip(&mut image.own_pid) {
+                let digits = text.get_mut(*digits_at..).unwrap_or_default();
+                write!(&mut *digits, "{}", getpid().as_raw_nonzero())?;
+                *place = text.as_ptr().cast();
+            }
+            libc::execvpe(image.program.as_ptr(), image.argv.as_ptr(), image.envp.as_ptr());
+            Err(io::Error::last_os_error())
+        });
+    }
+    Ok(())
+}
+
+fn text_of(text: &OsStr) -> io::Result<CString> {
+    CString::new(text.as_bytes()).map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_its_own_id() {
+        let mut command = Command::new("/nowhere");
+        command.stdout(std::process::Stdio::piped());
+        let args = ["sh", "-c", "echo $WHO $WHO2 $$ $OTHER"].map(OsStr::new);
+        let env = [("OTHER", "yes")].map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
+        exec_knowing_pid(
+            &mut command,
+            OsStr::new("/bin/sh"),
+            args.into_iter(),
+            env.into_iter(),
+            &["WHO", "WHO2"],
+        )
+        .unwrap();
+        let child = command.spawn().unwrap();
+        let id = child.id();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{id} {id} {id} yes\n"));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_said() {
+        let mut command = Command::new("/bin/sh");
+        let none = || std::iter::empty();
+        let args = [OsStr::new("x")].into_iter();
+        exec_knowing_pid(&mut command, OsStr::new("/nowhere"), args, none(), &[]).unwrap();
+        assert_eq!(command.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -9,8 +9,17 @@
 //! assert!(is_withheld("NOTIFY_SOCKET".as_ref()));
 //! ```
 
+mod activation;
+mod links;
+
 use std::ffi::OsStr;
 use std::time::Duration;
+
+pub use activation::{
+    Activation, BadSocketName, EINHORN_FD, EINHORN_FD_COUNT, FIRST_FD, Given, GivenAddress, LISTEN_FDNAMES,
+    LISTEN_FDS, LISTEN_PID, MAX_NAME, SERVER_STARTER_GENERATION, SERVER_STARTER_PORT, SocketName,
+};
+pub use links::{Links, NOTIFY_SOCKET, RECLUSTER_CHANNEL_FD, WATCHDOG_PID, WATCHDOG_USEC};
 
 /// The worker's slot, from 0.
 pub const WORKER_ID: &str = "WORKER_ID";
@@ -32,6 +41,11 @@ pub const JSON: &str = "json";
 /// For our preload alone, which removes it: how a worker drains that nobody tells how. See [`NodeDrain`].
 pub const DRAIN: &str = "RECLUSTER_DRAIN";
 
+/// The variables whose value is the pid of the worker itself. Only its own process knows that pid in time, so whoever
+/// starts it sets them between fork and exec: the first with the sockets of an [`Activation`], the second with a
+/// watchdog. What the worker starts in its turn inherits them, and is told by them that nothing of this is for it.
+pub const OWN_PID: [&str; 2] = [LISTEN_PID, WATCHDOG_PID];
+
 /// What a worker must never inherit from the master's own environment, because there it speaks of the master.
 ///
 /// A master that is a child of Node would hand on its own channel; one that runs under a service manager
@@ -41,21 +55,25 @@ pub const WITHHELD: [&str; 12] = [
     CHANNEL_FD,
     CHANNEL_SERIALIZATION_MODE,
     UNIQUE_ID,
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "LISTEN_PID",
+    LISTEN_FDS,
+    LISTEN_FDNAMES,
+    LISTEN_PID,
     "LISTEN_PIDFDID",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-    "RECLUSTER_CHANNEL_FD",
+    NOTIFY_SOCKET,
+    WATCHDOG_PID,
+    WATCHDOG_USEC,
+    RECLUSTER_CHANNEL_FD,
     DRAIN,
 ];
+
+/// Whatever begins with one of these is withheld as well: each of these managers has a number of variables.
+const WITHHELD_FAMILIES: [&str; 2] = ["EINHORN_", "SERVER_STARTER_"];
 
 /// Whether a variable of the master must be removed from a worker's environment, before
 /// [`WorkerEnv::variables`] are added.
 pub fn is_withheld(name: &OsStr) -> bool {
-    WITHHELD.iter().any(|withheld| name == *withheld)
+    let family = |prefix: &&str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+    WITHHELD.iter().any(|withheld| name == *withheld) || WITHHELD_FAMILIES.iter().any(family)
 }
 
 /// What one worker is told by its environment.
@@ -158,10 +176,17 @@ mod tests {
 
     #[test]
     fn what_speaks_of_the_master_is_withheld_and_nothing_else() {
-        for name in ["NODE_CHANNEL_FD", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
+        for name in [
+            "NODE_CHANNEL_FD",
+            "LISTEN_PID",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "EINHORN_FD_12",
+            "SERVER_STARTER_PORT",
+        ] {
             assert!(is_withheld(name.as_ref()), "{name}");
         }
-        for name in ["PATH", "NODE_OPTIONS", "NODE_ENV", "notify_socket", ""] {
+        for name in ["PATH", "NODE_OPTIONS", "NODE_ENV", "notify_socket", "EINHORN", ""] {
             assert!(!is_withheld(name.as_ref()), "{name}");
         }
     }

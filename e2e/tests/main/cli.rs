@@ -54,15 +54,6 @@ fn an_unknown_option_is_named_with_the_nearest_right_one() {
 }
 
 #[test]
-fn what_is_planned_for_later_is_unknown_until_it_is_there() {
-    for option in ["--listen", "--config", "--drain-signal"] {
-        let unknown = recluster(&["run", option, "8080", "server.js"]);
-        unknown.expect_code(2);
-        assert!(unknown.stderr.contains(option), "{unknown:#?}");
-    }
-}
-
-#[test]
 fn an_unknown_command_is_a_missing_file() {
     let wrong = recluster(&["relaod"]);
     wrong.expect_code(127);

@@ -2,10 +2,13 @@
 
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON value lacks reads as null")]
 
+mod activation;
 mod channel;
+mod checks;
 mod cli;
 mod closing;
 mod control;
+mod drain_signal;
 mod draining;
 mod ending;
 mod examples;
@@ -16,7 +19,9 @@ mod leaving;
 mod listen_errors;
 mod load;
 mod log;
+mod notify;
 mod ready;
+mod recycling;
 mod refusals;
 mod reload;
 mod respawn;
@@ -28,3 +33,6 @@ mod start;
 mod status;
 mod stdio;
 mod surge;
+mod systemd;
+mod unbindable;
+mod watchdog;

@@ -1,16 +1,18 @@
 //! The command line, as types. Nothing after this module looks at text that a person typed.
 
+mod check;
 mod client;
 mod run;
 mod values;
 
 use std::ffi::{OsStr, OsString};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+pub(crate) use check::Check;
 pub(crate) use client::{Ask, Reload, ScaleArgs, StatusArgs, Target};
-pub(crate) use run::{Around, LogFormat, Run, Switch, Verbosity};
-pub(crate) use values::ControlAt;
+pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity};
+pub(crate) use values::{ConfigAt, ControlAt};
 
 /// Runs copies of a server on all cores, and replaces them without a gap.
 ///
@@ -38,6 +40,8 @@ struct Cli {
 pub(crate) enum Command {
     /// Start a cluster in the foreground
     Run(Box<Run>),
+    /// Say whether a cluster would start, and with which settings, without starting anything
+    Check(Box<Check>),
     /// Replace every worker by one that runs the new code, and wait for the verdict
     Reload(Reload),
     /// Show slots, workers and how they are
@@ -51,21 +55,39 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether the answer is to be JSON.
-    pub(crate) fn wants_json(&self) -> bool {
+    /// What is said about a cluster that is to be started, if one is.
+    pub(crate) fn run_mut(&mut self) -> Option<&mut Run> {
         match self {
-            Self::Run(_) => false,
-            Self::Reload(args) => args.target.json,
-            Self::Status(args) => args.target.json,
-            Self::Scale(args) => args.target.json,
-            Self::Stop(args) | Self::Terminate(args) => args.target.json,
+            Self::Run(run) => Some(run),
+            Self::Check(check) => Some(&mut check.run),
+            Self::Reload(_) | Self::Status(_) | Self::Scale(_) | Self::Stop(_) | Self::Terminate(_) => None,
+        }
+    }
+
+    /// The same, for keeping.
+    pub(crate) fn into_run(self) -> Option<Run> {
+        match self {
+            Self::Run(run) => Some(*run),
+            Self::Check(check) => Some(check.run),
+            Self::Reload(_) | Self::Status(_) | Self::Scale(_) | Self::Stop(_) | Self::Terminate(_) => None,
         }
     }
 }
 
-/// Reads the command line. Ends the process where it asks for help, or is wrong: status 2.
-pub(crate) fn parse() -> Command {
-    Cli::parse_from(with_command(std::env::args_os().collect())).command
+/// What can be written on the command line.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command().mut_subcommand("check", check::with_own_help)
+}
+
+/// What can be written behind `run`.
+pub(crate) fn definition_of_run() -> clap::Command {
+    let run = Cli::command().find_subcommand("run").cloned();
+    run.unwrap_or_default()
+}
+
+/// What was written, as types.
+pub(crate) fn typed(matches: &ArgMatches) -> Result<Command, clap::Error> {
+    Cli::from_arg_matches(matches).map(|cli| cli.command)
 }
 
 /// The names of all commands.
@@ -74,7 +96,7 @@ pub(crate) fn commands() -> Vec<String> {
 }
 
 /// Inserts the command `run` where none is given: what comes first is then a server file or one of `run`'s options.
-fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+pub(crate) fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let about_all = ["-h", "--help", "-V", "--version"];
     let is_known = |arg: &OsStr| {
         about_all.iter().any(|flag| arg == *flag) || commands().iter().any(|command| arg == command.as_str())

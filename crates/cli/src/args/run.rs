@@ -1,16 +1,18 @@
 //! The arguments of `run`. Their help is the documentation that most people read.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use recluster::{Balance, ReadyWhen, Surge};
+use clap::{Args, ValueEnum, ValueHint};
+use recluster::{Balance, DrainSignal, Listen, ReadyCheck, ReadyWhen, Surge};
 
-use super::values::{self, ControlAt};
-use crate::duration;
+use super::values::{self, ConfigAt, ControlAt};
+use crate::config::Settings;
 use crate::run::name::Name;
+use crate::{duration, size};
 
 /// What stands below the options.
 const AFTER_HELP: &str = "\
@@ -54,7 +56,18 @@ pub(crate) struct Run {
     pub(crate) respawning: Respawning,
 
     #[command(flatten)]
+    pub(crate) recycling: Recycling,
+
+    #[command(flatten)]
     pub(crate) around: Around,
+
+    /// Variables for the workers. Only the config file has them.
+    #[arg(skip)]
+    pub(crate) env: BTreeMap<String, String>,
+
+    /// All of this once more, with where it comes from.
+    #[arg(skip)]
+    pub(crate) settings: Settings,
 }
 
 /// What is run, and how often.
@@ -73,12 +86,25 @@ pub(crate) struct Running {
     )]
     pub(crate) workers: NonZeroU32,
 
+    #[arg(
+        short,
+        long,
+        value_name = "ADDR",
+        help = "Bind this address before the first worker, and hand it to all of them; may be repeated",
+        long_help = "Bind this address before the first worker, and hand it to all of them; may be repeated.\n\n\
+                     8080, 127.0.0.1:8080, [::]:8080, unix:/path, udp:5353; port 0 lets the kernel choose. \
+                     NAME=ADDR names it; ?backlog=N and, for a unix socket, ?mode=660 follow it. A program finds the \
+                     sockets from descriptor 3 on (LISTEN_FDS). A Node server needs none: what it listens on is its \
+                     own to say"
+    )]
+    pub(crate) listen: Vec<Listen>,
+
     /// How connections reach workers
     #[arg(long, value_name = "HOW", value_enum, default_value_t = BalanceArg::RoundRobin)]
     pub(crate) balance: BalanceArg,
 
     /// The node binary: a path, or a name that is looked up in PATH
-    #[arg(long, value_name = "PATH", default_value = "node")]
+    #[arg(long, value_name = "PATH", default_value = "node", value_hint = ValueHint::CommandName)]
     pub(crate) node: PathBuf,
 
     /// An argument for node itself, such as --node-arg=--enable-source-maps; may be repeated
@@ -101,6 +127,38 @@ pub(crate) struct Readiness {
     /// A worker that is not ready after this is killed, and its generation has failed
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "60s")]
     pub(crate) ready_timeout: Duration,
+
+    #[arg(
+        long,
+        value_name = "CHECK",
+        help = "What a worker must pass to be ready, and go on passing: http:/path, or exec:COMMAND",
+        long_help = "What a worker must pass to be ready, and go on passing: http:/path, or exec:COMMAND.\n\n\
+                     http:/path is asked for over a connection that reaches this very worker, and must be answered \
+                     with a status below 400. exec:COMMAND is run by /bin/sh with RECLUSTER_PID and WORKER_ID, and \
+                     must end with status 0"
+    )]
+    pub(crate) ready_check: Option<ReadyCheck>,
+
+    /// How long after a check a serving worker is checked again; three failures in a row, and it is renewed
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "10s")]
+    pub(crate) check_interval: Duration,
+
+    /// A check that takes longer has failed
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5s")]
+    pub(crate) check_timeout: Duration,
+
+    /// Give each worker a listener of its own there, for http checks of a program that is not Node
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) check_listen: Option<Listen>,
+
+    #[arg(
+        long,
+        value_name = "DUR",
+        value_parser = duration::parse,
+        help = "A ready worker that does not say WATCHDOG=1 by sd_notify for this long is ended and replaced \
+                [default: off]"
+    )]
+    pub(crate) watchdog: Option<Duration>,
 
     /// How long a ready worker must live before it counts as serving
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "1s")]
@@ -144,6 +202,11 @@ pub(crate) struct Leaving {
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) idle_grace: Option<Duration>,
 
+    /// What a program that is not Node is sent at the start of its drain; if it is not TERM, that follows at the
+    /// drain timeout
+    #[arg(long, value_name = "SIG", value_enum, default_value_t = DrainSignalArg::Term, ignore_case = true)]
+    pub(crate) drain_signal: DrainSignalArg,
+
     /// How long to go on accepting connections after a stop was asked for
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "0s")]
     pub(crate) accept_after_stop: Duration,
@@ -174,6 +237,19 @@ pub(crate) struct Respawning {
     pub(crate) backoff: Option<Duration>,
 }
 
+/// When workers are renewed that work.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Recycling")]
+pub(crate) struct Recycling {
+    /// Renew a worker, new first, when it and what it started use more memory than this, such as 512M
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) max_memory: Option<u64>,
+
+    /// Renew a worker, new first, when it has lived this long, or up to a tenth less
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) max_lifetime: Option<Duration>,
+}
+
 /// What surrounds a cluster.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Control and log")]
@@ -188,10 +264,21 @@ pub(crate) struct Around {
         value_name = "PATH|none",
         env = "RECLUSTER_CONTROL",
         hide_env_values = true,
+        value_hint = ValueHint::FilePath,
         help = "The control socket, or none [default: NAME.sock in $XDG_RUNTIME_DIR/recluster, else in \
                 /run/recluster for root, else in /tmp/recluster-UID]"
     )]
     pub(crate) control: Option<ControlAt>,
+
+    #[arg(
+        long,
+        value_name = "FILE|none",
+        env = "RECLUSTER_CONFIG",
+        hide_env_values = true,
+        help = "The config file: options by their long names, for what is not said here; or none [default: \
+                recluster.toml beside the server file; it can also name that file, as in server = \"server.js\"]"
+    )]
+    pub(crate) config: Option<ConfigAt>,
 
     /// Write the master's process id to this file
     #[arg(long, value_name = "PATH")]
@@ -262,6 +349,8 @@ pub(crate) enum ReadyWhenArg {
     Started,
     /// It said so, by process.send({cmd: 'ready'})
     Ready,
+    #[value(help = "It said READY=1 by sd_notify")]
+    Notify,
 }
 
 impl From<ReadyWhenArg> for ReadyWhen {
@@ -270,6 +359,41 @@ impl From<ReadyWhenArg> for ReadyWhen {
             ReadyWhenArg::Listening => Self::Listening,
             ReadyWhenArg::Started => Self::Started,
             ReadyWhenArg::Ready => Self::Ready,
+            ReadyWhenArg::Notify => Self::Notify,
+        }
+    }
+}
+
+/// [`DrainSignal`], as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub(crate) enum DrainSignalArg {
+    #[value(alias = "SIGTERM")]
+    Term,
+    #[value(alias = "SIGINT")]
+    Int,
+    #[value(alias = "SIGQUIT")]
+    Quit,
+    #[value(alias = "SIGHUP")]
+    Hup,
+    #[value(alias = "SIGUSR1")]
+    Usr1,
+    #[value(alias = "SIGUSR2")]
+    Usr2,
+    #[value(alias = "SIGWINCH")]
+    Winch,
+}
+
+impl From<DrainSignalArg> for DrainSignal {
+    fn from(arg: DrainSignalArg) -> Self {
+        match arg {
+            DrainSignalArg::Term => Self::Term,
+            DrainSignalArg::Int => Self::Int,
+            DrainSignalArg::Quit => Self::Quit,
+            DrainSignalArg::Hup => Self::Hup,
+            DrainSignalArg::Usr1 => Self::Usr1,
+            DrainSignalArg::Usr2 => Self::Usr2,
+            DrainSignalArg::Winch => Self::Winch,
         }
     }
 }

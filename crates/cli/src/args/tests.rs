@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
 use recluster::{Scale, Surge};
 
@@ -10,8 +9,8 @@ use super::*;
 
 fn read(line: &str) -> Result<Command, clap::Error> {
     let args = with_command(line.split(' ').map(OsString::from).collect());
-    let matches = Cli::command().term_width(100).try_get_matches_from(args)?;
-    Cli::from_arg_matches(&matches).map(|cli| cli.command)
+    let matches = definition().term_width(100).try_get_matches_from(args)?;
+    typed(&matches)
 }
 
 fn run(line: &str) -> Run {
@@ -33,7 +32,7 @@ fn help(line: &str) -> String {
 
 #[test]
 fn the_definition_is_consistent() {
-    Cli::command().debug_assert();
+    definition().debug_assert();
 }
 
 #[test]
@@ -80,15 +79,6 @@ fn a_scale_may_be_negative() {
 }
 
 #[test]
-fn what_there_is_not_is_unknown() {
-    for option in ["--listen", "--config", "--drain-signal"] {
-        let line = format!("recluster server.js {option} 1");
-        assert_eq!(read(&line).unwrap_err().kind(), ErrorKind::UnknownArgument, "{option}");
-    }
-    assert_eq!(read("recluster a.js --ready-when notify").unwrap_err().kind(), ErrorKind::InvalidValue);
-}
-
-#[test]
 fn refusals_say_what_would_do() {
     let lines = [
         "recluster server.js --worker 3",
@@ -123,6 +113,14 @@ fn help_of_run() {
 #[test]
 fn short_help_of_run() {
     insta::assert_snapshot!(help("recluster run -h"));
+}
+
+#[test]
+fn help_of_check_is_that_of_run_but_for_its_ends() {
+    let (check, run) = (help("recluster check -h"), help("recluster run -h"));
+    let of_run: Vec<&str> = run.lines().collect();
+    let own: Vec<&str> = check.lines().filter(|line| !of_run.contains(line)).collect();
+    insta::assert_snapshot!(own.join("\n"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Values that can be written in more than one way.
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -73,6 +74,27 @@ impl FromStr for ControlAt {
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(if text == Self::OFF { Self::Off } else { Self::Path(text.into()) })
+    }
+}
+
+/// Where the config file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ConfigAt {
+    /// Beside the server file, as if nothing were said: an empty variable.
+    Beside,
+    /// There is none.
+    Off,
+    /// Here.
+    Path(PathBuf),
+}
+
+impl From<OsString> for ConfigAt {
+    fn from(text: OsString) -> Self {
+        match text.to_str() {
+            Some("") => Self::Beside,
+            Some("none") => Self::Off,
+            Some(_) | None => Self::Path(text.into()),
+        }
     }
 }
 

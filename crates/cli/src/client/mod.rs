@@ -1,7 +1,7 @@
 //! The commands that talk to a running cluster. What was asked for goes to stdout, everything else to stderr; with
 //! `--json` the master's replies go to stdout as they come.
 
-mod output;
+pub(crate) mod output;
 mod progress;
 mod status;
 mod table;

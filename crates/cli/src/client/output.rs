@@ -8,13 +8,13 @@ use crate::error::Error;
 
 /// Whether somebody still reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reader {
+pub(crate) enum Reader {
     Reads,
     Left,
 }
 
 /// Prints text.
-pub(super) fn print(text: &str) -> Result<Reader, Error> {
+pub(crate) fn print(text: &str) -> Result<Reader, Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(Reader::Reads),
@@ -24,7 +24,7 @@ pub(super) fn print(text: &str) -> Result<Reader, Error> {
 }
 
 /// Prints a value as one line of JSON.
-pub(super) fn print_json(value: &impl Serialize) -> Result<Reader, Error> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<Reader, Error> {
     let line = serde_json::to_string(value).map_err(|error| Error::Output(error.into()))?;
     print(&(line + "\n"))
 }

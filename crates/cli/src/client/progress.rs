@@ -56,7 +56,9 @@ impl Screen {
 pub(super) fn exit_status(verdict: &Verdict) -> ExitStatus {
     match verdict {
         Verdict::Done => ExitStatus::Success,
-        Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. } => ExitStatus::NotServing,
+        Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. } | Verdict::Refused { .. } => {
+            ExitStatus::NotServing
+        }
         Verdict::Abandoned => ExitStatus::NoAnswer,
     }
 }
@@ -105,6 +107,9 @@ fn conclusion(generation: Option<u64>, verdict: &Verdict, paint: Paint) -> Strin
                  old\n{}",
                 details(failure, paint)
             )
+        }
+        Verdict::Refused { reason } => {
+            format!("{error} the reload was refused, nothing was touched\n  {}\n", printable(reason))
         }
         Verdict::Abandoned => format!("{error} the cluster was told to end before the reload was done\n"),
     }

@@ -5,8 +5,19 @@ use recluster::{ReloadStatus, Status, WorkerStatus};
 use crate::paint::{Paint, printable};
 
 /// The titles of the columns.
-const TITLES: [&str; 10] =
-    ["SLOT", "WORKER", "PID", "GENERATION", "STATE", "UPTIME", "RESTARTS", "MEMORY", "CPU", "TIME LEFT"];
+const TITLES: [&str; 11] = [
+    "SLOT",
+    "WORKER",
+    "PID",
+    "GENERATION",
+    "STATE",
+    "UPTIME",
+    "RESTARTS",
+    "MEMORY",
+    "CPU",
+    "TIME LEFT",
+    "SAYS",
+];
 
 /// The column of the state, which has a colour.
 const STATE: usize = 4;
@@ -64,14 +75,26 @@ fn row(worker: &WorkerStatus, restarts: &str) -> Row {
         or_dash(worker.memory_bytes.map(memory)),
         or_dash(worker.cpu_seconds.map(|seconds| format!("{seconds:.1}s"))),
         worker.seconds_left.map(span).unwrap_or_default(),
+        says(worker),
     ]
+}
+
+/// What a worker tells of itself: in its drain, what it still has.
+fn says(worker: &WorkerStatus) -> String {
+    let held = worker.held.map(|held| held.to_string());
+    held.into_iter().chain(worker.status.clone()).collect::<Vec<_>>().join("; ")
 }
 
 /// The row of a slot without an active worker.
 fn vacant(slot: u32, restarts: &str) -> Row {
     let mut row = Row::default().map(|_| "-".to_owned());
-    let cells =
-        [(0, slot.to_string()), (STATE, "vacant".to_owned()), (6, restarts.to_owned()), (9, String::new())];
+    let cells = [
+        (0, slot.to_string()),
+        (STATE, "vacant".to_owned()),
+        (6, restarts.to_owned()),
+        (9, String::new()),
+        (10, String::new()),
+    ];
     for (column, cell) in cells {
         if let Some(place) = row.get_mut(column) {
             *place = cell;

@@ -36,7 +36,9 @@ fn what_is_not_there() {
 fn what_cannot_be_run() {
     let error =
         ProgramError::NotRunnable { path: "/srv".into(), source: std::io::Error::other("it is a directory") };
-    insta::assert_snapshot!(shown([program(error)], ExitStatus::CannotRun));
+    let syntax = "/srv/server.js:3: SyntaxError: Unexpected token ';'".to_owned();
+    let errors = [program(error), Error::Syntax { reason: syntax }];
+    insta::assert_snapshot!(shown(errors, ExitStatus::CannotRun));
 }
 
 #[test]
@@ -57,6 +59,7 @@ fn what_is_configured_wrongly() {
     let pidfile = || PathBuf::from("/run/shop.pid");
     let name = || "shop".parse().expect("it is a name");
     let errors = [
+        config::Error::NoServer { path: "recluster.toml".into() }.into(),
         BindError::Alive { path: socket() }.into(),
         BindError::NotASocket { path: socket() }.into(),
         BindError::TooLong { path: socket() }.into(),

@@ -25,6 +25,13 @@ pub(crate) enum Note {
         pid: Option<i32>,
         uid: u32,
     },
+    /// A reload found other settings than the cluster was started with.
+    Configured {
+        /// These hold from now on.
+        changed: Vec<String>,
+        /// These are the master's own for as long as it lives.
+        needs_restart: Vec<String>,
+    },
     /// The log file was opened anew.
     LogReopened,
     /// The log file could not be opened anew.
@@ -72,9 +79,11 @@ impl Note {
                 Verbosity::Quiet
             }
             Self::Asked { request: Request::Status, .. } => Verbosity::Verbose,
-            Self::Starting { .. } | Self::Signal { .. } | Self::Asked { .. } | Self::LogReopened => {
-                Verbosity::Normal
-            }
+            Self::Starting { .. }
+            | Self::Signal { .. }
+            | Self::Asked { .. }
+            | Self::Configured { .. }
+            | Self::LogReopened => Verbosity::Normal,
         }
     }
 
@@ -92,6 +101,7 @@ impl Note {
                 let process = pid.map(|pid| format!("process {pid} of ")).unwrap_or_default();
                 format!("{}, asked for by {process}user {uid}", wanted(*request))
             }
+            Self::Configured { changed, needs_restart } => configured(changed, needs_restart),
             Self::LogReopened => "the log file was opened anew".to_owned(),
             Self::LogNotReopened { error } => {
                 format!("the log file cannot be opened anew, the old one is written on: {error}")
@@ -102,6 +112,15 @@ impl Note {
             }
         }
     }
+}
+
+fn configured(changed: &[String], needs_restart: &[String]) -> String {
+    let said = |what: &str, settings: &[String]| {
+        (!settings.is_empty()).then(|| format!("{what}: {}", settings.join(", ")))
+    };
+    let new = said("other settings than at the start, in force with this reload", changed);
+    let old = said("a reload does not change, restart recluster for", needs_restart);
+    new.into_iter().chain(old).collect::<Vec<_>>().join("; ")
 }
 
 fn wanted(request: Request) -> String {

@@ -94,6 +94,10 @@ fn notes() -> Vec<Note> {
         asked(Request::ScaleBy { workers: 2 }, Some(4800)),
         asked(Request::Stop, None),
         asked(Request::Terminate, Some(4800)),
+        Note::Configured {
+            changed: vec!["timeout".to_owned(), "env.KEY".to_owned()],
+            needs_restart: vec!["listen".to_owned()],
+        },
         Note::LogReopened,
         Note::LogNotReopened { error: "permission denied".to_owned() },
         Note::EventsMissed { events: 7 },

@@ -1,6 +1,8 @@
 //! Events in words, for somebody who reads the log at three in the morning: which worker, what, and why.
 
-use recluster::{Event, Exit, Failure, Held, Verdict, Worker};
+use std::time::Duration;
+
+use recluster::{Event, Excess, Exit, Failure, Held, Verdict, Worker};
 use rustix::process::Signal;
 
 use crate::args::Verbosity;
@@ -14,6 +16,8 @@ pub(super) struct Narrator {
     addresses: Vec<String>,
 }
 
+const NOT_STORED: &str = "wanted its descriptors kept (FDSTORE), which is not done here: they were closed";
+
 impl Narrator {
     pub(super) fn new(pid: u32) -> Self {
         Self { pid, addresses: Vec::new() }
@@ -21,7 +25,7 @@ impl Narrator {
 
     /// The event as one line.
     pub(super) fn tell(&mut self, event: &Event) -> String {
-        if let Event::Listening { address, .. } = event {
+        if let Event::Listening { address, .. } | Event::Bound { address, .. } = event {
             let address = address.to_string();
             if !self.addresses.contains(&address) {
                 self.addresses.push(address);
@@ -42,6 +46,11 @@ impl Narrator {
                 self.line(format!("a worker could not be renewed and goes on as it is: {}", why(failure)))
             }
             Event::Over => self.line("no worker is left, the cluster has ended"),
+            Event::Bound { name, address } => {
+                let name = name.as_ref().map(|name| format!(", named {name}")).unwrap_or_default();
+                self.line(format!("listens on {address}{name}"))
+            }
+            Event::Caveat { caveat } => self.line(caveat),
             Event::Spawned { worker } => {
                 about(worker, &format!("was started, generation {}", worker.generation))
             }
@@ -66,9 +75,7 @@ impl Narrator {
             Event::CutOff { worker, reason } => {
                 about(worker, &format!("was cut off, it broke the rules of its channel: {reason}"))
             }
-            Event::PreloadMissing { reason } => self.line(format!(
-                "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason}"
-            )),
+            Event::PreloadMissing { reason } => self.line(preload_missing(reason)),
             Event::AcceptingUntilStop { accepting } => {
                 self.line(format!("the stop begins in {accepting:.0?}, connections are accepted until then"))
             }
@@ -79,6 +86,10 @@ impl Narrator {
                 worker,
                 &format!("wrote {lines} lines to its stderr that are missing: nobody read them in time"),
             ),
+            Event::Recycling { worker, excess } => about(worker, &recycling(*excess)),
+            Event::Unhealthy { worker, reason } => about(worker, &unhealthy(reason)),
+            Event::Hung { worker, silent } => about(worker, &hung(*silent)),
+            Event::NotStored { worker } => about(worker, NOT_STORED),
             // The library may learn to tell more than this command has words for.
             unknown => self.line(format!("{unknown:?}")),
         }
@@ -108,13 +119,16 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::Failed { .. }
         | Event::CutOff { .. }
         | Event::PreloadMissing { .. }
+        | Event::Unhealthy { .. }
+        | Event::Hung { .. }
         | Event::StartFailed { .. }
         | Event::ReplaceFailed { .. }
         | Event::LinesLost { .. }
         | Event::Overdue { due: "ready", .. }
-        | Event::Reloaded { verdict: Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. }, .. } => {
-            Verbosity::Quiet
-        }
+        | Event::Reloaded {
+            verdict: Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. } | Verdict::Refused { .. },
+            ..
+        } => Verbosity::Quiet,
         Event::GenerationBegan { generation: 1 }
         | Event::Spawned { .. }
         | Event::Online { .. }
@@ -168,6 +182,7 @@ fn reloaded(generation: Option<u64>, verdict: &Verdict) -> String {
                 why(failure)
             )
         }
+        Verdict::Refused { reason } => format!("the reload was refused, nothing was touched: {reason}"),
         Verdict::Abandoned => format!("{generation} was abandoned, the cluster is to end"),
     }
 }
@@ -197,6 +212,30 @@ fn signal_name(number: i32) -> String {
         _ => return format!("signal {number}"),
     };
     name.to_owned()
+}
+
+fn preload_missing(reason: &str) -> String {
+    format!(
+        "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason}"
+    )
+}
+
+fn unhealthy(reason: &str) -> String {
+    format!("fails its check and is renewed: {reason}")
+}
+
+fn hung(silent: Duration) -> String {
+    format!("has not said for {silent:.1?} that it lives, it is sent SIGABRT")
+}
+
+fn recycling(excess: Excess) -> String {
+    match excess {
+        Excess::Memory { bytes, limit } => {
+            format!("uses {} MiB of memory, more than {} MiB, and is renewed", bytes >> 20, limit >> 20)
+        }
+        Excess::Age { seconds } => format!("has lived for {seconds} s and is renewed"),
+        _ => "is renewed".to_owned(),
+    }
 }
 
 fn overdue(due: &str, signal: &str, held: Option<Held>) -> String {

@@ -1,22 +1,32 @@
 //! Sockets that the master was started with, by the protocol of systemd's socket activation.
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::env;
+use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 
-/// Sockets by the number that they have: a worker's `listen({fd: 3})` means the one with number 3.
-pub(crate) type Inherited = BTreeMap<i32, OwnedFd>;
+/// The sockets in the order of their numbers: in a Node worker `listen({fd: 3})` means the first of them.
+pub(crate) type Inherited = Vec<Given>;
 
-/// Takes the sockets that `LISTEN_FDS` counts, if it is meant for this process. They are not passed on to workers
-/// unasked. What is not a socket is left where it is.
+/// One of them.
+pub(crate) struct Given {
+    pub(crate) socket: OwnedFd,
+    /// Its name in `LISTEN_FDNAMES`.
+    pub(crate) name: Option<String>,
+}
+
+/// Takes the sockets that `LISTEN_FDS` counts, if it is meant for this process. What is not a socket is left where it is,
+/// and does not count.
 ///
 /// Must be called before the process opens anything itself: what has such a number then is taken for an inherited
 /// socket.
 pub(crate) fn sockets() -> Inherited {
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut given = ListenFd::from_env();
-    let taken = (0..given.len()).filter_map(|index| take(&mut given, index));
-    taken.map(|socket| (socket.as_raw_fd(), socket)).collect()
+    let names = names.split(':').map(|name| Some(name.to_owned()).filter(|name| !name.is_empty()));
+    let names = names.chain(std::iter::repeat(None));
+    let taken = (0..given.len()).zip(names);
+    taken.filter_map(|(index, name)| Some(Given { socket: take(&mut given, index)?, name })).collect()
 }
 
 /// Takes one, whichever kind of socket it is. What it is not stays in place for the next question.

@@ -28,21 +28,24 @@ pub(crate) enum PidfileError {
 impl Pidfile {
     /// Writes the file, whole or not at all. One that a dead process left is replaced.
     pub(crate) fn write(path: &Path) -> Result<Self, PidfileError> {
+        Self::check(path)?;
         let system = |source| PidfileError::System { path: path.to_owned(), source };
-        match holder(path).map_err(system)? {
-            Holder::Nobody => {}
-            Holder::Process(pid) if is_ours(pid) || !is_alive(pid) => {}
-            Holder::Process(pid) => {
-                return Err(PidfileError::Alive { path: path.to_owned(), pid: pid_number(pid) });
-            }
-            Holder::Unclear => return Err(PidfileError::NotAPidfile { path: path.to_owned() }),
-        }
         let draft = draft_of(path);
         write_and_sync(&draft).and_then(|()| fs::rename(&draft, path)).map_err(|error| {
             let _ = fs::remove_file(&draft);
             system(error)
         })?;
         Ok(Self { path: path.to_owned() })
+    }
+
+    /// Whether the file may be written: it is not there, or a dead process left it.
+    pub(crate) fn check(path: &Path) -> Result<(), PidfileError> {
+        match holder(path).map_err(|source| PidfileError::System { path: path.to_owned(), source })? {
+            Holder::Nobody => Ok(()),
+            Holder::Process(pid) if is_ours(pid) || !is_alive(pid) => Ok(()),
+            Holder::Process(pid) => Err(PidfileError::Alive { path: path.to_owned(), pid: pid_number(pid) }),
+            Holder::Unclear => Err(PidfileError::NotAPidfile { path: path.to_owned() }),
+        }
     }
 }
 

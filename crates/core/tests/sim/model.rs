@@ -100,7 +100,7 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            settings: settings.clone(),
+            settings: *settings,
             now: Time::ZERO,
             phase: Phase::Starting,
             started: false,

@@ -24,6 +24,8 @@ pub(crate) enum Request {
     Stop,
     Terminate,
     Release,
+    /// Other patience with workers that leave, from then on.
+    Hurry(Duration),
     /// A fact about a worker that is gone, or no news at all.
     Stray,
 }
@@ -55,6 +57,19 @@ impl Plan {
             rot: rng.pick(&[0, 30, 60, 90]),
             sloth: rng.pick(&[0, 0, 10]),
         }
+    }
+}
+
+impl Plan {
+    /// Adds a change of settings to some runs, by dice of its own, so that all other runs stay what they were.
+    pub(crate) fn with_hurry(mut self, rng: &mut Rng) -> Self {
+        if rng.chance(20) {
+            self.script.push((
+                rng.upto(self.trouble.as_millis() as u64),
+                Request::Hurry(millis(rng, &[0, 300, 4_000])),
+            ));
+        }
+        self
     }
 }
 

@@ -26,6 +26,7 @@ impl Model {
             Event::Reload(caller) => self.asked_to_reload(caller),
             Event::Replace(id) => self.asked_to_replace(id),
             Event::Scale(slots) => self.scale(slots),
+            Event::Configure(config) => self.settings = *config.settings(),
             Event::Stop => self.stop(),
             Event::Terminate => self.phase = Phase::Terminating,
             Event::Release => self.release(),

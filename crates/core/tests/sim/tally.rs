@@ -6,7 +6,7 @@ use std::fmt;
 use recluster_core::{Action, Cause, Due, Event, Failure, Notice, Phase, Signal, SpawnFailure, Verdict};
 
 /// Everything that must occur, over all runs together.
-const EXPECTED: [&str; 60] = [
+const EXPECTED: [&str; 61] = [
     "event Online",
     "event Ready",
     "event Retiring",
@@ -18,6 +18,7 @@ const EXPECTED: [&str; 60] = [
     "event Reload",
     "event Replace",
     "event Scale",
+    "event Configure",
     "event Stop",
     "event Terminate",
     "event Release",
@@ -102,6 +103,7 @@ impl Tally {
             Event::Reload(None) => "event Reload",
             Event::Replace(_) => "event Replace",
             Event::Scale(_) => "event Scale",
+            Event::Configure(_) => "event Configure",
             Event::Stop => "event Stop",
             Event::Terminate => "event Terminate",
             Event::Release => "event Release",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recluster_core::{
-    Action, Caller, Cluster, Config, Due, Event, Exit, Generation, Signal, SlotId, Time, WorkerId,
+    Action, Caller, Cluster, Config, Due, Event, Exit, Generation, Settings, Signal, SlotId, Time, WorkerId,
 };
 
 use crate::model::Model;
@@ -56,8 +56,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng);
-        let config = Config::new(plan.settings.clone()).expect("every plan is valid");
+        let plan = Plan::draw(&mut rng).with_hurry(&mut Rng::new(!seed));
+        let config = Config::new(plan.settings).expect("every plan is valid");
         let mut world = Self {
             cluster: Cluster::new(config, Time::ZERO),
             model: Model::new(&plan.settings),
@@ -165,6 +165,11 @@ impl World {
             Request::Replace if self.alive.is_empty() => Event::Tick,
             Request::Replace => Event::Replace(self.rng.pick(&self.alive)),
             Request::Scale(slots) => Event::Scale(slots),
+            Request::Hurry(patience) => {
+                let (timeout, stop_timeout, exit_grace) = (patience, patience, patience);
+                let settings = Settings { timeout, stop_timeout, exit_grace, ..self.plan.settings };
+                Event::Configure(Config::new(settings).expect("every plan is valid"))
+            }
             Request::Stop => Event::Stop,
             Request::Terminate => Event::Terminate,
             Request::Release => Event::Release,

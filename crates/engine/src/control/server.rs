@@ -286,5 +286,6 @@ fn verdict(outcome: Result<(), ReloadError>) -> Verdict {
             Verdict::StoppedPartWay { replaced, of, failure }
         }
         Err(ReloadError::Abandoned | ReloadError::Gone(_)) => Verdict::Abandoned,
+        Err(ReloadError::Refused(reason)) => Verdict::Refused { reason },
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
@@ -16,6 +16,7 @@ use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::event::Address;
+use crate::listen::{SocketFile, is_stale};
 
 /// Names a listener for as long as it is open.
 pub(super) type ListenerId = u64;
@@ -69,8 +70,8 @@ pub(super) struct Listener {
     pub(super) proven: bool,
     /// No wanted worker has used it since then.
     pub(super) unused_since: Option<Instant>,
-    /// The file of a unix socket that we made: device and inode, so that we remove no other.
-    file: Option<(PathBuf, u64, u64)>,
+    /// The file of a unix socket that we made; it goes with this.
+    file: Option<SocketFile>,
 }
 
 impl Listener {
@@ -182,15 +183,15 @@ impl Listener {
     }
 
     /// Sets the permissions that the worker asked for; returns what the file is.
-    fn open_to(query: &QueryServer, path: &Path) -> io::Result<(PathBuf, u64, u64)> {
-        let meta = fs::metadata(path)?;
+    fn open_to(query: &QueryServer, path: &Path) -> io::Result<SocketFile> {
+        let file = SocketFile::at(path)?;
         let readable = if query.readable_all { 0o444 } else { 0 };
         let writable = if query.writable_all { 0o222 } else { 0 };
         if readable | writable != 0 {
-            let mode = meta.permissions().mode() | readable | writable;
+            let mode = fs::metadata(path)?.permissions().mode() | readable | writable;
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
-        Ok((path.to_owned(), meta.dev(), meta.ino()))
+        Ok(file)
     }
 
     /// The address to report to a worker; none for a unix socket, which it knows by its path.
@@ -234,16 +235,6 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let Some((path, device, inode)) = &self.file else { return };
-        if fs::symlink_metadata(path).is_ok_and(|meta| meta.dev() == *device && meta.ino() == *inode) {
-            // Best effort: a socket file that stays is replaced by whoever binds next.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
 /// An IP address, perhaps with a zone. Names were resolved in the worker.
 fn parse_address(text: &str, port: u16) -> io::Result<SocketAddr> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
@@ -266,17 +257,4 @@ fn zone_index(zone: &str) -> Option<u32> {
 
 fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL))
-}
-
-/// Whether a socket file is left over from a process that is gone: nobody accepts there. Never waits: an owner whose
-/// queue is full lives.
-fn is_stale(path: &Path, address: &SockAddr) -> bool {
-    // Connecting to a plain file is refused as well, and that one is not ours to remove.
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    let refused = || {
-        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        probe.set_nonblocking(true)?;
-        probe.connect(address)
-    };
-    is_socket && refused().is_err_and(|error| error.raw_os_error() == Some(libc::ECONNREFUSED))
 }

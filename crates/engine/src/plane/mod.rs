@@ -65,8 +65,8 @@ pub(crate) struct Routes {
 /// What the driver tells the plane.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// A worker begins; this is our end of its channel.
-    Admit { worker: WorkerId, channel: OwnedFd },
+    /// A worker begins; this is our end of its channel. One that is not Node is given sockets, never connections.
+    Admit { worker: WorkerId, channel: OwnedFd, is_node: bool },
     /// Who may be given what, from now on.
     Route(Routes),
     /// Let this worker go. It will be told so by a signal then. Where it has the preload, it is to spare idle connections
@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Ended(WorkerId),
     /// Send a message of the host program to this worker's application.
     Send { worker: WorkerId, json: Json, reply: oneshot::Sender<Result<(), SendError>> },
+    /// Hand a connection to this very worker; the answer says whether it could be.
+    HandOver { worker: WorkerId, connection: OwnedFd, reply: oneshot::Sender<bool> },
     /// Tell what you have.
     Report(oneshot::Sender<Report>),
     /// The cluster is over.

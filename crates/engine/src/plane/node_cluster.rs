@@ -163,9 +163,10 @@ impl Turns {
             return Ok(id);
         }
         let is_first = known.is_none();
+        let takes_connections = self.peers.get(&worker).is_some_and(|peer| peer.is_node);
         let mode = match self.balance {
-            Balance::RoundRobin => Mode::Passing,
-            Balance::Shared => Mode::Sharing,
+            Balance::RoundRobin if takes_connections => Mode::Passing,
+            Balance::RoundRobin | Balance::Shared => Mode::Sharing,
         };
         let mut listener = match query.fd.map(i32::try_from) {
             // The file of a unix socket that we have open ourselves is not stale.

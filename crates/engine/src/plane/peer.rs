@@ -69,6 +69,8 @@ pub(super) struct Told {
 pub(super) struct Peer {
     pub(super) worker: WorkerId,
     pub(super) channel: Channel,
+    /// It is a Node process: connections can be handed to it.
+    pub(super) is_node: bool,
     /// By the key that names the server on this channel.
     pub(super) servers: BTreeMap<String, Server>,
     /// By the number of the `newconn`.
@@ -93,10 +95,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(worker: WorkerId, channel: Channel) -> Self {
+    pub(super) fn new(worker: WorkerId, channel: Channel, is_node: bool) -> Self {
         Self {
             worker,
             channel,
+            is_node,
             servers: BTreeMap::new(),
             on_their_way: BTreeMap::new(),
             standing: None,

@@ -14,7 +14,7 @@ use tokio::sync::mpsc as facts;
 
 use super::channel::{Channel, Poison, READ_BYTES, Read};
 use super::listener::{Listener, ListenerId, Mode};
-use super::peer::{Drain, Peer};
+use super::peer::{Drain, Peer, Server};
 use super::rescue::Rescue;
 use super::{Command, Fact, Report, Setup};
 use crate::builder::Balance;
@@ -161,7 +161,7 @@ impl Turns {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Admit { worker, channel } => self.admit(worker, channel),
+            Command::Admit { worker, channel, is_node } => self.admit(worker, channel, is_node),
             Command::Route(routes) => {
                 for peer in self.peers.values_mut() {
                     peer.standing = routes.standing.get(&peer.worker).copied();
@@ -177,6 +177,9 @@ impl Turns {
                 // A caller that no longer waits does not need the answer.
                 let _ = reply.send(self.send_message(worker, &json));
             }
+            Command::HandOver { worker, connection, reply } => {
+                let _ = reply.send(self.hand_to(worker, &connection));
+            }
             Command::Report(reply) => {
                 let _ = reply.send(self.report());
             }
@@ -184,14 +187,14 @@ impl Turns {
         }
     }
 
-    fn admit(&mut self, worker: WorkerId, socket: OwnedFd) {
+    fn admit(&mut self, worker: WorkerId, socket: OwnedFd, is_node: bool) {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(error) = epoll::add(&self.poll, &socket, Token::Peer(worker.get()).into(), interest) {
             self.report_fact(Fact::CutOff(worker, format!("its channel cannot be watched: {error}")));
             self.report_fact(Fact::Disconnected { worker, finishing: false });
             return;
         }
-        self.peers.insert(worker, Peer::new(worker, Channel::new(socket)));
+        self.peers.insert(worker, Peer::new(worker, Channel::new(socket), is_node));
     }
 
     fn begin_drain(&mut self, worker: WorkerId, until: Instant, grace: Option<Duration>) {
@@ -228,6 +231,15 @@ impl Turns {
         let peer = self.peers.get_mut(&worker).ok_or(SendError::NoWorker(worker.get()))?;
         let sent = peer.channel.send(&recluster_wire::node::ToWorker::User(json));
         sent.map_err(|_| SendError::Full(worker.get()))
+    }
+
+    /// Hands a connection to a worker whatever its load, on the first of its servers that takes connections.
+    fn hand_to(&mut self, worker: WorkerId, connection: &OwnedFd) -> bool {
+        let Some(peer) = self.peers.get_mut(&worker) else { return false };
+        let is_stream =
+            |server: &&Server| self.listeners.get(&server.listener).is_some_and(Listener::is_stream);
+        let key = peer.servers.iter().find(|(_, server)| is_stream(server)).map(|(key, _)| key.clone());
+        key.is_some_and(|key| peer.channel.try_send_connection(&key, connection).is_some())
     }
 
     fn report(&self) -> Report {

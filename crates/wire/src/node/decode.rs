@@ -53,10 +53,18 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole message, or none before more bytes are pushed.
+    /// The next whole message of a worker, or none before more bytes are pushed.
     ///
     /// Fails where a line is too long, and from then on always.
     pub fn next_message(&mut self) -> Result<Option<FromWorker>, LineTooLong> {
+        Ok(self.next_line()?.map(parse_line))
+    }
+
+    /// The next whole line, without its newline. The worker's half of the protocol reads by this:
+    /// [`FromPrimary::parse`](super::worker::FromPrimary::parse).
+    ///
+    /// Fails where a line is too long, and from then on always.
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
         let newline = self.find_newline();
         let line_end = newline.unwrap_or(self.buffer.len());
         if self.overflowed || line_end - self.line_start > self.max_line {
@@ -67,11 +75,10 @@ impl Decoder {
             self.forget_consumed();
             return Ok(None);
         }
-        let line = self.buffer.get(self.line_start..line_end);
-        let message = parse_line(line.unwrap_or_default());
+        let line = self.line_start..line_end;
         self.searched += 1;
         self.line_start = self.searched;
-        Ok(Some(message))
+        Ok(self.buffer.get(line))
     }
 
     /// How many bytes wait for the rest of their line, or to be handed out.

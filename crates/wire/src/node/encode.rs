@@ -178,7 +178,7 @@ impl fmt::Display for ToWorker<'_> {
     }
 }
 
-fn cluster(f: &mut fmt::Formatter<'_>, seq: u64, body: fmt::Arguments<'_>) -> fmt::Result {
+pub(super) fn cluster(f: &mut fmt::Formatter<'_>, seq: u64, body: fmt::Arguments<'_>) -> fmt::Result {
     write!(f, r#"{{"cmd":"NODE_CLUSTER",{body},"seq":{seq}}}"#)
 }
 
@@ -232,7 +232,7 @@ fn wire_errno(errno: i32) -> i32 {
 }
 
 /// A string as JSON writes it.
-struct Quoted<'a>(&'a str);
+pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

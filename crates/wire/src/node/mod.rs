@@ -1,5 +1,6 @@
 //! Node's `cluster` protocol, seen from the primary: what its workers write to the channel and what
-//! they expect there. The same for Node 18 to 26, Deno, and Bun as far as Bun goes.
+//! they expect there. The same for Node 18 to 26, Deno, and Bun as far as Bun goes. [`worker`] has the
+//! other half, for workers that are not Node.
 //!
 //! A message is one line of JSON. A line whose `cmd` begins with `NODE_` is internal; any other JSON
 //! value is a message between the users on both sides. A line may carry one file descriptor, and then
@@ -32,6 +33,7 @@ mod message;
 mod parse;
 mod query;
 mod window;
+pub mod worker;
 
 pub use decode::{DEFAULT_MAX_LINE, Decoder, LineTooLong};
 pub use encode::ToWorker;

@@ -1,7 +1,9 @@
-//! One line of a worker to one message.
+//! One line of a worker to one message; what a line is before anybody's messages are looked for in it.
 //!
 //! Nothing a worker writes is trusted: a field that is missing, of a wrong type or beyond its limits
 //! makes the message [`Malformed`], and where the worker waits for an answer, that says how to give one.
+
+use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
@@ -24,6 +26,15 @@ const BUN_INTERNAL: u8 = 2;
 /// What every `cmd` of an internal message begins with, and is longer than.
 const INTERNAL: &[u8] = b"NODE_";
 
+/// What every line is, whoever wrote it.
+#[expect(clippy::large_enum_variant, reason = "it lives for one call, which is made for every connection")]
+pub(super) enum Shape<'a> {
+    /// A message between the two halves of the protocol, by its `cmd`.
+    Internal(Cow<'a, [u8]>, Fields<'a>),
+    /// A message between the users on both sides.
+    User(UserMessage),
+}
+
 /// Parses a line, without its newline.
 pub(super) fn parse_line(line: &[u8]) -> FromWorker {
     if line == HANDLE_ACK {
@@ -31,7 +42,7 @@ pub(super) fn parse_line(line: &[u8]) -> FromWorker {
     }
     let json = line.strip_prefix(&[BUN_INTERNAL]).unwrap_or(line);
     match std::str::from_utf8(json) {
-        Ok(text) => parse_value(text, Depth::Line),
+        Ok(text) => parse_text(text, Depth::Line),
         Err(_) => malformed(Fault::NotJson),
     }
 }
@@ -43,28 +54,32 @@ enum Depth {
     Envelope,
 }
 
-fn parse_value(text: &str, depth: Depth) -> FromWorker {
-    if let Some(fields) = Fields::read(text) {
-        return parse_object(text, &fields, depth);
-    }
-    match Json::parse(text) {
-        Ok(json) if json.as_str() == r#""ready""# => user(json, UserCommand::Ready),
-        Ok(json) => user(json, UserCommand::Other),
-        Err(_) => malformed(Fault::NotJson),
+fn parse_text(text: &str, depth: Depth) -> FromWorker {
+    match shape(text) {
+        Ok(Shape::Internal(cmd, fields)) => parse_internal(&cmd, &fields, depth).unwrap_or_else(malformed),
+        Ok(Shape::User(message)) => FromWorker::User(message),
+        Err(fault) => malformed(fault),
     }
 }
 
-fn parse_object(source: &str, fields: &Fields<'_>, depth: Depth) -> FromWorker {
+/// Tells internal messages from those of users, as Node does: by a `cmd` that begins with `NODE_` and goes on.
+pub(super) fn shape(source: &str) -> Result<Shape<'_>, Fault> {
+    let Some(fields) = Fields::read(source) else {
+        let json = Json::parse(source).map_err(|_| Fault::NotJson)?;
+        let ready = json.as_str() == r#""ready""#;
+        let command = if ready { UserCommand::Ready } else { UserCommand::Other };
+        return Ok(Shape::User(UserMessage::new(json, command)));
+    };
     let cmd = text(fields.cmd).unwrap_or_default();
     if cmd.starts_with(INTERNAL) && cmd.len() > INTERNAL.len() {
-        return parse_internal(&cmd, fields, depth).unwrap_or_else(malformed);
+        return Ok(Shape::Internal(cmd, fields));
     }
     let command = match &*cmd {
         b"ready" => UserCommand::Ready,
         b"disconnect" => UserCommand::Disconnect,
         _ => UserCommand::Other,
     };
-    user(Json::of_valid(source), command)
+    Ok(Shape::User(UserMessage::new(Json::of_valid(source), command)))
 }
 
 fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromWorker, Fault> {
@@ -95,7 +110,7 @@ fn envelope(fields: &Fields<'_>) -> HandleEnvelope {
     HandleEnvelope {
         kind: handle_kind(fields),
         key: string(fields.key, MAX_KEY),
-        message: Box::new(parse_value(fields.msg.map_or("null", RawValue::get), Depth::Envelope)),
+        message: Box::new(parse_text(fields.msg.map_or("null", RawValue::get), Depth::Envelope)),
     }
 }
 
@@ -132,16 +147,12 @@ fn parse_cluster(fields: &Fields<'_>) -> Result<FromWorker, Fault> {
     })
 }
 
-fn seq(fields: &Fields<'_>) -> Result<u64, Fault> {
+pub(super) fn seq(fields: &Fields<'_>) -> Result<u64, Fault> {
     number(fields.seq).ok_or(Fault::Field("seq"))
 }
 
-fn key(fields: &Fields<'_>) -> Result<String, Fault> {
+pub(super) fn key(fields: &Fields<'_>) -> Result<String, Fault> {
     string(fields.key, MAX_KEY).ok_or(Fault::Field("key"))
-}
-
-fn user(json: Json, command: UserCommand) -> FromWorker {
-    FromWorker::User(UserMessage::new(json, command))
 }
 
 fn malformed(fault: Fault) -> FromWorker {

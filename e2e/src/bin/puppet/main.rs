@@ -7,23 +7,34 @@
 //! {"do":"read","connection":K}                        read something from the K-th connection
 //! {"do":"close"}                                      close the channel and live on
 //! {"do":"exit","status":S}                            exit
+//! {"do":"accept","socket":I}                          accept a connection on the I-th socket it was started with
+//! {"do":"receive","socket":I,"text":T}                read a datagram from that socket, and answer T
+//! {"do":"notify","text":T,"descriptors":D}            say T by `sd_notify`, with D descriptors
+//! {"do":"grow","bytes":N}                             use N bytes more of memory
+//! {"do":"run","text":T}                               have a shell run T, and do not wait for it
 //! ```
 //!
 //! and tells the test what it sees:
 //!
 //! ```text
-//! {"pid":…,"env":{…},"args":[…]}                      who it is, once
+//! {"pid":…,"env":{…},"args":[…],"sockets":[…]}        who it is, once, and where the sockets it was started with are bound
 //! {"message":M,"connection":K,"blocks":B}             a message from the master; where a descriptor came with it, its
 //!                                                     number and whether reading from it would block
 //! {"read":T}                                          what was read from a connection
+//! {"accepted":K}                                      the number of an accepted connection
+//! {"received":T} {"grown":true} {"ran":PID}           what was ordered is done
 //! {"released":true}                                   the master closed its copy of a descriptor that was passed to it
 //! {"broken":true}                                     a write failed: the master has closed the channel
 //! ```
 //!
 //! It knows nothing of what a good worker would do. Its channel is its stdin, so that safe Rust can reach it. When
 //! the master closes the channel or the test is over, it exits.
+//!
+//! It can also be started as a program that is not node: then it has sockets from its start, and speaks `sd_notify`.
 
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON value lacks reads as null")]
+
+mod program;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::env;
@@ -46,6 +57,8 @@ use rustix::net::{
 };
 use serde_json::{Value, json};
 
+use crate::program::Program;
+
 /// As much as Node reads at once.
 const READ_SIZE: usize = 64 * 1024;
 
@@ -54,14 +67,17 @@ const MOST_DESCRIPTORS: usize = 8;
 
 fn main() -> io::Result<()> {
     let stage = UnixStream::connect(env::var_os("PUPPET_STAGE").unwrap_or_default())?;
+    // Before the sockets are taken: with them goes what speaks of them.
+    let env: BTreeMap<String, String> = env::vars().collect();
+    let (program, sockets) = Program::started_with();
     let puppet = Puppet {
+        program: Arc::new(program),
         stage: Arc::new(Mutex::new(stage.try_clone()?)),
         connections: Arc::default(),
         closed: Arc::default(),
     };
-    let env: BTreeMap<String, String> = env::vars().collect();
     let args: Vec<String> = env::args().skip(1).collect();
-    puppet.tell(&json!({ "pid": process::id(), "env": env, "args": args }));
+    puppet.tell(&json!({ "pid": process::id(), "env": env, "args": args, "sockets": sockets }));
     let listener = puppet.clone();
     thread::spawn(move || listener.listen_to_master());
     for line in BufReader::new(stage).lines() {
@@ -72,6 +88,7 @@ fn main() -> io::Result<()> {
 
 #[derive(Clone)]
 struct Puppet {
+    program: Arc<Program>,
     stage: Arc<Mutex<UnixStream>>,
     connections: Arc<Mutex<Vec<Option<File>>>>,
     /// It closed the channel itself.
@@ -83,6 +100,17 @@ impl Puppet {
         match order["do"].as_str() {
             Some("write") => self.write(order),
             Some("answer") => return self.answer(order),
+            Some("accept") => {
+                let connection = self.keep(self.program.accept(order)?);
+                self.tell(&json!({ "accepted": connection }));
+            }
+            Some("receive") => self.tell(&json!({ "received": self.program.receive(order)? })),
+            Some("notify") => self.notify(order)?,
+            Some("grow") => {
+                self.program.grow(order);
+                self.tell(&json!({ "grown": true }));
+            }
+            Some("run") => self.tell(&json!({ "ran": Program::run(order)? })),
             Some("read") => return self.read(order),
             Some("close") => {
                 self.closed.store(true, Ordering::SeqCst);
@@ -109,8 +137,7 @@ impl Puppet {
     }
 
     fn write_once(&self, mut text: &[u8], passed: u64) -> io::Result<()> {
-        let pairs = (0..passed).map(|_| UnixStream::pair()).collect::<io::Result<Vec<_>>>()?;
-        let (kept, given): (Vec<UnixStream>, Vec<UnixStream>) = pairs.into_iter().unzip();
+        let (kept, given) = pairs(passed)?;
         let borrowed: Vec<_> = given.iter().map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -126,10 +153,22 @@ impl Puppet {
             ancillary.clear();
         }
         drop(given);
+        self.watch_releases(kept);
+        Ok(())
+    }
+
+    fn notify(&self, order: &Value) -> io::Result<()> {
+        let (kept, given) = pairs(order["descriptors"].as_u64().unwrap_or(0))?;
+        Program::notify(order, &given)?;
+        drop(given);
+        self.watch_releases(kept);
+        Ok(())
+    }
+
+    fn watch_releases(&self, kept: Vec<UnixStream>) {
         for end in kept {
             self.watch_release(end);
         }
-        Ok(())
     }
 
     /// Tells when the other end of a descriptor that was passed on is closed everywhere.
@@ -185,13 +224,16 @@ impl Puppet {
         let is_handle = message["cmd"] == "NODE_HANDLE";
         let descriptor = is_handle.then(|| descriptors.pop_front()).flatten();
         let flags = descriptor.as_ref().and_then(|descriptor| rustix::fs::fcntl_getfl(descriptor).ok());
-        let connection = descriptor.map(|descriptor| {
-            let mut connections = self.connections();
-            connections.push(Some(File::from(descriptor)));
-            connections.len() - 1
-        });
+        let connection = descriptor.map(|descriptor| self.keep(descriptor));
         let blocks = flags.map(|flags| !flags.contains(OFlags::NONBLOCK));
         self.tell(&json!({ "message": message, "connection": connection, "blocks": blocks }));
+    }
+
+    /// Keeps a connection; its number.
+    fn keep(&self, connection: OwnedFd) -> usize {
+        let mut connections = self.connections();
+        connections.push(Some(File::from(connection)));
+        connections.len() - 1
     }
 
     /// A test that is over hears nothing any more.
@@ -199,6 +241,12 @@ impl Puppet {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(stage, "{what}");
     }
+}
+
+/// Pairs of sockets: one end to keep, one to give away.
+fn pairs(count: u64) -> io::Result<(Vec<UnixStream>, Vec<UnixStream>)> {
+    let pairs = (0..count).map(|_| UnixStream::pair()).collect::<io::Result<Vec<_>>>()?;
+    Ok(pairs.into_iter().unzip())
 }
 
 fn receive_some(bytes: &mut [u8], descriptors: &mut VecDeque<OwnedFd>) -> io::Result<usize> {

@@ -1,0 +1,181 @@
+//! What `check` finds about places, and how all that it finds is shown.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+
+use super::*;
+use crate::config::CommandLine;
+
+/// A directory with a server file, its config file and whatever a test puts there.
+struct Site {
+    directory: tempfile::TempDir,
+}
+
+impl Site {
+    fn new(config: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("recluster.toml"), config).unwrap();
+        fs::write(directory.path().join("server.js"), "").unwrap();
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn run(&self, options: &str) -> Run {
+        let typed = format!("recluster check {options}");
+        let args = typed.split_whitespace().map(Into::into).collect();
+        let line = CommandLine::new(args, self.directory.path().to_owned()).unwrap();
+        line.read().unwrap().into_run().unwrap()
+    }
+
+    fn server(&self) -> String {
+        self.path("server.js").display().to_string()
+    }
+
+    /// The text, without what changes from run to run.
+    fn anonymous(&self, text: &str) -> String {
+        text.replace(&self.directory.path().display().to_string(), "/srv")
+    }
+}
+
+async fn looked_around(run: &Run) -> Findings<'_> {
+    let mut findings = Findings::of(run);
+    findings.look_around().await;
+    findings.look_at_cluster().await;
+    findings
+}
+
+fn messages(findings: &Findings<'_>) -> String {
+    findings.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// One setting of every kind: the others are a matter of the command line.
+fn keep_some(run: &mut Run) {
+    let kept = ["workers", "node-arg", "bake", "timeout", "name", "control", "pidfile", "env.TOKEN"];
+    run.settings.list.retain(|setting| kept.contains(&setting.key.as_str()));
+}
+
+/// A server in a place of its own whose settings come from everywhere.
+fn everything(run: &Run) -> Findings<'_> {
+    let mut findings = Findings::of(run);
+    findings.control = Some("/run/recluster/shop.sock".into());
+    findings.is_running = true;
+    findings.server = Some("/srv/server.js".into());
+    findings.node = Some(Node { binary: "/usr/bin/node".into(), version: Some("v22.1.0".to_owned()) });
+    findings.notes.push("the cluster shop is running: that is the one to reload".to_owned());
+    findings
+}
+
+const CONFIG: &str =
+    "server = \"server.js\"\nname = \"shop\"\nnode-arg = [\"--a\", \"--b\"]\n[env]\nTOKEN = \"secret\"\n";
+
+#[test]
+fn what_would_run_as_a_table() {
+    let site = Site::new(CONFIG);
+    let mut run = site.run("--workers 2");
+    keep_some(&mut run);
+    insta::assert_snapshot!(site.anonymous(&report::text(&everything(&run))));
+}
+
+#[test]
+fn what_would_run_as_json() {
+    let site = Site::new(CONFIG);
+    let mut run = site.run("--workers 2");
+    keep_some(&mut run);
+    let mut findings = everything(&run);
+    findings.problems.push(Error::Syntax { reason: "/srv/server.js:3: SyntaxError: x".to_owned() });
+    let json = report::json(&findings);
+    insta::assert_snapshot!(site.anonymous(&format!("{json:#}")));
+}
+
+#[tokio::test]
+async fn a_place_for_everything_is_no_problem() {
+    let site = Site::new("control = \"made/it.sock\"\npidfile = \"it.pid\"\nlog-file = \"it.log\"");
+    let run = site.run(&site.server());
+    let findings = looked_around(&run).await;
+    assert_eq!((messages(&findings).as_str(), findings.is_running), ("", false));
+    // Nothing was made.
+    assert_eq!(fs::read_dir(site.directory.path()).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn a_cluster_that_runs_is_the_one_to_reload() {
+    let site = Site::new("name = \"shop\"\ncontrol = \"it.sock\"\npidfile = \"it.pid\"");
+    let run = site.run(&site.server());
+    // The pidfile is that cluster's too, by a process that lives.
+    fs::write(site.path("it.pid"), std::os::unix::process::parent_id().to_string()).unwrap();
+    let listener = UnixListener::bind(site.path("it.sock")).unwrap();
+    let findings = looked_around(&run).await;
+    assert!(findings.is_running && findings.problems.is_empty());
+    insta::assert_snapshot!(findings.notes.join("\n"), @"the cluster shop is running: that is the one to reload");
+
+    drop(listener);
+    let findings = looked_around(&run).await;
+    assert!(!findings.is_running);
+    assert!(messages(&findings).contains("which the pidfile"));
+    assert_eq!(findings.exit_status(), ExitStatus::Usage);
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_named() {
+    let long = "x".repeat(100);
+    let cases = [
+        "control = \"server.js\"".to_owned(),
+        "control = \"gone/away/it.sock\"".to_owned(),
+        "control = \"server.js/it.sock\"".to_owned(),
+        "pidfile = \"gone/it.pid\"\nlog-file = \"gone/it.log\"".to_owned(),
+        "pidfile = \"recluster.toml\"".to_owned(),
+        "control = \"none\"\nworkers = 5000\nbackoff = \"100ms\"".to_owned(),
+        "control = \"none\"\nready-timeout = 0".to_owned(),
+        "control = \"none\"\nbackoff = \"100ms\"".to_owned(),
+        format!("control = \"/{long}/it.sock\""),
+    ];
+    let mut refusals = Vec::new();
+    for config in &cases {
+        let site = Site::new(config);
+        let run = site.run(&site.server());
+        let findings = looked_around(&run).await;
+        assert_eq!(findings.exit_status(), ExitStatus::Usage, "{config}");
+        refusals.push(site.anonymous(&messages(&findings)));
+    }
+    insta::assert_snapshot!(refusals.join("\n\n"));
+}
+
+#[tokio::test]
+async fn a_directory_that_others_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let site = Site::new("control = \"open/it.sock\"");
+    fs::create_dir(site.path("open")).unwrap();
+    fs::set_permissions(site.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    let run = site.run(&site.server());
+    let findings = looked_around(&run).await;
+    insta::assert_snapshot!(site.anonymous(&messages(&findings)), @"the directory of the control socket is writable by others (mode 777): /srv/open");
+}
+
+#[test]
+fn what_is_looked_at_here_is_what_run_would_find() {
+    let site = Site::new("");
+    let found = |options: &str| {
+        describe(&site.run(options)).check().map_err(|error| site.anonymous(&error.to_string()))
+    };
+    let server = site.path("server.js").display().to_string();
+    let program = found(&format!("{server} --node /bin/sh")).unwrap();
+    assert_eq!(program.server, fs::canonicalize(&server).unwrap());
+    assert_eq!(program.node, fs::canonicalize("/bin/sh").ok());
+    assert_eq!(found("/bin/sh").unwrap().node, None);
+
+    let here = site.directory.path().display();
+    let cases = [
+        "absent.js",
+        "server.js/x.js",
+        "recluster.toml",
+        "",
+        "server.js --node no-such-node",
+        "server.js --node ./node",
+    ];
+    let refusals = cases.map(|case| found(&format!("{here}/{case}")).unwrap_err());
+    insta::assert_snapshot!(refusals.join("\n"));
+}

@@ -1,0 +1,155 @@
+//! The config file: the options of `run` by their long names, for what neither the command line nor the environment says.
+//!
+//! An option is defined once, as an argument of `run` (in `args`). A key of the file is the option of that name, and what
+//! it says is put on the command line as if it had been typed there. So whatever `run` comes to take can be written in
+//! the file, is read by the same rules and refused with the same words, without a line here.
+
+mod contents;
+mod error;
+mod file;
+mod keys;
+mod place;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+
+use self::contents::{Contents, Given};
+pub(crate) use self::error::Error;
+use self::file::File;
+use self::keys::Keys;
+pub(crate) use self::settings::{Origin, Setting, Settings, changes_at_reload};
+use crate::args::{self, Command, Run};
+
+/// The option that names the file.
+const CONFIG: &str = "config";
+/// The argument that a cluster cannot do without.
+const SERVER: &str = "server";
+/// What stands before the server's own arguments.
+const SERVERS_OWN: &str = "--";
+/// Where the options of `run` begin: behind the program's name and the command.
+const FIRST_OPTION: usize = 2;
+
+/// What this process was told when it was started: its arguments, and, by way of them, its environment. Together with
+/// the file, which may change, it says what to do.
+#[derive(Clone, Debug)]
+pub(crate) struct CommandLine {
+    args: Vec<OsString>,
+    /// Where it was typed.
+    directory: PathBuf,
+    given: ArgMatches,
+}
+
+impl CommandLine {
+    /// The command line of this process. Ends the process where it asks for help, or is wrong: status 2.
+    pub(crate) fn of_process() -> Self {
+        Self::new(env::args_os().collect(), logical_directory()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// A command line that was typed in this directory.
+    pub(crate) fn new(args: Vec<OsString>, directory: PathBuf) -> Result<Self, clap::Error> {
+        let args = args::with_command(args);
+        let given = match args::definition().try_get_matches_from(&args) {
+            // What is missing here may be in the file.
+            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+                args::definition().ignore_errors(true).try_get_matches_from(&args)
+            }
+            read => read,
+        }?;
+        Ok(Self { args, directory, given })
+    }
+
+    /// Whether the answer is to be JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        let given = self.given.subcommand().map(|(_, given)| given);
+        given.is_some_and(|given| matches!(given.try_get_one("json"), Ok(Some(true))))
+    }
+
+    /// Says what to do, by the command line, the environment and, for a command that has one, the file as it is now.
+    pub(crate) fn read(&self) -> Result<Command, Error> {
+        match self.given.subcommand() {
+            Some((_, given)) if given.try_contains_id(CONFIG).is_ok() => self.read_with_file(given),
+            Some(_) | None => Ok(args::typed(&parse(&self.args)?)?),
+        }
+    }
+
+    /// Reads the file again, for a cluster that runs with these settings. Also says which of them have another value
+    /// now; whether a reload is enough for that, [`changes_at_reload`] knows.
+    pub(crate) fn reread(&self, running: &Settings) -> Result<(Run, Vec<String>), Error> {
+        let run = self.read()?.into_run().ok_or(Error::NotACluster)?;
+        let changed = run.settings.changed_since(running);
+        Ok((run, changed))
+    }
+
+    fn read_with_file(&self, given: &ArgMatches) -> Result<Command, Error> {
+        let keys = Keys::of_run();
+        let file = File::find(given, &self.directory)?;
+        let contents = file.as_ref().map(|file| Contents::of(file, &keys)).transpose()?.unwrap_or_default();
+        if let Some(file) = file.as_ref().filter(|_| !is_given(given, SERVER) && !contents.has(SERVER)) {
+            return Err(Error::NoServer { path: file.shown.clone() });
+        }
+        let Contents { options, env } = contents;
+        let used: Vec<Given> =
+            options.into_iter().filter(|option| !self.overrules(given, option, &keys)).collect();
+        let matches = parse(&self.with(&used))?;
+        let mut command = args::typed(&matches)?;
+        if let (Some(run), Some((_, matches))) = (command.run_mut(), matches.subcommand()) {
+            run.settings = Settings::new(file.map(|file| file.path), &keys, matches, &used, &env);
+            run.env =
+                env.into_iter().map(|variable| (variable.name, variable.value)).collect::<BTreeMap<_, _>>();
+        }
+        Ok(command)
+    }
+
+    /// Whether the command line or the environment says this, or something that rules it out.
+    fn overrules(&self, given: &ArgMatches, option: &Given, keys: &Keys) -> bool {
+        let is_for_server = option.arg.is_last_set() && self.args.iter().any(|arg| arg == SERVERS_OWN);
+        let mut ruled_out_by = keys.args().filter(|arg| keys.contradict(arg, &option.arg));
+        is_for_server
+            || is_given(given, option.arg.get_id().as_str())
+            || ruled_out_by.any(|arg| is_given(given, arg.get_id().as_str()))
+    }
+
+    /// The command line with what the file adds to it.
+    fn with(&self, used: &[Given]) -> Vec<OsString> {
+        let mut args = self.args.clone();
+        let (for_server, ours): (Vec<_>, Vec<_>) = used.iter().partition(|option| option.arg.is_last_set());
+        let ours = ours.into_iter().flat_map(Given::as_typed);
+        args.splice(FIRST_OPTION..FIRST_OPTION, ours.collect::<Vec<_>>());
+        if !for_server.is_empty() {
+            args.push(SERVERS_OWN.into());
+            args.extend(for_server.into_iter().flat_map(Given::as_typed));
+        }
+        args
+    }
+}
+
+fn parse(args: &[OsString]) -> Result<ArgMatches, Error> {
+    Ok(args::definition().try_get_matches_from(args)?)
+}
+
+/// Whether the command line or the environment says something about this.
+fn is_given(given: &ArgMatches, id: &str) -> bool {
+    matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+}
+
+/// The working directory by the name that the user's shell has for it: a symlink in it is followed again at every look.
+pub(crate) fn logical_directory() -> PathBuf {
+    let physical = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let identity = |path: &Path| fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
+    let named = env::var_os("PWD").map(PathBuf::from).filter(|named| named.is_absolute());
+    named
+        .filter(|named| identity(named).is_some() && identity(named) == identity(&physical))
+        .unwrap_or(physical)
+}
+
+#[cfg(test)]
+mod tests;

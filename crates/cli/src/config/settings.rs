@@ -1,0 +1,137 @@
+//! What a cluster was told, option by option, and by whom: for a person who wants to see it, and for telling what a
+//! changed file changes.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches};
+
+use super::contents::{Given, Variable};
+use super::keys::{ENV, Keys, key_of};
+use super::place::Place;
+
+/// The settings that are the master's own for as long as it lives. A reload changes every other one.
+const NEEDS_A_RESTART: [&str; 10] = [
+    "balance",
+    "control",
+    "listen",
+    "log-file",
+    "log-format",
+    "name",
+    "pidfile",
+    "quiet",
+    "raw-stdio",
+    "verbose",
+];
+
+/// Whether a reload changes this setting.
+pub(crate) fn changes_at_reload(key: &str) -> bool {
+    !NEEDS_A_RESTART.contains(&key)
+}
+
+/// All settings, in the order of the help.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// The config file, if there is one.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) list: Vec<Setting>,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// What it is called: an option's long name, or `env.NAME`.
+    pub(crate) key: String,
+    /// As it was written. Of a list there may be several, or none.
+    pub(crate) values: Vec<OsString>,
+    pub(crate) origin: Origin,
+}
+
+/// Who has said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    CommandLine,
+    /// The variable of this name.
+    Environment(String),
+    File(Place),
+    /// Nobody. Where the default is not a value, this is what the help says about it.
+    Default(Option<String>),
+}
+
+impl Settings {
+    pub(super) fn new(
+        file: Option<PathBuf>,
+        keys: &Keys,
+        matches: &ArgMatches,
+        from_file: &[Given],
+        env: &[Variable],
+    ) -> Self {
+        let options = keys.args().map(|arg| {
+            let values = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
+            let given = from_file.iter().find(|given| given.arg.get_id() == arg.get_id());
+            let origin = match given {
+                Some(given) => Origin::File(given.place.clone()),
+                None => Origin::outside_of_file(arg, keys, matches),
+            };
+            Setting { key: key_of(arg).to_owned(), values: values.map(OsString::from).collect(), origin }
+        });
+        let variables = env.iter().map(|variable| Setting {
+            key: format!("{ENV}.{}", variable.name),
+            values: vec![variable.value.clone().into()],
+            origin: Origin::File(variable.place.clone()),
+        });
+        Self { file, list: options.chain(variables).collect() }
+    }
+
+    /// What is not as it was in these, whoever has said it.
+    pub(super) fn changed_since(&self, old: &Self) -> Vec<String> {
+        let is_new = |setting: &&Setting| old.values(&setting.key) != Some(&setting.values);
+        let is_gone = |setting: &&Setting| self.values(&setting.key).is_none();
+        let changed = self.list.iter().filter(is_new).chain(old.list.iter().filter(is_gone));
+        changed.map(|setting| setting.key.clone()).collect()
+    }
+
+    fn values(&self, key: &str) -> Option<&Vec<OsString>> {
+        self.list.iter().find(|setting| setting.key == key).map(|setting| &setting.values)
+    }
+}
+
+impl Setting {
+    /// Whether it may hold a secret, as variables do.
+    pub(crate) fn is_private(&self) -> bool {
+        self.key.strip_prefix(ENV).is_some_and(|rest| rest.starts_with('.'))
+    }
+}
+
+impl Origin {
+    fn outside_of_file(arg: &Arg, keys: &Keys, matches: &ArgMatches) -> Self {
+        match matches.value_source(arg.get_id().as_str()) {
+            Some(ValueSource::CommandLine) => Self::CommandLine,
+            Some(ValueSource::EnvVariable) => {
+                Self::Environment(keys.variable(arg).unwrap_or_default().to_owned())
+            }
+            Some(_) => Self::Default(None),
+            None => Self::Default(default_in_words(arg)),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandLine => write!(f, "command line"),
+            Self::Environment(name) => write!(f, "{name}"),
+            Self::File(place) => write!(f, "{}:{}", place.path.display(), place.line),
+            Self::Default(_) => write!(f, "default"),
+        }
+    }
+}
+
+/// What the help says of a default that is not simply a value.
+fn default_in_words(arg: &Arg) -> Option<String> {
+    let help = arg.get_help()?.to_string();
+    let (_, default) = help.split_once("[default: ")?;
+    default.split_once(']').map(|(default, _)| default.to_owned())
+}

@@ -1,0 +1,360 @@
+//! Command lines with a config file beside the server file, by a real file in a directory of its own.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::args::{ControlAt, Switch, Verbosity};
+
+/// A directory with a config file in it.
+struct Place {
+    directory: TempDir,
+}
+
+impl Place {
+    fn new(text: impl AsRef<[u8]>) -> Self {
+        let place = Self { directory: tempfile::tempdir().unwrap() };
+        place.write(text);
+        place
+    }
+
+    fn write(&self, text: impl AsRef<[u8]>) {
+        fs::write(self.path("recluster.toml"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn line(&self, typed: &str) -> CommandLine {
+        let args = typed.split(' ').map(OsString::from).collect();
+        CommandLine::new(args, self.directory.path().to_owned()).unwrap()
+    }
+
+    fn read(&self, typed: &str) -> Result<Run, Error> {
+        self.line(typed).read().map(|command| command.into_run().unwrap())
+    }
+
+    fn run(&self, typed: &str) -> Run {
+        self.read(typed).unwrap()
+    }
+}
+
+/// What is said about a file with this text.
+fn refusal(text: impl AsRef<[u8]>) -> String {
+    Place::new(text).read("recluster server.js").unwrap_err().to_string()
+}
+
+#[test]
+fn every_kind_of_value_is_read() {
+    let place = Place::new(
+        r#"
+        workers = 0x10
+        timeout = "2m"
+        bake = 0.25
+        exit-grace = 7
+        keep-trying = true
+        raw-stdio = false
+        drain-http = false
+        balance = "shared"
+        node-arg = ["--a", "--b=c"]
+        args = ["-w", "3"]
+        [env]
+        GREETING = "hello world"
+        "#,
+    );
+    let run = place.run("recluster server.js");
+    assert_eq!(run.running.workers.get(), 16);
+    assert_eq!(run.leaving.timeout, Some(Duration::from_secs(120)));
+    assert_eq!(run.readiness.bake, Duration::from_millis(250));
+    assert_eq!(run.leaving.exit_grace, Duration::from_secs(7));
+    assert!(run.readiness.keep_trying);
+    assert!(!run.running.raw_stdio);
+    assert_eq!(run.leaving.drain_http, Switch::Off);
+    assert_eq!(run.running.node_arg, ["--a", "--b=c"]);
+    assert_eq!(run.args, ["-w", "3"]);
+    assert_eq!(run.env.get("GREETING").map(String::as_str), Some("hello world"));
+}
+
+#[test]
+fn the_example_of_the_documentation_is_right() {
+    let page = include_str!("../../../../docs/config.md");
+    let (_, example) = page.split_once("```toml\n").unwrap();
+    let place = Place::new(example.split_once("```").unwrap().0);
+    let run = place.run("recluster run");
+    assert_eq!(run.server, place.path("server.js"));
+    assert_eq!(run.env.len(), 2);
+}
+
+#[test]
+fn every_option_of_run_is_a_key() {
+    for arg in args::definition_of_run()
+        .get_arguments()
+        .filter(|arg| ![CONFIG, SERVER].contains(&arg.get_id().as_str()))
+    {
+        let text = match arg.get_possible_values().first() {
+            _ if keys::is_switch(arg) => "true".to_owned(),
+            Some(value) => format!("\"{}\"", value.get_name()),
+            None => "1".to_owned(),
+        };
+        let key = keys::key_of(arg);
+        match Place::new(format!("server = \"a.js\"\n{key} = {text}")).read("recluster run") {
+            Ok(run) => {
+                let setting = run.settings.list.iter().find(|setting| setting.key == key).unwrap();
+                assert!(matches!(setting.origin, Origin::File(_)), "{setting:?}");
+            }
+            Err(error) => {
+                let is_understood = format!("'{key}' cannot be '1'");
+                assert!(error.to_string().contains(&is_understood), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_command_line_comes_before_the_file() {
+    let place = Place::new(
+        "workers = 4\nnode-arg = [\"--a\"]\nargs = [\"b\"]\nserver = \"other.js\"\nbake = 3\nquiet = true\n",
+    );
+    let run = place.run("recluster server.js -w 2 --node-arg=--c -v -- d");
+    assert_eq!(run.running.workers.get(), 2);
+    assert_eq!(run.running.node_arg, ["--c"]);
+    assert_eq!(run.args, ["d"]);
+    assert_eq!(run.server, Path::new("server.js"));
+    assert_eq!(run.readiness.bake, Duration::from_secs(3));
+    // What rules out what is in the file comes before that as well.
+    assert_eq!(run.around.verbosity(), Verbosity::Verbose);
+    assert!(place.run("recluster server.js --").args.is_empty());
+}
+
+#[test]
+fn without_a_server_file_the_config_file_names_it() {
+    let place = Place::new("server = \"app/server.js\"");
+    for typed in ["recluster run", "recluster check", "recluster -w 2"] {
+        assert_eq!(place.run(typed).server, place.path("app/server.js"), "{typed}");
+    }
+    place.write("workers = 2");
+    insta::assert_snapshot!(place.read("recluster run").unwrap_err(), @r#"recluster.toml does not say what to run: write server = "server.js" in it, or name the file on the command line"#);
+}
+
+#[test]
+fn without_a_config_file_there_is_nothing_to_read() {
+    let place = Place::new("workers = 3");
+    fs::create_dir(place.path("app")).unwrap();
+    for typed in
+        ["recluster app/server.js", "recluster --config none server.js", "recluster nowhere/server.js"]
+    {
+        assert_eq!(place.run(typed).settings.file, None, "{typed}");
+    }
+    let missing = place.read("recluster run --config none").unwrap_err();
+    insta::assert_snapshot!(missing, @"the following required arguments were not provided: <SERVER>");
+}
+
+#[test]
+fn a_named_file_is_read_wherever_it_is() {
+    let place = Place::new("nonsense");
+    fs::create_dir(place.path("etc")).unwrap();
+    fs::write(place.path("etc/shop.toml"), "workers = 3\nserver = \"../server.js\"").unwrap();
+    let run = place.run("recluster run --config etc/shop.toml");
+    assert_eq!(run.running.workers, NonZeroU32::new(3).unwrap());
+    assert_eq!(run.server, place.path("etc/../server.js"));
+    let missing = place.read("recluster --config etc/none.toml server.js").unwrap_err();
+    insta::assert_snapshot!(missing, @"cannot read the config file etc/none.toml: No such file or directory (os error 2)");
+    let directory = place.read("recluster --config etc server.js").unwrap_err();
+    insta::assert_snapshot!(directory, @"cannot read the config file etc: it is not a file");
+}
+
+#[test]
+fn paths_begin_where_the_file_is() {
+    let place = Place::new(
+        "control = \"run/c.sock\"\nlog-file = \"log\"\npidfile = \"/run/p\"\nnode = \"bin/node\"\nargs = [\"a/b\"]",
+    );
+    let run = place.run("recluster server.js");
+    assert_eq!(run.around.control, Some(ControlAt::Path(place.path("run/c.sock"))));
+    assert_eq!(run.around.log_file, Some(place.path("log")));
+    assert_eq!(run.around.pidfile, Some("/run/p".into()));
+    assert_eq!(run.running.node, place.path("bin/node"));
+    assert_eq!(run.args, ["a/b"]);
+    place.write("control = \"none\"\nnode = \"node22\"");
+    let run = place.run("recluster server.js");
+    assert_eq!(run.around.control, Some(ControlAt::Off));
+    assert_eq!(run.running.node, Path::new("node22"));
+}
+
+#[test]
+fn a_path_in_an_address_begins_there_too() {
+    let arg = clap::Arg::new("listen").value_name("ADDR");
+    let rooted = |address| keys::rooted(&arg, address, Path::new("/srv")).into_string().unwrap();
+    for (address, as_meant) in [
+        ("unix:app.sock", "unix:/srv/app.sock"),
+        ("web=unix:run/app.sock?mode=600", "web=unix:/srv/run/app.sock?mode=600"),
+        ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ("web=127.0.0.1:8080", "web=127.0.0.1:8080"),
+    ] {
+        assert_eq!(rooted(address), as_meant);
+    }
+}
+
+#[test]
+fn wrong_keys_are_named_with_the_nearest_right_one() {
+    let keys = [
+        "worker = 2",
+        "ready_timeout = 2",
+        "nodeArgs = []",
+        "pid-file = 2",
+        "config = 'x'",
+        "xyz = 1",
+        "enviroment = 1",
+        "[run]",
+    ];
+    let refusals = keys.map(|text| format!("{text:16} -> {}", refusal(format!("# a comment\n  {text}\n"))));
+    insta::assert_snapshot!(refusals.join("\n"));
+}
+
+#[test]
+fn wrong_values_are_refused_in_the_words_of_the_command_line() {
+    let values = [
+        "workers = \"many\"",
+        "workers = 0",
+        "workers = -1",
+        "workers = 99999999999999999999",
+        "surge = 0",
+        "timeout = \"5d\"",
+        "timeout = -1",
+        "timeout = inf",
+        "balance = \"best\"",
+        "drain-http = \"perhaps\"",
+        "name = \"a/b\"",
+        "server = \"\"",
+        "pidfile = \"\"",
+    ];
+    let refusals = values.map(|text| format!("{text:32} -> {}", refusal(text)));
+    insta::assert_snapshot!(refusals.join("\n"));
+}
+
+#[test]
+fn wrong_types_are_refused() {
+    let values = [
+        "workers = [1]",
+        "workers = true",
+        "workers = 2026-11-22",
+        "[workers]",
+        "raw-stdio = \"yes\"",
+        "keep-trying = 1",
+        "node-arg = [[]]",
+        "node-arg = [\"a\", {}]",
+        "node-arg = false",
+        "env = \"A=b\"",
+        "env.PORT = 8080",
+        "env.A.B = \"c\"",
+        "env.\"A=B\" = \"c\"",
+        "env.A = \"b\\u0000\"",
+        "args = [\"b\\u0000\"]",
+    ];
+    let refusals = values.map(|text| format!("{text:24} -> {}", refusal(text)));
+    insta::assert_snapshot!(refusals.join("\n"));
+}
+
+#[test]
+fn what_is_given_twice_or_contradicts_itself_is_refused() {
+    let texts = [
+        "workers = 2\nbake = 1\nworkers = 3",
+        "[env]\nA = \"1\"\n\"A\" = \"2\"",
+        "env.A = \"1\"\n[env]",
+        "quiet = true\nverbose = true",
+    ];
+    insta::assert_snapshot!(texts.map(refusal).join("\n"));
+    assert_eq!(
+        Place::new("quiet = false\nverbose = true").run("recluster a.js").around.verbosity(),
+        Verbosity::Verbose
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_refused() {
+    let texts: [&[u8]; 7] = [
+        b"workers = 2\nworkers 3",
+        b"workers =",
+        b"name = \"shop",
+        b"name = shop",
+        b"[env",
+        b"name = \"\xff\"",
+        b"\x7fELF\x02\x01",
+    ];
+    insta::assert_snapshot!(texts.map(refusal).join("\n"));
+}
+
+#[test]
+fn what_is_too_large_is_no_config_file() {
+    insta::assert_snapshot!(refusal("#".repeat(1024 * 1024 + 1)), @"the config file recluster.toml is larger than 1048576 bytes");
+    Place::new("#".repeat(1024 * 1024)).run("recluster server.js");
+}
+
+#[test]
+fn a_file_that_was_changed_is_read_again() {
+    let place = Place::new("workers = 2\nbake = 1\nname = \"a\"\n[env]\nA = \"1\"\nB = \"1\"");
+    let line = place.line("recluster server.js --bake 2s");
+    let running = line.read().unwrap().into_run().unwrap().settings;
+    let (_, changed) = line.reread(&running).unwrap();
+    assert_eq!(changed, Vec::<String>::new());
+
+    place.write("workers = 3\nbake = 9\nname = \"b\"\n[env]\nB = \"2\"\nC = \"1\"");
+    let (run, changed) = line.reread(&running).unwrap();
+    assert_eq!(changed, ["workers", "name", "env.B", "env.C", "env.A"]);
+    let at_reload: Vec<_> = changed.iter().filter(|key| changes_at_reload(key)).collect();
+    assert_eq!(at_reload, ["workers", "env.B", "env.C", "env.A"]);
+    assert_eq!(run.running.workers.get(), 3);
+    assert_eq!(run.readiness.bake, Duration::from_secs(2));
+
+    place.write("workers = 0");
+    insta::assert_snapshot!(line.reread(&running).unwrap_err(), @"recluster.toml:1:11: 'workers' cannot be '0': write a number from 1 on, or 'max' for as many as there are usable cores");
+    fs::remove_file(place.path("recluster.toml")).unwrap();
+    let (run, _) = line.reread(&running).unwrap();
+    assert_eq!((run.settings.file, run.around.name), (None, None));
+}
+
+#[test]
+fn a_directory_that_is_swapped_is_looked_at_anew() {
+    let place = Place::new("");
+    for (release, workers) in [("one", 1), ("two", 2)] {
+        fs::create_dir(place.path(release)).unwrap();
+        let text = format!("workers = {workers}\nserver = \"server.js\"");
+        fs::write(place.path(release).join("recluster.toml"), text).unwrap();
+    }
+    let current = place.path("current");
+    std::os::unix::fs::symlink("one", &current).unwrap();
+    let args = ["recluster", "run"].map(OsString::from).to_vec();
+    let line = CommandLine::new(args, current.clone()).unwrap();
+    let running = line.read().unwrap().into_run().unwrap();
+    fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink("two", &current).unwrap();
+    let (run, changed) = line.reread(&running.settings).unwrap();
+    assert_eq!(changed, ["workers"]);
+    assert_eq!((run.server, run.running.workers.get()), (current.join("server.js"), 2));
+}
+
+#[test]
+fn what_a_reload_changes() {
+    let run = args::definition_of_run();
+    let keys = Keys::of(run);
+    let lines = keys
+        .args()
+        .map(keys::key_of)
+        .chain(["env.NAME"])
+        .map(|key| format!("{key:20}{}\n", if changes_at_reload(key) { "reload" } else { "restart" }));
+    insta::assert_snapshot!(lines.collect::<String>());
+}
+
+#[test]
+fn commands_about_a_running_cluster_read_no_file() {
+    let place = Place::new("nonsense");
+    assert!(matches!(place.line("recluster reload").read(), Ok(Command::Reload(_))));
+    assert!(matches!(place.line("recluster scale").read(), Err(Error::Usage(_))));
+    let none = Settings::default();
+    insta::assert_snapshot!(place.line("recluster reload").reread(&none).unwrap_err(), @"this command line starts no cluster");
+    assert!(place.line("recluster status --json").wants_json());
+    assert!(place.line("recluster check --json").wants_json());
+    assert!(!place.line("recluster check server.js -- --json").wants_json());
+}

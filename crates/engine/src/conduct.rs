@@ -1,0 +1,77 @@
+//! How a cluster is run, as far as a reload may change it; and the changing.
+
+use std::fmt;
+use std::time::Duration;
+
+use recluster_core as core;
+use recluster_core::Config;
+
+use crate::builder::{ClusterBuilder, ReadyWhen};
+use crate::check::Checks;
+use crate::driver::Driver;
+use crate::listen::Listen;
+use crate::preload::Preload;
+use crate::process::DrainSignal;
+use crate::program::Program;
+use crate::recycle::Limits;
+
+/// What holds until a reload says otherwise, beside the policy's settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Conduct {
+    pub(crate) program: Program,
+    pub(crate) ready_when: ReadyWhen,
+    pub(crate) ready_timeout: Duration,
+    pub(crate) kill_timeout: Duration,
+    /// The lossless drain of Node workers, if it is on.
+    pub(crate) preload: Option<Preload>,
+    /// How long a stop waits before it begins.
+    pub(crate) accept_after_stop: Duration,
+    /// What programs that are not Node are sent when they are to drain.
+    pub(crate) drain_signal: DrainSignal,
+    /// When workers are renewed.
+    pub(crate) limits: Limits,
+    /// What workers are asked to find out whether they serve.
+    pub(crate) checks: Option<Checks>,
+    /// Where each worker gets a listener of its own, to be asked on.
+    pub(crate) check_listen: Option<Listen>,
+    /// How long a worker may be silent.
+    pub(crate) watchdog: Option<Duration>,
+}
+
+/// Says anew, when a reload begins, how the cluster is to be run; or why it cannot.
+pub(crate) struct Reread(pub(crate) Box<dyn FnMut() -> Result<ClusterBuilder, String> + Send>);
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reread")
+    }
+}
+
+impl Driver {
+    /// Lets a reload begin with what is said now. If that cannot be, nothing is touched, and the reason is returned.
+    pub(crate) fn reread(&mut self) -> Result<(), String> {
+        let Some(Reread(say)) = &mut self.shell.reread else { return Ok(()) };
+        let examined = say()?.examine().map_err(|error| error.to_string())?;
+        let before = (self.config, std::mem::replace(&mut self.shell.conduct, examined.conduct));
+        // What was proven is kept while one reload gives way to another.
+        self.fallback.get_or_insert(before);
+        self.configure(examined.config);
+        Ok(())
+    }
+
+    /// A reload has ended: after a rollback everything is as it was before.
+    pub(crate) fn keep_conduct(&mut self, verdict: core::Verdict) {
+        let Some((config, conduct)) = self.fallback.take() else { return };
+        if matches!(verdict, core::Verdict::RolledBack(_)) {
+            self.shell.conduct = conduct;
+            self.config = config;
+            self.follow_ups.push_back(core::Event::Configure(config));
+        }
+    }
+
+    fn configure(&mut self, config: Config) {
+        self.config = config;
+        self.tell(core::Event::Configure(config));
+        self.watch_limits();
+    }
+}

@@ -1,0 +1,193 @@
+//! What workers tell by `sd_notify`: a datagram socket for each worker, on which nobody else is heard.
+
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use recluster_core::WorkerId;
+use recluster_wire::notify::{self, MAX_DATAGRAM, Word};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, UCred, recvmsg};
+use rustix::process::{Pid, geteuid, getpgid};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::driver::Input;
+use crate::{runtime_dir, sys};
+
+/// How the name of a socket ends.
+const ENDING: &str = "notify";
+/// How many descriptors may come with a datagram; all are closed.
+const DESCRIPTORS: usize = 8;
+/// Tells sockets of one process apart.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// One worker's socket, before the worker is there.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    socket: OwnedFd,
+    file: File,
+}
+
+/// The socket's file: it goes with this.
+#[derive(Debug)]
+struct File(PathBuf);
+
+/// The task that listens; it ends with this.
+#[derive(Debug)]
+pub(crate) struct Listening(JoinHandle<()>);
+
+impl Socket {
+    pub(crate) fn open() -> io::Result<Self> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}.{ENDING}", std::process::id());
+        let mut refused = None;
+        for directory in runtime_dir::candidates() {
+            match Self::open_in(&directory, &name) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+
+    fn open_in(directory: &Path, name: &str) -> io::Result<Self> {
+        runtime_dir::prepare(directory).map_err(io::Error::other)?;
+        let path = directory.join(name);
+        // A process of this id that is long gone may have left one.
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path)?;
+        let file = File(path);
+        socket.set_nonblocking(true)?;
+        rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+        Ok(Self { socket: socket.into(), file })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.0
+    }
+
+    /// Reports what the worker, or a process of its group, says.
+    pub(crate) fn start(
+        self,
+        worker: WorkerId,
+        group: Pid,
+        inputs: mpsc::UnboundedSender<Input>,
+    ) -> io::Result<Listening> {
+        let Self { socket, file } = self;
+        let socket = sys::readable(socket)?;
+        Ok(Listening(tokio::spawn(async move {
+            let _file = file;
+            loop {
+                let Ok(mut ready) = socket.readable().await else { return };
+                match ready.try_io(|socket| receive(socket.get_ref())) {
+                    Ok(Ok(datagram)) => {
+                        let input = match datagram.words(group) {
+                            Some(words) => Input::Notified(worker, words),
+                            None => Input::NotifyIgnored(worker),
+                        };
+                        // The driver is gone only when the cluster is over.
+                        let _ = inputs.send(input);
+                    }
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(Err(_)) => return,
+                    // Nothing there, after all.
+                    Err(_) => {}
+                }
+            }
+        })))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // Best effort: it is replaced by whoever gets its number.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Words, and what a sender waits for: [`Word::Barrier`] is over when its descriptor is closed.
+#[derive(Debug)]
+pub(crate) struct Words {
+    pub(crate) words: Vec<Word>,
+    /// Closed when the words have been dealt with.
+    _descriptors: Vec<OwnedFd>,
+}
+
+struct Datagram {
+    bytes: Vec<u8>,
+    from: Option<UCred>,
+    descriptors: Vec<OwnedFd>,
+    is_whole: bool,
+}
+
+impl Datagram {
+    /// What it says, if it comes from this process group and makes sense.
+    fn words(self, group: Pid) -> Option<Words> {
+        let from = self.from?;
+        let is_known = from.uid == geteuid() || from.uid.is_root();
+        if !is_known || !self.is_whole || getpgid(Some(from.pid)).ok()? != group {
+            return None;
+        }
+        Some(Words { words: notify::parse(&self.bytes).ok()?, _descriptors: self.descriptors })
+    }
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
+    let mut bytes = vec![0; MAX_DATAGRAM + 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS), ScmCredentials(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received =
+        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    bytes.truncate(received.bytes);
+    let (mut from, mut descriptors) = (None, Vec::new());
+    for message in ancillary.drain() {
+        match message {
+            RecvAncillaryMessage::ScmCredentials(credentials) => from = Some(credentials),
+            RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
+            _ => {}
+        }
+    }
+    Ok(Datagram { bytes, from, descriptors, is_whole: !received.flags.contains(ReturnFlags::TRUNC) })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpgrp;
+
+    use super::*;
+
+    fn said(socket: &Socket, words: &[u8], group: Pid) -> Option<Vec<Word>> {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.send_to(words, socket.path()).unwrap();
+        receive(&socket.socket).unwrap().words(group).map(|words| words.words)
+    }
+
+    #[test]
+    fn the_group_is_heard_and_a_stranger_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
+        assert_eq!(said(&socket, b"READY=1\n", getpgrp()), Some(vec![Word::Ready]));
+        assert_eq!(said(&socket, b"READY=1\n", Pid::INIT), None);
+        assert_eq!(said(&socket, b"READY=1\0\n", getpgrp()), None, "nonsense");
+    }
+
+    #[test]
+    fn the_file_goes_with_the_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
+        let path = socket.path().to_owned();
+        assert!(path.exists());
+        drop(socket);
+        assert!(!path.exists());
+    }
+}

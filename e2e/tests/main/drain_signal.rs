@@ -1,0 +1,68 @@
+//! How a program that is not Node is told to drain (`--drain-signal`).
+
+use recluster_e2e::{Event, Master, Puppet, Stage, on};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// A program in one slot, with these options; a puppet ends by whatever signal it is sent, if it does not ignore it.
+fn program(options: &[(&'static str, &str)], ignores: &str) -> (Stage, Master, Puppet) {
+    let stage = Stage::new();
+    let launch = stage.launch_program().workers(1).env("PUPPET_IGNORES", ignores);
+    let master = options.iter().fold(launch, |launch, (name, value)| launch.option(name, value)).start();
+    let puppet = stage.next();
+    master.wait(on("started"));
+    (stage, master, puppet)
+}
+
+/// Reloads, and waits for the end of the old worker.
+#[track_caller]
+fn replaced(master: &Master) -> Event {
+    master.reload().expect_code(0);
+    master.wait(on("exit").generation(1))
+}
+
+#[test]
+fn it_is_term_by_default() {
+    let (_stage, master, _puppet) = program(&[], "");
+    let exit = replaced(&master);
+    assert_eq!(exit.at("/exit"), &json!({ "signal": Signal::TERM.as_raw() }));
+    assert_eq!(exit.at("/expected"), true);
+}
+
+#[test]
+fn it_may_be_another_signal() {
+    let signals =
+        [("INT", Signal::INT), ("QUIT", Signal::QUIT), ("sigusr2", Signal::USR2), ("WINCH", Signal::KILL)];
+    for (name, signal) in signals {
+        // WINCH does nothing to whoever does not know of it: what remains is TERM, which is ignored, and KILL.
+        let ignores = if name == "WINCH" { "TERM" } else { "" };
+        let options = [("--drain-signal", name), ("--timeout", "300ms"), ("--kill-timeout", "300ms")];
+        let (_stage, master, _puppet) = program(&options, ignores);
+        assert_eq!(replaced(&master).at("/exit"), &json!({ "signal": signal.as_raw() }), "{name}");
+    }
+}
+
+#[test]
+fn term_follows_at_the_drain_timeout() {
+    let (_stage, master, _puppet) = program(&[("--drain-signal", "INT"), ("--timeout", "300ms")], "INT");
+    let exit = replaced(&master);
+    assert_eq!(exit.at("/exit"), &json!({ "signal": Signal::TERM.as_raw() }));
+    let overdue = master.wait(on("overdue"));
+    assert_eq!((overdue.text("/due"), overdue.text("/signal")), ("drain", "SIGTERM"));
+}
+
+#[test]
+fn a_stop_drains_by_the_same_signal() {
+    let (_stage, mut master, _puppet) = program(&[("--drain-signal", "QUIT")], "");
+    master.client(&["stop"]).expect_code(0);
+    master.expect_end(0);
+    let exit = master.wait(on("exit"));
+    assert_eq!(exit.at("/exit"), &json!({ "signal": Signal::QUIT.as_raw() }));
+}
+
+#[test]
+fn a_signal_that_is_none_of_them_is_refused() {
+    let finished = Stage::new().launch_program().option("--drain-signal", "STOP").refused();
+    finished.expect_code(2);
+    assert!(finished.stderr.contains("TERM, INT, QUIT, HUP, USR1, USR2, WINCH"), "{finished:#?}");
+}

@@ -1,0 +1,192 @@
+//! What a worker can say by `sd_notify`, and who is not heard there.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use recluster_e2e::{Launch, Master, Puppet, Stage, eventually, fixture, on};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// Programs that are ready when they say so.
+fn by_notify(stage: &Stage, workers: u32) -> Launch {
+    stage.launch_program().workers(workers).option("--ready-when", "notify")
+}
+
+/// One of them, which has said so.
+fn ready() -> (Stage, Master, Puppet) {
+    let stage = Stage::new();
+    let master = by_notify(&stage, 1).start();
+    let mut puppet = stage.next();
+    puppet.notify("READY=1");
+    master.wait(on("started"));
+    (stage, master, puppet)
+}
+
+/// What the status says of the oldest worker.
+fn worker(master: &Master) -> Value {
+    master.status()["workers"][0].clone()
+}
+
+/// Waits until so many notifications were ignored; whoever sent them is not told.
+fn wait_ignored(master: &Master, count: u64) {
+    eventually("a notification is ignored", || worker(master)["notifications_ignored"] == count);
+}
+
+#[test]
+fn a_worker_is_ready_when_it_says_so() {
+    let stage = Stage::new();
+    let master = by_notify(&stage, 1).start();
+    let mut puppet = stage.next();
+    puppet.notify_and_wait("STATUS=loading");
+    assert_eq!(worker(&master)["state"], "starting");
+    puppet.notify("STATUS=serving\nREADY=1");
+    master.wait(on("ready"));
+    master.wait(on("started"));
+}
+
+#[test]
+fn the_socket_is_the_masters_own() {
+    let stage = Stage::new();
+    let _master = by_notify(&stage, 1).env("NOTIFY_SOCKET", "/run/systemd/notify").start();
+    let puppet = stage.next();
+    let path = Path::new(puppet.var("NOTIFY_SOCKET"));
+    assert!(path.starts_with(stage.home().join("recluster")), "{}", path.display());
+}
+
+#[test]
+fn what_it_does_is_shown() {
+    let (_stage, master, mut puppet) = ready();
+    puppet.notify_and_wait("STATUS=answers \x1b[31m questions");
+    assert_eq!(worker(&master)["status"], "answers  [31m questions", "without control characters");
+    let table = master.client(&["status"]).stdout;
+    assert!(table.contains("SAYS") && table.contains("questions"), "{table}");
+    puppet.notify_and_wait("STATUS=");
+    assert_eq!(worker(&master)["status"], Value::Null);
+}
+
+#[test]
+fn a_worker_that_stops_is_replaced() {
+    let (stage, master, mut puppet) = ready();
+    puppet.notify("STOPPING=1");
+    master.wait(on("respawning").id(1));
+    let mut next = stage.next();
+    next.notify("READY=1");
+    master.wait(on("serving").id(2));
+    master.wait(on("draining").id(1));
+    drop(puppet);
+}
+
+#[test]
+fn a_worker_that_is_not_ready_in_time_fails_the_reload() {
+    let stage = Stage::new();
+    let master = by_notify(&stage, 1).option("--ready-timeout", "2s").start();
+    stage.next().notify("READY=1");
+    master.wait(on("started"));
+    let reload = master.begin_client(&["reload"]);
+    stage.next().notify("STATUS=still loading");
+    let finished = reload.finish();
+    finished.expect_code(1);
+    let verdict = master.wait(on("reloaded"));
+    assert_eq!(verdict.text("/verdict"), "rolled_back");
+    assert_eq!(verdict.text("/failure/reason"), "was not ready within 2s");
+    assert!(verdict.text("/failure/hint").contains("never said READY=1"), "{verdict}");
+    assert_eq!(worker(&master)["state"], "serving", "the old one goes on");
+}
+
+#[test]
+fn a_barrier_is_passed_when_what_came_before_is_dealt_with() {
+    let (_stage, master, mut puppet) = ready();
+    for number in 0..100 {
+        puppet.notify(&format!("STATUS={number}"));
+    }
+    puppet.notify_with("BARRIER=1", 1);
+    puppet.wait_released();
+    assert_eq!(worker(&master)["status"], "99");
+}
+
+#[test]
+fn descriptors_are_not_kept() {
+    let (_stage, master, mut puppet) = ready();
+    puppet.notify_with("FDSTORE=1\nFDNAME=mine", 2);
+    puppet.wait_released();
+    puppet.wait_released();
+    assert_eq!(master.wait(on("not_stored")).id(), 1);
+    assert_eq!(worker(&master)["state"], "serving");
+}
+
+#[test]
+fn nonsense_is_ignored_and_counted() {
+    let (_stage, master, mut puppet) = ready();
+    puppet.notify(&format!("STATUS={}", "x".repeat(5000)));
+    puppet.notify("STATUS=a\0b");
+    puppet.notify_with("BARRIER=1\nSTATUS=in company", 1);
+    puppet.wait_released();
+    puppet.notify_and_wait("X_UNKNOWN=1\n\nREADY\n=\nSTOPPING=yes\nSTATUS=unharmed");
+    assert_eq!(worker(&master)["notifications_ignored"], 3);
+    assert_eq!(worker(&master)["status"], "unharmed");
+}
+
+#[test]
+fn a_stranger_is_not_heard() {
+    let stage = Stage::new();
+    let master = by_notify(&stage, 1).start();
+    let mut puppet = stage.next();
+    let stranger = UnixDatagram::unbound().expect("a socket");
+    stranger.send_to(b"READY=1\nSTATUS=of a stranger", puppet.var("NOTIFY_SOCKET")).expect("root may send");
+    wait_ignored(&master, 1);
+    assert_eq!(worker(&master)["state"], "starting");
+    assert_eq!(worker(&master)["status"], Value::Null);
+    puppet.notify("READY=1");
+    master.wait(on("started"));
+}
+
+/// Every worker has a socket of its own, on which its neighbours are strangers too.
+#[test]
+fn a_worker_speaks_for_itself_alone() {
+    let stage = Stage::new();
+    let master = by_notify(&stage, 2).start();
+    let (mut one, other) = (stage.next(), stage.next());
+    let theirs = other.var("NOTIFY_SOCKET");
+    assert_ne!(one.var("NOTIFY_SOCKET"), theirs);
+    // What it starts stays in its process group.
+    one.run(&format!("exec python3 '{}' '{theirs}' READY=1", fixture("says.py").display()));
+    let ignored = |status: &Value| {
+        let workers = status["workers"].as_array().expect("workers").iter();
+        workers.filter_map(|worker| worker["notifications_ignored"].as_u64()).sum::<u64>()
+    };
+    eventually("it is ignored", || ignored(&master.status()) == 1);
+    assert!(master.seen(&on("ready")).is_empty());
+}
+
+#[test]
+fn the_sockets_are_removed() {
+    let (stage, mut master, puppet) = ready();
+    let directory = Path::new(puppet.var("NOTIFY_SOCKET")).parent().expect("a directory").to_owned();
+    let sockets = || {
+        let entries = fs::read_dir(&directory).expect("it is ours");
+        entries
+            .filter(|entry| entry.as_ref().is_ok_and(|it| it.path().extension() == Some("notify".as_ref())))
+    };
+    assert_eq!(sockets().count(), 1);
+    let reload = master.begin_client(&["reload"]);
+    stage.next().notify("READY=1");
+    reload.finish().expect_code(0);
+    master.wait(on("exit").id(1));
+    eventually("the first worker's socket goes with it", || sockets().count() == 1);
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    assert_eq!(sockets().count(), 0);
+}
+
+#[test]
+fn where_nobody_waits_for_it_it_is_heard_all_the_same() {
+    let stage = Stage::new();
+    let master = stage.launch_program().workers(1).start();
+    let mut puppet = stage.next();
+    master.wait(on("started"));
+    puppet.notify_and_wait("READY=1\nSTATUS=idle");
+    assert_eq!(worker(&master)["status"], "idle");
+    assert_eq!(master.seen(&on("ready")).len(), 1);
+    assert_eq!(puppet.env["WATCHDOG_USEC"], json!(null));
+}

@@ -1,0 +1,131 @@
+//! Addresses for `--listen` that cannot be had: one clear line, and nothing is started.
+
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixListener;
+
+use recluster_e2e::{Connection, Finished, Home, Launch, Stage, on, renounce};
+use rustix::thread::CapabilitySet;
+
+/// A program with these listeners, which must be refused; the one line of complaint.
+#[track_caller]
+fn refused(addresses: &[&str]) -> String {
+    let launch = Launch::fixture("program.sh").workers(1);
+    complaint(&addresses.iter().fold(launch, |launch, address| launch.listen(address)).refused())
+}
+
+/// The line that says what is wrong. Behind it only hints may follow.
+#[track_caller]
+fn complaint(finished: &Finished) -> String {
+    finished.expect_code(2);
+    assert_eq!(finished.stdout, "", "no worker has run: {finished:#?}");
+    let mut lines = finished.stderr.lines();
+    let line = lines.next().and_then(|line| line.strip_prefix("error: ")).expect("a complaint");
+    let more = |line: &str| !line.is_empty() && !line.starts_with("  ") && !line.starts_with("For more");
+    assert!(!lines.any(more), "{finished:#?}");
+    line.to_owned()
+}
+
+#[test]
+fn an_address_twice() {
+    assert_eq!(
+        refused(&["127.0.0.1:4711", "other=127.0.0.1:4711"]),
+        "cannot listen on 127.0.0.1:4711 twice: name it once"
+    );
+    assert_eq!(refused(&["unix:/a.sock", "/a.sock"]), "cannot listen on /a.sock twice: name it once");
+}
+
+#[test]
+fn an_address_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let line = refused(&[&address]);
+    assert!(line.starts_with(&format!("cannot listen on {address}: Address already in use")), "{line}");
+    assert!(line.contains("ss -ltnp"), "who has it: {line}");
+}
+
+#[test]
+fn a_udp_address_in_use() {
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = format!("udp:{}", taken.local_addr().expect("it is bound"));
+    let line = refused(&[&address]);
+    assert!(line.starts_with(&format!("cannot listen on {address}: Address already in use")), "{line}");
+}
+
+/// A predecessor may be about to leave. Each attempt looks whether somebody accepts at the path, so the owner notices.
+#[test]
+fn an_address_that_becomes_free_in_time() {
+    let stage = Stage::new();
+    let path = stage.home().join("app.sock");
+    let owner = UnixListener::bind(&path).expect("the directory is ours");
+    let master = stage.launch_program().workers(1).listen(&path.to_string_lossy()).start();
+    owner.accept().expect("the first attempt");
+    owner.accept().expect("the second attempt");
+    drop(owner);
+    let mut puppet = stage.next();
+    master.wait(on("started"));
+    let _client = Connection::open_unix(&path).expect("the master listens");
+    puppet.accept(0);
+}
+
+#[test]
+fn a_unix_socket_of_somebody_who_lives() {
+    let home = Home::new();
+    let path = home.join("app.sock");
+    let _owner = UnixListener::bind(&path).expect("the directory is ours");
+    let line = refused(&[&path.to_string_lossy()]);
+    assert!(line.contains(&format!("cannot listen on {}", path.display())), "{line}");
+    assert!(path.exists(), "it is left alone");
+}
+
+#[test]
+fn a_path_that_is_no_socket() {
+    let home = Home::new();
+    let path = home.write("precious", "text");
+    refused(&[&path.to_string_lossy()]);
+    assert_eq!(home.read("precious"), "text");
+}
+
+#[test]
+fn a_unix_socket_in_no_directory_or_with_too_long_a_path() {
+    let line = refused(&["/nowhere/app.sock"]);
+    assert!(line.starts_with("cannot listen on /nowhere/app.sock: No such file"), "{line}");
+    let line = refused(&[&format!("/{}", "x".repeat(120))]);
+    assert!(line.contains("cannot listen on /xxx"), "{line}");
+}
+
+#[test]
+fn a_port_that_is_not_permitted() {
+    let first_free =
+        fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").expect("Linux has it");
+    if first_free.trim() == "0" {
+        return eprintln!("on this machine everybody may listen on every port");
+    }
+    renounce(&[CapabilitySet::NET_BIND_SERVICE]);
+    let line = refused(&["127.0.0.1:1"]);
+    assert!(line.starts_with("cannot listen on 127.0.0.1:1: Permission denied"), "{line}");
+    assert!(line.contains("CAP_NET_BIND_SERVICE"), "what to do: {line}");
+}
+
+#[test]
+fn an_address_of_no_interface() {
+    let line = refused(&["192.0.2.1:0"]);
+    assert!(line.contains("no interface of this machine has that address"), "{line}");
+}
+
+#[test]
+fn what_is_no_address() {
+    for (address, reason) in [
+        ("nowhere", "'nowhere' is no address: write 8080"),
+        ("127.0.0.1", "'127.0.0.1' is no address"),
+        ("127.0.0.1:99999", "'127.0.0.1:99999' is no address"),
+        ("unix:", "'unix:' is no address"),
+        ("a:b=8080", "'a:b' is no name for a listener"),
+        ("8080?mode=660", "there is no option 'mode=660' of an address"),
+        ("8080?backlog=much", "'much' is no value of backlog: a whole number"),
+        ("/a.sock?mode=888", "'888' is no value of mode: permissions in octal"),
+    ] {
+        let line = refused(&[address]);
+        assert!(line.contains(&format!("'{address}' for '--listen <ADDR>': {reason}")), "{line}");
+    }
+}
