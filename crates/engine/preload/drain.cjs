@@ -14,20 +14,28 @@
 
 const SETTINGS = 'RECLUSTER_DRAIN';
 
-// Threads and child processes of a worker have no such variable, and are none of our business.
-if (process.env[SETTINGS] !== undefined) {
-  const [grace, timeout] = process.env[SETTINGS].split(',').map(Number);
-  delete process.env[SETTINGS];
-  hide(__filename);
+// Threads of a worker load this file as well. They have no such variable.
+const settings = process.env[SETTINGS];
+delete process.env[SETTINGS];
+hide(__filename);
+if (settings !== undefined) {
+  const [grace, timeout] = settings.split(',').map(Number);
   attend({ grace, timeout });
 }
 
-/** Takes what gave this file away out of sight: the argument of node, and the place in the cache of modules. */
+/** Takes what gives this file away out of sight: the arguments of node, and the places in the caches of modules. */
 function hide(file) {
-  const argument = process.execArgv.indexOf(`--require=${file}`);
-  if (argument >= 0) process.execArgv.splice(argument, 1);
+  const { execArgv } = process;
+  for (const argument of [`--allow-fs-read=${file}`, `--require=${file}`]) {
+    const at = execArgv.indexOf(argument);
+    if (at >= 0) execArgv.splice(at, 1);
+  }
   const others = process._preload_modules?.filter((name) => name !== file);
   if (others) Object.defineProperty(process, '_preload_modules', { value: others });
+  const { _pathCache: paths } = module.constructor;
+  for (const request of Object.keys(paths)) {
+    if (paths[request] === file) delete paths[request];
+  }
   delete require.cache[file];
 }
 
@@ -36,7 +44,7 @@ function attend(settings) {
   const { worker } = cluster;
   if (!worker) return;
   // The application may replace any of these, for its tests or its logs.
-  const { setTimeout, setInterval, Date, WeakMap, Set } = globalThis;
+  const { setTimeout, setInterval, clearTimeout, Date, Map, WeakMap, Set } = globalThis;
   const { now } = Date;
   const send = process.send;
   const major = Number.parseInt(process.versions.node, 10);
@@ -46,14 +54,14 @@ function attend(settings) {
 
   /** How often connections are looked at while the worker drains, in milliseconds. */
   const LOOK = 200;
-  /** How long clients of HTTP/2 are given to hear that they are to open no more streams: more than a round trip. */
-  const ROUND_TRIP = 500;
+  /** How long an HTTP/2 session may be watched for the best moment to end it, in milliseconds. */
+  const WATCH = 1000;
   /** How long a client is given to close its end, after the last response, before the connection is reset. */
   const LINGER = 2000;
   /** How long a master whose channel closed may take to be seen dead. */
   const DYING = 300;
-  /** The greatest stream: no stream is refused yet (RFC 9113, section 6.8). */
-  const ANY_STREAM = 2 ** 31 - 1;
+  /** The same, for a worker that would end at once otherwise. */
+  const DEATH_THROES = 20;
 
   let draining = false;
   let grace = settings.grace;
@@ -69,7 +77,6 @@ function attend(settings) {
       begin(message.grace);
     } else if (message?.cmd === 'NODE_CLUSTER' && message.act === 'disconnect') {
       closing = true;
-      if (draining) spareIdleConnections();
     }
   });
 
@@ -105,15 +112,48 @@ function attend(settings) {
     if (orphaned) return;
     orphaned = true;
     closing = true;
-    // Whoever reads our output may be gone as well.
-    for (const name of ['stdout', 'stderr']) process[name].on('error', () => {});
     disconnect.call(worker);
     setTimeout(() => process.exit(0), settings.timeout);
     look();
   }
 
-  /** What uses a channel that is closed would end the worker by an error. */
+  // Whatever is written to a dead master fails even before its death is heard of, and nobody handles that error: it would
+  // end the worker. Node looks here for what handles such errors, when there is one.
+  let { _fatalException: handler } = process;
+  Object.defineProperty(process, '_fatalException', {
+    get: () => (masterLives() ? handler : forgive),
+    set: (value) => {
+      handler = value;
+    },
+    configurable: true,
+    enumerable: true,
+  });
+
+  /** A master's pipes are closed a moment before its children are another's. A worker that is to end can wait for that. */
+  function masterLives() {
+    const until = now() + (process.listenerCount('uncaughtException') === 0 ? DEATH_THROES : 0);
+    while (process.ppid === master && now() < until) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    return process.ppid === master;
+  }
+
+  function forgive(error, ...rest) {
+    const handle = () => handler.call(process, error, ...rest);
+    const isDeaf = error?.code === 'EPIPE' || error?.code === 'ERR_IPC_CHANNEL_CLOSED';
+    if (!isDeaf || process.hasUncaughtExceptionCaptureCallback()) return handle();
+    try {
+      process.setUncaughtExceptionCaptureCallback(() => {});
+    } catch {
+      // The domain module keeps this for itself.
+      return handle();
+    }
+    const handled = handle();
+    process.setUncaughtExceptionCaptureCallback(null);
+    return handled;
+  }
+
+  /** What talks to a master that is gone would end the worker by an error. */
   function forgetChannel() {
+    for (const name of ['stdout', 'stderr']) process[name].on('error', () => {});
     define(process, 'disconnect', () => {});
     define(process, 'send', (...args) => {
       const callback = args.at(-1);
@@ -145,10 +185,10 @@ function attend(settings) {
     prototype._storeHeader = function (firstLine, headers) {
       _storeHeader.call(this, firstLine, headers);
       const socket = this.req?.socket;
-      // Node closes the connection behind a response that is the last one anyway.
-      if (this._last || this.statusCode < 200 || !socket || hasMore(socket, this.req)) return;
+      if (this.statusCode < 200 || !socket || hasMore(socket, this.req)) return;
       this._header = withClose(this._header);
-      this.once('finish', () => closeBehind(socket, this.req));
+      // Node closes the connection itself behind a response that was the last one anyway.
+      if (!this._last) this.once('finish', () => closeBehind(socket, this.req));
     };
   }
 
@@ -199,9 +239,6 @@ function attend(settings) {
     const spare = function closeIdleConnections() {};
     if (isLoaded('http')) require('http').Server.prototype.closeIdleConnections = spare;
     if (isLoaded('https')) require('https').Server.prototype.closeIdleConnections = spare;
-    for (const { server } of accepted()) {
-      if (Object.hasOwn(server, 'closeIdleConnections')) define(server, 'closeIdleConnections', spare);
-    }
   }
 
   /** A server that begins when the others have been closed would never be closed. */
@@ -219,7 +256,7 @@ function attend(settings) {
   if (major < 24) {
     const { _getServer } = cluster;
     cluster._getServer = function (server, ...rest) {
-      if (typeof server.updateSettings === 'function') {
+      if (isOfHttp2(server)) {
         server.on('session', (session) => keep(sessions, session));
         if (major < 20) server.on('secureConnection', (socket) => keep(secured, socket));
       }
@@ -237,11 +274,13 @@ function attend(settings) {
   const getHandles = process._getActiveHandles;
   /** Since when a connection has been idle, and what it had received by then. */
   const idleSince = new WeakMap();
+  /** HTTP/2 sessions that are to end: on which connection, and how far that has come. */
+  const farewells = new Map();
   let told = '';
 
   /** Every connection that a server of ours has accepted, as the kernel knows it: under TLS, the bare one. */
   function accepted() {
-    return getHandles.call(process).filter((handle) => handle.server && !handle.destroyed && handle.remoteFamily !== null);
+    return getHandles.call(process).filter((handle) => handle.server && !handle.destroyed);
   }
 
   function look() {
@@ -250,9 +289,9 @@ function attend(settings) {
     const http = lookAtHttp(sockets, held);
     const http2 = lookAtHttp2(sockets, held);
     for (const socket of sockets) {
-      if (http.has(socket) || http2.has(socket) || !hasSymbol(socket.server, 'http.server.connections')) continue;
-      // It is upgraded, or in the middle of its TLS handshake.
-      if (socket.bytesRead === 0) closeIfIdleLong(socket);
+      if (http.has(socket) || http2.has(socket)) continue;
+      // It has not begun its TLS handshake, or it is upgraded, or what it speaks is none of our business.
+      if (socket.bytesRead === 0 && isOfHttp(socket.server)) closeIfIdleLong(socket);
       else held.upgraded += 1;
     }
     report(held);
@@ -292,34 +331,70 @@ function attend(settings) {
     if (now() - idleSince.get(socket).since >= grace) socket.destroy();
   }
 
-  /** Says farewell to HTTP/2 sessions; returns the connections that they run on. */
+  /** Says farewell to HTTP/2 sessions, and closes what is left of those that are over; returns their connections. */
   function lookAtHttp2(sockets, held) {
-    const known = new Set();
     const all = new Set(sessions);
     for (const server of new Set(sockets.map((socket) => socket.server))) {
       for (const session of bySymbol(server, 'sessions') ?? []) all.add(session);
     }
     for (const session of all) {
-      if (session.destroyed) continue;
-      const socket = bySymbol(session, 'socket') ?? bySymbol(session, 'kSocket');
-      if (socket) known.add(socket).add(socket._parent);
-      held.requests += bySymbol(session, 'state')?.streams?.size ?? 0;
-      farewell(session);
+      const socket = bySymbol(session, 'socket');
+      if (socket && !session.destroyed && !farewells.has(session)) farewell(session, socket);
+    }
+    const known = new Set();
+    for (const [session, ending] of farewells) {
+      const { socket } = ending;
+      known.add(socket).add(socket._parent);
+      held.requests += streamsOf(session).size;
+      if (session.destroyed) closeIfIdleLong(socket);
+      else if (ending.said && streamsOf(session).size === 0) close(session, ending);
+      if (socket.destroyed) farewells.delete(session);
     }
     return known;
   }
 
-  /** First that no new stream is welcome, and only after a round trip which was the last: so that none is refused. */
-  function farewell(session) {
-    if (session.closed || Object.hasOwn(session, 'close')) return;
-    session.goaway(0, ANY_STREAM);
+  /** Closes a session whose streams are done. Not at once: Node 18 would not send the end of the last one. */
+  function close(session, ending) {
+    if (ending.done) {
+      delete session.close;
+      session.close();
+    }
+    ending.done = true;
+  }
+
+  function streamsOf(session) {
+    return bySymbol(session, 'state').streams;
+  }
+
+  /**
+   * Tells a client to go away. What it opens behind the stream that GOAWAY names is not served, and for Node that is the
+   * last one that has arrived. So it is said when nothing is likely to be on its way: when a stream arrives and no more
+   * were ever open, since most clients wait for an answer then; or when the client has been quiet.
+   */
+  function farewell(session, socket) {
+    const ending = { socket, said: false, done: false };
+    farewells.set(session, ending);
+    const patience = Math.min(WATCH, grace);
+    const watched = now() + patience / 2;
+    let most = 0;
+    const say = () => {
+      clearTimeout(late);
+      session.removeListener('stream', arrived);
+      if (!session.destroyed) session.goaway();
+      ending.said = true;
+    };
+    const arrived = () => {
+      const open = streamsOf(session).size;
+      if (open >= most && now() >= watched) say();
+      most = Math.max(most, open);
+    };
+    const late = setTimeout(say, patience);
+    late.unref();
+    session.prependListener('stream', arrived);
+    // From Node 24 on a server that is closed says GOAWAY itself, at once.
     define(session, 'close', (callback) => {
       if (typeof callback === 'function') session.once('close', callback);
     });
-    setTimeout(() => {
-      delete session.close;
-      session.close();
-    }, Math.min(ROUND_TRIP, grace)).unref();
   }
 
   function report(held) {
@@ -335,7 +410,11 @@ function attend(settings) {
     return symbol && object[symbol];
   }
 
-  function hasSymbol(object, description) {
-    return bySymbol(object, description) !== undefined;
+  function isOfHttp(server) {
+    return isOfHttp2(server) || bySymbol(server, 'http.server.connections') !== undefined;
+  }
+
+  function isOfHttp2(server) {
+    return typeof server.updateSettings === 'function';
   }
 }
