@@ -7,19 +7,21 @@
 // - when the master has died, the worker answers what it has, and ends.
 //
 // Upgraded connections (WebSocket) and other protocols are the application's own: nothing here touches them.
-// Nothing is visible to the application: no global, no argument, no variable; no function is wrapped before the drain
-// but `cluster.worker.disconnect` and, below Node 24, `cluster._getServer`.
+// Nothing is visible to the application: no global, no argument, no variable; nothing is wrapped before the drain but
+// `cluster.worker.disconnect`, `process._fatalException` and, below Node 24, `cluster._getServer`.
 
 'use strict';
 
 const SETTINGS = 'RECLUSTER_DRAIN';
+/** The longest time that a timer can wait, in milliseconds. */
+const LONGEST = 2 ** 31 - 1;
 
 // Threads of a worker load this file as well. They have no such variable.
-const settings = process.env[SETTINGS];
+const variable = process.env[SETTINGS];
 delete process.env[SETTINGS];
 hide(__filename);
-if (settings !== undefined) {
-  const [grace, timeout] = settings.split(',').map(Number);
+if (variable !== undefined) {
+  const [grace, timeout] = variable.split(',').map((span) => Math.min(Number(span), LONGEST));
   attend({ grace, timeout });
 }
 
@@ -44,7 +46,7 @@ function attend(settings) {
   const { worker } = cluster;
   if (!worker) return;
   // The application may replace any of these, for its tests or its logs.
-  const { setTimeout, setInterval, clearTimeout, Date, Map, WeakMap, Set } = globalThis;
+  const { setTimeout, setInterval, setImmediate, clearTimeout, Date, Map, WeakMap, Set } = globalThis;
   const { now } = Date;
   const send = process.send;
   const major = Number.parseInt(process.versions.node, 10);
@@ -56,8 +58,6 @@ function attend(settings) {
   const LOOK = 200;
   /** How long an HTTP/2 session may be watched for the best moment to end it, in milliseconds. */
   const WATCH = 1000;
-  /** How long a client is given to close its end, after the last response, before the connection is reset. */
-  const LINGER = 2000;
   /** How long a master whose channel closed may take to be seen dead. */
   const DYING = 300;
   /** The same, for a worker that would end at once otherwise. */
@@ -97,6 +97,8 @@ function attend(settings) {
     worker.exitedAfterDisconnect = true;
     forgetChannel();
     begin(settings.grace);
+    closing = true;
+    disconnect.call(worker);
     expectOrphanhood(now() + DYING);
   });
 
@@ -117,8 +119,8 @@ function attend(settings) {
     look();
   }
 
-  // Whatever is written to a dead master fails even before its death is heard of, and nobody handles that error: it would
-  // end the worker. Node looks here for what handles such errors, when there is one.
+  // Whatever is written to a dead master fails even before its death is heard of, and nobody handles that error: it
+  // would end the worker. Node looks here for what handles such errors, when there is one.
   let { _fatalException: handler } = process;
   Object.defineProperty(process, '_fatalException', {
     get: () => (masterLives() ? handler : forgive),
@@ -129,7 +131,7 @@ function attend(settings) {
     enumerable: true,
   });
 
-  /** A master's pipes are closed a moment before its children are another's. A worker that is to end can wait for that. */
+  /** The pipes of a master are closed a moment before its children are another's. A worker that is to end can wait. */
   function masterLives() {
     const until = now() + (process.listenerCount('uncaughtException') === 0 ? DEATH_THROES : 0);
     while (process.ppid === master && now() < until) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
@@ -166,12 +168,13 @@ function attend(settings) {
   function begin(patience) {
     if (draining) return;
     draining = true;
-    grace = patience;
+    grace = Math.min(patience, LONGEST);
     if (isLoaded('http')) announceClose(require('http').ServerResponse.prototype);
     spareIdleConnections();
     closeWhatBeginsLate();
     look();
-    setInterval(look, LOOK).unref();
+    // Behind a poll: a request that has arrived while the loop was busy has been read by then.
+    setInterval(() => setImmediate(look), LOOK).unref();
   }
 
   function isLoaded(name) {
@@ -185,7 +188,8 @@ function attend(settings) {
     prototype._storeHeader = function (firstLine, headers) {
       _storeHeader.call(this, firstLine, headers);
       const socket = this.req?.socket;
-      if (this.statusCode < 200 || !socket || hasMore(socket, this.req)) return;
+      // What no parser of Node's reads is a connection that the application made up.
+      if (this.statusCode < 200 || !socket?.parser || hasMore(socket, this.req)) return;
       this._header = withClose(this._header);
       // Node closes the connection itself behind a response that was the last one anyway.
       if (!this._last) this.once('finish', () => closeBehind(socket, this.req));
@@ -212,8 +216,9 @@ function attend(settings) {
   }
 
   /**
-   * Closes a connection behind its last response: our end at once, the client's when the client does so. What it still
-   * sends is read and dropped; to close at once would reset the connection, and the client might lose the response.
+   * Closes a connection behind its last response: our end at once, the client's when the client does so, or when the
+   * connection has been idle for the grace. What the client still sends is read and dropped; to close at once would reset
+   * the connection, and the client might lose the response.
    */
   function closeBehind(socket, request) {
     if (socket.destroyed || socket._httpMessage || hasMore(socket, request)) return;
@@ -227,9 +232,6 @@ function attend(settings) {
     for (const listener of listeners) socket.removeListener('data', listener);
     socket.resume();
     socket.end();
-    const late = setTimeout(() => socket.destroy(), LINGER);
-    late.unref();
-    socket.once('close', () => clearTimeout(late));
   }
 
   // ---- servers
@@ -245,7 +247,8 @@ function attend(settings) {
   function closeWhatBeginsLate() {
     const { _getServer } = cluster;
     cluster._getServer = function (server, ...rest) {
-      if (closing) server.once('listening', () => server.close());
+      const isLate = closing && typeof server.getConnections === 'function';
+      if (isLate) server.once('listening', () => server.close());
       return _getServer.call(this, server, ...rest);
     };
   }
@@ -274,7 +277,7 @@ function attend(settings) {
   const getHandles = process._getActiveHandles;
   /** Since when a connection has been idle, and what it had received by then. */
   const idleSince = new WeakMap();
-  /** HTTP/2 sessions that are to end: on which connection, and how far that has come. */
+  /** HTTP/2 sessions that are to end: on which connection, and whether the client was told. */
   const farewells = new Map();
   let told = '';
 
@@ -305,6 +308,7 @@ function attend(settings) {
     for (const server of new Set(sockets.map((socket) => socket.server))) {
       const connections = bySymbol(server, 'http.server.connections');
       const idle = new Set(connections?.idle());
+      endOverdue(server, connections);
       for (const { socket, incoming } of connections?.all() ?? []) {
         if (!socket) continue;
         known.add(socket).add(socket._parent);
@@ -320,6 +324,14 @@ function attend(settings) {
       else closeIfIdleLong(socket);
     }
     return known;
+  }
+
+  /** A server that is closed does not enforce its own limits on requests that come slowly any more. */
+  function endOverdue({ headersTimeout = 0, requestTimeout = 0 }, connections) {
+    if (headersTimeout === 0 && requestTimeout === 0) return;
+    for (const { socket } of connections?.expired(headersTimeout, requestTimeout) ?? []) {
+      if (socket?.bytesRead > 0) socket.destroy();
+    }
   }
 
   function closeIfIdleLong(socket) {
@@ -345,21 +357,19 @@ function attend(settings) {
     for (const [session, ending] of farewells) {
       const { socket } = ending;
       known.add(socket).add(socket._parent);
-      held.requests += streamsOf(session).size;
+      const open = streamsOf(session).size;
+      held.requests += open;
       if (session.destroyed) closeIfIdleLong(socket);
-      else if (ending.said && streamsOf(session).size === 0) close(session, ending);
+      // Not at once: Node 18 may have the end of the last stream still to send.
+      else if (ending.said && open === 0) setImmediate(close, session);
       if (socket.destroyed) farewells.delete(session);
     }
     return known;
   }
 
-  /** Closes a session whose streams are done. Not at once: Node 18 would not send the end of the last one. */
-  function close(session, ending) {
-    if (ending.done) {
-      delete session.close;
-      session.close();
-    }
-    ending.done = true;
+  function close(session) {
+    delete session.close;
+    session.close();
   }
 
   function streamsOf(session) {
@@ -367,12 +377,12 @@ function attend(settings) {
   }
 
   /**
-   * Tells a client to go away. What it opens behind the stream that GOAWAY names is not served, and for Node that is the
-   * last one that has arrived. So it is said when nothing is likely to be on its way: when a stream arrives and no more
-   * were ever open, since most clients wait for an answer then; or when the client has been quiet.
+   * Tells a client to go away. What it opens behind the stream that GOAWAY names is not served, and for Node that is
+   * the last one that has arrived. So it is said when nothing is likely to be on its way: when a stream arrives and no
+   * more were ever open, since most clients wait for an answer then; or when the client has been quiet.
    */
   function farewell(session, socket) {
-    const ending = { socket, said: false, done: false };
+    const ending = { socket, said: false };
     farewells.set(session, ending);
     const patience = Math.min(WATCH, grace);
     const watched = now() + patience / 2;

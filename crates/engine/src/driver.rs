@@ -16,7 +16,7 @@ use crate::error::{SendError, StartError};
 use crate::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
 use crate::output::Forwarder;
 use crate::plane::{Command, Fact, Plane, Routes, Setup, Standing};
-use crate::preload::Preload;
+use crate::preload::{self, Preload};
 use crate::process::{Process, Seen};
 use crate::program::{Launch, Program};
 use crate::status::Status;
@@ -106,6 +106,10 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         warned_of_preload: None,
         messages_lost: 0,
     };
+    if driver.shell.preload.is_some() {
+        let inputs = driver.inputs.downgrade();
+        tokio::spawn(preload::keep(move || inputs.upgrade().is_some_and(|inputs| !inputs.is_closed())));
+    }
     tokio::spawn(driver.run(inbox));
     Ok(handle)
 }
@@ -354,7 +358,9 @@ impl Driver {
             Request::Reload(reply) if self.stop_at.is_some() => {
                 let _ = reply.send(Verdict::Abandoned);
             }
-            Request::ReloadUnwatched if self.stop_at.is_some() => {}
+            Request::ReloadUnwatched if self.stop_at.is_some() => {
+                self.emit(Event::Reloaded { generation: None, verdict: Verdict::Abandoned });
+            }
             Request::Reload(reply) => {
                 self.next_caller += 1;
                 let caller = Caller(self.next_caller);

@@ -109,7 +109,8 @@ impl Driver {
         let until_then = self.instant(until);
         let Some(process) = self.processes.get_mut(&worker) else { return };
         if process.is_node {
-            let grace = self.shell.preload.map(|preload| preload.grace(timeout));
+            let preload = self.shell.preload.filter(|_| process.has_preload);
+            let grace = preload.map(|preload| preload.grace(timeout));
             self.plane.tell(Command::Drain { worker, until: until_then, grace });
         } else {
             process.termed = true;

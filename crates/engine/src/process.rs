@@ -1,6 +1,7 @@
 //! A worker's process: begun in a group of its own, watched by pidfd, signalled as a group, and reaped by the driver
 //! alone, so that a pid is never signalled after it was given to somebody else.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -53,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) seen: Seen,
     /// It was sent TERM: a program without a channel is told to drain by it.
     pub(crate) termed: bool,
+    /// It has loaded the preload.
+    pub(crate) has_preload: bool,
     /// What it still had when it last told, in its drain.
     pub(crate) held: Option<Held>,
     pidfd: OwnedFd,
@@ -136,6 +139,7 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat) -> io::Result<Begun> {
         is_node: launch.is_node(),
         seen: Seen::default(),
         termed: false,
+        has_preload: seat.preload.is_some(),
         held: None,
         pidfd,
     };
@@ -317,7 +321,8 @@ fn command(launch: &Launch, seat: &Seat) -> Command {
             let mut command = Command::new(binary);
             command.arg0(name);
             if let Some((preload, _)) = &seat.preload {
-                command.args(preload::arguments(preload, args));
+                let options = launch.env.get(OsStr::new("NODE_OPTIONS")).map(OsString::as_os_str);
+                command.args(preload::arguments(preload, args, options));
             }
             command.args(args).arg(&launch.server);
             command

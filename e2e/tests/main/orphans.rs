@@ -71,23 +71,27 @@ fn an_orphan_closes_idle_connections_at_the_grace() {
 /// Its stderr was read by the master, and its channel led to it.
 #[test]
 fn an_orphan_that_goes_on_talking_survives_that() {
-    let mut master = cluster().env("CHATTY", "1").serve();
-    let mut connection = master.begin_request();
-    orphan(&mut master);
-    // It has talked for a while.
-    master.wait_stdout("still talks");
-    assert_eq!(connection.finish_request().expect("an answer").text("generation"), "1");
-    left(&master);
+    for talks in ["always", "alone"] {
+        let mut master = cluster().env("TALKS", talks).serve();
+        let mut connection = master.begin_request();
+        orphan(&mut master);
+        master.wait_stdout("still talks");
+        assert_eq!(connection.finish_request().expect("an answer").text("generation"), "1");
+        left(&master);
+    }
 }
 
 #[test]
 fn an_orphan_ends_at_the_drain_timeout_whatever_it_has() {
-    let mut master = cluster().option("--timeout", "2s").serve();
-    let _connection = master.begin_request();
-    let begin = Instant::now();
-    orphan(&mut master);
-    left(&master);
-    assert!(begin.elapsed() >= Duration::from_secs(2), "it ended after {:?}", begin.elapsed());
+    for begin in [|_: &Master| (), drain] {
+        let mut master = cluster().option("--timeout", "2s").serve();
+        let _connection = master.begin_request();
+        begin(&master);
+        let killed = Instant::now();
+        orphan(&mut master);
+        left(&master);
+        assert!(killed.elapsed() >= Duration::from_secs(2), "it ended after {:?}", killed.elapsed());
+    }
 }
 
 #[test]

@@ -83,11 +83,11 @@ fn an_application_that_keeps_its_process_alive_is_ended_by_the_exit_grace() {
     assert_eq!(master.wait(on("exit").generation(1)).at("/exit"), &json!({ "signal": 15 }));
 }
 
+/// To Node that is an error, by which the worker would end with status 1.
 #[test]
-fn the_word_to_the_application_is_its_first_sign_of_the_drain() {
-    let master = cluster().serve();
-    let mut connection = master.begin_request();
+fn an_application_may_send_messages_when_its_channel_is_closed() {
+    let master = cluster().env("TALKS", "always").option("--exit-grace", "1s").serve();
     tell(&master);
-    assert_eq!(connection.finish_request().expect("an answer").text("generation"), "1");
-    left(&master);
+    master.wait_stdout("still talks");
+    assert_eq!(master.wait(on("exit").generation(1)).at("/exit"), &json!({ "signal": 15 }));
 }

@@ -3,6 +3,7 @@
 
 mod applications;
 mod connections;
+mod edges;
 mod http2;
 mod responses;
 mod stop;

@@ -64,13 +64,15 @@ fn a_head_that_changes_the_protocol_is_left_alone() {
 }
 
 #[test]
-fn a_client_that_does_not_close_its_end_does_not_hold_the_worker() {
-    let master = cluster().serve();
-    let mut connection = master.connect();
-    answered(&mut connection);
+fn clients_that_neither_close_nor_finish_do_not_hold_the_worker() {
+    let master = cluster().option("--idle-grace", "2s").serve();
+    let (mut sending, mut open) = (master.connect(), master.connect());
+    answered(&mut open);
     drain(&master);
-    assert_eq!(connection.get("/").expect("an answer").header("connection").as_deref(), Some("close"));
-    assert_eq!(connection.read_to_end().expect("an end and no reset"), "");
+    sending.send("POST /early HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n").expect("it is open");
+    assert_eq!(sending.response().expect("an answer").body.len(), 1 << 20);
+    assert_eq!(open.get("/").expect("an answer").header("connection").as_deref(), Some("close"));
+    assert_eq!(open.read_to_end().expect("an end and no reset"), "");
     left(&master);
 }
 
