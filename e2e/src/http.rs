@@ -82,7 +82,7 @@ impl<S: Read + Write> Connection<S> {
     ///
     /// When the connection ends before the answer does.
     pub fn get(&mut self, path: &str) -> io::Result<Response> {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))?;
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))?;
         self.response()
     }
 
@@ -91,8 +91,19 @@ impl<S: Read + Write> Connection<S> {
     /// # Errors
     ///
     /// When the connection has ended.
-    pub fn send(&mut self, text: &str) -> io::Result<()> {
-        self.stream.get_mut().write_all(text.as_bytes())
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// Reads so many bytes, of an answer or otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends before they came.
+    pub fn read(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        in_time(self.stream.read_exact(&mut bytes))?;
+        Ok(bytes)
     }
 
     /// Reads one answer. Its body must have a length.
@@ -101,13 +112,19 @@ impl<S: Read + Write> Connection<S> {
     ///
     /// When the connection ends before the answer does, or the answer is not HTTP.
     pub fn response(&mut self) -> io::Result<Response> {
-        let status = status_code(&self.line()?)?;
-        let headers = self.headers()?;
-        let length = headers.iter().find(|(name, _)| name == "content-length");
-        let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        in_time(self.stream.read_exact(&mut body))?;
-        Ok(Response { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+        let mut response = self.head()?;
+        let length = response.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        response.body = String::from_utf8_lossy(&self.read(length)?).into_owned();
+        Ok(response)
+    }
+
+    /// Reads the head of an answer, and leaves the body for later.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends before the head does, or the answer is not HTTP.
+    pub fn head(&mut self) -> io::Result<Response> {
+        Ok(Response { status: status_code(&self.line()?)?, headers: self.headers()?, body: String::new() })
     }
 
     /// Begins a request that lasts until [`Connection::finish_request`], and waits until a worker has it. `server.js`
@@ -118,7 +135,7 @@ impl<S: Read + Write> Connection<S> {
     /// When the connection has ended.
     pub fn begin_request(&mut self) -> io::Result<()> {
         let head = "POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 3\r\n";
-        self.send(&format!("{head}Expect: 100-continue\r\n\r\n"))?;
+        self.send(format!("{head}Expect: 100-continue\r\n\r\n"))?;
         let interim = self.response()?;
         assert_eq!(interim.status, 100, "{interim:?}");
         Ok(())
@@ -166,6 +183,13 @@ impl<S: Read + Write> Connection<S> {
 }
 
 impl Response {
+    /// The value of a header, by its name in lower case. Where it occurs several times, the values in one.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let values = self.headers.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        let values: Vec<&str> = values.collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
     /// The body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {

@@ -7,27 +7,37 @@
 // - when the master has died, the worker answers what it has, and ends.
 //
 // Upgraded connections (WebSocket) and other protocols are the application's own: nothing here touches them.
-// Nothing is visible to the application: no global, no argument, no variable; no function is wrapped before the drain
-// but `cluster.worker.disconnect` and, below Node 24, `cluster._getServer`.
+// Nothing is visible to the application: no global, no argument, no variable; nothing is wrapped before the drain but
+// `cluster.worker.disconnect`, `process._fatalException` and, below Node 24, `cluster._getServer`.
 
 'use strict';
 
 const SETTINGS = 'RECLUSTER_DRAIN';
+/** The longest time that a timer can wait, in milliseconds. */
+const LONGEST = 2 ** 31 - 1;
 
-// Threads and child processes of a worker have no such variable, and are none of our business.
-if (process.env[SETTINGS] !== undefined) {
-  const [grace, timeout] = process.env[SETTINGS].split(',').map(Number);
-  delete process.env[SETTINGS];
-  hide(__filename);
+// Threads of a worker load this file as well. They have no such variable.
+const variable = process.env[SETTINGS];
+delete process.env[SETTINGS];
+hide(__filename);
+if (variable !== undefined) {
+  const [grace, timeout] = variable.split(',').map((span) => Math.min(Number(span), LONGEST));
   attend({ grace, timeout });
 }
 
-/** Takes what gave this file away out of sight: the argument of node, and the place in the cache of modules. */
+/** Takes what gives this file away out of sight: the arguments of node, and the places in the caches of modules. */
 function hide(file) {
-  const argument = process.execArgv.indexOf(`--require=${file}`);
-  if (argument >= 0) process.execArgv.splice(argument, 1);
+  const { execArgv } = process;
+  for (const argument of [`--allow-fs-read=${file}`, `--require=${file}`]) {
+    const at = execArgv.indexOf(argument);
+    if (at >= 0) execArgv.splice(at, 1);
+  }
   const others = process._preload_modules?.filter((name) => name !== file);
   if (others) Object.defineProperty(process, '_preload_modules', { value: others });
+  const { _pathCache: paths } = module.constructor;
+  for (const request of Object.keys(paths)) {
+    if (paths[request] === file) delete paths[request];
+  }
   delete require.cache[file];
 }
 
@@ -36,7 +46,7 @@ function attend(settings) {
   const { worker } = cluster;
   if (!worker) return;
   // The application may replace any of these, for its tests or its logs.
-  const { setTimeout, setInterval, Date, WeakMap, Set } = globalThis;
+  const { setTimeout, setInterval, setImmediate, clearTimeout, Date, Map, WeakMap, Set } = globalThis;
   const { now } = Date;
   const send = process.send;
   const major = Number.parseInt(process.versions.node, 10);
@@ -46,14 +56,12 @@ function attend(settings) {
 
   /** How often connections are looked at while the worker drains, in milliseconds. */
   const LOOK = 200;
-  /** How long clients of HTTP/2 are given to hear that they are to open no more streams: more than a round trip. */
-  const ROUND_TRIP = 500;
-  /** How long a client is given to close its end, after the last response, before the connection is reset. */
-  const LINGER = 2000;
+  /** How long an HTTP/2 session may be watched for the best moment to end it, in milliseconds. */
+  const WATCH = 1000;
   /** How long a master whose channel closed may take to be seen dead. */
   const DYING = 300;
-  /** The greatest stream: no stream is refused yet (RFC 9113, section 6.8). */
-  const ANY_STREAM = 2 ** 31 - 1;
+  /** The same, for a worker that would end at once otherwise. */
+  const DEATH_THROES = 20;
 
   let draining = false;
   let grace = settings.grace;
@@ -69,7 +77,6 @@ function attend(settings) {
       begin(message.grace);
     } else if (message?.cmd === 'NODE_CLUSTER' && message.act === 'disconnect') {
       closing = true;
-      if (draining) spareIdleConnections();
     }
   });
 
@@ -90,6 +97,8 @@ function attend(settings) {
     worker.exitedAfterDisconnect = true;
     forgetChannel();
     begin(settings.grace);
+    closing = true;
+    disconnect.call(worker);
     expectOrphanhood(now() + DYING);
   });
 
@@ -105,15 +114,48 @@ function attend(settings) {
     if (orphaned) return;
     orphaned = true;
     closing = true;
-    // Whoever reads our output may be gone as well.
-    for (const name of ['stdout', 'stderr']) process[name].on('error', () => {});
     disconnect.call(worker);
     setTimeout(() => process.exit(0), settings.timeout);
     look();
   }
 
-  /** What uses a channel that is closed would end the worker by an error. */
+  // Whatever is written to a dead master fails even before its death is heard of, and nobody handles that error: it
+  // would end the worker. Node looks here for what handles such errors, when there is one.
+  let { _fatalException: handler } = process;
+  Object.defineProperty(process, '_fatalException', {
+    get: () => (masterLives() ? handler : forgive),
+    set: (value) => {
+      handler = value;
+    },
+    configurable: true,
+    enumerable: true,
+  });
+
+  /** The pipes of a master are closed a moment before its children are another's. A worker that is to end can wait. */
+  function masterLives() {
+    const until = now() + (process.listenerCount('uncaughtException') === 0 ? DEATH_THROES : 0);
+    while (process.ppid === master && now() < until) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    return process.ppid === master;
+  }
+
+  function forgive(error, ...rest) {
+    const handle = () => handler.call(process, error, ...rest);
+    const isDeaf = error?.code === 'EPIPE' || error?.code === 'ERR_IPC_CHANNEL_CLOSED';
+    if (!isDeaf || process.hasUncaughtExceptionCaptureCallback()) return handle();
+    try {
+      process.setUncaughtExceptionCaptureCallback(() => {});
+    } catch {
+      // The domain module keeps this for itself.
+      return handle();
+    }
+    const handled = handle();
+    process.setUncaughtExceptionCaptureCallback(null);
+    return handled;
+  }
+
+  /** What talks to a master that is gone would end the worker by an error. */
   function forgetChannel() {
+    for (const name of ['stdout', 'stderr']) process[name].on('error', () => {});
     define(process, 'disconnect', () => {});
     define(process, 'send', (...args) => {
       const callback = args.at(-1);
@@ -126,12 +168,13 @@ function attend(settings) {
   function begin(patience) {
     if (draining) return;
     draining = true;
-    grace = patience;
+    grace = Math.min(patience, LONGEST);
     if (isLoaded('http')) announceClose(require('http').ServerResponse.prototype);
     spareIdleConnections();
     closeWhatBeginsLate();
     look();
-    setInterval(look, LOOK).unref();
+    // Behind a poll: a request that has arrived while the loop was busy has been read by then.
+    setInterval(() => setImmediate(look), LOOK).unref();
   }
 
   function isLoaded(name) {
@@ -145,10 +188,11 @@ function attend(settings) {
     prototype._storeHeader = function (firstLine, headers) {
       _storeHeader.call(this, firstLine, headers);
       const socket = this.req?.socket;
-      // Node closes the connection behind a response that is the last one anyway.
-      if (this._last || this.statusCode < 200 || !socket || hasMore(socket, this.req)) return;
+      // What no parser of Node's reads is a connection that the application made up.
+      if (this.statusCode < 200 || !socket?.parser || hasMore(socket, this.req)) return;
       this._header = withClose(this._header);
-      this.once('finish', () => closeBehind(socket, this.req));
+      // Node closes the connection itself behind a response that was the last one anyway.
+      if (!this._last) this.once('finish', () => closeBehind(socket, this.req));
     };
   }
 
@@ -172,8 +216,9 @@ function attend(settings) {
   }
 
   /**
-   * Closes a connection behind its last response: our end at once, the client's when the client does so. What it still
-   * sends is read and dropped; to close at once would reset the connection, and the client might lose the response.
+   * Closes a connection behind its last response: our end at once, the client's when the client does so, or when the
+   * connection has been idle for the grace. What the client still sends is read and dropped; to close at once would reset
+   * the connection, and the client might lose the response.
    */
   function closeBehind(socket, request) {
     if (socket.destroyed || socket._httpMessage || hasMore(socket, request)) return;
@@ -187,9 +232,6 @@ function attend(settings) {
     for (const listener of listeners) socket.removeListener('data', listener);
     socket.resume();
     socket.end();
-    const late = setTimeout(() => socket.destroy(), LINGER);
-    late.unref();
-    socket.once('close', () => clearTimeout(late));
   }
 
   // ---- servers
@@ -199,16 +241,14 @@ function attend(settings) {
     const spare = function closeIdleConnections() {};
     if (isLoaded('http')) require('http').Server.prototype.closeIdleConnections = spare;
     if (isLoaded('https')) require('https').Server.prototype.closeIdleConnections = spare;
-    for (const { server } of accepted()) {
-      if (Object.hasOwn(server, 'closeIdleConnections')) define(server, 'closeIdleConnections', spare);
-    }
   }
 
   /** A server that begins when the others have been closed would never be closed. */
   function closeWhatBeginsLate() {
     const { _getServer } = cluster;
     cluster._getServer = function (server, ...rest) {
-      if (closing) server.once('listening', () => server.close());
+      const isLate = closing && typeof server.getConnections === 'function';
+      if (isLate) server.once('listening', () => server.close());
       return _getServer.call(this, server, ...rest);
     };
   }
@@ -219,7 +259,7 @@ function attend(settings) {
   if (major < 24) {
     const { _getServer } = cluster;
     cluster._getServer = function (server, ...rest) {
-      if (typeof server.updateSettings === 'function') {
+      if (isOfHttp2(server)) {
         server.on('session', (session) => keep(sessions, session));
         if (major < 20) server.on('secureConnection', (socket) => keep(secured, socket));
       }
@@ -237,11 +277,13 @@ function attend(settings) {
   const getHandles = process._getActiveHandles;
   /** Since when a connection has been idle, and what it had received by then. */
   const idleSince = new WeakMap();
+  /** HTTP/2 sessions that are to end: on which connection, and whether the client was told. */
+  const farewells = new Map();
   let told = '';
 
   /** Every connection that a server of ours has accepted, as the kernel knows it: under TLS, the bare one. */
   function accepted() {
-    return getHandles.call(process).filter((handle) => handle.server && !handle.destroyed && handle.remoteFamily !== null);
+    return getHandles.call(process).filter((handle) => handle.server && !handle.destroyed);
   }
 
   function look() {
@@ -250,9 +292,9 @@ function attend(settings) {
     const http = lookAtHttp(sockets, held);
     const http2 = lookAtHttp2(sockets, held);
     for (const socket of sockets) {
-      if (http.has(socket) || http2.has(socket) || !hasSymbol(socket.server, 'http.server.connections')) continue;
-      // It is upgraded, or in the middle of its TLS handshake.
-      if (socket.bytesRead === 0) closeIfIdleLong(socket);
+      if (http.has(socket) || http2.has(socket)) continue;
+      // It has not begun its TLS handshake, or it is upgraded, or what it speaks is none of our business.
+      if (socket.bytesRead === 0 && isOfHttp(socket.server)) closeIfIdleLong(socket);
       else held.upgraded += 1;
     }
     report(held);
@@ -266,6 +308,7 @@ function attend(settings) {
     for (const server of new Set(sockets.map((socket) => socket.server))) {
       const connections = bySymbol(server, 'http.server.connections');
       const idle = new Set(connections?.idle());
+      endOverdue(server, connections);
       for (const { socket, incoming } of connections?.all() ?? []) {
         if (!socket) continue;
         known.add(socket).add(socket._parent);
@@ -283,6 +326,14 @@ function attend(settings) {
     return known;
   }
 
+  /** A server that is closed does not enforce its own limits on requests that come slowly any more. */
+  function endOverdue({ headersTimeout = 0, requestTimeout = 0 }, connections) {
+    if (headersTimeout === 0 && requestTimeout === 0) return;
+    for (const { socket } of connections?.expired(headersTimeout, requestTimeout) ?? []) {
+      if (socket?.bytesRead > 0) socket.destroy();
+    }
+  }
+
   function closeIfIdleLong(socket) {
     const before = idleSince.get(socket);
     if (before?.bytesRead !== socket.bytesRead) {
@@ -292,34 +343,68 @@ function attend(settings) {
     if (now() - idleSince.get(socket).since >= grace) socket.destroy();
   }
 
-  /** Says farewell to HTTP/2 sessions; returns the connections that they run on. */
+  /** Says farewell to HTTP/2 sessions, and closes what is left of those that are over; returns their connections. */
   function lookAtHttp2(sockets, held) {
-    const known = new Set();
     const all = new Set(sessions);
     for (const server of new Set(sockets.map((socket) => socket.server))) {
       for (const session of bySymbol(server, 'sessions') ?? []) all.add(session);
     }
     for (const session of all) {
-      if (session.destroyed) continue;
-      const socket = bySymbol(session, 'socket') ?? bySymbol(session, 'kSocket');
-      if (socket) known.add(socket).add(socket._parent);
-      held.requests += bySymbol(session, 'state')?.streams?.size ?? 0;
-      farewell(session);
+      const socket = bySymbol(session, 'socket');
+      if (socket && !session.destroyed && !farewells.has(session)) farewell(session, socket);
+    }
+    const known = new Set();
+    for (const [session, ending] of farewells) {
+      const { socket } = ending;
+      known.add(socket).add(socket._parent);
+      const open = streamsOf(session).size;
+      held.requests += open;
+      if (session.destroyed) closeIfIdleLong(socket);
+      // Not at once: Node 18 may have the end of the last stream still to send.
+      else if (ending.said && open === 0) setImmediate(close, session);
+      if (socket.destroyed) farewells.delete(session);
     }
     return known;
   }
 
-  /** First that no new stream is welcome, and only after a round trip which was the last: so that none is refused. */
-  function farewell(session) {
-    if (session.closed || Object.hasOwn(session, 'close')) return;
-    session.goaway(0, ANY_STREAM);
+  function close(session) {
+    delete session.close;
+    session.close();
+  }
+
+  function streamsOf(session) {
+    return bySymbol(session, 'state').streams;
+  }
+
+  /**
+   * Tells a client to go away. What it opens behind the stream that GOAWAY names is not served, and for Node that is
+   * the last one that has arrived. So it is said when nothing is likely to be on its way: when a stream arrives and no
+   * more were ever open, since most clients wait for an answer then; or when the client has been quiet.
+   */
+  function farewell(session, socket) {
+    const ending = { socket, said: false };
+    farewells.set(session, ending);
+    const patience = Math.min(WATCH, grace);
+    const watched = now() + patience / 2;
+    let most = 0;
+    const say = () => {
+      clearTimeout(late);
+      session.removeListener('stream', arrived);
+      if (!session.destroyed) session.goaway();
+      ending.said = true;
+    };
+    const arrived = () => {
+      const open = streamsOf(session).size;
+      if (open >= most && now() >= watched) say();
+      most = Math.max(most, open);
+    };
+    const late = setTimeout(say, patience);
+    late.unref();
+    session.prependListener('stream', arrived);
+    // From Node 24 on a server that is closed says GOAWAY itself, at once.
     define(session, 'close', (callback) => {
       if (typeof callback === 'function') session.once('close', callback);
     });
-    setTimeout(() => {
-      delete session.close;
-      session.close();
-    }, Math.min(ROUND_TRIP, grace)).unref();
   }
 
   function report(held) {
@@ -335,7 +420,11 @@ function attend(settings) {
     return symbol && object[symbol];
   }
 
-  function hasSymbol(object, description) {
-    return bySymbol(object, description) !== undefined;
+  function isOfHttp(server) {
+    return isOfHttp2(server) || bySymbol(server, 'http.server.connections') !== undefined;
+  }
+
+  function isOfHttp2(server) {
+    return typeof server.updateSettings === 'function';
   }
 }

@@ -21,6 +21,7 @@ use crate::listen::Bound;
 use crate::notify::Words;
 use crate::output::Forwarder;
 use crate::plane::{Command, Fact, Plane, Routes, Setup, Standing};
+use crate::preload;
 use crate::process::{ChannelUse, Process, Seen};
 use crate::program::{Launch, NodeKind};
 use crate::status::Status;
@@ -123,6 +124,10 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         warned_of_preload: None,
         messages_lost: 0,
     };
+    if driver.shell.conduct.preload.is_some() {
+        let inputs = driver.inputs.downgrade();
+        tokio::spawn(preload::keep(move || inputs.upgrade().is_some_and(|inputs| !inputs.is_closed())));
+    }
     tokio::spawn(driver.run(inbox));
     Ok(handle)
 }

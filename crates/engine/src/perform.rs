@@ -144,7 +144,8 @@ impl Driver {
         let until_then = self.instant(until);
         let Some(process) = self.processes.get_mut(&worker) else { return };
         if process.channel_use != ChannelUse::Unproven {
-            let grace = self.shell.conduct.preload.map(|preload| preload.grace(timeout));
+            let preload = self.shell.conduct.preload.filter(|_| process.preload.is_some());
+            let grace = preload.map(|preload| preload.grace(timeout));
             self.plane.tell(Command::Drain { worker, until: until_then, grace });
         }
         if process.channel_use != ChannelUse::Full {

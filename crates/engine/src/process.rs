@@ -2,7 +2,7 @@
 //! alone, so that a pid is never signalled after it was given to somebody else.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -71,6 +71,8 @@ pub(crate) struct Process {
     pub(crate) leaving: bool,
     /// It was sent TERM: a program without a channel is told to drain by it.
     pub(crate) termed: bool,
+    /// What its preload was told, if it has loaded it.
+    pub(crate) preload: Option<NodeDrain>,
     /// What it still had when it last told, in its drain.
     pub(crate) held: Option<Held>,
     pub(crate) channel_use: ChannelUse,
@@ -204,6 +206,7 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
         seen: Seen::default(),
         leaving: false,
         termed: false,
+        preload: seat.preload.as_ref().map(|(_, told)| *told),
         held: None,
         channel_use: match launch.node_kind() {
             Some(NodeKind::Node | NodeKind::Deno) => ChannelUse::Full,
@@ -358,7 +361,8 @@ fn command(launch: &Launch, seat: &Seat<'_>) -> Command {
                 command.args(["run", "-A"]);
             }
             if let Some((preload, _)) = &seat.preload {
-                command.args(preload::arguments(preload, args));
+                let options = launch.env.get(OsStr::new("NODE_OPTIONS")).map(OsString::as_os_str);
+                command.args(preload::arguments(preload, args, options));
             }
             command.args(args).arg(&launch.server);
             command

@@ -65,7 +65,12 @@ pub(crate) fn candidates() -> Vec<PathBuf> {
 
 /// Makes the directory if it is not there, and checks that nobody else can put a socket into it.
 pub(crate) fn prepare(directory: &Path) -> Result<(), DirectoryError> {
-    match DirBuilder::new().mode(0o700).create(directory) {
+    prepare_with(directory, 0o700)
+}
+
+/// The same with other permissions for a directory that is made.
+pub(crate) fn prepare_with(directory: &Path, mode: u32) -> Result<(), DirectoryError> {
+    match DirBuilder::new().mode(mode).create(directory) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
             Err(DirectoryError::Unusable { path: directory.to_owned(), source })
         }
@@ -75,6 +80,13 @@ pub(crate) fn prepare(directory: &Path) -> Result<(), DirectoryError> {
 
 pub(crate) fn check(directory: &Path) -> Result<(), DirectoryError> {
     let path = directory.to_owned();
+    // Whoever owns a link can point it elsewhere after we have looked.
+    match fs::symlink_metadata(directory) {
+        Ok(link) if link.is_symlink() && !is_trusted(link.uid()) => {
+            return Err(DirectoryError::Foreign { path, owner: link.uid() });
+        }
+        Ok(_) | Err(_) => {}
+    }
     let about = match fs::metadata(directory) {
         Ok(about) if about.is_dir() => about,
         Ok(_) => return Err(DirectoryError::Unusable { path, source: io::ErrorKind::NotADirectory.into() }),
@@ -132,6 +144,24 @@ mod tests {
         }
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         prepare(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_link_of_ours_is_followed() {
+        let base = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(base.path(), base.path().join("link")).unwrap();
+        prepare(&base.path().join("link")).unwrap();
+    }
+
+    #[test]
+    fn a_link_of_somebody_else_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(base.path(), &link).unwrap();
+        // Only root can give a link away.
+        if std::os::unix::fs::lchown(&link, Some(12_345), None).is_ok() {
+            assert!(matches!(prepare(&link), Err(DirectoryError::Foreign { owner: 12_345, .. })));
+        }
     }
 
     #[test]

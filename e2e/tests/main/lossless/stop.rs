@@ -1,0 +1,109 @@
+//! A stop under clients that go elsewhere, as behind a load balancer, and the time for which it goes on accepting.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+use recluster_e2e::{Connection, DEADLINE, on};
+use rustix::process::Signal;
+
+use super::{answered, cluster};
+
+#[test]
+fn new_connections_are_accepted_for_a_while_after_a_stop_was_asked_for() {
+    let mut master = cluster().option("--accept-after-stop", "1s").serve();
+    master.signal(Signal::TERM);
+    let asked = master.wait(on("accepting_until_stop"));
+    answered(&mut master.connect());
+    let draining = master.wait(on("draining"));
+    assert!(draining.since(&asked) >= Duration::from_millis(950), "{:?}", draining.since(&asked));
+    master.expect_end(0);
+}
+
+#[test]
+fn a_second_term_ends_a_cluster_that_still_accepts() {
+    let mut master = cluster().option("--accept-after-stop", "1h").serve();
+    let _connection = master.begin_request();
+    master.signal(Signal::TERM);
+    master.wait(on("accepting_until_stop"));
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    master.wait(on("exit").with("/exit/signal", 9));
+}
+
+#[test]
+fn a_reload_is_refused_while_a_stop_is_awaited() {
+    let master = cluster().option("--accept-after-stop", "1h").serve();
+    master.signal(Signal::TERM);
+    master.wait(on("accepting_until_stop"));
+    let refused = master.client(&["reload"]);
+    assert_eq!(refused.code(), 2, "{refused:?}");
+    assert!(refused.stderr.contains("was told to end"), "{refused:?}");
+    assert_eq!(master.get("/").text("generation"), "1");
+}
+
+/// What a client of two clusters saw, the first of which it prefers.
+#[derive(Debug, Default)]
+struct Tally {
+    answered: u32,
+    elsewhere: u32,
+    lost: Vec<io::Error>,
+}
+
+/// Uses each connection for as long as the server lets it, until told to end; says so when it was answered first.
+fn client(addresses: [SocketAddr; 2], begun: &Sender<()>, over: &AtomicBool) -> Tally {
+    let mut tally = Tally::default();
+    while !over.load(Ordering::SeqCst) {
+        let mut connection = Connection::open(addresses[0]).unwrap_or_else(|_| {
+            tally.elsewhere += 1;
+            Connection::open(addresses[1]).expect("the other cluster stays")
+        });
+        while !over.load(Ordering::SeqCst) {
+            match connection.get("/") {
+                Ok(answer) => {
+                    tally.answered += 1;
+                    // Nobody may be left to hear it.
+                    let _ = begun.send(());
+                    if answer.header("connection").as_deref() == Some("close") {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tally.lost.push(error);
+                    break;
+                }
+            }
+        }
+    }
+    tally
+}
+
+#[test]
+fn a_stop_under_clients_that_go_elsewhere_cuts_nothing_off() {
+    let mut leaving = cluster().workers(2).serve();
+    let staying = cluster().serve();
+    let addresses = [leaving.address(), staying.address()];
+    let over = Arc::new(AtomicBool::new(false));
+    let (begun, answers) = mpsc::channel();
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (begun, over) = (begun.clone(), Arc::clone(&over));
+            thread::spawn(move || client(addresses, &begun, &over))
+        })
+        .collect();
+    for _ in 0..200 {
+        answers.recv_timeout(DEADLINE).expect("the load goes on");
+    }
+    leaving.signal(Signal::TERM);
+    leaving.expect_end(0);
+    over.store(true, Ordering::SeqCst);
+    for client in clients {
+        let tally = client.join().expect("no panic");
+        assert!(tally.lost.is_empty() && tally.elsewhere > 0 && tally.answered > 0, "{tally:?}");
+    }
+    assert!(leaving.seen(&on("overdue")).is_empty(), "nobody was sent a signal");
+}
