@@ -64,10 +64,8 @@ impl Plan {
     /// Adds a change of settings to some runs, by dice of its own, so that all other runs stay what they were.
     pub(crate) fn with_hurry(mut self, rng: &mut Rng) -> Self {
         if rng.chance(20) {
-            self.script.push((
-                rng.upto(self.trouble.as_millis() as u64),
-                Request::Hurry(millis(rng, &[0, 300, 4_000])),
-            ));
+            let trouble = u64::try_from(self.trouble.as_millis()).unwrap_or(u64::MAX);
+            self.script.push((rng.upto(trouble), Request::Hurry(millis(rng, &[0, 300, 4_000]))));
         }
         self
     }
