@@ -1,7 +1,7 @@
 //! What the driver itself wants to be woken for, beside the policy's deadlines: a plain set of moments.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 
@@ -40,18 +40,16 @@ impl Alarms {
         self.0.first().map(|(at, _)| *at)
     }
 
-    /// One alarm that is due, which is set no more.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Alarm> {
+    /// One alarm that is due, which is set no more, and for how long it has been.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<(Alarm, Duration)> {
         let &(at, alarm) = self.0.first().filter(|(at, _)| *at <= now)?;
         self.0.remove(&(at, alarm));
-        Some(alarm)
+        Some((alarm, now.saturating_duration_since(at)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -64,9 +62,9 @@ mod tests {
         alarms.set(Alarm::Stop, at(3));
         assert_eq!(alarms.next(), Some(at(2)));
         assert_eq!(alarms.take_due(at(1)), None);
-        assert_eq!(alarms.take_due(at(9)), Some(Alarm::Recycle));
+        assert_eq!(alarms.take_due(at(9)), Some((Alarm::Recycle, Duration::from_secs(7))));
         assert!(alarms.is_set(Alarm::Stop));
-        assert_eq!(alarms.take_due(at(9)), Some(Alarm::Stop));
+        assert_eq!(alarms.take_due(at(3)), Some((Alarm::Stop, Duration::ZERO)));
         assert_eq!(alarms.take_due(at(9)), None);
     }
 }

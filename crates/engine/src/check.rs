@@ -4,10 +4,13 @@
 //! over a connection that the master makes and hands to just that worker; a program of another kind is asked on a
 //! listener of its own, or by a command that is told whom to ask about.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
@@ -33,7 +36,7 @@ const HEAD: usize = 1024;
 ///
 /// - `http:/healthz` (or just `/healthz`): a GET of this path, which must be answered with a status of 200 to 399;
 /// - `exec:./check.sh`: a command for `/bin/sh`, which must end with status 0. It finds the worker's pid in
-///   `RECLUSTER_PID`, and its slot in `WORKER_ID`.
+///   `RECLUSTER_PID`, and its slot in `WORKER_ID`, and runs in the worker's directory with its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the two ways to ask")]
 pub enum ReadyCheck {
@@ -63,8 +66,17 @@ pub(crate) enum Target {
     HandOver,
     /// A listener of the worker's own.
     Own(SocketAddr),
-    /// The worker's process, and its slot.
-    Process { pid: u32, slot: u32 },
+    /// The worker's process, by a command.
+    Process(Asked),
+}
+
+/// Whom a command asks about, and where it runs: as the worker does.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) pid: u32,
+    pub(crate) slot: u32,
+    pub(crate) directory: PathBuf,
+    pub(crate) env: BTreeMap<OsString, OsString>,
 }
 
 /// A connection for a worker.
@@ -137,10 +149,8 @@ impl Checks {
                 (ReadyCheck::Http(path), Target::Own(address)) => {
                     get(TcpStream::connect(address).await.map_err(|error| error.to_string())?, path).await
                 }
-                (ReadyCheck::Command(command), Target::Process { pid, slot }) => {
-                    run(command, *pid, *slot).await
-                }
-                (ReadyCheck::Http(_), Target::Process { .. })
+                (ReadyCheck::Command(command), Target::Process(asked)) => run(command, asked).await,
+                (ReadyCheck::Http(_), Target::Process(_))
                 | (ReadyCheck::Command(_), Target::HandOver | Target::Own(_)) => {
                     Err("this worker cannot be asked in this way".to_owned())
                 }
@@ -206,12 +216,11 @@ fn status_of(head: &[u8]) -> Option<u16> {
     version.starts_with("HTTP/1.").then(|| rest.get(..3)?.parse().ok())?
 }
 
-async fn run(command: &str, pid: u32, slot: u32) -> Result<(), String> {
+async fn run(command: &str, asked: &Asked) -> Result<(), String> {
     let mut check = Command::new("/bin/sh");
-    check.args(["-c", command]).env("RECLUSTER_PID", pid.to_string()).env("WORKER_ID", slot.to_string());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_withheld(name)) {
-        check.env_remove(name);
-    }
+    let environment = asked.env.iter().filter(|(name, _)| !is_withheld(name));
+    check.args(["-c", command]).current_dir(&asked.directory).env_clear().envs(environment);
+    check.env("RECLUSTER_PID", asked.pid.to_string()).env("WORKER_ID", asked.slot.to_string());
     check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match process::run_to_end(&mut check).await {
         Ok(Exit::Code(0)) => Ok(()),
@@ -249,6 +258,11 @@ mod tests {
         }
     }
 
+    fn asked() -> Asked {
+        let env = [("KEY".into(), "x".into()), ("PATH".into(), "/usr/bin:/bin".into())].into();
+        Asked { pid: 7, slot: 1, directory: "/".into(), env }
+    }
+
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
     }
@@ -256,8 +270,15 @@ mod tests {
     #[test]
     fn a_command_says_by_its_status() {
         runtime().block_on(async {
-            assert_eq!(run("test $RECLUSTER_PID = 7 && test $WORKER_ID = 1", 7, 1).await, Ok(()));
-            assert_eq!(run("exit 3", 7, 1).await, Err("`exit 3` ended with status 3".to_owned()));
+            assert_eq!(
+                run(
+                    "test $RECLUSTER_PID = 7 && test $WORKER_ID = 1 && test $KEY = x && test $PWD = /",
+                    &asked()
+                )
+                .await,
+                Ok(())
+            );
+            assert_eq!(run("exit 3", &asked()).await, Err("`exit 3` ended with status 3".to_owned()));
         });
     }
 
@@ -268,7 +289,7 @@ mod tests {
             every: Duration::ZERO,
             timeout: Duration::from_millis(50),
         };
-        let target = Target::Process { pid: 7, slot: 1 };
+        let target = Target::Process(asked());
         let (inputs, _inbox) = mpsc::unbounded_channel();
         let asked = runtime().block_on(checks.ask(WorkerId::from_number(1), &target, &inputs));
         assert_eq!(asked, Err("no answer within 50ms".to_owned()));

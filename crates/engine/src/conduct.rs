@@ -38,6 +38,15 @@ pub(crate) struct Conduct {
     pub(crate) watchdog: Option<Duration>,
 }
 
+/// How a cluster was run before a reload.
+#[derive(Debug)]
+pub(crate) struct Fallback {
+    config: Config,
+    conduct: Conduct,
+    /// How many slots there were, whatever the settings say.
+    slots: u32,
+}
+
 /// Says anew, when a reload begins, how the cluster is to be run; or why it cannot.
 pub(crate) struct Reread(pub(crate) Box<dyn FnMut() -> Result<ClusterBuilder, String> + Send>);
 
@@ -52,7 +61,9 @@ impl Driver {
     pub(crate) fn reread(&mut self) -> Result<(), String> {
         let Some(Reread(say)) = &mut self.shell.reread else { return Ok(()) };
         let examined = say()?.examine().map_err(|error| error.to_string())?;
-        let before = (self.config, std::mem::replace(&mut self.shell.conduct, examined.conduct));
+        let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
+        let conduct = std::mem::replace(&mut self.shell.conduct, examined.conduct);
+        let before = Fallback { config: self.config, conduct, slots };
         // What was proven is kept while one reload gives way to another.
         self.fallback.get_or_insert(before);
         self.configure(examined.config);
@@ -61,11 +72,11 @@ impl Driver {
 
     /// A reload has ended: after a rollback everything is as it was before.
     pub(crate) fn keep_conduct(&mut self, verdict: core::Verdict) {
-        let Some((config, conduct)) = self.fallback.take() else { return };
+        let Some(Fallback { config, conduct, slots }) = self.fallback.take() else { return };
         if matches!(verdict, core::Verdict::RolledBack(_)) {
             self.shell.conduct = conduct;
             self.config = config;
-            self.follow_ups.push_back(core::Event::Configure(config));
+            self.follow_ups.extend([core::Event::Configure(config), core::Event::Scale(slots)]);
         }
     }
 

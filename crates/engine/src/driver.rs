@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::{Caller, Config, Generation, Phase, WorkerId};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, sleep_until};
 
 use crate::alarm::{Alarm, Alarms};
 use crate::builder::{Balance, ReadyWhen};
 use crate::check::HandOver;
 use crate::cluster::{Cluster, Progress, Scale};
-use crate::conduct::{Conduct, Reread};
+use crate::conduct::{Conduct, Fallback, Reread};
 use crate::error::{SendError, StartError};
 use crate::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
 use crate::listen::Bound;
@@ -46,7 +46,7 @@ pub(crate) enum Input {
     /// It said something by `sd_notify`.
     Notified(WorkerId, Words),
     /// Somebody else sent something to its socket, or it makes no sense.
-    NotifyIgnored(WorkerId),
+    NotifyIgnored(WorkerId, OwnedSemaphorePermit),
     /// Its check has not passed yet, and why.
     CheckFailed(WorkerId, String),
     /// Its check passed, for the first time.
@@ -167,7 +167,7 @@ pub(crate) struct Driver {
     /// The policy's settings.
     pub(crate) config: Config,
     /// How it was run before the reload that is going on.
-    pub(crate) fallback: Option<(Config, Conduct)>,
+    pub(crate) fallback: Option<Fallback>,
     /// The last generation of which people were told that its workers have no preload.
     pub(crate) warned_of_preload: Option<Generation>,
     /// Messages of applications that were not passed on, and not told of yet.
@@ -201,8 +201,8 @@ impl Driver {
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 self.tell(core::Event::Tick);
             }
-            while let Some(alarm) = self.alarms.take_due(Instant::now()) {
-                self.ring(alarm);
+            while let Some((alarm, late)) = self.alarms.take_due(Instant::now()) {
+                self.ring(alarm, late);
             }
             if let Some(input) = input {
                 self.handle(input);
@@ -225,11 +225,11 @@ impl Driver {
         self.publish_routes();
     }
 
-    fn ring(&mut self, alarm: Alarm) {
+    fn ring(&mut self, alarm: Alarm, late: Duration) {
         match alarm {
             Alarm::Stop => self.tell(core::Event::Stop),
             Alarm::Recycle => self.recycle(),
-            Alarm::Watchdog(worker) => self.bite(worker),
+            Alarm::Watchdog(worker) => self.silent(worker, late),
         }
     }
 
@@ -291,7 +291,7 @@ impl Driver {
                 self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
             }
             Input::Notified(worker, words) => self.notified(worker, &words),
-            Input::NotifyIgnored(worker) => {
+            Input::NotifyIgnored(worker, _turn) => {
                 if let Some(process) = self.processes.get_mut(&worker) {
                     process.notify_ignored += 1;
                 }
@@ -378,12 +378,11 @@ impl Driver {
 
     /// The worker's process has ended and everything that it said has been heard.
     fn bury(&mut self, worker: WorkerId) {
-        let drain_signal = self.shell.conduct.drain_signal;
         let Some(process) = self.processes.get_mut(&worker) else { return };
         if self.launches.get(&process.generation).is_some_and(|launch| !launch.is_node()) {
-            // A server of several processes that is killed leaves those, and they would go on accepting. Until it is
-            // reaped, its number is its own.
-            process.let_go(drain_signal);
+            // A server of several processes that ends leaves those, and they would go on accepting. Until it is reaped,
+            // its number is its own.
+            process.end_rest();
         }
         let exit = process.reap();
         if let (Some(about), Some(process)) = (self.about(worker), self.processes.remove(&worker)) {

@@ -1,7 +1,7 @@
 //! What the driver makes of a worker's signs of life: its first word, its readiness, its checks, its notifications and its
 //! silence.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::WorkerId;
@@ -9,11 +9,16 @@ use recluster_wire::notify::Word;
 
 use crate::alarm::Alarm;
 use crate::builder::ReadyWhen;
-use crate::check::{ReadyCheck, Target};
+use crate::check::{Asked, ReadyCheck, Target};
 use crate::driver::Driver;
 use crate::event::Event;
 use crate::notify::Words;
-use crate::process::CheckTask;
+use crate::process::{CheckTask, WatchState};
+
+/// How long a silent worker is doubted before it counts as hung: all that is in the queues is read meanwhile.
+const DOUBT: Duration = Duration::from_millis(100);
+/// A master that wakes up later than this has not been able to listen: a worker then gets its whole patience again.
+const LATE: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// The worker's first word; of a program that says none, that it runs.
@@ -38,13 +43,16 @@ impl Driver {
             return;
         }
         let Some(checks) = self.shell.conduct.checks.clone() else { return self.passed(worker) };
+        let launch = self.launches.get(&process.generation);
         let target = match (&checks.check, process.own_listener) {
             (ReadyCheck::Http(_), Some(address)) => Target::Own(address),
             (ReadyCheck::Http(_), None) => Target::HandOver,
-            (ReadyCheck::Command(_), _) => Target::Process {
+            (ReadyCheck::Command(_), _) => Target::Process(Asked {
                 pid: process.pid.as_raw_nonzero().get().unsigned_abs(),
                 slot: process.slot.get(),
-            },
+                directory: launch.map(|launch| launch.directory.clone()).unwrap_or_default(),
+                env: launch.map(|launch| launch.env.clone()).unwrap_or_default(),
+            }),
         };
         let watch = checks.watch(worker, target, self.inputs.clone());
         process.check = Some(CheckTask::from(tokio::spawn(watch)));
@@ -63,9 +71,16 @@ impl Driver {
 
     /// Acts on what a worker said by `sd_notify`. What is not named here is for service managers that can do more.
     pub(crate) fn notified(&mut self, worker: WorkerId, words: &Words) {
-        for word in &words.words {
+        for word in &words.said {
             match word {
-                Word::Ready => self.ready(worker, ReadyWhen::Notify),
+                Word::Ready => {
+                    if let Some(process) = self.processes.get_mut(&worker)
+                        && process.status.as_deref() == Some("reloading")
+                    {
+                        process.status = None;
+                    }
+                    self.ready(worker, ReadyWhen::Notify);
+                }
                 Word::Status(text) => {
                     if let Some(process) = self.processes.get_mut(&worker) {
                         process.status = Some(text.clone()).filter(|text| !text.is_empty());
@@ -81,8 +96,12 @@ impl Driver {
                     self.heard_of(worker);
                 }
                 Word::FdStore => self.emit_about(worker, |worker| Event::NotStored { worker }),
-                Word::Reloading
-                | Word::Monotonic(_)
+                Word::Reloading => {
+                    if let Some(process) = self.processes.get_mut(&worker) {
+                        process.status = Some("reloading".to_owned());
+                    }
+                }
+                Word::Monotonic(_)
                 | Word::FdStoreRemove
                 | Word::Barrier
                 | Word::MainPid(_)
@@ -94,10 +113,11 @@ impl Driver {
 
     /// The worker lives. From when it is ready on it must say so again in time, if it has a watchdog.
     fn heard_of(&mut self, worker: WorkerId) {
-        let Some(process) = self.processes.get(&worker) else { return };
+        let Some(process) = self.processes.get_mut(&worker) else { return };
         if process.hung || process.leaving || !process.seen.ready {
             return;
         }
+        process.watch = WatchState::Trusted;
         match process.watchdog.and_then(|patience| Instant::now().checked_add(patience)) {
             Some(at) => self.alarms.set(Alarm::Watchdog(worker), at),
             None => self.alarms.clear(Alarm::Watchdog(worker)),
@@ -119,6 +139,20 @@ impl Driver {
     fn gives_up(&mut self, worker: WorkerId) {
         if self.processes.get(&worker).is_some_and(|process| !process.hung && !process.leaving) {
             self.bite(worker);
+        }
+    }
+
+    /// A worker has been silent for too long, as far as is known. Its word may lie in the queue still, all the more so where
+    /// the master itself could not run: it is doubted first.
+    pub(crate) fn silent(&mut self, worker: WorkerId, late: Duration) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if process.hung || process.watch == WatchState::Doubted {
+            return self.bite(worker);
+        }
+        process.watch = WatchState::Doubted;
+        let patience = process.watchdog.filter(|_| late > LATE).unwrap_or(DOUBT);
+        if let Some(at) = Instant::now().checked_add(patience) {
+            self.alarms.set(Alarm::Watchdog(worker), at);
         }
     }
 

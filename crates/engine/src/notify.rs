@@ -6,13 +6,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use recluster_core::WorkerId;
 use recluster_wire::notify::{self, MAX_DATAGRAM, Word};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, UCred, recvmsg};
 use rustix::process::{Pid, geteuid, getpgid};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::driver::Input;
@@ -22,6 +23,8 @@ use crate::{runtime_dir, sys};
 const ENDING: &str = "notify";
 /// How many descriptors may come with a datagram; all are closed.
 const DESCRIPTORS: usize = 8;
+/// How many datagrams of one worker may wait for the driver.
+const UNHEARD: usize = 8;
 /// Tells sockets of one process apart.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -81,13 +84,16 @@ impl Socket {
         let socket = sys::readable(socket)?;
         Ok(Listening(tokio::spawn(async move {
             let _file = file;
+            // Whoever talks faster than the driver hears waits in the kernel's queue, at its own expense.
+            let turns = Arc::new(Semaphore::new(UNHEARD));
             loop {
+                let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
                 let Ok(mut ready) = socket.readable().await else { return };
                 match ready.try_io(|socket| receive(socket.get_ref())) {
                     Ok(Ok(datagram)) => {
                         let input = match datagram.words(group) {
-                            Some(words) => Input::Notified(worker, words),
-                            None => Input::NotifyIgnored(worker),
+                            Some(words) => Input::Notified(worker, Words { turn: Some(turn), ..words }),
+                            None => Input::NotifyIgnored(worker, turn),
                         };
                         // The driver is gone only when the cluster is over.
                         let _ = inputs.send(input);
@@ -118,9 +124,12 @@ impl Drop for Listening {
 /// Words, and what a sender waits for: [`Word::Barrier`] is over when its descriptor is closed.
 #[derive(Debug)]
 pub(crate) struct Words {
-    pub(crate) words: Vec<Word>,
+    pub(crate) said: Vec<Word>,
     /// Closed when the words have been dealt with.
     _descriptors: Vec<OwnedFd>,
+    /// The next datagram may come when this is dropped.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 struct Datagram {
@@ -138,7 +147,7 @@ impl Datagram {
         if !is_known || !self.is_whole || getpgid(Some(from.pid)).ok()? != group {
             return None;
         }
-        Some(Words { words: notify::parse(&self.bytes).ok()?, _descriptors: self.descriptors })
+        Some(Words { said: notify::parse(&self.bytes).ok()?, _descriptors: self.descriptors, turn: None })
     }
 }
 
@@ -169,7 +178,7 @@ mod tests {
     fn said(socket: &Socket, words: &[u8], group: Pid) -> Option<Vec<Word>> {
         let sender = UnixDatagram::unbound().unwrap();
         sender.send_to(words, socket.path()).unwrap();
-        receive(&socket.socket).unwrap().words(group).map(|words| words.words)
+        receive(&socket.socket).unwrap().words(group).map(|words| words.said)
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Driver {
             sockets: self.shell.bound.iter().chain(&own).collect(),
             notify: notify.as_ref().map(|socket| socket.path().to_owned()),
             watchdog: self.shell.conduct.watchdog,
+            drain_signal: self.shell.conduct.drain_signal,
         };
         let mut begun = process::begin(launch, &seat).map_err(describe)?;
         begun.process.own_listener = own.as_ref().and_then(|own| own.address.ip());
@@ -149,15 +150,17 @@ impl Driver {
             self.plane.tell(Command::Drain { worker, until: until_then, grace });
         }
         if process.channel_use != ChannelUse::Full {
-            process.let_go(self.shell.conduct.drain_signal);
+            process.let_go();
         }
     }
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
-        if signal == Signal::Term && std::mem::replace(&mut process.termed, true) {
+        // TERM at the start of its drain is not said once more at the end.
+        if process.sent >= Some(signal) {
             return;
         }
+        process.sent = Some(signal);
         process.signal(signal);
     }
 

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt as _, FdMapping};
+use recluster_core as core;
 use recluster_core::{Exit, Generation, SlotId, SpawnFailure, WorkerId};
 use recluster_wire::env::{
     Activation, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NodeChannel, NodeDrain,
@@ -25,6 +26,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
 };
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::listen::{Bound, FIRST_LISTENER};
@@ -69,8 +72,8 @@ pub(crate) struct Process {
     pub(crate) seen: Seen,
     /// It drains. It may fall silent, and need not pass checks any more: its drain has a deadline of its own.
     pub(crate) leaving: bool,
-    /// It was sent TERM: a program without a channel is told to drain by it.
-    pub(crate) termed: bool,
+    /// The strongest signal that it was sent to end it. A program without a channel is told to drain by TERM.
+    pub(crate) sent: Option<core::Signal>,
     /// What its preload was told, if it has loaded it.
     pub(crate) preload: Option<NodeDrain>,
     /// What it still had when it last told, in its drain.
@@ -82,6 +85,10 @@ pub(crate) struct Process {
     pub(crate) watchdog: Option<Duration>,
     /// It was silent for too long, and is being ended.
     pub(crate) hung: bool,
+    /// Whether it has been silent for too long already, as far as is known.
+    pub(crate) watch: WatchState,
+    /// What it is sent when it is to drain, as it was said when it was begun.
+    pub(crate) drain_signal: DrainSignal,
     /// How many notifications were not heard: of strangers, or without sense.
     pub(crate) notify_ignored: u64,
     /// Where it alone listens, to be asked.
@@ -103,6 +110,15 @@ pub(crate) enum ChannelUse {
     DeafToDrains,
     /// It speaks and listens there.
     Full,
+}
+
+/// Whether a worker is believed to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WatchState {
+    /// It said so in time.
+    Trusted,
+    /// It did not, or its word is not read yet.
+    Doubted,
 }
 
 /// A worker's checks; they end with this.
@@ -158,6 +174,8 @@ pub(crate) struct Seat<'a> {
     pub(crate) notify: Option<PathBuf>,
     /// How long it may be silent.
     pub(crate) watchdog: Option<Duration>,
+    /// What it is to be sent when it is to drain.
+    pub(crate) drain_signal: DrainSignal,
 }
 
 /// Starts a worker's process.
@@ -205,7 +223,7 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
         tail,
         seen: Seen::default(),
         leaving: false,
-        termed: false,
+        sent: None,
         preload: seat.preload.as_ref().map(|(_, told)| *told),
         held: None,
         channel_use: match launch.node_kind() {
@@ -216,6 +234,8 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
         status: None,
         watchdog: seat.watchdog,
         hung: false,
+        watch: WatchState::Trusted,
+        drain_signal: seat.drain_signal,
         notify_ignored: 0,
         own_listener: None,
         check: None,
@@ -238,10 +258,10 @@ pub(crate) fn failure_of(error: &io::Error) -> SpawnFailure {
 
 impl Process {
     /// Sends a signal to the worker and to whatever it has started in its group.
-    pub(crate) fn signal(&self, signal: recluster_core::Signal) {
+    pub(crate) fn signal(&self, signal: core::Signal) {
         let signal = match signal {
-            recluster_core::Signal::Term => Signal::TERM,
-            recluster_core::Signal::Kill => Signal::KILL,
+            core::Signal::Term => Signal::TERM,
+            core::Signal::Kill => Signal::KILL,
         };
         // It fails only where the process has just ended; its end is on its way to the driver.
         let _ = kill_process_group(self.pid, signal);
@@ -253,10 +273,22 @@ impl Process {
         let _ = kill_process_group(self.pid, Signal::ABORT);
     }
 
+    /// Sees to what a worker that has ended leaves in its group: told to drain, unless that was said already; killed, if the
+    /// worker itself was being ended.
+    pub(crate) fn end_rest(&mut self) {
+        if self.sent == Some(core::Signal::Kill) {
+            self.signal(core::Signal::Kill);
+        } else if !self.leaving {
+            self.let_go();
+        }
+    }
+
     /// Tells a program that is not Node that it is to drain.
-    pub(crate) fn let_go(&mut self, signal: DrainSignal) {
-        self.termed |= signal == DrainSignal::Term;
-        let signal = match signal {
+    pub(crate) fn let_go(&mut self) {
+        if self.drain_signal == DrainSignal::Term {
+            self.sent = self.sent.max(Some(core::Signal::Term));
+        }
+        let signal = match self.drain_signal {
             DrainSignal::Term => Signal::TERM,
             DrainSignal::Int => Signal::INT,
             DrainSignal::Quit => Signal::QUIT,
@@ -271,7 +303,7 @@ impl Process {
 
     /// Ends a process that cannot be watched. It was just started, so this does not take long.
     pub(crate) fn kill_and_reap(&self) {
-        self.signal(recluster_core::Signal::Kill);
+        self.signal(core::Signal::Kill);
         let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 
@@ -308,24 +340,55 @@ impl Process {
 
 /// Runs a command to its end, in a process group of its own; whoever no longer waits ends the group.
 pub(crate) async fn run_to_end(command: &mut Command) -> io::Result<Exit> {
-    struct Group(Pid, OwnedFd, bool);
-    impl Drop for Group {
-        fn drop(&mut self) {
-            if !self.2 {
-                // It has not been reaped, so the number is still its own.
-                let _ = kill_process_group(self.0, Signal::KILL);
-                let _ = waitid(WaitId::PidFd(self.1.as_fd()), WaitIdOptions::EXITED);
-            }
+    let mut child = command.process_group(0).spawn()?;
+    let pid = Pid::from_child(&child);
+    let (pidfd, watched) = match open_pidfds(pid).and_then(|(pidfd, end)| Ok((pidfd, sys::readable(end)?))) {
+        Ok(pidfds) => pidfds,
+        Err(error) => {
+            // As in `begin`.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
+        }
+    };
+    let mut group = Group { pid, end: Some((pidfd, watched)) };
+    group.ended().await
+}
+
+/// A command that runs, and what it has started.
+struct Group {
+    pid: Pid,
+    /// Its pidfd to reap it by, and to see its end; none once that is in other hands.
+    end: Option<(OwnedFd, AsyncFd<OwnedFd>)>,
+}
+
+impl Group {
+    async fn ended(&mut self) -> io::Result<Exit> {
+        if let Some((_, end)) = &self.end {
+            let _ready = end.readable().await?;
+        }
+        let reaped = self.end.take().map(|(pidfd, _)| reap_now(&pidfd));
+        Ok(reaped.transpose()?.flatten().map_or(Exit::Code(UNKNOWN_STATUS), |status| exit_of(&status)))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some((pidfd, end)) = self.end.take() else { return };
+        // It has not been reaped, so the number is still its own.
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        // Its end may take long, and nobody here waits for it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let _ready = end.readable().await;
+                let _ = reap_now(&pidfd);
+            });
         }
     }
-    let child = command.process_group(0).spawn()?;
-    let pid = Pid::from_child(&child);
-    let (pidfd, watched) = open_pidfds(pid)?;
-    let mut group = Group(pid, pidfd, false);
-    let _ended = sys::readable(watched)?.readable().await?;
-    let status = waitid(WaitId::PidFd(group.1.as_fd()), WaitIdOptions::EXITED)?;
-    group.2 = true;
-    Ok(status.map_or(Exit::Code(UNKNOWN_STATUS), |status| exit_of(&status)))
+}
+
+fn reap_now(pidfd: &OwnedFd) -> rustix::io::Result<Option<WaitIdStatus>> {
+    waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
 }
 
 fn exit_of(status: &WaitIdStatus) -> Exit {
