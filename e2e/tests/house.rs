@@ -33,7 +33,7 @@ const IO: [&str; 9] = [
 ];
 
 /// Which modules of the engine each of its modules may use. Whoever is not named may use all but `control`.
-const ENGINE: [(&str, &[&str]); 19] = [
+const ENGINE: [(&str, &[&str]); 20] = [
     ("sys", &[]),
     ("alarm", &[]),
     ("runtime_dir", &[]),
@@ -44,7 +44,8 @@ const ENGINE: [(&str, &[&str]); 19] = [
     ("output", &["sys"]),
     ("watch", &["driver", "output", "sys"]),
     ("notify", &["driver", "runtime_dir", "sys"]),
-    ("check", &["driver", "process"]),
+    ("check", &["command", "driver"]),
+    ("command", &["process", "sys"]),
     ("preload", &["runtime_dir"]),
     ("program", &["builder", "error"]),
     ("process", &["listen", "notify", "output", "preload", "program", "sys", "watch"]),

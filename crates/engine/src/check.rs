@@ -22,8 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use crate::command;
 use crate::driver::Input;
-use crate::process;
 
 /// How soon a check is made again that has not passed yet.
 const SOON: Duration = Duration::from_millis(250);
@@ -222,7 +222,7 @@ async fn run(command: &str, asked: &Asked) -> Result<(), String> {
     check.args(["-c", command]).current_dir(&asked.directory).env_clear().envs(environment);
     check.env("RECLUSTER_PID", asked.pid.to_string()).env("WORKER_ID", asked.slot.to_string());
     check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match process::run_to_end(&mut check).await {
+    match command::run_to_end(&mut check).await {
         Ok(Exit::Code(0)) => Ok(()),
         Ok(Exit::Code(code)) => Err(format!("`{command}` ended with status {code}")),
         Ok(Exit::Signal(signal)) => Err(format!("`{command}` was ended by signal {signal}")),

@@ -39,6 +39,7 @@ mod answer;
 mod builder;
 mod check;
 mod cluster;
+mod command;
 mod conduct;
 pub mod control;
 mod driver;

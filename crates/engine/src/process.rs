@@ -26,8 +26,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
 };
-use tokio::io::unix::AsyncFd;
-use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::listen::{Bound, FIRST_LISTENER};
@@ -38,7 +36,7 @@ use crate::watch::Watch;
 use crate::{notify, preload};
 
 /// What is reported of a process that somebody else has reaped.
-const UNKNOWN_STATUS: i32 = 255;
+pub(crate) const UNKNOWN_STATUS: i32 = 255;
 
 /// What a program that is not Node is sent when it is to drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -338,60 +336,8 @@ impl Process {
     }
 }
 
-/// Runs a command to its end, in a process group of its own; whoever no longer waits ends the group.
-pub(crate) async fn run_to_end(command: &mut Command) -> io::Result<Exit> {
-    let mut child = command.process_group(0).spawn()?;
-    let pid = Pid::from_child(&child);
-    let (pidfd, watched) = match open_pidfds(pid).and_then(|(pidfd, end)| Ok((pidfd, sys::readable(end)?))) {
-        Ok(pidfds) => pidfds,
-        Err(error) => {
-            // As in `begin`.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(error);
-        }
-    };
-    let mut group = Group { pid, end: Some((pidfd, watched)) };
-    group.ended().await
-}
-
-/// A command that runs, and what it has started.
-struct Group {
-    pid: Pid,
-    /// Its pidfd to reap it by, and to see its end; none once that is in other hands.
-    end: Option<(OwnedFd, AsyncFd<OwnedFd>)>,
-}
-
-impl Group {
-    async fn ended(&mut self) -> io::Result<Exit> {
-        if let Some((_, end)) = &self.end {
-            let _ready = end.readable().await?;
-        }
-        let reaped = self.end.take().map(|(pidfd, _)| reap_now(&pidfd));
-        Ok(reaped.transpose()?.flatten().map_or(Exit::Code(UNKNOWN_STATUS), |status| exit_of(&status)))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let Some((pidfd, end)) = self.end.take() else { return };
-        // It has not been reaped, so the number is still its own.
-        let _ = kill_process_group(self.pid, Signal::KILL);
-        // Its end may take long, and nobody here waits for it.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                let _ready = end.readable().await;
-                let _ = reap_now(&pidfd);
-            });
-        }
-    }
-}
-
-fn reap_now(pidfd: &OwnedFd) -> rustix::io::Result<Option<WaitIdStatus>> {
-    waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
-}
-
-fn exit_of(status: &WaitIdStatus) -> Exit {
+/// How a process ended that was reaped.
+pub(crate) fn exit_of(status: &WaitIdStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal(signal),
@@ -407,8 +353,8 @@ pub(crate) fn ignores_ended_children() -> bool {
     ignored & (1 << (libc::SIGCHLD - 1)) != 0
 }
 
-/// One for the driver, which signals and reaps, and one for the task that waits.
-fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
+/// One for whoever signals and reaps, and one for the task that waits.
+pub(crate) fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let watched = pidfd.try_clone()?;
     Ok((pidfd, watched))
