@@ -80,6 +80,13 @@ pub enum Notice {
     },
     /// A wanted worker did not come to serve; or it did, and ended while its generation was still on trial.
     Failed(Failure),
+    /// A worker is not ready in time, and is forgiven: the cluster is lenient, and no reload waits for it.
+    Late {
+        /// The worker.
+        worker: WorkerId,
+        /// Its slot.
+        slot: SlotId,
+    },
     /// A worker's patience ended.
     Overdue {
         /// The worker.

@@ -121,7 +121,7 @@ impl Cluster {
         deadlines.filter(|(_, due)| self.phase != Phase::Released || !matches!(due, Due::Ready(_)))
     }
 
-    /// When a reload that waits may begin.
+    /// When a reload that waits may supersede the one that is running.
     pub(crate) fn reload_due(&self) -> Time {
         self.began + self.generation_spacing
     }

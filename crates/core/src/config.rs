@@ -16,6 +16,8 @@ pub struct Settings {
     pub attempts: u32,
     /// A first start is never given up. Default off.
     pub keep_trying: bool,
+    /// A worker that is not ready in time is only told of, unless a reload waits for it. Default off.
+    pub lenient: bool,
     /// How long a ready worker must live before it serves. Default 1 s.
     pub bake: Duration,
     /// A worker that is not ready after this has failed. Default 60 s.
@@ -63,6 +65,7 @@ impl Default for Settings {
             surge: Surge::All,
             attempts: 3,
             keep_trying: false,
+            lenient: false,
             bake: Duration::from_secs(1),
             ready_timeout: Duration::from_secs(60),
             timeout: Duration::from_secs(30),

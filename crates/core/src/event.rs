@@ -34,6 +34,9 @@ pub enum Event {
     Terminate,
     /// Supervise no more: workers are left alone, nothing is started.
     Release,
+    /// Supervise again after a release: those who live keep their slots, vacant slots get a worker at once. Means nothing
+    /// otherwise.
+    Resume,
     /// Time has passed.
     Tick,
 }

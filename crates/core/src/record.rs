@@ -21,6 +21,7 @@ impl Cluster {
             Event::Stop => self.stop(),
             Event::Terminate => self.cease(Phase::Terminating),
             Event::Release => self.release(),
+            Event::Resume => self.resume(),
         }
     }
 
@@ -144,6 +145,22 @@ impl Cluster {
         if self.supervises() {
             self.cease(Phase::Released);
         }
+    }
+
+    /// A first start has had its chance, and a reload has had its verdict: what it had begun goes.
+    fn resume(&mut self) {
+        if self.phase != Phase::Released {
+            return;
+        }
+        self.phase = Phase::Running;
+        for id in self.workers.which(|_, worker| worker.closed.is_some()) {
+            self.retiring(id);
+        }
+        for slot in &mut self.slots {
+            slot.roll_back(self.now);
+            slot.reset();
+        }
+        self.backoff.batch(self.now);
     }
 
     /// Nothing is started from now on, and no reload will end by itself.

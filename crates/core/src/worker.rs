@@ -65,12 +65,14 @@ pub(crate) struct Worker {
     pub(crate) proven: bool,
     /// When its channel was closed.
     pub(crate) closed: Option<Time>,
+    /// It was not ready in time, and was forgiven: it may take as long as it likes.
+    pub(crate) late: bool,
 }
 
 impl Worker {
     /// A worker whose process is being started, and that must be ready by then.
     pub(crate) fn new(slot: SlotId, generation: Generation, until: Time) -> Self {
-        Self { slot, generation, state: State::Starting { until }, proven: false, closed: None }
+        Self { slot, generation, state: State::Starting { until }, proven: false, closed: None, late: false }
     }
 
     /// It is coming up or at work: nobody asked it to go, and it did not say that it goes.
@@ -94,7 +96,7 @@ impl Worker {
     /// What it must have done by when.
     pub(crate) fn deadline(&self, id: WorkerId, settings: &Settings) -> Option<(Time, Due)> {
         match self.state {
-            State::Starting { until } => Some((until, Due::Ready(id))),
+            State::Starting { until } => (!self.late).then_some((until, Due::Ready(id))),
             State::Ready { since } => (!self.proven).then(|| (since + settings.bake, Due::Bake(id))),
             State::Draining { until } => {
                 let exit = self.closed.map(|closed| (closed + settings.exit_grace, Due::Exit(id)));

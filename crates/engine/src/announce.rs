@@ -24,6 +24,7 @@ impl Driver {
                 let failure = self.in_words(failure);
                 self.emit(Event::Failed { failure });
             }
+            Notice::Late { worker, .. } => self.emit_about(worker, |worker| Event::Late { worker }),
             Notice::Overdue { worker, due, signal } => {
                 let (due, signal) = (late_for(due), name_of(signal));
                 let held = self.held_by(worker);

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use recluster_core as core;
-use recluster_core::{Caller, Phase, WorkerId};
+use recluster_core::{Caller, Phase};
 
 use tokio::sync::oneshot;
 
 use crate::alarm::Alarm;
+use crate::builder::ClusterBuilder;
 use crate::cluster::Scale;
 use crate::driver::{Driver, FAR_AWAY, Request};
 use crate::error::SendError;
@@ -17,9 +18,9 @@ use crate::plane::Command;
 impl Driver {
     pub(crate) fn answer(&mut self, request: Request) {
         match request {
-            Request::Reload(reply) => self.reload(Some(reply)),
-            Request::ReloadUnwatched => self.reload(None),
-            Request::Replace(worker) => self.tell(core::Event::Replace(WorkerId::from_number(worker))),
+            Request::Reload(with, reply) => self.reload(with, Some(reply)),
+            Request::ReloadUnwatched => self.reload(None, None),
+            Request::Replace(worker) => self.tell(core::Event::Replace(self.numbered(worker))),
             Request::Scale(scale, reply) => {
                 let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
                 let wanted = match scale {
@@ -41,10 +42,15 @@ impl Driver {
                 let _ = reply.send(self.active_workers());
             }
             Request::Status(reply) => self.answer_status(reply),
-            Request::Send { worker, json, reply } => match recluster_wire::Json::parse(&json) {
+            Request::Disconnect(worker) => self.disconnect(worker),
+            Request::Signal { worker, signal, reply } => {
+                let _ = reply.send(self.signal_one(worker, signal));
+            }
+            Request::Resume => self.tell(core::Event::Resume),
+            Request::Send { worker, json, handle, reply } => match recluster_wire::Json::parse(&json) {
                 Ok(json) => {
-                    let worker = WorkerId::from_number(worker);
-                    self.plane.tell(Command::Send { worker, json, reply });
+                    let worker = self.numbered(worker);
+                    self.plane.tell(Command::Send { worker, json, handle, reply });
                 }
                 Err(_) => {
                     let _ = reply.send(Err(SendError::NoWorker(worker)));
@@ -68,12 +74,12 @@ impl Driver {
     }
 
     /// Begins a reload, unless the cluster is about to stop or cannot be run as it is said now.
-    fn reload(&mut self, reply: Option<oneshot::Sender<Verdict>>) {
+    fn reload(&mut self, with: Option<Box<ClusterBuilder>>, reply: Option<oneshot::Sender<Verdict>>) {
         let refused = if self.alarms.is_set(Alarm::Stop) {
             // It would not live long enough to serve.
             Some(Verdict::Abandoned)
         } else {
-            self.reread().err().map(|reason| Verdict::Refused { reason })
+            self.reread(with).err().map(|reason| Verdict::Refused { reason })
         };
         match (refused, reply) {
             (Some(verdict), reply) => {

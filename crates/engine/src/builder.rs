@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::conduct::{Conduct, Reread};
 use crate::error::StartError;
 use crate::event::{EVENT_BACKLOG, Event, Events};
+use crate::host::Hosting;
 use crate::listen::{self, Bound, FIRST_LISTENER, Listen};
 use crate::preload::Preload;
 use crate::process::DrainSignal;
@@ -81,6 +82,7 @@ pub struct ClusterBuilder {
     pub(crate) check_timeout: Duration,
     pub(crate) check_listen: Option<Listen>,
     pub(crate) watchdog: Option<Duration>,
+    pub(crate) hosting: Hosting,
     reread: Option<Reread>,
     events: broadcast::Sender<Event>,
 }
@@ -107,6 +109,7 @@ impl ClusterBuilder {
             check_timeout: CHECK_TIMEOUT,
             check_listen: None,
             watchdog: None,
+            hosting: Hosting::default(),
             reread: None,
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }
@@ -404,15 +407,26 @@ impl ClusterBuilder {
         let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
         let (balance, raw_stdio, end_with_master) = (self.balance, self.raw_stdio, self.end_with_master);
         let (events, reread) = (self.events.clone(), self.reread.take());
+        let hosting = std::mem::take(&mut self.hosting);
         let Examined { config, first, conduct } = self.examine()?;
         let bound = listen::bind_all(adopted, &listens).await?;
         let numbered = (FIRST_LISTENER..).zip(&bound);
         let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
         let inherited: io::Result<BTreeMap<i32, OwnedFd>> = copies.collect();
         let system = |source| StartError::System { what: "copy a listening socket", source };
-        let setup = plane::Setup { balance, inherited: inherited.map_err(system)? };
-        let shell =
-            driver::Shell { conduct, first, balance, raw_stdio, end_with_master, bound, reread, events };
+        let keeps_handles = hosting.host.is_some();
+        let setup = plane::Setup { balance, inherited: inherited.map_err(system)?, keeps_handles };
+        let shell = driver::Shell {
+            conduct,
+            first,
+            balance,
+            raw_stdio,
+            end_with_master,
+            bound,
+            reread,
+            hosting,
+            events,
+        };
         driver::start(config, shell, setup)
     }
 

@@ -5,7 +5,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::builder::ClusterBuilder;
 use crate::driver::{Input, Request};
 use crate::error::{Gone, ReloadError, SendError};
-use crate::event::{Event, Events, Failure, Verdict, Worker};
+use crate::event::{Event, Events, Failure, Worker};
 use crate::status::Status;
 
 /// A running cluster. Cheap to clone; dropping the last handle stops nothing.
@@ -75,15 +75,7 @@ impl Cluster {
     /// When the new code was rolled back or stopped part-way, with the reason, or when the cluster ended first. After
     /// a rollback what served before serves on; after a stop part-way, in every slot either the old or the new code.
     pub async fn reload(&self) -> Result<(), ReloadError> {
-        match self.ask(Request::Reload).await? {
-            Verdict::Done => Ok(()),
-            Verdict::RolledBack { failure } => Err(ReloadError::RolledBack(failure)),
-            Verdict::StoppedPartWay { replaced, of, failure } => {
-                Err(ReloadError::StoppedPartWay { replaced, of, failure })
-            }
-            Verdict::Abandoned => Err(ReloadError::Abandoned),
-            Verdict::Refused { reason } => Err(ReloadError::Refused(reason)),
-        }
+        self.begin_reload(None)?.await
     }
 
     /// Asks for a reload and does not wait; its verdict is an event.
@@ -161,7 +153,7 @@ impl Cluster {
     /// When it cannot be turned into JSON, or the worker has no open channel or does not read it.
     pub async fn send(&self, worker: u64, message: &impl serde::Serialize) -> Result<(), SendError> {
         let json = serde_json::to_string(message)?;
-        self.ask(|reply| Request::Send { worker, json, reply }).await?
+        self.post(worker, json, None)?.await
     }
 
     /// The events from now on. After the end of the cluster the stream is empty.
@@ -172,7 +164,7 @@ impl Cluster {
         }
     }
 
-    fn tell(&self, request: Request) -> Result<(), Gone> {
+    pub(crate) fn tell(&self, request: Request) -> Result<(), Gone> {
         self.inputs.send(Input::Request(request)).map_err(|_| Gone)
     }
 

@@ -57,10 +57,14 @@ impl fmt::Debug for Reread {
 }
 
 impl Driver {
-    /// Lets a reload begin with what is said now. If that cannot be, nothing is touched, and the reason is returned.
-    pub(crate) fn reread(&mut self) -> Result<(), String> {
-        let Some(Reread(say)) = &mut self.shell.reread else { return Ok(()) };
-        let examined = say()?.examine().map_err(|error| error.to_string())?;
+    /// Lets a reload begin with this, or with what is said now. If that cannot be, nothing is touched, and the reason is returned.
+    pub(crate) fn reread(&mut self, with: Option<Box<ClusterBuilder>>) -> Result<(), String> {
+        let said = match (with, &mut self.shell.reread) {
+            (Some(said), _) => *said,
+            (None, Some(Reread(say))) => say()?,
+            (None, None) => return Ok(()),
+        };
+        let examined = said.examine().map_err(|error| error.to_string())?;
         let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
         let conduct = std::mem::replace(&mut self.shell.conduct, examined.conduct);
         let before = Fallback { config: self.config, conduct, slots };

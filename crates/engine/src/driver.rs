@@ -7,20 +7,22 @@ use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::{Caller, Config, Generation, Phase, WorkerId};
+use recluster_wire::Json;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, sleep_until};
 
 use crate::alarm::{Alarm, Alarms};
-use crate::builder::{Balance, ReadyWhen};
+use crate::builder::{Balance, ClusterBuilder, ReadyWhen};
 use crate::check::HandOver;
 use crate::cluster::{Cluster, Progress, Scale};
 use crate::conduct::{Conduct, Fallback, Reread};
 use crate::error::{SendError, StartError};
 use crate::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
+use crate::host::{Handle, Hosting, Told};
 use crate::listen::Bound;
 use crate::notify::Words;
 use crate::output::Forwarder;
-use crate::plane::{Command, Fact, Plane, Routes, Setup, Standing};
+use crate::plane::{Command, Fact, Plane, Receipt, Routes, Setup, Standing};
 use crate::preload;
 use crate::process::{ChannelUse, Process, Seen};
 use crate::program::{Launch, NodeKind};
@@ -64,7 +66,7 @@ pub(crate) enum Input {
 /// What a handle asks for.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Reload(oneshot::Sender<Verdict>),
+    Reload(Option<Box<ClusterBuilder>>, oneshot::Sender<Verdict>),
     ReloadUnwatched,
     Replace(u64),
     Scale(Scale, oneshot::Sender<u32>),
@@ -74,7 +76,10 @@ pub(crate) enum Request {
     Workers(oneshot::Sender<Vec<Worker>>),
     ActiveWorkers(oneshot::Sender<Vec<Option<Worker>>>),
     Status(oneshot::Sender<Status>),
-    Send { worker: u64, json: String, reply: oneshot::Sender<Result<(), SendError>> },
+    Disconnect(u64),
+    Signal { worker: u64, signal: i32, reply: oneshot::Sender<bool> },
+    Resume,
+    Send { worker: u64, json: String, handle: Option<Handle>, reply: oneshot::Sender<Result<(), SendError>> },
 }
 
 /// What the driver is started with.
@@ -90,6 +95,7 @@ pub(crate) struct Shell {
     pub(crate) bound: Vec<Bound>,
     /// Who says anew how it is run.
     pub(crate) reread: Option<Reread>,
+    pub(crate) hosting: Hosting,
     pub(crate) events: broadcast::Sender<Event>,
 }
 
@@ -276,6 +282,7 @@ impl Driver {
             Some((worker.worker, standing))
         });
         let routes = Routes { standing: standing.collect(), settled: status.settled };
+        self.tell_who_is_active(&status);
         if routes != self.routes {
             self.plane.tell(Command::Route(routes.clone()));
             self.routes = routes;
@@ -324,16 +331,16 @@ impl Driver {
                 }
                 self.online(worker);
             }
-            Fact::Listening(worker, address) => {
+            Fact::Listening(worker, address, listening) => {
                 if let Some(process) = self.processes.get_mut(&worker) {
                     process.seen.listening = true;
                 }
-                self.emit_about(worker, |worker| Event::Listening { worker, address });
+                self.listening(worker, address, listening);
                 self.ready(worker, ReadyWhen::Listening);
             }
             Fact::SaidReady(worker) => self.ready(worker, ReadyWhen::Ready),
             Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
-            Fact::Message(worker, json, _receipt) => self.pass_on(worker, &json),
+            Fact::Message { worker, json, handle, receipt } => self.pass_on(worker, &json, handle, receipt),
             Fact::Held(worker, held) => {
                 if let Some(process) = self.processes.get_mut(&worker) {
                     process.held = Some(held);
@@ -363,7 +370,11 @@ impl Driver {
     }
 
     /// Passes a message of an application on, unless a subscriber lags behind.
-    fn pass_on(&mut self, worker: WorkerId, json: &recluster_wire::Json) {
+    fn pass_on(&mut self, worker: WorkerId, json: &Json, handle: Option<Handle>, receipt: Receipt) {
+        if let (Some(host), Some(worker)) = (&self.shell.hosting.host, self.about(worker)) {
+            let json = json.as_str().to_owned();
+            return host.tell(Told::Message { worker, json, handle, receipt });
+        }
         if self.shell.events.len() >= MESSAGE_BACKLOG {
             self.messages_lost += 1;
             return;
@@ -415,6 +426,9 @@ impl Driver {
     }
 
     pub(crate) fn emit(&self, event: Event) {
+        if let Some(host) = &self.shell.hosting.host {
+            host.tell(Told::Event(event.clone()));
+        }
         // Nobody listens: that is nobody's loss.
         let _ = self.shell.events.send(event);
     }
@@ -429,7 +443,7 @@ impl Driver {
     /// What people are told of a worker, dead or alive.
     pub(crate) fn about(&self, worker: WorkerId) -> Option<Worker> {
         let alive = self.processes.get(&worker).map(|process| Worker {
-            id: worker.get(),
+            id: process.number,
             slot: process.slot.get(),
             generation: process.generation.get(),
             pid: Some(process.pid.as_raw_nonzero().get().unsigned_abs()),

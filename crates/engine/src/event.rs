@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 
 pub use recluster_core::Exit;
 
+use crate::error::ReloadError;
 use crate::recycle::Excess;
 
 /// How many events a slow subscriber may lag behind before it loses the oldest.
@@ -104,6 +105,11 @@ pub enum Event {
         exit: Exit,
         /// Whether it had been told to go.
         expected: bool,
+    },
+    /// A worker is not ready in time, and nothing is done about it: the cluster is lenient, and no reload waits for it.
+    Late {
+        /// The worker.
+        worker: Worker,
     },
     /// A worker's patience ended, and it is sent a signal.
     Overdue {
@@ -329,6 +335,20 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
+}
+
+impl Verdict {
+    pub(crate) fn into_result(self) -> Result<(), ReloadError> {
+        match self {
+            Self::Done => Ok(()),
+            Self::RolledBack { failure } => Err(ReloadError::RolledBack(failure)),
+            Self::StoppedPartWay { replaced, of, failure } => {
+                Err(ReloadError::StoppedPartWay { replaced, of, failure })
+            }
+            Self::Abandoned => Err(ReloadError::Abandoned),
+            Self::Refused { reason } => Err(ReloadError::Refused(reason)),
+        }
+    }
 }
 
 /// Why a worker did not come to serve: everything a person needs to mend it.

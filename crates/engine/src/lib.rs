@@ -45,6 +45,7 @@ pub mod control;
 mod driver;
 mod error;
 mod event;
+pub mod host;
 mod life;
 mod listen;
 mod notify;
@@ -58,6 +59,7 @@ mod program;
 mod recycle;
 mod runtime_dir;
 mod status;
+mod stdio;
 mod sys;
 mod watch;
 

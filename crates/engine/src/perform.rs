@@ -29,9 +29,9 @@ impl Driver {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: SlotId, generation: Generation) {
-        if let Err((failure, error)) = self.try_spawn(worker, slot, generation) {
-            let about =
-                Worker { id: worker.get(), slot: slot.get(), generation: generation.get(), pid: None };
+        let number = self.shell.hosting.number(worker);
+        if let Err((failure, error)) = self.try_spawn(worker, number, slot, generation) {
+            let about = Worker { id: number, slot: slot.get(), generation: generation.get(), pid: None };
             let spawn_error = Some(error);
             let seen = Seen::default();
             let grave = Grave { worker: about, stderr: Vec::new(), seen, spawn_error, check_failure: None };
@@ -43,6 +43,7 @@ impl Driver {
     fn try_spawn(
         &mut self,
         worker: WorkerId,
+        number: u64,
         slot: SlotId,
         generation: Generation,
     ) -> Result<(), (SpawnFailure, String)> {
@@ -61,6 +62,7 @@ impl Driver {
         let own = own.map(Listen::bind).transpose().map_err(describe)?;
         let seat = Seat {
             worker,
+            number,
             slot,
             generation,
             slots,
@@ -84,7 +86,7 @@ impl Driver {
             return Err(describe(error));
         }
         self.processes.insert(worker, begun.process);
-        self.emit_about(worker, |worker| Event::Spawned { worker });
+        self.spawned(worker, begun.pipes);
         self.plane.tell(Command::Admit { worker, channel: begun.channel, is_node });
         if !is_node && self.shell.conduct.ready_when == ReadyWhen::Started {
             // Of a program without a channel nothing can be known but that it lives.

@@ -16,13 +16,13 @@ impl Driver {
     /// Answers when the plane has told what it has; the driver's loop does not wait for that.
     pub(crate) fn answer_status(&self, reply: oneshot::Sender<Status>) {
         let mut status = self.picture();
+        let ids: Vec<_> = self.policy.status().workers.iter().map(|worker| worker.worker).collect();
         let (ask, answer) = oneshot::channel();
         self.plane.tell(Command::Report(ask));
         tokio::spawn(async move {
             if let Ok(report) = answer.await {
-                for worker in &mut status.workers {
-                    let taken = report.taken.iter().find(|(id, _)| id.get() == worker.id);
-                    worker.connections = taken.map_or(0, |(_, count)| *count);
+                for (id, worker) in ids.iter().zip(&mut status.workers) {
+                    worker.connections = report.taken.get(id).copied().unwrap_or(0);
                 }
                 let known: Vec<String> = report.listeners;
                 status.listeners.retain(|address| !known.contains(address));
@@ -37,7 +37,7 @@ impl Driver {
         let status = self.policy.status();
         let slots = status.slots.iter().map(|slot| SlotStatus {
             slot: slot.slot.get(),
-            active: slot.active.map(core::WorkerId::get),
+            active: slot.active.map(|worker| self.number_of(worker)),
             restarts: slot.restarts,
         });
         Status {
@@ -73,7 +73,7 @@ impl Driver {
             State::Killed => ("killed", None),
         };
         WorkerStatus {
-            id: worker.worker.get(),
+            id: self.number_of(worker.worker),
             slot: worker.slot.get(),
             generation: worker.generation.get(),
             pid: self.about(worker.worker).and_then(|about| about.pid),

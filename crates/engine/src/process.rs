@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt as _, FdMapping};
@@ -20,17 +20,17 @@ use recluster_wire::env::{
     WATCHDOG_PID, WorkerEnv,
 };
 use recluster_wire::node::Held;
-use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 use tokio::task::JoinHandle;
 
 use crate::listen::{Bound, FIRST_LISTENER};
 use crate::output::Tail;
 use crate::program::{Launch, NodeKind, Runtime};
+use crate::stdio;
 use crate::sys;
 use crate::watch::Watch;
 use crate::{notify, preload};
@@ -62,6 +62,8 @@ pub enum DrainSignal {
 /// A worker's process, as the driver holds it until it is reaped.
 #[derive(Debug)]
 pub(crate) struct Process {
+    /// What it is known by.
+    pub(crate) number: u64,
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
     pub(crate) pid: Pid,
@@ -151,11 +153,15 @@ pub(crate) struct Begun {
     pub(crate) process: Process,
     pub(crate) channel: OwnedFd,
     pub(crate) watch: Watch,
+    /// Our ends of its standard descriptors, where these are pipes.
+    pub(crate) pipes: [Option<OwnedFd>; 3],
 }
 
 /// What kind of worker is begun.
 pub(crate) struct Seat<'a> {
     pub(crate) worker: WorkerId,
+    /// What it is to be known by.
+    pub(crate) number: u64,
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
     /// How many slots there are.
@@ -179,8 +185,7 @@ pub(crate) struct Seat<'a> {
 /// Starts a worker's process.
 pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
     let mut command = command(launch, seat);
-    command.args(&launch.args).current_dir(&launch.directory).stdin(Stdio::null()).process_group(0);
-    let stderr = if seat.raw_stdio { None } else { Some(attach_stderr(&mut command)?) };
+    let stdio::Ends { pipes, tail: stderr } = stdio::attach(&mut command, &launch.stdio, seat.raw_stdio)?;
     let (channel, theirs) = channel_pair()?;
     let environment = environment(launch, seat);
     if launch.is_node() {
@@ -214,6 +219,7 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
     let tail = Tail::default();
     let watch = Watch { worker: seat.worker, pidfd: watched, stderr, tail: tail.clone() };
     let process = Process {
+        number: seat.number,
         slot: seat.slot,
         generation: seat.generation,
         pid,
@@ -241,7 +247,7 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
         notify: None,
         pidfd,
     };
-    Ok(Begun { process, channel, watch })
+    Ok(Begun { process, channel, watch, pipes })
 }
 
 /// Whether trying again may help after such an error.
@@ -263,6 +269,11 @@ impl Process {
         };
         // It fails only where the process has just ended; its end is on its way to the driver.
         let _ = kill_process_group(self.pid, signal);
+    }
+
+    /// Sends a signal to the worker's own process.
+    pub(crate) fn signal_alone(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, signal)?)
     }
 
     /// Has the worker end itself and leave a picture of what it was doing, where the system keeps such pictures.
@@ -361,7 +372,7 @@ pub(crate) fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 fn command(launch: &Launch, seat: &Seat<'_>) -> Command {
-    match &launch.runtime {
+    let mut command = match &launch.runtime {
         Runtime::Node { kind, binary, name, args } => {
             let mut command = Command::new(binary);
             command.arg0(name);
@@ -381,7 +392,15 @@ fn command(launch: &Launch, seat: &Seat<'_>) -> Command {
             command.arg0(name);
             command
         }
+    };
+    command.args(&launch.args).current_dir(&launch.directory).process_group(0);
+    if let Some(gid) = launch.gid {
+        command.gid(gid);
     }
+    if let Some(uid) = launch.uid {
+        command.uid(uid);
+    }
+    command
 }
 
 /// What the generation's environment is, then what we say.
@@ -390,7 +409,7 @@ fn environment(launch: &Launch, seat: &Seat<'_>) -> BTreeMap<OsString, OsString>
     variables.insert("PWD".into(), launch.directory.clone().into());
     let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
     let drain = seat.preload.as_ref().map(|(_, drain)| *drain);
-    let channel = NodeChannel { fd: FIRST_FD, unique_id: seat.worker.get(), drain };
+    let channel = NodeChannel { fd: FIRST_FD, unique_id: seat.number, drain };
     let node = launch.is_node().then_some(channel);
     let place =
         WorkerEnv { slot: seat.slot.get(), generation: seat.generation.get(), workers: seat.slots, node };
@@ -423,7 +442,7 @@ fn own_pid(seat: &Seat<'_>) -> Vec<&'static str> {
 /// The two ends of a worker's channel: ours, and the worker's.
 fn channel_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    set_nonblocking(&ours)?;
+    stdio::set_nonblocking(&ours)?;
     Ok((ours, theirs))
 }
 
@@ -432,18 +451,4 @@ fn give(command: &mut Command, descriptors: impl IntoIterator<Item = OwnedFd>) -
     let mappings = (FIRST_LISTENER..).zip(descriptors);
     let mappings = mappings.map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
     command.fd_mappings(mappings).map(drop).map_err(io::Error::other)
-}
-
-/// Gives the worker the writing end of a pipe as its stderr; returns the reading end.
-fn attach_stderr(command: &mut Command) -> io::Result<OwnedFd> {
-    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-    // The worker's end stays blocking: that is what a stderr is.
-    set_nonblocking(&ours)?;
-    command.stderr(theirs);
-    Ok(ours)
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(fd)?;
-    Ok(rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?)
 }

@@ -15,6 +15,7 @@ use recluster_wire::env::is_withheld;
 
 use crate::builder::ReadyWhen;
 use crate::error::ProgramError;
+use crate::stdio::Stdio;
 
 /// The endings of a server file that runs under node.
 const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
@@ -32,6 +33,13 @@ pub(crate) struct Program {
     pub(crate) node: PathBuf,
     pub(crate) node_args: Vec<OsString>,
     pub(crate) env: BTreeMap<OsString, OsString>,
+    /// In the place of the master's own environment.
+    pub(crate) environment: Option<BTreeMap<OsString, OsString>>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) stdio: [Stdio; 3],
+    /// It runs under node whatever its ending.
+    pub(crate) under_node: bool,
 }
 
 /// What a generation runs: fixed when it began.
@@ -43,6 +51,9 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<OsString>,
     /// The master's environment without what speaks of the master, and what the user added.
     pub(crate) env: BTreeMap<OsString, OsString>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) stdio: [Stdio; 3],
 }
 
 /// How a server file is run.
@@ -115,12 +126,22 @@ impl Program {
             node: PathBuf::from("node"),
             node_args: Vec::new(),
             env: BTreeMap::new(),
+            environment: None,
+            uid: None,
+            gid: None,
+            stdio: [Stdio::Null, Stdio::Inherit, Stdio::Tail],
+            under_node: false,
         }
     }
 
     /// Whether the server file runs under node, by its ending.
     pub(crate) fn runs_under_node(&self) -> bool {
-        has_ending(&self.server, &NODE_ENDINGS)
+        self.under_node || has_ending(&self.server, &NODE_ENDINGS)
+    }
+
+    /// Has workers run in this directory; a server file that was named is where it was.
+    pub(crate) fn set_directory(&mut self, directory: PathBuf) {
+        self.directory = self.directory.join(directory);
     }
 
     /// Resolves everything as it is now.
@@ -139,10 +160,11 @@ impl Program {
             }
             Runtime::Executable { name: self.server.clone() }
         };
-        let mut env: BTreeMap<OsString, OsString> =
-            env::vars_os().filter(|(name, _)| !is_withheld(name)).collect();
+        let mut env = self.environment.clone().unwrap_or_else(|| env::vars_os().collect());
+        env.retain(|name, _| !is_withheld(name));
         env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.clone())));
-        Ok(Launch { runtime, server, directory, args: self.args.clone(), env })
+        let (args, stdio) = (self.args.clone(), self.stdio.clone());
+        Ok(Launch { runtime, server, directory, args, env, uid: self.uid, gid: self.gid, stdio })
     }
 
     fn resolve_server(&self) -> Result<PathBuf, ProgramError> {

@@ -109,9 +109,9 @@ impl Cluster {
         }
     }
 
-    /// A reload that waits begins when its time has come. It supersedes one that is still running.
+    /// A reload begins at once, or, where it supersedes one that is still running, when its time has come.
     fn begin_reload(&mut self) {
-        if self.now < self.reload_due() {
+        if self.reload.is_some() && self.now < self.reload_due() {
             return;
         }
         let Some(newer) = self.pending.take() else { return };

@@ -14,6 +14,7 @@ impl Cluster {
         for due in passed {
             match due {
                 Due::Bake(worker) => self.prove(worker),
+                Due::Ready(worker) if self.forgives(worker) => self.forgive(worker),
                 Due::Ready(worker) => {
                     self.term(worker, due);
                     // The next one need not wait for the body.
@@ -46,6 +47,21 @@ impl Cluster {
         }
         let (serving, of) = (self.serving_slots(generation), self.size());
         self.notify(Notice::Serving { worker: id, slot, generation, serving, of });
+    }
+
+    /// Whether this worker may take longer than it should: it holds its slot, so that nobody waits for it to take one over.
+    fn forgives(&self, id: WorkerId) -> bool {
+        let worker = self.workers.get(id);
+        let reloads = worker.is_some_and(|worker| self.reloading() == Some(worker.generation));
+        self.settings.lenient && !reloads && self.slots.iter().any(|slot| slot.holder == Some(id))
+    }
+
+    fn forgive(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.late = true;
+            let slot = worker.slot;
+            self.notify(Notice::Late { worker: id, slot });
+        }
     }
 
     fn term(&mut self, id: WorkerId, due: Due) {

@@ -29,12 +29,12 @@ impl Cluster {
     }
 
     /// It is asked to finish and exit, unless it closed its channel and cannot hear it. A worker that is not ready
-    /// gets no more time than it had to become ready.
+    /// gets no more time than it had to become ready, unless it was forgiven that.
     fn drain(&mut self, id: WorkerId, patience: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let until = match worker.state {
-            State::Starting { until } => patience.min(until),
-            State::Ready { .. } => patience,
+            State::Starting { until } if !worker.late => patience.min(until),
+            State::Starting { .. } | State::Ready { .. } => patience,
             State::Draining { .. } | State::Terminating { .. } | State::Killed => return,
         };
         worker.state = State::Draining { until };

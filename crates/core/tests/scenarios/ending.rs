@@ -218,3 +218,62 @@ fn a_released_worker_that_ends_before_it_serves_has_not_failed() {
     world.crashes(1);
     assert_eq!(world.told(), ["1 is gone, exit 1"]);
 }
+
+#[test]
+fn resumed_those_who_live_keep_their_slots_and_vacant_ones_are_filled_at_once() {
+    let mut world = World::serving(slots(3));
+    world.happens(Event::Release);
+    world.crashes(1);
+    world.crashes(2);
+    world.forget();
+    world.happens(Event::Resume);
+    assert_eq!(world.spawned(), ["4 in slot 0 of generation 1", "5 in slot 1 of generation 1"]);
+    assert_eq!(world.drained(), NOTHING);
+    assert_eq!(world.status().phase, Phase::Running);
+    world.crashes(3);
+    assert_eq!(world.told_of("must be replaced"), ["3 must be replaced in slot 2, in 1s"]);
+}
+
+#[test]
+fn resumed_a_worker_that_closed_its_channel_is_replaced() {
+    let mut world = World::serving(slots(1));
+    world.happens(Event::Release);
+    world.disconnects(1);
+    world.forget();
+    world.happens(Event::Resume);
+    assert_eq!(world.spawned(), ["2 in slot 0 of generation 1"]);
+    world.at(150);
+    assert_eq!(world.signalled(), ["TERM to 1 at 105s", "KILL to 1 at 110s"]);
+}
+
+#[test]
+fn resumed_what_an_abandoned_reload_had_begun_goes() {
+    let mut world = World::serving(slots(1));
+    world.reload(7);
+    world.happens(Event::Release);
+    world.come_to_serve([2]);
+    world.forget();
+    world.happens(Event::Resume);
+    assert_eq!(world.drained(), ["2 until 131s"]);
+    assert_eq!(world.servers(), [1]);
+}
+
+#[test]
+fn resumed_a_reload_is_possible_again() {
+    let mut world = World::serving(slots(1));
+    world.happens(Event::Release);
+    world.happens(Event::Resume);
+    world.reload(7);
+    world.come_to_serve([2]);
+    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+}
+
+#[test]
+fn only_a_released_cluster_is_resumed() {
+    let mut world = World::serving(slots(1));
+    world.happens(Event::Resume);
+    assert_eq!(world.status().phase, Phase::Running);
+    world.happens(Event::Stop);
+    world.happens(Event::Resume);
+    assert_eq!(world.status().phase, Phase::Stopping);
+}

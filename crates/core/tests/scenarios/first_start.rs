@@ -241,11 +241,58 @@ fn kept_trying_every_slot_has_its_turn() {
 }
 
 #[test]
-fn a_failed_first_start_abandons_the_reload_that_waits() {
+fn leniently_a_late_worker_is_told_of_once_and_left_alone() {
+    let mut world = World::new(Settings { lenient: true, ..slots(1) });
+    world.forget();
+    world.at(600);
+    assert_eq!(world.told(), ["1 is late"]);
+    assert_eq!(world.signalled(), NOTHING);
+    assert_eq!(world.deadline(), None);
+    world.come_to_serve([1]);
+    assert_eq!(world.servers(), [1]);
+}
+
+#[test]
+fn leniently_a_late_respawn_is_left_alone_as_well() {
+    let mut world = World::serving(Settings { lenient: true, ..slots(1) });
+    world.crashes(1);
+    world.pass(secs(1));
+    world.forget();
+    world.pass(secs(100));
+    assert_eq!(world.told(), ["2 is late"]);
+    assert_eq!(world.signalled(), NOTHING);
+}
+
+#[test]
+fn leniently_a_late_worker_is_drained_by_a_reload_like_any_other() {
+    let mut world = World::new(Settings { lenient: true, ..slots(1) });
+    world.at(100);
+    world.reload(7);
+    world.forget();
+    world.come_to_serve([2]);
+    assert_eq!(world.drained(), ["1 until 131s"]);
+}
+
+#[test]
+fn a_lenient_cluster_judges_a_reload_all_the_same() {
+    let mut world = World::serving(Settings { lenient: true, ..slots(1) });
+    world.reload(7);
+    world.forget();
+    world.pass(secs(60));
+    assert_eq!(world.signalled(), ["TERM to 2 at 160s"]);
+    assert_eq!(
+        world.told_of(" for "),
+        ["generation 2 for [7]: rolled back, 2 in slot 0 not ready in time, failure 1"]
+    );
+}
+
+#[test]
+fn a_reload_takes_the_place_of_a_first_start_that_cannot_work() {
     let mut world = World::new(slots(1));
     world.reload(7);
     world.cannot_spawn(1, SpawnFailure::Hopeless);
-    assert_eq!(world.told_of(" for "), ["no generation for [7]: abandoned"]);
+    world.come_to_serve([2]);
+    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
 }
 
 #[test]

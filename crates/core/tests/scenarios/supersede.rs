@@ -6,15 +6,32 @@ use crate::words::{millis, secs};
 use crate::world::{NOTHING, World, slots, surge};
 
 #[test]
+fn a_reload_beside_no_other_begins_at_once() {
+    let mut world = World::new(Settings { bake: secs(0), ..slots(1) });
+    world.ready(1);
+    world.forget();
+    world.reload(7);
+    assert_eq!(world.spawned(), ["2 in slot 0 of generation 2"]);
+    world.ready(2);
+    world.reload(8);
+    assert_eq!(world.spawned(), ["3 in slot 0 of generation 3"], "the one before has had its verdict");
+}
+
+#[test]
 fn calls_that_wait_together_share_one_reload() {
     let mut world = World::new(Settings { bake: secs(0), ..slots(1) });
     world.ready(1);
     world.reload(7);
     world.reload(8);
-    assert_eq!(world.deadline().as_deref(), Some("reload at 1s"), "it waits for the first start's spacing");
+    world.reload(9);
+    assert_eq!(
+        world.deadline().as_deref(),
+        Some("reload at 1s"),
+        "it keeps its distance from the one before"
+    );
     world.at(1);
-    world.ready(2);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7, 8]: done"]);
+    world.ready(3);
+    assert_eq!(world.told_of(" for "), ["generation 3 for [7, 8, 9]: done"]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn notice(notice: &Notice) -> String {
             format!("{worker} must be replaced in slot {slot}, in {delay:?}")
         }
         Notice::Failed(failed) => format!("failed: {}", failure(failed)),
+        Notice::Late { worker, .. } => format!("{worker} is late"),
         Notice::Overdue { due: late, signal: sent, .. } => {
             format!("overdue: {}, {}", due(*late), signal(*sent))
         }

@@ -198,8 +198,11 @@ impl Model {
         }
     }
 
-    /// How long after the last generation's beginning the next one may begin.
+    /// When the next generation may begin: at once, or, where it supersedes a reload, so long after the beginning of that.
     pub(crate) fn reload_due(&self) -> Time {
+        if self.reload.is_none() && self.step.superseded.is_none() {
+            return self.began;
+        }
         let least = self.settings.respawn;
         self.began + (0..self.superseded).fold(least, |spacing, _| doubled(spacing, least))
     }

@@ -78,6 +78,8 @@ fn settings(rng: &mut Rng) -> Settings {
         surge: surge(rng),
         attempts: rng.pick(&[1, 2, 3]),
         keep_trying: rng.chance(15),
+        // Whoever is forgiven may never come to serve, and there would be no rest to wait for: scenarios try it.
+        lenient: false,
         bake: millis(rng, &[0, 100, 500, 1_000, 3_000]),
         ready_timeout: millis(rng, &[400, 1_000, 5_000, 60_000]),
         timeout: millis(rng, &[0, 500, 3_000, 30_000]),

@@ -14,7 +14,8 @@ impl Model {
         }
         self.step = Step { event: Some(event), ..Step::default() };
         match event {
-            Event::Online(_) | Event::Tick => {}
+            // A released cluster comes to its end here; scenarios resume one.
+            Event::Online(_) | Event::Tick | Event::Resume => {}
             Event::Ready(id) => self.ready(id),
             Event::Retiring(id) => self.leaves(id),
             Event::Disconnected(id) => self.closed(id),

@@ -107,6 +107,7 @@ impl Tally {
             Event::Stop => "event Stop",
             Event::Terminate => "event Terminate",
             Event::Release => "event Release",
+            Event::Resume => "event Resume",
             Event::Tick => "event Tick",
         });
     }
@@ -135,6 +136,7 @@ impl Tally {
             Notice::Verdict { .. } => "notice Verdict",
             Notice::Scaled { .. } => "notice Scaled",
             Notice::ReplaceFailed(_) => "notice ReplaceFailed",
+            Notice::Late { .. } => "notice Late",
             _ => "notice of an unknown kind",
         });
         if let Notice::Failed(failure) = notice {

@@ -47,6 +47,9 @@ impl Model {
                 let (told, so) = (Some((*from as usize, *to as usize)), self.step.scaled.take());
                 hold(told == so, TRUTH, || format!("{told:?} is said to be the new size, so it is {so:?}"))
             }
+            Notice::Late { .. } => {
+                hold(false, TRUTH, || "nobody is lenient, and a worker is forgiven".into())
+            }
             other => hold(false, TRUTH, || format!("the simulator does not know {other:?}")),
         }
     }

@@ -93,7 +93,7 @@ async fn a_waiting_client_hears_of_its_own_reload() {
     let mut master = Master::start();
     let mut client = master.client().await;
     client.send(&Asked::Reload { wait: true }).await.unwrap();
-    let Request::Reload(verdict) = master.request().await else { panic!() };
+    let Request::Reload(_, verdict) = master.request().await else { panic!() };
     for event in [
         Event::Serving { worker: worker(1, 1), serving: 1, of: 2 },
         Event::GenerationBegan { generation: 2 },
@@ -147,7 +147,7 @@ async fn a_client_that_leaves_is_no_longer_waited_for() {
     let mut master = Master::start();
     let mut client = master.client().await;
     client.send(&Asked::Reload { wait: true }).await.unwrap();
-    let Request::Reload(mut verdict) = master.request().await else { panic!() };
+    let Request::Reload(_, mut verdict) = master.request().await else { panic!() };
     drop(client);
     within(verdict.closed()).await;
     let mut other = master.client().await;

@@ -223,7 +223,7 @@ impl Turns {
     /// go; then nobody listens any more.
     pub(super) fn close_for_good(&mut self) {
         self.closing = true;
-        self.inherited.clear();
+        self.setup.inherited.clear();
         let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
         for id in ids {
             if let Some(listener) = self.listeners.get_mut(&id) {

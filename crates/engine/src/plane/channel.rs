@@ -50,6 +50,8 @@ pub(super) enum Sent {
     Connection(u64),
     /// A listening socket.
     Socket,
+    /// What a message of the host program carries.
+    Message,
 }
 
 /// What one read brought.
@@ -68,7 +70,7 @@ struct Outgoing {
     bytes: Vec<u8>,
     /// How many of the bytes are gone.
     sent: usize,
-    handle: Option<Rc<OwnedFd>>,
+    handle: Option<(Sent, Rc<OwnedFd>)>,
 }
 
 /// One worker's end of the socket pair, as the master holds it.
@@ -198,7 +200,14 @@ impl Channel {
     pub(super) fn send_socket(&mut self, message: &ToWorker<'_>, socket: Rc<OwnedFd>) -> Result<(), Poison> {
         let mut bytes = Vec::with_capacity(256);
         message.encode(&mut bytes);
-        self.enqueue(bytes, Some(socket))
+        self.enqueue(bytes, Some((Sent::Socket, socket)))
+    }
+
+    /// Sends a message of the host program that carries a descriptor, or queues it behind what already waits.
+    pub(super) fn send_handle(&mut self, message: &ToWorker<'_>, handle: OwnedFd) -> Result<(), Poison> {
+        let mut bytes = Vec::with_capacity(256);
+        message.encode(&mut bytes);
+        self.enqueue(bytes, Some((Sent::Message, Rc::new(handle))))
     }
 
     /// Tries to hand a connection over now. Never queues: a connection waits where any worker can take it.
@@ -228,10 +237,10 @@ impl Channel {
             if handle.is_some() && !self.window.may_send() {
                 return;
             }
-            let Ok(sent) = self.transmit(rest, handle.as_ref().map(|fd| fd.as_fd())) else { return };
+            let Ok(sent) = self.transmit(rest, handle.as_ref().map(|(_, fd)| fd.as_fd())) else { return };
             let len = rest.len();
             match handle {
-                Some(_) => self.note_handle(Sent::Socket, sent, len),
+                Some((what, _)) => self.note_handle(what, sent, len),
                 None => self.window.sent_plain(sent),
             }
             self.queued_bytes -= sent;
@@ -245,7 +254,7 @@ impl Channel {
         }
     }
 
-    fn enqueue(&mut self, bytes: Vec<u8>, handle: Option<Rc<OwnedFd>>) -> Result<(), Poison> {
+    fn enqueue(&mut self, bytes: Vec<u8>, handle: Option<(Sent, Rc<OwnedFd>)>) -> Result<(), Poison> {
         if self.queued_bytes + bytes.len() > QUEUE_BYTES {
             return Err(Poison::QueueFull);
         }

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::Json;
-use recluster_wire::node::Held;
+use recluster_wire::node::{Held, Listening};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc as facts, oneshot};
 
@@ -37,6 +37,7 @@ use crate::builder::Balance;
 use crate::driver::Input;
 use crate::error::SendError;
 use crate::event::Address;
+use crate::host::Handle;
 
 pub(crate) use peer::Standing;
 
@@ -51,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) balance: Balance,
     /// Sockets that the master was started with, by the number that workers know them by.
     pub(crate) inherited: BTreeMap<i32, OwnedFd>,
+    /// Descriptors that come with messages are somebody's; else they are closed.
+    pub(crate) keeps_handles: bool,
 }
 
 /// Who may be given what: published by the driver whenever it changes.
@@ -76,8 +79,15 @@ pub(crate) enum Command {
     CloseListeners,
     /// The worker's process has ended: hear its last words, take back what it had not taken, forget it.
     Ended(WorkerId),
+    /// The worker's user lets it go: it is to disconnect, and nothing more.
+    Disconnect { worker: WorkerId, grace: Option<Duration> },
     /// Send a message of the host program to this worker's application.
-    Send { worker: WorkerId, json: Json, reply: oneshot::Sender<Result<(), SendError>> },
+    Send {
+        worker: WorkerId,
+        json: Json,
+        handle: Option<Handle>,
+        reply: oneshot::Sender<Result<(), SendError>>,
+    },
     /// Hand a connection to this very worker; the answer says whether it could be.
     HandOver { worker: WorkerId, connection: OwnedFd, reply: oneshot::Sender<bool> },
     /// Tell what you have.
@@ -90,12 +100,17 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Fact {
     Online(WorkerId),
-    Listening(WorkerId, Address),
+    Listening(WorkerId, Address, Listening),
     /// It said that it is ready.
     SaidReady(WorkerId),
     /// It asks to be replaced, or closes its servers.
     Retiring(WorkerId),
-    Message(WorkerId, Json, Receipt),
+    Message {
+        worker: WorkerId,
+        json: Json,
+        handle: Option<Handle>,
+        receipt: Receipt,
+    },
     /// What it still has, in its drain.
     Held(WorkerId, Held),
     /// It broke a rule and was cut off.
@@ -160,7 +175,7 @@ struct Backlog(Arc<AtomicUsize>);
 
 /// A message that waits for the driver; when this is dropped, the driver has dealt with it.
 #[derive(Debug)]
-pub(crate) struct Receipt {
+pub struct Receipt {
     backlog: Backlog,
     cost: usize,
 }

@@ -20,6 +20,7 @@ use super::peer::{Drain, NACK_PAUSE, SERVERS, Server, Standing};
 use super::turn::Turns;
 use crate::builder::Balance;
 use crate::event::Address;
+use crate::host::Handle;
 
 /// A worker whose last server closes after at least this long is on its way out. A shorter life is a probe for a
 /// free port, as some libraries make one before the real server listens.
@@ -46,7 +47,7 @@ impl Turns {
                 return self.answer(worker, &ToWorker::SocketAllClosed { key: &key });
             }
             FromWorker::Held(held) => self.report_fact(Fact::Held(worker, held)),
-            FromWorker::User(message) => self.user_message(worker, message),
+            FromWorker::User(message) => self.user_message(worker, message, None),
             FromWorker::Unknown => {}
             FromWorker::Malformed(malformed) => {
                 if let Some(query) = malformed.unanswered {
@@ -70,7 +71,7 @@ impl Turns {
         }
     }
 
-    fn user_message(&mut self, worker: WorkerId, message: UserMessage) {
+    fn user_message(&mut self, worker: WorkerId, message: UserMessage, handle: Option<Handle>) {
         match message.command() {
             UserCommand::Ready => self.report_fact(Fact::SaidReady(worker)),
             UserCommand::Disconnect => self.retiring(worker),
@@ -78,7 +79,7 @@ impl Turns {
         }
         let json = message.into_json();
         let Some(receipt) = self.peers.get(&worker).map(|peer| peer.backlog.note(&json)) else { return };
-        self.report_fact(Fact::Message(worker, json, receipt));
+        self.report_fact(Fact::Message { worker, json, handle, receipt });
     }
 
     /// Tells the driver, once, that the worker leaves of its own accord.
@@ -102,11 +103,11 @@ impl Turns {
     }
 
     fn listening(&mut self, worker: WorkerId, listening: Listening) {
-        let (Some(peer), Some(address)) = (self.peers.get_mut(&worker), address_of(listening)) else {
+        let (Some(peer), Some(address)) = (self.peers.get_mut(&worker), address_of(&listening)) else {
             return;
         };
         if peer.announced.len() < SERVERS && peer.announced.insert(address.to_string()) {
-            self.report_fact(Fact::Listening(worker, address));
+            self.report_fact(Fact::Listening(worker, address, listening));
         }
     }
 
@@ -164,7 +165,7 @@ impl Turns {
         }
         let is_first = known.is_none();
         let takes_connections = self.peers.get(&worker).is_some_and(|peer| peer.is_node);
-        let mode = match self.balance {
+        let mode = match self.setup.balance {
             Balance::RoundRobin if takes_connections => Mode::Passing,
             Balance::RoundRobin | Balance::Shared => Mode::Sharing,
         };
@@ -173,7 +174,7 @@ impl Turns {
             None => Listener::bind(query, mode, is_first)?,
             Some(number) => {
                 let number = number.map_err(io::Error::other)?;
-                let socket = self.inherited.get(&number);
+                let socket = self.setup.inherited.get(&number);
                 let socket = socket.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
                 Listener::adopt(number, socket, mode)?
             }
@@ -225,15 +226,21 @@ impl Turns {
         }
     }
 
-    /// A handle message of the worker: it sends nothing more before it is acknowledged, so that comes first. The
-    /// socket itself is of no use to a master and is closed.
+    /// A handle message of the worker: it sends nothing more before it is acknowledged, so that comes first. Without a
+    /// host that shows it to somebody the descriptor is of no use to a master and is closed.
     fn handle_received(&mut self, worker: WorkerId, envelope: HandleEnvelope) -> Result<(), Poison> {
         let Some(peer) = self.peers.get_mut(&worker) else { return Ok(()) };
-        let Some(_closed_here) = peer.channel.take_received() else {
+        let Some(fd) = peer.channel.take_received() else {
             return peer.channel.send(&ToWorker::HandleNack);
         };
         peer.channel.send(&ToWorker::HandleAck)?;
-        self.hear(worker, *envelope.message)
+        match (*envelope.message, envelope.kind) {
+            (FromWorker::User(message), Some(kind)) if self.setup.keeps_handles => {
+                self.user_message(worker, message, Some(Handle { kind, fd }));
+                Ok(())
+            }
+            (message, _) => self.hear(worker, message),
+        }
     }
 
     fn handle_arrived(&mut self, worker: WorkerId) -> Result<(), Poison> {
@@ -256,6 +263,8 @@ impl Turns {
                 }
                 Ok(())
             }
+            // As with Node's own primary, in the end: the message is lost with it.
+            Sent::Message => Ok(()),
             // Its `listen` would hang for ever: better that the worker dies and is respawned.
             Sent::Socket => Err(Poison::OutOfDescriptors),
         }
@@ -263,13 +272,13 @@ impl Turns {
 }
 
 /// What a worker says about where it listens, as an address; none if that makes no sense.
-fn address_of(listening: Listening) -> Option<Address> {
+fn address_of(listening: &Listening) -> Option<Address> {
     if let Some(fd) = listening.fd {
         return Some(Address::Fd(i32::try_from(fd).ok()?));
     }
     let kind = listening.kind?;
     if kind == SocketKind::Unix {
-        return Some(Address::Unix(listening.address?.into()));
+        return Some(Address::Unix(listening.address.clone()?.into()));
     }
     let any = if matches!(kind, SocketKind::Tcp6 | SocketKind::Udp6) { "::" } else { "0.0.0.0" };
     let ip = listening.address.as_deref().unwrap_or(any).parse().ok()?;

@@ -17,7 +17,7 @@ pub(super) const SERVERS: usize = 1024;
 /// How long a worker that is out of descriptors is spared.
 pub(super) const NACK_PAUSE: Duration = Duration::from_millis(100);
 /// How long a drain waits for connections on their way to be taken.
-const TAKE_WAIT: Duration = Duration::from_secs(1);
+pub(super) const TAKE_WAIT: Duration = Duration::from_secs(1);
 /// How long Node's disconnect is held back. After a hand-over, because Node 26 resets a connection that a disconnect
 /// follows at once, although it was accepted; and after the word to the application, so that one that closes its
 /// servers itself has done so before Node does.
@@ -61,6 +61,8 @@ pub(super) enum Drain {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
     pub(super) online: bool,
+    /// Not the driver but the application was told, that it is let go.
+    pub(super) drain: bool,
     /// Its last server closed after a life worth the name, or it said that it leaves.
     pub(super) retiring: bool,
 }
@@ -137,10 +139,7 @@ impl Peer {
         self.drain != Drain::Told && !self.leaving
     }
 
-    /// Tells the application that it is let go, and holds Node's disconnect back.
-    ///
-    /// The preload hears of it first, so that an application that closes its servers at the word already closes none of
-    /// their connections. A worker that accepts by itself is given new connections until it hears the disconnect, so it hears that at once.
+    /// Tells the preload that the worker is let go, and holds Node's disconnect back. A worker that accepts by itself is given new connections until it hears the disconnect, so it hears that at once.
     pub(super) fn begin_drain(
         &mut self,
         since: Instant,
@@ -152,6 +151,15 @@ impl Peer {
         self.drain = Drain::Taking { since, until, held_back };
         if let Some(grace) = grace {
             self.channel.send(&ToWorker::Drain { grace })?;
+        }
+        Ok(())
+    }
+
+    /// Tells the application, once. The preload has heard of it before, so that an application that closes its servers at
+    /// the word closes none of their connections.
+    pub(super) fn tell_of_drain(&mut self) -> Result<(), Poison> {
+        if std::mem::replace(&mut self.told.drain, true) {
+            return Ok(());
         }
         self.channel.send(&ToWorker::UserDisconnect)
     }

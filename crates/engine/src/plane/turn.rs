@@ -8,18 +8,20 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
+use recluster_wire::Json;
+use recluster_wire::node::ToWorker;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use tokio::sync::mpsc as facts;
 
 use super::channel::{Channel, Poison, READ_BYTES, Read};
 use super::listener::{Listener, ListenerId, Mode};
-use super::peer::{Drain, Peer, Server};
+use super::peer::{Drain, Peer, Server, TAKE_WAIT};
 use super::rescue::Rescue;
 use super::{Command, Fact, Report, Setup};
-use crate::builder::Balance;
 use crate::driver::Input;
 use crate::error::SendError;
+use crate::host::Handle;
 
 /// How many ready descriptors are looked at in one turn.
 const EVENTS_A_TURN: usize = 128;
@@ -70,8 +72,7 @@ pub(super) struct Turns {
     commands: mpsc::Receiver<Command>,
     bell: Arc<OwnedFd>,
     facts: facts::UnboundedSender<Input>,
-    pub(super) balance: Balance,
-    pub(super) inherited: BTreeMap<i32, OwnedFd>,
+    pub(super) setup: Setup,
     pub(super) peers: BTreeMap<WorkerId, Peer>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
     pub(super) next_listener: ListenerId,
@@ -96,8 +97,7 @@ impl Turns {
             commands: inbox.commands,
             bell: inbox.bell,
             facts: inbox.facts,
-            balance: setup.balance,
-            inherited: setup.inherited,
+            setup,
             peers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             next_listener: 0,
@@ -173,9 +173,10 @@ impl Turns {
             Command::Drain { worker, until, grace } => self.begin_drain(worker, until, grace),
             Command::CloseListeners => self.close_for_good(),
             Command::Ended(worker) => self.bury(worker),
-            Command::Send { worker, json, reply } => {
+            Command::Disconnect { worker, grace } => self.disconnect(worker, grace),
+            Command::Send { worker, json, handle, reply } => {
                 // A caller that no longer waits does not need the answer.
-                let _ = reply.send(self.send_message(worker, &json));
+                let _ = reply.send(self.send_message(worker, &json, handle));
             }
             Command::HandOver { worker, connection, reply } => {
                 let _ = reply.send(self.hand_to(worker, &connection));
@@ -198,16 +199,28 @@ impl Turns {
     }
 
     fn begin_drain(&mut self, worker: WorkerId, until: Instant, grace: Option<Duration>) {
+        self.let_go(worker, until, grace, true);
+    }
+
+    /// It may take what time it likes: it is its user who wants it to go.
+    fn disconnect(&mut self, worker: WorkerId, grace: Option<Duration>) {
+        self.let_go(worker, self.now + TAKE_WAIT, grace, false);
+    }
+
+    fn let_go(&mut self, worker: WorkerId, until: Instant, grace: Option<Duration>, says_so: bool) {
         let listeners = &self.listeners;
-        if let Some(peer) = self.peers.get_mut(&worker)
-            && peer.drain == Drain::None
-        {
-            let mut used = peer.servers.values().filter_map(|server| listeners.get(&server.listener));
-            let accepts_itself = used.any(|listener| listener.mode == Mode::Sharing);
-            match peer.begin_drain(self.now, until, grace, accepts_itself) {
-                Ok(()) => self.step_drain(worker),
-                Err(poison) => self.cut_off(worker, &poison),
-            }
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let mut used = peer.servers.values().filter_map(|server| listeners.get(&server.listener));
+        let accepts_itself = used.any(|listener| listener.mode == Mode::Sharing);
+        let begun = if peer.drain == Drain::None {
+            peer.begin_drain(self.now, until, grace, accepts_itself)
+        } else {
+            Ok(())
+        };
+        let told = begun.and_then(|()| if says_so { peer.tell_of_drain() } else { Ok(()) });
+        match told {
+            Ok(()) => self.step_drain(worker),
+            Err(poison) => self.cut_off(worker, &poison),
         }
     }
 
@@ -227,9 +240,17 @@ impl Turns {
         }
     }
 
-    fn send_message(&mut self, worker: WorkerId, json: &recluster_wire::Json) -> Result<(), SendError> {
+    fn send_message(
+        &mut self,
+        worker: WorkerId,
+        json: &Json,
+        handle: Option<Handle>,
+    ) -> Result<(), SendError> {
         let peer = self.peers.get_mut(&worker).ok_or(SendError::NoWorker(worker.get()))?;
-        let sent = peer.channel.send(&recluster_wire::node::ToWorker::User(json));
+        let sent = match handle {
+            None => peer.channel.send(&ToWorker::User(json)),
+            Some(Handle { kind, fd }) => peer.channel.send_handle(&ToWorker::UserHandle { kind, json }, fd),
+        };
         sent.map_err(|_| SendError::Full(worker.get()))
     }
 

@@ -1,0 +1,76 @@
+//! Where a worker's stdin, stdout and stderr go.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio as Given};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// Where one of a worker's three standard descriptors goes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Stdio {
+    /// Where the master's own goes.
+    Inherit,
+    /// Nowhere; reading it finds nothing.
+    Null,
+    /// To the host, which is given the other end with [`Told::Spawned`](crate::host::Told::Spawned): a socket, as Node
+    /// does it.
+    Pipe,
+    /// To this descriptor.
+    Fd(Arc<OwnedFd>),
+    /// To the master's stderr by way of the master, which keeps the last lines for verdicts.
+    Tail,
+}
+
+/// What is left with the master of a worker's standard descriptors.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    /// Its ends of pipes.
+    pub(crate) pipes: [Option<OwnedFd>; 3],
+    /// What is to be passed on to the master's stderr.
+    pub(crate) tail: Option<OwnedFd>,
+}
+
+/// Gives a worker its stdin, stdout and stderr; raw, nothing goes by way of the master.
+pub(crate) fn attach(command: &mut Command, stdio: &[Stdio; 3], raw: bool) -> io::Result<Ends> {
+    let mut ends = Ends::default();
+    for (number, stdio) in stdio.iter().enumerate() {
+        let given = match stdio {
+            Stdio::Inherit => Given::inherit(),
+            Stdio::Tail if raw => Given::inherit(),
+            Stdio::Null => Given::null(),
+            Stdio::Fd(fd) => fd.try_clone()?.into(),
+            Stdio::Pipe => {
+                let (ours, theirs) =
+                    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+                set_nonblocking(&ours)?;
+                if let Some(end) = ends.pipes.get_mut(number) {
+                    *end = Some(ours);
+                }
+                theirs.into()
+            }
+            Stdio::Tail => {
+                let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+                // The worker's end stays blocking: that is what a stderr is.
+                set_nonblocking(&ours)?;
+                ends.tail = Some(ours);
+                theirs.into()
+            }
+        };
+        match number {
+            0 => command.stdin(given),
+            1 => command.stdout(given),
+            _ => command.stderr(given),
+        };
+    }
+    Ok(ends)
+}
+
+pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    Ok(rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?)
+}
