@@ -66,6 +66,7 @@ impl Narrator {
             Event::Disconnect { worker } => about(worker, "closed its channel"),
             Event::Draining { worker, timeout } => about(worker, &format!("drains, {timeout:.0?} at most")),
             Event::Exit { worker, exit, expected } => about(worker, &ended(*exit, *expected)),
+            Event::Late { worker } => about(worker, "is not ready in time; nothing waits for it"),
             Event::Overdue { worker, due, signal, held } => about(worker, &overdue(due, signal, *held)),
             // The words of the npm package: people have scripts that look for them.
             Event::Respawning { worker, delay } => {
