@@ -47,6 +47,9 @@ pub enum Balance {
     RoundRobin,
     /// Workers accept by themselves on one shared socket; the kernel picks.
     Shared,
+    /// Workers accept by themselves, each on a socket of its own; the kernel spreads connections over those who serve, and
+    /// what waits for a busy worker is handed to an idle one. TCP of Node workers; everything else is as in round-robin.
+    Kernel,
 }
 
 /// How long an idle connection of a draining Node worker is spared: longer than the five seconds after which Node closes

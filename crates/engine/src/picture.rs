@@ -53,6 +53,7 @@ impl Driver {
             balance: match self.shell.balance {
                 Balance::RoundRobin => "round-robin".to_owned(),
                 Balance::Shared => "shared".to_owned(),
+                Balance::Kernel => "kernel".to_owned(),
             },
             slots: slots.collect(),
             workers: status.workers.iter().map(|worker| self.worker_picture(worker)).collect(),

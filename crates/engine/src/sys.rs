@@ -58,6 +58,65 @@ pub(crate) fn tcp_received(socket: BorrowedFd<'_>) -> io::Result<Received> {
     Ok(Received { bytes, ended: state == CLOSE_WAIT })
 }
 
+/// Where `tcpi_unacked` stands in `struct tcp_info`: of a listening socket, how many connections wait to be accepted.
+const UNACKED_AT: usize = 24;
+
+/// How many connections wait in the queue of a listening TCP socket.
+pub(crate) fn accept_queue(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = [0_u8; UNACKED_AT + mem::size_of::<u32>()];
+    let mut len = libc::socklen_t::try_from(info.len()).map_err(io::Error::other)?;
+    // SAFETY: as above.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let (_, unacked) = info.split_at(UNACKED_AT);
+    Ok(u32::from_ne_bytes(unacked.try_into().map_err(io::Error::other)?))
+}
+
+/// Has the kernel choose at random among these sockets of a `SO_REUSEPORT` group, by their places in it, for every new
+/// connection; any socket of the group can be named for it. There must be a place, and no more of them than 2,000.
+pub(crate) fn steer(socket: BorrowedFd<'_>, places: &[u32]) -> io::Result<()> {
+    let [rest @ .., last] = places else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let count = u32::try_from(places.len()).map_err(io::Error::other)?;
+    let word = |code: u32, jt, jf, k| -> io::Result<libc::sock_filter> {
+        Ok(libc::sock_filter { code: u16::try_from(code).map_err(io::Error::other)?, jt, jf, k })
+    };
+    let random = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM).cast_unsigned();
+    let mut program = vec![
+        word(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, random)?,
+        word(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, 0, count)?,
+    ];
+    for (number, place) in (0..).zip(rest) {
+        program.push(word(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number)?);
+        program.push(word(libc::BPF_RET | libc::BPF_K, 0, 0, *place)?);
+    }
+    program.push(word(libc::BPF_RET | libc::BPF_K, 0, 0, *last)?);
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    let size = libc::socklen_t::try_from(mem::size_of_val(&program)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the duration of the call, and the kernel copies the program, which is `len`
+    // instructions long and outlives the call, before it returns.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            size,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Has the runtime watch a descriptor for something to read.
 pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` answers `as_raw_fd` with the same open descriptor for as long as it lives, and the

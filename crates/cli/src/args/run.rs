@@ -405,6 +405,8 @@ pub(crate) enum BalanceArg {
     RoundRobin,
     /// Workers accept them from a shared socket, and the kernel picks
     Shared,
+    /// Workers accept them, each from a socket of its own; what waits for a busy one goes to an idle one
+    Kernel,
 }
 
 impl From<BalanceArg> for Balance {
@@ -412,6 +414,7 @@ impl From<BalanceArg> for Balance {
         match arg {
             BalanceArg::RoundRobin => Self::RoundRobin,
             BalanceArg::Shared => Self::Shared,
+            BalanceArg::Kernel => Self::Kernel,
         }
     }
 }

@@ -3,9 +3,10 @@
 //! *Passing* (`round-robin`): the master accepts, and only while some worker has room, so that the rest waits in the
 //! kernel's queue. A connection goes to the worker with the fewest on their way, in turn among equals. It stays ours
 //! until the worker says that it has taken it. *Sharing* (`shared`, and all of UDP): the workers accept by
-//! themselves, and there is nothing to do here, except at a stop.
+//! themselves, and there is nothing to do here, except at a stop. *Steering* (`kernel`) is `steering`'s business.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
@@ -14,6 +15,7 @@ use rustix::net::{SocketFlags, accept_with};
 
 use super::listener::{Connection, Listener, ListenerId, Mode, Taker};
 use super::peer::{OnItsWay, Peer, Standing};
+use super::steering::take_all;
 use super::turn::{Timer, Turns};
 
 /// How long a listener rests when every worker has refused a connection.
@@ -46,7 +48,7 @@ impl Turns {
     /// Hands over one connection; false when there is none, or nobody to take it.
     fn dispatch_one(&mut self, id: ListenerId) -> bool {
         let Some(listener) = self.listeners.get(&id) else { return false };
-        let nothing = listener.waiting.is_empty() && (!listener.acceptable || listener.mode == Mode::Sharing);
+        let nothing = listener.waiting.is_empty() && (!listener.acceptable || listener.mode != Mode::Passing);
         if nothing || listener.paused_until.is_some() {
             return false;
         }
@@ -81,7 +83,7 @@ impl Turns {
 
     /// Which workers may be given the listener's connections, room or not: never one that leaves, and one that does
     /// not serve yet only where nobody serves.
-    fn may_take(&self, listener: &Listener) -> impl Fn(&Peer) -> bool {
+    pub(super) fn may_take(&self, listener: &Listener) -> impl Fn(&Peer) -> bool {
         let mut standings =
             listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker)?.standing);
         let anybody_serves = standings.any(|standing| standing == Standing::Serving);
@@ -150,7 +152,7 @@ impl Turns {
             return Some(connection);
         }
         loop {
-            match accept(listener) {
+            match listener.fd().ok_or(io::ErrorKind::WouldBlock.into()).and_then(accept) {
                 Ok(connection) => return Some(connection),
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
@@ -166,7 +168,7 @@ impl Turns {
         }
     }
 
-    fn hand_over(
+    pub(super) fn hand_over(
         &mut self,
         taker: &Taker,
         listener: ListenerId,
@@ -226,8 +228,11 @@ impl Turns {
         self.setup.inherited.clear();
         let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
         for id in ids {
+            self.take_over_all(id);
             if let Some(listener) = self.listeners.get_mut(&id) {
-                take_all(listener);
+                if let Some(socket) = listener.socket.clone().filter(|_| listener.is_stream()) {
+                    take_all(listener, &socket);
+                }
                 self.dirty.insert(id);
             }
             if let Some(listener) = self.listeners.get(&id) {
@@ -291,32 +296,17 @@ impl Turns {
 }
 
 /// Errors of a connection that was gone before it was accepted, and interruptions: the next one may be fine.
-fn is_passing(error: &io::Error) -> bool {
+pub(super) fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted)
         || error.raw_os_error() == Some(libc::EPROTO)
 }
 
 /// Accepts one connection. Non-blocking, because the worker's runtime does not see to that: a blocking connection
 /// would freeze the whole worker.
-fn accept(listener: &Listener) -> io::Result<Connection> {
-    let socket = listener.fd().ok_or(io::ErrorKind::WouldBlock)?;
+pub(super) fn accept(socket: BorrowedFd<'_>) -> io::Result<Connection> {
     match accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
         Ok(socket) => Ok(Connection { socket, rounds: 0, refused_by: Vec::new() }),
         Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Takes everything that waits in the kernel's queue of a stream listener.
-fn take_all(listener: &mut Listener) {
-    if !listener.is_stream() {
-        return;
-    }
-    loop {
-        match accept(listener) {
-            Ok(connection) => listener.waiting.push_back(connection),
-            Err(error) if is_passing(&error) => {}
-            Err(_) => return,
-        }
     }
 }

@@ -15,6 +15,7 @@ use recluster_wire::Json;
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::steering::Group;
 use crate::event::Address;
 use crate::listen::{SocketFile, is_stale};
 
@@ -38,6 +39,47 @@ pub(super) enum Mode {
     Passing,
     /// The workers accept, or read datagrams.
     Sharing,
+    /// The workers accept, each from a socket of its own.
+    Steering,
+}
+
+impl Mode {
+    /// What is done with sockets that cannot share their address.
+    fn without_steering(self) -> Self {
+        if self == Self::Steering { Self::Passing } else { self }
+    }
+}
+
+/// Where a TCP socket listens, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    address: SocketAddr,
+    only_v6: bool,
+    backlog: i32,
+    /// Other sockets of ours listen there as well.
+    shared: bool,
+}
+
+impl Spot {
+    pub(super) fn listen(&self) -> io::Result<OwnedFd> {
+        let socket = self.bind()?;
+        socket.listen(self.backlog)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    }
+
+    fn bind(&self) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if self.shared {
+            socket.set_reuse_port(true)?;
+        }
+        if self.address.is_ipv6() {
+            socket.set_only_v6(self.only_v6)?;
+        }
+        socket.bind(&self.address.into())?;
+        Ok(socket)
+    }
 }
 
 /// A worker that has a server on a listener.
@@ -54,6 +96,8 @@ pub(super) struct Listener {
     /// None once nobody listens any more.
     pub(super) socket: Option<Rc<OwnedFd>>,
     pub(super) mode: Mode,
+    /// The workers' own sockets, of which `socket` is the first.
+    pub(super) group: Option<Group>,
     pub(super) address: Address,
     pub(super) takers: Vec<Taker>,
     /// Where the next search for a taker begins.
@@ -89,7 +133,8 @@ impl Listener {
     pub(super) fn adopt(number: i32, socket: &OwnedFd, mode: Mode) -> io::Result<Self> {
         let socket = Socket::from(socket.try_clone()?);
         socket.set_nonblocking(true)?;
-        let mode = if socket.r#type()? == Type::DGRAM { Mode::Sharing } else { mode };
+        let is_datagram = socket.r#type()? == Type::DGRAM;
+        let mode = if is_datagram { Mode::Sharing } else { mode.without_steering() };
         let mut listener = Self::new(socket, mode, Address::Fd(number));
         // Whoever passed it on may have connections waiting already.
         listener.acceptable = true;
@@ -101,6 +146,7 @@ impl Listener {
             identity: None,
             socket: Some(Rc::new(OwnedFd::from(socket))),
             mode,
+            group: None,
             address,
             takers: Vec::new(),
             rotation: 0,
@@ -117,16 +163,22 @@ impl Listener {
     fn bind_tcp(query: &QueryServer, kind: SocketKind, mode: Mode) -> io::Result<Self> {
         let port = query.port.unwrap_or(0);
         let bind = |address: SocketAddr| -> io::Result<Self> {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            if address.is_ipv6() {
-                socket.set_only_v6(query.ipv6_only())?;
+            let mut spot =
+                Spot { address, only_v6: query.ipv6_only(), backlog: query.listen_backlog(), shared: false };
+            if mode == Mode::Steering {
+                if address.port() != 0 {
+                    // Sockets that share an address do not notice that it is somebody else's.
+                    spot.bind()?;
+                }
+                spot.shared = true;
             }
-            socket.bind(&address.into())?;
-            socket.listen(query.listen_backlog())?;
-            socket.set_nonblocking(true)?;
+            let socket = Socket::from(spot.listen()?);
             let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-            Ok(Self::new(socket, mode, Address::Tcp(bound)))
+            let mut listener = Self::new(socket, mode, Address::Tcp(bound));
+            if let Some(socket) = listener.socket.clone().filter(|_| mode == Mode::Steering) {
+                listener.group = Some(Group::new(Spot { address: bound, ..spot }, socket));
+            }
+            Ok(listener)
         };
         match &query.address {
             Some(text) => bind(parse_address(text, port)?),
@@ -162,6 +214,7 @@ impl Listener {
     }
 
     fn bind_unix(query: &QueryServer, mode: Mode, replace: bool) -> io::Result<Self> {
+        let mode = mode.without_steering();
         let path = PathBuf::from(query.address.as_deref().unwrap_or_default());
         let is_abstract = query.address.as_deref().is_some_and(|text| text.starts_with('\0'));
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -218,7 +271,7 @@ impl Listener {
 
     /// Closes the master's end. What was accepted before still waits here.
     pub(super) fn stop_listening(&mut self) {
-        self.socket = None;
+        (self.socket, self.group) = (None, None);
         self.acceptable = false;
     }
 

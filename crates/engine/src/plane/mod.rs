@@ -7,7 +7,8 @@
 //! - `turn` is the loop: wait, read, hand over, look at the clock;
 //! - `channel` carries one worker's messages and descriptors, `peer` is that worker;
 //! - `node_cluster` is the primary's half of Node's cluster protocol;
-//! - `listener` binds and keeps sockets, `balance` decides which worker gets a connection;
+//! - `listener` binds and keeps sockets, `balance` decides which worker gets a connection, and `steering` has the kernel
+//!   decide it;
 //! - `rescue` takes back what a dying worker had not taken.
 
 mod balance;
@@ -16,6 +17,7 @@ mod listener;
 mod node_cluster;
 mod peer;
 mod rescue;
+mod steering;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -131,6 +133,8 @@ pub(crate) struct Report {
     pub(crate) listeners: Vec<String>,
     /// How many connections each worker has taken.
     pub(crate) taken: BTreeMap<WorkerId, u64>,
+    /// How many connections were handed to an idle worker because another was busy.
+    pub(crate) stolen: u64,
 }
 
 /// The driver's end.

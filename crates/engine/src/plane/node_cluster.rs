@@ -4,7 +4,6 @@
 //! rule that the channel itself rests on is a [`Poison`], and the worker is cut off.
 
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
 use recluster_core::WorkerId;
@@ -88,6 +87,7 @@ impl Turns {
             && !peer.told.retiring
         {
             peer.told.retiring = true;
+            self.dirty.extend(peer.servers.values().map(|server| server.listener));
             self.report_fact(Fact::Retiring(worker));
         }
     }
@@ -167,7 +167,8 @@ impl Turns {
         let takes_connections = self.peers.get(&worker).is_some_and(|peer| peer.is_node);
         let mode = match self.setup.balance {
             Balance::RoundRobin if takes_connections => Mode::Passing,
-            Balance::RoundRobin | Balance::Shared => Mode::Sharing,
+            Balance::Kernel if takes_connections => Mode::Steering,
+            Balance::RoundRobin | Balance::Kernel | Balance::Shared => Mode::Sharing,
         };
         let mut listener = match query.fd.map(i32::try_from) {
             // The file of a unix socket that we have open ourselves is not stale.
@@ -187,12 +188,23 @@ impl Turns {
             self.watch_listener(id, &listener)?;
         }
         self.next_listener += 1;
+        let is_steered = listener.mode == Mode::Steering;
         self.listeners.insert(id, listener);
+        if is_steered {
+            self.watch_member(id, 0)?;
+        }
         Ok(id)
     }
 
     /// Gives a worker its place on a listener.
     fn welcome(&mut self, worker: WorkerId, query: &QueryServer, id: ListenerId) -> Result<(), Poison> {
+        let own = match self.seat(id, worker) {
+            Ok(own) => own,
+            Err(error) => {
+                let unanswered = UnansweredQuery { seq: query.seq, data: query.data.clone() };
+                return self.refuse(worker, &unanswered, error.raw_os_error().unwrap_or(libc::EINVAL));
+            }
+        };
         let (Some(peer), Some(listener)) = (self.peers.get_mut(&worker), self.listeners.get_mut(&id)) else {
             return Ok(());
         };
@@ -211,15 +223,15 @@ impl Turns {
                 let sockname = listener.sockname();
                 peer.channel.send(&ToWorker::RoundRobinReply { seq, ack, key, data, sockname })
             }
-            Mode::Sharing => {
+            Mode::Sharing | Mode::Steering => {
                 let kind = if query.kind.is_some_and(SocketKind::is_udp) {
                     HandleKind::DatagramNative
                 } else {
                     HandleKind::NetNative
                 };
                 let reply = ToWorker::SharedReply { seq, ack, key, data, kind };
-                match &listener.socket {
-                    Some(socket) => peer.channel.send_socket(&reply, Rc::clone(socket)),
+                match own.or_else(|| listener.socket.clone()) {
+                    Some(socket) => peer.channel.send_socket(&reply, socket),
                     None => Ok(()),
                 }
             }

@@ -34,6 +34,7 @@ impl Turns {
             }
         }
         self.forget(worker, Rescue::Untouched);
+        self.unseat(worker);
         self.report_fact(Fact::Buried(worker));
     }
 

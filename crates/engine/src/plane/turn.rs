@@ -30,6 +30,9 @@ const READS_A_TURN: usize = 8;
 /// How soon a channel is looked at again that was left unread because the driver has enough to do.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 
+/// How many bits number the sockets of one listener: more than there can be workers.
+const PLACE_BITS: u32 = 20;
+
 /// What the plane's thread takes with it.
 pub(super) struct Inbox {
     pub(super) commands: mpsc::Receiver<Command>,
@@ -57,6 +60,8 @@ pub(super) fn run(setup: Setup, inbox: Inbox, poll: OwnedFd) {
 pub(super) enum Timer {
     Peer(WorkerId),
     Listener(ListenerId),
+    /// A socket of a listener's group, by its place.
+    Member(ListenerId, usize),
 }
 
 /// What a ready descriptor is.
@@ -64,6 +69,7 @@ pub(super) enum Timer {
 pub(super) enum Token {
     Bell,
     Listener(ListenerId),
+    Member(ListenerId, usize),
     Peer(u64),
 }
 
@@ -87,6 +93,8 @@ pub(super) struct Turns {
     timers: BTreeSet<(Instant, Timer)>,
     scratch: Vec<u8>,
     pub(super) now: Instant,
+    /// How many connections were handed to an idle worker because another was busy.
+    pub(super) stolen: u64,
     finished: bool,
 }
 
@@ -108,6 +116,7 @@ impl Turns {
             timers: BTreeSet::new(),
             scratch: vec![0; READ_BYTES],
             now: Instant::now(),
+            stolen: 0,
             finished: false,
         }
     }
@@ -117,6 +126,7 @@ impl Turns {
             match token {
                 Token::Bell => self.take_commands(),
                 Token::Listener(id) => self.note_acceptable(id),
+                Token::Member(id, place) => self.note_member(id, place),
                 Token::Peer(number) => self.note_peer(number),
             }
         }
@@ -125,6 +135,7 @@ impl Turns {
         }
         self.look_at_the_clock();
         while let Some(id) = self.dirty.pop_first() {
+            self.steer(id);
             self.dispatch(id);
         }
     }
@@ -218,6 +229,7 @@ impl Turns {
             Ok(())
         };
         let told = begun.and_then(|()| if says_so { peer.tell_of_drain() } else { Ok(()) });
+        self.dirty.extend(peer.servers.values().map(|server| server.listener));
         match told {
             Ok(()) => self.step_drain(worker),
             Err(poison) => self.cut_off(worker, &poison),
@@ -266,6 +278,7 @@ impl Turns {
     fn report(&self) -> Report {
         Report {
             listeners: self.listeners.values().map(|listener| listener.address.to_string()).collect(),
+            stolen: self.stolen,
             taken: self.peers.values().map(|peer| (peer.worker, peer.taken)).collect(),
         }
     }
@@ -335,6 +348,7 @@ impl Turns {
             match timer {
                 Timer::Peer(worker) => self.revisit_peer(worker),
                 Timer::Listener(id) => self.revisit_listener(id),
+                Timer::Member(id, place) => self.revisit_member(id, place),
             }
         }
     }
@@ -376,6 +390,7 @@ impl Turns {
             // It fails where the socket was never watched, because the workers accept.
             let _ = epoll::delete(&self.poll, socket);
         }
+        self.unwatch_members(listener);
     }
 
     pub(super) fn watch_listener(&self, id: ListenerId, listener: &Listener) -> io::Result<()> {
@@ -391,6 +406,7 @@ impl From<Token> for EventData {
             Token::Bell => 0,
             Token::Listener(id) => id << 2 | 1,
             Token::Peer(number) => number << 2 | 2,
+            Token::Member(id, place) => (id << PLACE_BITS | place as u64) << 2 | 3,
         })
     }
 }
@@ -401,6 +417,7 @@ impl From<EventData> for Token {
         match data.u64() & 3 {
             1 => Self::Listener(number),
             2 => Self::Peer(number),
+            3 => Self::Member(number >> PLACE_BITS, (number & ((1 << PLACE_BITS) - 1)) as usize),
             _ => Self::Bell,
         }
     }

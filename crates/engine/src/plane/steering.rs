@@ -1,0 +1,263 @@
+//! Balance `kernel`: one socket for each worker at one address (`SO_REUSEPORT`). The kernel spreads new connections over
+//! the sockets of those who may take some, by a small program that is put in its place whenever that changes
+//! (`SO_ATTACH_REUSEPORT_CBPF`); a worker accepts from its own socket without anybody's help.
+//!
+//! All sockets are the master's, and outlive workers. The kernel knows them by their places in the order in which they
+//! began to listen, so a socket stays until its listener is closed, and a new worker takes one that no process holds any
+//! more. Nobody is steered to the others, and what still comes there (a handshake that was under way) is accepted here
+//! and handed over.
+//!
+//! A worker that is busy does not accept. When connections have waited for [`PATIENCE`] in its socket and another worker
+//! is idle, they are accepted here and handed to that one.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use recluster_core::WorkerId;
+use rustix::event::epoll::{self, EventFlags};
+
+use super::balance::{accept, is_passing};
+use super::listener::{Listener, ListenerId, Spot, Taker};
+use super::peer::Peer;
+use super::turn::{Timer, Token, Turns};
+use crate::sys;
+
+/// How long connections wait in the socket of a busy worker before an idle one is given them.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// How many connections an idle worker may have on their way to it.
+const IDLE_WINDOW: usize = 4;
+
+/// A socket of a group, at its place.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) socket: Rc<OwnedFd>,
+    /// Whose process holds a copy.
+    holder: Option<WorkerId>,
+    /// Connections were taken from it because its worker was busy, and the worker has not been seen to accept since.
+    stalled: bool,
+}
+
+/// The sockets of one listener, at their places.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) spot: Spot,
+    pub(super) members: Vec<Member>,
+    /// The places that the kernel chooses from; none while nobody may take connections.
+    steered: Vec<u32>,
+}
+
+impl Group {
+    /// A group of one socket, which nobody holds yet.
+    pub(super) fn new(spot: Spot, first: Rc<OwnedFd>) -> Self {
+        Self {
+            spot,
+            members: vec![Member { socket: first, holder: None, stalled: false }],
+            steered: Vec::new(),
+        }
+    }
+
+    fn place_of(&self, worker: WorkerId) -> Option<usize> {
+        self.members.iter().position(|member| member.holder == Some(worker))
+    }
+
+    fn is_steered(&self, place: usize) -> bool {
+        self.steered.iter().any(|&steered| steered as usize == place)
+    }
+}
+
+impl Turns {
+    /// The socket for a worker that comes to a listener: one that nobody holds, or a new one.
+    pub(super) fn seat(&mut self, id: ListenerId, worker: WorkerId) -> io::Result<Option<Rc<OwnedFd>>> {
+        let Some(group) = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut()) else {
+            return Ok(None);
+        };
+        let place = match group.members.iter().position(|member| member.holder.is_none()) {
+            Some(place) => place,
+            None => {
+                let socket = Rc::new(group.spot.listen()?);
+                group.members.push(Member { socket, holder: None, stalled: false });
+                let place = group.members.len() - 1;
+                self.watch_member(id, place)?;
+                place
+            }
+        };
+        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
+        let member = group.and_then(|group| group.members.get_mut(place));
+        Ok(member.map(|member| {
+            (member.holder, member.stalled) = (Some(worker), false);
+            Rc::clone(&member.socket)
+        }))
+    }
+
+    /// The worker's process has ended: nobody but the master holds its sockets now.
+    pub(super) fn unseat(&mut self, worker: WorkerId) {
+        for (&id, listener) in &mut self.listeners {
+            let Some(group) = &mut listener.group else { continue };
+            for member in group.members.iter_mut().filter(|member| member.holder == Some(worker)) {
+                member.holder = None;
+                self.dirty.insert(id);
+            }
+        }
+    }
+
+    /// Has the kernel choose among those who may take connections now. Where nobody may, it goes on as before: what comes
+    /// waits.
+    pub(super) fn steer(&mut self, id: ListenerId) {
+        let places = self.places_to_take(id);
+        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
+        let Some(group) = group.filter(|group| group.steered != places) else { return };
+        let Some(first) = group.members.first() else { return };
+        if places.is_empty() || sys::steer(first.socket.as_fd(), &places).is_ok() {
+            group.steered = places;
+        }
+        for place in 0..group.members.len() {
+            self.arm(id, place);
+        }
+    }
+
+    /// The places of those who may take connections, in order.
+    fn places_to_take(&self, id: ListenerId) -> Vec<u32> {
+        let Some(listener) = self.listeners.get(&id) else { return Vec::new() };
+        let Some(group) = &listener.group else { return Vec::new() };
+        let may_take = self.may_take(listener);
+        let takers = listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker));
+        let places = takers.filter(|peer| may_take(peer)).filter_map(|peer| group.place_of(peer.worker));
+        let mut places: Vec<u32> = places.filter_map(|place| u32::try_from(place).ok()).collect();
+        places.sort_unstable();
+        places
+    }
+
+    /// Begins to watch a socket, for nothing yet.
+    pub(super) fn watch_member(&self, id: ListenerId, place: usize) -> io::Result<()> {
+        let Some(socket) = self.member_socket(id, place) else { return Ok(()) };
+        let token = Token::Member(id, place);
+        Ok(epoll::add(&self.poll, &socket, token.into(), EventFlags::IN | EventFlags::ONESHOT)?)
+    }
+
+    /// Nobody watches sockets that are about to be closed here.
+    pub(super) fn unwatch_members(&self, listener: &Listener) {
+        for member in listener.group.iter().flat_map(|group| &group.members) {
+            // It fails for none that was watched.
+            let _ = epoll::delete(&self.poll, &member.socket);
+        }
+    }
+
+    /// Asks to be told, once, when something waits in the socket.
+    fn arm(&self, id: ListenerId, place: usize) {
+        if let Some(socket) = self.member_socket(id, place) {
+            let token = Token::Member(id, place);
+            // It is watched from its beginning, and that is all that this needs.
+            let _ = epoll::modify(&self.poll, &socket, token.into(), EventFlags::IN | EventFlags::ONESHOT);
+        }
+    }
+
+    fn member_socket(&self, id: ListenerId, place: usize) -> Option<Rc<OwnedFd>> {
+        let group = self.listeners.get(&id)?.group.as_ref()?;
+        Some(Rc::clone(&group.members.get(place)?.socket))
+    }
+
+    /// Something waits in a socket: its worker has a moment to accept it.
+    pub(super) fn note_member(&mut self, id: ListenerId, place: usize) {
+        let group = self.listeners.get(&id).and_then(|listener| listener.group.as_ref());
+        let Some(group) = group else { return };
+        if group.is_steered(place) {
+            self.set_timer(self.now + PATIENCE, Timer::Member(id, place));
+        } else {
+            self.take_over(id, place);
+        }
+    }
+
+    /// The worker has had its moment.
+    pub(super) fn revisit_member(&mut self, id: ListenerId, place: usize) {
+        let Some(socket) = self.member_socket(id, place) else { return };
+        // What cannot be asked is not known to wait.
+        let waiting = sys::accept_queue(socket.as_fd()).unwrap_or(0);
+        let mut left = waiting;
+        while left > 0
+            && let Some(taker) = self.idle_taker(id, place)
+            && self.steal(id, &socket, &taker)
+        {
+            left -= 1;
+        }
+        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
+        if let Some(member) = group.and_then(|group| group.members.get_mut(place)) {
+            member.stalled = waiting > 0 && (member.stalled || left < waiting);
+        }
+        if left > 0 {
+            self.set_timer(self.now + PATIENCE, Timer::Member(id, place));
+        } else {
+            self.arm(id, place);
+        }
+    }
+
+    /// Another worker of the listener that has nothing to accept and has answered for what it was given.
+    fn idle_taker(&self, id: ListenerId, busy: usize) -> Option<Taker> {
+        let listener = self.listeners.get(&id)?;
+        let group = listener.group.as_ref()?;
+        let may_take = self.may_take(listener);
+        let is_idle = |peer: &Peer| {
+            let place = group.place_of(peer.worker).filter(|&place| place != busy);
+            let member = place.and_then(|place| group.members.get(place)).filter(|member| !member.stalled);
+            let is_free =
+                peer.is_node && peer.on_their_way.len() < IDLE_WINDOW && peer.has_room() && may_take(peer);
+            is_free && member.is_some_and(|member| sys::accept_queue(member.socket.as_fd()).unwrap_or(1) == 0)
+        };
+        let idle = |taker: &&Taker| self.peers.get(&taker.worker).is_some_and(is_idle);
+        let idle = listener.takers.iter().filter(idle);
+        idle.min_by_key(|taker| self.peers.get(&taker.worker).map_or(0, |peer| peer.on_their_way.len()))
+            .cloned()
+    }
+
+    /// Hands one connection of a busy worker to an idle one; false when there is none after all.
+    fn steal(&mut self, id: ListenerId, socket: &OwnedFd, taker: &Taker) -> bool {
+        let connection = match accept(socket.as_fd()) {
+            Ok(connection) => connection,
+            Err(error) => return is_passing(&error),
+        };
+        self.stolen += 1;
+        if let Err(connection) = self.hand_over(taker, id, connection)
+            && let Some(listener) = self.listeners.get_mut(&id)
+        {
+            listener.waiting.push_back(connection);
+            self.dirty.insert(id);
+        }
+        true
+    }
+
+    /// Takes what waits in a socket that nobody is steered to, if there is somebody to give it to.
+    fn take_over(&mut self, id: ListenerId, place: usize) {
+        if self.places_to_take(id).is_empty() {
+            // Steering anew arms it again.
+            return;
+        }
+        let Some(socket) = self.member_socket(id, place) else { return };
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            take_all(listener, &socket);
+            self.dirty.insert(id);
+        }
+        self.arm(id, place);
+    }
+
+    /// Takes what waits in all sockets, before they are closed.
+    pub(super) fn take_over_all(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        let members = listener.group.as_ref().map(|group| &group.members);
+        let sockets: Vec<_> = members.into_iter().flatten().map(|member| Rc::clone(&member.socket)).collect();
+        for socket in sockets {
+            take_all(listener, &socket);
+        }
+    }
+}
+
+/// Takes everything that waits in the kernel's queue of a socket.
+pub(super) fn take_all(listener: &mut Listener, socket: &OwnedFd) {
+    loop {
+        match accept(socket.as_fd()) {
+            Ok(connection) => listener.waiting.push_back(connection),
+            Err(error) if is_passing(&error) => {}
+            Err(_) => return,
+        }
+    }
+}
