@@ -115,7 +115,8 @@ pub enum Event {
     Overdue {
         /// The worker.
         worker: Worker,
-        /// What it was late for: `ready`, `drain`, `exit` or `kill`.
+        /// What it was late for: `ready`, `drain`, `exit` or `kill`; or `rest`: it is gone itself, but processes of its group
+        /// are not.
         due: &'static str,
         /// The signal's name.
         signal: &'static str,

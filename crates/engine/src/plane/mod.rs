@@ -38,6 +38,7 @@ use crate::driver::Input;
 use crate::error::SendError;
 use crate::event::Address;
 use crate::host::Handle;
+use crate::listen::{Bound, FIRST_LISTENER};
 
 pub(crate) use peer::Standing;
 
@@ -54,6 +55,15 @@ pub(crate) struct Setup {
     pub(crate) inherited: BTreeMap<i32, OwnedFd>,
     /// Descriptors that come with messages are somebody's; else they are closed.
     pub(crate) keeps_handles: bool,
+}
+
+impl Setup {
+    /// Workers number what the master has bound from the first descriptor on that they may be given.
+    pub(crate) fn new(balance: Balance, bound: &[Bound], keeps_handles: bool) -> io::Result<Self> {
+        let numbered = (FIRST_LISTENER..).zip(bound);
+        let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
+        Ok(Self { balance, inherited: copies.collect::<io::Result<_>>()?, keeps_handles })
+    }
 }
 
 /// Who may be given what: published by the driver whenever it changes.

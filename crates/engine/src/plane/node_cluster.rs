@@ -148,7 +148,7 @@ impl Turns {
 
     fn refuse(&mut self, worker: WorkerId, query: &UnansweredQuery, errno: i32) -> Result<(), Poison> {
         let Some(peer) = self.peers.get_mut(&worker) else { return Ok(()) };
-        let (seq, key) = (peer.channel.seq(), peer.new_key());
+        let (seq, key) = (peer.channel.seq(), peer.new_number().to_string());
         let data = query.data.as_ref();
         peer.channel.send(&ToWorker::ErrorReply { seq, ack: query.seq, key: &key, data, errno })
     }
@@ -201,8 +201,9 @@ impl Turns {
         }
         listener.proven |= peer.standing == Some(Standing::Serving);
         listener.unused_since = None;
-        let (seq, key) = (peer.channel.seq(), peer.new_key());
-        peer.servers.insert(key.clone(), Server { listener: id, opened: self.now });
+        let (seq, number) = (peer.channel.seq(), peer.new_number());
+        let key = number.to_string();
+        peer.servers.insert(key.clone(), Server { number, listener: id, opened: self.now });
         listener.takers.push(Taker { worker, key: key.clone() });
         self.dirty.insert(id);
         let (ack, data, key) = (query.seq, listener.data.as_ref(), key.as_str());
