@@ -13,7 +13,6 @@ use tokio::sync::broadcast;
 
 pub use recluster_core::Exit;
 
-use crate::error::ReloadError;
 use crate::recycle::Excess;
 
 /// How many events a slow subscriber may lag behind before it loses the oldest.
@@ -336,20 +335,6 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
-}
-
-impl Verdict {
-    pub(crate) fn into_result(self) -> Result<(), ReloadError> {
-        match self {
-            Self::Done => Ok(()),
-            Self::RolledBack { failure } => Err(ReloadError::RolledBack(failure)),
-            Self::StoppedPartWay { replaced, of, failure } => {
-                Err(ReloadError::StoppedPartWay { replaced, of, failure })
-            }
-            Self::Abandoned => Err(ReloadError::Abandoned),
-            Self::Refused { reason } => Err(ReloadError::Refused(reason)),
-        }
-    }
 }
 
 /// Why a worker did not come to serve: everything a person needs to mend it.

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::Json;
-use recluster_wire::node::{Held, Listening};
+use recluster_wire::node::{HandleKind, Held, Listening};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc as facts, oneshot};
 
@@ -37,7 +37,6 @@ use crate::builder::Balance;
 use crate::driver::Input;
 use crate::error::SendError;
 use crate::event::Address;
-use crate::host::Handle;
 use crate::listen::{Bound, FIRST_LISTENER};
 
 pub(crate) use peer::Standing;
@@ -182,6 +181,16 @@ impl Plane {
 /// How much of one worker's messages waits for the driver, in bytes.
 #[derive(Clone, Debug, Default)]
 struct Backlog(Arc<AtomicUsize>);
+
+/// A descriptor that travels with a message.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "the two things that are sent")]
+pub struct Handle {
+    /// What it becomes at its receiver.
+    pub kind: HandleKind,
+    /// The descriptor.
+    pub fd: OwnedFd,
+}
 
 /// A message that waits for the driver; when this is dropped, the driver has dealt with it.
 #[derive(Debug)]

@@ -13,14 +13,13 @@ use recluster_wire::node::{
     UnansweredQuery, UserCommand, UserMessage,
 };
 
-use super::Fact;
 use super::channel::{Poison, Sent};
 use super::listener::{Listener, ListenerId, Mode, Taker};
 use super::peer::{Drain, NACK_PAUSE, SERVERS, Server, Standing};
 use super::turn::Turns;
+use super::{Fact, Handle};
 use crate::builder::Balance;
 use crate::event::Address;
-use crate::host::Handle;
 
 /// A worker whose last server closes after at least this long is on its way out. A shorter life is a probe for a
 /// free port, as some libraries make one before the real server listens.

@@ -18,10 +18,9 @@ use super::channel::{Channel, Poison, READ_BYTES, Read};
 use super::listener::{Listener, ListenerId, Mode};
 use super::peer::{Drain, Peer, Server, TAKE_WAIT};
 use super::rescue::Rescue;
-use super::{Command, Fact, Report, Setup};
+use super::{Command, Fact, Handle, Report, Setup};
 use crate::driver::Input;
 use crate::error::SendError;
-use crate::host::Handle;
 
 /// How many ready descriptors are looked at in one turn.
 const EVENTS_A_TURN: usize = 128;
