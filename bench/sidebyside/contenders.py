@@ -83,6 +83,7 @@ CONTENDERS = [
         environment={"NODE_CLUSTER_SCHED_POLICY": "none"},
         reloads=False,
     ),
+    Contender("ours-npm", "ours, npm package", primary="reference.js", by_default=False),
     Contender("ours-rr", "ours round-robin", balance="round-robin"),
     Contender("ours-shared", "ours shared", balance="shared"),
     Contender(
@@ -109,7 +110,17 @@ def prepare(contender: Contender, settings: Settings) -> dict[str, str]:
         raise Failure(f"{settings.recluster} is not there: cargo build --release -p recluster-cli")
     if contender.name == "reference":
         environment["BENCH_REFERENCE"] = str(fetch_reference())
+    if contender.name == "ours-npm":
+        environment["BENCH_REFERENCE"] = str(find_package())
     return environment
+
+
+def find_package() -> Path:
+    """Our npm package, which must have been built."""
+    package = BENCH.parent / "npm"
+    if not any(package.glob("*.node")):
+        raise Failure(f"{package} has no addon: scripts/npm-pack")
+    return package
 
 
 def fetch_reference() -> Path:

@@ -26,6 +26,12 @@ pub fn library_example(name: &str) -> PathBuf {
     beside("examples").join(name)
 }
 
+/// The path of one of the servers in `examples/rust`, which is built first if it is not up to date.
+pub fn rust_example(name: &str) -> PathBuf {
+    build(&["--bin", name]);
+    beside(name)
+}
+
 /// The command `recluster` with an environment that holds nothing a surrounding cluster or shell may have left.
 pub fn command(home: &Path) -> Command {
     let mut command = Command::new(recluster());

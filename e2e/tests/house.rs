@@ -33,8 +33,10 @@ const IO: [&str; 9] = [
 ];
 
 /// Which modules of the engine each of its modules may use. Whoever is not named may use all but `control`.
-const ENGINE: [(&str, &[&str]); 20] = [
+const ENGINE: [(&str, &[&str]); 25] = [
     ("sys", &[]),
+    ("group", &[]),
+    ("signal", &[]),
     ("alarm", &[]),
     ("runtime_dir", &[]),
     ("event", &["recycle"]),
@@ -44,15 +46,18 @@ const ENGINE: [(&str, &[&str]); 20] = [
     ("output", &["sys"]),
     ("watch", &["driver", "output", "sys"]),
     ("notify", &["driver", "runtime_dir", "sys"]),
-    ("check", &["command", "driver"]),
+    ("check", &["command", "driver", "signal"]),
     ("command", &["process", "sys"]),
     ("preload", &["runtime_dir"]),
-    ("program", &["builder", "error"]),
-    ("process", &["listen", "notify", "output", "preload", "program", "sys", "watch"]),
+    ("program", &["builder", "error", "stdio"]),
+    ("stdio", &[]),
+    ("process", &["listen", "notify", "output", "preload", "program", "stdio", "sys", "watch"]),
     ("plane", &["builder", "driver", "error", "event", "listen", "sys"]),
     ("control", &["cluster", "error", "event", "runtime_dir", "status"]),
     ("cluster", &["builder", "driver", "error", "event", "status"]),
-    ("recycle", &["alarm", "driver", "event"]),
+    ("host", &["builder", "cluster", "driver", "error", "event", "plane", "stdio"]),
+    ("recycle", &["alarm", "driver", "event", "group"]),
+    ("remains", &["alarm", "driver", "event", "group", "process", "signal"]),
     ("life", &["alarm", "builder", "check", "driver", "event", "notify", "process"]),
 ];
 

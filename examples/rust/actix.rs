@@ -4,9 +4,13 @@
 //!     cargo build -p recluster-examples && recluster -w 2 -l http=127.0.0.1:8080 target/debug/actix
 //!     curl http://127.0.0.1:8080/
 
-use std::{env, io, process};
+use std::{env, io, process, time::Duration};
 
-use actix_web::{App, HttpServer, web};
+use actix_web::http::ConnectionType;
+use actix_web::{App, HttpServer, dev::Service as _, rt, web};
+
+/// How long clients that keep their connections have to hear that they are to leave.
+const LINGER: Duration = Duration::from_secs(1);
 
 #[actix_web::main]
 async fn main() -> io::Result<()> {
@@ -15,11 +19,30 @@ async fn main() -> io::Result<()> {
     let listener = recluster_worker::listen(&format!("http=127.0.0.1:{port}"))?;
     println!("{} listens on http://{}", process::id(), listener.local_addr()?);
 
-    let server = HttpServer::new(|| App::new().route("/", web::get().to(who_answers)))
-        .workers(1) // threads of this process: the cluster has processes
-        .shutdown_signal(shutdown.requested())
-        .listen(listener)?
-        .run();
+    let leaving = shutdown.clone();
+    let app = move || {
+        let leaving = leaving.clone();
+        let app = App::new().route("/", web::get().to(who_answers));
+        app.wrap_fn(move |request, service| {
+            let (leaving, answer) = (leaving.clone(), service.call(request));
+            async move {
+                let mut response = answer.await?;
+                if leaving.is_requested() {
+                    response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+                }
+                Ok(response)
+            }
+        })
+    };
+    // One thread in each process: the cluster has processes.
+    let server = HttpServer::new(app).workers(1).disable_signals().listen(listener)?.run();
+    let handle = server.handle();
+    rt::spawn(async move {
+        shutdown.requested().await;
+        handle.pause().await; // it accepts no more
+        rt::time::sleep(LINGER).await;
+        handle.stop(true).await;
+    });
     recluster_worker::ready()?;
     server.await?;
     println!("{} has cleaned up", process::id());

@@ -1,8 +1,8 @@
-// The npm package recluster as a contender, wired as its README says. The callback of `reload` tells the verdict.
+// The npm package recluster, the reference or ours, as a contender, wired as its README says. The callback of `reload` tells the verdict.
 'use strict'
 
 const fs = require('node:fs')
-const recluster = require('recluster')
+const recluster = require(process.env.LOSS_PACKAGE)
 
 const cluster = recluster(process.env.LOSS_SERVER, {
   workers: Number(process.env.LOSS_WORKERS),

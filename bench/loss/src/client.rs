@@ -52,6 +52,16 @@ impl Client {
         self.pause(self.think).await;
     }
 
+    /// A small request.
+    pub(crate) fn small(&mut self) -> Request {
+        if self.door.plain { Request::any() } else { Request::small(self.number()) }
+    }
+
+    /// A request for a connection of its own.
+    pub(crate) fn single(&mut self) -> Request {
+        if self.door.plain { Request::any() } else { Request::post(self.number()) }
+    }
+
     /// A number for a request.
     pub(crate) fn number(&mut self) -> u32 {
         self.random.u32(..)
@@ -112,18 +122,18 @@ impl Client {
     ) -> Option<Connection> {
         let mut connection = self.connection(at_hand).await?;
         let result = connection.exchange(request).await;
-        self.judge(result, &request.expected, &connection).then_some(connection)
+        self.judge(result, request, &connection).then_some(connection)
     }
 
     /// Writes down what became of a request. Returns whether its connection can be used again.
     pub(crate) fn judge(
         &self,
         result: Result<Answer, Broken>,
-        expected: &[u8],
+        request: &Request,
         connection: &Connection,
     ) -> bool {
         let broken = match result {
-            Ok(answer) => match mistake(answer.status, &answer.body, expected) {
+            Ok(answer) => match mistake(answer.status, &answer.body, request) {
                 None => {
                     self.answered();
                     return !answer.closes;
@@ -138,10 +148,10 @@ impl Client {
 }
 
 /// What is wrong with a whole answer.
-pub(crate) fn mistake(status: u16, body: &[u8], expected: &[u8]) -> Option<Cause> {
+pub(crate) fn mistake(status: u16, body: &[u8], request: &Request) -> Option<Cause> {
     if status != 200 {
         Some(Cause::Status(status))
-    } else if body != expected {
+    } else if request.expected.as_ref().is_some_and(|expected| body != expected) {
         Some(Cause::WrongBody)
     } else {
         None

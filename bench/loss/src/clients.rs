@@ -26,8 +26,8 @@ pub(crate) async fn run(client: Client) {
         Kind::Pausing => pausing(client).await,
         Kind::New => new(client).await,
         Kind::Held => held(client).await,
-        Kind::Slow => one_after_another(client, Request::slow).await,
-        Kind::Upload => one_after_another(client, Request::upload).await,
+        Kind::Slow => one_after_another(client, |client| Request::slow(client.number())).await,
+        Kind::Upload => one_after_another(client, |client| Request::upload(client.number())).await,
         Kind::Pipelined => pipelined::run(client).await,
         Kind::Http2 => http2::run(client).await,
         Kind::WebSocket => websocket::run(client).await,
@@ -35,14 +35,14 @@ pub(crate) async fn run(client: Client) {
 }
 
 async fn keep_alive(client: Client) {
-    one_after_another(client, Request::small).await;
+    one_after_another(client, Client::small).await;
 }
 
 /// Requests on one connection, for as long as the server leaves it open.
-async fn one_after_another(mut client: Client, request: fn(u32) -> Request) {
+async fn one_after_another(mut client: Client, request: fn(&mut Client) -> Request) {
     let mut connection = None;
     while !client.stopped() {
-        let request = request(client.number());
+        let request = request(&mut client);
         connection = client.request(connection, &request).await;
         client.think().await;
     }
@@ -51,7 +51,7 @@ async fn one_after_another(mut client: Client, request: fn(u32) -> Request) {
 async fn pausing(mut client: Client) {
     let mut connection = None;
     while !client.stopped() {
-        let request = Request::small(client.number());
+        let request = client.small();
         connection = client.request(connection, &request).await;
         let range = if client.random.u32(..LONG_ONES) == 0 { LONG } else { SHORT };
         let pause = Duration::from_millis(client.random.u64(range));
@@ -61,7 +61,7 @@ async fn pausing(mut client: Client) {
 
 async fn new(mut client: Client) {
     while !client.stopped() {
-        let request = Request::post(client.number());
+        let request = client.single();
         client.request(None, &request).await;
         client.think().await;
     }
@@ -73,7 +73,7 @@ async fn held(mut client: Client) {
         let pause = Duration::from_millis(client.random.u64(HELD));
         client.pause(pause).await;
         if connection.is_some() && !client.stopped() {
-            let request = Request::small(client.number());
+            let request = client.small();
             client.request(connection, &request).await;
         }
     }

@@ -36,6 +36,8 @@ pub enum Contender {
     Ours,
     /// The same without its lossless drain.
     OursPlain,
+    /// Our npm package, wired as the reference.
+    OursNpm,
 }
 
 /// A server of `servers/`.
@@ -89,7 +91,7 @@ pub(crate) struct Cluster {
 
 impl Contender {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Reference, Self::Pm2, Self::Ours, Self::OursPlain];
+    pub const ALL: [Self; 5] = [Self::Reference, Self::Pm2, Self::Ours, Self::OursPlain, Self::OursNpm];
 
     /// Its name in options and tables.
     pub fn name(self) -> &'static str {
@@ -98,6 +100,7 @@ impl Contender {
             Self::Pm2 => "pm2",
             Self::Ours => "ours",
             Self::OursPlain => "ours-plain",
+            Self::OursNpm => "ours-npm",
         }
     }
 }
@@ -135,6 +138,11 @@ impl Settings {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("servers")
     }
 
+    /// The directory of our npm package.
+    fn package() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../npm")
+    }
+
     /// The directory with the key and the certificate of the servers.
     pub fn identity() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/fixtures/tls")
@@ -161,7 +169,8 @@ impl Cluster {
     pub(crate) async fn start(contender: Contender, settings: &Settings) -> Result<Self> {
         let home = Home::new()?;
         let command = match contender {
-            Contender::Reference => reference::start(settings, &home),
+            Contender::Reference => reference::start(settings, &home, Path::new("recluster")),
+            Contender::OursNpm => reference::start(settings, &home, &Settings::package()),
             Contender::Pm2 => pm2::start(settings, &home),
             Contender::Ours => ours::start(settings, &home, &[]),
             Contender::OursPlain => ours::start(settings, &home, &["--drain-http", "off"]),
@@ -204,7 +213,7 @@ impl Cluster {
             Contender::Ours | Contender::OursPlain => {
                 self.run(ours::reload(&self.settings, &self.home)?).await
             }
-            Contender::Reference => {
+            Contender::Reference | Contender::OursNpm => {
                 let before = self.home.reports()?.reloaded;
                 reference::reload(&self.master());
                 self.wait_until("the reload is done", |home| Ok(home.reports()?.reloaded > before)).await

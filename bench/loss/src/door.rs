@@ -14,6 +14,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
+use crate::Kind;
 use crate::pinned::Pinned;
 use crate::stream::Stream;
 
@@ -30,6 +31,9 @@ pub struct Door {
     /// Whether it speaks HTTP/2, where the client asks for it.
     #[serde(default)]
     pub h2: bool,
+    /// Whether its server knows nothing of the meter: it is asked for `/` alone, and any whole answer is right.
+    #[serde(default)]
+    pub plain: bool,
 }
 
 /// Makes connections, with TLS where a door wants it.
@@ -49,7 +53,21 @@ pub(crate) enum Protocol {
 impl Door {
     /// A port of the loopback interface where plain HTTP/1 is spoken.
     pub fn tcp(port: u16) -> Self {
-        Self { port: Some(port), path: None, tls: false, h2: false }
+        Self { port: Some(port), path: None, tls: false, h2: false, plain: false }
+    }
+
+    /// The same in front of a server that knows nothing of the meter.
+    pub fn plain(port: u16) -> Self {
+        Self { plain: true, ..Self::tcp(port) }
+    }
+
+    /// Whether clients of this kind are understood there.
+    pub(crate) fn speaks(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::KeepAlive | Kind::Pausing | Kind::New | Kind::Held | Kind::Pipelined => true,
+            Kind::Slow | Kind::Upload | Kind::WebSocket => !self.plain,
+            Kind::Http2 => self.h2 && !self.plain,
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl Load {
             began: Instant::now(),
         };
         for kind in Kind::ALL {
-            let doors = doors.iter().filter(|door| door.h2 || kind != Kind::Http2).cycle();
+            let doors = doors.iter().filter(|door| door.speaks(kind)).cycle();
             for door in doors.take(mix.count(kind)) {
                 let client = load.client(kind, door, connector, think);
                 load.clients.spawn(clients::run(client));

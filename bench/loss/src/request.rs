@@ -1,10 +1,10 @@
-//! The requests that clients make, and the one answer to each that is right.
+//! The requests that clients make, and the one answer to each that is right where the server is one of the meter's own.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// A request whose answer is known beforehand.
+/// A request, and what is right for an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: &'static str,
@@ -12,8 +12,8 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     /// How many writes the body takes, with pauses between them.
     pub(crate) pieces: usize,
-    /// The body of the answer.
-    pub(crate) expected: Vec<u8>,
+    /// The body of the answer, where it is known beforehand.
+    pub(crate) expected: Option<Vec<u8>>,
 }
 
 /// Between two pieces of a body.
@@ -26,6 +26,11 @@ const UPLOAD_PIECES: usize = 8;
 const SLOW_CHUNKS: usize = 10;
 
 impl Request {
+    /// What any server answers.
+    pub(crate) fn any() -> Self {
+        Self { expected: None, ..Self::get("/".to_owned(), Vec::new()) }
+    }
+
     /// Answered with its number.
     pub(crate) fn small(n: u32) -> Self {
         Self::get(format!("/?n={n}"), n.to_string().into_bytes())
@@ -48,14 +53,20 @@ impl Request {
     }
 
     fn get(target: String, expected: Vec<u8>) -> Self {
-        Self { method: "GET", target, body: Bytes::new(), pieces: 1, expected }
+        Self { method: "GET", target, body: Bytes::new(), pieces: 1, expected: Some(expected) }
     }
 
     fn with_body(target: &str, n: u32, length: usize, pieces: usize) -> Self {
         let mut body = vec![0; length];
         fastrand::Rng::with_seed(n.into()).fill(&mut body);
         let expected = format!("{length} {:x}", fnv1a(&body)).into_bytes();
-        Self { method: "POST", target: target.to_owned(), body: body.into(), pieces, expected }
+        Self {
+            method: "POST",
+            target: target.to_owned(),
+            body: body.into(),
+            pieces,
+            expected: Some(expected),
+        }
     }
 
     /// The head of the request in HTTP/1.

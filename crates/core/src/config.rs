@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "built with struct update syntax from the default")]
 pub struct Settings {
-    /// How many slots. Default 1.
+    /// How many slots to begin with. Default 1.
     pub workers: u32,
     /// How many extra workers a reload may run at once. Default all.
     pub surge: Surge,

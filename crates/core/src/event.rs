@@ -25,8 +25,8 @@ pub enum Event {
     Replace(WorkerId),
     /// Change the number of slots. Zero is taken as one.
     Scale(u32),
-    /// Other settings from now on. What a worker was told or sent before keeps its time; the number of slots changes only
-    /// where the settings name another than they did before.
+    /// Other settings from now on. What a worker was told or sent before keeps its time, and the number of slots is not
+    /// touched: [`Event::Scale`] changes that.
     Configure(Config),
     /// Drain everything, start nothing more.
     Stop,

@@ -120,12 +120,9 @@ impl Cluster {
 
     fn configure(&mut self, config: Config) {
         let settings = config.into_settings();
-        let before = std::mem::replace(&mut self.settings, settings);
+        self.settings = settings;
         self.backoff.configure(settings.respawn, settings.backoff);
         self.generation_spacing = self.generation_spacing.max(settings.respawn);
-        if settings.workers != before.workers {
-            self.scale(settings.workers);
-        }
     }
 
     /// Nobody is wanted any more. Those that drain already get no more time than the others.

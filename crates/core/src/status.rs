@@ -2,7 +2,7 @@
 
 use crate::slot::Slot;
 use crate::worker::Worker;
-use crate::{Cluster, Generation, SlotId, State, WorkerId};
+use crate::{Cluster, Generation, SlotId, State, Time, WorkerId};
 
 /// A picture of the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +76,9 @@ pub struct WorkerStatus {
     pub generation: Generation,
     /// Where it is in its life.
     pub state: State,
+    /// When the next signal follows if it has not done by then what it should have: become ready, or gone. Sooner than
+    /// what its state says where its channel is closed.
+    pub deadline: Option<Time>,
     /// It is wanted: it holds its slot or is to take it over.
     pub wanted: bool,
     /// It serves: ready, has lived for the bake time, and is not on its way out.
@@ -116,9 +119,15 @@ impl Cluster {
             slot: worker.slot,
             generation: worker.generation,
             state: worker.state,
+            deadline: self.signal_due(id, worker),
             wanted: self.wants(id, worker),
             serves: worker.serves(),
         }
+    }
+
+    fn signal_due(&self, id: WorkerId, worker: &Worker) -> Option<Time> {
+        let due = (!worker.is_ready()).then(|| worker.deadline(id, &self.settings))?;
+        due.map(|(at, _)| at)
     }
 
     fn is_settled(&self) -> bool {

@@ -12,6 +12,8 @@ pub(crate) enum Alarm {
     Stop,
     /// Workers are looked at: are they too big, or too old?
     Recycle,
+    /// What programs have left behind is looked at.
+    Remains,
     /// A worker should have said by now that it is alive.
     Watchdog(WorkerId),
 }

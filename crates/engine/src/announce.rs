@@ -1,12 +1,13 @@
 //! What the policy notices becomes what people are told: events, verdicts, and failures in words.
 
 use recluster_core as core;
-use recluster_core::{Caller, Cause, Due, Exit, Notice, Signal, WorkerId};
+use recluster_core::{Caller, Cause, Due, Exit, Notice, WorkerId};
 
 use crate::builder::ReadyWhen;
 use crate::driver::{Driver, Grave};
 use crate::event::{Event, Failure, Held, Verdict, Worker};
 use crate::process::Seen;
+use crate::signal::{name_of, signal_name};
 
 impl Driver {
     pub(crate) fn announce(&mut self, notice: Notice) {
@@ -25,6 +26,8 @@ impl Driver {
                 self.emit(Event::Failed { failure });
             }
             Notice::Late { worker, .. } => self.emit_about(worker, |worker| Event::Late { worker }),
+            // A program that was let go by TERM is not sent it a second time, so there is nothing to tell.
+            Notice::Overdue { worker, signal, .. } if self.was_sent(worker, signal) => {}
             Notice::Overdue { worker, due, signal } => {
                 let (due, signal) = (late_for(due), name_of(signal));
                 let held = self.held_by(worker);
@@ -181,30 +184,4 @@ fn late_for(due: Due) -> &'static str {
         Due::Respawn => "respawn",
         Due::Reload => "reload",
     }
-}
-
-fn name_of(signal: Signal) -> &'static str {
-    match signal {
-        Signal::Term => "SIGTERM",
-        Signal::Kill => "SIGKILL",
-    }
-}
-
-/// A signal's name, for people.
-fn signal_name(number: i32) -> String {
-    let names = [
-        (libc::SIGHUP, "SIGHUP"),
-        (libc::SIGINT, "SIGINT"),
-        (libc::SIGQUIT, "SIGQUIT"),
-        (libc::SIGILL, "SIGILL"),
-        (libc::SIGABRT, "SIGABRT"),
-        (libc::SIGBUS, "SIGBUS"),
-        (libc::SIGFPE, "SIGFPE"),
-        (libc::SIGKILL, "SIGKILL"),
-        (libc::SIGSEGV, "SIGSEGV"),
-        (libc::SIGPIPE, "SIGPIPE"),
-        (libc::SIGTERM, "SIGTERM"),
-    ];
-    let known = names.iter().find(|(known, _)| *known == number);
-    known.map_or_else(|| format!("signal {number}"), |(_, name)| (*name).to_owned())
 }

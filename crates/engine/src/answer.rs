@@ -33,7 +33,10 @@ impl Driver {
                 let _ = reply.send(now);
             }
             Request::Stop => self.stop(),
-            Request::Terminate => self.tell(core::Event::Terminate),
+            Request::Terminate => {
+                self.tell(core::Event::Terminate);
+                self.kill_remains();
+            }
             Request::Release => self.tell(core::Event::Release),
             Request::Workers(reply) => {
                 let _ = reply.send(self.live_workers());

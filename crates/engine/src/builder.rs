@@ -1,6 +1,5 @@
 //! [`ClusterBuilder`]: everything that can be said about a cluster before it starts.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroU32;
@@ -17,7 +16,7 @@ use crate::conduct::{Conduct, Reread};
 use crate::error::StartError;
 use crate::event::{EVENT_BACKLOG, Event, Events};
 use crate::host::Hosting;
-use crate::listen::{self, Bound, FIRST_LISTENER, Listen};
+use crate::listen::{self, Bound, Listen};
 use crate::preload::Preload;
 use crate::process::DrainSignal;
 use crate::program::{Launch, NodeKind, Program, Runtime};
@@ -413,12 +412,8 @@ impl ClusterBuilder {
         let hosting = std::mem::take(&mut self.hosting);
         let Examined { config, first, conduct } = self.examine()?;
         let bound = listen::bind_all(adopted, &listens).await?;
-        let numbered = (FIRST_LISTENER..).zip(&bound);
-        let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
-        let inherited: io::Result<BTreeMap<i32, OwnedFd>> = copies.collect();
         let system = |source| StartError::System { what: "copy a listening socket", source };
-        let keeps_handles = hosting.host.is_some();
-        let setup = plane::Setup { balance, inherited: inherited.map_err(system)?, keeps_handles };
+        let setup = plane::Setup::new(balance, &bound, hosting.host.is_some()).map_err(system)?;
         let shell = driver::Shell {
             conduct,
             first,

@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::command;
 use crate::driver::Input;
+use crate::signal::signal_name;
 
 /// How soon a check is made again that has not passed yet.
 const SOON: Duration = Duration::from_millis(250);
@@ -225,7 +226,7 @@ async fn run(command: &str, asked: &Asked) -> Result<(), String> {
     match command::run_to_end(&mut check).await {
         Ok(Exit::Code(0)) => Ok(()),
         Ok(Exit::Code(code)) => Err(format!("`{command}` ended with status {code}")),
-        Ok(Exit::Signal(signal)) => Err(format!("`{command}` was ended by signal {signal}")),
+        Ok(Exit::Signal(signal)) => Err(format!("`{command}` was ended by {}", signal_name(signal))),
         Err(error) => Err(format!("`{command}` could not be run: {error}")),
     }
 }

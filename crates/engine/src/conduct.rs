@@ -84,9 +84,15 @@ impl Driver {
         }
     }
 
+    /// The number of slots follows the settings only where these name another one than before: else it is what was last
+    /// asked for.
     fn configure(&mut self, config: Config) {
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
         self.tell(core::Event::Configure(config));
+        let slots = config.settings().workers;
+        if slots != before.settings().workers {
+            self.tell(core::Event::Scale(slots));
+        }
         self.watch_limits();
     }
 }

@@ -18,14 +18,15 @@ use crate::cluster::{Cluster, Progress, Scale};
 use crate::conduct::{Conduct, Fallback, Reread};
 use crate::error::{SendError, StartError};
 use crate::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
-use crate::host::{Handle, Hosting, Told};
+use crate::host::{Hosting, Told};
 use crate::listen::Bound;
 use crate::notify::Words;
 use crate::output::Forwarder;
-use crate::plane::{Command, Fact, Plane, Receipt, Routes, Setup, Standing};
+use crate::plane::{Command, Fact, Handle, Plane, Receipt, Routes, Setup, Standing};
 use crate::preload;
 use crate::process::{ChannelUse, Process, Seen};
 use crate::program::{Launch, NodeKind};
+use crate::remains::Remains;
 use crate::status::Status;
 
 /// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
@@ -118,6 +119,7 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         inputs,
         progress,
         processes: BTreeMap::new(),
+        remains: Vec::new(),
         graves: VecDeque::new(),
         follow_ups: VecDeque::new(),
         callers: BTreeMap::new(),
@@ -159,6 +161,8 @@ pub(crate) struct Driver {
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) processes: BTreeMap<WorkerId, Process>,
+    /// Programs that have ended and may have left something.
+    pub(crate) remains: Vec<Remains>,
     /// The last of them that died, oldest first.
     pub(crate) graves: VecDeque<(WorkerId, Grave)>,
     /// What generations run, resolved when each began.
@@ -192,7 +196,7 @@ impl Driver {
         self.watch_limits();
         loop {
             self.act();
-            if self.policy.phase() == Phase::Over {
+            if self.policy.phase() == Phase::Over && self.leaves_nothing() {
                 return self.finish();
             }
             // A moment too far away to be said is none.
@@ -235,6 +239,7 @@ impl Driver {
         match alarm {
             Alarm::Stop => self.tell(core::Event::Stop),
             Alarm::Recycle => self.recycle(),
+            Alarm::Remains => self.look_at_remains(),
             Alarm::Watchdog(worker) => self.silent(worker, late),
         }
     }
@@ -253,6 +258,11 @@ impl Driver {
         self.began.checked_add(at.elapsed()).unwrap_or_else(|| self.began + FAR_AWAY)
     }
 
+    /// A moment from now.
+    pub(crate) fn after(&self, span: Duration) -> Instant {
+        self.instant(self.now() + span)
+    }
+
     pub(crate) fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
@@ -264,6 +274,7 @@ impl Driver {
             self.closing = true;
             // No worker is started any more. What only draining workers hold, they can close.
             self.shell.bound.clear();
+            self.hurry_remains();
             self.plane.tell(Command::CloseListeners);
         }
     }
@@ -389,19 +400,20 @@ impl Driver {
 
     /// The worker's process has ended and everything that it said has been heard.
     fn bury(&mut self, worker: WorkerId) {
-        let Some(process) = self.processes.get_mut(&worker) else { return };
+        let Some(about) = self.about(worker) else { return };
+        let Some(mut process) = self.processes.remove(&worker) else { return };
+        self.alarms.clear(Alarm::Watchdog(worker));
+        let (stderr, seen) = (process.tail.lines(), process.seen);
+        let check_failure = process.check_failure.take();
+        self.remember(worker, Grave { worker: about, stderr, seen, spawn_error: None, check_failure });
+        let exit = process.exit();
+        // A Node worker's children are its application's business.
         if self.launches.get(&process.generation).is_some_and(|launch| !launch.is_node()) {
-            // A server of several processes that ends leaves those, and they would go on accepting. Until it is reaped,
-            // its number is its own.
+            // A server of several processes that ends leaves those, and they would go on accepting.
             process.end_rest();
-        }
-        let exit = process.reap();
-        if let (Some(about), Some(process)) = (self.about(worker), self.processes.remove(&worker)) {
-            self.alarms.clear(Alarm::Watchdog(worker));
-            let stderr = process.tail.lines();
-            let check_failure = process.check_failure.clone();
-            let seen = process.seen;
-            self.remember(worker, Grave { worker: about, stderr, seen, spawn_error: None, check_failure });
+            self.leave_behind(about, process);
+        } else {
+            process.reap();
         }
         self.tell(core::Event::Exited(worker, exit));
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::event::Failure;
+use crate::event::{Failure, Verdict};
 
 /// Why a cluster could not be started. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +131,21 @@ pub enum ReloadError {
     /// The cluster is over.
     #[error(transparent)]
     Gone(#[from] Gone),
+}
+
+impl ReloadError {
+    /// What a verdict is to whoever waited for it.
+    pub(crate) fn unless_done(verdict: Verdict) -> Result<(), Self> {
+        match verdict {
+            Verdict::Done => Ok(()),
+            Verdict::RolledBack { failure } => Err(Self::RolledBack(failure)),
+            Verdict::StoppedPartWay { replaced, of, failure } => {
+                Err(Self::StoppedPartWay { replaced, of, failure })
+            }
+            Verdict::Abandoned => Err(Self::Abandoned),
+            Verdict::Refused { reason } => Err(Self::Refused(reason)),
+        }
+    }
 }
 
 /// The cluster is over: there is nobody to ask.

@@ -13,7 +13,6 @@ use tokio::sync::broadcast;
 
 pub use recluster_core::Exit;
 
-use crate::error::ReloadError;
 use crate::recycle::Excess;
 
 /// How many events a slow subscriber may lag behind before it loses the oldest.
@@ -115,7 +114,8 @@ pub enum Event {
     Overdue {
         /// The worker.
         worker: Worker,
-        /// What it was late for: `ready`, `drain`, `exit` or `kill`.
+        /// What it was late for: `ready`, `drain`, `exit` or `kill`; or `rest`: it is gone itself, but processes of its group
+        /// are not.
         due: &'static str,
         /// The signal's name.
         signal: &'static str,
@@ -335,20 +335,6 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
-}
-
-impl Verdict {
-    pub(crate) fn into_result(self) -> Result<(), ReloadError> {
-        match self {
-            Self::Done => Ok(()),
-            Self::RolledBack { failure } => Err(ReloadError::RolledBack(failure)),
-            Self::StoppedPartWay { replaced, of, failure } => {
-                Err(ReloadError::StoppedPartWay { replaced, of, failure })
-            }
-            Self::Abandoned => Err(ReloadError::Abandoned),
-            Self::Refused { reason } => Err(ReloadError::Refused(reason)),
-        }
-    }
 }
 
 /// Why a worker did not come to serve: everything a person needs to mend it.

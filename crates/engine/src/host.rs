@@ -23,7 +23,7 @@ use crate::driver::{Driver, Request};
 use crate::error::{Gone, ReloadError, SendError};
 use crate::event::{Address, Event, Worker};
 use crate::plane::Command;
-pub use crate::plane::Receipt;
+pub use crate::plane::{Handle, Receipt};
 pub use crate::stdio::Stdio;
 
 /// One thing that the host is told.
@@ -65,16 +65,6 @@ pub enum Told {
         /// The worker.
         worker: Option<Worker>,
     },
-}
-
-/// A descriptor that travels with a message.
-#[derive(Debug)]
-#[expect(clippy::exhaustive_structs, reason = "the two things that are sent")]
-pub struct Handle {
-    /// What it becomes at its receiver.
-    pub kind: HandleKind,
-    /// The descriptor.
-    pub fd: OwnedFd,
 }
 
 /// Who is told.
@@ -186,7 +176,7 @@ impl Cluster {
     ) -> Result<impl Future<Output = Result<(), ReloadError>> + Send + 'static, Gone> {
         let (reply, verdict) = oneshot::channel();
         self.tell(Request::Reload(with.map(Box::new), reply))?;
-        Ok(async move { verdict.await.map_err(|_| Gone)?.into_result() })
+        Ok(async move { ReloadError::unless_done(verdict.await.map_err(|_| Gone)?) })
     }
 
     /// Every live worker, for a thread that is no runtime's. What was asked for before has been begun by then: the workers

@@ -1,9 +1,8 @@
 //! What workers tell by `sd_notify`: a datagram socket for each worker, on which nobody else is heard.
 
 use std::fs;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,18 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use recluster_core::WorkerId;
 use recluster_wire::notify::{self, MAX_DATAGRAM, Word};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, UCred, recvmsg};
 use rustix::process::{Pid, geteuid, getpgid};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::driver::Input;
+use crate::sys::Datagram;
 use crate::{runtime_dir, sys};
 
 /// How the name of a socket ends.
 const ENDING: &str = "notify";
-/// How many descriptors may come with a datagram; all are closed.
-const DESCRIPTORS: usize = 8;
 /// How many datagrams of one worker may wait for the driver.
 const UNHEARD: usize = 8;
 /// Tells sockets of one process apart.
@@ -89,9 +86,9 @@ impl Socket {
             loop {
                 let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
                 let Ok(mut ready) = socket.readable().await else { return };
-                match ready.try_io(|socket| receive(socket.get_ref())) {
+                match ready.try_io(|socket| receive(socket.get_ref().as_fd())) {
                     Ok(Ok(datagram)) => {
-                        let input = match datagram.words(group) {
+                        let input = match words(datagram, group) {
                             Some(words) => Input::Notified(worker, Words { turn: Some(turn), ..words }),
                             None => Input::NotifyIgnored(worker, turn),
                         };
@@ -132,41 +129,21 @@ pub(crate) struct Words {
     turn: Option<OwnedSemaphorePermit>,
 }
 
-struct Datagram {
-    bytes: Vec<u8>,
-    from: Option<UCred>,
-    descriptors: Vec<OwnedFd>,
-    is_whole: bool,
+/// What a datagram says, if it comes from this process group and makes sense. Whoever lives where its pid cannot be seen
+/// from here is a stranger.
+fn words(datagram: Datagram, group: Pid) -> Option<Words> {
+    let from = datagram.from?;
+    let is_known = from.uid == geteuid() || from.uid.is_root();
+    if !is_known || !datagram.is_whole || getpgid(Some(from.pid?)).ok()? != group {
+        return None;
+    }
+    let said = notify::parse(&datagram.bytes).ok()?;
+    Some(Words { said, _descriptors: datagram.descriptors, turn: None })
 }
 
-impl Datagram {
-    /// What it says, if it comes from this process group and makes sense.
-    fn words(self, group: Pid) -> Option<Words> {
-        let from = self.from?;
-        let is_known = from.uid == geteuid() || from.uid.is_root();
-        if !is_known || !self.is_whole || getpgid(Some(from.pid)).ok()? != group {
-            return None;
-        }
-        Some(Words { said: notify::parse(&self.bytes).ok()?, _descriptors: self.descriptors, turn: None })
-    }
-}
-
-fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
-    let mut bytes = vec![0; MAX_DATAGRAM + 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS), ScmCredentials(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    bytes.truncate(received.bytes);
-    let (mut from, mut descriptors) = (None, Vec::new());
-    for message in ancillary.drain() {
-        match message {
-            RecvAncillaryMessage::ScmCredentials(credentials) => from = Some(credentials),
-            RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
-            _ => {}
-        }
-    }
-    Ok(Datagram { bytes, from, descriptors, is_whole: !received.flags.contains(ReturnFlags::TRUNC) })
+/// One byte more than is understood, so that what is too long is seen to be.
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Datagram> {
+    sys::receive(socket, MAX_DATAGRAM + 1)
 }
 
 #[cfg(test)]
@@ -178,7 +155,7 @@ mod tests {
     fn said(socket: &Socket, words: &[u8], group: Pid) -> Option<Vec<Word>> {
         let sender = UnixDatagram::unbound().unwrap();
         sender.send_to(words, socket.path()).unwrap();
-        receive(&socket.socket).unwrap().words(group).map(|words| words.said)
+        super::words(receive(socket.socket.as_fd()).unwrap(), group).map(|words| words.said)
     }
 
     #[test]
@@ -188,6 +165,39 @@ mod tests {
         assert_eq!(said(&socket, b"READY=1\n", getpgrp()), Some(vec![Word::Ready]));
         assert_eq!(said(&socket, b"READY=1\n", Pid::INIT), None);
         assert_eq!(said(&socket, b"READY=1\0\n", getpgrp()), None, "nonsense");
+    }
+
+    #[test]
+    fn whoever_cannot_be_seen_is_a_stranger() {
+        let from = Some(sys::Sender { pid: None, uid: geteuid() });
+        let (bytes, descriptors) = (b"READY=1".to_vec(), Vec::new());
+        let datagram = Datagram { bytes, from, descriptors, is_whole: true };
+        assert!(super::words(datagram, getpgrp()).is_none());
+    }
+
+    /// Whoever talks faster than the driver hears waits in the kernel's queue.
+    #[tokio::test]
+    async fn a_flood_waits_outside() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect(socket.path()).unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let (inputs, mut inbox) = mpsc::unbounded_channel();
+        let _listening = socket.start(WorkerId::from_number(1), getpgrp(), inputs).unwrap();
+        let mut heard = Vec::new();
+        for _ in 0..UNHEARD {
+            while sender.send(b"STATUS=talks").is_ok() {}
+            heard.push(inbox.recv().await.unwrap());
+        }
+        // More often than the runtime needs to look at its sockets again.
+        for _ in 0..1000 {
+            while sender.send(b"STATUS=talks").is_ok() {}
+            tokio::task::yield_now().await;
+        }
+        assert!(inbox.is_empty(), "nothing more was read");
+        heard.pop();
+        inbox.recv().await.unwrap();
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Driver {
         let preload = preload.and_then(|preload| Some((self.place_preload(generation)?, preload.settings())));
         let Some(launch) = self.launches.get(&generation) else { return Err(forgotten()) };
         let is_node = launch.is_node();
-        let describe = |error: io::Error| (process::failure_of(&error), error.to_string());
+        let describe = |error: io::Error| (process::failure_of(&error), process::spawn_error(&error));
         let notify = self.open_notify(is_node).map_err(describe)?;
         let own = self.shell.conduct.check_listen.as_ref().filter(|_| !is_node);
         let own = own.map(Listen::bind).transpose().map_err(describe)?;
@@ -146,6 +146,7 @@ impl Driver {
         self.leaves(worker);
         let until_then = self.instant(until);
         let Some(process) = self.processes.get_mut(&worker) else { return };
+        process.drains_until = Some(until_then);
         if process.channel_use != ChannelUse::Unproven {
             let preload = self.shell.conduct.preload.filter(|_| process.preload.is_some());
             let grace = preload.map(|preload| preload.grace(timeout));
@@ -157,13 +158,19 @@ impl Driver {
     }
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) {
-        let Some(process) = self.processes.get_mut(&worker) else { return };
         // TERM at the start of its drain is not said once more at the end.
-        if process.sent >= Some(signal) {
+        if self.was_sent(worker, signal) {
             return;
         }
-        process.sent = Some(signal);
-        process.signal(signal);
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.sent = Some(signal);
+            process.signal(signal);
+        }
+    }
+
+    /// Whether a worker was sent this signal already, or a stronger one.
+    pub(crate) fn was_sent(&self, worker: WorkerId, signal: Signal) -> bool {
+        self.processes.get(&worker).is_some_and(|process| process.sent >= Some(signal))
     }
 
     /// Every live worker, in the order in which they were begun.

@@ -65,13 +65,13 @@ impl Driver {
         let process = self.processes.get(&worker.worker);
         let (memory_bytes, cpu_seconds) = process.map_or((None, None), Process::usage);
         let uptime = process.map_or(Duration::ZERO, |process| process.begun.elapsed());
-        let (state, until) = match worker.state {
-            State::Starting { until } => ("starting", Some(until)),
-            State::Ready { .. } if worker.serves => ("serving", None),
-            State::Ready { .. } => ("ready", None),
-            State::Draining { until } => ("draining", Some(until)),
-            State::Terminating { until } => ("terminating", Some(until)),
-            State::Killed => ("killed", None),
+        let state = match worker.state {
+            State::Starting { .. } => "starting",
+            State::Ready { .. } if worker.serves => "serving",
+            State::Ready { .. } => "ready",
+            State::Draining { .. } => "draining",
+            State::Terminating { .. } => "terminating",
+            State::Killed => "killed",
         };
         WorkerStatus {
             id: self.number_of(worker.worker),
@@ -79,7 +79,7 @@ impl Driver {
             generation: worker.generation.get(),
             pid: self.about(worker.worker).and_then(|about| about.pid),
             state: state.to_owned(),
-            seconds_left: until.map(|until| until.since(self.now()).as_secs_f64()),
+            seconds_left: worker.deadline.map(|at| at.since(self.now()).as_secs_f64()),
             uptime_seconds: uptime.as_secs_f64(),
             status: process.and_then(|process| process.status.clone()),
             notifications_ignored: process.map_or(0, |process| process.notify_ignored),

@@ -72,6 +72,8 @@ pub(crate) struct Process {
     pub(crate) seen: Seen,
     /// It drains. It may fall silent, and need not pass checks any more: its drain has a deadline of its own.
     pub(crate) leaving: bool,
+    /// When it must have finished, if it drains.
+    pub(crate) drains_until: Option<Instant>,
     /// The strongest signal that it was sent to end it. A program without a channel is told to drain by TERM.
     pub(crate) sent: Option<core::Signal>,
     /// What its preload was told, if it has loaded it.
@@ -227,6 +229,7 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
         tail,
         seen: Seen::default(),
         leaving: false,
+        drains_until: None,
         sent: None,
         preload: seat.preload.as_ref().map(|(_, told)| *told),
         held: None,
@@ -257,6 +260,16 @@ pub(crate) fn failure_of(error: &io::Error) -> SpawnFailure {
         SpawnFailure::Temporary
     } else {
         SpawnFailure::Hopeless
+    }
+}
+
+/// Such an error in words.
+pub(crate) fn spawn_error(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOEXEC) => {
+            "it is no program for this machine; a script must begin with a line such as #!/bin/sh".to_owned()
+        }
+        Some(_) | None => error.to_string(),
     }
 }
 
@@ -316,13 +329,20 @@ impl Process {
         let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 
-    /// Reaps the process, which has ended.
-    pub(crate) fn reap(&self) -> Exit {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    /// How the process ended, which is not reaped yet.
+    pub(crate) fn exit(&self) -> Exit {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
             Ok(Some(status)) => exit_of(&status),
             Ok(None) | Err(_) => Exit::Code(UNKNOWN_STATUS),
         }
+    }
+
+    /// Reaps the process, which has ended: from now on its number may be given to another.
+    pub(crate) fn reap(self) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        // It fails only where somebody else has reaped it.
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), options);
     }
 
     /// Resident memory in bytes, and CPU time in seconds.

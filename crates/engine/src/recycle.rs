@@ -1,7 +1,6 @@
 //! Workers that have grown too big or too old are renewed, new first, one at a time.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use serde::Serialize;
 use crate::alarm::Alarm;
 use crate::driver::Driver;
 use crate::event::Event;
+use crate::group;
 
 /// How often workers are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ impl Driver {
         if !status.settled {
             return;
         }
-        let sizes = self.shell.conduct.limits.memory.map(|_| resident_by_group()).unwrap_or_default();
+        let sizes = self.shell.conduct.limits.memory.map(|_| group::resident()).unwrap_or_default();
         let serving = status.workers.iter().filter(|worker| worker.serves);
         let found =
             serving.filter_map(|worker| Some((worker.worker, self.excess_of(worker.worker, &sizes)?)));
@@ -113,31 +113,6 @@ fn jitter_of(worker: WorkerId, pid: i32) -> f64 {
     f64::from(byte) / f64::from(u8::MAX)
 }
 
-/// Resident memory of every process group, in bytes. What cannot be read has just ended, or is nobody's business.
-fn resident_by_group() -> BTreeMap<i32, u64> {
-    let mut sizes = BTreeMap::new();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let processes =
-        entries.filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit));
-    for process in processes {
-        let stat = fs::read_to_string(process.path().join("stat"));
-        if let Some((group, bytes)) = stat.ok().as_deref().and_then(group_and_size) {
-            *sizes.entry(group).or_insert(0) += bytes;
-        }
-    }
-    sizes
-}
-
-/// The process group and the resident memory in bytes, from the text of `/proc/PID/stat` (proc(5)).
-fn group_and_size(stat: &str) -> Option<(i32, u64)> {
-    // Fields are counted behind the name, which may hold spaces and brackets: state, parent, group …
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let group = fields.get(2)?.parse().ok()?;
-    let pages: u64 = fields.get(21)?.parse().ok()?;
-    Some((group, pages * rustix::param::page_size() as u64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,19 +127,5 @@ mod tests {
         assert_eq!(limits.excess(hour.mul_f64(0.95), 0, 0.0), None);
         assert!(limits.excess(hour.mul_f64(0.95), 0, 1.0).is_some(), "some are due earlier");
         assert_eq!(Limits::default().excess(hour, 1 << 40, 1.0), None);
-    }
-
-    #[test]
-    fn a_group_and_its_size_are_read_behind_the_name() {
-        let stat =
-            "42 (a) b) S 1 40 40 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 99 1000 25 18446744073709551615";
-        assert_eq!(group_and_size(stat), Some((40, 25 * rustix::param::page_size() as u64)));
-        assert_eq!(group_and_size("nonsense"), None);
-    }
-
-    #[test]
-    fn this_very_process_has_a_size() {
-        let own = rustix::process::getpgrp().as_raw_nonzero().get();
-        assert!(resident_by_group().get(&own).is_some_and(|bytes| *bytes > 100_000));
     }
 }

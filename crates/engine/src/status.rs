@@ -66,8 +66,7 @@ pub struct WorkerStatus {
     pub pid: Option<u32>,
     /// `starting`, `ready`, `serving`, `draining`, `terminating` or `killed`.
     pub state: String,
-    /// Seconds until the state's deadline: ready timeout, drain timeout, kill timeout. A worker that has closed its
-    /// channel has no more than the exit grace, whatever this says.
+    /// Seconds until the next signal: the rest of its ready timeout, drain timeout, exit grace or kill timeout.
     pub seconds_left: Option<f64>,
     /// Seconds since it was started.
     pub uptime_seconds: f64,

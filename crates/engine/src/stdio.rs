@@ -17,7 +17,7 @@ pub enum Stdio {
     Inherit,
     /// Nowhere; reading it finds nothing.
     Null,
-    /// To the host, which is given the other end with [`Told::Spawned`](crate::host::Told::Spawned): a socket, as Node
+    /// To the host, which is given the other end with `Told::Spawned`: a socket, as Node
     /// does it.
     Pipe,
     /// To this descriptor.

@@ -2,16 +2,16 @@
 //! crates we use.
 #![expect(unsafe_code, reason = "this module is the one place for it")]
 
-use std::ffi::{CString, OsStr, OsString, c_char};
+use std::ffi::{CString, OsStr, OsString, c_char, c_int};
 use std::io::{self, Write as _};
 use std::mem;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::ptr;
 
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, Uid, getpid, getppid, set_parent_process_death_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -124,6 +124,96 @@ pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
+/// Room for what comes beside a datagram: the sender's credentials and a handful of descriptors; the kernel closes what is
+/// more. In words, so that it is aligned for the headers in it.
+const ANCILLARY_WORDS: usize = 12;
+
+/// A datagram, and what the kernel says of it.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub(crate) bytes: Vec<u8>,
+    /// Who sent it, where the socket was told to ask (`SO_PASSCRED`).
+    pub(crate) from: Option<Sender>,
+    /// What came with it.
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// Nothing of it was cut off.
+    pub(crate) is_whole: bool,
+}
+
+/// Who sent a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    /// None where it cannot be seen from here, because it lives in a PID namespace outside of ours.
+    pub(crate) pid: Option<Pid>,
+    pub(crate) uid: Uid,
+}
+
+impl From<libc::ucred> for Sender {
+    fn from(told: libc::ucred) -> Self {
+        Self { pid: Pid::from_raw(told.pid), uid: Uid::from_raw(told.uid) }
+    }
+}
+
+/// Receives a datagram of at most so many bytes. (rustix has this too, but takes a sender's pid for a number that is never
+/// zero, which is undefined behaviour where it is.)
+pub(crate) fn receive(socket: BorrowedFd<'_>, most: usize) -> io::Result<Datagram> {
+    let mut bytes = vec![0_u8; most];
+    let mut space = [0_u64; ANCILLARY_WORDS];
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: a `msghdr` is integers and pointers, for all of which zero is a value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = space.as_mut_ptr().cast();
+    header.msg_controllen = mem::size_of_val(&space);
+    // SAFETY: the descriptor is borrowed, so it is open; all that the header points to is writable, as long as it says, and
+    // outlives the call.
+    let received = unsafe {
+        libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT)
+    };
+    bytes.truncate(usize::try_from(received).map_err(|_| io::Error::last_os_error())?);
+    let is_whole = header.msg_flags & libc::MSG_TRUNC == 0;
+    let mut datagram = Datagram { bytes, from: None, descriptors: Vec::new(), is_whole };
+    // SAFETY: the kernel has filled the header and the space that it points to, and both live on.
+    unsafe { datagram.take_ancillary(&header) };
+    Ok(datagram)
+}
+
+impl Datagram {
+    /// Takes what came beside the bytes.
+    ///
+    /// # Safety
+    ///
+    /// The header must be as `recvmsg` left it, and its control messages must not have been taken before: the descriptors in
+    /// them belong to whoever takes them.
+    unsafe fn take_ancillary(&mut self, header: &libc::msghdr) {
+        // SAFETY: these macros of C walk from one message to the next within what the kernel has written, and say where its
+        // data begin; each is read as what its type says it is, and no further than its length. A descriptor that the
+        // kernel has just installed is owned by nobody else.
+        unsafe {
+            let mut next = libc::CMSG_FIRSTHDR(header);
+            while let Some(message) = next.as_ref() {
+                let data = libc::CMSG_DATA(next);
+                let length = message.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                match (message.cmsg_level, message.cmsg_type) {
+                    (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= mem::size_of::<libc::ucred>() => {
+                        self.from = Some(data.cast::<libc::ucred>().read_unaligned().into());
+                    }
+                    (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                        for index in 0..length / mem::size_of::<c_int>() {
+                            let number =
+                                data.add(index * mem::size_of::<c_int>()).cast::<c_int>().read_unaligned();
+                            self.descriptors.push(OwnedFd::from_raw_fd(number));
+                        }
+                    }
+                    _ => {}
+                }
+                next = libc::CMSG_NXTHDR(header, next);
+            }
+        }
+    }
+}
+
 /// Has the kernel send TERM to the command's process when the thread that starts it ends, which is at the latest when
 /// the master's process does.
 pub(crate) fn term_when_parent_dies(command: &mut Command) {
@@ -164,7 +254,7 @@ unsafe impl Sync for Image {}
 
 /// Has the command's process be told its own process id by these variables: some protocols prove by it that other
 /// variables are meant for this very process and not for one of its ancestors. Only the forked process knows it, so it
-/// performs the last step itself, with exactly this program, these arguments (the first is its name) and this
+/// performs the last step itself, with exactly this program (a path), these arguments (the first is its name) and this
 /// environment. To be called when all else about the command is said.
 pub(crate) fn exec_knowing_pid<'a>(
     command: &mut Command,
@@ -205,7 +295,9 @@ pub(crate) fn exec_knowing_pid<'a>(
                 write!(&mut *digits, "{}", getpid().as_raw_nonzero())?;
                 *place = text.as_ptr().cast();
             }
-            libc::execvpe(image.program.as_ptr(), image.argv.as_ptr(), image.envp.as_ptr());
+            // Of its kin this is the only one that is safe here: the others look a program up, or run a script that does
+            // not say by what by a shell.
+            libc::execve(image.program.as_ptr(), image.argv.as_ptr(), image.envp.as_ptr());
             Err(io::Error::last_os_error())
         });
     }
@@ -218,6 +310,13 @@ fn text_of(text: &OsStr) -> io::Result<CString> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
     use super::*;
 
     #[test]
@@ -238,6 +337,36 @@ mod tests {
         let id = child.id();
         let output = child.wait_with_output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{id} {id} {id} yes\n"));
+    }
+
+    #[test]
+    fn whoever_cannot_be_seen_has_no_pid() {
+        let told = |pid| Sender::from(libc::ucred { pid, uid: 0, gid: 0 });
+        assert_eq!(told(0).pid, None);
+        assert_eq!(told(7).pid, Pid::from_raw(7));
+    }
+
+    #[test]
+    fn a_datagram_comes_with_its_sender_and_its_descriptors() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
+        let (kept, given) = UnixStream::pair().unwrap();
+        let given = [given.as_fd(), given.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&given));
+        sendmsg(&theirs, &[IoSlice::new(b"12345678")], &mut ancillary, SendFlags::empty()).unwrap();
+        let datagram = receive(ours.as_fd(), 8).unwrap();
+        assert_eq!((&datagram.bytes[..], datagram.is_whole), (&b"12345678"[..], true));
+        let from = datagram.from.unwrap();
+        assert_eq!((from.pid, from.uid), (Some(getpid()), rustix::process::geteuid()));
+        let peers = |fd: &OwnedFd| rustix::net::getpeername(fd).is_ok();
+        assert_eq!(datagram.descriptors.iter().filter(|fd| peers(fd)).count(), 2);
+        drop(kept);
+        theirs.send(b"123456789").unwrap();
+        let datagram = receive(ours.as_fd(), 8).unwrap();
+        assert!(!datagram.is_whole && datagram.descriptors.is_empty());
+        assert_eq!(receive(ours.as_fd(), 8).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

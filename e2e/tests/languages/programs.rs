@@ -1,13 +1,14 @@
-//! Where the programs are: compiled, installed by pip into `.cache/languages`, or of the machine.
+//! Where the programs are: compiled, installed into `.cache`, or of the machine.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use recluster_e2e::{Home, fixture, not_installed, repository};
-use rustix::fs::{FlockOperation, flock};
+use recluster_e2e::{Home, Node, fixture, not_installed, repository};
+
+use crate::installed::installed_into;
 
 /// Where administrators' programs are, which are not in everybody's `PATH`.
 const SYSTEM: &str = "/usr/sbin";
@@ -22,6 +23,16 @@ pub(crate) fn compiled(home: &Home) -> Option<PathBuf> {
     Some(program)
 }
 
+/// Builds the server in Go, of its standard library alone.
+pub(crate) fn built_by_go(home: &Home) -> Option<PathBuf> {
+    let go = installed("go")?;
+    let program = home.join("hello");
+    let mut command = Command::new(go);
+    command.args(["build", "-o"]).arg(&program).arg(fixture("languages/hello.go"));
+    run(command.env("GOCACHE", repository().join(".cache/go")).env("GOPROXY", "off"));
+    Some(program)
+}
+
 /// A program of the machine.
 pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -33,29 +44,16 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A program of a Python package that `requirements.txt` names. They are installed when that list has changed; test
-/// runs at the same time wait for each other.
+/// A program of a Python package that `requirements.txt` names.
 pub(crate) fn of_python(name: &str) -> Option<PathBuf> {
     static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let directory = DIRECTORY.get_or_init(|| {
-        let cache = repository().join(".cache/languages");
-        fs::create_dir_all(&cache).expect("the repository is writable");
-        let lock = File::create(cache.join("lock")).expect("the repository is writable");
-        flock(&lock, FlockOperation::LockExclusive).expect("a file can be locked");
-        let wanted = fs::read_to_string(fixture("languages/requirements.txt")).expect("the list");
-        let (python, done) = (cache.join("python"), cache.join("installed.txt"));
-        let is_done = fs::read_to_string(&done).is_ok_and(|installed| installed == wanted);
-        if !is_done {
-            install(&python)?;
-            fs::write(done, wanted).expect("the repository is writable");
-        }
-        Some(python.join("bin"))
-    });
-    directory.as_ref().map(|directory| directory.join(name))
+    let directory = DIRECTORY.get_or_init(|| installed_into("languages", "requirements.txt", install_by_pip));
+    directory.as_ref().map(|directory| directory.join("python/bin").join(name))
 }
 
-fn install(directory: &Path) -> Option<()> {
-    let made = Command::new("python3").args(["-m", "venv"]).arg(directory).output();
+fn install_by_pip(directory: &Path, list: &Path) -> Option<()> {
+    let directory = directory.join("python");
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&directory).output();
     if !made.is_ok_and(|made| made.status.success()) {
         not_installed("python3 with venv");
         return None;
@@ -63,8 +61,34 @@ fn install(directory: &Path) -> Option<()> {
     let pip = directory.join("bin/pip");
     run(Command::new(pip)
         .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(fixture("languages/requirements.txt")));
+        .arg(list));
     Some(())
+}
+
+/// Deno or Bun, as `package.json` names them.
+pub(crate) fn runtime(name: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| {
+        installed_into("runtimes", "package.json", |directory, list| {
+            install_by_npm(directory, list);
+            Some(())
+        })
+    });
+    let modules = directory.as_ref().expect("npm installs or fails").join("node_modules");
+    modules.join(if name == "deno" { "deno/deno" } else { "bun/bin/bun.exe" })
+}
+
+/// Their binaries are put in place by install scripts. npm may be configured not to run any, so it is told not to, and
+/// they are run by hand.
+fn install_by_npm(directory: &Path, list: &Path) {
+    fs::copy(list, directory.join("package.json")).expect("the repository is writable");
+    run(Command::new("npm")
+        .args(["install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"])
+        .current_dir(directory));
+    for script in ["deno/install.cjs", "bun/install.js"] {
+        let script = directory.join("node_modules").join(script);
+        run(Command::new(&Node::under_test().path).arg(script));
+    }
 }
 
 fn run(command: &mut Command) {

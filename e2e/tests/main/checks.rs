@@ -40,6 +40,19 @@ fn each_node_worker_is_asked_itself() {
     }
 }
 
+/// Its servers are numbered as they come, and the tenth is not before the second.
+#[test]
+fn of_several_servers_the_first_that_began_to_listen_is_asked() {
+    for balance in ["round-robin", "shared"] {
+        let launch = Launch::fixture("many-ports.js").workers(1).option("--ready-when", "ready");
+        let launch = launch.option("--ready-check", "/").option("--balance", balance);
+        let master = launch.option("--check-interval", "50ms").start();
+        master.wait_stdout("asked ");
+        master.wait(on("started"));
+        assert!(master.stdout().iter().all(|line| line == "asked 0"), "{:?}", master.stdout());
+    }
+}
+
 #[test]
 fn a_node_worker_that_fails_its_check_does_not_serve() {
     let home = Home::new();

@@ -51,6 +51,17 @@ fn term_follows_at_the_drain_timeout() {
     assert_eq!((overdue.text("/due"), overdue.text("/signal")), ("drain", "SIGTERM"));
 }
 
+/// TERM is said once, at the beginning, and nothing else is claimed: the next word is KILL.
+#[test]
+fn what_was_sent_term_already_is_not_said_to_be_sent_it_again() {
+    let options = [("--timeout", "200ms"), ("--kill-timeout", "200ms")];
+    let (_stage, master, _puppet) = program(&options, "TERM");
+    let exit = replaced(&master);
+    assert_eq!(exit.at("/exit"), &json!({ "signal": Signal::KILL.as_raw() }));
+    let [overdue] = &master.seen(&on("overdue"))[..] else { panic!("{:?}", master.log()) };
+    assert_eq!((overdue.text("/due"), overdue.text("/signal")), ("kill", "SIGKILL"));
+}
+
 #[test]
 fn a_stop_drains_by_the_same_signal() {
     let (_stage, mut master, _puppet) = program(&[("--drain-signal", "QUIT")], "");

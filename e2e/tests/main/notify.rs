@@ -159,6 +159,43 @@ fn a_worker_speaks_for_itself_alone() {
     assert!(master.seen(&on("ready")).is_empty());
 }
 
+/// Whoever talks without end is heard a little at a time: neither its neighbours nor the master wait for the end of it.
+#[test]
+fn a_flood_delays_nobody() {
+    let stage = Stage::new();
+    let master = by_notify(&stage, 2).start();
+    let (mut floods, mut other) = (stage.next(), stage.next());
+    floods.notify("READY=1");
+    other.notify("READY=1");
+    master.wait(on("started"));
+    let of = |pid: u32| {
+        let status = master.status();
+        let workers = status["workers"].as_array().expect("workers").clone();
+        workers.into_iter().find(|worker| worker["pid"] == pid).expect("it lives")
+    };
+    floods.run(&format!("exec python3 '{}' \"$NOTIFY_SOCKET\"", fixture("floods-notify.py").display()));
+    eventually("the flood has begun", || of(floods.pid)["status"].is_string());
+    let before = of(floods.pid)["status"].clone();
+    let memory = resident(&master);
+    for number in 0..200 {
+        other.notify_and_wait(&format!("STATUS={number}"));
+    }
+    assert_eq!(of(other.pid)["status"], "199");
+    eventually("the flood goes on, and is heard", || of(floods.pid)["status"] != before);
+    let grown = resident(&master).saturating_sub(memory);
+    assert!(grown < 16 << 10, "the master has grown by {grown} KiB");
+    assert!(of(floods.pid)["notifications_ignored"].as_u64() > Some(0), "nonsense is part of it");
+    master.client(&["scale", "3"]).expect_code(0);
+    stage.next().notify("READY=1");
+    master.wait(on("serving").slot(2));
+}
+
+/// The resident memory of the master, in KiB.
+fn resident(master: &Master) -> u64 {
+    let line = master.process().status_line("VmRSS");
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number of KiB")
+}
+
 #[test]
 fn the_sockets_are_removed() {
     let (stage, mut master, puppet) = ready();

@@ -214,3 +214,19 @@ fn a_worker_has_no_input() {
     let worker = master.worker(&master.wait(on("online")));
     assert_eq!(worker.descriptor(0), Path::new("/dev/null"));
 }
+
+/// A shell would run it; it is run by no shell here.
+#[test]
+fn a_script_that_does_not_say_by_what_it_is_run_is_refused_with_one_line() {
+    let home = Home::new();
+    let script = home.script("server", "");
+    home.write("server", "echo it runs\nexec sleep 1000000\n");
+    let mut master = Launch::of(script).home(&home).workers(1).start();
+    let failure = master.wait(on("start_failed"));
+    assert_eq!(
+        failure.text("/failure/reason"),
+        "could not be started: it is no program for this machine; a script must begin with a line such as #!/bin/sh"
+    );
+    master.expect_end(3);
+    assert!(master.stdout().is_empty());
+}

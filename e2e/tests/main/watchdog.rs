@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use recluster_e2e::{Event, Launch, Master, Puppet, Stage, on};
+use recluster_e2e::{Event, Launch, Master, Puppet, Stage, eventually, on};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -54,6 +54,42 @@ fn a_worker_that_speaks_lives_on() {
         speaks.notify_and_wait("WATCHDOG=1");
     }
     assert_eq!(master.wait(on("hung")).pid(), silent.pid);
+}
+
+/// What they said meanwhile lies in their sockets; nobody is to blame that it was not read.
+#[test]
+fn a_master_that_could_not_listen_blames_nobody() {
+    let stage = Stage::new();
+    let patience = Duration::from_secs(1);
+    let master = by_notify(&stage, 3).option("--watchdog", "1s").start();
+    let mut puppets = [stage.next(), stage.next(), stage.next()];
+    for puppet in &mut puppets {
+        puppet.notify("READY=1");
+    }
+    master.wait(on("started"));
+    master.signal(Signal::STOP);
+    let stopped = Instant::now();
+    for tenth in 1..=20 {
+        for puppet in &mut puppets {
+            puppet.notify("WATCHDOG=1");
+        }
+        eventually("a tenth of the interval is over", || stopped.elapsed() > tenth * patience / 10);
+    }
+    master.signal(Signal::CONT);
+    let continued = Instant::now();
+    while continued.elapsed() < 2 * patience {
+        for puppet in &mut puppets {
+            puppet.notify_and_wait("WATCHDOG=1");
+        }
+    }
+    assert!(master.seen(&on("hung")).is_empty());
+    // Who is silent from now on is found out as ever.
+    let [speaks, silent, _silent] = &mut puppets;
+    silent.notify_and_wait("WATCHDOG=1");
+    while master.seen(&on("hung")).len() < 2 {
+        speaks.notify_and_wait("WATCHDOG=1");
+    }
+    assert!(master.seen(&on("hung")).iter().all(|hung| hung.pid() != speaks.pid));
 }
 
 #[test]

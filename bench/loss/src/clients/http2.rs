@@ -123,7 +123,7 @@ async fn stream(connection: &Connection, request: &Request) -> Result<(), Failur
         let (status, body) = exchange(connection, &mut sender, request, &received)
             .await
             .map_err(|error| if is_refusal(&error) { Failure::Refused } else { broken(cause(&error)) })?;
-        mistake(status, &body, &request.expected).map_or(Ok(()), |cause| Err(broken(cause)))
+        mistake(status, &body, request).map_or(Ok(()), |cause| Err(broken(cause)))
     };
     timeout(ANSWER_LIMIT, exchange).await.unwrap_or_else(|_| Err(broken(Cause::Silence)))
 }

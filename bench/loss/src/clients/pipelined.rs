@@ -4,7 +4,6 @@
 use super::pending::Pending;
 use crate::client::Client;
 use crate::http1::{Broken, Connection};
-use crate::request::Request;
 use crate::tally::Cause;
 
 /// How many requests are written at once.
@@ -18,8 +17,8 @@ pub(super) async fn run(mut client: Client) {
             again.drain(..).for_each(|pending| pending.abandoned(&client));
             continue;
         };
-        while again.len() < BURST {
-            again.push(Pending::new(Request::small(client.number())));
+        while again.len() < BURST && !client.stopped() {
+            again.push(Pending::new(client.small()));
         }
         (at_hand, again) = burst(&client, connection, again).await;
         client.think().await;
@@ -42,7 +41,7 @@ async fn burst(
         let closes = result.as_ref().is_ok_and(|answer| answer.closes);
         let cause = result.as_ref().map_or_else(|broken| broken.cause.clone(), |_| Cause::WrongBody);
         let answered = pending.remove(0);
-        let usable = client.judge(result, &answered.request.expected, &connection);
+        let usable = client.judge(result, &answered.request, &connection);
         if closes {
             return (None, pending.into_iter().filter_map(|pending| pending.refused(client)).collect());
         }

@@ -257,3 +257,45 @@ async fn answers_in_the_wrong_order_are_lost() {
     assert_eq!(counts.answered, 0, "{counts:?}");
     assert_eq!(counts.losses[0].cause, Cause::WrongBody);
 }
+
+#[tokio::test]
+async fn a_burst_comes_to_an_end_where_each_answer_closes() {
+    let server = Server::start(|mut stream, _| async move {
+        if let Some(n) = requests(&mut stream, 1).await.first() {
+            say(&mut stream, &answer(n, "Connection: close\r\n")).await;
+        }
+    })
+    .await;
+    let counts = server.counts(Kind::Pipelined, 8).await;
+    assert!(counts.losses.is_empty() && counts.answered > 0, "{counts:?}");
+}
+
+#[tokio::test]
+async fn behind_a_plain_door_any_whole_answer_will_do() {
+    let server = Server::start(|mut stream, _| async move {
+        let mut head = [0; 4096];
+        while tokio::io::AsyncReadExt::read(&mut stream, &mut head).await.is_ok_and(|length| length > 0) {
+            assert!(head.starts_with(b"GET / HTTP/1.1\r\n"));
+            say(&mut stream, &answer("anything", "")).await;
+        }
+    })
+    .await;
+    let door = Door { plain: true, ..server.door.clone() };
+    for kind in [Kind::KeepAlive, Kind::New, Kind::Held] {
+        let counts = counts(&door, kind, 3).await;
+        assert!(counts.losses.is_empty() && counts.answered >= 3, "{kind}: {counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn behind_a_plain_door_half_an_answer_is_a_loss() {
+    let server = Server::start(|mut stream, _| async move {
+        request(&mut stream).await;
+        say(&mut stream, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+    })
+    .await;
+    let door = Door { plain: true, ..server.door.clone() };
+    let counts = counts(&door, Kind::New, 1).await;
+    assert_eq!(counts.answered, 0);
+    assert_eq!(counts.losses[0].story(), "answer cut: connection closed");
+}

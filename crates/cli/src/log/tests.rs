@@ -62,6 +62,7 @@ fn events() -> Vec<Event> {
         Event::Overdue { worker: old, due: "drain", signal: "SIGTERM", held: Some(held()) },
         Event::Overdue { worker: old, due: "exit", signal: "SIGTERM", held: None },
         Event::Overdue { worker: old, due: "kill", signal: "SIGKILL", held: None },
+        Event::Overdue { worker: old, due: "rest", signal: "SIGKILL", held: None },
         Event::Exit { worker: old, exit: Exit::Code(0), expected: true },
         Event::CutOff { worker: old, reason: "its line is too long".to_owned() },
         Event::LinesLost { worker: old, lines: 12 },

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use recluster::{Event, Excess, Exit, Failure, Held, Verdict, Worker};
-use rustix::process::Signal;
+use recluster::{Event, Excess, Exit, Failure, Held, Verdict, Worker, signal_name};
 
 use crate::args::Verbosity;
 
@@ -196,25 +195,6 @@ fn ended(exit: Exit, expected: bool) -> String {
     }
 }
 
-/// The name of a signal that ends processes often enough to be known by name.
-fn signal_name(number: i32) -> String {
-    let name = match Signal::from_named_raw(number) {
-        Some(Signal::HUP) => "SIGHUP",
-        Some(Signal::INT) => "SIGINT",
-        Some(Signal::QUIT) => "SIGQUIT",
-        Some(Signal::ILL) => "SIGILL",
-        Some(Signal::ABORT) => "SIGABRT",
-        Some(Signal::BUS) => "SIGBUS",
-        Some(Signal::FPE) => "SIGFPE",
-        Some(Signal::KILL) => "SIGKILL",
-        Some(Signal::SEGV) => "SIGSEGV",
-        Some(Signal::PIPE) => "SIGPIPE",
-        Some(Signal::TERM) => "SIGTERM",
-        _ => return format!("signal {number}"),
-    };
-    name.to_owned()
-}
-
 fn preload_missing(reason: &str) -> String {
     format!(
         "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason}"
@@ -245,6 +225,7 @@ fn overdue(due: &str, signal: &str, held: Option<Held>) -> String {
         "drain" => "has not finished in time what it had",
         "exit" => "closed its channel but did not exit",
         "kill" => "did not exit on SIGTERM",
+        "rest" => "is gone, but what it had started goes on",
         _ => "is late",
     };
     let held = held.map(|held| format!(" ({held})")).unwrap_or_default();

@@ -19,21 +19,13 @@ fn another_timeout_holds_for_workers_that_are_let_go_from_then_on() {
 }
 
 #[test]
-fn another_number_of_slots_is_a_scale() {
-    let mut world = World::serving(slots(2));
-    world.forget();
-    configure(&mut world, Settings { workers: 3, ..slots(2) });
-    assert_eq!(world.told(), ["scaled from 2 to 3"]);
-    assert_eq!(world.spawned(), ["3 in slot 2 of generation 1"]);
-}
-
-#[test]
-fn settings_that_name_the_same_number_as_before_undo_no_scale() {
+fn the_number_of_slots_is_not_touched() {
     let mut world = World::serving(slots(2));
     world.scale(3);
     world.come_to_serve([3]);
     world.forget();
     configure(&mut world, Settings { timeout: secs(5), ..slots(2) });
+    configure(&mut world, slots(1));
     assert_eq!(world.told(), NOTHING);
     assert_eq!(world.status().slots.len(), 3);
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use recluster_core::{Settings, State};
+use recluster_core::{Settings, State, Time};
 
 use crate::words::secs;
 use crate::world::{NOTHING, World, slots, surge};
@@ -13,6 +13,7 @@ fn a_worker_that_is_let_go_has_the_drain_timeout_then_term_then_kill() {
     world.reload(7);
     world.come_to_serve([2]);
     assert_eq!(world.drained(), ["1 until 131s"]);
+    assert_eq!(world.status().workers[0].deadline, Some(Time::after(secs(131))));
     world.forget();
     world.at(200);
     assert_eq!(world.signalled(), ["TERM to 1 at 131s", "KILL to 1 at 136s"]);
@@ -28,6 +29,7 @@ fn a_worker_that_closed_its_channel_is_sent_term_after_the_exit_grace() {
     world.pass(secs(3));
     world.disconnects(1);
     assert_eq!(world.deadline().as_deref(), Some("exit 1 at 109s"));
+    assert_eq!(world.status().workers[0].deadline, Some(Time::after(secs(109))));
     world.at(200);
     assert_eq!(world.signalled(), ["TERM to 1 at 109s", "KILL to 1 at 114s"]);
     assert!(world.told().contains(&"overdue: exit 1, TERM".to_owned()));

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::Json;
-use recluster_wire::node::{Held, Listening};
+use recluster_wire::node::{HandleKind, Held, Listening};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc as facts, oneshot};
 
@@ -39,7 +39,7 @@ use crate::builder::Balance;
 use crate::driver::Input;
 use crate::error::SendError;
 use crate::event::Address;
-use crate::host::Handle;
+use crate::listen::{Bound, FIRST_LISTENER};
 
 pub(crate) use peer::Standing;
 
@@ -56,6 +56,15 @@ pub(crate) struct Setup {
     pub(crate) inherited: BTreeMap<i32, OwnedFd>,
     /// Descriptors that come with messages are somebody's; else they are closed.
     pub(crate) keeps_handles: bool,
+}
+
+impl Setup {
+    /// Workers number what the master has bound from the first descriptor on that they may be given.
+    pub(crate) fn new(balance: Balance, bound: &[Bound], keeps_handles: bool) -> io::Result<Self> {
+        let numbered = (FIRST_LISTENER..).zip(bound);
+        let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
+        Ok(Self { balance, inherited: copies.collect::<io::Result<_>>()?, keeps_handles })
+    }
 }
 
 /// Who may be given what: published by the driver whenever it changes.
@@ -176,6 +185,16 @@ impl Plane {
 /// How much of one worker's messages waits for the driver, in bytes.
 #[derive(Clone, Debug, Default)]
 struct Backlog(Arc<AtomicUsize>);
+
+/// A descriptor that travels with a message.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "the two things that are sent")]
+pub struct Handle {
+    /// What it becomes at its receiver.
+    pub kind: HandleKind,
+    /// The descriptor.
+    pub fd: OwnedFd,
+}
 
 /// A message that waits for the driver; when this is dropped, the driver has dealt with it.
 #[derive(Debug)]

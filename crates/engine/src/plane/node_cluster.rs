@@ -12,14 +12,13 @@ use recluster_wire::node::{
     UnansweredQuery, UserCommand, UserMessage,
 };
 
-use super::Fact;
 use super::channel::{Poison, Sent};
 use super::listener::{Listener, ListenerId, Mode, Taker};
 use super::peer::{Drain, NACK_PAUSE, SERVERS, Server, Standing};
 use super::turn::Turns;
+use super::{Fact, Handle};
 use crate::builder::Balance;
 use crate::event::Address;
-use crate::host::Handle;
 
 /// A worker whose last server closes after at least this long is on its way out. A shorter life is a probe for a
 /// free port, as some libraries make one before the real server listens.
@@ -148,7 +147,7 @@ impl Turns {
 
     fn refuse(&mut self, worker: WorkerId, query: &UnansweredQuery, errno: i32) -> Result<(), Poison> {
         let Some(peer) = self.peers.get_mut(&worker) else { return Ok(()) };
-        let (seq, key) = (peer.channel.seq(), peer.new_key());
+        let (seq, key) = (peer.channel.seq(), peer.new_number().to_string());
         let data = query.data.as_ref();
         peer.channel.send(&ToWorker::ErrorReply { seq, ack: query.seq, key: &key, data, errno })
     }
@@ -213,8 +212,9 @@ impl Turns {
         }
         listener.proven |= peer.standing == Some(Standing::Serving);
         listener.unused_since = None;
-        let (seq, key) = (peer.channel.seq(), peer.new_key());
-        peer.servers.insert(key.clone(), Server { listener: id, opened: self.now });
+        let (seq, number) = (peer.channel.seq(), peer.new_number());
+        let key = number.to_string();
+        peer.servers.insert(key.clone(), Server { number, listener: id, opened: self.now });
         listener.takers.push(Taker { worker, key: key.clone() });
         self.dirty.insert(id);
         let (ack, data, key) = (query.seq, listener.data.as_ref(), key.as_str());

@@ -35,6 +35,8 @@ pub(crate) enum Standing {
 /// A server of a worker.
 #[derive(Debug)]
 pub(super) struct Server {
+    /// Counts what the worker asked for, in order.
+    pub(super) number: u64,
     pub(super) listener: ListenerId,
     pub(super) opened: Instant,
 }
@@ -93,7 +95,7 @@ pub(super) struct Peer {
     pub(super) last_given: Option<Instant>,
     /// How many connections it has taken.
     pub(super) taken: u64,
-    next_key: u64,
+    last_number: u64,
 }
 
 impl Peer {
@@ -114,14 +116,14 @@ impl Peer {
             spared_until: None,
             last_given: None,
             taken: 0,
-            next_key: 0,
+            last_number: 0,
         }
     }
 
-    /// A key for its next server. It must be unique among the worker's live servers, or the worker dies.
-    pub(super) fn new_key(&mut self) -> String {
-        self.next_key += 1;
-        self.next_key.to_string()
+    /// A number for its next server. As its key it must be unique among the worker's live servers, or the worker dies.
+    pub(super) fn new_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     /// Whether it leaves, by its own wish or by ours.
@@ -184,7 +186,7 @@ impl Peer {
         if self.leaving {
             return Ok(());
         }
-        self.finishing = self.servers.is_empty() && self.next_key > 0;
+        self.finishing = self.servers.is_empty() && self.last_number > 0;
         let seq = self.channel.seq();
         self.channel.send(&ToWorker::Disconnect { seq })
     }

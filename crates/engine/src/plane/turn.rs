@@ -18,10 +18,9 @@ use super::channel::{Channel, Poison, READ_BYTES, Read};
 use super::listener::{Listener, ListenerId, Mode};
 use super::peer::{Drain, Peer, Server, TAKE_WAIT};
 use super::rescue::Rescue;
-use super::{Command, Fact, Report, Setup};
+use super::{Command, Fact, Handle, Report, Setup};
 use crate::driver::Input;
 use crate::error::SendError;
-use crate::host::Handle;
 
 /// How many ready descriptors are looked at in one turn.
 const EVENTS_A_TURN: usize = 128;
@@ -266,12 +265,14 @@ impl Turns {
         sent.map_err(|_| SendError::Full(worker.get()))
     }
 
-    /// Hands a connection to a worker whatever its load, on the first of its servers that takes connections.
+    /// Hands a connection to a worker whatever its load, on that of its servers that take connections which began to listen
+    /// first.
     fn hand_to(&mut self, worker: WorkerId, connection: &OwnedFd) -> bool {
         let Some(peer) = self.peers.get_mut(&worker) else { return false };
         let is_stream =
-            |server: &&Server| self.listeners.get(&server.listener).is_some_and(Listener::is_stream);
-        let key = peer.servers.iter().find(|(_, server)| is_stream(server)).map(|(key, _)| key.clone());
+            |server: &Server| self.listeners.get(&server.listener).is_some_and(Listener::is_stream);
+        let streams = peer.servers.iter().filter(|(_, server)| is_stream(server));
+        let key = streams.min_by_key(|(_, server)| server.number).map(|(key, _)| key.clone());
         key.is_some_and(|key| peer.channel.try_send_connection(&key, connection).is_some())
     }
 

@@ -87,7 +87,7 @@ fn verdict(outcomes: &[Outcome]) -> u8 {
         let those = outcomes.iter().filter(move |outcome| outcome.contender == contender);
         those.map(|outcome| outcome.tally.lost())
     };
-    if lost(Contender::Ours).any(|lost| lost > 0) {
+    if lost(Contender::Ours).chain(lost(Contender::OursNpm)).any(|lost| lost > 0) {
         return LOSSES;
     }
     if lost(Contender::Reference).any(|lost| lost == 0) {

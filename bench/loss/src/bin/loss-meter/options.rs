@@ -12,7 +12,7 @@ use recluster_loss::{Chaos, Contender, Mix, Server, Settings, Trial, packages};
 #[derive(Debug, Parser)]
 #[command(name = "loss-meter")]
 pub(crate) struct Options {
-    /// Who is measured: reference, pm2, ours, ours-plain (without the lossless drain)
+    /// Who is measured: reference, pm2, ours, ours-plain (without the lossless drain), ours-npm (the npm package)
     #[arg(long, value_delimiter = ',', default_value = "reference,pm2,ours")]
     pub(crate) contenders: Vec<Contender>,
     /// With which servers: http, express, fastify, https, http2, mixed

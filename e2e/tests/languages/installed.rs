@@ -1,0 +1,28 @@
+//! What is installed from a registry when a list of it has changed. Test runs at the same time wait for each other.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use recluster_e2e::{fixture, repository};
+use rustix::fs::{FlockOperation, flock};
+
+/// The directory `.cache/NAME` with all that a list in `fixtures/languages` names. `install` is given the directory and
+/// the list, and returns nothing where it cannot.
+pub(crate) fn installed_into(
+    name: &str,
+    list: &str,
+    install: impl Fn(&Path, &Path) -> Option<()>,
+) -> Option<PathBuf> {
+    let cache = repository().join(".cache").join(name);
+    fs::create_dir_all(&cache).expect("the repository is writable");
+    let lock = File::create(cache.join("lock")).expect("the repository is writable");
+    flock(&lock, FlockOperation::LockExclusive).expect("a file can be locked");
+    let list = fixture("languages").join(list);
+    let wanted = fs::read_to_string(&list).expect("the list");
+    let done = cache.join("installed.txt");
+    if !fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+        install(&cache, &list)?;
+        fs::write(done, wanted).expect("the repository is writable");
+    }
+    Some(cache)
+}
