@@ -36,6 +36,7 @@ mod sockets;
 mod start;
 mod status;
 mod stdio;
+mod steering;
 mod surge;
 mod systemd;
 mod unbindable;

@@ -1,0 +1,111 @@
+//! `--balance kernel`: each worker accepts from a socket of its own, and what waits for a busy one goes to an idle one.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+
+use recluster_e2e::{Connection, Launch, Load, get, on};
+use rustix::process::Signal;
+
+fn launch() -> Launch {
+    Launch::fixture("server.js").option("--balance", "kernel")
+}
+
+#[test]
+fn every_worker_serves() {
+    let master = launch().workers(4).serve();
+    let mut answers = BTreeMap::new();
+    for _ in 0..200 {
+        *answers.entry(master.get("/").text("slot")).or_insert(0) += 1;
+    }
+    // With a fair die, a slot has fewer than 20 of 200 once in two million times.
+    assert!(answers.len() == 4 && answers.values().all(|count| *count >= 20), "{answers:?}");
+}
+
+#[test]
+fn what_waits_for_a_stopped_worker_goes_to_another() {
+    let master = launch().serve();
+    let stopped = master.worker(&master.wait(on("spawned").slot(1)));
+    stopped.signal(Signal::STOP);
+    for _ in 0..40 {
+        assert_eq!(master.get("/").text("slot"), "0");
+    }
+    stopped.signal(Signal::CONT);
+}
+
+#[test]
+fn what_waited_for_a_killed_worker_is_served_by_the_next_one() {
+    let master = launch().workers(1).serve();
+    let victim = master.worker(&master.wait(on("spawned")));
+    victim.signal(Signal::STOP);
+    let mut waiting: Vec<Connection<TcpStream>> = (0..20).map(|_| master.connect()).collect();
+    for connection in &mut waiting {
+        connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is connected");
+    }
+    victim.signal(Signal::KILL);
+    for connection in &mut waiting {
+        assert_eq!(connection.response().expect("an answer").text("slot"), "0");
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_serve_yet_is_given_nothing() {
+    let master = launch().option("--bake", "2s").serve();
+    master.signal(Signal::USR2);
+    master.wait_all(2, on("ready").generation(2));
+    for _ in 0..20 {
+        assert_eq!(master.get("/").text("generation"), "1");
+    }
+    master.wait(on("reloaded").with("/verdict", "done"));
+    for _ in 0..20 {
+        assert_eq!(master.get("/").text("generation"), "2");
+    }
+}
+
+#[test]
+fn a_slot_that_was_scaled_away_is_given_nothing_and_one_that_is_new_is() {
+    let master = launch().workers(3).serve();
+    master.client(&["scale", "1"]).expect_code(0);
+    for _ in 0..30 {
+        assert_eq!(master.get("/").text("slot"), "0");
+    }
+    master.client(&["scale", "2"]).expect_code(0);
+    master.wait_all(4, on("serving"));
+    recluster_e2e::eventually("the new slot serves", || master.get("/").text("slot") == "1");
+}
+
+#[test]
+fn nothing_is_lost_under_reloads_and_crashes() {
+    let master = launch().workers(3).serve();
+    let address = master.address();
+    let load = Load::begin(4, move || get(address, "/").map(|answer| answer.text("generation")));
+    for reload in 0..4 {
+        load.go_on(50);
+        master.signal(Signal::USR2);
+        master.wait_all(reload + 1, on("reloaded").with("/verdict", "done"));
+    }
+    load.go_on(50);
+    let tally = load.end();
+    assert!(tally.lost.is_empty(), "lost: {:?}", tally.lost);
+    assert!(tally.answers.contains("5"), "{:?}", tally.answers);
+    for old in master.wait_all(12, on("draining")) {
+        master.wait(on("exit").id(old.id()));
+    }
+}
+
+#[test]
+fn an_address_that_somebody_else_has_is_in_use() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let master = launch().workers(1).option("--attempts", "1").env("PORT", port.to_string()).start();
+    let failed = master.wait(on("start_failed")).text("/failure/stderr/0").to_owned();
+    assert!(failed.contains("EADDRINUSE"), "{failed:?}");
+}
+
+#[test]
+fn another_master_s_address_is_in_use_as_well() {
+    let first = launch().workers(1).serve();
+    let port = first.address().port();
+    let second = launch().workers(1).option("--attempts", "1").env("PORT", port.to_string()).start();
+    let failed = second.wait(on("start_failed")).text("/failure/stderr/0").to_owned();
+    assert!(failed.contains("EADDRINUSE"), "{failed:?}");
+}
