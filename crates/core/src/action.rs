@@ -172,6 +172,8 @@ pub enum Due {
     Bake(WorkerId),
     /// A draining worker's patience ends.
     Drain(WorkerId),
+    /// A draining worker is of an old generation beyond those that may drain at once. No moment is ever due for this.
+    Surplus(WorkerId),
     /// A worker whose channel is closed should have exited by then.
     Exit(WorkerId),
     /// A worker that was sent TERM should have exited by then.

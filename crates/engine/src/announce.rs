@@ -26,8 +26,9 @@ impl Driver {
                 self.emit(Event::Failed { failure });
             }
             Notice::Late { worker, .. } => self.emit_about(worker, |worker| Event::Late { worker }),
-            // A program that was let go by TERM is not sent it a second time, so there is nothing to tell.
-            Notice::Overdue { worker, signal, .. } if self.was_sent(worker, signal) => {}
+            Notice::Overdue { worker, due, signal } if self.was_sent(worker, signal) => {
+                self.out_of_time(worker, due);
+            }
             Notice::Overdue { worker, due, signal } => {
                 let (due, signal) = (late_for(due), name_of(signal));
                 let held = self.held_by(worker);
@@ -63,6 +64,15 @@ impl Driver {
             }
             // The policy may learn to notice more than this shell knows how to say.
             _ => {}
+        }
+    }
+
+    /// A program that was let go by TERM is not sent it a second time: what follows is KILL. One that was sent KILL
+    /// already is told of no more.
+    fn out_of_time(&self, worker: WorkerId, due: Due) {
+        if !self.was_sent(worker, core::Signal::Kill) {
+            let (due, kill_timeout) = (late_for(due), self.shell.conduct.kill_timeout);
+            self.emit_about(worker, |worker| Event::OutOfTime { worker, due, kill_timeout });
         }
     }
 
@@ -179,6 +189,7 @@ fn late_for(due: Due) -> &'static str {
         Due::Ready(_) => "ready",
         Due::Bake(_) => "bake",
         Due::Drain(_) => "drain",
+        Due::Surplus(_) => "surplus",
         Due::Exit(_) => "exit",
         Due::Kill(_) => "kill",
         Due::Respawn => "respawn",

@@ -269,7 +269,8 @@ impl Driver {
 
     /// The sockets close before the first worker is told to go, so that what waits in their queues is served.
     fn close_listeners_when_stopping(&mut self) {
-        let ends = matches!(self.policy.phase(), Phase::Stopping | Phase::Terminating);
+        // It is over at once where no worker lives, but what earlier ones have left may.
+        let ends = matches!(self.policy.phase(), Phase::Stopping | Phase::Terminating | Phase::Over);
         if ends && !self.closing {
             self.closing = true;
             // No worker is started any more. What only draining workers hold, they can close.
@@ -409,9 +410,7 @@ impl Driver {
         let exit = process.exit();
         // A Node worker's children are its application's business.
         if self.launches.get(&process.generation).is_some_and(|launch| !launch.is_node()) {
-            // A server of several processes that ends leaves those, and they would go on accepting.
-            process.end_rest();
-            self.leave_behind(about, process);
+            self.leave_behind(worker, about, process);
         } else {
             process.reap();
         }

@@ -146,7 +146,6 @@ impl Driver {
         self.leaves(worker);
         let until_then = self.instant(until);
         let Some(process) = self.processes.get_mut(&worker) else { return };
-        process.drains_until = Some(until_then);
         if process.channel_use != ChannelUse::Unproven {
             let preload = self.shell.conduct.preload.filter(|_| process.preload.is_some());
             let grace = preload.map(|preload| preload.grace(timeout));
@@ -163,7 +162,6 @@ impl Driver {
             return;
         }
         if let Some(process) = self.processes.get_mut(&worker) {
-            process.sent = Some(signal);
             process.signal(signal);
         }
     }

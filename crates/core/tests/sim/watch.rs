@@ -115,8 +115,7 @@ impl Model {
     /// The worker's time is up, and that was said just before.
     fn signal_is_due(&mut self, body: &Body, signal: Signal) -> Held {
         let said = self.step.overdue.take();
-        // The cap on draining generations has the same word as the drain's own end.
-        let capped = self.drains_too_long(body) && said == Some((body.id, Due::Drain(body.id), signal));
+        let capped = self.drains_too_long(body) && said == Some((body.id, Due::Surplus(body.id), signal));
         let sentence = self.sentence(body).filter(|(at, ..)| *at <= self.now);
         let expected = sentence.map(|(_, due, signal)| (body.id, due, signal));
         hold(capped || (expected.is_some() && said == expected), DUE, || {
