@@ -5,6 +5,8 @@
 // The engine leaves notes and wakes us. Each note has a turn of the event loop to itself: so whoever listens may throw, as
 // in Node, and no note behind it is lost.
 
+const { isMainThread } = require('worker_threads');
+
 const engine = require('./native');
 const Hold = require('./alive');
 const Questions = require('./questions');
@@ -42,7 +44,7 @@ class Link {
     this.#plan = plan;
     this.#listener = listener;
     try {
-      this.#cluster = engine.start(JSON.stringify(plan), () => this.#later(this.#take()));
+      this.#cluster = engine.start(JSON.stringify(plan), () => this.#later(this.#take()), !isMainThread);
     } catch (error) {
       throw new Error(`recluster: ${error.message}`);
     }
@@ -74,6 +76,12 @@ class Link {
     this.#questions.ask(callback, (ticket) => this.#cluster.post(ticket, worker, json, kind, fd));
   }
 
+  /** Whether somebody listens to the errors of a worker. */
+  hearsErrors(id) {
+    const worker = this.#workers.get(id);
+    return worker !== undefined && worker.listenerCount('error') > 0;
+  }
+
   disconnect(worker) {
     this.#cluster.disconnect(worker);
   }
@@ -84,16 +92,12 @@ class Link {
 
   /** Lets all workers finish what they have; `callback` is called when none is left. */
   stop(callback) {
-    this.#cluster.stop();
-    this.#settle();
-    this.#whenOver(callback);
+    this.#end('stop', callback);
   }
 
   /** Kills all workers; `callback` is called when none is left. */
   terminate(callback) {
-    this.#cluster.terminate();
-    this.#settle();
-    this.#whenOver(callback);
+    this.#end('terminate', callback);
   }
 
   /** Leaves the workers to themselves. */
@@ -111,9 +115,14 @@ class Link {
     return true;
   }
 
-  #whenOver(callback) {
-    if (this.#isOver) process.nextTick(callback);
-    else this.#atEnd.push(callback);
+  #end(how, callback) {
+    if (this.#isOver) {
+      process.nextTick(callback);
+      return;
+    }
+    this.#cluster[how]();
+    this.#atEnd.push(callback);
+    this.#settle();
   }
 
   /**
@@ -129,7 +138,7 @@ class Link {
   }
 
   #take() {
-    return JSON.parse(this.#cluster.take());
+    return this.#cluster === null ? [] : JSON.parse(this.#cluster.take());
   }
 
   #later(notes) {
@@ -139,7 +148,7 @@ class Link {
   #note(note) {
     switch (note.event) {
       case 'answer':
-        return this.#questions.answered(note);
+        return this.#answered(note);
       case 'spawned':
         return this.#spawned(note);
       case 'active':
@@ -211,10 +220,23 @@ class Link {
     }
   }
 
+  #answered(note) {
+    this.#letGo();
+    this.#questions.answered(note);
+  }
+
   #over() {
     this.#isOver = true;
     this.#stayAlive();
+    this.#letGo();
     this.#atEnd.forEach((callback) => setImmediate(callback));
+  }
+
+  /** When nothing more can come from the engine, its cluster can be forgotten; and with it, this: it is what that wakes. */
+  #letGo() {
+    setImmediate(() => {
+      if (this.#isOver && this.#questions.areAnswered) this.#cluster = null;
+    });
   }
 
   #stayAlive() {

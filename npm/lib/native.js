@@ -5,8 +5,6 @@
 const fs = require('fs');
 const path = require('path');
 
-const BUILT_FOR = ['linux-x64-gnu', 'linux-arm64-gnu'];
-
 module.exports = load();
 
 function load() {
@@ -23,11 +21,7 @@ function load() {
 function besidePackage() {
   const file = path.join(__dirname, '..', `recluster.${process.platform}-${process.arch}-gnu.node`);
   if (!fs.existsSync(file)) {
-    const name = platform();
-    const reason = BUILT_FOR.includes(name)
-      ? `this copy of the package holds none for it (${file} is missing)`
-      : 'it runs on Linux with glibc';
-    throw new Error(`recluster: no engine for ${name}: ${reason}`);
+    throw new Error(`recluster: no engine for ${platform()}: this package runs on Linux with glibc, on x64 (${file} is missing)`);
   }
   return file;
 }

@@ -88,16 +88,19 @@ class WorkerProcess extends EventEmitter {
     this.#bytesUnsent += size;
     this.#link.post(this.#id, json, packed, (error) => {
       this.#bytesUnsent -= size;
-      if (typeof callback === 'function') {
-        callback(error);
-      } else if (error !== null && !(options && options.swallowErrors) && this.listenerCount('error') > 1) {
-        // One listener is the worker object's, which passes it on and throws where nobody listens there: too much for a
-        // message that met a worker on its way out.
-        this.emit('error', error);
-      }
+      if (typeof callback === 'function') callback(error);
+      else if (error !== null && this.#hearsErrors(options)) this.emit('error', error);
     });
     if (packed !== null) handles.letGo(handle, options);
     return this.#bytesUnsent < MUCH;
+  }
+
+  /**
+   * Whether somebody wants to know that a message was not sent. (One listener is the worker object's, which would throw
+   * where nobody listens to that: too much for a message that met a worker on its way out.)
+   */
+  #hearsErrors({ swallowErrors = false } = {}) {
+    return !swallowErrors && (this.listenerCount('error') > 1 || this.#link.hearsErrors(this.#id));
   }
 
   #failed(error, callback) {

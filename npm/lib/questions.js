@@ -14,6 +14,10 @@ class Questions {
     this.#leave = leave;
   }
 
+  get areAnswered() {
+    return this.#askers.size === 0;
+  }
+
   /**
    * @param {(error: Error | null, value: unknown) => void} callback is told the answer
    * @param {(ticket: number) => void} question asks the engine

@@ -19,7 +19,7 @@ use crate::notes::{self, Note, Notes};
 use crate::plan::Plan;
 use crate::{engine, sys};
 
-/// A running cluster. It is stopped when JavaScript forgets it, or when the thread ends that holds it.
+/// A running cluster.
 #[napi]
 pub struct NativeCluster(AssertUnwindSafe<Parts>);
 
@@ -27,18 +27,21 @@ struct Parts {
     cluster: Cluster,
     notes: Arc<Notes>,
     runtime: Runtime,
+    /// It was started by a thread that may end before the process.
+    ends_with_thread: bool,
 }
 
-/// Starts a cluster. `wake` is called, without arguments, when there are notes to take.
+/// Starts a cluster. `wake` is called, without arguments, when there are notes to take. If it ends with this thread, it is
+/// stopped then; with the process its workers end by themselves.
 #[napi(catch_unwind)]
-pub fn start(plan: String, wake: Function<'_, (), ()>) -> Result<NativeCluster> {
+pub fn start(plan: String, wake: Function<'_, (), ()>, ends_with_thread: bool) -> Result<NativeCluster> {
     let builder = Plan::parse(&plan).map_err(thrown)?.builder().map_err(thrown)?;
     let notes = Arc::new(Notes::new(wake.build_threadsafe_function().weak::<true>().build()?));
     let told = Arc::clone(&notes);
     let runtime = engine::runtime().map_err(thrown)?;
     let cluster = runtime.block_on(builder.host(move |what| told.leave(Note::Told(what))).start());
     let cluster = cluster.map_err(thrown)?;
-    Ok(NativeCluster(AssertUnwindSafe(Parts { cluster, notes, runtime })))
+    Ok(NativeCluster(AssertUnwindSafe(Parts { cluster, notes, runtime, ends_with_thread })))
 }
 
 #[napi]
@@ -151,7 +154,9 @@ impl NativeCluster {
     /// Supervises again; false if the cluster has ended meanwhile.
     #[napi(catch_unwind)]
     pub fn resume(&self) -> bool {
-        self.0.cluster.resume().is_ok()
+        let cluster = &self.0.cluster;
+        // It may be about to end: if it still answers behind the request, it has heard it.
+        cluster.resume().and_then(|()| cluster.workers_blocking()).is_ok()
     }
 
     fn answer(
@@ -172,7 +177,9 @@ impl fmt::Debug for NativeCluster {
 
 impl Drop for NativeCluster {
     fn drop(&mut self) {
-        self.stop();
+        if self.0.ends_with_thread {
+            self.stop();
+        }
     }
 }
 
@@ -198,9 +205,11 @@ fn gone(error: Gone) -> Value {
 }
 
 fn unsent(error: SendError) -> Value {
-    let code = match error {
-        SendError::Full(_) => "ERR_RECLUSTER_QUEUE_FULL",
-        SendError::Gone(_) | SendError::NoWorker(_) | SendError::NotJson(_) | _ => "ERR_IPC_CHANNEL_CLOSED",
+    let (code, message) = match error {
+        SendError::Full(_) => ("ERR_RECLUSTER_QUEUE_FULL", error.to_string()),
+        SendError::Gone(_) | SendError::NoWorker(_) | SendError::NotJson(_) | _ => {
+            ("ERR_IPC_CHANNEL_CLOSED", "Channel closed".to_owned())
+        }
     };
-    json!({ "code": code, "message": error.to_string() })
+    json!({ "code": code, "message": message })
 }

@@ -135,3 +135,22 @@ pub(crate) fn describe(error: &ReloadError) -> Value {
         ReloadError::Gone(_) | _ => json!({ "code": "ERR_RECLUSTER_NOT_RUNNING", "message": message }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(kind: Option<SocketKind>, fd: Option<u32>) -> Value {
+        as_node_says(&Listening { address: None, port: Some(80), kind, fd })
+    }
+
+    #[test]
+    fn where_a_worker_listens_is_told_as_node_tells_it() {
+        let tcp = json!({ "addressType": 4, "address": null, "port": 80, "fd": null });
+        assert_eq!(said(Some(SocketKind::Tcp4), None), tcp);
+        let udp = json!({ "addressType": "udp6", "address": null, "port": 80, "fd": -1 });
+        assert_eq!(said(Some(SocketKind::Udp6), None), udp);
+        assert_eq!(said(Some(SocketKind::Unix), None)["port"], -1);
+        assert_eq!(said(None, Some(5))["fd"], 5);
+    }
+}

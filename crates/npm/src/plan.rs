@@ -183,3 +183,45 @@ fn with<T>(
         None => builder,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plan with this instead of, or beside, what the package always says.
+    fn plan(more: &str) -> Result<Plan, serde_json::Error> {
+        let mut said: serde_json::Map<_, _> = serde_json::from_str(
+            r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {},
+                 "stdio": ["ignore", { "fd": 1 }, "tail"], "workers": 2, "readyWhen": "listening",
+                 "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
+                 "readyTimeout": 60, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0 }"#,
+        )?;
+        said.extend(serde_json::from_str::<serde_json::Map<_, _>>(more)?);
+        Plan::parse(&serde_json::Value::from(said).to_string())
+    }
+
+    fn refusal(more: &str) -> String {
+        match plan(more).map(Plan::builder) {
+            Ok(Ok(_)) => "none".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_the_package_always_says_is_enough() {
+        assert_eq!(refusal("{}"), "none");
+        assert_eq!(plan("{}").unwrap().respawn.0, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn what_nobody_understands_is_refused() {
+        assert!(refusal(r#"{ "respwan": 1 }"#).starts_with("unknown field `respwan`"));
+        assert!(refusal(r#"{ "timeout": -1 }"#).contains("negative"));
+        assert!(refusal(r#"{ "surge": 0 }"#).contains("nonzero"));
+        assert!(refusal(r#"{ "readyCheck": "ftp:/" }"#).contains("'ftp:/' is no check"));
+        assert!(
+            refusal(r#"{ "stdio": ["ignore", "pipe", { "fd": 1000000 }] }"#).starts_with("stdio: descriptor")
+        );
+    }
+}

@@ -17,3 +17,15 @@ pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     borrowed.try_clone_to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_descriptor_is_refused() {
+        for fd in [-1, i32::MAX] {
+            assert!(duplicate(fd).is_err(), "{fd}");
+        }
+    }
+}
