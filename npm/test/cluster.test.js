@@ -104,6 +104,19 @@ test.ours('stop leaves the workers alone, and run takes them over again', async 
   assert.deepEqual(new Set(active(made)), new Set([two, filled]))
 })
 
+test('run starts anew where nobody is left behind a stop, also at the moment at which the last one leaves', async ({ serve }) => {
+  const made = await serve('puppet.js', listening)
+  for (let time = 0; time < 5; time++) {
+    const [last] = made.workers()
+    made.stop()
+    last.process.once('exit', () => made.run())
+    last.process.kill('SIGKILL')
+    const [worker] = await heard(made, 'ready')
+    assert.notEqual(worker, last)
+    assert.deepEqual(made.workers(), [worker])
+  }
+})
+
 test.ours('run does nothing while it runs', async ({ serve }) => {
   const made = await serve('puppet.js', listening)
   const workers = [...made.workers()]

@@ -7,10 +7,8 @@ const fs = require('node:fs')
 const path = require('node:path')
 
 const { install } = require('./lib/app')
-const { test } = require('./lib/host')
-const { directoryOf, isReference, modules } = require('./lib/packages')
-
-const onlyOurs = { skip: isReference && 'the reference does not do this' }
+const { onlyOurs, test } = require('./lib/host')
+const { directoryOf, modules } = require('./lib/packages')
 
 function begin (t) {
   const app = install('modules')

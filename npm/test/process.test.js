@@ -5,14 +5,12 @@ const assert = require('node:assert/strict')
 const path = require('node:path')
 
 const { begin, get } = require('./lib/client')
-const { test } = require('./lib/host')
-const { isReference } = require('./lib/packages')
+const { onlyOurs, test } = require('./lib/host')
 const { runs } = require('./lib/process')
 const { Program } = require('./lib/program')
 const { heard, heardOften, until } = require('./lib/wait')
 
 const HOST = path.join(__dirname, 'fixtures', 'hosts', 'serves.js')
-const onlyOurs = { skip: isReference && 'the reference does not do this' }
 
 // A host that serves, and its port.
 async function serving (t, ...words) {
@@ -94,7 +92,7 @@ test.beside('a host is alive while its workers are, and then ends', async (t) =>
   assert.ok(runs(host.pid))
   // One of two ends.
   await get(port, '/exit')
-  await until('its end', () => host.workers.filter(runs).length === 1)
+  await host.told('exited')
   for (let request = 0; request < 20; request++) await get(port)
   assert.ok(runs(host.pid))
   await get(port, '/exit')

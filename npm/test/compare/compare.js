@@ -17,21 +17,32 @@ const { show } = require('./show')
 
 async function main () {
   const { values, positionals } = parseArgs({ options: { times: { type: 'string', default: '0' } }, allowPositionals: true })
+  const chosen = positionals.length ? positionals : Object.keys(scenarios)
   const all = {}
-  for (const scenario of positionals.length ? positionals : Object.keys(scenarios)) {
+  for (const scenario of chosen) {
     console.log(`\n## ${scenario}\n`)
-    const theirs = await playReference(scenario)
-    for (let time = 0; time < Number(values.times); time++) {
-      const again = differing(rows(theirs, await playReference(scenario)))
-      if (again.length) print('the reference, and the reference once more', again)
+    try {
+      all[scenario] = await compare(scenario, Number(values.times))
+    } catch (error) {
+      console.log(error.message)
     }
-    all[scenario] = rows(theirs, await play(underTest, scenario))
-    print('the reference, and ours', all[scenario])
   }
-  const { unexpected, unseen } = judge(all, positionals.length > 0)
+  const done = Object.keys(all).length
+  const { unexpected, unseen } = judge(all, done < Object.keys(scenarios).length)
   for (const { scenario, ...row } of unexpected) print(`not expected, in: ${scenario}`, [row])
   for (const expectation of unseen) console.log('\nexpected and not seen:', expectation)
-  process.exitCode = unexpected.length || unseen.length ? 1 : 0
+  process.exitCode = unexpected.length || unseen.length || done < chosen.length ? 1 : 0
+}
+
+async function compare (scenario, times) {
+  const theirs = await playReference(scenario)
+  for (let time = 0; time < times; time++) {
+    const again = differing(rows(theirs, await playReference(scenario)))
+    if (again.length) print('the reference, and the reference once more', again)
+  }
+  const both = rows(theirs, await play(underTest, scenario))
+  print('the reference, and ours', both)
+  return both
 }
 
 const print = (heading, rows) => console.log(`${heading}\n\n${show(rows)}\n`)

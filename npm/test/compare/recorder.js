@@ -70,8 +70,7 @@ class Recorder {
   /** Waits until such a thing was said about the worker of this name, unless it already was. */
   until (name, text) {
     const is = (entry) => entry.about === name && (text instanceof RegExp ? text.test(entry.text) : entry.text.startsWith(text))
-    if (this.entries.some(is)) return
-    return heard(this.#written, 'entry', is)
+    return this.entries.some(is) ? undefined : heard(this.#written, 'entry', is, `${name} ${text}`)
   }
 
   /** The worker of this name. */

@@ -3,9 +3,11 @@
 
 const http = require('node:http')
 
+const { within } = require('./wait')
+
 /** Makes a request of a port of 127.0.0.1, and gives its status and its body, which is read as JSON if it is. */
 function request (port, { path = '/', method = 'GET', body, headers } = {}) {
-  return new Promise((resolve, reject) => {
+  return within('an answer', (resolve, reject) => {
     const sent = http.request({ host: '127.0.0.1', port, path, method, headers, agent: false }, (response) => {
       let text = ''
       response.setEncoding('utf8')
@@ -36,7 +38,7 @@ const get = (port, path) => request(port, { path }).then(({ body }) => body)
 async function begin (port) {
   const options = { host: '127.0.0.1', port, method: 'POST', agent: false, headers: { Expect: '100-continue' } }
   const sent = http.request(options)
-  const answer = new Promise((resolve, reject) => {
+  const answer = within('an answer', (resolve, reject) => {
     sent.on('error', reject)
     sent.on('response', (response) => {
       let text = ''

@@ -21,7 +21,7 @@ const file = require.main.filename
 const wanted = process.env[WANTED]
 delete process.env[WANTED]
 
-/** Options of node for the process of a test: `test(name, { execArgv }, body)`. */
+/** `options`, which may be left out, are `skip`, and `execArgv` for the process of the test. */
 function test (name, options, body = options) {
   if (wanted === name) setImmediate(runBody, body)
   if (wanted === undefined) require('node:test')(name, { skip: options.skip ?? false }, () => runAlone(name, options.execArgv ?? []))
@@ -32,8 +32,10 @@ test.beside = (name, options, body = options) => {
   if (wanted === undefined) require('node:test')(name, { skip: options.skip ?? false }, body)
 }
 
-test.ours = (name, options, body = options) =>
-  test(name, { ...options, skip: options.skip || (isReference && 'the reference does not do this') }, body)
+/** An option: a test that the reference could not pass. */
+const onlyOurs = { skip: isReference && 'the reference does not do this' }
+
+test.ours = (name, options, body = options) => test(name, { ...options, skip: options.skip || onlyOurs.skip }, body)
 
 /** The path of a server file in `fixtures/`. */
 const fixture = (name) => path.join(__dirname, '..', 'fixtures', name)
@@ -153,4 +155,4 @@ async function ended (host) {
   }
 }
 
-module.exports = { active, fixture, test }
+module.exports = { active, fixture, onlyOurs, test }

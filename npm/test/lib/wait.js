@@ -26,9 +26,9 @@ async function within (what, begin, deadline = DEADLINE) {
   }
 }
 
-/** Waits for an event whose arguments are accepted, and gives them. */
-function heard (emitter, event, accept = () => true) {
-  return within(`the event '${event}'`, (resolve) => {
+/** Waits for an event whose arguments are accepted, and gives them. `what` is what a failure says that it waited for. */
+function heard (emitter, event, accept = () => true, what = `the event '${event}'`) {
+  return within(what, (resolve) => {
     const listen = (...args) => {
       if (accept(...args)) resolve(args)
     }
