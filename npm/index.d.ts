@@ -104,6 +104,8 @@ declare namespace recluster {
     reload(callback: (error?: ReloadError) => void): void;
     /** Replaces every worker. The promise is rejected with a {@link ReloadError}; nobody has to look at it. */
     reload(): Promise<void>;
+    /** The one or the other. */
+    reload(callback: ((error?: ReloadError) => void) | undefined): Promise<void> | undefined;
     /** Changes the number of slots, and tells the new one. */
     scale(workers: number): Promise<number>;
     /** A picture of the whole cluster. */
@@ -114,6 +116,8 @@ declare namespace recluster {
     shutdown(callback: () => void): void;
     /** Lets every worker finish what it has. The promise is kept when all are gone. */
     shutdown(): Promise<void>;
+    /** The one or the other. */
+    shutdown(callback: (() => void) | undefined): Promise<void> | undefined;
     /** Kills every worker, and calls back when all are gone. */
     terminate(callback?: () => void): void;
     /** Every worker that lives. Always the same array. */
@@ -173,7 +177,7 @@ declare namespace recluster {
     slot: number;
     generation: number;
     pid: number | null;
-    state: 'starting' | 'ready' | 'serving' | 'draining' | 'terminating' | 'killed';
+    state: 'starting' | 'ready' | 'serving' | 'draining' | 'terminating' | 'killed' | 'leftover';
     seconds_left: number | null;
     uptime_seconds: number;
     memory_bytes: number | null;

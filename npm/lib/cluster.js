@@ -22,6 +22,8 @@ class Cluster extends EventEmitter {
   #file;
   /** The user's own object, which may change: it is read when a generation begins. */
   #options;
+  /** What logs, and what, as the options said when they were read the last time. */
+  #logging;
   /** The run that is going on, or was the last one. Its phase: running, released, leaving or killed. */
   #run = null;
   #workers = [];
@@ -117,7 +119,7 @@ class Cluster extends EventEmitter {
 
   /** How the cluster is to be run, as the options say now. */
   #plan() {
-    options.logging(this.#options);
+    this.#logging = options.logging(this.#options);
     return options.read(this.#options);
   }
 
@@ -215,7 +217,7 @@ class Cluster extends EventEmitter {
         worker._rc_isReplaced = true;
         this.#deactivate(worker);
       }
-      const { logger, respawns } = options.logging(this.#options);
+      const { logger, respawns } = this.#logging;
       if (respawns) logger.log(...say.respawning(note));
     } else {
       const line = say.line(note);
@@ -229,7 +231,7 @@ class Cluster extends EventEmitter {
   }
 
   #log(line) {
-    options.logging(this.#options).logger.log(line);
+    this.#logging.logger.log(line);
   }
 }
 

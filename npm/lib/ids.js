@@ -7,6 +7,7 @@
 // the engine, and Node is brought to the same one.
 
 const cluster = require('cluster');
+const { syncBuiltinESMExports } = require('module');
 
 const WRAPPED = Symbol.for('recluster.wrapped');
 
@@ -40,6 +41,8 @@ function share(engine) {
     }
   };
   cluster.fork[WRAPPED] = true;
+  // So that `import { fork } from 'node:cluster'` finds it as well.
+  syncBuiltinESMExports();
 }
 
 /**

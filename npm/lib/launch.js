@@ -34,10 +34,17 @@ function describe(file, args, execArgv) {
     execArgv: [...settings.execArgv, ...inspectorPort(settings)],
     env: { ...process.env },
     cwd,
-    uid: settings.uid,
-    gid: settings.gid,
+    uid: number(settings, 'uid'),
+    gid: number(settings, 'gid'),
     stdio: stdio(settings),
   };
+}
+
+/** A user or a group. */
+function number(settings, name) {
+  const value = settings[name] ?? undefined;
+  if (value === undefined || (Number.isInteger(value) && value >= 0 && value < 2 ** 32)) return value;
+  throw new TypeError(`recluster: cluster.settings.${name} must be a number, not ${inspect(value)}`);
 }
 
 function directory(cwd) {
@@ -51,20 +58,20 @@ function directory(cwd) {
  */
 function resolveServer(file, cwd = process.cwd()) {
   const named = path.resolve(cwd, file);
-  const candidates = [named, `${named}.js`, mainOf(named), path.join(named, 'index.js')];
-  const server = candidates.find((candidate) => candidate !== undefined && isFile(candidate));
+  const candidates = [named, `${named}.js`, ...mainOf(named), path.join(named, 'index.js')];
+  const server = candidates.find((candidate) => isFile(candidate));
   if (server === undefined) throw new Error(`recluster: server file not found: ${named}`);
   return server;
 }
 
-/** The entry point that a package names. */
+/** Where the entry point may be that a package names. */
 function mainOf(folder) {
   try {
     const { main } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
     const named = path.resolve(folder, main);
-    return isFile(named) ? named : `${named}.js`;
+    return [named, `${named}.js`, path.join(named, 'index.js')];
   } catch {
-    return undefined;
+    return [];
   }
 }
 

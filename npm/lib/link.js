@@ -32,7 +32,10 @@ class Link {
   #supervises = true;
   #isOver = false;
   #atEnd = [];
-  /** Between the death of the last worker and its respawn there would be nothing to stay alive for. */
+  /**
+   * Between the death of the last worker and its respawn, or the end that somebody waits for, there would be nothing to stay
+   * alive for.
+   */
   #respawn = new Hold();
 
   /**
@@ -240,7 +243,8 @@ class Link {
   }
 
   #stayAlive() {
-    this.#respawn.set(this.#supervises && !this.#isOver && this.#workers.size === 0);
+    const isAwaited = this.#supervises || this.#atEnd.length > 0;
+    this.#respawn.set(isAwaited && !this.#isOver && this.#workers.size === 0);
   }
 }
 

@@ -5,7 +5,13 @@
 const fs = require('fs');
 const path = require('path');
 
-module.exports = load();
+const { version } = require('../package.json');
+
+/** Under this name the process has its engine: several copies of one version are one, or each would count workers for itself. */
+const SHARED = Symbol.for(`recluster.engine.${version}`);
+
+process[SHARED] ??= load();
+module.exports = process[SHARED];
 
 function load() {
   const file = process.env.RECLUSTER_ADDON || besidePackage();

@@ -3,12 +3,15 @@
 // Reads and checks what the user says of a cluster. Where the reference had the option, whatever it took is taken, and
 // means the same: 0 and '' are the default, '4' is 4.
 
+const cluster = require('cluster');
 const os = require('os');
+const { inspect } = require('util');
 
 const DEVELOPMENT_TIMEOUT = 1;
 const PRODUCTION_TIMEOUT = 3600;
 /** The longest span, in seconds: ten years. What is longer, such as Infinity, means this. */
 const LONGEST = 10 * 365 * 24 * 3600;
+const MOST_WORKERS = 1024;
 
 /**
  * What the options say of how a cluster is to be run, without anything that is left to the engine. Spans are seconds.
@@ -34,7 +37,7 @@ function read(options) {
     maxDraining: count(options, 'maxDraining'),
     drainHttp: flag(options, 'drainHttp') ?? true,
     idleGrace: seconds(options, 'idleGrace', 0),
-    balance: oneOf(options, 'balance', ['round-robin', 'shared']) ?? 'round-robin',
+    balance: oneOf(options, 'balance', ['round-robin', 'shared']) ?? nodesBalance(),
     acceptAfterStop: seconds(options, 'acceptAfterStop', 0) ?? 0,
     maxMemory: count(options, 'maxMemory'),
     maxLifetime: seconds(options, 'maxLifetime', 0.001),
@@ -48,7 +51,10 @@ function read(options) {
 function list(options, name) {
   const value = options[name] || [];
   if (!Array.isArray(value)) throw wrong(TypeError, name, 'an array of strings', value);
-  return value.map(String);
+  const texts = value.map(String);
+  if (texts.some((text) => text.includes('\0'))) throw wrong(TypeError, name, 'strings without a NUL', inspect(value));
+  // Half of a surrogate pair becomes what Node makes of it.
+  return texts.map((text) => Buffer.from(text).toString());
 }
 
 /** What logs, and whether respawns are logged. */
@@ -64,8 +70,15 @@ function logging(options) {
 /** How many slots: a fraction, such as half of three cores, counts as one more. */
 function countOfWorkers(options) {
   const workers = options.workers ? number(options, 'workers') : os.cpus().length || 1;
-  if (!(workers > 0 && workers < Infinity)) throw wrong(RangeError, 'workers', 'a number above 0', options.workers);
+  if (!(workers > 0 && workers <= MOST_WORKERS)) {
+    throw wrong(RangeError, 'workers', `a number above 0 and at most ${MOST_WORKERS}`, options.workers);
+  }
   return Math.ceil(workers);
+}
+
+/** As Node's own module is set to do it, by the program or by NODE_CLUSTER_SCHED_POLICY. */
+function nodesBalance() {
+  return cluster.schedulingPolicy === cluster.SCHED_NONE ? 'shared' : 'round-robin';
 }
 
 function defaultTimeout() {

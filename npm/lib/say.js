@@ -11,6 +11,9 @@ function respawning({ worker, delay_seconds: delay }) {
 /** What else is worth a line; undefined if it is nothing. */
 function line(note) {
   switch (note.event) {
+    case 'failed':
+      // Of others, how they ended is to be seen.
+      return note.failure.worker.pid === null ? `recluster: ${failure(note.failure)}` : undefined;
     case 'late':
       return `recluster: ${named(note.worker)} is not ready yet`;
     case 'cut_off':

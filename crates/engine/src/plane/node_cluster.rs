@@ -238,7 +238,7 @@ impl Turns {
         };
         peer.channel.send(&ToWorker::HandleAck)?;
         match (*envelope.message, envelope.kind) {
-            (FromWorker::User(message), Some(kind)) if self.setup.keeps_handles => {
+            (FromWorker::User(message), Some(kind)) if self.setup.is_hosted => {
                 self.user_message(worker, message, Some(Handle { kind, fd }));
                 Ok(())
             }
