@@ -5,7 +5,7 @@ const assert = require('node:assert/strict')
 const os = require('node:os')
 
 const { active, fixture, test } = require('./lib/host')
-const { called, heard, heardOften, until } = require('./lib/wait')
+const { called, heard, heardOften } = require('./lib/wait')
 
 const listening = { args: ['listen'] }
 

@@ -15,7 +15,8 @@ async function served ({ release, serve }, options) {
   const listening = {}
   const made = await serve(code.file, { ...QUICK, ...options })
   made.on('listening', (worker, { port }) => { listening.port = port })
-  await called((done) => made.reload(done))
+  const [error] = await called((done) => made.reload(done))
+  assert.ifError(error)
   return { code, made, port: listening.port }
 }
 
@@ -75,12 +76,17 @@ test.ours('a promise that nobody looks at is no unhandled rejection, and the clu
   await until('the rollback', () => host.log.some((args) => args.join(' ').includes('rolled back')))
 })
 
-test.ours('a worker that is not ready in time fails its reload at once', async (host) => {
-  const { code, made, port } = await served(host, { readyTimeout: 0.5, attempts: 5 })
+test.ours('a worker that is not ready in time fails its reload at once', async ({ logger, recluster, release }) => {
+  const code = release()
+  const options = { ...QUICK, attempts: 5, logger, workers: 1 }
+  const made = recluster(code.file, options)
+  made.run()
+  const [old] = await heard(made, 'ready')
   code.put('waits', 2)
+  options.readyTimeout = 0.5
   const error = await made.reload().then(() => assert.fail('it never serves'), (error) => error)
-  is(error, { code: 'ERR_RECLUSTER_ROLLED_BACK' })
-  assert.equal((await get(port)).version, 1)
+  is(error, { code: 'ERR_RECLUSTER_ROLLED_BACK', slot: 0 })
+  assert.equal(made.activeWorkers()[0], old)
   await until('the late worker\'s end', () => made.workers().length === 1)
 })
 

@@ -145,8 +145,10 @@ test('a server file is found as node finds it: without its ending, or as a direc
 })
 
 test.ours('an option that is wrong is refused with one line that names it', async ({ recluster }) => {
-  for (const [name, value] of [['workers', 'many'], ['workers', -1], ['timeout', 'soon'], ['readyWhen', 'never'], ['args', 'one'], ['surge', 0.5]]) {
-    const refused = (error) => error.message.includes(name) && !/\n/.test(error.message) && (error instanceof TypeError || error instanceof RangeError)
+  const wrong = [['workers', 'many'], ['workers', -1], ['timeout', 'soon'], ['readyWhen', 'never'], ['args', 'one'], ['surge', 0.5]]
+  for (const [name, value] of wrong) {
+    const refused = (error) =>
+      (error instanceof TypeError || error instanceof RangeError) && error.message.includes(name) && !/\n/.test(error.message)
     assert.throws(() => recluster(fixture('puppet.js'), { [name]: value }).run(), refused, `${name}: ${value}`)
   }
 })

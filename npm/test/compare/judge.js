@@ -5,7 +5,7 @@ const { differing } = require('./diff')
 const { expected } = require('./expected')
 
 /**
- * @param {Object<string, Row[]>} all  the rows of each scenario that was run
+ * @param {Object<string, import('./diff').Row[]>} all  the rows of each scenario that was run
  * @param {boolean} partly  whether there are others, so that not every expectation can be seen
  */
 function judge (all, partly = false) {
