@@ -34,7 +34,7 @@ const IO: [&str; 9] = [
 ];
 
 /// Which modules of the engine each of its modules may use. Whoever is not named may use all but `control`.
-const ENGINE: [(&str, &[&str]); 25] = [
+const ENGINE: [(&str, &[&str]); 26] = [
     ("sys", &[]),
     ("group", &[]),
     ("signal", &[]),
@@ -43,7 +43,8 @@ const ENGINE: [(&str, &[&str]); 25] = [
     ("event", &["recycle"]),
     ("status", &["event"]),
     ("error", &["event"]),
-    ("listen", &["error", "event"]),
+    ("address", &[]),
+    ("listen", &["address", "error", "event"]),
     ("output", &["sys"]),
     ("watch", &["driver", "output", "sys"]),
     ("notify", &["driver", "runtime_dir", "sys"]),

@@ -50,7 +50,8 @@ pub enum Signal {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A generation begins: the first start, or a reload.
+    /// A generation begins: the first start, or a reload. The settings that came with it are in force, before any of its
+    /// workers is spawned.
     GenerationBegan {
         /// Which.
         generation: Generation,

@@ -13,6 +13,7 @@ impl Driver {
     pub(crate) fn announce(&mut self, notice: Notice) {
         match notice {
             Notice::GenerationBegan { generation } => {
+                self.begin_generation();
                 self.emit(Event::GenerationBegan { generation: generation.get() });
             }
             Notice::Serving { worker, serving, of, .. } => {
@@ -51,11 +52,12 @@ impl Driver {
                 self.emit(Event::Superseded { generation: generation.get() });
             }
             Notice::Verdict { generation, callers, verdict } => {
-                self.keep_conduct(verdict);
-                let verdict = self.verdict_in_words(verdict);
+                // What failed is told in the words of its own settings.
+                let words = self.verdict_in_words(verdict);
+                self.end_generation(generation, verdict);
                 let generation = generation.map(core::Generation::get);
-                self.emit(Event::Reloaded { generation, verdict: verdict.clone() });
-                self.answer_callers(callers, &verdict);
+                self.emit(Event::Reloaded { generation, verdict: words.clone() });
+                self.answer_callers(callers, &words);
             }
             Notice::Scaled { from, to } => self.emit(Event::Scaled { from, to }),
             Notice::ReplaceFailed(failure) => {

@@ -15,7 +15,7 @@ use crate::alarm::{Alarm, Alarms};
 use crate::builder::{Balance, ClusterBuilder, ReadyWhen};
 use crate::check::HandOver;
 use crate::cluster::{Cluster, Progress, Scale};
-use crate::conduct::{Conduct, Fallback, Reread};
+use crate::conduct::{Conduct, Reread, Terms};
 use crate::error::{SendError, StartError};
 use crate::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
 use crate::host::{Hosting, Told};
@@ -128,6 +128,7 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         closing: false,
         alarms: Alarms::default(),
         config,
+        said: None,
         fallback: None,
         warned_of_preload: None,
         messages_lost: 0,
@@ -176,8 +177,10 @@ pub(crate) struct Driver {
     pub(crate) alarms: Alarms,
     /// The policy's settings.
     pub(crate) config: Config,
+    /// How it is to be run by the reload that waits to begin.
+    pub(crate) said: Option<Terms>,
     /// How it was run before the reload that is going on.
-    pub(crate) fallback: Option<Fallback>,
+    pub(crate) fallback: Option<Terms>,
     /// The last generation of which people were told that its workers have no preload.
     pub(crate) warned_of_preload: Option<Generation>,
     /// Messages of applications that were not passed on, and not told of yet.
@@ -215,6 +218,8 @@ impl Driver {
                 self.ring(alarm, late);
             }
             if let Some(input) = input {
+                // The policy wants what it said performed before it is told anything else.
+                self.act();
                 self.handle(input);
             }
         }

@@ -45,7 +45,7 @@ impl Cluster {
         if let Some(slot) = self.slots.get_mut(slot.index()).filter(|slot| !on_trial && !slot.renew) {
             slot.failure = None;
         }
-        let (serving, of) = (self.serving_slots(generation), self.size());
+        let (serving, of) = (self.serving_slots(generation), self.size_for(generation));
         self.notify(Notice::Serving { worker: id, slot, generation, serving, of });
     }
 
