@@ -28,6 +28,14 @@ const expected = [
     text: /^object ready/, ours: null, moved: false
   },
   {
+    why: 'a worker is ready when the engine has heard it say so, and everybody has heard the message',
+    text: /^object ready\(0., \{ cmd: 'ready' \}\)/, moved: true
+  },
+  {
+    why: 'the same: until then it does not hold its slot',
+    text: /^(worker|process) message\(\{ cmd: 'ready' \}/, reference: /slot: 0/
+  },
+  {
     why: 'whether a worker is replaced is decided when it is known how it has ended, which its closed channel alone does not tell',
     text: /^logs '\[PID\] worker/, moved: true
   },
@@ -36,9 +44,9 @@ const expected = [
     scenarios: ['cluster.worker.disconnect() in the worker'], about: '0a', text: /disconnect/, ours: /^workers, slot: null, disconnected/
   },
   {
-    why: 'a worker that says it is failing is let go by the engine, a moment after its message was heard',
+    why: 'a worker that says it is failing is let go by the engine, a moment after its message was heard; what replaces it may be there by then',
     scenarios: ['the message disconnect of the worker', 'a worker that ignores what it is told'],
-    about: '0a', text: /^(worker|process) message/, reference: /exitedAfterDisconnect: true/
+    about: '0a', text: /^(worker|process) message|disconnect/, reference: /exitedAfterDisconnect: true/
   },
   {
     why: 'code that never works is rolled back, and the callback is told; the reference starts it for ever',
