@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use recluster::{Address, Cluster, ClusterBuilder, Ending, Event, Events, Failure, Heard, Worker};
-use recluster_e2e::{DEADLINE, Home, Node, Response, fixture, get};
+use recluster_e2e::{DEADLINE, Home, Node, Process, Response, fixture, get};
+use rustix::process::Signal;
 use serde_json::json;
 
 /// A cluster of one of the fixtures, whose workers serve as soon as they listen.
@@ -127,9 +128,38 @@ async fn a_released_cluster_is_over_when_its_last_worker_ends() {
     started(&cluster).await;
     let worker = active(&cluster).await[0];
     cluster.release().expect("the cluster lives");
-    let process = recluster_e2e::Process::open(worker.pid.expect("it runs")).expect("it lives");
-    process.signal(rustix::process::Signal::KILL);
+    let process = Process::open(worker.pid.expect("it runs")).expect("it lives");
+    process.signal(Signal::KILL);
     assert!(matches!(soon(cluster.wait()).await, Ending::Asked));
+}
+
+/// What it leaves behind is left alone, as it was itself.
+#[tokio::test]
+async fn what_a_released_program_leaves_is_left_alone() {
+    let builder = Cluster::builder(fixture("leaves-a-child.sh")).workers(1).bake(Duration::ZERO);
+    let cluster = builder.start().await.expect("it starts");
+    started(&cluster).await;
+    let first = active(&cluster).await[0].pid.expect("it runs");
+    let child = soon(child_of(first)).await;
+    cluster.release().expect("the cluster lives");
+    Process::open(first).expect("it lives").signal(Signal::KILL);
+    let ending = tokio::time::timeout(DEADLINE, cluster.wait()).await;
+    let lives = child.lives();
+    child.signal(Signal::KILL);
+    assert!(matches!(ending, Ok(Ending::Asked)), "{ending:?}");
+    assert!(lives, "it ends by whatever signal it is sent");
+}
+
+/// The process that another one has started, or is about to start.
+async fn child_of(parent: u32) -> Process {
+    loop {
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        let child = children.expect("the kernel tells").split_whitespace().next().map(str::parse);
+        if let Some(Ok(child)) = child {
+            return Process::open(child).expect("it lives");
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,11 @@ impl Load {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).sent()
     }
 
+    /// How many requests of this kind were answered.
+    pub fn answered(&self, kind: Kind) -> u64 {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).of(kind).answered
+    }
+
     /// How long it has gone on.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()

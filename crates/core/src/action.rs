@@ -50,7 +50,8 @@ pub enum Signal {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A generation begins: the first start, or a reload.
+    /// A generation begins: the first start, or a reload. The settings that came with it are in force, before any of its
+    /// workers is spawned.
     GenerationBegan {
         /// Which.
         generation: Generation,
@@ -172,6 +173,8 @@ pub enum Due {
     Bake(WorkerId),
     /// A draining worker's patience ends.
     Drain(WorkerId),
+    /// A draining worker is of an old generation beyond those that may drain at once. No moment is ever due for this.
+    Surplus(WorkerId),
     /// A worker whose channel is closed should have exited by then.
     Exit(WorkerId),
     /// A worker that was sent TERM should have exited by then.

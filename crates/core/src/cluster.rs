@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::reload::Reload;
+use crate::reload::{Pending, Reload};
+use crate::size::count;
 use crate::slot::Slot;
 use crate::worker::{Worker, Workers};
-use crate::{
-    Action, Caller, Config, Due, Event, Generation, Notice, Phase, Settings, SlotId, Time, WorkerId,
-};
+use crate::{Action, Config, Due, Event, Generation, Notice, Phase, Settings, SlotId, Time, WorkerId};
 
 /// The whole policy as one value: it is told events and answers with actions. The crate's page says how to drive it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +30,8 @@ pub struct Cluster {
     pub(crate) started: bool,
     /// The reload that is running.
     pub(crate) reload: Option<Reload>,
-    /// Who asked for a reload that has not begun.
-    pub(crate) pending: Option<Vec<Caller>>,
+    /// The reload that was asked for and has not begun.
+    pub(crate) pending: Option<Pending>,
     /// The least time between the beginnings of two generations. It grows while each supersedes the one before.
     pub(crate) generation_spacing: Duration,
     pub(crate) backoff: Backoff,
@@ -144,11 +143,6 @@ impl Cluster {
         count(self.slots.iter().filter(serves))
     }
 
-    /// How many slots there are.
-    pub(crate) fn size(&self) -> u32 {
-        count(self.slots.iter())
-    }
-
     pub(crate) fn act(&mut self, action: Action) {
         self.actions.push_back(action);
     }
@@ -156,9 +150,4 @@ impl Cluster {
     pub(crate) fn notify(&mut self, notice: Notice) {
         self.act(Action::Notify(notice));
     }
-}
-
-/// The number of some slots, which are never more than [`Config::MOST_WORKERS`].
-pub(crate) fn count<'a>(slots: impl Iterator<Item = &'a Slot>) -> u32 {
-    u32::try_from(slots.count()).unwrap_or(Config::MOST_WORKERS)
 }

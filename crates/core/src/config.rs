@@ -1,4 +1,4 @@
-//! What the policy is told once, at the beginning: a [`Config`] that exists is valid.
+//! What the policy is told at the beginning, and anew by a reload that changes it: a [`Config`] that exists is valid.
 
 use std::fmt;
 use std::num::NonZeroU32;

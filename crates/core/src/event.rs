@@ -18,16 +18,22 @@ pub enum Event {
     Exited(WorkerId, Exit),
     /// The worker's process could not be started.
     SpawnFailed(WorkerId, SpawnFailure),
-    /// Replace every worker by a new generation. Without a caller nobody waits for the verdict.
-    Reload(Option<Caller>),
+    /// Replace every worker by a new generation.
+    Reload {
+        /// Who waits for the verdict, if anybody does.
+        caller: Option<Caller>,
+        /// The settings that come with the new generation, if others than now: they are in force from its beginning, and
+        /// a rollback brings back those before. Of several calls that wait together the last word counts.
+        ///
+        /// Another number of slots than the settings before had is what the reload changes that to: a larger one at
+        /// once, a smaller one when it is done. [`Event::Scale`] overrules it, then and afterwards.
+        config: Option<Config>,
+    },
     /// Renew one worker within its generation, new first. Means nothing for a worker that does not hold its slot,
     /// during a reload, and before anything has served.
     Replace(WorkerId),
-    /// Change the number of slots. Zero is taken as one.
+    /// Change the number of slots. Zero is taken as one. It stands, whatever becomes of a reload that runs or waits.
     Scale(u32),
-    /// Other settings from now on. What a worker was told or sent before keeps its time, and the number of slots is not
-    /// touched: [`Event::Scale`] changes that.
-    Configure(Config),
     /// Drain everything, start nothing more.
     Stop,
     /// Kill everything, start nothing more.

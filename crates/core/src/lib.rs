@@ -58,6 +58,7 @@ mod event;
 mod reconcile;
 mod record;
 mod reload;
+mod size;
 mod slot;
 mod status;
 mod time;

@@ -1,8 +1,7 @@
 //! Facts: what each event changes, before any rule is asked. Nothing is decided here.
 
-use crate::slot::Slot;
-use crate::{Caller, Cause, Cluster, Config, Event, Exit, Failure, Notice, Phase, SlotId, SpawnFailure};
-use crate::{State, Verdict, WorkerId};
+use crate::{Caller, Cause, Cluster, Config, Event, Exit, Failure, Notice, Phase, SpawnFailure, State};
+use crate::{Verdict, WorkerId};
 
 impl Cluster {
     pub(crate) fn record(&mut self, event: Event) {
@@ -14,10 +13,9 @@ impl Cluster {
             Event::Disconnected(worker) => self.disconnected(worker),
             Event::Exited(worker, exit) => self.exited(worker, exit),
             Event::SpawnFailed(worker, failure) => self.spawn_failed(worker, failure),
-            Event::Reload(caller) => self.asked_to_reload(caller),
+            Event::Reload { caller, config } => self.asked_to_reload(caller, config),
             Event::Replace(worker) => self.asked_to_replace(worker),
             Event::Scale(workers) => self.scale(workers),
-            Event::Configure(config) => self.configure(config),
             Event::Stop => self.stop(),
             Event::Terminate => self.cease(Phase::Terminating),
             Event::Release => self.release(),
@@ -85,9 +83,9 @@ impl Cluster {
         }
     }
 
-    fn asked_to_reload(&mut self, caller: Option<Caller>) {
+    fn asked_to_reload(&mut self, caller: Option<Caller>, config: Option<Config>) {
         if self.supervises() {
-            self.pending.get_or_insert_default().extend(caller);
+            self.pending.get_or_insert_default().ask(caller, config);
         } else {
             let callers = caller.into_iter().collect();
             self.notify(Notice::Verdict { generation: None, callers, verdict: Verdict::Abandoned });
@@ -104,25 +102,6 @@ impl Cluster {
                 slot.ask_to_renew(now);
             }
         }
-    }
-
-    /// The highest slots go, and their workers with them. New ones get workers of the proven generation, or of the
-    /// reload that is running.
-    fn scale(&mut self, workers: u32) {
-        let (from, to) = (self.size(), workers.clamp(1, Config::MOST_WORKERS));
-        if self.supervises() && from != to {
-            let generation = self.generation;
-            self.slots.truncate(SlotId(to).index());
-            self.slots.extend((from..to).map(|id| Slot::new(SlotId(id), generation)));
-            self.notify(Notice::Scaled { from, to });
-        }
-    }
-
-    fn configure(&mut self, config: Config) {
-        let settings = config.into_settings();
-        self.settings = settings;
-        self.backoff.configure(settings.respawn, settings.backoff);
-        self.generation_spacing = self.generation_spacing.max(settings.respawn);
     }
 
     /// Nobody is wanted any more. Those that drain already get no more time than the others.
@@ -170,7 +149,7 @@ impl Cluster {
             }
         }
         let running = self.reload.take().map(|reload| (Some(reload.generation), reload.callers));
-        let pending = self.pending.take().map(|callers| (None, callers));
+        let pending = self.pending.take().map(|pending| (None, pending.waiting));
         for (generation, callers) in running.into_iter().chain(pending) {
             self.notify(Notice::Verdict { generation, callers, verdict: Verdict::Abandoned });
         }

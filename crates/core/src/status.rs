@@ -96,7 +96,7 @@ impl Cluster {
             reload: self.reload.as_ref().map(|reload| ReloadStatus {
                 generation: reload.generation,
                 serving: self.serving_slots(reload.generation),
-                of: self.size(),
+                of: self.size_for(reload.generation),
             }),
             slots,
             workers,

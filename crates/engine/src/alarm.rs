@@ -29,6 +29,13 @@ impl Alarms {
         self.0.insert((at, alarm));
     }
 
+    /// Sets an alarm, unless it is set for an earlier moment.
+    pub(crate) fn set_by(&mut self, alarm: Alarm, at: Instant) {
+        if !self.0.iter().any(|(earlier, set)| *set == alarm && *earlier <= at) {
+            self.set(alarm, at);
+        }
+    }
+
     pub(crate) fn clear(&mut self, alarm: Alarm) {
         self.0.retain(|(_, set)| *set != alarm);
     }
@@ -62,11 +69,15 @@ mod tests {
         alarms.set(Alarm::Stop, at(1));
         alarms.set(Alarm::Recycle, at(2));
         alarms.set(Alarm::Stop, at(3));
+        alarms.set_by(Alarm::Stop, at(4));
         assert_eq!(alarms.next(), Some(at(2)));
         assert_eq!(alarms.take_due(at(1)), None);
         assert_eq!(alarms.take_due(at(9)), Some((Alarm::Recycle, Duration::from_secs(7))));
         assert!(alarms.is_set(Alarm::Stop));
         assert_eq!(alarms.take_due(at(3)), Some((Alarm::Stop, Duration::ZERO)));
         assert_eq!(alarms.take_due(at(9)), None);
+        alarms.set_by(Alarm::Stop, at(9));
+        alarms.set_by(Alarm::Stop, at(8));
+        assert_eq!(alarms.next(), Some(at(8)));
     }
 }

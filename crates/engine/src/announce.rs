@@ -13,6 +13,7 @@ impl Driver {
     pub(crate) fn announce(&mut self, notice: Notice) {
         match notice {
             Notice::GenerationBegan { generation } => {
+                self.begin_generation();
                 self.emit(Event::GenerationBegan { generation: generation.get() });
             }
             Notice::Serving { worker, serving, of, .. } => {
@@ -26,8 +27,9 @@ impl Driver {
                 self.emit(Event::Failed { failure });
             }
             Notice::Late { worker, .. } => self.emit_about(worker, |worker| Event::Late { worker }),
-            // A program that was let go by TERM is not sent it a second time, so there is nothing to tell.
-            Notice::Overdue { worker, signal, .. } if self.was_sent(worker, signal) => {}
+            Notice::Overdue { worker, due, signal } if self.was_sent(worker, signal) => {
+                self.out_of_time(worker, due);
+            }
             Notice::Overdue { worker, due, signal } => {
                 let (due, signal) = (late_for(due), name_of(signal));
                 let held = self.held_by(worker);
@@ -50,11 +52,12 @@ impl Driver {
                 self.emit(Event::Superseded { generation: generation.get() });
             }
             Notice::Verdict { generation, callers, verdict } => {
-                self.keep_conduct(verdict);
-                let verdict = self.verdict_in_words(verdict);
+                // What failed is told in the words of its own settings.
+                let words = self.verdict_in_words(verdict);
+                self.end_generation(generation, verdict);
                 let generation = generation.map(core::Generation::get);
-                self.emit(Event::Reloaded { generation, verdict: verdict.clone() });
-                self.answer_callers(callers, &verdict);
+                self.emit(Event::Reloaded { generation, verdict: words.clone() });
+                self.answer_callers(callers, &words);
             }
             Notice::Scaled { from, to } => self.emit(Event::Scaled { from, to }),
             Notice::ReplaceFailed(failure) => {
@@ -63,6 +66,15 @@ impl Driver {
             }
             // The policy may learn to notice more than this shell knows how to say.
             _ => {}
+        }
+    }
+
+    /// A program that was let go by TERM is not sent it a second time: what follows is KILL. One that was sent KILL
+    /// already is told of no more.
+    fn out_of_time(&self, worker: WorkerId, due: Due) {
+        if !self.was_sent(worker, core::Signal::Kill) {
+            let (due, kill_timeout) = (late_for(due), self.shell.conduct.kill_timeout);
+            self.emit_about(worker, |worker| Event::OutOfTime { worker, due, kill_timeout });
         }
     }
 
@@ -179,6 +191,7 @@ fn late_for(due: Due) -> &'static str {
         Due::Ready(_) => "ready",
         Due::Bake(_) => "bake",
         Due::Drain(_) => "drain",
+        Due::Surplus(_) => "surplus",
         Due::Exit(_) => "exit",
         Due::Kill(_) => "kill",
         Due::Respawn => "respawn",

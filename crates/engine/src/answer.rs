@@ -76,27 +76,31 @@ impl Driver {
         }
     }
 
-    /// Begins a reload, unless the cluster is about to stop or cannot be run as it is said now.
+    /// Asks the policy for a reload, unless the cluster is about to stop or cannot be run as it is said now.
     fn reload(&mut self, with: Option<Box<ClusterBuilder>>, reply: Option<oneshot::Sender<Verdict>>) {
-        let refused = if self.alarms.is_set(Alarm::Stop) {
+        let said = if self.alarms.is_set(Alarm::Stop) {
             // It would not live long enough to serve.
-            Some(Verdict::Abandoned)
+            Err(Verdict::Abandoned)
         } else {
-            self.reread(with).err().map(|reason| Verdict::Refused { reason })
+            self.reread(with).map_err(|reason| Verdict::Refused { reason })
         };
-        match (refused, reply) {
-            (Some(verdict), reply) => {
+        match said {
+            Ok(config) => {
+                let caller = reply.map(|reply| self.expect_verdict(reply));
+                self.tell(core::Event::Reload { caller, config });
+            }
+            Err(verdict) => {
                 self.emit(Event::Reloaded { generation: None, verdict: verdict.clone() });
                 // Whoever no longer waits does not need the answer.
                 let _ = reply.map(|reply| reply.send(verdict));
             }
-            (None, None) => self.tell(core::Event::Reload(None)),
-            (None, Some(reply)) => {
-                self.next_caller += 1;
-                let caller = Caller(self.next_caller);
-                self.callers.insert(caller, reply);
-                self.tell(core::Event::Reload(Some(caller)));
-            }
         }
+    }
+
+    fn expect_verdict(&mut self, reply: oneshot::Sender<Verdict>) -> Caller {
+        self.next_caller += 1;
+        let caller = Caller(self.next_caller);
+        self.callers.insert(caller, reply);
+        caller
     }
 }

@@ -375,10 +375,11 @@ impl ClusterBuilder {
         self
     }
 
-    /// At the beginning of each reload, asks anew how the cluster is to be run: a config file may have changed. Whatever
-    /// the new builder says holds from then on, except for the addresses to listen on, the balance, `raw_stdio` and
-    /// `end_with_master`; after a rollback it is as it was before. An error refuses the reload, and nothing is touched.
-    /// Must not block.
+    /// When a reload is asked for, asks anew how the cluster is to be run: a config file may have changed. Whatever the new
+    /// builder says holds from the beginning of that reload, except for the addresses to listen on, the balance,
+    /// `raw_stdio` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
+    /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`]
+    /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
     #[must_use]
     pub fn reread(mut self, say: impl FnMut() -> Result<ClusterBuilder, String> + Send + 'static) -> Self {
         self.reread = Some(Reread(Box::new(say)));

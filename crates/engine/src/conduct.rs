@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use recluster_core as core;
-use recluster_core::Config;
+use recluster_core::{Config, Generation};
 
-use crate::builder::{ClusterBuilder, ReadyWhen};
+use crate::builder::{ClusterBuilder, Examined, ReadyWhen};
 use crate::check::Checks;
 use crate::driver::Driver;
 use crate::listen::Listen;
@@ -38,16 +38,15 @@ pub(crate) struct Conduct {
     pub(crate) watchdog: Option<Duration>,
 }
 
-/// How a cluster was run before a reload.
+/// How a cluster is to be run, or was.
 #[derive(Debug)]
-pub(crate) struct Fallback {
+pub(crate) struct Terms {
+    /// What the policy is told.
     config: Config,
     conduct: Conduct,
-    /// How many slots there were, whatever the settings say.
-    slots: u32,
 }
 
-/// Says anew, when a reload begins, how the cluster is to be run; or why it cannot.
+/// Says anew, when a reload is asked for, how the cluster is to be run; or why it cannot.
 pub(crate) struct Reread(pub(crate) Box<dyn FnMut() -> Result<ClusterBuilder, String> + Send>);
 
 impl fmt::Debug for Reread {
@@ -57,42 +56,53 @@ impl fmt::Debug for Reread {
 }
 
 impl Driver {
-    /// Lets a reload begin with this, or with what is said now. If that cannot be, nothing is touched, and the reason is returned.
-    pub(crate) fn reread(&mut self, with: Option<Box<ClusterBuilder>>) -> Result<(), String> {
+    /// Asks how the cluster is to be run after a reload: as this says, or as is said now. Nothing changes before that reload
+    /// begins. If it cannot be, the reason is returned; else what the policy is to know.
+    pub(crate) fn reread(&mut self, with: Option<Box<ClusterBuilder>>) -> Result<Option<Config>, String> {
         let said = match (with, &mut self.shell.reread) {
             (Some(said), _) => *said,
             (None, Some(Reread(say))) => say()?,
-            (None, None) => return Ok(()),
+            (None, None) => return Ok(None),
         };
-        let examined = said.examine().map_err(|error| error.to_string())?;
-        let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
-        let conduct = std::mem::replace(&mut self.shell.conduct, examined.conduct);
-        let before = Fallback { config: self.config, conduct, slots };
-        // What was proven is kept while one reload gives way to another.
-        self.fallback.get_or_insert(before);
-        self.configure(examined.config);
-        Ok(())
+        let Examined { config, conduct, .. } = said.examine().map_err(|error| error.to_string())?;
+        // Reloads that wait begin as one, and what was said last counts.
+        self.said = Some(Terms { config, conduct });
+        Ok(Some(config))
     }
 
-    /// A reload has ended: after a rollback everything is as it was before.
-    pub(crate) fn keep_conduct(&mut self, verdict: core::Verdict) {
-        let Some(Fallback { config, conduct, slots }) = self.fallback.take() else { return };
-        if matches!(verdict, core::Verdict::RolledBack(_)) {
-            self.shell.conduct = conduct;
-            self.config = config;
-            self.follow_ups.extend([core::Event::Configure(config), core::Event::Scale(slots)]);
+    /// A generation begins, by what was said for it. The policy has the same settings in force from here on.
+    pub(crate) fn begin_generation(&mut self) {
+        if let Some(said) = self.said.take() {
+            let before = self.run_by(said);
+            // What was proven is kept while one reload gives way to another.
+            self.fallback.get_or_insert(before);
         }
     }
 
-    /// The number of slots follows the settings only where these name another one than before: else it is what was last
-    /// asked for.
-    fn configure(&mut self, config: Config) {
-        let before = std::mem::replace(&mut self.config, config);
-        self.tell(core::Event::Configure(config));
-        let slots = config.settings().workers;
-        if slots != before.settings().workers {
-            self.tell(core::Event::Scale(slots));
+    /// A reload has ended, or will never begin. After a rollback everything is as it was before.
+    pub(crate) fn end_generation(&mut self, generation: Option<Generation>, verdict: core::Verdict) {
+        if generation.is_none() {
+            self.said = None;
+            return;
         }
+        let fallback = self.fallback.take();
+        if let (core::Verdict::RolledBack(_), Some(before)) = (verdict, fallback) {
+            self.run_by(before);
+        }
+    }
+
+    /// How many slots there are for the workers of a generation, as far as that is known.
+    pub(crate) fn slots_for(&self, generation: Generation) -> u32 {
+        let status = self.policy.status();
+        let reload = status.reload.filter(|reload| reload.generation == generation);
+        reload.map_or(u32::try_from(status.slots.len()).unwrap_or(u32::MAX), |reload| reload.of)
+    }
+
+    /// Puts these terms in force; returns those before.
+    fn run_by(&mut self, terms: Terms) -> Terms {
+        let config = std::mem::replace(&mut self.config, terms.config);
+        let conduct = std::mem::replace(&mut self.shell.conduct, terms.conduct);
         self.watch_limits();
+        Terms { config, conduct }
     }
 }

@@ -15,7 +15,7 @@ use crate::alarm::{Alarm, Alarms};
 use crate::builder::{Balance, ClusterBuilder, ReadyWhen};
 use crate::check::HandOver;
 use crate::cluster::{Cluster, Progress, Scale};
-use crate::conduct::{Conduct, Fallback, Reread};
+use crate::conduct::{Conduct, Reread, Terms};
 use crate::error::{SendError, StartError};
 use crate::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
 use crate::host::{Hosting, Told};
@@ -128,6 +128,7 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         closing: false,
         alarms: Alarms::default(),
         config,
+        said: None,
         fallback: None,
         warned_of_preload: None,
         messages_lost: 0,
@@ -176,8 +177,10 @@ pub(crate) struct Driver {
     pub(crate) alarms: Alarms,
     /// The policy's settings.
     pub(crate) config: Config,
+    /// How it is to be run by the reload that waits to begin.
+    pub(crate) said: Option<Terms>,
     /// How it was run before the reload that is going on.
-    pub(crate) fallback: Option<Fallback>,
+    pub(crate) fallback: Option<Terms>,
     /// The last generation of which people were told that its workers have no preload.
     pub(crate) warned_of_preload: Option<Generation>,
     /// Messages of applications that were not passed on, and not told of yet.
@@ -215,6 +218,8 @@ impl Driver {
                 self.ring(alarm, late);
             }
             if let Some(input) = input {
+                // The policy wants what it said performed before it is told anything else.
+                self.act();
                 self.handle(input);
             }
         }
@@ -269,7 +274,8 @@ impl Driver {
 
     /// The sockets close before the first worker is told to go, so that what waits in their queues is served.
     fn close_listeners_when_stopping(&mut self) {
-        let ends = matches!(self.policy.phase(), Phase::Stopping | Phase::Terminating);
+        // It is over at once where no worker lives, but what earlier ones have left may.
+        let ends = matches!(self.policy.phase(), Phase::Stopping | Phase::Terminating | Phase::Over);
         if ends && !self.closing {
             self.closing = true;
             // No worker is started any more. What only draining workers hold, they can close.
@@ -409,9 +415,7 @@ impl Driver {
         let exit = process.exit();
         // A Node worker's children are its application's business.
         if self.launches.get(&process.generation).is_some_and(|launch| !launch.is_node()) {
-            // A server of several processes that ends leaves those, and they would go on accepting.
-            process.end_rest();
-            self.leave_behind(about, process);
+            self.leave_behind(worker, about, process);
         } else {
             process.reap();
         }

@@ -24,10 +24,12 @@ pub enum StartError {
         source: io::Error,
     },
     /// The same address was given twice.
-    #[error("cannot listen on {address} twice: name it once")]
+    #[error("cannot listen on {address} twice: name it once{}", other_name(address, other))]
     ListenTwice {
         /// The address, as it was given.
         address: String,
+        /// What has it, as that was given.
+        other: String,
     },
     /// An HTTP check of a program that is not Node goes to a socket that all workers share.
     #[error(
@@ -57,6 +59,11 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+}
+
+/// By what other name an address was given before.
+fn other_name(address: &str, other: &str) -> String {
+    if address == other { String::new() } else { format!(" ({other} has it already)") }
 }
 
 /// What to do about an address that cannot be had.

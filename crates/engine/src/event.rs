@@ -114,14 +114,32 @@ pub enum Event {
     Overdue {
         /// The worker.
         worker: Worker,
-        /// What it was late for: `ready`, `drain`, `exit` or `kill`; or `rest`: it is gone itself, but processes of its group
-        /// are not.
+        /// What it was late for: `ready`, `drain`, `exit` or `kill`; `surplus`: it is of an old generation beyond those that
+        /// may drain at once; `rest`: it is gone itself, but processes of its group are not.
         due: &'static str,
         /// The signal's name.
         signal: &'static str,
         /// What a draining worker still had, where that is known.
         #[serde(skip_serializing_if = "Option::is_none")]
         held: Option<Held>,
+    },
+    /// A draining program's patience ended. It was let go by SIGTERM and is not sent that again: SIGKILL follows.
+    OutOfTime {
+        /// The worker.
+        worker: Worker,
+        /// What it was late for: `drain`, `exit` or `surplus`, as in [`Event::Overdue`].
+        due: &'static str,
+        /// How long until then.
+        #[serde(serialize_with = "seconds", rename = "kill_timeout_seconds")]
+        kill_timeout: Duration,
+    },
+    /// A worker's own process has ended, and others of its group go on.
+    LeftBehind {
+        /// The worker.
+        worker: Worker,
+        /// How long they may, until they are sent a signal.
+        #[serde(serialize_with = "seconds", rename = "timeout_seconds")]
+        timeout: Duration,
     },
     /// A worker must be replaced, and another will be started in its slot.
     Respawning {

@@ -33,6 +33,7 @@
 //! Inside, a pure policy (`recluster-core`) decides and this crate does: `driver` is the only loop of the control
 //! plane; `plane` is the data plane, a thread of its own that accepts connections and talks to workers.
 
+mod address;
 mod alarm;
 mod announce;
 mod answer;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -12,9 +12,10 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use recluster_wire::env::{Given, GivenAddress, SocketName};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::time::sleep;
 
+use crate::address::{At, Kind};
 use crate::error::StartError;
 use crate::event::Address;
 
@@ -52,26 +53,6 @@ pub struct Listen {
     backlog: u32,
     mode: Option<u32>,
     text: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum At {
-    /// Every address of the machine, of both families.
-    Everywhere {
-        port: u16,
-        kind: Kind,
-    },
-    One {
-        address: SocketAddr,
-        kind: Kind,
-    },
-    Unix(PathBuf),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Tcp,
-    Udp,
 }
 
 /// Why a text is no address to listen on.
@@ -124,6 +105,23 @@ impl Bound {
         Ok(Self { name, address, socket: asked.into(), _file: None })
     }
 
+    /// Where it listens, in the words of whoever would ask for that address.
+    fn at(&self) -> Option<At> {
+        let is_dual = || SockRef::from(&self.socket).only_v6().is_ok_and(|only_v6| !only_v6);
+        let (address, kind) = match &self.address {
+            Address::Tcp(address) => (*address, Kind::Tcp),
+            Address::Udp(address) => (*address, Kind::Udp),
+            Address::Unix(path) => return Some(At::Unix(path.clone())),
+            Address::Fd(_) => return None,
+        };
+        let everywhere = address.is_ipv6() && address.ip().is_unspecified() && is_dual();
+        Some(if everywhere {
+            At::Everywhere { port: address.port(), kind }
+        } else {
+            At::One { address, kind }
+        })
+    }
+
     /// What a worker is told of it.
     pub(crate) fn given(&self) -> Given {
         let address = match &self.address {
@@ -138,31 +136,44 @@ impl Bound {
 
 /// Whether all of them can be bound at the same time.
 pub(crate) fn check_all(listens: &[Listen]) -> Result<(), StartError> {
-    let mut numbered = listens.iter().enumerate();
-    let twice =
-        numbered.find(|(at, listen)| listens.iter().take(*at).any(|other| other.collides_with(listen)));
-    twice.map_or(Ok(()), |(_, listen)| Err(StartError::ListenTwice { address: listen.to_string() }))
+    for (at, listen) in listens.iter().enumerate() {
+        let earlier = listens.iter().take(at).find(|other| other.at.overlaps(&listen.at));
+        if let Some(other) = earlier {
+            return Err(StartError::ListenTwice { address: listen.to_string(), other: other.to_string() });
+        }
+    }
+    Ok(())
 }
 
 /// Binds everything, adopted sockets first; all or nothing.
 pub(crate) async fn bind_all(adopted: Vec<Bound>, listens: &[Listen]) -> Result<Vec<Bound>, StartError> {
     check_all(listens)?;
+    let given: Vec<At> = adopted.iter().filter_map(Bound::at).collect();
     let mut bound = adopted;
     for listen in listens {
-        bound.push(bind_patiently(listen).await?);
+        bound.push(bind_patiently(listen, &given).await?);
     }
     Ok(bound)
 }
 
-async fn bind_patiently(listen: &Listen) -> Result<Bound, StartError> {
+/// Whoever has the address may be about to leave it, unless it is ourselves.
+async fn bind_patiently(listen: &Listen, given: &[At]) -> Result<Bound, StartError> {
     let until = Instant::now() + PATIENCE;
+    let address = listen.to_string();
     loop {
         match listen.bind() {
             Ok(bound) => return Ok(bound),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
-                sleep(PAUSE).await;
+            Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
+                return Err(StartError::Listen { address, source });
             }
-            Err(source) => return Err(StartError::Listen { address: listen.to_string(), source }),
+            Err(_) if given.iter().any(|at| at.overlaps(&listen.at)) => {
+                return Err(StartError::ListenTwice {
+                    address,
+                    other: "a socket it was started with".into(),
+                });
+            }
+            Err(_) if Instant::now() < until => sleep(PAUSE).await,
+            Err(source) => return Err(StartError::Listen { address, source }),
         }
     }
 }
@@ -195,7 +206,7 @@ impl FromStr for Listen {
             }
             None => (None, head),
         };
-        let at = parse_address(address).ok_or_else(|| ListenError::NoAddress(address.to_owned()))?;
+        let at = At::parse(address).ok_or_else(|| ListenError::NoAddress(address.to_owned()))?;
         let mut listen = Self { name, at, backlog: BACKLOG, mode: None, text: address.to_owned() };
         for option in options.split('&').filter(|option| !option.is_empty()) {
             listen.set(option)?;
@@ -225,16 +236,6 @@ impl Listen {
             _ => return Err(unknown()),
         }
         Ok(())
-    }
-
-    /// Whether two of them can never be bound at the same time.
-    pub(crate) fn collides_with(&self, other: &Self) -> bool {
-        let is_fixed = |at: &At| match at {
-            At::Everywhere { port, .. } => *port != 0,
-            At::One { address, .. } => address.port() != 0,
-            At::Unix(_) => true,
-        };
-        self.at == other.at && is_fixed(&self.at)
     }
 
     /// Gives it a name, if it has none.
@@ -351,25 +352,6 @@ impl Drop for SocketFile {
     }
 }
 
-fn parse_address(text: &str) -> Option<At> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return (!path.is_empty()).then(|| At::Unix(path.into()));
-    }
-    if text.starts_with('/') {
-        return Some(At::Unix(text.into()));
-    }
-    let (kind, text) = text.strip_prefix("udp:").map_or((Kind::Tcp, text), |rest| (Kind::Udp, rest));
-    let port = text.strip_prefix("*:").unwrap_or(text);
-    if let Some(port) = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())) {
-        return Some(At::Everywhere { port: port.parse().ok()?, kind });
-    }
-    let address: SocketAddr = match text.strip_prefix("localhost:") {
-        Some(port) => SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), port.parse().ok()?),
-        None => text.parse().ok()?,
-    };
-    Some(At::One { address, kind })
-}
-
 /// Whether a socket file is left over from a process that is gone: nobody accepts there. Never waits: an owner whose
 /// queue is full lives.
 pub(crate) fn is_stale(path: &Path, address: &SockAddr) -> bool {
@@ -395,26 +377,6 @@ mod tests {
     }
 
     #[test]
-    fn addresses_in_all_their_forms() {
-        let everywhere = |port, kind| At::Everywhere { port, kind };
-        let one = |text: &str, kind| At::One { address: text.parse().unwrap(), kind };
-        let forms = [
-            ("8080", everywhere(8080, Kind::Tcp)),
-            ("*:8080", everywhere(8080, Kind::Tcp)),
-            ("udp:53", everywhere(53, Kind::Udp)),
-            ("127.0.0.1:0", one("127.0.0.1:0", Kind::Tcp)),
-            ("localhost:80", one("127.0.0.1:80", Kind::Tcp)),
-            ("[::1]:8080", one("[::1]:8080", Kind::Tcp)),
-            ("udp:127.0.0.1:53", one("127.0.0.1:53", Kind::Udp)),
-            ("unix:/run/a.sock", At::Unix("/run/a.sock".into())),
-            ("/run/a.sock", At::Unix("/run/a.sock".into())),
-        ];
-        for (text, at) in forms {
-            assert_eq!(listen(text).at, at, "{text}");
-        }
-    }
-
-    #[test]
     fn names_and_options() {
         let it = listen("web=8080?backlog=7");
         assert_eq!((it.name(), it.backlog), (Some("web"), 7));
@@ -431,13 +393,6 @@ mod tests {
         assert!(error("8080?mode=660").starts_with("there is no option 'mode=660'"));
         assert_eq!(error("8080?backlog=x"), "'x' is no value of backlog: a whole number");
         assert_eq!(error("unix:/a?mode=999"), "'999' is no value of mode: permissions in octal, such as 660");
-    }
-
-    #[test]
-    fn the_same_address_twice_collides_unless_the_kernel_chooses() {
-        assert!(listen("127.0.0.1:8080").collides_with(&listen("a=127.0.0.1:8080?backlog=1")));
-        assert!(!listen("127.0.0.1:0").collides_with(&listen("127.0.0.1:0")));
-        assert!(!listen("8080").collides_with(&listen("udp:8080")));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What workers tell by `sd_notify`: a datagram socket for each worker, on which nobody else is heard.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use recluster_core::WorkerId;
 use recluster_wire::notify::{self, MAX_DATAGRAM, Word};
-use rustix::process::{Pid, geteuid, getpgid};
+use rustix::io::Errno;
+use rustix::process::{Pid, geteuid, getpgid, test_kill_process};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -43,6 +46,11 @@ pub(crate) struct Listening(JoinHandle<()>);
 impl Socket {
     pub(crate) fn open() -> io::Result<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            for directory in runtime_dir::candidates() {
+                remove_stale(&directory);
+            }
+        }
         let name = format!("{}-{number}.{ENDING}", std::process::id());
         let mut refused = None;
         for directory in runtime_dir::candidates() {
@@ -103,6 +111,35 @@ impl Socket {
             }
         })))
     }
+}
+
+/// Removes the sockets of processes that had no chance to: they no longer live, and nobody listens there. (Where another
+/// namespace has the process, its number says nothing, and where its number was given to another, the socket stays for now.)
+fn remove_stale(directory: &Path) {
+    if runtime_dir::check(directory).is_err() {
+        return;
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        let is_over = owner(&entry.file_name()).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+        if is_socket && is_over && is_refused(&entry.path()) {
+            // Best effort.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The process that has named a socket `PID-NUMBER.notify`.
+fn owner(name: &OsStr) -> Option<Pid> {
+    let (pid, number) = name.to_str()?.strip_suffix(ENDING)?.strip_suffix('.')?.split_once('-')?;
+    number.parse::<u64>().ok()?;
+    Pid::from_raw(pid.parse().ok().filter(|pid| *pid > 0)?)
+}
+
+/// Whether nobody listens on this socket. Of one that may not be used, as somebody else's, that is not known.
+fn is_refused(path: &Path) -> bool {
+    let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 impl Drop for File {
@@ -198,6 +235,46 @@ mod tests {
         assert!(inbox.is_empty(), "nothing more was read");
         heard.pop();
         inbox.recv().await.unwrap();
+    }
+
+    /// A process that has ended, and whose number is not given to another at once.
+    fn past() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    }
+
+    #[test]
+    fn sockets_of_processes_that_are_no_more_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: String| directory.path().join(name);
+        let (past, own) = (past(), std::process::id());
+        let stale = path(format!("{past}-0.notify"));
+        drop(UnixDatagram::bind(&stale).unwrap());
+        let other = [format!("{own}-0.notify"), format!("{past}-1.sock"), "it.notify".to_owned()].map(path);
+        for path in &other {
+            drop(UnixDatagram::bind(path).unwrap());
+        }
+        let file = path(format!("{past}-2.notify"));
+        fs::write(&file, "").unwrap();
+        let answers = path(format!("{past}-3.notify"));
+        let _listener = UnixDatagram::bind(&answers).unwrap();
+        remove_stale(directory.path());
+        assert!(!stale.exists());
+        assert!(answers.exists(), "somebody listens there");
+        assert!(other.iter().all(|path| path.exists()), "their processes live, or they are none of ours");
+        assert!(file.exists(), "it is no socket");
+    }
+
+    #[test]
+    fn what_others_could_have_put_there_is_left_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let stale = directory.path().join(format!("{}-0.notify", past()));
+        drop(UnixDatagram::bind(&stale).unwrap());
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        remove_stale(directory.path());
+        assert!(stale.exists());
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Driver {
         self.fix_generation(generation)?;
         let forgotten = || (SpawnFailure::Hopeless, format!("generation {generation} is forgotten"));
         let Some(launch) = self.launches.get(&generation) else { return Err(forgotten()) };
-        let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
+        let slots = self.slots_for(generation);
         let takes_preload = launch.node_kind() == Some(NodeKind::Node);
         let preload = self.shell.conduct.preload.filter(|_| takes_preload);
         let preload = preload.and_then(|preload| Some((self.place_preload(generation)?, preload.settings())));
@@ -146,7 +146,6 @@ impl Driver {
         self.leaves(worker);
         let until_then = self.instant(until);
         let Some(process) = self.processes.get_mut(&worker) else { return };
-        process.drains_until = Some(until_then);
         if process.channel_use != ChannelUse::Unproven {
             let preload = self.shell.conduct.preload.filter(|_| process.preload.is_some());
             let grace = preload.map(|preload| preload.grace(timeout));
@@ -163,7 +162,6 @@ impl Driver {
             return;
         }
         if let Some(process) = self.processes.get_mut(&worker) {
-            process.sent = Some(signal);
             process.signal(signal);
         }
     }

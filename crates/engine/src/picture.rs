@@ -1,6 +1,6 @@
 //! The driver's picture of itself: [`Status`], put together from the policy, the processes and the plane.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::{Phase, State};
@@ -10,6 +10,7 @@ use crate::builder::Balance;
 use crate::driver::Driver;
 use crate::plane::Command;
 use crate::process::Process;
+use crate::remains::Remains;
 use crate::status::{ReloadStatus, SlotStatus, Status, WorkerStatus};
 
 impl Driver {
@@ -40,9 +41,14 @@ impl Driver {
             active: slot.active.map(|worker| self.number_of(worker)),
             restarts: slot.restarts,
         });
+        let workers = status.workers.iter().map(|worker| self.worker_picture(worker));
+        let known = self.remains.iter().filter(|remains| remains.is_known);
+        // It is not over before they are gone.
+        let waits = status.phase == Phase::Over && !self.remains.is_empty();
+        let phase = if waits { Phase::Stopping } else { status.phase };
         Status {
             pid: std::process::id(),
-            phase: phase_name(status.phase).to_owned(),
+            phase: phase_name(phase).to_owned(),
             generation: status.generation.get(),
             reload: status.reload.map(|reload| ReloadStatus {
                 generation: reload.generation.get(),
@@ -56,7 +62,7 @@ impl Driver {
                 Balance::Kernel => "kernel".to_owned(),
             },
             slots: slots.collect(),
-            workers: status.workers.iter().map(|worker| self.worker_picture(worker)).collect(),
+            workers: workers.chain(known.map(leftover)).collect(),
             listeners: self.shell.bound.iter().map(|bound| bound.address.to_string()).collect(),
         }
     }
@@ -65,6 +71,10 @@ impl Driver {
         let process = self.processes.get(&worker.worker);
         let (memory_bytes, cpu_seconds) = process.map_or((None, None), Process::usage);
         let uptime = process.map_or(Duration::ZERO, |process| process.begun.elapsed());
+        // Whoever was sent TERM at the beginning of its drain is not sent it again at the end.
+        let is_termed = matches!(worker.state, State::Draining { .. })
+            && self.was_sent(worker.worker, core::Signal::Term);
+        let more = if is_termed { self.shell.conduct.kill_timeout } else { Duration::ZERO };
         let state = match worker.state {
             State::Starting { .. } => "starting",
             State::Ready { .. } if worker.serves => "serving",
@@ -79,7 +89,7 @@ impl Driver {
             generation: worker.generation.get(),
             pid: self.about(worker.worker).and_then(|about| about.pid),
             state: state.to_owned(),
-            seconds_left: worker.deadline.map(|at| at.since(self.now()).as_secs_f64()),
+            seconds_left: worker.deadline.map(|at| (at + more).since(self.now()).as_secs_f64()),
             uptime_seconds: uptime.as_secs_f64(),
             status: process.and_then(|process| process.status.clone()),
             notifications_ignored: process.map_or(0, |process| process.notify_ignored),
@@ -88,6 +98,28 @@ impl Driver {
             cpu_seconds,
             connections: 0,
         }
+    }
+}
+
+/// A worker of which only other processes of its group are left.
+fn leftover(remains: &Remains) -> WorkerStatus {
+    let Remains { worker, process, .. } = remains;
+    WorkerStatus {
+        id: worker.id,
+        slot: worker.slot,
+        generation: worker.generation,
+        pid: worker.pid,
+        state: "leftover".to_owned(),
+        seconds_left: remains
+            .signal_due()
+            .map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64()),
+        uptime_seconds: process.begun.elapsed().as_secs_f64(),
+        status: process.status.clone(),
+        notifications_ignored: process.notify_ignored,
+        held: None,
+        memory_bytes: None,
+        cpu_seconds: None,
+        connections: 0,
     }
 }
 

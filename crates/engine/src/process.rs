@@ -72,9 +72,9 @@ pub(crate) struct Process {
     pub(crate) seen: Seen,
     /// It drains. It may fall silent, and need not pass checks any more: its drain has a deadline of its own.
     pub(crate) leaving: bool,
-    /// When it must have finished, if it drains.
-    pub(crate) drains_until: Option<Instant>,
-    /// The strongest signal that it was sent to end it. A program without a channel is told to drain by TERM.
+    /// Its group was told to go, by whatever signal.
+    pub(crate) told: bool,
+    /// The strongest signal that its group was sent to end it; its drain signal is one of them where that is TERM.
     pub(crate) sent: Option<core::Signal>,
     /// What its preload was told, if it has loaded it.
     pub(crate) preload: Option<NodeDrain>,
@@ -229,7 +229,7 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
         tail,
         seen: Seen::default(),
         leaving: false,
-        drains_until: None,
+        told: false,
         sent: None,
         preload: seat.preload.as_ref().map(|(_, told)| *told),
         held: None,
@@ -275,7 +275,8 @@ pub(crate) fn spawn_error(error: &io::Error) -> String {
 
 impl Process {
     /// Sends a signal to the worker and to whatever it has started in its group.
-    pub(crate) fn signal(&self, signal: core::Signal) {
+    pub(crate) fn signal(&mut self, signal: core::Signal) {
+        (self.told, self.sent) = (true, self.sent.max(Some(signal)));
         let signal = match signal {
             core::Signal::Term => Signal::TERM,
             core::Signal::Kill => Signal::KILL,
@@ -295,18 +296,9 @@ impl Process {
         let _ = kill_process_group(self.pid, Signal::ABORT);
     }
 
-    /// Sees to what a worker that has ended leaves in its group: told to drain, unless that was said already; killed, if the
-    /// worker itself was being ended.
-    pub(crate) fn end_rest(&mut self) {
-        if self.sent == Some(core::Signal::Kill) {
-            self.signal(core::Signal::Kill);
-        } else if !self.leaving {
-            self.let_go();
-        }
-    }
-
-    /// Tells a program that is not Node that it is to drain.
+    /// Tells a program that is not Node, and its group, that it is to drain.
     pub(crate) fn let_go(&mut self) {
+        self.told = true;
         if self.drain_signal == DrainSignal::Term {
             self.sent = self.sent.max(Some(core::Signal::Term));
         }
@@ -324,7 +316,7 @@ impl Process {
     }
 
     /// Ends a process that cannot be watched. It was just started, so this does not take long.
-    pub(crate) fn kill_and_reap(&self) {
+    pub(crate) fn kill_and_reap(&mut self) {
         self.signal(core::Signal::Kill);
         let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,13 @@ use crate::stdio::Stdio;
 const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
 /// The endings that need a Node that strips types.
 const TYPESCRIPT_ENDINGS: [&str; 3] = ["ts", "mts", "cts"];
+
+/// How much of a file is looked at to see whether it is text: as much as the kernel looks at, in bytes.
+const TEXT_LOOK: u64 = 256;
+/// The control characters that text may have.
+const TEXT_CONTROLS: &[u8] = b"\t\n\r\x0c\x1b";
+/// Where the kernel tells what it runs beside its own formats and scripts.
+const BINARY_FORMATS: &str = "/proc/sys/fs/binfmt_misc";
 
 /// What was asked for, unresolved.
 #[derive(Clone, Debug)]
@@ -158,6 +165,10 @@ impl Program {
                 let reason = "not executable, and not a .js, .mjs, .cjs or .ts file";
                 return Err(self.not_runnable(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
             }
+            if is_bare_text(&server) {
+                let reason = "it is text, and a script must begin with a line such as #!/bin/sh";
+                return Err(self.not_runnable(io::Error::new(io::ErrorKind::InvalidData, reason)));
+            }
             Runtime::Executable { name: self.server.clone() }
         };
         let mut env = self.environment.clone().unwrap_or_else(|| env::vars_os().collect());
@@ -246,6 +257,26 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
+/// Whether the kernel would refuse to run a file because it is text that does not say by what it is to be run. Whatever
+/// else it is, a program of this machine or of one that it emulates, the kernel knows best.
+fn is_bare_text(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(TEXT_LOOK).read_to_end(&mut start));
+    let is_text = !start.iter().any(|byte| byte.is_ascii_control() && !TEXT_CONTROLS.contains(byte));
+    // A program may be run by somebody who may not read it.
+    read.is_ok() && is_text && !start.starts_with(b"#!") && !has_registered_ending(path)
+}
+
+/// Whether somebody has told the kernel how files with this ending are run.
+fn has_registered_ending(path: &Path) -> bool {
+    let Some(ending) = path.extension().and_then(OsStr::to_str) else { return false };
+    let registered = format!("extension .{ending}");
+    let formats = fs::read_dir(BINARY_FORMATS).into_iter().flatten().flatten();
+    formats
+        .filter_map(|format| fs::read_to_string(format.path()).ok())
+        .any(|format| format.lines().any(|line| line == registered))
+}
+
 /// The working directory by the name that the user's shell has for it, so that a symlink in it is still a symlink.
 fn logical_directory() -> PathBuf {
     let physical = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
@@ -284,6 +315,26 @@ mod tests {
         let mut program = Program::new(file.path().to_owned());
         program.node = PathBuf::from("no-such-node");
         assert!(matches!(program.resolve(), Err(ProgramError::NodeNotFound { .. })));
+    }
+
+    #[test]
+    fn text_that_does_not_say_by_what_it_is_run_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let resolve = |contents: &[u8]| {
+            let server = dir.path().join("server");
+            fs::write(&server, contents).unwrap();
+            fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+            Program::new(server).resolve()
+        };
+        for text in ["echo hi\n", "", "\u{feff}#!/bin/sh\n", "\n#!/bin/sh\n", "\u{1b}[1mbold"] {
+            let error = resolve(text.as_bytes()).unwrap_err().to_string();
+            assert!(
+                error.ends_with("/server: it is text, and a script must begin with a line such as #!/bin/sh")
+            );
+        }
+        for program in [&b"#!/bin/sh\n"[..], b"\x7fELF\x02\x01", b"MZ\x90\0\x03", b"PK\x03\x04"] {
+            assert!(resolve(program).is_ok(), "the kernel may know how to run it: {program:?}");
+        }
     }
 
     #[test]

@@ -63,9 +63,11 @@ impl Limits {
 }
 
 impl Driver {
-    /// Begins to look after workers, if there are limits.
+    /// Goes on looking after workers, or begins to, where there are limits now.
     pub(crate) fn watch_limits(&mut self) {
-        if self.shell.conduct.limits.are_set() {
+        if !self.shell.conduct.limits.are_set() {
+            self.alarms.clear(Alarm::Recycle);
+        } else if !self.alarms.is_set(Alarm::Recycle) {
             self.alarms.set(Alarm::Recycle, Instant::now() + LOOK);
         }
     }

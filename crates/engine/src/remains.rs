@@ -1,7 +1,8 @@
 //! What a program leaves behind: processes of its group that live on when the first one has ended.
 //!
 //! A server of several processes may well end its first one at once and let the others finish what they have. They get the
-//! time that the whole worker had; then TERM, if it was let go by another signal, and then KILL.
+//! time that the whole worker had; then TERM, if nobody was sent that yet, and then KILL. What a released cluster's
+//! workers leave is left alone, as the workers were.
 //!
 //! The first process is not reaped while any of the others lives: its number is the group's, and only a number that is taken
 //! is sure to mean this group and none that came later.
@@ -9,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
-use recluster_core::Phase;
+use recluster_core::{Phase, State, WorkerId};
 
 use crate::alarm::Alarm;
 use crate::driver::Driver;
@@ -20,28 +21,102 @@ use crate::signal::name_of;
 
 /// How often it is looked who has ended.
 const LOOK: Duration = Duration::from_millis(500);
+/// Whoever ends so soon after the first process, or after KILL, is no news.
+const SOON: Duration = Duration::from_millis(50);
+/// How long the end of those that were sent KILL is waited for. They may hold sockets until then.
+const LAST: Duration = Duration::from_secs(2);
 
 /// A worker whose first process has ended.
 #[derive(Debug)]
 pub(crate) struct Remains {
-    worker: Worker,
-    process: Process,
-    /// Whoever is left has time until then.
-    until: Instant,
+    pub(crate) worker: Worker,
+    pub(crate) process: Process,
+    /// When the first process ended.
+    since: Instant,
+    fate: Fate,
+    /// People were told of them.
+    pub(crate) is_known: bool,
+}
+
+/// What becomes of those who are left, if they have not ended by then.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// They are sent TERM.
+    Term(Instant),
+    /// They are sent KILL.
+    Kill(Instant),
+    /// They were sent KILL, and are waited for no longer.
+    Forget(Instant),
+}
+
+impl Fate {
+    /// No later than this.
+    fn by(self, term: Instant, kill: Instant) -> Self {
+        match self {
+            Self::Term(at) => Self::Term(at.min(term)),
+            Self::Kill(at) => Self::Kill(at.min(kill)),
+            Self::Forget(_) => self,
+        }
+    }
+}
+
+impl Remains {
+    /// When they are sent the next signal, if there is one.
+    pub(crate) fn signal_due(&self) -> Option<Instant> {
+        match self.fate {
+            Fate::Term(at) | Fate::Kill(at) => Some(at),
+            Fate::Forget(_) => None,
+        }
+    }
+
+    /// When to look at them.
+    fn look_due(&self) -> Instant {
+        let next = if self.is_known { Instant::now() + LOOK } else { self.since + SOON };
+        self.signal_due().map_or_else(|| Instant::now() + SOON, |at| at.min(next))
+    }
+
+    fn kill(&mut self) {
+        if self.signal_due().is_some() {
+            self.process.signal(core::Signal::Kill);
+            self.fate = Fate::Forget(Instant::now() + LAST);
+        }
+    }
 }
 
 impl Driver {
-    /// Looks soon whether a program that has ended has left anything, and reaps it when it has not.
-    pub(crate) fn leave_behind(&mut self, worker: Worker, mut process: Process) {
+    /// A program's first process has ended. It is reaped when it has left no others.
+    pub(crate) fn leave_behind(&mut self, id: WorkerId, worker: Worker, mut process: Process) {
         (process.check, process.notify) = (None, None);
-        if process.sent == Some(core::Signal::Kill) {
-            // So were the others.
-            process.reap();
-            return;
-        }
-        let until = process.drains_until.unwrap_or_else(|| self.after(self.patience()));
-        self.remains.push(Remains { worker, process, until });
+        let Some(fate) = self.fate_of_rest(id, &mut process) else { return process.reap() };
+        self.remains.push(Remains { worker, process, since: Instant::now(), fate, is_known: false });
         self.look_again();
+    }
+
+    /// What is due to a worker is due to those it leaves. None where they are left alone.
+    fn fate_of_rest(&self, id: WorkerId, process: &mut Process) -> Option<Fate> {
+        if process.sent == Some(core::Signal::Kill) {
+            return Some(Fate::Forget(Instant::now() + LAST));
+        }
+        let status = self.policy.status();
+        let worker = status.workers.iter().find(|worker| worker.worker == id);
+        let until = match worker.map(|worker| worker.state) {
+            Some(State::Terminating { until }) => return Some(Fate::Kill(self.instant(until))),
+            Some(State::Draining { until }) => until,
+            Some(State::Starting { .. } | State::Ready { .. } | State::Killed) | None => {
+                if status.phase == Phase::Released {
+                    return None;
+                }
+                self.now() + self.patience()
+            }
+        };
+        if !process.told {
+            // They would go on accepting.
+            process.let_go();
+        }
+        Some(match process.sent {
+            None => Fate::Term(self.instant(until)),
+            Some(_) => Fate::Kill(self.instant(until + self.shell.conduct.kill_timeout)),
+        })
     }
 
     /// Whether nothing is left of any program that has ended.
@@ -57,7 +132,7 @@ impl Driver {
         let living = group::living();
         for mut remains in std::mem::take(&mut self.remains) {
             let lives = living.contains(&remains.process.pid.as_raw_nonzero().get());
-            if lives && self.may_go_on(&mut remains) {
+            if lives && self.waits_for(&mut remains) {
                 self.remains.push(remains);
             } else {
                 remains.process.reap();
@@ -66,43 +141,57 @@ impl Driver {
         self.look_again();
     }
 
-    /// Sends a signal to those whose time is over; false if it was the last one.
-    fn may_go_on(&self, remains: &mut Remains) -> bool {
-        let (signal, due) = match remains.process.sent {
-            None => (core::Signal::Term, Some(remains.until)),
-            Some(core::Signal::Term | core::Signal::Kill) => {
-                (core::Signal::Kill, remains.until.checked_add(self.shell.conduct.kill_timeout))
+    /// Does what is due to those who are left; false where they are waited for no longer.
+    fn waits_for(&self, remains: &mut Remains) -> bool {
+        let now = Instant::now();
+        match remains.fate {
+            Fate::Forget(at) => return now < at,
+            Fate::Term(at) | Fate::Kill(at) if now < at => self.make_known(remains, at - now),
+            Fate::Term(_) => {
+                self.overdue(remains, core::Signal::Term);
+                remains.process.signal(core::Signal::Term);
+                remains.fate = Fate::Kill(self.after(self.shell.conduct.kill_timeout));
             }
-        };
-        if due.is_none_or(|due| Instant::now() < due) {
-            return true;
+            Fate::Kill(_) => {
+                self.overdue(remains, core::Signal::Kill);
+                remains.kill();
+            }
         }
-        let (worker, name) = (remains.worker, name_of(signal));
-        self.emit(Event::Overdue { worker, due: "rest", signal: name, held: None });
-        remains.process.sent = Some(signal);
-        remains.process.signal(signal);
-        signal != core::Signal::Kill
+        true
+    }
+
+    fn make_known(&self, remains: &mut Remains, timeout: Duration) {
+        if !remains.is_known && remains.since.elapsed() >= SOON {
+            remains.is_known = true;
+            self.emit(Event::LeftBehind { worker: remains.worker, timeout });
+        }
+    }
+
+    fn overdue(&self, remains: &mut Remains, signal: core::Signal) {
+        remains.is_known = true;
+        let (worker, signal) = (remains.worker, name_of(signal));
+        self.emit(Event::Overdue { worker, due: "rest", signal, held: None });
     }
 
     /// A stop begins: nobody has more time than it gives.
     pub(crate) fn hurry_remains(&mut self) {
-        let latest = self.after(self.patience());
+        let term = self.after(self.patience());
+        let kill = self.after(self.patience().saturating_add(self.shell.conduct.kill_timeout));
         for remains in &mut self.remains {
-            remains.until = remains.until.min(latest);
+            remains.fate = remains.fate.by(term, kill);
         }
+        self.look_again();
     }
 
     /// Ends them all at once.
     pub(crate) fn kill_remains(&mut self) {
-        for remains in self.remains.drain(..) {
-            remains.process.signal(core::Signal::Kill);
-            remains.process.reap();
-        }
+        self.remains.iter_mut().for_each(Remains::kill);
+        self.look_again();
     }
 
     fn look_again(&mut self) {
-        if !self.remains.is_empty() && !self.alarms.is_set(Alarm::Remains) {
-            self.alarms.set(Alarm::Remains, Instant::now() + LOOK);
+        if let Some(at) = self.remains.iter().map(Remains::look_due).min() {
+            self.alarms.set_by(Alarm::Remains, at);
         }
     }
 

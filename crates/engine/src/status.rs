@@ -10,7 +10,8 @@ use crate::event::Held;
 pub struct Status {
     /// The master's process.
     pub pid: u32,
-    /// `starting`, `running`, `stopping`, `terminating`, `released` or `over`.
+    /// `starting`, `running`, `stopping`, `terminating`, `released` or `over`. It is not over before everybody is gone whom
+    /// workers have left behind.
     pub phase: String,
     /// The generation that serves, or is to.
     pub generation: u64,
@@ -22,7 +23,8 @@ pub struct Status {
     pub balance: String,
     /// One entry a slot.
     pub slots: Vec<SlotStatus>,
-    /// Every worker that lives, oldest first: active ones, those on their way in and those on their way out.
+    /// Every worker that lives, oldest first: active ones, those on their way in and those on their way out. Behind them
+    /// those of which only other processes of their group are left.
     pub workers: Vec<WorkerStatus>,
     /// Where the master listens.
     pub listeners: Vec<String>,
@@ -62,11 +64,12 @@ pub struct WorkerStatus {
     pub slot: u32,
     /// Its generation.
     pub generation: u64,
-    /// Its process.
+    /// Its process. That of a leftover has ended; its group has this number.
     pub pid: Option<u32>,
-    /// `starting`, `ready`, `serving`, `draining`, `terminating` or `killed`.
+    /// `starting`, `ready`, `serving`, `draining`, `terminating`, `killed` or `leftover`.
     pub state: String,
-    /// Seconds until the next signal: the rest of its ready timeout, drain timeout, exit grace or kill timeout.
+    /// Seconds until the next signal: the rest of its ready timeout, drain timeout, exit grace or kill timeout. A program
+    /// that was let go by TERM is not sent it again: these are the seconds until KILL.
     pub seconds_left: Option<f64>,
     /// Seconds since it was started.
     pub uptime_seconds: f64,

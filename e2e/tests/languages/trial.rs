@@ -107,7 +107,6 @@ impl Run<'_> {
         eprintln!("{}", metered.row(self.name));
         let stories = metered.stories();
         eprintln!("{}: {stories:#?}", self.name);
-        metered.was_heavy_enough();
         assert!(self.ends != Ends::Cleanly || stories.is_empty(), "{} were lost", stories.len());
         if self.ends != Ends::WithItsSockets {
             metered.always_connected();

@@ -68,10 +68,10 @@ fn a_node_worker_that_fails_its_check_does_not_serve() {
 #[test]
 fn a_check_that_hangs_has_failed() {
     let home = Home::new();
-    let launch = checked(&home).option("--ready-timeout", "2s").option("--check-timeout", "300ms");
+    let launch = checked(&home).option("--ready-timeout", "5s").option("--check-timeout", "300ms");
     let master = launch.serve();
     home.write("everybody", "never answers");
-    assert_eq!(rolled_back(&master), "was not ready within 2s; its check failed: no answer within 300ms");
+    assert_eq!(rolled_back(&master), "was not ready within 5s; its check failed: no answer within 300ms");
 }
 
 #[test]

@@ -62,6 +62,54 @@ fn what_was_sent_term_already_is_not_said_to_be_sent_it_again() {
     assert_eq!((overdue.text("/due"), overdue.text("/signal")), ("kill", "SIGKILL"));
 }
 
+/// What it has until KILL is said when its time is over, and shown before.
+#[test]
+fn of_what_was_sent_term_already_it_is_said_when_its_time_is_over() {
+    let options = [("--timeout", "500ms"), ("--kill-timeout", "2s")];
+    let (_stage, master, _puppet) = program(&options, "TERM");
+    replaced(&master);
+    let over = master.wait(on("out_of_time"));
+    assert_eq!((over.id(), over.text("/due")), (1, "drain"));
+    assert_eq!(over.at("/kill_timeout_seconds"), 2.0);
+    assert!(master.wait(on("overdue").id(1)).since(&over).as_millis() >= 2000);
+}
+
+/// Two reloads of a program that ignores its drain signal, and of which one old generation may drain; how long the worker of
+/// the first generation has left after the first one.
+fn crowded(signal: &str) -> (Stage, Master, f64) {
+    let options = [("--timeout", "60s"), ("--kill-timeout", "1h"), ("--max-draining", "1")];
+    let options = [&options[..], &[("--drain-signal", signal)]].concat();
+    let (stage, master, _puppet) = program(&options, signal);
+    master.reload().expect_code(0);
+    let status = master.status();
+    let old = &status["workers"][0];
+    assert_eq!((&old["id"], &old["state"]), (&json!(1), &json!("draining")), "{status}");
+    let left = old["seconds_left"].as_f64().expect("it has a deadline");
+    master.reload().expect_code(0);
+    (stage, master, left)
+}
+
+#[test]
+fn one_generation_too_many_is_killed_if_it_was_let_go_by_term() {
+    let (_stage, master, left) = crowded("TERM");
+    assert!((3600.0..=3660.0).contains(&left), "TERM is not sent again, KILL follows: {left}");
+    let over = master.wait(on("out_of_time"));
+    assert_eq!((over.id(), over.text("/due")), (1, "surplus"));
+    assert!(master.seen(&on("overdue")).is_empty());
+    let status = master.status();
+    assert_eq!(status["workers"][0]["state"], "terminating");
+    assert!(status["workers"][0]["seconds_left"].as_f64() <= Some(3600.0), "{status}");
+}
+
+#[test]
+fn one_generation_too_many_is_sent_term_if_it_was_let_go_by_another_signal() {
+    let (_stage, master, left) = crowded("INT");
+    assert!(left <= 60.0, "TERM follows: {left}");
+    let overdue = master.wait(on("overdue"));
+    assert_eq!((overdue.id(), overdue.text("/due"), overdue.text("/signal")), (1, "surplus", "SIGTERM"));
+    assert!(master.seen(&on("out_of_time")).is_empty());
+}
+
 #[test]
 fn a_stop_drains_by_the_same_signal() {
     let (_stage, mut master, _puppet) = program(&[("--drain-signal", "QUIT")], "");

@@ -1,15 +1,26 @@
 //! Programs of several processes whose first one ends before the others: what becomes of those.
 
-use recluster_e2e::{Launch, Master, Process, on};
+use recluster_e2e::{Launch, Master, Process, Stage, eventually, on};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 /// A program whose first process ends at once when it is told to go, and whose second one goes on.
 fn program(options: &[(&'static str, &str)]) -> (Master, Process) {
     let launch = Launch::fixture("leaves-its-children.py").workers(1);
-    let master = options.iter().fold(launch, |launch, (name, value)| launch.option(name, value)).start();
+    let master = with(launch, options).start();
     let child = child(&master);
     master.wait(on("started"));
     (master, child)
+}
+
+fn with(launch: Launch, options: &[(&'static str, &str)]) -> Launch {
+    options.iter().fold(launch, |launch, (name, value)| launch.option(name, value))
+}
+
+/// What the status shows of those who were left behind.
+fn leftovers(status: &Value) -> Vec<Value> {
+    let workers = status["workers"].as_array().expect("workers").iter();
+    workers.filter(|worker| worker["state"] == "leftover").cloned().collect()
 }
 
 /// The second process of the first worker.
@@ -54,7 +65,7 @@ fn the_rest_of_a_group_is_killed_when_its_time_is_over() {
 fn the_rest_of_a_group_is_sent_term_first() {
     let options = [("--drain-signal", "INT"), ("--timeout", "500ms"), ("--kill-timeout", "1h")];
     let launch = Launch::fixture("leaves-its-children.py").workers(1).env("IGNORES", "INT");
-    let master = options.iter().fold(launch, |launch, (name, value)| launch.option(name, value)).serve();
+    let master = with(launch, &options).serve();
     let child = child(&master);
     replaced(&master);
     let overdue = master.wait(on("overdue").id(1));
@@ -109,5 +120,123 @@ fn a_second_signal_ends_the_rest_of_a_group_at_once() {
     master.wait(on("exit").id(1));
     master.signal(Signal::TERM);
     master.expect_end(0);
+    assert!(!child.lives());
+}
+
+/// The time of a worker that drains is what the stop leaves of it, also for what it leaves behind later.
+#[test]
+fn a_stop_gives_no_more_time_to_what_is_left_after_it() {
+    let options = [("--timeout", "1h"), ("--stop-timeout", "3s"), ("--kill-timeout", "200ms")];
+    let launch = Launch::fixture("leaves-its-children.py").workers(1).env("LINGERS", "1");
+    let mut master = with(launch, &options).serve();
+    let child = child(&master);
+    let first = master.worker(&master.wait(on("spawned")));
+    master.reload().expect_code(0);
+    master.wait(on("draining").id(1));
+    master.signal(Signal::TERM);
+    master.wait(on("draining").id(2));
+    first.signal(Signal::USR2);
+    assert_eq!(master.wait(on("overdue").id(1)).text("/due"), "rest");
+    master.expect_end(0);
+    assert!(!child.lives());
+}
+
+/// A worker that was not ready in time was sent TERM with its group: the rest is not told again, and has the kill timeout.
+#[test]
+fn what_was_sent_term_has_the_kill_timeout() {
+    let launch = Launch::fixture("leaves-its-children.py").workers(1).option("--attempts", "1");
+    let options = [("--ready-when", "notify"), ("--ready-timeout", "1s"), ("--kill-timeout", "500ms")];
+    let mut master = with(launch, &options).option("--timeout", "1h").option("--stop-timeout", "1h").start();
+    let child = child(&master);
+    let overdue = master.wait_all(2, on("overdue").id(1));
+    let due: Vec<_> = overdue.iter().map(|it| (it.text("/due"), it.text("/signal"))).collect();
+    assert_eq!(due, [("ready", "SIGTERM"), ("rest", "SIGKILL")]);
+    master.expect_end(3);
+    assert!(!child.lives());
+    let told = master.stdout().iter().filter(|line| *line == "child was sent TERM").count();
+    assert_eq!(told, 1);
+}
+
+/// Its first process was told on its channel, the others were not told at all.
+#[test]
+fn the_rest_of_a_group_is_told_when_its_first_process_spoke_for_it() {
+    let launch = Launch::fixture("leaves-its-children.py").workers(1).env("SPEAKS", "1");
+    let master = launch.option("--ready-when", "ready").option("--timeout", "1h").serve();
+    let child = child(&master);
+    replaced(&master);
+    assert_eq!(master.wait_stdout("child was sent TERM"), "child was sent TERM");
+    assert!(child.lives(), "it has time");
+    child.signal(Signal::USR1);
     child.wait_end();
+}
+
+#[test]
+fn who_is_left_is_told_of_and_shown() {
+    let (mut master, child) = program(&[("--timeout", "1h")]);
+    let first = master.wait(on("spawned"));
+    replaced(&master);
+    let left = master.wait(on("left_behind"));
+    assert_eq!((left.id(), left.pid()), (1, first.pid()));
+    assert!(left.at("/timeout_seconds").as_f64().is_some_and(|left| left > 3000.0), "{left}");
+    let status = master.status();
+    let shown = leftovers(&status);
+    assert_eq!(shown.len(), 1, "{status}");
+    assert_eq!((&shown[0]["id"], &shown[0]["pid"]), (&json!(1), &json!(first.pid())));
+    assert!(shown[0]["seconds_left"].as_f64().is_some_and(|left| left > 3000.0), "{status}");
+    let table = master.client(&["status"]).stdout;
+    assert!(table.contains("leftover") && table.contains(&first.pid().to_string()), "{table}");
+    child.signal(Signal::USR1);
+    eventually("it is gone", || leftovers(&master.status()).is_empty());
+    master.signal(Signal::QUIT);
+    master.expect_end(0);
+}
+
+/// Who has no other process, or none that outlives it, leaves nothing behind.
+#[test]
+fn who_leaves_nothing_is_not_told_of() {
+    let stage = Stage::new();
+    let mut master = stage.launch_program().workers(1).start();
+    let _puppets = [stage.next(), {
+        master.wait(on("started"));
+        replaced(&master);
+        stage.next()
+    }];
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    assert!(master.seen(&on("left_behind")).is_empty());
+}
+
+#[test]
+fn a_cluster_that_waits_for_what_is_left_stops() {
+    let (mut master, child) = program(&[]);
+    master.signal(Signal::TERM);
+    master.wait(on("left_behind").id(1));
+    let status = master.status();
+    assert_eq!(status["phase"], "stopping");
+    assert_eq!(leftovers(&status).len(), 1, "{status}");
+    child.signal(Signal::USR1);
+    master.expect_end(0);
+}
+
+/// Between two workers of a crashing program there is none: a stop has nobody to wait for but whom the first has left.
+#[test]
+fn a_stop_without_a_worker_ends_what_is_left_in_time() {
+    let stop = [("--stop-timeout", "300ms"), ("--kill-timeout", "200ms")];
+    let (mut master, child) = program(&[&stop[..], &[("--timeout", "1h"), ("--respawn", "1h")]].concat());
+    master.worker(&master.wait(on("spawned"))).signal(Signal::KILL);
+    master.wait(on("respawning").id(1));
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    assert!(!child.lives());
+}
+
+/// What is killed may hold the sockets until it is gone.
+#[test]
+fn the_master_is_there_until_who_was_killed_is_gone() {
+    let launch = Launch::fixture("leaves-its-children.py").workers(1).env("HEAVY", "1");
+    let mut master = launch.serve();
+    let child = child(&master);
+    master.signal(Signal::QUIT);
+    master.expect_end(0);
+    assert!(!child.lives());
 }

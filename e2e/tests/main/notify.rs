@@ -216,6 +216,19 @@ fn the_sockets_are_removed() {
     assert_eq!(sockets().count(), 0);
 }
 
+/// What a master could not remove itself is removed by the next one.
+#[test]
+fn the_sockets_of_a_killed_master_are_removed() {
+    let (stage, mut master, puppet) = ready();
+    let socket = Path::new(puppet.var("NOTIFY_SOCKET"));
+    master.signal(Signal::KILL);
+    master.wait_end();
+    assert!(socket.exists());
+    let _next = by_notify(&stage, 1).start();
+    stage.next();
+    assert!(!socket.exists());
+}
+
 #[test]
 fn where_nobody_waits_for_it_it_is_heard_all_the_same() {
     let stage = Stage::new();

@@ -1,6 +1,7 @@
-//! What a config file says anew when a reload begins: whom it holds for, and what a rollback puts back.
+//! What a config file says anew when a reload is asked for: from when on and for whom it holds, and what a rollback puts
+//! back.
 
-use recluster_e2e::{Home, Launch, Master, Stage, eventually, fixture, on};
+use recluster_e2e::{Home, Launch, Master, Puppet, Running, Stage, eventually, fixture, on};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -48,13 +49,22 @@ fn a_rollback_takes_new_slots_back() {
 }
 
 #[test]
-fn a_rollback_brings_slots_back() {
+fn fewer_workers_do_not_come_with_a_rollback() {
     let master = with_a_bad_release(&Home::new(), "workers = 3");
     let before = master.active_pids();
     rolled_back(&master, "workers = 1");
-    settled(&master, 3);
-    assert_eq!(master.active_pids()[..1], before[..1], "who was left alone goes on");
-    assert!(master.seen(&on("serving")).iter().all(|it| it.number("/worker/generation") == 1));
+    assert_eq!(master.active_pids(), before, "the same workers as before");
+    assert!(master.seen(&on("draining").generation(1)).is_empty(), "none was asked to go");
+}
+
+#[test]
+fn fewer_workers_come_when_the_new_code_is_proven() {
+    let master = with_a_bad_release(&Home::new(), "workers = 3");
+    master.home().write("recluster.toml", "workers = 1");
+    master.reload().expect_code(0);
+    settled(&master, 1);
+    assert_eq!(master.seen(&on("spawned").generation(2)).len(), 1, "none is started in vain");
+    assert_eq!(master.get("/").json()["env"]["RECLUSTER_WORKERS"], "1");
 }
 
 #[test]
@@ -68,16 +78,36 @@ fn a_rollback_keeps_what_a_scale_said() {
     assert_eq!(master.active_pids(), before, "nobody was touched");
 }
 
+#[test]
+fn a_rollback_keeps_what_a_scale_says_meanwhile() {
+    let stage = Stage::new();
+    let launch = stage.launch_program().option("--ready-when", "notify");
+    let master = configured(launch, stage.home(), "workers = 1\nattempts = 1").start();
+    let mut first = stage.next();
+    first.notify("READY=1");
+    master.wait(on("started"));
+    let reload = master.begin_client(&["reload"]);
+    let mut failing = stage.next();
+    master.client(&["scale", "2"]).expect_code(0);
+    let _beside = stage.next();
+    failing.exit(1);
+    reload.finish().expect_code(1);
+    let mut respawned = stage.next();
+    respawned.notify("READY=1");
+    settled(&master, 2);
+    assert_eq!(master.active_pids(), [first.pid, respawned.pid]);
+}
+
 /// A change of the number that a scale had overruled: the way back is the number of slots, not the file's word.
 #[test]
-fn a_rollback_after_a_scale_and_another_number_touches_nobody_in_vain() {
+fn a_rollback_after_a_scale_and_another_number_touches_nobody() {
     let master = with_a_bad_release(&Home::new(), "workers = 1");
     master.client(&["scale", "3"]).expect_code(0);
     settled(&master, 3);
     let before = master.active_pids();
     rolled_back(&master, "workers = 2");
     settled(&master, 3);
-    assert_eq!(master.active_pids()[..2], before[..2], "only the third slot was given up");
+    assert_eq!(master.active_pids(), before, "nobody was touched");
     // The file says again what it said at first, so the scale holds.
     master.home().switch("good");
     master.home().write("recluster.toml", "workers = 1");
@@ -102,4 +132,89 @@ fn a_worker_is_let_go_by_the_signal_of_its_own_generation() {
         assert_eq!(exit.at("/exit"), &json!({ "signal": signal.as_raw() }));
     }
     assert!(master.seen(&on("overdue")).is_empty());
+}
+
+/// A cluster of one puppet that serves. A reload during a reload waits for a minute.
+fn served_by_a_puppet(stage: &Stage) -> (Master, Puppet) {
+    let launch = stage.launch_program().without("--respawn").option("--ready-when", "notify");
+    let master = configured(launch, stage.home(), &letting_go_by("TERM")).start();
+    let mut first = stage.next();
+    first.notify("READY=1");
+    master.wait(on("started"));
+    (master, first)
+}
+
+fn letting_go_by(signal: &str) -> String {
+    format!(
+        "workers = 1\nattempts = 1\nrespawn = 60\ndrain-signal = \"{signal}\"\n[env]\nSIGNAL = \"{signal}\""
+    )
+}
+
+/// Asks for a reload to another signal, and waits until the file has been read.
+fn begin_reload(stage: &Stage, master: &Master, signal: &str) -> Running {
+    stage.home().write("recluster.toml", &letting_go_by(signal));
+    let before = master.seen(&on("configured")).len();
+    let reload = master.begin_client(&["reload"]);
+    master.wait_all(before + 1, on("configured"));
+    reload
+}
+
+#[test]
+fn a_reload_that_waits_brings_what_was_said_for_it_when_the_one_before_is_rolled_back() {
+    let stage = Stage::new();
+    let (master, _first) = served_by_a_puppet(&stage);
+    let older = begin_reload(&stage, &master, "INT");
+    let mut failing = stage.next();
+    let newer = begin_reload(&stage, &master, "QUIT");
+    failing.exit(1);
+    older.finish().expect_code(1);
+    let mut third = stage.next();
+    assert_eq!(third.env["SIGNAL"], "QUIT");
+    third.notify("READY=1");
+    newer.finish().expect_code(0);
+}
+
+#[test]
+fn a_rollback_puts_back_what_was_proven_while_the_reload_waited() {
+    let stage = Stage::new();
+    let (master, _first) = served_by_a_puppet(&stage);
+    let older = begin_reload(&stage, &master, "INT");
+    let mut second = stage.next();
+    let newer = begin_reload(&stage, &master, "QUIT");
+    second.notify("READY=1");
+    older.finish().expect_code(0);
+    stage.next().exit(1);
+    newer.finish().expect_code(1);
+    master.client(&["scale", "2"]).expect_code(0);
+    stage.next().notify("READY=1");
+    settled(&master, 2);
+    master.client(&["scale", "1"]).expect_code(0);
+    let exit = master.wait(on("exit").generation(2).slot(1));
+    assert_eq!(exit.at("/exit"), &json!({ "signal": Signal::INT.as_raw() }));
+}
+
+#[test]
+fn a_rollback_is_told_in_the_words_of_what_failed() {
+    let stage = Stage::new();
+    let launch = stage.launch_program().option("--ready-when", "notify");
+    let master = configured(launch, stage.home(), "workers = 1\nready-timeout = \"50s\"").start();
+    stage.next().notify("READY=1");
+    master.wait(on("started"));
+    stage.home().write("recluster.toml", "workers = 1\nready-timeout = \"300ms\"");
+    let reload = master.reload();
+    reload.expect_code(1);
+    assert!(reload.stderr.contains("was not ready within 300ms"), "{reload:#?}");
+}
+
+/// The reload lasts for longer than the master takes from one look at its workers to the next.
+#[test]
+fn a_rollback_brings_back_the_limits_of_workers() {
+    let stage = Stage::new();
+    let launch = stage.launch_program().option("--ready-when", "notify").option("--ready-timeout", "7s");
+    let master = configured(launch, stage.home(), "workers = 1\nmax-lifetime = \"8s\"").start();
+    stage.next().notify("READY=1");
+    master.wait(on("started"));
+    stage.home().write("recluster.toml", "workers = 1");
+    master.reload().expect_code(1);
+    assert_eq!(master.wait(on("recycling").id(1)).text("/reason"), "age");
 }

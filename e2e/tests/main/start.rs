@@ -221,12 +221,29 @@ fn a_script_that_does_not_say_by_what_it_is_run_is_refused_with_one_line() {
     let home = Home::new();
     let script = home.script("server", "");
     home.write("server", "echo it runs\nexec sleep 1000000\n");
-    let mut master = Launch::of(script).home(&home).workers(1).start();
+    let line = format!(
+        "error: server file cannot be run: {}: it is text, and a script must begin with a line such as #!/bin/sh\n",
+        script.display()
+    );
+    let refused = Launch::of(&script).home(&home).workers(1).refused();
+    refused.expect_code(126);
+    assert_eq!((refused.stderr, refused.stdout), (line.clone(), String::new()));
+    let checked = home.recluster(&["check", &script.to_string_lossy()]);
+    checked.expect_code(126);
+    assert_eq!(checked.stderr, line);
+}
+
+/// Only the kernel knows for sure what it can run.
+#[test]
+fn a_program_of_another_kind_of_machine_is_refused_with_one_line() {
+    let home = Home::new();
+    let program = home.script("server", "");
+    home.write("server", "\u{0}\u{1}\u{2} is no program");
+    let mut master = Launch::of(program).home(&home).workers(1).start();
     let failure = master.wait(on("start_failed"));
     assert_eq!(
         failure.text("/failure/reason"),
         "could not be started: it is no program for this machine; a script must begin with a line such as #!/bin/sh"
     );
     master.expect_end(3);
-    assert!(master.stdout().is_empty());
 }

@@ -32,7 +32,35 @@ fn an_address_twice() {
         refused(&["127.0.0.1:4711", "other=127.0.0.1:4711"]),
         "cannot listen on 127.0.0.1:4711 twice: name it once"
     );
-    assert_eq!(refused(&["unix:/a.sock", "/a.sock"]), "cannot listen on /a.sock twice: name it once");
+    assert_eq!(
+        refused(&["unix:/a.sock", "/a.sock"]),
+        "cannot listen on /a.sock twice: name it once (unix:/a.sock has it already)"
+    );
+}
+
+#[test]
+fn an_address_twice_in_other_words() {
+    for (first, second) in [
+        ("4711", "127.0.0.1:4711"),
+        ("[::1]:4711", "*:4711"),
+        ("0.0.0.0:4711", "localhost:4711"),
+        ("unix:/tmp/a.sock", "unix:/proc/../tmp/a.sock"),
+    ] {
+        let line = format!("cannot listen on {second} twice: name it once ({first} has it already)");
+        assert_eq!(refused(&[first, second]), line);
+    }
+}
+
+/// Somebody who holds an address may be about to leave it, but a socket that was handed over stays.
+#[test]
+fn an_address_of_a_socket_that_the_master_was_started_with() {
+    let given = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = given.local_addr().expect("it is bound").port().to_string();
+    let launch = Launch::fixture("program.sh").workers(1).socket(given).listen(&port);
+    assert_eq!(
+        complaint(&launch.refused()),
+        format!("cannot listen on {port} twice: name it once (a socket it was started with has it already)")
+    );
 }
 
 #[test]

@@ -219,7 +219,8 @@ pub(crate) struct Leaving {
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5s")]
     pub(crate) kill_timeout: Duration,
 
-    /// How many old generations may be on their way out at once [default: no limit]
+    /// How many old generations may be on their way out at once; the oldest beyond that is sent TERM, and KILL after the
+    /// kill timeout [default: no limit]
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) max_draining: Option<NonZeroU32>,
 }

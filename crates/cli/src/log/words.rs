@@ -67,6 +67,8 @@ impl Narrator {
             Event::Exit { worker, exit, expected } => about(worker, &ended(*exit, *expected)),
             Event::Late { worker } => about(worker, "is not ready in time; nothing waits for it"),
             Event::Overdue { worker, due, signal, held } => about(worker, &overdue(due, signal, *held)),
+            Event::OutOfTime { worker, due, kill_timeout } => about(worker, &out_of_time(due, *kill_timeout)),
+            Event::LeftBehind { worker, timeout } => about(worker, &left_behind(*timeout)),
             // The words of the npm package: people have scripts that look for them.
             Event::Respawning { worker, delay } => {
                 about(worker, &format!("must be replaced, respawning in {}", delay.as_millis()))
@@ -220,14 +222,27 @@ fn recycling(excess: Excess) -> String {
 }
 
 fn overdue(due: &str, signal: &str, held: Option<Held>) -> String {
-    let what = match due {
+    let held = held.map(|held| format!(" ({held})")).unwrap_or_default();
+    format!("{}{held}, it is sent {signal}", late(due))
+}
+
+fn out_of_time(due: &str, kill_timeout: Duration) -> String {
+    format!("{}, SIGKILL follows in {kill_timeout:.0?}", late(due))
+}
+
+fn left_behind(timeout: Duration) -> String {
+    format!("is gone, what it had started goes on, {timeout:.0?} at most")
+}
+
+/// What somebody was late for.
+fn late(due: &str) -> &'static str {
+    match due {
         "ready" => "was not ready in time",
         "drain" => "has not finished in time what it had",
+        "surplus" => "is of one draining generation too many",
         "exit" => "closed its channel but did not exit",
         "kill" => "did not exit on SIGTERM",
-        "rest" => "is gone, but what it had started goes on",
+        "rest" => "is gone, but what it had started has not ended in time",
         _ => "is late",
-    };
-    let held = held.map(|held| format!(" ({held})")).unwrap_or_default();
-    format!("{what}{held}, it is sent {signal}")
+    }
 }

@@ -1,10 +1,10 @@
 //! Rule 2: what is on trial has failed or is proven, and a reload that waits may begin.
 
 use crate::backoff::doubled;
-use crate::cluster::count;
 use crate::reload::Reload;
+use crate::size::count;
 use crate::slot::Slot;
-use crate::{Cause, Cluster, Failure, Notice, SpawnFailure, Surge, Verdict};
+use crate::{Cause, Cluster, Config, Failure, Notice, Settings, SpawnFailure, Surge, Verdict};
 
 impl Cluster {
     pub(super) fn conclude(&mut self) {
@@ -45,10 +45,18 @@ impl Cluster {
             slot.roll_back(self.now);
         }
         let replaced = count(self.slots.iter().filter(|slot| slot.generation == reload.generation));
+        let of = reload.covers(self.size());
         let verdict = match replaced {
             0 => Verdict::RolledBack(failure),
-            _ => Verdict::StoppedPartWay { replaced, of: self.size(), failure },
+            _ => Verdict::StoppedPartWay { replaced, of, failure },
         };
+        if replaced == 0 {
+            self.configure(reload.before);
+            self.resize(reload.sizing.map_or(self.size(), |sizing| sizing.from));
+        } else if of < self.size() {
+            // There are as many slots as before: the next reload may say the smaller number again.
+            self.settings.workers = reload.before.workers;
+        }
         self.end_reload(reload, verdict);
     }
 
@@ -66,15 +74,17 @@ impl Cluster {
         }
     }
 
-    /// A reload is done when every slot has a serving worker of its generation.
+    /// A reload is done when every slot that stays has a serving worker of its generation.
     fn finish_reload(&mut self) {
-        let done = self.reloading().is_some_and(|generation| self.serving_slots(generation) == self.size());
+        let all = |generation| self.serving_slots(generation) == self.size_for(generation);
+        let done = self.reloading().is_some_and(all);
         let Some(reload) = self.reload.take_if(|_| done) else { return };
         self.generation = reload.generation;
         for slot in &mut self.slots {
             slot.take_over();
             slot.generation = reload.generation;
         }
+        self.resize(reload.sizing.map_or(self.size(), |sizing| sizing.to));
         self.complete_start();
         self.end_reload(reload, Verdict::Done);
     }
@@ -85,7 +95,7 @@ impl Cluster {
             slot.failure = None;
         }
         self.generation_spacing = self.settings.respawn;
-        let Reload { generation, callers } = reload;
+        let Reload { generation, callers, .. } = reload;
         self.notify(Notice::Verdict { generation: Some(generation), callers, verdict });
     }
 
@@ -118,18 +128,30 @@ impl Cluster {
         for slot in &mut self.slots {
             slot.supersede(&self.workers);
         }
-        let mut callers = Vec::new();
-        if let Some(older) = self.reload.take() {
+        let older = self.reload.take();
+        let sizing = self.sizing(&newer, older.as_ref());
+        let (mut before, mut callers) = (self.settings, Vec::new());
+        if let Some(older) = older {
             // Calls that come faster than a boot must not supersede for ever: the next one waits longer.
             self.generation_spacing = doubled(self.generation_spacing, self.settings.respawn);
             self.notify(Notice::Superseded { generation: older.generation });
+            before = older.before;
             callers = older.callers;
         }
-        callers.extend(newer);
+        callers.extend(newer.waiting);
         self.newest = self.newest.next();
         self.began = self.now;
+        self.configure(newer.config.map_or(self.settings, Config::into_settings));
         self.backoff.batch(self.now);
-        self.reload = Some(Reload { generation: self.newest, callers });
+        self.reload = Some(Reload { generation: self.newest, callers, before, sizing: Some(sizing) });
         self.notify(Notice::GenerationBegan { generation: self.newest });
+        self.resize(sizing.from.max(sizing.to));
+    }
+
+    /// Other settings from now on. What a worker was told or sent before keeps its time.
+    fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.backoff.configure(settings.respawn, settings.backoff);
+        self.generation_spacing = self.generation_spacing.max(settings.respawn);
     }
 }

@@ -25,8 +25,8 @@ impl Cluster {
                     self.notify(Notice::Overdue { worker, due, signal: Signal::Kill });
                     self.kill(worker);
                 }
-                // These wake the cluster, but are no worker's.
-                Due::Respawn | Due::Reload => {}
+                // No worker's moments.
+                Due::Surplus(_) | Due::Respawn | Due::Reload => {}
             }
         }
         self.cap_draining();
@@ -45,7 +45,7 @@ impl Cluster {
         if let Some(slot) = self.slots.get_mut(slot.index()).filter(|slot| !on_trial && !slot.renew) {
             slot.failure = None;
         }
-        let (serving, of) = (self.serving_slots(generation), self.size());
+        let (serving, of) = (self.serving_slots(generation), self.size_for(generation));
         self.notify(Notice::Serving { worker: id, slot, generation, serving, of });
     }
 
@@ -86,7 +86,7 @@ impl Cluster {
         for generation in old.into_iter().take(beyond) {
             let late = |_, worker: &Worker| worker.is_draining() && worker.generation == generation;
             for worker in self.workers.which(late) {
-                self.term(worker, Due::Drain(worker));
+                self.term(worker, Due::Surplus(worker));
             }
         }
     }

@@ -27,12 +27,13 @@ impl Cluster {
     }
 
     /// Those that may get a worker now: vacant slots, those that have a place of the surge, and as many more as there
-    /// are places left.
+    /// are places left. A slot that goes when the reload is done gets none.
     fn within_surge<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Vec<SlotId> {
         let used = self.slots.iter().filter(|slot| slot.is_being_replaced()).count();
         let mut room = self.settings.surge.limit(self.slots.len()).saturating_sub(used);
+        let stay = self.reload.as_ref().map_or(self.size(), |reload| reload.covers(self.size()));
         let mut may_start = Vec::new();
-        for slot in slots {
+        for slot in slots.filter(|slot| slot.id.get() < stay) {
             let needs_room = slot.holder.is_some() && !slot.is_being_replaced();
             if needs_room && room == 0 {
                 continue;

@@ -8,18 +8,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         edits: &[
             Edit {
                 file: "reload.rs",
-                old: "    pub(crate) callers: Vec<Caller>,",
-                new: "    pub(crate) callers: Vec<Caller>,\n    pub(crate) ready: u32,",
+                old: "    pub(crate) before: Settings,",
+                new: "    pub(crate) before: Settings,\n    pub(crate) ready: u32,",
             },
             Edit {
                 file: "reconcile/conclude.rs",
-                old: "Some(Reload { generation: self.newest, callers })",
-                new: "Some(Reload { generation: self.newest, callers, ready: 0 })",
-            },
-            Edit {
-                file: "reconcile/conclude.rs",
-                old: "let Reload { generation, callers } = reload;",
-                new: "let Reload { generation, callers, .. } = reload;",
+                old: "callers, before, sizing: Some(sizing) })",
+                new: "callers, before, sizing: Some(sizing), ready: 0 })",
             },
             Edit {
                 file: "record.rs",
@@ -28,8 +23,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             },
             Edit {
                 file: "reconcile/conclude.rs",
-                old: "self.reloading().is_some_and(|generation| self.serving_slots(generation) == self.size());",
-                new: "self.reload.as_ref().is_some_and(|reload| reload.ready >= self.size());",
+                old: "        let all = |generation| self.serving_slots(generation) == self.size_for(generation);\n        let done = self.reloading().is_some_and(all);",
+                new: "        let done = self.reload.as_ref().is_some_and(|reload| reload.ready >= self.size());",
             },
         ],
     },

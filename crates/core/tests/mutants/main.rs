@@ -6,6 +6,7 @@
 
 mod build;
 mod conclusions;
+mod settings;
 mod workers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,7 +68,8 @@ fn the_simulator_finds_nothing_wrong_with_an_exact_copy() {
 
 #[test]
 fn the_simulator_catches_every_mutant() {
-    let mutants: Vec<&Mutant> = workers::MUTANTS.iter().chain(conclusions::MUTANTS).collect();
+    let mutants: Vec<&Mutant> =
+        workers::MUTANTS.iter().chain(conclusions::MUTANTS).chain(settings::MUTANTS).collect();
     let outcomes = try_all(&mutants);
     let mut missed = Vec::new();
     for (mutant, outcome) in mutants.iter().zip(&outcomes) {

@@ -142,6 +142,7 @@ fn two_old_generations(max_draining: u32) -> World {
 fn of_more_draining_generations_than_are_kept_the_oldest_is_sent_term() {
     let mut world = two_old_generations(1);
     assert_eq!(world.signalled(), ["TERM to 1 at 103s"]);
+    assert!(world.told().contains(&"overdue: surplus 1, TERM".to_owned()));
     world.pass(secs(5));
     assert_eq!(world.signalled(), ["KILL to 1 at 108s"]);
 }

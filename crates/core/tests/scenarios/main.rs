@@ -9,6 +9,7 @@ mod first_start;
 mod leaving;
 mod reload;
 mod replace;
+mod resize;
 mod respawn;
 mod rollback;
 mod scale;

@@ -130,7 +130,7 @@ fn a_new_worker_that_fails_is_tried_again_by_the_limiter() {
 #[test]
 fn a_reload_that_nobody_waits_for_has_a_verdict_too() {
     let mut world = World::serving(slots(1));
-    world.happens(Event::Reload(None));
+    world.happens(Event::Reload { caller: None, config: None });
     world.come_to_serve([2]);
     assert_eq!(world.told_of(" for "), ["generation 2 for []: done"]);
 }

@@ -92,6 +92,7 @@ pub(crate) fn due(due: Due) -> String {
         Due::Ready(worker) => format!("ready {worker}"),
         Due::Bake(worker) => format!("bake {worker}"),
         Due::Drain(worker) => format!("drain {worker}"),
+        Due::Surplus(worker) => format!("surplus {worker}"),
         Due::Exit(worker) => format!("exit {worker}"),
         Due::Kill(worker) => format!("kill {worker}"),
         Due::Respawn => "respawn".to_owned(),

@@ -90,7 +90,13 @@ impl World {
     }
 
     pub(crate) fn reload(&mut self, caller: u64) {
-        self.happens(Event::Reload(Some(Caller(caller))));
+        self.happens(Event::Reload { caller: Some(Caller(caller)), config: None });
+    }
+
+    /// A reload that brings other settings.
+    pub(crate) fn reload_with(&mut self, caller: u64, settings: Settings) {
+        let config = Config::new(settings).expect("a scenario's settings are valid");
+        self.happens(Event::Reload { caller: Some(Caller(caller)), config: Some(config) });
     }
 
     pub(crate) fn replace(&mut self, worker: u64) {

@@ -17,6 +17,7 @@ impl Model {
         self.note_elders();
         self.retired_rightly()?;
         self.seats_hold()?;
+        self.size_holds()?;
         self.signals_came()?;
         self.surge_holds()?;
         self.conclusions_came()?;
@@ -57,13 +58,18 @@ impl Model {
     fn retired_rightly(&self) -> Held {
         for (body, served) in &self.step.drained {
             let asked = body.leaving();
-            if asked || self.phase == Phase::Stopping || index(body.slot) >= self.seats.len() {
+            if asked || self.phase == Phase::Stopping || self.lost_its_slot(body) {
                 continue;
             }
             let right = self.is_replaced(body) || (!served && self.may_give_way(body));
             hold(right, RETIRE, || format!("worker {} is let go, and it {}", body.id, serves(*served)))?;
         }
         Ok(())
+    }
+
+    /// The slot went, perhaps to come back at once.
+    pub(crate) fn lost_its_slot(&self, body: &Body) -> bool {
+        index(body.slot) >= self.step.fewest.unwrap_or(self.seats.len())
     }
 
     /// What is to replace it serves: the whole generation, or the worker of its slot; or it was on trial and failed.

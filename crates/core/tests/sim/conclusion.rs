@@ -14,12 +14,9 @@ impl Model {
         if !self.supervises() {
             return Ok(());
         }
-        let of = self.seats.len();
-        if let Some(reload) = &self.reload {
-            let serving = self.serving_slots(Some(reload.generation));
-            hold(serving < of, DONE, || {
-                format!("all {of} slots serve, and {} is not done", reload.generation)
-            })?;
+        if let Some(generation) = self.reloading() {
+            let (serving, of) = (self.serving_slots(Some(generation)), self.slots_for(generation));
+            hold(serving < of, DONE, || format!("all {of} slots serve, and {generation} is not done"))?;
         }
         let due = self.pending.is_some() && self.reload_due() <= self.now;
         hold(!due, VERDICT, || format!("a reload waits since it was due at {}", self.reload_due()))?;
@@ -74,14 +71,14 @@ impl Model {
                     format!("{:?} were replaced", reload.replaced)
                 })?;
             }
-            Verdict::StoppedPartWay { replaced, of, .. } => {
-                let so = (self.replaced(reload), self.seats.len());
-                hold(so == (replaced as usize, of as usize) && replaced > 0, ROLLBACK, || {
-                    format!("{replaced} of {of} are said to be replaced, so it is {so:?}")
+            Verdict::StoppedPartWay { replaced, .. } => {
+                let so = self.replaced(reload);
+                hold(so == replaced as usize && replaced > 0, ROLLBACK, || {
+                    format!("{replaced} are said to be replaced, so it is {so}")
                 })?;
             }
         }
-        let fell = |body: &Body| !body.leaving() && index(body.slot) < self.seats.len();
+        let fell = |body: &Body| !body.leaving() && !self.lost_its_slot(body);
         let drained = self.step.drained.iter().filter(|(body, _)| fell(body)).map(|(body, _)| body.id);
         let mut fallen = drained.filter(|id| reload.elders.iter().flatten().any(|elder| elder == id));
         let fallen = fallen.next();

@@ -21,6 +21,7 @@ mod record;
 mod rng;
 mod rule;
 mod run;
+mod size;
 mod tally;
 mod told;
 mod trace;

@@ -46,6 +46,20 @@ pub(crate) struct Reloading {
     pub(crate) elders: Option<BTreeSet<WorkerId>>,
     /// The slots that its workers have taken over (bounded surge).
     pub(crate) replaced: BTreeSet<SlotId>,
+    /// The settings that a rollback brings back.
+    pub(crate) before: Settings,
+    /// How many slots there were before and are to be afterwards, unless people have said since how many.
+    pub(crate) slots: Option<(usize, usize)>,
+}
+
+/// Reloads that were asked for and wait to begin as one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waiting {
+    pub(crate) callers: Vec<Caller>,
+    /// What was said last.
+    pub(crate) settings: Option<Settings>,
+    /// People have said since how many slots there are to be.
+    pub(crate) scaled: bool,
 }
 
 /// What happened since the last event.
@@ -60,6 +74,8 @@ pub(crate) struct Step {
     pub(crate) gone: Option<(Body, Exit)>,
     /// How many slots there were and are, until people are told.
     pub(crate) scaled: Option<(usize, usize)>,
+    /// The fewest slots that there were meanwhile, if the number changed: a slot that comes back is a new one.
+    pub(crate) fewest: Option<usize>,
     pub(crate) ended: Option<(Reloading, Verdict)>,
     pub(crate) superseded: Option<Reloading>,
     /// Who left or ended by itself, or was not ready in time.
@@ -88,7 +104,7 @@ pub(crate) struct Model {
     pub(crate) proven: Option<Generation>,
     pub(crate) began: Time,
     pub(crate) reload: Option<Reloading>,
-    pub(crate) pending: Option<Vec<Caller>>,
+    pub(crate) pending: Option<Waiting>,
     /// How many reloads in a row were superseded.
     pub(crate) superseded: u32,
     pub(crate) limiter: Limiter,
@@ -168,6 +184,13 @@ impl Model {
     /// The generation of the running reload.
     pub(crate) fn reloading(&self) -> Option<Generation> {
         self.reload.as_ref().map(|reload| reload.generation)
+    }
+
+    /// In how many slots workers of this generation are to serve: in those that stay, if it is the reload's.
+    pub(crate) fn slots_for(&self, generation: Generation) -> usize {
+        let reload = self.reload.as_ref().filter(|reload| reload.generation == generation);
+        let stay = reload.and_then(|reload| reload.slots).map(|(_, to)| to);
+        stay.unwrap_or(self.seats.len())
     }
 
     /// In how many slots a worker of this generation serves; of any, if none is named.

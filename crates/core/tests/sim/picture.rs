@@ -63,9 +63,8 @@ impl Model {
             .as_ref()
             .map(|reload| (reload.generation, reload.serving as usize, reload.of as usize));
         let so = self
-            .reload
-            .as_ref()
-            .map(|reload| (reload.generation, self.serving_slots(Some(reload.generation)), self.seats.len()));
+            .reloading()
+            .map(|generation| (generation, self.serving_slots(Some(generation)), self.slots_for(generation)));
         hold(told == so, TRUTH, || format!("the reload is {told:?} instead of {so:?}"))
     }
 

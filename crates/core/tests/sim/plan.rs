@@ -24,8 +24,11 @@ pub(crate) enum Request {
     Stop,
     Terminate,
     Release,
-    /// Other patience with workers that leave, from then on.
-    Hurry(Duration),
+    /// A reload that brings other patience with workers that leave, and perhaps another number of slots.
+    Reconfigure {
+        patience: Duration,
+        workers: u32,
+    },
     /// A fact about a worker that is gone, or no news at all.
     Stray,
 }
@@ -61,11 +64,15 @@ impl Plan {
 }
 
 impl Plan {
-    /// Adds a change of settings to some runs, by dice of its own, so that all other runs stay what they were.
-    pub(crate) fn with_hurry(mut self, rng: &mut Rng) -> Self {
-        if rng.chance(20) {
+    /// Adds changes of settings to some runs, by dice of their own, so that all other runs stay what they were.
+    pub(crate) fn with_changes(mut self, rng: &mut Rng) -> Self {
+        if rng.chance(30) {
             let trouble = u64::try_from(self.trouble.as_millis()).unwrap_or(u64::MAX);
-            self.script.push((rng.upto(trouble), Request::Hurry(millis(rng, &[0, 300, 4_000]))));
+            for _ in 0..rng.pick(&[1, 1, 2, 4]) {
+                let patience = millis(rng, &[0, 300, 4_000]);
+                let workers = rng.pick(&[self.settings.workers, 1, 2, 3, 5]);
+                self.script.push((rng.upto(trouble), Request::Reconfigure { patience, workers }));
+            }
         }
         self
     }

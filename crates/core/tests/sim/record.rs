@@ -24,10 +24,9 @@ impl Model {
                 self.step.gone = self.bodies.remove(&id).map(|body| (body, exit));
             }
             Event::SpawnFailed(id, failure) => self.not_spawned(id, failure),
-            Event::Reload(caller) => self.asked_to_reload(caller),
+            Event::Reload { caller, config } => self.asked_to_reload(caller, config),
             Event::Replace(id) => self.asked_to_replace(id),
             Event::Scale(slots) => self.scale(slots),
-            Event::Configure(config) => self.settings = *config.settings(),
             Event::Stop => self.stop(),
             Event::Terminate => self.phase = Phase::Terminating,
             Event::Release => self.release(),
@@ -86,8 +85,13 @@ impl Model {
         self.step.failures.push((body.generation, failure));
     }
 
-    fn asked_to_reload(&mut self, caller: Option<Caller>) {
-        self.pending.get_or_insert_default().extend(caller);
+    fn asked_to_reload(&mut self, caller: Option<Caller>, config: Option<Config>) {
+        let pending = self.pending.get_or_insert_default();
+        pending.callers.extend(caller);
+        if let Some(config) = config {
+            pending.settings = Some(*config.settings());
+            pending.scaled = false;
+        }
     }
 
     fn asked_to_replace(&mut self, id: WorkerId) {
@@ -110,15 +114,26 @@ impl Model {
     fn scale(&mut self, slots: u32) {
         if self.supervises() {
             let slots = slots.clamp(1, Config::MOST_WORKERS) as usize;
-            let generation = self.proven;
             let before = self.seats.len();
             self.step.scaled = (before != slots).then_some((before, slots));
-            self.seats.resize_with(slots, || Seat::new(generation));
+            self.resize(slots);
             if let Some(reload) = &mut self.reload {
-                reload.replaced.retain(|slot| index(*slot) < slots);
+                reload.slots = None;
             }
-            self.forget_promises();
+            if let Some(pending) = &mut self.pending {
+                pending.scaled = true;
+            }
         }
+    }
+
+    pub(crate) fn resize(&mut self, slots: usize) {
+        let generation = self.proven;
+        self.step.fewest = Some(self.step.fewest.map_or(slots, |fewest| fewest.min(slots)));
+        self.seats.resize_with(slots, || Seat::new(generation));
+        if let Some(reload) = &mut self.reload {
+            reload.replaced.retain(|slot| index(*slot) < slots);
+        }
+        self.forget_promises();
     }
 
     fn stop(&mut self) {

@@ -29,6 +29,10 @@ pub(crate) const TRUTH: Rule = Rule(13, "notices and status say what is so");
 pub(crate) const DUE: Rule = Rule(14, "a signal is sent when it is due, neither earlier nor later");
 pub(crate) const TRIAL: Rule =
     Rule(15, "a generation on trial fails exactly when one slot has used up its attempts, or at once");
+pub(crate) const SIZE: Rule = Rule(
+    16,
+    "a reload brings more slots at once and fewer when it is done, unless people have said how many",
+);
 
 /// A rule was broken.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::fmt;
 use recluster_core::{Action, Cause, Due, Event, Failure, Notice, Phase, Signal, SpawnFailure, Verdict};
 
 /// Everything that must occur, over all runs together.
-const EXPECTED: [&str; 61] = [
+const EXPECTED: [&str; 62] = [
     "event Online",
     "event Ready",
     "event Retiring",
@@ -18,7 +18,7 @@ const EXPECTED: [&str; 61] = [
     "event Reload",
     "event Replace",
     "event Scale",
-    "event Configure",
+    "event Reload(config)",
     "event Stop",
     "event Terminate",
     "event Release",
@@ -53,6 +53,7 @@ const EXPECTED: [&str; 61] = [
     "cause Retired",
     "overdue Ready",
     "overdue Drain",
+    "overdue Surplus",
     "overdue Exit",
     "overdue Kill",
     "due Ready",
@@ -99,11 +100,11 @@ impl Tally {
             Event::Exited(..) => "event Exited",
             Event::SpawnFailed(_, SpawnFailure::Temporary) => "event SpawnFailed(Temporary)",
             Event::SpawnFailed(_, SpawnFailure::Hopeless) => "event SpawnFailed(Hopeless)",
-            Event::Reload(Some(_)) => "event Reload(caller)",
-            Event::Reload(None) => "event Reload",
+            Event::Reload { config: Some(_), .. } => "event Reload(config)",
+            Event::Reload { caller: Some(_), .. } => "event Reload(caller)",
+            Event::Reload { .. } => "event Reload",
             Event::Replace(_) => "event Replace",
             Event::Scale(_) => "event Scale",
-            Event::Configure(_) => "event Configure",
             Event::Stop => "event Stop",
             Event::Terminate => "event Terminate",
             Event::Release => "event Release",
@@ -183,6 +184,7 @@ impl Tally {
         self.count(match due {
             Due::Ready(_) => "overdue Ready",
             Due::Drain(_) => "overdue Drain",
+            Due::Surplus(_) => "overdue Surplus",
             Due::Exit(_) => "overdue Exit",
             Due::Kill(_) => "overdue Kill",
             Due::Bake(_) | Due::Respawn | Due::Reload => "overdue of an unknown kind",
@@ -194,6 +196,7 @@ impl Tally {
             Due::Ready(_) => "due Ready",
             Due::Bake(_) => "due Bake",
             Due::Drain(_) => "due Drain",
+            Due::Surplus(_) => "due of an unknown kind",
             Due::Exit(_) => "due Exit",
             Due::Kill(_) => "due Kill",
             Due::Respawn => "due Respawn",

@@ -1,11 +1,12 @@
 //! What each notice changes in the account: reloads and their callers, slots that were taken over, announcements.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use recluster_core::{Caller, Failure, Generation, Notice, Phase, SlotId, Time, Verdict, WorkerId};
 
 use crate::body::Body;
-use crate::model::{Model, Promise, Reloading, index};
+use crate::model::{Model, Promise, Reloading, Waiting, index};
 use crate::rule::{DONE, Held, PACE, TRIAL, TRUTH, VERDICT, hold};
 
 impl Model {
@@ -43,10 +44,7 @@ impl Model {
                 let told = Some((*worker, *slot, *generation, *exit, *expected));
                 hold(told == so, TRUTH, || format!("{told:?} is said to be gone, so it is {so:?}"))
             }
-            Notice::Scaled { from, to } => {
-                let (told, so) = (Some((*from as usize, *to as usize)), self.step.scaled.take());
-                hold(told == so, TRUTH, || format!("{told:?} is said to be the new size, so it is {so:?}"))
-            }
+            Notice::Scaled { from, to } => self.scaled(*from as usize, *to as usize),
             Notice::Late { .. } => {
                 hold(false, TRUTH, || "nobody is lenient, and a worker is forgiven".into())
             }
@@ -92,12 +90,19 @@ impl Model {
         Ok(())
     }
 
-    fn begin_reload(&mut self, generation: Generation, mut callers: Vec<Caller>) {
-        if let Some(older) = &self.step.superseded {
-            self.superseded += 1;
+    fn begin_reload(&mut self, generation: Generation, waiting: Waiting) {
+        let older = self.step.superseded.as_ref();
+        let slots = Some(self.slots_of(&waiting, older));
+        let before = older.map_or(self.settings, |older| older.before);
+        let Waiting { mut callers, settings, .. } = waiting;
+        if let Some(older) = older {
             callers.extend(&older.callers);
+            self.superseded += 1;
         }
-        self.reload = Some(Reloading { generation, callers, elders: None, replaced: BTreeSet::new() });
+        let (elders, replaced) = (None, BTreeSet::new());
+        self.reload = Some(Reloading { generation, callers, elders, replaced, before, slots });
+        self.settings = settings.unwrap_or(self.settings);
+        self.let_go_anew(self.settings.timeout);
     }
 
     fn superseded(&mut self, generation: Generation) -> Held {
@@ -111,17 +116,18 @@ impl Model {
         let Some(generation) = generation else {
             let waiting = self.pending.take();
             hold(verdict == Verdict::Abandoned, VERDICT, || format!("no reload, but {verdict:?}"))?;
-            return heard(waiting, callers);
+            return heard(waiting.map(|waiting| waiting.callers), callers);
         };
+        if verdict == Verdict::Done {
+            self.reload_done(generation)?;
+        }
         let reload = self.reload.take_if(|reload| reload.generation == generation);
         let Some(reload) = reload else {
             return hold(false, VERDICT, || {
                 format!("{verdict:?} of generation {generation}, which is no reload")
             });
         };
-        if verdict == Verdict::Done {
-            self.reload_done(generation)?;
-        }
+        self.settle_settings(&reload, verdict)?;
         for seat in &mut self.seats {
             (seat.fresh, seat.failures) = (false, 0);
         }
@@ -132,7 +138,7 @@ impl Model {
     }
 
     fn reload_done(&mut self, generation: Generation) -> Held {
-        let (serving, of) = (self.serving_slots(Some(generation)), self.seats.len());
+        let (serving, of) = (self.serving_slots(Some(generation)), self.slots_for(generation));
         self.proven = Some(generation);
         for seat in &mut self.seats {
             seat.generation = Some(generation);
@@ -164,7 +170,7 @@ impl Model {
             here.any(|other| other.served && other.generation == body.generation)
         };
         let serving = (0..self.seats.len()).filter(announced).count();
-        let so = (body.slot.get(), body.generation, serving, self.seats.len());
+        let so = (body.slot.get(), body.generation, serving, self.slots_for(body.generation));
         hold(told == so, TRUTH, || format!("worker {id} is said to serve as {told:?}, but it is {so:?}"))
     }
 
@@ -181,14 +187,19 @@ impl Model {
         let first = self.phase == Phase::Starting && self.reload.is_none() && self.on_trial().is_some();
         hold(first && self.may_end(&failure), TRIAL, || format!("the first start fails by {failure:?}"))?;
         self.stopping();
-        // Who made it fail by leaving is let go like all the others.
+        self.let_go_anew(self.settings.stop_timeout);
+        Ok(())
+    }
+
+    /// Another patience holds from now on, also with whoever left just now and has not been let go.
+    pub(crate) fn let_go_anew(&mut self, timeout: Duration) {
         let (now, settings) = (self.now, &self.settings);
         for (id, _) in &self.step.departed {
-            if let Some(body) = self.bodies.get_mut(id).filter(|body| body.draining()) {
-                body.until = Some(body.patience(now, settings.stop_timeout, settings));
+            let body = self.bodies.get_mut(id).filter(|body| body.draining() && !body.drained);
+            if let Some(body) = body {
+                body.until = Some(body.patience(now, timeout, settings));
             }
         }
-        Ok(())
     }
 
     fn replace_failed(&mut self, failure: Failure) -> Held {

@@ -6,7 +6,7 @@ use recluster_core::{Action, Cause, Due, Generation, Phase, Signal, SlotId, Time
 
 use crate::body::Body;
 use crate::model::{Model, index};
-use crate::rule::{DUE, Held, NO_SPAWN, ONCE, PACE, PROVEN, SEATS, TRIAL, TRUTH, hold};
+use crate::rule::{DUE, Held, NO_SPAWN, ONCE, PACE, PROVEN, SEATS, SIZE, TRIAL, TRUTH, hold};
 
 impl Model {
     /// Takes note of an action. Each is checked against what was known before it.
@@ -27,6 +27,8 @@ impl Model {
         self.born += 1;
         hold(index(slot) < self.seats.len(), SEATS, || format!("there is no slot {slot}"))?;
         let seat = &self.seats[index(slot)];
+        let stays = self.reloading().is_none_or(|reload| index(slot) < self.slots_for(reload));
+        hold(stays, SIZE, || format!("slot {slot} is to go, and gets worker {id}"))?;
         let of = self.reloading().or(seat.generation);
         hold(of == Some(generation), PROVEN, || {
             format!("worker {id} is of {generation}, its slot of {of:?}")
@@ -115,8 +117,7 @@ impl Model {
     /// The worker's time is up, and that was said just before.
     fn signal_is_due(&mut self, body: &Body, signal: Signal) -> Held {
         let said = self.step.overdue.take();
-        // The cap on draining generations has the same word as the drain's own end.
-        let capped = self.drains_too_long(body) && said == Some((body.id, Due::Drain(body.id), signal));
+        let capped = self.drains_too_long(body) && said == Some((body.id, Due::Surplus(body.id), signal));
         let sentence = self.sentence(body).filter(|(at, ..)| *at <= self.now);
         let expected = sentence.map(|(_, due, signal)| (body.id, due, signal));
         hold(capped || (expected.is_some() && said == expected), DUE, || {

@@ -56,7 +56,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng).with_hurry(&mut Rng::new(!seed));
+        let plan = Plan::draw(&mut rng).with_changes(&mut Rng::new(!seed));
         let config = Config::new(plan.settings).expect("every plan is valid");
         let mut world = Self {
             cluster: Cluster::new(config, Time::ZERO),
@@ -159,16 +159,17 @@ impl World {
     pub(crate) fn asked(&mut self, request: Request) -> Held {
         let event = match request {
             Request::Reload { waits } => {
-                self.callers += 1;
-                Event::Reload(waits.then_some(Caller(self.callers)))
+                let caller = self.next_caller();
+                Event::Reload { caller: waits.then_some(caller), config: None }
             }
             Request::Replace if self.alive.is_empty() => Event::Tick,
             Request::Replace => Event::Replace(self.rng.pick(&self.alive)),
             Request::Scale(slots) => Event::Scale(slots),
-            Request::Hurry(patience) => {
+            Request::Reconfigure { patience, workers } => {
                 let (timeout, stop_timeout, exit_grace) = (patience, patience, patience);
-                let settings = Settings { timeout, stop_timeout, exit_grace, ..self.plan.settings };
-                Event::Configure(Config::new(settings).expect("every plan is valid"))
+                let settings = Settings { timeout, stop_timeout, exit_grace, workers, ..self.plan.settings };
+                let config = Some(Config::new(settings).expect("every plan is valid"));
+                Event::Reload { caller: Some(self.next_caller()), config }
             }
             Request::Stop => Event::Stop,
             Request::Terminate => Event::Terminate,
@@ -176,6 +177,11 @@ impl World {
             Request::Stray => self.stray(),
         };
         self.step(event)
+    }
+
+    fn next_caller(&mut self) -> Caller {
+        self.callers += 1;
+        Caller(self.callers)
     }
 
     /// News that comes too late, or none.

@@ -17,8 +17,6 @@ use rustix::net::{
 
 /// How much is read at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
-/// How much may wait for a worker that does not read.
-const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// How many messages fit the channel's buffer for certain. (The default one of a unix socket takes 278 small ones.)
 const RUN: usize = 100;
 /// How many descriptors may have come without the message that names them.
@@ -26,17 +24,33 @@ const FDS_WAITING: usize = 16;
 /// How many descriptors are taken from one read; the kernel hands out one message's at a time.
 const FDS_A_READ: usize = 4;
 
+/// How much a channel holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// How long a worker's line may be, in bytes.
+    line: usize,
+    /// How many bytes may wait for a worker that does not read.
+    queue: usize,
+}
+
+impl Room {
+    /// For messages that concern nobody but us.
+    pub(super) const USUAL: Self = Self { line: DEFAULT_MAX_LINE, queue: 32 << 20 };
+    /// For those of a host: about as much as a string of Node holds.
+    pub(super) const AMPLE: Self = Self { line: 512 << 20, queue: 512 << 20 };
+}
+
 /// A worker broke a rule that its channel rests on; it must be cut off.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Poison {
-    #[error("a line on its channel is longer than {DEFAULT_MAX_LINE} bytes")]
-    LineTooLong,
+    #[error("a line on its channel is longer than {0} bytes")]
+    LineTooLong(usize),
     #[error("it acknowledged a handle that it was not sent")]
     SurplusAck,
     #[error("it sent descriptors that no message names")]
     StrayDescriptors,
-    #[error("it does not read its channel: {QUEUE_BYTES} bytes wait for it")]
-    QueueFull,
+    #[error("it does not read its channel: {0} bytes wait for it")]
+    QueueFull(usize),
     #[error("it asked for more than {0} servers")]
     TooManyServers(usize),
     #[error("it is out of descriptors and could not take a listening socket")]
@@ -77,6 +91,7 @@ struct Outgoing {
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: OwnedFd,
+    room: Room,
     decoder: Decoder,
     received: VecDeque<OwnedFd>,
     queue: VecDeque<Outgoing>,
@@ -94,10 +109,11 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(socket: OwnedFd) -> Self {
+    pub(super) fn new(socket: OwnedFd, room: Room) -> Self {
         Self {
             socket,
-            decoder: Decoder::new(DEFAULT_MAX_LINE),
+            room,
+            decoder: Decoder::new(room.line),
             received: VecDeque::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -170,7 +186,7 @@ impl Channel {
 
     /// The next whole message of what was read.
     pub(super) fn next_message(&mut self) -> Result<Option<FromWorker>, Poison> {
-        let message = self.decoder.next_message().map_err(|_| Poison::LineTooLong)?;
+        let message = self.decoder.next_message().map_err(|_| Poison::LineTooLong(self.room.line))?;
         self.run += usize::from(message.is_some());
         self.crowded |= self.run > RUN;
         Ok(message)
@@ -255,8 +271,8 @@ impl Channel {
     }
 
     fn enqueue(&mut self, bytes: Vec<u8>, handle: Option<(Sent, Rc<OwnedFd>)>) -> Result<(), Poison> {
-        if self.queued_bytes + bytes.len() > QUEUE_BYTES {
-            return Err(Poison::QueueFull);
+        if self.queued_bytes + bytes.len() > self.room.queue {
+            return Err(Poison::QueueFull(self.room.queue));
         }
         self.queued_bytes += bytes.len();
         self.queue.push_back(Outgoing { bytes, sent: 0, handle });

@@ -54,16 +54,16 @@ pub(crate) struct Setup {
     pub(crate) balance: Balance,
     /// Sockets that the master was started with, by the number that workers know them by.
     pub(crate) inherited: BTreeMap<i32, OwnedFd>,
-    /// Descriptors that come with messages are somebody's; else they are closed.
-    pub(crate) keeps_handles: bool,
+    /// Messages are shown to somebody, and the descriptors that come with them are somebody's; else these are closed.
+    pub(crate) is_hosted: bool,
 }
 
 impl Setup {
     /// Workers number what the master has bound from the first descriptor on that they may be given.
-    pub(crate) fn new(balance: Balance, bound: &[Bound], keeps_handles: bool) -> io::Result<Self> {
+    pub(crate) fn new(balance: Balance, bound: &[Bound], is_hosted: bool) -> io::Result<Self> {
         let numbered = (FIRST_LISTENER..).zip(bound);
         let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
-        Ok(Self { balance, inherited: copies.collect::<io::Result<_>>()?, keeps_handles })
+        Ok(Self { balance, inherited: copies.collect::<io::Result<_>>()?, is_hosted })
     }
 }
 

@@ -70,14 +70,17 @@ impl Turns {
     }
 
     fn user_message(&mut self, worker: WorkerId, message: UserMessage, handle: Option<Handle>) {
-        match message.command() {
+        let Some(peer) = self.peers.get(&worker) else { return };
+        let command = message.command();
+        let json = message.into_json();
+        let receipt = peer.backlog.note(&json);
+        // The message comes first: whoever hears what follows from it has heard it.
+        self.report_fact(Fact::Message { worker, json, handle, receipt });
+        match command {
             UserCommand::Ready => self.report_fact(Fact::SaidReady(worker)),
             UserCommand::Disconnect => self.retiring(worker),
             UserCommand::Other => {}
         }
-        let json = message.into_json();
-        let Some(receipt) = self.peers.get(&worker).map(|peer| peer.backlog.note(&json)) else { return };
-        self.report_fact(Fact::Message { worker, json, handle, receipt });
     }
 
     /// Tells the driver, once, that the worker leaves of its own accord.
@@ -247,7 +250,7 @@ impl Turns {
         };
         peer.channel.send(&ToWorker::HandleAck)?;
         match (*envelope.message, envelope.kind) {
-            (FromWorker::User(message), Some(kind)) if self.setup.keeps_handles => {
+            (FromWorker::User(message), Some(kind)) if self.setup.is_hosted => {
                 self.user_message(worker, message, Some(Handle { kind, fd }));
                 Ok(())
             }

@@ -14,7 +14,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use tokio::sync::mpsc as facts;
 
-use super::channel::{Channel, Poison, READ_BYTES, Read};
+use super::channel::{Channel, Poison, READ_BYTES, Read, Room};
 use super::listener::{Listener, ListenerId, Mode};
 use super::peer::{Drain, Peer, Server, TAKE_WAIT};
 use super::rescue::Rescue;
@@ -205,7 +205,8 @@ impl Turns {
             self.report_fact(Fact::Disconnected { worker, finishing: false });
             return;
         }
-        self.peers.insert(worker, Peer::new(worker, Channel::new(socket), is_node));
+        let room = if self.setup.is_hosted { Room::AMPLE } else { Room::USUAL };
+        self.peers.insert(worker, Peer::new(worker, Channel::new(socket, room), is_node));
     }
 
     fn begin_drain(&mut self, worker: WorkerId, until: Instant, grace: Option<Duration>) {

@@ -1,0 +1,78 @@
+//! Mutants of the settings that come with a reload, and of who says how many slots there are.
+
+use crate::{Edit, Mutant};
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "the settings of a reload hold as soon as it is asked for",
+        edits: &[Edit {
+            file: "record.rs",
+            old: "self.pending.get_or_insert_default().ask(caller, config);",
+            new: "self.pending.get_or_insert_default().ask(caller, config);\n            self.settings = config.map_or(self.settings, Config::into_settings);",
+        }],
+    },
+    Mutant {
+        name: "a rollback keeps the settings of what failed",
+        edits: &[Edit {
+            file: "reconcile/conclude.rs",
+            old: "            self.configure(reload.before);\n",
+            new: "",
+        }],
+    },
+    Mutant {
+        name: "a rollback brings back the settings of what was superseded",
+        edits: &[Edit {
+            file: "reconcile/conclude.rs",
+            old: "            before = older.before;\n",
+            new: "            before = self.settings;\n",
+        }],
+    },
+    Mutant {
+        name: "the first word counts of several reloads that wait together",
+        edits: &[Edit { file: "reload.rs", old: "if config.is_some() {", new: "if self.config.is_none() {" }],
+    },
+    Mutant {
+        name: "fewer slots come when the reload begins",
+        edits: &[Edit {
+            file: "reconcile/conclude.rs",
+            old: "self.resize(sizing.from.max(sizing.to));",
+            new: "self.resize(sizing.to);",
+        }],
+    },
+    Mutant {
+        name: "a rollback keeps the slots of what failed",
+        edits: &[Edit {
+            file: "reconcile/conclude.rs",
+            old: "            self.resize(reload.sizing.map_or(self.size(), |sizing| sizing.from));\n",
+            new: "",
+        }],
+    },
+    Mutant {
+        name: "a verdict takes back how many slots people asked for during the reload",
+        edits: &[Edit { file: "size.rs", old: "reload.sizing = None;", new: "drop(reload.sizing);" }],
+    },
+    Mutant {
+        name: "a reload that waited overrules how many slots people asked for meanwhile",
+        edits: &[Edit {
+            file: "size.rs",
+            old: "pending.overruled = true;",
+            new: "pending.overruled = false;",
+        }],
+    },
+    Mutant {
+        name: "settings that name the same number overrule a scale",
+        edits: &[Edit {
+            file: "size.rs",
+            old: "Some(config) if config.settings().workers != named => config.settings().workers,",
+            new: "Some(config) if named > 0 => config.settings().workers,",
+        }],
+    },
+    Mutant {
+        name: "a slot that is to go gets a worker of the new generation",
+        edits: &[Edit {
+            file: "reconcile/fill.rs",
+            old: "slots.filter(|slot| slot.id.get() < stay)",
+            new: "slots.filter(|_| stay > 0)",
+        }],
+    },
+];

@@ -1,0 +1,215 @@
+//! A cluster as JavaScript holds it: each method asks the engine one thing.
+//!
+//! What can be answered at once is returned. What takes longer is answered by a note that bears the ticket of the asker.
+#![expect(clippy::needless_pass_by_value, reason = "JavaScript gives strings away")]
+
+use std::fmt::{self, Display};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use napi::bindgen_prelude::Function;
+use napi::{Error, Result};
+use napi_derive::napi;
+use recluster::host::{DatagramKind, Handle, HandleKind};
+use recluster::{Cluster, Gone, Scale, SendError};
+use serde_json::{Value, json};
+use tokio::runtime::Handle as Runtime;
+
+use crate::notes::{self, Note, Notes};
+use crate::plan::Plan;
+use crate::{engine, sys};
+
+/// A running cluster.
+#[napi]
+pub struct NativeCluster(AssertUnwindSafe<Parts>);
+
+struct Parts {
+    cluster: Cluster,
+    notes: Arc<Notes>,
+    runtime: Runtime,
+    /// It was started by a thread that may end before the process.
+    ends_with_thread: bool,
+}
+
+/// Starts a cluster. `wake` is called, without arguments, when there are notes to take. If it ends with this thread, it is
+/// stopped then; with the process its workers end by themselves.
+#[napi(catch_unwind)]
+pub fn start(plan: String, wake: Function<'_, (), ()>, ends_with_thread: bool) -> Result<NativeCluster> {
+    let builder = Plan::parse(&plan).map_err(thrown)?.builder().map_err(thrown)?;
+    let notes = Arc::new(Notes::new(wake.build_threadsafe_function().weak::<true>().build()?));
+    let told = Arc::clone(&notes);
+    let runtime = engine::runtime().map_err(thrown)?;
+    let cluster = runtime.block_on(builder.host(move |what| told.leave(Note::Told(what))).start());
+    let cluster = cluster.map_err(thrown)?;
+    Ok(NativeCluster(AssertUnwindSafe(Parts { cluster, notes, runtime, ends_with_thread })))
+}
+
+#[napi]
+impl NativeCluster {
+    /// All notes that wait, oldest first, as a JSON array. The descriptors that they name are the taker's.
+    #[napi(catch_unwind)]
+    pub fn take(&self) -> String {
+        self.0.notes.take().to_string()
+    }
+
+    /// Waits until what was asked before has been begun: workers that are started at once have been.
+    #[napi(catch_unwind)]
+    pub fn settle(&self) {
+        // A cluster that is over has nothing left to begin.
+        let _ = self.0.cluster.workers_blocking();
+    }
+
+    /// Replaces every worker by what this plan says. The answer is the verdict.
+    #[napi(catch_unwind)]
+    pub fn reload(&self, ticket: u32, plan: String) -> Result<()> {
+        let builder = Plan::parse(&plan).map_err(thrown)?.builder().map_err(thrown)?;
+        let verdict = self.0.cluster.begin_reload(Some(builder));
+        self.answer(ticket, async {
+            let verdict = match verdict {
+                Ok(verdict) => verdict.await,
+                Err(gone) => Err(gone.into()),
+            };
+            verdict.map(|()| Value::Null).map_err(|error| notes::describe(&error))
+        });
+        Ok(())
+    }
+
+    /// Changes the number of slots. The answer is the new number.
+    #[napi(catch_unwind)]
+    pub fn scale(&self, ticket: u32, slots: u32) {
+        let cluster = self.0.cluster.clone();
+        self.answer(
+            ticket,
+            async move { cluster.scale(Scale::To(slots)).await.map(Value::from).map_err(gone) },
+        );
+    }
+
+    /// The answer is a picture of the whole cluster.
+    #[napi(catch_unwind)]
+    pub fn status(&self, ticket: u32) {
+        let cluster = self.0.cluster.clone();
+        self.answer(ticket, async move { cluster.status().await.map(|status| json!(status)).map_err(gone) });
+    }
+
+    /// Sends a message, and with it the descriptor `fd`, if there is one, which stays the caller's. The answer is that the
+    /// message is on its way.
+    #[napi(catch_unwind)]
+    pub fn post(
+        &self,
+        ticket: u32,
+        worker: u32,
+        json: String,
+        kind: Option<String>,
+        fd: Option<i32>,
+    ) -> Result<()> {
+        let handle = match (kind, fd) {
+            (Some(kind), Some(fd)) => {
+                Some(Handle { kind: kind_of(&kind)?, fd: sys::duplicate(fd).map_err(thrown)? })
+            }
+            _ => None,
+        };
+        let sent = self.0.cluster.post(worker.into(), json, handle);
+        self.answer(ticket, async {
+            let sent = match sent {
+                Ok(sent) => sent.await,
+                Err(gone) => Err(gone.into()),
+            };
+            sent.map(|()| Value::Null).map_err(unsent)
+        });
+        Ok(())
+    }
+
+    /// Tells a worker to disconnect, as Node's `worker.disconnect()` does.
+    #[napi(catch_unwind)]
+    pub fn disconnect(&self, worker: u32) {
+        // The worker of a cluster that is over has disconnected.
+        let _ = self.0.cluster.disconnect_worker(worker.into());
+    }
+
+    /// Sends a signal to a worker; false if it does not live.
+    #[napi(catch_unwind)]
+    pub fn signal(&self, worker: u32, signal: i32) -> bool {
+        self.0.cluster.signal_worker(worker.into(), signal).unwrap_or(false)
+    }
+
+    /// Lets every worker finish what it has, and then the cluster end.
+    #[napi(catch_unwind)]
+    pub fn stop(&self) {
+        // Here and below: a cluster that is over has ended already.
+        let _ = self.0.cluster.request_stop();
+    }
+
+    /// Kills every worker.
+    #[napi(catch_unwind)]
+    pub fn terminate(&self) {
+        let _ = self.0.cluster.request_terminate();
+    }
+
+    /// Supervises no more, and leaves workers alone.
+    #[napi(catch_unwind)]
+    pub fn release(&self) {
+        let _ = self.0.cluster.release();
+    }
+
+    /// Supervises again; false if the cluster has ended meanwhile.
+    #[napi(catch_unwind)]
+    pub fn resume(&self) -> bool {
+        let cluster = &self.0.cluster;
+        // It may be about to end: if it still answers behind the request, it has heard it.
+        cluster.resume().and_then(|()| cluster.workers_blocking()).is_ok()
+    }
+
+    fn answer(
+        &self,
+        ticket: u32,
+        work: impl Future<Output = std::result::Result<Value, Value>> + Send + 'static,
+    ) {
+        let notes = Arc::clone(&self.0.notes);
+        self.0.runtime.spawn(async move { notes.leave(Note::Answer { ticket, answer: work.await }) });
+    }
+}
+
+impl fmt::Debug for NativeCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NativeCluster").field(&self.0.cluster).finish()
+    }
+}
+
+impl Drop for NativeCluster {
+    fn drop(&mut self) {
+        if self.0.ends_with_thread {
+            self.stop();
+        }
+    }
+}
+
+/// What a descriptor becomes at the worker, by the package's word for it.
+fn kind_of(word: &str) -> Result<HandleKind> {
+    Ok(match word {
+        "net.Native" => HandleKind::NetNative,
+        "net.Socket" => HandleKind::NetSocket,
+        "net.Server" => HandleKind::NetServer,
+        "dgram.Native" => HandleKind::DatagramNative,
+        "udp4" => HandleKind::DatagramSocket(DatagramKind::Udp4),
+        "udp6" => HandleKind::DatagramSocket(DatagramKind::Udp6),
+        _ => return Err(thrown(format!("no kind of handle: {word}"))),
+    })
+}
+
+fn thrown(error: impl Display) -> Error {
+    Error::from_reason(error.to_string())
+}
+
+fn gone(error: Gone) -> Value {
+    json!({ "code": "ERR_RECLUSTER_NOT_RUNNING", "message": error.to_string() })
+}
+
+fn unsent(error: SendError) -> Value {
+    let (code, message) = match error {
+        SendError::Full(_) => ("ERR_RECLUSTER_QUEUE_FULL", error.to_string()),
+        SendError::Gone(_) | SendError::NoWorker(_) | SendError::NotJson(_) | _ => {
+            ("ERR_IPC_CHANNEL_CLOSED", "Channel closed".to_owned())
+        }
+    };
+    json!({ "code": code, "message": message })
+}

@@ -1,0 +1,156 @@
+//! What Node's thread is told, in order: the events of a cluster, and answers to what was asked.
+//!
+//! Notes wait in a queue. Node is woken when the first one is left there, and takes all of them.
+
+use std::collections::VecDeque;
+use std::os::fd::{IntoRawFd as _, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use napi::Status;
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use recluster::ReloadError;
+use recluster::host::{Handle, HandleKind, Listening, SocketKind, Told};
+use serde_json::{Value, json};
+
+/// Wakes Node's thread, and does not keep the process alive.
+pub(crate) type Wake = ThreadsafeFunction<(), (), (), Status, false, true>;
+
+/// The queue.
+pub(crate) struct Notes {
+    waiting: Mutex<VecDeque<Note>>,
+    wake: Wake,
+}
+
+/// One thing that Node's thread is told.
+pub(crate) enum Note {
+    /// By the cluster.
+    Told(Told),
+    /// In answer to what was asked under this number.
+    Answer {
+        /// The asker's number.
+        ticket: u32,
+        /// What came of it; an error has at least a `message`.
+        answer: Result<Value, Value>,
+    },
+}
+
+impl Notes {
+    pub(crate) fn new(wake: Wake) -> Self {
+        Self { waiting: Mutex::default(), wake }
+    }
+
+    /// Leaves a note. There may be nobody any more to read it.
+    pub(crate) fn leave(&self, note: Note) {
+        let mut waiting = self.waiting();
+        waiting.push_back(note);
+        if waiting.len() == 1 {
+            drop(waiting);
+            self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+
+    /// Takes all notes, oldest first. Whoever takes them owns the descriptors that they name.
+    pub(crate) fn take(&self) -> Value {
+        let notes = std::mem::take(&mut *self.waiting());
+        notes.into_iter().map(in_words).collect()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Note>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn in_words(note: Note) -> Value {
+    match note {
+        Note::Told(Told::Event(event)) => json!(event),
+        Note::Told(Told::Spawned { worker, stdio }) => {
+            let stdio = stdio.map(|end| end.map(OwnedFd::into_raw_fd));
+            json!({ "event": "spawned", "worker": worker, "stdio": stdio })
+        }
+        Note::Told(Told::Listening { worker, listening }) => {
+            json!({ "event": "listening", "worker": worker, "listening": as_node_says(&listening) })
+        }
+        // The receipt ends here: Node reads all that it has taken before it takes more.
+        Note::Told(Told::Message { worker, json, handle, receipt: _ }) => {
+            let handle =
+                handle.map(|Handle { kind, fd }| json!({ "kind": word_of(kind), "fd": fd.into_raw_fd() }));
+            json!({ "event": "message", "worker": worker, "json": json, "handle": handle })
+        }
+        Note::Told(Told::Active { slot, worker }) => {
+            json!({ "event": "active", "slot": slot, "worker": worker })
+        }
+        Note::Answer { ticket, answer: Ok(value) } => {
+            json!({ "event": "answer", "ticket": ticket, "value": value })
+        }
+        Note::Answer { ticket, answer: Err(error) } => {
+            json!({ "event": "answer", "ticket": ticket, "error": error })
+        }
+    }
+}
+
+/// The fields as a worker of Node's sends them.
+fn as_node_says(listening: &Listening) -> Value {
+    let Listening { address, port, kind, fd } = listening;
+    let (kind, port, fd) = match kind {
+        Some(SocketKind::Tcp4) => (json!(4), json!(port), json!(fd)),
+        Some(SocketKind::Tcp6) => (json!(6), json!(port), json!(fd)),
+        Some(SocketKind::Unix) => (json!(-1), json!(-1), json!(fd)),
+        Some(SocketKind::Udp4) => (json!("udp4"), json!(port), json!(fd.map_or(-1, i64::from))),
+        Some(SocketKind::Udp6) => (json!("udp6"), json!(port), json!(fd.map_or(-1, i64::from))),
+        None => (Value::Null, json!(port), json!(fd)),
+    };
+    json!({ "addressType": kind, "address": address, "port": port, "fd": fd })
+}
+
+/// The word by which the package knows what a descriptor becomes: Node's own, or for a `dgram.Socket` its family.
+fn word_of(kind: HandleKind) -> &'static str {
+    match kind {
+        HandleKind::DatagramSocket(family) => family.as_str(),
+        HandleKind::NetNative
+        | HandleKind::NetSocket
+        | HandleKind::NetServer
+        | HandleKind::NetBoundSocket
+        | HandleKind::DatagramNative => kind.as_str(),
+    }
+}
+
+/// What the package makes an error of.
+pub(crate) fn describe(error: &ReloadError) -> Value {
+    let message = error.to_string();
+    match error {
+        ReloadError::RolledBack(failure) => {
+            json!({ "code": "ERR_RECLUSTER_ROLLED_BACK", "message": message, "failure": failure })
+        }
+        ReloadError::StoppedPartWay { replaced, of, failure } => json!({
+            "code": "ERR_RECLUSTER_STOPPED_PART_WAY",
+            "message": message,
+            "failure": failure,
+            "replaced": replaced,
+            "of": of,
+        }),
+        ReloadError::Refused(reason) => {
+            json!({ "code": "ERR_RECLUSTER_REFUSED", "message": message, "reason": reason })
+        }
+        ReloadError::Abandoned => json!({ "code": "ERR_RECLUSTER_ABANDONED", "message": message }),
+        ReloadError::Gone(_) | _ => json!({ "code": "ERR_RECLUSTER_NOT_RUNNING", "message": message }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(kind: Option<SocketKind>, fd: Option<u32>) -> Value {
+        as_node_says(&Listening { address: None, port: Some(80), kind, fd })
+    }
+
+    #[test]
+    fn where_a_worker_listens_is_told_as_node_tells_it() {
+        let tcp = json!({ "addressType": 4, "address": null, "port": 80, "fd": null });
+        assert_eq!(said(Some(SocketKind::Tcp4), None), tcp);
+        let udp = json!({ "addressType": "udp6", "address": null, "port": 80, "fd": -1 });
+        assert_eq!(said(Some(SocketKind::Udp6), None), udp);
+        assert_eq!(said(Some(SocketKind::Unix), None)["port"], -1);
+        assert_eq!(said(None, Some(5))["fd"], 5);
+    }
+}

@@ -1,0 +1,227 @@
+//! What the package wants: a plan, written as JSON, becomes a description of a cluster.
+//!
+//! The package has read and checked what its user said; what is missing here is left to the engine's defaults. Spans are
+//! seconds.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::num::NonZeroU32;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use recluster::host::Stdio;
+use recluster::{Balance, Cluster, ClusterBuilder, ReadyWhen, Surge};
+use serde::{Deserialize, Deserializer};
+
+use crate::{numbers, sys};
+
+/// Everything that a cluster is to be.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Plan {
+    server: PathBuf,
+    node: PathBuf,
+    args: Vec<String>,
+    exec_argv: Vec<String>,
+    env: BTreeMap<String, String>,
+    cwd: Option<PathBuf>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    stdio: [Place; 3],
+    workers: u32,
+    ready_when: When,
+    /// None: all.
+    surge: Option<NonZeroU32>,
+    balance: Way,
+    drain_http: bool,
+    attempts: u32,
+    timeout: Span,
+    respawn: Span,
+    ready_timeout: Span,
+    exit_grace: Span,
+    kill_timeout: Span,
+    bake: Span,
+    accept_after_stop: Span,
+    backoff: Option<Span>,
+    stop_timeout: Option<Span>,
+    idle_grace: Option<Span>,
+    max_draining: Option<NonZeroU32>,
+    max_memory: Option<u64>,
+    max_lifetime: Option<Span>,
+    ready_check: Option<String>,
+    check_interval: Option<Span>,
+    check_timeout: Option<Span>,
+}
+
+/// Where a standard descriptor of a worker goes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Place {
+    Ignore,
+    Pipe,
+    /// To our stderr, and its last lines into verdicts.
+    Tail,
+    Fd(RawFd),
+}
+
+/// When a worker is ready.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum When {
+    Listening,
+    Started,
+    Ready,
+}
+
+/// How connections reach workers.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Way {
+    RoundRobin,
+    Shared,
+}
+
+/// A span of time, in seconds.
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Place {
+    fn stdio(&self) -> Result<Stdio, Box<dyn Error>> {
+        Ok(match self {
+            Self::Ignore => Stdio::Null,
+            Self::Pipe => Stdio::Pipe,
+            Self::Tail => Stdio::Tail,
+            Self::Fd(number) => {
+                let fd = sys::duplicate(*number);
+                Stdio::Fd(Arc::new(fd.map_err(|error| format!("stdio: descriptor {number}: {error}"))?))
+            }
+        })
+    }
+}
+
+impl Plan {
+    /// Reads what the package has written.
+    pub(crate) fn parse(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    /// The cluster that it describes, which must be told where its notes go.
+    pub(crate) fn builder(self) -> Result<ClusterBuilder, Box<dyn Error>> {
+        let [input, output, errors] = &self.stdio;
+        let stdio = [input.stdio()?, output.stdio()?, errors.stdio()?];
+        let environment = self.env.iter().map(|(name, value)| (name.into(), value.into()));
+        let mut builder = Cluster::builder(&self.server)
+            .under_node()
+            .node(&self.node)
+            .args(&self.args)
+            .node_args(&self.exec_argv)
+            .environment(environment)
+            .stdio(stdio)
+            .numbering(numbers::last())
+            .keep_trying(true)
+            .lenient(true);
+        builder = with(builder, self.cwd.as_ref(), ClusterBuilder::directory);
+        builder = with(builder, self.uid, ClusterBuilder::uid);
+        builder = with(builder, self.gid, ClusterBuilder::gid);
+        self.conduct(builder)
+    }
+
+    /// How its workers are replaced, watched and let go.
+    fn conduct(self, builder: ClusterBuilder) -> Result<ClusterBuilder, Box<dyn Error>> {
+        let mut builder = builder
+            .workers(self.workers)
+            .ready_when(match self.ready_when {
+                When::Listening => ReadyWhen::Listening,
+                When::Started => ReadyWhen::Started,
+                When::Ready => ReadyWhen::Ready,
+            })
+            .balance(match self.balance {
+                Way::RoundRobin => Balance::RoundRobin,
+                Way::Shared => Balance::Shared,
+            })
+            .surge(self.surge.map_or(Surge::All, Surge::AtMost))
+            .attempts(self.attempts)
+            .drain_http(self.drain_http)
+            .timeout(self.timeout.0)
+            .respawn(self.respawn.0)
+            .ready_timeout(self.ready_timeout.0)
+            .exit_grace(self.exit_grace.0)
+            .kill_timeout(self.kill_timeout.0)
+            .bake(self.bake.0)
+            .accept_after_stop(self.accept_after_stop.0);
+        builder = with(builder, self.backoff, |builder, Span(span)| builder.backoff(span));
+        builder = with(builder, self.stop_timeout, |builder, Span(span)| builder.stop_timeout(span));
+        builder = with(builder, self.idle_grace, |builder, Span(span)| builder.idle_grace(span));
+        builder = with(builder, self.max_lifetime, |builder, Span(span)| builder.max_lifetime(span));
+        builder = with(builder, self.check_interval, |builder, Span(span)| builder.check_interval(span));
+        builder = with(builder, self.check_timeout, |builder, Span(span)| builder.check_timeout(span));
+        builder = with(builder, self.max_draining, ClusterBuilder::max_draining);
+        builder = with(builder, self.max_memory, ClusterBuilder::max_memory);
+        if let Some(check) = self.ready_check {
+            builder = builder.ready_check(check.parse()?);
+        }
+        Ok(builder)
+    }
+}
+
+/// Says one thing more, if there is one to say.
+fn with<T>(
+    builder: ClusterBuilder,
+    value: Option<T>,
+    say: impl FnOnce(ClusterBuilder, T) -> ClusterBuilder,
+) -> ClusterBuilder {
+    match value {
+        Some(value) => say(builder, value),
+        None => builder,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plan with this instead of, or beside, what the package always says.
+    fn plan(more: &str) -> Result<Plan, serde_json::Error> {
+        let mut said: serde_json::Map<_, _> = serde_json::from_str(
+            r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {},
+                 "stdio": ["ignore", { "fd": 1 }, "tail"], "workers": 2, "readyWhen": "listening",
+                 "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
+                 "readyTimeout": 60, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0 }"#,
+        )?;
+        said.extend(serde_json::from_str::<serde_json::Map<_, _>>(more)?);
+        Plan::parse(&serde_json::Value::from(said).to_string())
+    }
+
+    fn refusal(more: &str) -> String {
+        match plan(more).map(Plan::builder) {
+            Ok(Ok(_)) => "none".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_the_package_always_says_is_enough() {
+        assert_eq!(refusal("{}"), "none");
+        assert_eq!(plan("{}").unwrap().respawn.0, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn what_nobody_understands_is_refused() {
+        assert!(refusal(r#"{ "respwan": 1 }"#).starts_with("unknown field `respwan`"));
+        assert!(refusal(r#"{ "timeout": -1 }"#).contains("negative"));
+        assert!(refusal(r#"{ "surge": 0 }"#).contains("nonzero"));
+        assert!(refusal(r#"{ "readyCheck": "ftp:/" }"#).contains("'ftp:/' is no check"));
+        assert!(
+            refusal(r#"{ "stdio": ["ignore", "pipe", { "fd": 1000000 }] }"#).starts_with("stdio: descriptor")
+        );
+    }
+}

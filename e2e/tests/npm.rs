@@ -1,0 +1,76 @@
+//! The npm package: its tests are Node's, in `npm/test`. They are run here by the node under test, with the addon that is
+//! built first.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use recluster_e2e::{Node, repository};
+
+/// Runs one file of `npm/test`. Its own waits are bounded.
+#[track_caller]
+fn passes(name: &str) {
+    let mut node = Command::new(&Node::under_test().path);
+    node.arg("--test").arg(tests().join(format!("{name}.test.js"))).env("RECLUSTER_ADDON", addon());
+    for variable in ["NODE_ENV", "NODE_OPTIONS", "RECLUSTER_MODULE"] {
+        node.env_remove(variable);
+    }
+    let output = node.output().expect("node should run");
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+}
+
+fn tests() -> PathBuf {
+    repository().join("npm/test")
+}
+
+/// The path of the addon, which is built first if it is not up to date: with the profile of this test, beside it.
+fn addon() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let test = env::current_exe().expect("the test knows its own path");
+        let profile_dir = test.ancestors().nth(2).expect("TARGET/PROFILE/deps/TEST");
+        let target_dir = profile_dir.parent().expect("TARGET/PROFILE");
+        let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(other) => other,
+        };
+        let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+            .args(["build", "--quiet", "--workspace", "--lib", "--profile", profile, "--target-dir"])
+            .arg(target_dir)
+            .current_dir(repository())
+            .status()
+            .expect("cargo should run");
+        assert!(status.success(), "the addon did not build");
+        profile_dir.join("librecluster_npm.so")
+    })
+}
+
+/// A test for each file, so that cargo names the one that fails.
+macro_rules! files {
+    ($($name:ident)*) => {
+        const FILES: &[&str] = &[$(stringify!($name)),*];
+
+        $(
+            #[test]
+            fn $name() {
+                passes(stringify!($name));
+            }
+        )*
+    };
+}
+
+files! { apps cluster compare ends handles modules options process readme reload send settings soak sticky workers }
+
+#[test]
+fn no_file_is_without_a_test() {
+    let entries = fs::read_dir(tests()).expect("npm/test");
+    let names = entries.map(|entry| entry.expect("npm/test").file_name().to_string_lossy().into_owned());
+    let mut found: Vec<String> =
+        names.filter_map(|name| name.strip_suffix(".test.js").map(str::to_owned)).collect();
+    found.sort();
+    assert_eq!(found, FILES);
+}

@@ -1,0 +1,190 @@
+/// <reference types="node" />
+
+import { Address, Worker } from 'cluster';
+import { EventEmitter } from 'events';
+
+/**
+ * A cluster of processes that run one server file, not yet running.
+ *
+ * @param file the server: a path, absolute or from the working directory
+ * @param options read at `run()`, and again at each `reload()`
+ */
+declare function recluster(file: string, options?: recluster.Options): recluster.Cluster;
+
+declare namespace recluster {
+  /** Spans are seconds; fractions are allowed. */
+  interface Options {
+    /** How many workers are active. Default: the number of cores. */
+    workers?: number | undefined;
+    /**
+     * How long an old worker may go on after a reload. Default: 1, or 3600 where NODE_ENV is production; so is 0.
+     * Negative: it is ended at once.
+     */
+    timeout?: number | undefined;
+    /** The least time between two respawns. Default: 1. */
+    respawn?: number | undefined;
+    /** The most time between respawns: the spacing doubles with each one up to this. Default: off. */
+    backoff?: number | undefined;
+    /** When a worker is ready. Default: `'listening'`. */
+    readyWhen?: 'listening' | 'started' | 'ready' | undefined;
+    /** Arguments for the server. */
+    args?: readonly string[] | undefined;
+    /** Arguments for node. */
+    execArgv?: readonly string[] | undefined;
+    /** What is logged. Default: `{respawns: true}`. */
+    log?: { respawns?: boolean | undefined } | undefined;
+    /** Who logs. Default: `console`. */
+    logger?: Logger | undefined;
+
+    /** How many extra workers a reload may run at once. Default: `'all'`: no old one leaves before every new one serves. */
+    surge?: 'all' | number | undefined;
+    /** How often a worker may fail to start before a reload is given up. Default: 3. */
+    attempts?: number | undefined;
+    /** A worker that is not ready after this fails a reload. Default: 60. */
+    readyTimeout?: number | undefined;
+    /** How long a ready worker must live before it counts in a reload. Default: 0. */
+    bake?: number | undefined;
+    /** From SIGTERM to SIGKILL. Default: 5. */
+    killTimeout?: number | undefined;
+    /** From a closed channel to SIGTERM. Default: `timeout`. */
+    exitGrace?: number | undefined;
+    /** How long a worker may go on at a `shutdown()`. Default: 25, or `timeout` if that is shorter. */
+    stopTimeout?: number | undefined;
+    /** How many old generations may be on their way out at once. Default: no limit. */
+    maxDraining?: number | undefined;
+    /** Whether workers leave without losing a request. Default: true. */
+    drainHttp?: boolean | undefined;
+    /** How long an idle connection of a leaving worker is spared. Default: 6, and less than `timeout`. */
+    idleGrace?: number | undefined;
+    /** How long `shutdown()` goes on accepting before it begins. Default: 0. */
+    acceptAfterStop?: number | undefined;
+    /** How connections reach workers. Default: `'round-robin'`. */
+    balance?: 'round-robin' | 'shared' | undefined;
+    /** A worker that uses more memory is renewed, new first. In bytes. Default: no limit. */
+    maxMemory?: number | undefined;
+    /** A worker that has lived so long is renewed, new first. Default: no limit. */
+    maxLifetime?: number | undefined;
+    /** What a worker must pass to be ready, and go on passing: `http:/path`, or `exec:command`. Default: none. */
+    readyCheck?: string | undefined;
+    /** How long after a check the next one is made. Default: 10. */
+    checkInterval?: number | undefined;
+    /** A check that takes longer has failed. Default: 5. */
+    checkTimeout?: number | undefined;
+  }
+
+  interface Logger {
+    log(...what: unknown[]): void;
+  }
+
+  /** By slot, which is the worker's WORKER_ID; null or nothing where a slot has no active worker. */
+  interface ActiveWorkers {
+    readonly [slot: number]: Worker | null | undefined;
+    readonly length: number;
+  }
+
+  interface Events {
+    /** It runs. */
+    online: [worker: Worker];
+    /** A server of it listens. */
+    listening: [worker: Worker, address: Address];
+    /** It may serve: with the address, or the message, that made it ready. */
+    ready: [worker: Worker, by: any];
+    /** It sent a message. */
+    message: [worker: Worker, message: any];
+    /** Its channel is closed. */
+    disconnect: [worker: Worker];
+    /** Its process has ended. */
+    exit: [worker: Worker];
+  }
+
+  interface Cluster extends EventEmitter {
+    /** Starts the workers; after `stop()`, supervises again those that live. Does nothing while it runs. */
+    run(): void;
+    /** Replaces every worker, and calls back: without an argument when the new code serves, else with the reason. */
+    reload(callback: (error?: ReloadError) => void): void;
+    /** Replaces every worker. The promise is rejected with a {@link ReloadError}; nobody has to look at it. */
+    reload(): Promise<void>;
+    /** The one or the other. */
+    reload(callback: ((error?: ReloadError) => void) | undefined): Promise<void> | undefined;
+    /** Changes the number of slots, and tells the new one. */
+    scale(workers: number): Promise<number>;
+    /** A picture of the whole cluster. */
+    status(): Promise<Status>;
+    /** Supervises no more: nothing is respawned, the workers are left alone. */
+    stop(): void;
+    /** Lets every worker finish what it has, and calls back when all are gone. */
+    shutdown(callback: () => void): void;
+    /** Lets every worker finish what it has. The promise is kept when all are gone. */
+    shutdown(): Promise<void>;
+    /** The one or the other. */
+    shutdown(callback: (() => void) | undefined): Promise<void> | undefined;
+    /** Kills every worker, and calls back when all are gone. */
+    terminate(callback?: () => void): void;
+    /** Every worker that lives. Always the same array. */
+    workers(): Worker[];
+    /** The worker that serves in each slot. Always the same object. */
+    activeWorkers(): ActiveWorkers;
+
+    on<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this;
+    on(event: string | symbol, listener: (...args: any[]) => void): this;
+    once<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this;
+    once(event: string | symbol, listener: (...args: any[]) => void): this;
+    addListener<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this;
+    addListener(event: string | symbol, listener: (...args: any[]) => void): this;
+    off<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this;
+    off(event: string | symbol, listener: (...args: any[]) => void): this;
+    removeListener<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this;
+    removeListener(event: string | symbol, listener: (...args: any[]) => void): this;
+  }
+
+  /** Why a reload did not bring the new code into every slot. */
+  interface ReloadError extends Error {
+    code:
+      | 'ERR_RECLUSTER_ROLLED_BACK'
+      | 'ERR_RECLUSTER_STOPPED_PART_WAY'
+      | 'ERR_RECLUSTER_ABANDONED'
+      | 'ERR_RECLUSTER_REFUSED'
+      | 'ERR_RECLUSTER_NOT_RUNNING';
+    /** What happened, such as `exited with status 1 before it served`. */
+    reason: string;
+    /** The last lines that the worker wrote to its stderr. */
+    stderr: string[];
+    /** The number of the worker that failed, and its slot. */
+    worker?: number;
+    slot?: number;
+    /** What is probably wrong. */
+    hint?: string;
+    /** How many slots run the new code, of how many, where a bounded `surge` was stopped part-way. */
+    replaced?: number;
+    of?: number;
+  }
+
+  /** What `recluster status --json` prints. */
+  interface Status {
+    pid: number;
+    phase: 'starting' | 'running' | 'stopping' | 'terminating' | 'released' | 'over';
+    generation: number;
+    reload: { generation: number; serving: number; of: number } | null;
+    uptime_seconds: number;
+    balance: 'round-robin' | 'shared';
+    slots: { slot: number; active: number | null; restarts: number }[];
+    workers: WorkerStatus[];
+    listeners: string[];
+  }
+
+  interface WorkerStatus {
+    id: number;
+    slot: number;
+    generation: number;
+    pid: number | null;
+    state: 'starting' | 'ready' | 'serving' | 'draining' | 'terminating' | 'killed' | 'leftover';
+    seconds_left: number | null;
+    uptime_seconds: number;
+    memory_bytes: number | null;
+    cpu_seconds: number | null;
+    connections: number;
+    held?: { connections: number; upgraded: number; requests: number };
+  }
+}
+
+export = recluster;

@@ -1,0 +1,3 @@
+import recluster from './index.js';
+
+export default recluster;

@@ -1,0 +1,123 @@
+'use strict';
+
+// What a generation of workers is started with: the server file, and what `cluster.settings` and the environment say at
+// that moment.
+
+const cluster = require('cluster');
+const fs = require('fs');
+const path = require('path');
+const { fileURLToPath } = require('url');
+const { inspect } = require('util');
+
+/** The arguments that have node listen for a debugger, as Node itself recognises them. */
+const INSPECTOR = /--inspect(?:-brk|-port)?|--debug-port/;
+
+/**
+ * Tells Node's cluster module what is about to be started, as cluster.fork() would be told, and reads what it says of the
+ * rest.
+ * @param {string} file the server file
+ * @param {string[]} args its arguments
+ * @param {string[]} execArgv arguments for node
+ */
+function describe(file, args, execArgv) {
+  if (cluster.settings.serialization === 'advanced') {
+    throw new Error("recluster: cluster.settings.serialization 'advanced' is not supported: workers speak JSON");
+  }
+  const cwd = directory(cluster.settings.cwd);
+  const server = resolveServer(file, cwd);
+  cluster.setupPrimary({ exec: file, args, execArgv });
+  const { settings } = cluster;
+  return {
+    server,
+    node: process.execPath,
+    args,
+    execArgv: [...settings.execArgv, ...inspectorPort(settings)],
+    env: { ...process.env },
+    cwd,
+    uid: number(settings, 'uid'),
+    gid: number(settings, 'gid'),
+    stdio: stdio(settings),
+  };
+}
+
+/** A user or a group. */
+function number(settings, name) {
+  const value = settings[name] ?? undefined;
+  if (value === undefined || (Number.isInteger(value) && value >= 0 && value < 2 ** 32)) return value;
+  throw new TypeError(`recluster: cluster.settings.${name} must be a number, not ${inspect(value)}`);
+}
+
+function directory(cwd) {
+  if (cwd === undefined || cwd === null) return undefined;
+  return path.resolve(cwd instanceof URL ? fileURLToPath(cwd) : String(cwd));
+}
+
+/**
+ * The file that `node FILE` runs: it may lack its ending, or be a directory. A symlink is left as it is: what it means is
+ * looked up when a generation begins. (Node's own resolver would remember what it once meant.)
+ */
+function resolveServer(file, cwd = process.cwd()) {
+  const named = path.resolve(cwd, file);
+  const candidates = [named, `${named}.js`, ...mainOf(named), path.join(named, 'index.js')];
+  const server = candidates.find((candidate) => isFile(candidate));
+  if (server === undefined) throw new Error(`recluster: server file not found: ${named}`);
+  return server;
+}
+
+/** Where the entry point may be that a package names. */
+function mainOf(folder) {
+  try {
+    const { main } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
+    const named = path.resolve(folder, main);
+    return [named, `${named}.js`, path.join(named, 'index.js')];
+  } catch {
+    return [];
+  }
+}
+
+function isFile(candidate) {
+  const stat = fs.statSync(candidate, { throwIfNoEntry: false });
+  return stat !== undefined && stat.isFile();
+}
+
+/**
+ * A port of each worker's own, where workers are to be debugged. Node counts upwards from the primary's; here workers are
+ * started where nobody can count, so the kernel chooses, and each worker says which.
+ */
+function inspectorPort({ execArgv, inspectPort }) {
+  const isUsed = execArgv.some((arg) => INSPECTOR.test(arg)) || INSPECTOR.test(process.env.NODE_OPTIONS || '');
+  if (!isUsed) return [];
+  return [`--inspect-port=${typeof inspectPort === 'number' ? inspectPort : 0}`];
+}
+
+/** Where stdin, stdout and stderr of a worker go. */
+function stdio({ stdio: said, silent }) {
+  if (said === undefined || said === null) {
+    // The last lines of stderr are kept, to be shown when a reload fails.
+    return silent ? ['pipe', 'pipe', 'pipe'] : [{ fd: 0 }, { fd: 1 }, 'tail'];
+  }
+  if (typeof said === 'string') return [0, 1, 2].map((number) => place(said, number));
+  if (!Array.isArray(said)) throw badStdio(said);
+  const more = said.slice(3).find((entry) => entry !== 'ipc' && entry !== 'ignore');
+  if (more !== undefined) throw badStdio(more);
+  return [0, 1, 2].map((number) => place(said[number], number));
+}
+
+function place(entry, number) {
+  if (entry === undefined || entry === null || entry === 'pipe' || entry === 'overlapped') return 'pipe';
+  // By number: Node has its own descriptors closed in whatever is started, unless that is given them.
+  if (entry === 'inherit') return { fd: number };
+  if (entry === 'ignore') return 'ignore';
+  const fd = typeof entry === 'object' ? entry.fd ?? (entry._handle && entry._handle.fd) : entry;
+  if (Number.isInteger(fd) && fd >= 0) return { fd };
+  throw badStdio(entry);
+}
+
+function badStdio(entry) {
+  return new TypeError(
+    "recluster: cluster.settings.stdio takes 'inherit', 'pipe', 'ignore', a descriptor or a stream for each of stdin, " +
+      `stdout and stderr, and nothing beyond them but 'ipc'; not ${inspect(entry, { depth: 0 })}`,
+  );
+}
+
+module.exports = { describe };

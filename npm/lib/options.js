@@ -1,0 +1,149 @@
+'use strict';
+
+// Reads and checks what the user says of a cluster. Where the reference had the option, whatever it took is taken, and
+// means the same: 0 and '' are the default, '4' is 4.
+
+const cluster = require('cluster');
+const os = require('os');
+const { inspect } = require('util');
+
+const DEVELOPMENT_TIMEOUT = 1;
+const PRODUCTION_TIMEOUT = 3600;
+/** The longest span, in seconds: ten years. What is longer, such as Infinity, means this. */
+const LONGEST = 10 * 365 * 24 * 3600;
+const MOST_WORKERS = 1024;
+
+/**
+ * What the options say of how a cluster is to be run, without anything that is left to the engine. Spans are seconds.
+ * @param {object} options
+ * @throws {TypeError | RangeError} one line that names the option
+ */
+function read(options) {
+  const timeout = whatever(options, 'timeout') ?? defaultTimeout();
+  const backoff = seconds(options, 'backoff', 0) || undefined;
+  return {
+    workers: countOfWorkers(options),
+    readyWhen: oneOf(options, 'readyWhen', ['listening', 'started', 'ready']) ?? 'listening',
+    timeout,
+    respawn: Math.min(whatever(options, 'respawn') ?? 1, backoff ?? Infinity),
+    backoff,
+    surge: surge(options),
+    attempts: count(options, 'attempts') ?? 3,
+    readyTimeout: seconds(options, 'readyTimeout', 0.001) ?? 60,
+    killTimeout: seconds(options, 'killTimeout', 0) ?? 5,
+    exitGrace: seconds(options, 'exitGrace', 0) ?? timeout,
+    stopTimeout: seconds(options, 'stopTimeout', 0),
+    bake: seconds(options, 'bake', 0) ?? 0,
+    maxDraining: count(options, 'maxDraining'),
+    drainHttp: flag(options, 'drainHttp') ?? true,
+    idleGrace: seconds(options, 'idleGrace', 0),
+    balance: oneOf(options, 'balance', ['round-robin', 'shared']) ?? nodesBalance(),
+    acceptAfterStop: seconds(options, 'acceptAfterStop', 0) ?? 0,
+    maxMemory: count(options, 'maxMemory'),
+    maxLifetime: seconds(options, 'maxLifetime', 0.001),
+    readyCheck: text(options, 'readyCheck'),
+    checkInterval: seconds(options, 'checkInterval', 0.001),
+    checkTimeout: seconds(options, 'checkTimeout', 0.001),
+  };
+}
+
+/** Arguments for the worker's script, or for node. */
+function list(options, name) {
+  const value = options[name] || [];
+  if (!Array.isArray(value)) throw wrong(TypeError, name, 'an array of strings', value);
+  const texts = value.map(String);
+  if (texts.some((text) => text.includes('\0'))) throw wrong(TypeError, name, 'strings without a NUL', inspect(value));
+  // Half of a surrogate pair becomes what Node makes of it.
+  return texts.map((text) => Buffer.from(text).toString());
+}
+
+/** What logs, and whether respawns are logged. */
+function logging(options) {
+  const logger = options.logger || console;
+  if (typeof logger.log !== 'function') {
+    throw wrong(TypeError, 'logger', 'an object with a method `log`', logger);
+  }
+  const log = options.log || { respawns: true };
+  return { logger, respawns: Boolean(log.respawns) };
+}
+
+/** How many slots: a fraction, such as half of three cores, counts as one more. */
+function countOfWorkers(options) {
+  const workers = options.workers ? number(options, 'workers') : os.cpus().length || 1;
+  if (!(workers > 0 && workers <= MOST_WORKERS)) {
+    throw wrong(RangeError, 'workers', `a number above 0 and at most ${MOST_WORKERS}`, options.workers);
+  }
+  return Math.ceil(workers);
+}
+
+/** As Node's own module is set to do it, by the program or by NODE_CLUSTER_SCHED_POLICY. */
+function nodesBalance() {
+  return cluster.schedulingPolicy === cluster.SCHED_NONE ? 'shared' : 'round-robin';
+}
+
+function defaultTimeout() {
+  return process.env.NODE_ENV === 'production' ? PRODUCTION_TIMEOUT : DEVELOPMENT_TIMEOUT;
+}
+
+function surge(options) {
+  return options.surge === 'all' ? undefined : count(options, 'surge', "a whole number from 1 on, or 'all'");
+}
+
+/** A span as the reference takes it: 0 is none, what is negative is at once. */
+function whatever(options, name) {
+  const value = options[name] ? number(options, name) : 0;
+  return value === 0 ? undefined : Math.min(Math.max(value, 0), LONGEST);
+}
+
+function seconds(options, name, least) {
+  const value = number(options, name);
+  if (value === undefined) return undefined;
+  if (value < least) {
+    throw wrong(RangeError, name, least === 0 ? 'a number of seconds, 0 or more' : 'a number of seconds above 0', value);
+  }
+  return Math.min(value, LONGEST);
+}
+
+function count(options, name, wanted = 'a whole number from 1 on') {
+  const value = number(options, name, wanted);
+  if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1)) {
+    throw wrong(RangeError, name, wanted, value);
+  }
+  return value;
+}
+
+function number(options, name, wanted = 'a number') {
+  const value = options[name];
+  if (value === undefined || value === null) return undefined;
+  const isNumeric = typeof value === 'number' || (typeof value === 'string' && value.trim() !== '');
+  if (!isNumeric || Number.isNaN(Number(value))) throw wrong(TypeError, name, wanted, value);
+  return Number(value);
+}
+
+function flag(options, name) {
+  const value = options[name] ?? undefined;
+  if (value !== undefined && typeof value !== 'boolean') throw wrong(TypeError, name, 'true or false', value);
+  return value;
+}
+
+function text(options, name) {
+  const value = options[name] ?? undefined;
+  if (value !== undefined && typeof value !== 'string') throw wrong(TypeError, name, 'a string', value);
+  return value;
+}
+
+function oneOf(options, name, words) {
+  const value = options[name] || undefined;
+  if (value !== undefined && !words.includes(value)) {
+    const wanted = words.map((word) => `'${word}'`).join(' or ');
+    throw wrong(typeof value === 'string' ? RangeError : TypeError, name, wanted, value);
+  }
+  return value;
+}
+
+function wrong(Kind, name, wanted, value) {
+  const shown = typeof value === 'string' ? `'${value}'` : String(value);
+  return new Kind(`recluster: the option ${name} must be ${wanted}, not ${shown}`);
+}
+
+module.exports = { countOfWorkers, list, logging, read };

@@ -1,0 +1,55 @@
+'use strict';
+
+// What the logger is told.
+
+/** The line of the reference, which people's filters look for: a text and a number of milliseconds. */
+function respawning({ worker, delay_seconds: delay }) {
+  const { id, slot, pid } = worker;
+  return [`[${pid ?? undefined}] worker (${slot}:${id}) must be replaced, respawning in`, Math.round(delay * 1000)];
+}
+
+/** What else is worth a line; undefined if it is nothing. */
+function line(note) {
+  switch (note.event) {
+    case 'failed':
+      // Of others, how they ended is to be seen.
+      return note.failure.worker.pid === null ? `recluster: ${failure(note.failure)}` : undefined;
+    case 'late':
+      return `recluster: ${named(note.worker)} is not ready yet`;
+    case 'cut_off':
+      return `recluster: ${named(note.worker)} was cut off: ${note.reason}`;
+    case 'reloaded':
+      return verdict(note);
+    case 'preload_missing':
+      return `recluster: requests may be lost when workers leave: ${note.reason}`;
+    case 'unhealthy':
+      return `recluster: ${named(note.worker)} fails its check and is replaced: ${note.reason}`;
+    case 'replace_failed':
+      return `recluster: a worker could not be renewed: ${failure(note.failure)}`;
+    default:
+      return undefined;
+  }
+}
+
+function verdict(note) {
+  switch (note.verdict) {
+    case 'rolled_back':
+      return `recluster: reload rolled back, the old workers serve on: ${failure(note.failure)}`;
+    case 'stopped_part_way':
+      return `recluster: reload stopped at ${note.replaced} of ${note.of}: ${failure(note.failure)}`;
+    case 'refused':
+      return `recluster: reload refused: ${note.reason}`;
+    default:
+      return undefined;
+  }
+}
+
+function failure({ worker, reason, hint }) {
+  return `${named(worker)} ${reason}${hint ? ` (${hint})` : ''}`;
+}
+
+function named({ id, slot, pid }) {
+  return `worker ${id} (slot ${slot}${pid ? `, pid ${pid}` : ''})`;
+}
+
+module.exports = { line, respawning };

@@ -1,0 +1,74 @@
+'use strict';
+
+// A worker as Node shows one: an instance of cluster.Worker, which is wired to its process, to cluster.workers and to the
+// events of the cluster module as cluster.fork() does it.
+
+const cluster = require('cluster');
+
+/**
+ * @param {number} id
+ * @param {number} slot
+ * @param {import('./process')} child
+ * @param {import('./link').Listener} listener whom the cluster's own users hear, behind those of Node's module
+ * @returns {import('cluster').Worker}
+ */
+function create(id, slot, child, listener) {
+  const worker = new cluster.Worker({ id, process: child });
+  // By these names the reference keeps them, and other packages read them.
+  worker._rc_wid = slot;
+  worker._rc_isReplaced = false;
+
+  worker.on('message', (message, handle) => cluster.emit('message', worker, message, handle));
+
+  child.once('exit', (code, signal) => {
+    // One that is still connected may still say something.
+    if (!worker.isConnected()) forget(worker);
+    worker.exitedAfterDisconnect = Boolean(worker.exitedAfterDisconnect);
+    worker.state = 'dead';
+    worker.emit('exit', code, signal);
+    cluster.emit('exit', worker, code, signal);
+    listener.happened('exit', worker);
+  });
+  child.once('exit', () => listener.gone(worker));
+
+  child.once('disconnect', () => {
+    if (worker.isDead()) forget(worker);
+    worker.exitedAfterDisconnect = Boolean(worker.exitedAfterDisconnect);
+    worker.state = 'disconnected';
+    worker.emit('disconnect');
+    cluster.emit('disconnect', worker);
+    listener.happened('disconnect', worker);
+  });
+
+  cluster.workers[id] = worker;
+  process.nextTick(() => cluster.emit('fork', worker));
+  return worker;
+}
+
+/** It has said its first word. */
+function online(worker) {
+  worker.state = 'online';
+  worker.emit('online');
+  cluster.emit('online', worker);
+}
+
+/** A server of it listens. */
+function listening(worker, address) {
+  worker.state = 'listening';
+  worker.emit('listening', address);
+  cluster.emit('listening', worker, address);
+}
+
+/** It has been told to disconnect: what Node's `worker.disconnect()` changes is changed. */
+function leave(worker) {
+  worker.exitedAfterDisconnect = true;
+  forget(worker);
+}
+
+function forget(worker) {
+  delete cluster.workers[worker.id];
+  // Without workers this does nothing but tell those who wait for the last one, who gave cluster.disconnect() a callback.
+  if (Object.keys(cluster.workers).length === 0) cluster.disconnect();
+}
+
+module.exports = { create, leave, listening, online };

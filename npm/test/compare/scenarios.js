@@ -1,0 +1,269 @@
+// What is compared. Each scenario is a script that is run with the reference and with ours, as `stage` directs it; its file and
+// options are those of the cluster. A script ends when everything that it is about has happened.
+'use strict'
+
+const listens = (words = []) => ({ args: ['listen', ...words] })
+
+const scenarios = {
+  'start, two workers': {
+    options: { workers: 2, ...listens() },
+    script: (stage) => stage.serving('0a', '1a')
+  },
+
+  'ready when started': {
+    options: { readyWhen: 'started', ...listens() },
+    script: (stage) => stage.serving('0a')
+  },
+
+  'ready when it says so': {
+    options: { readyWhen: 'ready', ...listens() },
+    script: (stage) => stage.makeReady('0a')
+  },
+
+  'a worker that listens before it is ready and says it twice': {
+    options: { readyWhen: 'ready', args: ['ready', 'listen', 'ready'] },
+    async script (stage) {
+      await stage.until('0a', 'object listening')
+      await stage.echo('0a', 'the last word')
+    }
+  },
+
+  'a server on two ports': {
+    options: { args: ['listen twice'] },
+    async script (stage) {
+      await stage.serving('0a')
+      await stage.until('0a', /^object listening.*PORT 2/)
+      await stage.echo('0a', 'the last word')
+    }
+  },
+
+  crash: {
+    options: listens(),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.tell('0a', { do: 'exit', status: 3 })
+      await stage.gone('0a')
+      await stage.serving('0b')
+    }
+  },
+
+  'killed by the host': {
+    options: listens(),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.worker('0a').kill('SIGKILL')
+      await stage.gone('0a')
+      await stage.serving('0b')
+    }
+  },
+
+  'worker.disconnect() by the host': {
+    options: listens(),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.note('calls worker.disconnect()', '0a')
+      const itself = stage.worker('0a').disconnect() === stage.worker('0a')
+      stage.note(`worker.disconnect() gives the worker: ${itself}`, '0a')
+      await stage.gone('0a')
+      await stage.serving('0b')
+    }
+  },
+
+  'process.disconnect() in the worker': {
+    options: { readyWhen: 'ready', ...listens() },
+    async script (stage) {
+      await stage.makeReady('0a')
+      stage.tell('0a', { do: 'disconnect' })
+      await stage.gone('0a')
+      await stage.makeReady('0b')
+    }
+  },
+
+  'cluster.worker.disconnect() in the worker': {
+    options: listens(),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.tell('0a', { do: 'leave' })
+      await stage.gone('0a')
+      await stage.serving('0b')
+    }
+  },
+
+  'the message disconnect of the worker': {
+    options: listens(['answers a disconnect']),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.tell('0a', { do: 'fail' })
+      await stage.gone('0a')
+      await stage.serving('0b')
+    }
+  },
+
+  reload: {
+    options: listens(['answers a disconnect']),
+    async script (stage) {
+      await stage.serving('0a')
+      await stage.reload()
+      await stage.gone('0a')
+    }
+  },
+
+  'reload of two workers': {
+    options: { workers: 2, ...listens() },
+    async script (stage) {
+      await stage.serving('0a', '1a')
+      await stage.reload()
+      await stage.gone('0a', '1a')
+    }
+  },
+
+  'reload of a worker that does not end': {
+    options: { timeout: 0.2, ...listens(['stay']) },
+    async script (stage) {
+      await stage.serving('0a')
+      await stage.reload()
+      await stage.gone('0a')
+    }
+  },
+
+  'reload with a negative timeout': {
+    options: { timeout: -1, ...listens(['stay']) },
+    async script (stage) {
+      await stage.serving('0a')
+      await stage.reload()
+      await stage.gone('0a')
+    }
+  },
+
+  'reload of broken code': {
+    file: 'listens',
+    options: { respawn: 1 },
+    async script (stage) {
+      await stage.serving('0a')
+      stage.write('throws')
+      const reloaded = stage.reload()
+      await stage.gone('0b', '0c', '0d')
+      await Promise.race([reloaded, stage.until('0e', 'node fork')])
+    }
+  },
+
+  'reload of broken code, mended': {
+    file: 'listens',
+    options: { respawn: 0.3 },
+    async script (stage) {
+      await stage.serving('0a')
+      stage.write('throws')
+      const reloaded = stage.reload()
+      await stage.until('0b', 'node exit')
+      stage.write('listens')
+      await reloaded
+      await stage.gone('0a')
+    }
+  },
+
+  'a reload during a reload': {
+    options: { readyWhen: 'ready', respawn: 0.3, ...listens() },
+    async script (stage) {
+      await stage.makeReady('0a')
+      const reloaded = [stage.reload('the first'), stage.reload('the second')]
+      await stage.until('0c', 'object listening')
+      await Promise.race([stage.until('0b', 'object listening'), stage.gone('0b')])
+      if (stage.worker('0b').isConnected()) stage.tell('0b', { do: 'ready' })
+      await stage.gone('0b')
+      await stage.makeReady('0c')
+      await Promise.all(reloaded)
+      await stage.gone('0a')
+    }
+  },
+
+  'a crash during a reload': {
+    options: { readyWhen: 'ready', respawn: 10, ...listens(['ready']) },
+    async script (stage) {
+      await stage.serving('0a')
+      const reloaded = stage.reload()
+      stage.tell('0a', { do: 'exit', status: 3 })
+      await reloaded
+      await stage.gone('0a')
+    }
+  },
+
+  terminate: {
+    options: listens(['stay']),
+    async script (stage) {
+      await stage.serving('0a')
+      await stage.terminate()
+      await stage.gone('0a')
+    }
+  },
+
+  'terminate before run': {
+    isNotRun: true,
+    script: (stage) => stage.terminate()
+  },
+
+  stop: {
+    options: listens(),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.note(`stop gives ${stage.made.stop()}`)
+      await stage.echo('0a', 'still heard')
+      stage.tell('0a', { do: 'exit', status: 3 })
+      await stage.gone('0a')
+    }
+  },
+
+  'run after stop': {
+    options: listens(),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.made.stop()
+      stage.tell('0a', { do: 'exit', status: 3 })
+      await stage.gone('0a')
+      stage.note(`run gives ${stage.made.run()}`)
+      await stage.serving('0b')
+      await stage.echo('0b', 'heard')
+      stage.tell('0b', { do: 'exit', status: 3 })
+      await stage.gone('0b')
+      await stage.serving('0c')
+    }
+  },
+
+  'terminate after stop': {
+    options: listens(),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.made.stop()
+      await stage.terminate()
+      await stage.gone('0a')
+    }
+  },
+
+  messages: {
+    async script (stage) {
+      await stage.until('0a', 'object online')
+      const messages = ['text', 1.5, true, false, null, [1, { a: [] }], { nested: { deep: 'ü' } }, { cmd: 'ready' }, { cmd: 'NODE_' }]
+      for (const message of messages) await stage.echo('0a', message)
+    }
+  },
+
+  'args and execArgv': {
+    options: { args: ['one', '--two=3', ''], execArgv: ['--no-warnings', '--stack-size=900'] },
+    async script (stage) {
+      await stage.until('0a', 'object online')
+      stage.tell('0a', { do: 'tell', env: ['WORKER_ID'] })
+      await stage.until('0a', 'object message')
+    }
+  },
+
+  'a worker that ignores what it is told': {
+    options: { readyWhen: 'ready', timeout: 0.2, ...listens(['stay']) },
+    async script (stage) {
+      await stage.makeReady('0a')
+      stage.tell('0a', { do: 'fail' })
+      await stage.gone('0a')
+      await stage.makeReady('0b')
+    }
+  }
+}
+
+module.exports = { scenarios }

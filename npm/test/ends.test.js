@@ -1,0 +1,151 @@
+// The ends and the edges: what is called when everything is over, and what few programs do.
+'use strict'
+
+const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+
+const { Program } = require('./lib/program')
+const { active, fixture, test } = require('./lib/host')
+const { called, heard, until } = require('./lib/wait')
+
+const started = { readyWhen: 'started', args: ['stay'] }
+
+/** Runs a program to its end; what it printed. */
+async function output (args, options) {
+  const program = new Program(args, options)
+  try {
+    assert.deepEqual(await program.end, [0, null], program.text)
+    return program.text
+  } finally {
+    program.destroy()
+  }
+}
+
+for (const method of ['shutdown', 'terminate']) {
+  test.beside(`${method} calls back after stop, though nothing else keeps the process alive`, async () => {
+    const script = `
+      const made = require(process.argv[1])(process.argv[2], { workers: 1, readyWhen: 'started' })
+      made.run()
+      made.once('ready', () => { made.stop(); made.${method}(() => console.log('called back')) })`
+    const text = await output(['-e', script, path.join(__dirname, '..'), fixture('puppet.js')])
+    assert.match(text, /called back/)
+  })
+}
+
+test.ours('run after stop, where the last worker has just gone, starts others', async ({ serve }) => {
+  const made = await serve('puppet.js', started)
+  for (const event of ['exit', 'close']) {
+    const [worker] = made.workers()
+    made.stop()
+    const again = new Promise((resolve) => worker.process.once(event, () => { made.run(); resolve() }))
+    worker.kill('SIGKILL')
+    await again
+    await until('a worker to be active', () => active(made).length === 1)
+  }
+})
+
+test.ours('a message of many megabytes arrives', async ({ serve }) => {
+  const made = await serve('puppet.js', started)
+  const long = 'x'.repeat(20_000_000)
+  const [worker] = made.workers()
+  const heardOf = heard(made, 'message')
+  await called((done) => worker.send({ do: 'say', message: long }, done))
+  const [, message] = await heardOf
+  assert.equal(message.length, long.length)
+})
+
+test.beside('ids are unique beside a fork that was imported by its name', async () => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
+  const script = path.join(directory, 'host.mjs')
+  fs.writeFileSync(script, `
+    import { fork } from 'node:cluster'
+    import { createRequire } from 'node:module'
+    const recluster = createRequire(import.meta.url)(process.argv[2])
+    const made = recluster(process.argv[3], { workers: 2, readyWhen: 'started', args: ['stay'] })
+    made.run()
+    const forked = fork()
+    console.log(new Set([...made.workers().map((worker) => worker.id), forked.id]).size)
+    forked.process.kill('SIGKILL')
+    made.terminate()`)
+  try {
+    assert.match(await output([script, path.join(__dirname, '..'), fixture('puppet.js')]), /^3$/m)
+  } finally {
+    fs.rmSync(directory, { recursive: true })
+  }
+})
+
+test.beside('two copies of the package count workers together', async () => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
+  for (const copy of ['one', 'two']) {
+    for (const part of ['index.js', 'package.json', 'lib']) {
+      fs.cpSync(path.join(__dirname, '..', part), path.join(directory, copy, part), { recursive: true })
+    }
+  }
+  const script = `
+    const [, one, two, server] = process.argv
+    const made = [one, two].map((copy) => require(copy)(server, { workers: 2, readyWhen: 'started', args: ['stay'] }))
+    made.forEach((each) => each.run())
+    console.log(Object.keys(require('cluster').workers).length)
+    made.forEach((each) => each.terminate())`
+  // Each copy finds an addon of its own, as an installed one does; the dynamic linker knows two files of one content apart.
+  const addon = process.env.RECLUSTER_ADDON || addonBeside(path.join(__dirname, '..'))
+  for (const copy of ['one', 'two']) {
+    fs.copyFileSync(addon, path.join(directory, copy, `recluster.linux-${process.arch}-gnu.node`))
+  }
+  try {
+    const args = ['-e', script, path.join(directory, 'one'), path.join(directory, 'two'), fixture('puppet.js')]
+    assert.match(await output(args, { env: { RECLUSTER_ADDON: '' } }), /^4$/m)
+  } finally {
+    fs.rmSync(directory, { recursive: true })
+  }
+})
+
+function addonBeside (root) {
+  return path.join(root, fs.readdirSync(root).find((name) => name.endsWith('.node')))
+}
+
+test.ours('why a worker could not be started is logged', async ({ cluster, log, make }) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
+  cluster.setupPrimary({ cwd: directory })
+  const made = make(fixture('puppet.js'), { ...started, respawn: 0.01 })
+  made.run()
+  await until('the worker to be active', () => active(made).length === 1)
+  fs.rmdirSync(directory)
+  made.workers()[0].kill('SIGKILL')
+  await until('a line that says why', () => log.some(([line]) => /could not be started: .*No such file/.test(line)))
+})
+
+test.ours('a logger that is wrong refuses a reload, and nothing else', async ({ logger, recluster }) => {
+  const options = { workers: 1, ...started, respawn: 0.01, logger }
+  const made = recluster(fixture('puppet.js'), options)
+  made.run()
+  await until('the worker to be active', () => active(made).length === 1)
+  options.logger = {}
+  const [error] = await called((done) => made.reload(done))
+  assert.equal(error.code, 'ERR_RECLUSTER_REFUSED')
+  made.workers()[0].kill('SIGKILL')
+  await heard(made, 'exit')
+  await until('the next worker to be active', () => active(made).length === 1)
+})
+
+test.ours('the scheduling policy of node is the balance', async ({ cluster, make }) => {
+  cluster.schedulingPolicy = cluster.SCHED_NONE
+  const made = make(fixture('puppet.js'), started)
+  made.run()
+  assert.equal((await made.status()).balance, 'shared')
+})
+
+test.ours('a server that is a directory is found as node finds it', async ({ make }) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
+  fs.mkdirSync(path.join(directory, 'lib'))
+  fs.writeFileSync(path.join(directory, 'package.json'), '{ "main": "./lib" }')
+  fs.writeFileSync(path.join(directory, 'index.js'), 'process.exit(3)')
+  fs.writeFileSync(path.join(directory, 'lib', 'index.js'), 'setInterval(() => {}, 1000); process.send("found")')
+  const made = make(directory, { ...started })
+  const said = heard(made, 'message')
+  made.run()
+  assert.equal((await said)[1], 'found')
+  fs.rmSync(directory, { recursive: true })
+})

@@ -1,0 +1,160 @@
+// Each option of the reference has the effect that its README says.
+'use strict'
+
+const assert = require('node:assert/strict')
+const os = require('node:os')
+
+const { active, fixture, test } = require('./lib/host')
+const { called, heard, heardOften } = require('./lib/wait')
+
+const listening = { args: ['listen'] }
+
+test('without options there are as many workers as cores, and a worker that dies is respawned and logged', async ({ recluster }) => {
+  const lines = []
+  console.log = (...args) => lines.push(args)
+  const made = recluster(fixture('readme/server.js'))
+  made.run()
+  await heardOften(made, 'ready', os.cpus().length)
+  const slots = made.workers().map((worker) => worker._rc_wid)
+  assert.deepEqual(slots, os.cpus().map((cpu, index) => index))
+  const [worker] = made.workers()
+  worker.process.kill('SIGKILL')
+  await heard(made, 'ready')
+  assert.equal(lines.length, 1)
+  const [[line, time, ...none]] = lines
+  assert.equal(line, `[${worker.process.pid}] worker (0:${worker.id}) must be replaced, respawning in`)
+  assert.ok(time >= 0 && time <= 1000 && none.length === 0, 'within the default of a second')
+})
+
+test('workers', async ({ serve }) => {
+  const made = await serve('puppet.js', { ...listening, workers: 3 })
+  assert.equal(made.workers().length, 3)
+  assert.equal(made.activeWorkers().length, 3)
+})
+
+test('timeout: an old worker that does not end gets SIGTERM', async ({ serve }) => {
+  const made = await serve('puppet.js', { args: ['listen', 'stay'], timeout: 0.3 })
+  const [old] = made.workers()
+  const [closed, gone] = [heard(old, 'disconnect'), heard(old, 'exit')]
+  await called((done) => made.reload(done))
+  const begin = process.hrtime.bigint()
+  await closed
+  assert.deepEqual(await gone, [null, 'SIGTERM'])
+  assert.ok(process.hrtime.bigint() - begin > 250_000_000n, 'not before')
+})
+
+test('a negative timeout: SIGTERM at once', async ({ serve }) => {
+  const made = await serve('puppet.js', { args: ['listen', 'stay', 'answers a disconnect'], timeout: -1 })
+  const [old] = made.workers()
+  old.on('message', () => assert.fail('it is not told to disconnect'))
+  const gone = heard(old, 'exit')
+  await called((done) => made.reload(done))
+  assert.deepEqual(await gone, [null, 'SIGTERM'])
+})
+
+test('a timeout of 0 is the default, a second', async ({ serve }) => {
+  const made = await serve('puppet.js', { args: ['listen', 'stay'], timeout: 0 })
+  const [old] = made.workers()
+  const [closed, gone] = [heard(old, 'disconnect'), heard(old, 'exit')]
+  await called((done) => made.reload(done))
+  const begin = process.hrtime.bigint()
+  await closed
+  assert.deepEqual(await gone, [null, 'SIGTERM'])
+  assert.ok(process.hrtime.bigint() - begin > 900_000_000n, 'not before')
+})
+
+// Has all workers of a cluster die at once, and gives the times between their respawns as they were announced, in milliseconds.
+async function spacing (serve, options) {
+  const due = []
+  const logger = { log: (line, time) => due.push(Date.now() + time) }
+  const made = await serve('puppet.js', { ...listening, ...options, logger })
+  const respawned = heardOften(made, 'online', made.workers().length)
+  for (const worker of made.workers()) worker.send({ do: 'exit', status: 1 })
+  await respawned
+  due.sort((a, b) => a - b)
+  return due.slice(1).map((time, index) => time - due[index])
+}
+
+test('respawn: the least time between two respawns, whatever the slot', async ({ serve }) => {
+  const times = await spacing(serve, { respawn: 0.4, workers: 3 })
+  assert.equal(times.length, 2)
+  assert.ok(times.every((time) => time > 380 && time < 500), `${times}`)
+})
+
+test('backoff: the time between respawns doubles up to it', async ({ serve }) => {
+  const [second, third, fourth] = await spacing(serve, { respawn: 0.2, backoff: 0.8, workers: 4 })
+  assert.ok(second > 380 && second < 500, `${second}`)
+  assert.ok(third > 780 && third < 900, `${third}`)
+  assert.ok(fourth > 780 && fourth < 900, `${fourth}`)
+})
+
+test('readyWhen listening', async ({ start }) => {
+  const made = start('puppet.js', { readyWhen: 'listening' })
+  made.on('ready', (worker, address) => assert.ok(address.port > 0))
+  const [worker] = await heard(made, 'online')
+  assert.equal(active(made).length, 0)
+  const ready = heard(made, 'ready')
+  worker.send({ do: 'listen' })
+  const [same, address] = await ready
+  assert.equal(same, worker)
+  assert.deepEqual(Object.keys(address).sort(), ['address', 'addressType', 'fd', 'port'])
+})
+
+test('readyWhen started', async ({ start }) => {
+  const made = start('puppet.js', { readyWhen: 'started' })
+  const [worker, arg] = await heard(made, 'ready')
+  assert.deepEqual([worker, arg], [made.workers()[0], undefined])
+})
+
+test('readyWhen ready', async ({ start }) => {
+  const made = start('puppet.js', { ...listening, readyWhen: 'ready' })
+  const [worker] = await heard(made, 'listening')
+  assert.equal(active(made).length, 0)
+  const ready = heard(made, 'ready')
+  worker.send({ do: 'ready' })
+  assert.deepEqual(await ready, [worker, { cmd: 'ready' }])
+})
+
+test('args and execArgv', async ({ serve }) => {
+  const made = await serve('puppet.js', { args: ['listen', 'a b', ''], execArgv: ['--no-warnings'] })
+  const [worker] = made.workers()
+  const told = heard(worker, 'message')
+  worker.send({ do: 'tell' })
+  const [{ argv, execArgv }] = await told
+  assert.deepEqual(argv, ['listen', 'a b', ''])
+  // The drain needs a preload of its own, which stands behind the user's.
+  assert.equal(execArgv[0], '--no-warnings')
+})
+
+test('without args and execArgv a worker has none, whatever its master has', { execArgv: ['--stack-size=900'] }, async ({ serve }) => {
+  const made = await serve('puppet.js', { readyWhen: 'started' })
+  const [worker] = made.workers()
+  const told = heard(worker, 'message')
+  worker.send({ do: 'tell' })
+  const [{ argv, execArgv }] = await told
+  assert.deepEqual(argv, [])
+  assert.ok(!execArgv.includes('--stack-size=900'))
+})
+
+test('log: without respawns none is logged', async ({ log, serve }) => {
+  const made = await serve('puppet.js', { ...listening, log: {} })
+  made.workers()[0].send({ do: 'exit', status: 1 })
+  await heard(made, 'ready')
+  assert.deepEqual(log, [])
+})
+
+test('logger: its log method is called as one', async ({ serve }) => {
+  const logger = {
+    lines: [],
+    log (...args) {
+      assert.equal(this, logger)
+      this.lines.push(args)
+    }
+  }
+  const made = await serve('puppet.js', { ...listening, logger })
+  const [worker] = made.workers()
+  worker.send({ do: 'exit', status: 1 })
+  await heard(made, 'ready')
+  assert.equal(logger.lines.length, 1)
+  assert.equal(logger.lines[0].length, 2)
+})
