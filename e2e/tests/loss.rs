@@ -62,6 +62,11 @@ fn http_round_robin() {
 }
 
 #[test]
+fn http_kernel() {
+    loses_nothing(Server::Http, &["--balance=kernel"], Chaos::default());
+}
+
+#[test]
 fn http2_shared() {
     loses_nothing(Server::Http2, &["--balance=shared"], Chaos::default());
 }

@@ -453,7 +453,7 @@ impl ClusterBuilder {
         let config = Config::new(settings)?;
         let first = self.program.resolve()?;
         let ready_when = self.ready_when.unwrap_or_else(|| first.default_ready_when());
-        if first.node_kind() == Some(NodeKind::Deno) && self.balance == Balance::Shared {
+        if first.node_kind() == Some(NodeKind::Deno) && self.balance != Balance::RoundRobin {
             return Err(StartError::DenoTakesNoSocket);
         }
         let (every, timeout) = (self.check_interval, self.check_timeout);

@@ -25,6 +25,7 @@ impl Driver {
                 for (id, worker) in ids.iter().zip(&mut status.workers) {
                     worker.connections = report.taken.get(id).copied().unwrap_or(0);
                 }
+                status.stolen = report.stolen;
                 let known: Vec<String> = report.listeners;
                 status.listeners.retain(|address| !known.contains(address));
                 status.listeners.extend(known);
@@ -61,6 +62,7 @@ impl Driver {
                 Balance::Shared => "shared".to_owned(),
                 Balance::Kernel => "kernel".to_owned(),
             },
+            stolen: 0,
             slots: slots.collect(),
             workers: workers.chain(known.map(leftover)).collect(),
             listeners: self.shell.bound.iter().map(|bound| bound.address.to_string()).collect(),

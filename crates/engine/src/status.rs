@@ -19,8 +19,11 @@ pub struct Status {
     pub reload: Option<ReloadStatus>,
     /// Seconds since the cluster was started.
     pub uptime_seconds: f64,
-    /// How connections reach workers: `round-robin` or `shared`.
+    /// How connections reach workers: `round-robin`, `shared` or `kernel`.
     pub balance: String,
+    /// Under `kernel`: how many connections were handed to an idle worker because they waited for a busy one.
+    #[serde(default)]
+    pub stolen: u64,
     /// One entry a slot.
     pub slots: Vec<SlotStatus>,
     /// Every worker that lives, oldest first: active ones, those on their way in and those on their way out. Behind them

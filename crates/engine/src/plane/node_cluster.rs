@@ -121,6 +121,7 @@ impl Turns {
         if let Some(listener) = self.listeners.get_mut(&server.listener) {
             listener.remove_taker(worker, key);
         }
+        self.vacate(server.listener, worker);
         if was_last && had_a_life {
             self.retiring(worker);
         }

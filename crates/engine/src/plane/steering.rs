@@ -73,16 +73,13 @@ impl Turns {
         let Some(group) = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut()) else {
             return Ok(None);
         };
-        let place = match group.members.iter().position(|member| member.holder.is_none()) {
-            Some(place) => place,
-            None => {
-                let socket = Rc::new(group.spot.listen()?);
-                group.members.push(Member { socket, holder: None, stalled: false });
-                let place = group.members.len() - 1;
-                self.watch_member(id, place)?;
-                place
-            }
-        };
+        let vacant = group.members.iter().position(|member| member.holder.is_none());
+        let place = vacant.unwrap_or(group.members.len());
+        if vacant.is_none() {
+            let socket = Rc::new(group.spot.listen()?);
+            group.members.push(Member { socket, holder: None, stalled: false });
+            self.watch_member(id, place)?;
+        }
         let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
         let member = group.and_then(|group| group.members.get_mut(place));
         Ok(member.map(|member| {
@@ -91,14 +88,22 @@ impl Turns {
         }))
     }
 
+    /// The worker has closed its copy of a listener's socket.
+    pub(super) fn vacate(&mut self, id: ListenerId, worker: WorkerId) {
+        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
+        for member in group.into_iter().flat_map(|group| &mut group.members) {
+            if member.holder == Some(worker) {
+                member.holder = None;
+            }
+        }
+        self.dirty.insert(id);
+    }
+
     /// The worker's process has ended: nobody but the master holds its sockets now.
     pub(super) fn unseat(&mut self, worker: WorkerId) {
-        for (&id, listener) in &mut self.listeners {
-            let Some(group) = &mut listener.group else { continue };
-            for member in group.members.iter_mut().filter(|member| member.holder == Some(worker)) {
-                member.holder = None;
-                self.dirty.insert(id);
-            }
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        for id in ids {
+            self.vacate(id, worker);
         }
     }
 
