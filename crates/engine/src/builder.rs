@@ -46,8 +46,7 @@ pub enum Balance {
     RoundRobin,
     /// Workers accept by themselves on one shared socket; the kernel picks.
     Shared,
-    /// Workers accept by themselves, each on a socket of its own; the kernel spreads connections over those who serve, and
-    /// what waits for a busy worker is handed to an idle one. TCP of Node workers; everything else is as in round-robin.
+    /// Workers accept, each on a socket of its own; what waits for a busy one goes to an idle one. For TCP of Node workers.
     Kernel,
 }
 
