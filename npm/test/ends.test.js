@@ -2,6 +2,7 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
@@ -12,11 +13,11 @@ const { called, heard, until } = require('./lib/wait')
 
 const started = { readyWhen: 'started', args: ['stay'] }
 
-/** Runs a program to its end; what it printed. */
+/** Runs a program to its end, which is waited for as long as for anything; what it printed. */
 async function output (args, options) {
   const program = new Program(args, options)
   try {
-    assert.deepEqual(await program.end, [0, null], program.text)
+    assert.deepEqual(await program.ended(), [0, null], program.text)
     return program.text
   } finally {
     program.destroy()
@@ -101,6 +102,73 @@ test.beside('two copies of the package count workers together', async () => {
     fs.rmSync(directory, { recursive: true })
   }
 })
+
+test.beside('a cluster that is over is forgotten, and all that belongs to it', async () => {
+  const script = `
+    const recluster = require(process.argv[1])
+    let collected = 0
+    const registry = new FinalizationRegistry(() => { collected += 1 })
+    const once = () => new Promise((resolve) => {
+      const made = recluster(process.argv[2], { workers: 1, readyWhen: 'started', args: ['stay'] })
+      registry.register(made)
+      made.run()
+      made.terminate(resolve)
+    })
+    const main = async () => {
+      for (let run = 0; run < 10; run += 1) await once()
+      // What the last one leaves on the stack may stay.
+      while (collected < 9) {
+        gc()
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      console.log('collected')
+    }
+    main()`
+  const text = await output(['--expose-gc', '-e', script, path.join(__dirname, '..'), fixture('puppet.js')])
+  assert.match(text, /collected/)
+})
+
+test.beside('a platform without an engine is named', async () => {
+  const script = `
+    Object.defineProperty(process, 'platform', { value: 'darwin' })
+    try { require(process.argv[1]) } catch (error) { console.log(error.message) }`
+  const text = await output(['-e', script, path.join(__dirname, '..')], { env: { RECLUSTER_ADDON: '' } })
+  assert.match(text, /^recluster: no engine for darwin-.*: this package runs on Linux with glibc, on x64 \(.*\)$/m)
+})
+
+test.beside('the packed package is installed and runs without a toolchain', async () => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
+  const source = path.join(__dirname, '..')
+  const { files } = require('../package.json')
+  // What always goes along, and what is named; the addon is built elsewhere in tests.
+  for (const part of ['package.json', 'README.md', 'index.js', ...files.filter((name) => !name.includes('*') && name !== 'bin')]) {
+    fs.cpSync(path.join(source, part), path.join(directory, 'package', part), { recursive: true })
+  }
+  const addon = process.env.RECLUSTER_ADDON || addonBeside(source)
+  fs.copyFileSync(addon, path.join(directory, 'package', 'recluster.linux-x64-gnu.node'))
+  // Node, its npm and a shell; no compiler.
+  const env = { ...process.env, PATH: `${path.dirname(process.execPath)}:${npmDirectory()}:/bin`, RECLUSTER_ADDON: '', NODE_TEST_CONTEXT: '' }
+  const npm = (cwd, ...args) => execFileSync('npm', args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+  try {
+    const tarball = npm(path.join(directory, 'package'), 'pack', '--silent').trim()
+    fs.mkdirSync(path.join(directory, 'app'))
+    fs.writeFileSync(path.join(directory, 'app', 'package.json'), '{ "private": true }')
+    npm(path.join(directory, 'app'), 'install', '--no-audit', '--no-fund', '--offline', path.join('..', 'package', tarball))
+    const script = `
+      const made = require('recluster')(process.argv[1], { workers: 1, readyWhen: 'started', args: ['stay'] })
+      made.run()
+      made.once('ready', () => made.reload(() => made.terminate(() => console.log('reloaded and gone'))))`
+    const text = await output(['-e', script, fixture('puppet.js')], { cwd: path.join(directory, 'app'), env: { RECLUSTER_ADDON: '' } })
+    assert.match(text, /reloaded and gone/)
+  } finally {
+    fs.rmSync(directory, { recursive: true })
+  }
+})
+
+/** Where npm is, which need not be beside the node under test. */
+function npmDirectory () {
+  return process.env.PATH.split(':').find((directory) => fs.existsSync(path.join(directory, 'npm')))
+}
 
 function addonBeside (root) {
   return path.join(root, fs.readdirSync(root).find((name) => name.endsWith('.node')))

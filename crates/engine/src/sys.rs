@@ -31,10 +31,10 @@ pub(crate) struct Received {
     pub(crate) ended: bool,
 }
 
-/// Asks the kernel what a TCP connection has received.
-pub(crate) fn tcp_received(socket: BorrowedFd<'_>) -> io::Result<Received> {
-    let mut info = [0_u8; TCP_INFO_LEN];
-    let mut len = libc::socklen_t::try_from(info.len()).map_err(io::Error::other)?;
+/// Asks the kernel for the beginning of a TCP socket's `struct tcp_info`.
+fn tcp_info<const LEN: usize>(socket: BorrowedFd<'_>) -> io::Result<[u8; LEN]> {
+    let mut info = [0_u8; LEN];
+    let mut len = libc::socklen_t::try_from(LEN).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the duration of the call (it is borrowed), `info` is writable memory of
     // `len` bytes, and the kernel writes no more than `len` bytes and stores in `len` how many it wrote.
     let result = unsafe {
@@ -49,9 +49,13 @@ pub(crate) fn tcp_received(socket: BorrowedFd<'_>) -> io::Result<Received> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    if (len as usize) < TCP_INFO_LEN {
-        return Err(io::Error::from(io::ErrorKind::Unsupported));
-    }
+    // An old kernel knows less.
+    if (len as usize) < LEN { Err(io::ErrorKind::Unsupported.into()) } else { Ok(info) }
+}
+
+/// Asks the kernel what a TCP connection has received.
+pub(crate) fn tcp_received(socket: BorrowedFd<'_>) -> io::Result<Received> {
+    let info = tcp_info::<TCP_INFO_LEN>(socket)?;
     let [state, ..] = info;
     let (_, tail) = info.split_at(BYTES_RECEIVED_AT);
     let bytes = u64::from_ne_bytes(tail.try_into().map_err(io::Error::other)?);
@@ -63,21 +67,7 @@ const UNACKED_AT: usize = 24;
 
 /// How many connections wait in the queue of a listening TCP socket.
 pub(crate) fn accept_queue(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut info = [0_u8; UNACKED_AT + mem::size_of::<u32>()];
-    let mut len = libc::socklen_t::try_from(info.len()).map_err(io::Error::other)?;
-    // SAFETY: as above.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let info = tcp_info::<{ UNACKED_AT + mem::size_of::<u32>() }>(socket)?;
     let (_, unacked) = info.split_at(UNACKED_AT);
     Ok(u32::from_ne_bytes(unacked.try_into().map_err(io::Error::other)?))
 }
