@@ -69,7 +69,10 @@ fn what_it_does_is_shown() {
 fn a_worker_that_reloads_itself_says_so_and_stays() {
     let (_stage, master, mut puppet) = ready();
     puppet.notify_and_wait("RELOADING=1\nMONOTONIC_USEC=1");
-    assert_eq!((&worker(&master)["status"], &worker(&master)["state"]), (&json!("reloading"), &json!("serving")));
+    assert_eq!(
+        (&worker(&master)["status"], &worker(&master)["state"]),
+        (&json!("reloading"), &json!("serving"))
+    );
     puppet.notify_and_wait("READY=1");
     assert_eq!(worker(&master)["status"], Value::Null);
     assert!(master.seen(&on("draining")).is_empty());
