@@ -59,7 +59,7 @@ declare namespace recluster {
     /** How long `shutdown()` goes on accepting before it begins. Default: 0. */
     acceptAfterStop?: number | undefined;
     /** How connections reach workers. Default: `'round-robin'`. */
-    balance?: 'round-robin' | 'shared' | undefined;
+    balance?: Balance | undefined;
     /** A worker that uses more memory is renewed, new first. In bytes. Default: no limit. */
     maxMemory?: number | undefined;
     /** A worker that has lived so long is renewed, new first. Default: no limit. */
@@ -166,10 +166,17 @@ declare namespace recluster {
     generation: number;
     reload: { generation: number; serving: number; of: number } | null;
     uptime_seconds: number;
-    balance: 'round-robin' | 'shared';
-    slots: { slot: number; active: number | null; restarts: number }[];
+    balance: Balance;
+    /** Under `sticky`: what makes connections one client's. */
+    sticky_by?: string;
+    /** Connections that were given to an idle worker because another was busy (`kernel`). */
+    stolen: number;
+    /** Connections that were taken back from a worker that could not have them. */
+    requeued: number;
+    slots: { slot: number; active: number | null; restarts: number; connections: number }[];
     workers: WorkerStatus[];
-    listeners: string[];
+    /** With what is in force at each address. */
+    listeners: { address: string; balance: Balance }[];
   }
 
   interface WorkerStatus {
