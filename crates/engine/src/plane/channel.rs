@@ -233,7 +233,7 @@ impl Channel {
         }
         let seq = self.next_seq;
         let mut bytes = Vec::with_capacity(128);
-        ToWorker::NewConnection { seq, key }.encode(&mut bytes);
+        ToWorker::NewConnection { seq, key, closes: false }.encode(&mut bytes);
         let sent = self.transmit(&bytes, Some(connection.as_fd())).ok()?;
         self.next_seq += 1;
         self.note_handle(Sent::Connection(seq), sent, bytes.len());
