@@ -448,7 +448,7 @@ impl ClusterBuilder {
     pub(crate) fn examine(self) -> Result<Examined, StartError> {
         let mut settings = self.settings;
         settings.stop_timeout = self.stop_timeout.unwrap_or(settings.stop_timeout.min(settings.timeout));
-        let preload = Preload { idle_grace: self.idle_grace, timeout: settings.timeout };
+        let preload = Preload { idle_grace: self.idle_grace, timeout: settings.timeout, counts: false };
         let config = Config::new(settings)?;
         let first = self.program.resolve()?;
         let ready_when = self.ready_when.unwrap_or_else(|| first.default_ready_when());

@@ -45,6 +45,7 @@ impl Turns {
                 return self.answer(worker, &ToWorker::SocketAllClosed { key: &key });
             }
             FromWorker::Held(held) => self.report_fact(Fact::Held(worker, held)),
+            FromWorker::Taken(connections) => self.counted(worker, connections),
             FromWorker::User(message) => self.user_message(worker, message, None),
             FromWorker::Unknown => {}
             FromWorker::Malformed(malformed) => {
@@ -66,6 +67,12 @@ impl Turns {
         {
             peer.told.online = true;
             self.report_fact(Fact::Online(worker));
+        }
+    }
+
+    fn counted(&mut self, worker: WorkerId, connections: u64) {
+        if let Some(peer) = self.peers.get_mut(&worker) {
+            peer.counted = Some(connections);
         }
     }
 

@@ -95,6 +95,8 @@ pub(super) struct Peer {
     pub(super) last_given: Option<Instant>,
     /// How many connections it has taken.
     pub(super) taken: u64,
+    /// How many connections it has got by its own count, if it counts: also those that it accepted by itself.
+    pub(super) counted: Option<u64>,
     last_number: u64,
 }
 
@@ -116,6 +118,7 @@ impl Peer {
             spared_until: None,
             last_given: None,
             taken: 0,
+            counted: None,
             last_number: 0,
         }
     }
@@ -124,6 +127,11 @@ impl Peer {
     pub(super) fn new_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
+    }
+
+    /// How many connections it has got, as far as anybody knows: its own count comes a moment late.
+    pub(super) fn connections(&self) -> u64 {
+        self.counted.unwrap_or(0).max(self.taken)
     }
 
     /// Whether it leaves, by its own wish or by ours.

@@ -281,7 +281,7 @@ impl Turns {
         Report {
             listeners: self.listeners.values().map(|listener| listener.address.to_string()).collect(),
             stolen: self.stolen,
-            taken: self.peers.values().map(|peer| (peer.worker, peer.taken)).collect(),
+            taken: self.peers.values().map(|peer| (peer.worker, peer.connections())).collect(),
         }
     }
 
