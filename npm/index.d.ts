@@ -60,6 +60,14 @@ declare namespace recluster {
     acceptAfterStop?: number | undefined;
     /** How connections reach workers. Default: `'round-robin'`. */
     balance?: Balance | undefined;
+    /** With `balance: 'sticky'`, what makes two connections one client's. Default: `'ip'`. */
+    stickyBy?: StickyBy | undefined;
+    /** How many of a connection's first bytes are looked at, for `stickyBy`. Default: 16384. */
+    peekBytes?: number | undefined;
+    /** How long they may take to come. After that the client is known by its address. Default: 2. */
+    peekTimeout?: number | undefined;
+    /** How many connections are looked at at a time. Default: 10000. */
+    peekConnections?: number | undefined;
     /** A worker that uses more memory is renewed, new first. In bytes. Default: no limit. */
     maxMemory?: number | undefined;
     /** A worker that has lived so long is renewed, new first. Default: no limit. */
@@ -71,6 +79,12 @@ declare namespace recluster {
     /** A check that takes longer has failed. Default: 5. */
     checkTimeout?: number | undefined;
   }
+
+  /** How connections reach workers. */
+  type Balance = 'round-robin' | 'shared' | 'kernel' | 'sticky';
+
+  /** What a client is known by. */
+  type StickyBy = 'ip' | 'proxy-protocol' | `header:${string}` | `cookie:${string}` | `query:${string}`;
 
   interface Logger {
     log(...what: unknown[]): void;
