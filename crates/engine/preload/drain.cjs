@@ -10,7 +10,8 @@
 //
 // - a connection that it chose this worker for by what its first request says is closed behind the response, as in a
 //   drain: whoever reuses the connection (a proxy does) may send another client's request next;
-// - connections are counted, which a master does not see where workers accept by themselves.
+// - connections are counted, which a master does not see where workers accept by themselves;
+// - the master is answered at once when it asks whether this worker's loop turns.
 //
 // Upgraded connections (WebSocket) and other protocols are the application's own: nothing here touches them.
 // Nothing is visible to the application: no global, no argument, no variable; nothing is wrapped before the drain but
@@ -89,6 +90,8 @@ function attend(settings) {
   process.prependListener('internalMessage', (message, handle) => {
     if (message?.cmd === 'NODE_RECLUSTER_DRAIN') {
       begin(message.grace);
+    } else if (message?.cmd === 'NODE_RECLUSTER_PING') {
+      tell({ cmd: 'NODE_RECLUSTER_PONG' });
     } else if (message?.cmd === 'NODE_CLUSTER' && message.act === 'disconnect') {
       closing = true;
     } else if (message?.cmd === 'NODE_CLUSTER' && message.recluster === 'close' && handle) {

@@ -34,6 +34,27 @@ fn what_waits_for_a_stopped_worker_goes_to_another() {
 }
 
 #[test]
+fn what_waits_for_a_busy_worker_is_not_given_to_one_that_stands_still() {
+    let master = launch().serve();
+    let workers: Vec<_> =
+        (0..2).map(|slot| master.worker(&master.wait(on("spawned").slot(slot)))).collect();
+    for worker in &workers {
+        worker.signal(Signal::STOP);
+    }
+    let mut waiting: Vec<Connection<TcpStream>> = (0..20).map(|_| master.connect()).collect();
+    for connection in &mut waiting {
+        connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is connected");
+    }
+    // Nobody has answered that it is there, so nothing was given to anybody, and all of it goes to the first who is.
+    assert_eq!(master.status()["stolen"], 0);
+    workers[0].signal(Signal::CONT);
+    for connection in &mut waiting {
+        assert_eq!(connection.response().expect("an answer").text("slot"), "0");
+    }
+    workers[1].signal(Signal::CONT);
+}
+
+#[test]
 fn what_waited_for_a_killed_worker_is_served_by_the_next_one() {
     let master = launch().workers(1).serve();
     let victim = master.worker(&master.wait(on("spawned")));

@@ -44,6 +44,7 @@ impl Turns {
             FromWorker::SocketNotifyClose { key } => {
                 return self.answer(worker, &ToWorker::SocketAllClosed { key: &key });
             }
+            FromWorker::Pong => self.answered(worker),
             FromWorker::Taken(connections) => self.counted(worker, connections),
             FromWorker::Held(held) => self.report_fact(Fact::Held(worker, held)),
             FromWorker::User(message) => self.user_message(worker, message, None),

@@ -196,6 +196,8 @@ impl Turns {
         self.dirty.extend(peer.servers.values().map(|server| server.listener));
         if accepted {
             peer.taken += 1;
+            // It turns: there may be more for it that waits for a busy worker.
+            self.offer(sent.listener, worker);
         } else {
             sent.connection.refused_by.push(worker);
             self.put_back(sent);

@@ -98,6 +98,8 @@ pub(super) struct Peer {
     pub(super) taken: u64,
     /// How many connections it has got by its own count, if it counts: also those that it accepted by itself.
     pub(super) counted: Option<u64>,
+    /// When it was asked whether its loop turns, if it has not answered yet.
+    pub(super) asked: Option<Instant>,
     last_number: u64,
 }
 
@@ -121,6 +123,7 @@ impl Peer {
             last_given: None,
             taken: 0,
             counted: None,
+            asked: None,
             last_number: 0,
         }
     }

@@ -7,9 +7,10 @@
 //! more. Nobody is steered to the others, and what still comes there (a handshake that was under way) is accepted here
 //! and handed over.
 //!
-//! A worker that is busy does not accept. When connections have waited for [`PATIENCE`] in its socket and another worker
-//! is idle, they are accepted here and handed to that one. Under `sticky` by address the kernel chooses by that and not by
-//! chance, and nothing is taken from a busy worker.
+//! A worker that is busy does not accept. When connections have waited for [`PATIENCE`] in its socket, the others are asked
+//! whether their loops turn: whoever answers (the preload does) and has nothing to accept itself is handed one, and another
+//! one when it has taken that. So nothing is given to a worker that stands still. Under `sticky` by address the kernel
+//! chooses by that and not by chance, and nothing is taken from a busy worker.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,6 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use recluster_core::WorkerId;
+use recluster_wire::node::ToWorker;
 use rustix::event::epoll::{self, EventFlags};
 
 use super::bpf::Program;
@@ -29,8 +31,6 @@ use crate::sys;
 
 /// How long connections wait in the socket of a busy worker before an idle one is given them.
 const PATIENCE: Duration = Duration::from_millis(1);
-/// How many connections an idle worker may have on their way to it.
-const IDLE_WINDOW: usize = 4;
 
 /// A socket of a group, at its place.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub(super) struct Member {
     pub(super) socket: Rc<OwnedFd>,
     /// Whose process holds a copy.
     holder: Option<WorkerId>,
-    /// Connections were taken from it because its worker was busy, and the worker has not been seen to accept since.
-    stalled: bool,
+    /// Something has waited in it for too long.
+    overdue: bool,
 }
 
 /// A place that the kernel may choose.
@@ -65,7 +65,7 @@ impl Group {
     pub(super) fn new(spot: Spot, first: Rc<OwnedFd>) -> Self {
         Self {
             spot,
-            members: vec![Member { socket: first, holder: None, stalled: false }],
+            members: vec![Member { socket: first, holder: None, overdue: false }],
             steered: Vec::new(),
         }
     }
@@ -89,13 +89,13 @@ impl Turns {
         let place = vacant.unwrap_or(group.members.len());
         if vacant.is_none() {
             let socket = Rc::new(group.spot.listen()?);
-            group.members.push(Member { socket, holder: None, stalled: false });
+            group.members.push(Member { socket, holder: None, overdue: false });
             self.watch_member(id, place)?;
         }
         let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
         let member = group.and_then(|group| group.members.get_mut(place));
         Ok(member.map(|member| {
-            (member.holder, member.stalled) = (Some(worker), false);
+            (member.holder, member.overdue) = (Some(worker), false);
             Rc::clone(&member.socket)
         }))
     }
@@ -203,52 +203,89 @@ impl Turns {
         }
     }
 
-    /// The worker has had its moment.
+    /// The worker has had its moment. If something still waits, the others are asked whether they can take it.
     pub(super) fn revisit_member(&mut self, id: ListenerId, place: usize) {
         let Some(socket) = self.member_socket(id, place) else { return };
         // What cannot be asked is not known to wait.
-        let waiting = sys::accept_queue(socket.as_fd()).unwrap_or(0);
-        let mut left = waiting;
-        while left > 0
-            && let Some(taker) = self.idle_taker(id, place)
-            && self.steal(id, &socket, &taker)
-        {
-            left -= 1;
-        }
+        let overdue = sys::accept_queue(socket.as_fd()).is_ok_and(|waiting| waiting > 0);
         let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
         if let Some(member) = group.and_then(|group| group.members.get_mut(place)) {
-            member.stalled = waiting > 0 && (member.stalled || left < waiting);
+            member.overdue = overdue;
         }
-        if left > 0 {
-            self.set_timer(self.now + PATIENCE, Timer::Member(id, place));
-        } else {
-            self.arm(id, place);
+        if !overdue {
+            return self.arm(id, place);
+        }
+        for worker in self.idle_beside(id, place) {
+            self.ask(worker);
+        }
+        self.set_timer(self.now + PATIENCE, Timer::Member(id, place));
+    }
+
+    /// The other workers of a listener that seem to have nothing to do.
+    fn idle_beside(&self, id: ListenerId, busy: usize) -> Vec<WorkerId> {
+        let Some(listener) = self.listeners.get(&id) else { return Vec::new() };
+        let takers = listener.takers.iter().map(|taker| taker.worker);
+        takers
+            .filter(|&worker| self.place_if_idle(listener, worker).is_some_and(|place| place != busy))
+            .collect()
+    }
+
+    /// The place of a worker that may take connections and has none to take.
+    fn place_if_idle(&self, listener: &Listener, worker: WorkerId) -> Option<usize> {
+        let may_take = self.may_take(listener);
+        let group = listener.group.as_ref()?;
+        let is_free = |peer: &&Peer| may_take(peer) && peer.has_room() && peer.on_their_way.is_empty();
+        let place = group.place_of(self.peers.get(&worker).filter(is_free)?.worker)?;
+        let waiting = sys::accept_queue(group.members.get(place)?.socket.as_fd());
+        waiting.is_ok_and(|waiting| waiting == 0).then_some(place)
+    }
+
+    fn ask(&mut self, worker: WorkerId) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&worker).filter(|peer| peer.asked.is_none()) else { return };
+        peer.asked = Some(now);
+        if let Err(poison) = peer.channel.send(&ToWorker::Ping) {
+            self.cut_off(worker, &poison);
         }
     }
 
-    /// Another worker of the listener that has nothing to accept and has answered for what it was given.
-    fn idle_taker(&self, id: ListenerId, busy: usize) -> Option<Taker> {
-        let listener = self.listeners.get(&id)?;
-        let group = listener.group.as_ref()?;
-        let may_take = self.may_take(listener);
-        let is_idle = |peer: &Peer| {
-            let place = group.place_of(peer.worker).filter(|&place| place != busy);
-            let member = place.and_then(|place| group.members.get(place)).filter(|member| !member.stalled);
-            let is_free =
-                peer.is_node && peer.on_their_way.len() < IDLE_WINDOW && peer.has_room() && may_take(peer);
-            is_free && member.is_some_and(|member| sys::accept_queue(member.socket.as_fd()).unwrap_or(1) == 0)
+    /// The worker's loop turns.
+    pub(super) fn answered(&mut self, worker: WorkerId) {
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        peer.asked = None;
+        let ids: Vec<ListenerId> = peer.servers.values().map(|server| server.listener).collect();
+        for id in ids {
+            self.offer(id, worker);
+        }
+    }
+
+    /// Gives a worker whose loop turns something that waits for a busy one, if it has nothing to take itself.
+    pub(super) fn offer(&mut self, id: ListenerId, worker: WorkerId) {
+        let Some(listener) = self.listeners.get(&id) else { return };
+        let Some(group) = listener.group.as_ref().filter(|_| !self.is_sticky(id)) else { return };
+        let overdue = |own: usize| {
+            let members = group.members.iter().enumerate();
+            members.filter(move |(place, member)| member.overdue && *place != own).map(|(_, member)| member)
         };
-        let idle = |taker: &&Taker| self.peers.get(&taker.worker).is_some_and(is_idle);
-        let idle = listener.takers.iter().filter(idle);
-        idle.min_by_key(|taker| self.peers.get(&taker.worker).map_or(0, |peer| peer.on_their_way.len()))
-            .cloned()
+        let Some(own) = self.place_if_idle(listener, worker) else { return };
+        let sockets: Vec<Rc<OwnedFd>> = overdue(own).map(|member| Rc::clone(&member.socket)).collect();
+        let taker = listener.takers.iter().find(|taker| taker.worker == worker).cloned();
+        let Some(taker) = taker else { return };
+        for socket in sockets {
+            if self.steal(id, &socket, &taker) {
+                return;
+            }
+        }
     }
 
     /// Hands one connection of a busy worker to an idle one; false when there is none after all.
     fn steal(&mut self, id: ListenerId, socket: &OwnedFd, taker: &Taker) -> bool {
-        let connection = match accept(socket.as_fd()) {
-            Ok(connection) => connection,
-            Err(error) => return is_passing(&error),
+        let connection = loop {
+            match accept(socket.as_fd()) {
+                Ok(connection) => break connection,
+                Err(error) if is_passing(&error) => {}
+                Err(_) => return false,
+            }
         };
         self.tally.stolen += 1;
         if let Err(connection) = self.hand_over(taker, id, connection)

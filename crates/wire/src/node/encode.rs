@@ -94,6 +94,9 @@ pub enum ToWorker<'a> {
         /// Its key.
         key: &'a str,
     },
+    /// For our own preload in the worker: answer with [`FromWorker::Pong`](super::FromWorker::Pong) as soon as your loop turns.
+    /// Workers without it ignore this.
+    Ping,
     /// To our own preload in the worker, before [`UserDisconnect`](Self::UserDisconnect) and
     /// [`Disconnect`](Self::Disconnect): answer with `Connection: close`, and spare idle connections for the grace.
     /// Workers without it ignore this.
@@ -132,6 +135,7 @@ impl ToWorker<'_> {
             | Self::HandleNack
             | Self::SocketCount { .. }
             | Self::SocketAllClosed { .. }
+            | Self::Ping
             | Self::Drain { .. }
             | Self::UserDisconnect
             | Self::User(_) => false,
@@ -171,6 +175,7 @@ impl fmt::Display for ToWorker<'_> {
                 let key = Quoted(key);
                 write!(f, r#"{{"cmd":"NODE_SOCKET_ALL_CLOSED","key":{key}}}"#)
             }
+            Self::Ping => f.write_str(r#"{"cmd":"NODE_RECLUSTER_PING"}"#),
             Self::Drain { grace } => {
                 let grace = grace.as_millis();
                 write!(f, r#"{{"cmd":"NODE_RECLUSTER_DRAIN","grace":{grace}}}"#)

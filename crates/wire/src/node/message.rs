@@ -53,6 +53,8 @@ pub enum FromWorker {
     /// Our own preload tells how many connections the worker's servers have got since the worker began, whoever accepted
     /// them.
     Taken(u64),
+    /// Our own preload answers [`ToWorker::Ping`](super::ToWorker::Ping): the worker's loop turns.
+    Pong,
     /// A message of the user's code.
     User(UserMessage),
     /// An internal message that nobody here knows. Node ignores these as well.
