@@ -36,8 +36,7 @@ fn what_waits_for_a_stopped_worker_goes_to_another() {
 #[test]
 fn what_waits_for_a_busy_worker_is_not_given_to_one_that_stands_still() {
     let master = launch().serve();
-    let workers: Vec<_> =
-        (0..2).map(|slot| master.worker(&master.wait(on("spawned").slot(slot)))).collect();
+    let workers: Vec<_> = (0..2).map(|slot| master.worker(&master.wait(on("spawned").slot(slot)))).collect();
     for worker in &workers {
         worker.signal(Signal::STOP);
     }
