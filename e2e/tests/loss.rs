@@ -62,8 +62,19 @@ fn http_round_robin() {
 }
 
 #[test]
-fn http_kernel() {
-    loses_nothing(Server::Http, &["--balance=kernel"], Chaos::default());
+fn http_kernel_amid_rollbacks_overlapping_reloads_and_scaling() {
+    let chaos = Chaos { rollback: true, overlap: true, scale: true, kill: false };
+    loses_nothing(Server::Http, &["--balance=kernel"], chaos);
+}
+
+#[test]
+fn http_sticky_by_address() {
+    loses_nothing(Server::Http, &["--balance=sticky"], Chaos::default());
+}
+
+#[test]
+fn http_sticky_by_header() {
+    loses_nothing(Server::Http, &["--balance=sticky", "--sticky-by=header:x-client"], Chaos::default());
 }
 
 #[test]
