@@ -4,7 +4,6 @@
 'use strict'
 
 const cluster = require('node:cluster')
-const path = require('node:path')
 
-cluster.setupPrimary({ exec: path.join(__dirname, 'server.js') })
+cluster.setupPrimary({ exec: process.env.BENCH_SERVER })
 for (let slot = 0; slot < Number(process.env.BENCH_WORKERS); slot += 1) cluster.fork()

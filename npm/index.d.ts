@@ -59,7 +59,15 @@ declare namespace recluster {
     /** How long `shutdown()` goes on accepting before it begins. Default: 0. */
     acceptAfterStop?: number | undefined;
     /** How connections reach workers. Default: `'round-robin'`. */
-    balance?: 'round-robin' | 'shared' | undefined;
+    balance?: Balance | undefined;
+    /** With `balance: 'sticky'`, what makes two connections one client's. Default: `'ip'`. */
+    stickyBy?: StickyBy | undefined;
+    /** How many of a connection's first bytes are looked at, for `stickyBy`. Default: 16384. */
+    peekBytes?: number | undefined;
+    /** How long they may take to come. After that the client is known by its address. Default: 2. */
+    peekTimeout?: number | undefined;
+    /** How many connections are looked at at a time. Default: 10000. */
+    peekConnections?: number | undefined;
     /** A worker that uses more memory is renewed, new first. In bytes. Default: no limit. */
     maxMemory?: number | undefined;
     /** A worker that has lived so long is renewed, new first. Default: no limit. */
@@ -71,6 +79,12 @@ declare namespace recluster {
     /** A check that takes longer has failed. Default: 5. */
     checkTimeout?: number | undefined;
   }
+
+  /** How connections reach workers. */
+  type Balance = 'round-robin' | 'shared' | 'kernel' | 'sticky';
+
+  /** What a client is known by. */
+  type StickyBy = 'ip' | 'proxy-protocol' | `header:${string}` | `cookie:${string}` | `query:${string}`;
 
   interface Logger {
     log(...what: unknown[]): void;
@@ -166,10 +180,17 @@ declare namespace recluster {
     generation: number;
     reload: { generation: number; serving: number; of: number } | null;
     uptime_seconds: number;
-    balance: 'round-robin' | 'shared';
-    slots: { slot: number; active: number | null; restarts: number }[];
+    balance: Balance;
+    /** Under `sticky`: what makes connections one client's. */
+    sticky_by?: string;
+    /** Connections that were given to an idle worker because another was busy (`kernel`). */
+    stolen: number;
+    /** Connections that were taken back from a worker that could not have them. */
+    requeued: number;
+    slots: { slot: number; active: number | null; restarts: number; connections: number }[];
     workers: WorkerStatus[];
-    listeners: string[];
+    /** With what is in force at each address. */
+    listeners: { address: string; balance: Balance }[];
   }
 
   interface WorkerStatus {

@@ -30,6 +30,8 @@ class Settings:
     """The contender that the ratios are against."""
     patience: int
     """For how many seconds a measurement waits for the machine to be idle."""
+    server: Path = SERVER
+    """The file that every contender runs."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Contender:
         if self.primary:
             return [str(settings.node), str(BENCH / self.primary)]
         return [
-            str(settings.recluster), str(SERVER),
+            str(settings.recluster), str(settings.server),
             "--workers", str(settings.workers),
             "--balance", self.balance,
             "--node", str(settings.node),
@@ -86,6 +88,7 @@ CONTENDERS = [
     Contender("ours-npm", "ours, npm package", primary="reference.js", by_default=False),
     Contender("ours-rr", "ours round-robin", balance="round-robin"),
     Contender("ours-shared", "ours shared", balance="shared"),
+    Contender("ours-kernel", "ours kernel", balance="kernel", by_default=False),
     Contender(
         "ours-rr-plain",
         "ours round-robin, --drain-http off",
@@ -105,7 +108,9 @@ CONTENDERS = [
 
 def prepare(contender: Contender, settings: Settings) -> dict[str, str]:
     """Makes sure that the contender is there to be started, and returns its environment."""
-    environment = dict(contender.environment, BENCH_WORKERS=str(settings.workers))
+    environment = dict(
+        contender.environment, BENCH_WORKERS=str(settings.workers), BENCH_SERVER=str(settings.server)
+    )
     if contender.is_ours and not os.access(settings.recluster, os.X_OK):
         raise Failure(f"{settings.recluster} is not there: cargo build --release -p recluster-cli")
     if contender.name == "reference":

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import load, machine
@@ -44,6 +46,37 @@ def _bare_start(settings: Settings, count: int) -> float:
 
 def contender(contender: Contender, settings: Settings) -> Figures:
     """All figures of one contender."""
+    with started(contender, settings) as running:
+        cluster, port = running.cluster, running.port
+        watch = running.watch()
+        figures = _under_load(cluster, port, settings.seconds)
+        figures["others_share"] = watch.others_share()
+        if contender.reloads:
+            figures |= _reload(cluster, port, settings.workers)
+        if contender.is_ours:
+            figures |= _verdict(cluster, settings, running.control)
+        return figures
+
+
+@dataclass(frozen=True)
+class Running:
+    """A contender whose workers all listen and answer."""
+
+    cluster: Program
+    control: Path
+    """Ours: the control socket."""
+    port: int
+    workers: list[int]
+    """Their pids."""
+
+    def watch(self) -> machine.Watch:
+        """Begins to look at what others use of the machine. The workers must be the same at the end."""
+        return machine.Watch([self.cluster.pid, *self.workers])
+
+
+@contextmanager
+def started(contender: Contender, settings: Settings) -> Iterator[Running]:
+    """Starts a contender, and ends it with everything that belongs to it."""
     environment = prepare(contender, settings)
     with tempfile.TemporaryDirectory(prefix="recluster-bench-") as name:
         directory = Path(name)
@@ -52,14 +85,7 @@ def contender(contender: Contender, settings: Settings) -> Figures:
             workers = cluster.wait_until_listening(settings.workers)
             port = _port(workers)
             load.answering_pid(port)
-            watch = machine.Watch([cluster.pid, *(event["pid"] for event in workers)])
-            figures = _under_load(cluster, port, settings.seconds)
-            figures["others_share"] = watch.others_share()
-            if contender.reloads:
-                figures |= _reload(cluster, port, settings.workers)
-            if contender.is_ours:
-                figures |= _verdict(cluster, settings, control)
-            return figures
+            yield Running(cluster, control, port, [event["pid"] for event in workers])
 
 
 def _under_load(cluster: Program, port: int, seconds: int) -> Figures:

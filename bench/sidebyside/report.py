@@ -62,22 +62,24 @@ class Results:
 def table(results: Results, contenders: list[Contender]) -> str:
     """The whole outcome as markdown: the table, the bare start-up, the failures."""
     lines = [
-        _row("", [contender.title for contender in contenders]),
-        _row("---", ["---"] * len(contenders)),
+        line("", [contender.title for contender in contenders]),
+        line("---", ["---"] * len(contenders)),
     ]
     for row in ROWS:
-        lines.append(_row(row.title, [_cell(results, contender.name, row) for contender in contenders]))
+        lines.append(line(row.title, [cell(results, contender.name, row) for contender in contenders]))
         if row.key == "reload_ms":
             cells = [_against_bare(results, contender.name) for contender in contenders]
-            lines.append(_row("the same, × the bare start-up (× all at once) ↓", cells))
-    return "\n".join([*lines, "", _bare(results), *_disturbed(results), *_failures(results)])
+            lines.append(line("the same, × the bare start-up (× all at once) ↓", cells))
+    return "\n".join([*lines, "", _bare(results), *disturbances(results), *failures(results)])
 
 
-def _row(title: str, cells: list[str]) -> str:
+def line(title: str, cells: list[str]) -> str:
+    """A line of a table."""
     return f"| {title} | " + " | ".join(cells) + " |"
 
 
-def _cell(results: Results, name: str, row: Row) -> str:
+def cell(results: Results, name: str, row: Row) -> str:
+    """A figure of a contender, with its ratio where it is compared."""
     values = results.values(name, row.key)
     if not values:
         return "—" if any(results.rounds[name]) else "failed"
@@ -107,7 +109,8 @@ def _spread(values: list[float], decimals: int) -> str:
     return f"{middle} ({low}–{high})"
 
 
-def _disturbed(results: Results) -> list[str]:
+def disturbances(results: Results) -> list[str]:
+    """Lines about the measurements during which others used the machine."""
     shares = [figures["others_share"] for outcomes in results.rounds.values() for figures in outcomes if figures]
     disturbed = [share for share in shares if share > machine.QUIET_SHARE]
     if not disturbed:
@@ -119,8 +122,9 @@ def _disturbed(results: Results) -> list[str]:
     ]
 
 
-def _failures(results: Results) -> list[str]:
+def failures(results: Results) -> list[str]:
+    """Lines about the contenders that failed."""
     if not results.failures:
-        return ["", "No contender failed: every response was a 200 and wrk saw no error."]
+        return ["", "No contender failed: every response was a 200, and no client saw an error."]
     listed = [f"- {failure}" for failure in results.failures]
     return ["", "Failures (what figures there are above are of the other rounds):", "", *listed]

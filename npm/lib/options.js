@@ -37,7 +37,7 @@ function read(options) {
     maxDraining: count(options, 'maxDraining'),
     drainHttp: flag(options, 'drainHttp') ?? true,
     idleGrace: seconds(options, 'idleGrace', 0),
-    balance: oneOf(options, 'balance', ['round-robin', 'shared']) ?? nodesBalance(),
+    ...balancing(options),
     acceptAfterStop: seconds(options, 'acceptAfterStop', 0) ?? 0,
     maxMemory: count(options, 'maxMemory'),
     maxLifetime: seconds(options, 'maxLifetime', 0.001),
@@ -74,6 +74,22 @@ function countOfWorkers(options) {
     throw wrong(RangeError, 'workers', `a number above 0 and at most ${MOST_WORKERS}`, options.workers);
   }
   return Math.ceil(workers);
+}
+
+/** How connections reach workers, and by what clients are known. */
+function balancing(options) {
+  const balance = oneOf(options, 'balance', ['round-robin', 'shared', 'kernel', 'sticky']) ?? nodesBalance();
+  const stickyBy = text(options, 'stickyBy');
+  if (stickyBy !== undefined && balance !== 'sticky') {
+    throw wrong(RangeError, 'stickyBy', "left out where `balance` is not 'sticky'", stickyBy);
+  }
+  return {
+    balance,
+    stickyBy,
+    peekBytes: count(options, 'peekBytes'),
+    peekTimeout: seconds(options, 'peekTimeout', 0),
+    peekConnections: count(options, 'peekConnections'),
+  };
 }
 
 /** As Node's own module is set to do it, by the program or by NODE_CLUSTER_SCHED_POLICY. */

@@ -205,6 +205,23 @@ test.ours('the scheduling policy of node is the balance', async ({ cluster, make
   assert.equal((await made.status()).balance, 'shared')
 })
 
+test.ours('connections reach workers as the options say', async ({ make }) => {
+  const balance = async (options) => {
+    const made = make(fixture('puppet.js'), { ...started, ...options })
+    made.run()
+    const status = await made.status()
+    return [status.balance, status.sticky_by]
+  }
+  assert.deepEqual(await balance({ balance: 'kernel' }), ['kernel', undefined])
+  assert.deepEqual(await balance({ balance: 'sticky' }), ['sticky', 'ip'])
+  const cookie = { balance: 'sticky', stickyBy: 'cookie:sid', peekBytes: 4096, peekTimeout: 1, peekConnections: 100 }
+  assert.deepEqual(await balance(cookie), ['sticky', 'cookie:sid'])
+  const refused = (options) => () => make(fixture('puppet.js'), { ...started, ...options }).run()
+  assert.throws(refused({ stickyBy: 'ip' }), /stickyBy must be left out where `balance` is not 'sticky', not 'ip'/)
+  assert.throws(refused({ balance: 'sticky', stickyBy: 'sid' }), /'sid' is nothing to know a client by/)
+  assert.throws(refused({ balance: 'best' }), /balance must be 'round-robin' or 'shared' or 'kernel' or 'sticky'/)
+})
+
 test.ours('a server that is a directory is found as node finds it', async ({ make }) => {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
   fs.mkdirSync(path.join(directory, 'lib'))

@@ -1,14 +1,22 @@
-// Loaded into every Node worker before the application (`node --require`). Until the worker is let go it does nothing.
-// From then on it sees to it that no client loses a request:
+// Loaded into every Node worker before the application (`node --require`). Until the worker is let go it does next
+// to nothing. From then on it sees to it that no client loses a request:
 //
 // - a response whose head is still to be sent says `Connection: close`, and its connection is closed behind it;
 // - an idle connection stays open for a grace, so that a request already on its way is answered, and then is closed;
 // - an HTTP/2 session is told to go away, and finishes its streams;
 // - when the master has died, the worker answers what it has, and ends.
 //
+// At any time, where the master wants it:
+//
+// - a connection that it chose this worker for by what its first request says is closed behind the response, as in a
+//   drain: whoever reuses the connection (a proxy does) may send another client's request next;
+// - connections are counted, which a master does not see where workers accept by themselves.
+//
 // Upgraded connections (WebSocket) and other protocols are the application's own: nothing here touches them.
 // Nothing is visible to the application: no global, no argument, no variable; nothing is wrapped before the drain but
-// `cluster.worker.disconnect`, `process._fatalException` and, below Node 24, `cluster._getServer`.
+// `cluster.worker.disconnect`, `process._fatalException` and, below Node 24, `cluster._getServer`; and from the first
+// connection for a single response on, `http.ServerResponse.prototype._storeHeader`. Who counts connections is a
+// subscriber of the diagnostics channel `net.server.socket`.
 
 'use strict';
 
@@ -21,8 +29,9 @@ const variable = process.env[SETTINGS];
 delete process.env[SETTINGS];
 hide(__filename);
 if (variable !== undefined) {
-  const [grace, timeout] = variable.split(',').map((span) => Math.min(Number(span), LONGEST));
-  attend({ grace, timeout });
+  const [grace, timeout, ...wishes] = variable.split(',');
+  const span = (text) => Math.min(Number(text), LONGEST);
+  attend({ grace: span(grace), timeout: span(timeout), counts: wishes.includes('count') });
 }
 
 /** Takes what gives this file away out of sight: the arguments of node, and the places in the caches of modules. */
@@ -46,7 +55,7 @@ function attend(settings) {
   const { worker } = cluster;
   if (!worker) return;
   // The application may replace any of these, for its tests or its logs.
-  const { setTimeout, setInterval, setImmediate, clearTimeout, Date, Map, WeakMap, Set } = globalThis;
+  const { setTimeout, setInterval, setImmediate, clearTimeout, Date, Map, WeakMap, Set, WeakSet } = globalThis;
   const { now } = Date;
   const send = process.send;
   const major = Number.parseInt(process.versions.node, 10);
@@ -62,6 +71,8 @@ function attend(settings) {
   const DYING = 300;
   /** The same, for a worker that would end at once otherwise. */
   const DEATH_THROES = 20;
+  /** How often the master is told of new connections, at most, in milliseconds. */
+  const COUNT = 1000;
 
   let draining = false;
   let grace = settings.grace;
@@ -70,15 +81,23 @@ function attend(settings) {
   /** The channel is gone, and so is the master. */
   let orphaned = false;
 
-  // ---- what begins a drain
+  /** What the sockets of connections for a single response have as their handles. */
+  const single = new WeakSet();
 
-  process.prependListener('internalMessage', (message) => {
+  // ---- what the master says
+
+  process.prependListener('internalMessage', (message, handle) => {
     if (message?.cmd === 'NODE_RECLUSTER_DRAIN') {
       begin(message.grace);
     } else if (message?.cmd === 'NODE_CLUSTER' && message.act === 'disconnect') {
       closing = true;
+    } else if (message?.cmd === 'NODE_CLUSTER' && message.recluster === 'close' && handle) {
+      single.add(handle);
+      announceClose();
     }
   });
+
+  // ---- what else begins a drain
 
   // A worker that leaves of its own accord is not told to: it begins here.
   const { disconnect } = worker;
@@ -169,7 +188,7 @@ function attend(settings) {
     if (draining) return;
     draining = true;
     grace = Math.min(patience, LONGEST);
-    if (isLoaded('http')) announceClose(require('http').ServerResponse.prototype);
+    if (isLoaded('http')) announceClose();
     spareIdleConnections();
     closeWhatBeginsLate();
     look();
@@ -183,11 +202,17 @@ function attend(settings) {
 
   // ---- responses
 
-  function announceClose(prototype) {
+  let announces = false;
+
+  function announceClose() {
+    if (announces) return;
+    announces = true;
+    const { prototype } = require('http').ServerResponse;
     const { _storeHeader } = prototype;
     prototype._storeHeader = function (firstLine, headers) {
       _storeHeader.call(this, firstLine, headers);
       const socket = this.req?.socket;
+      if (!draining && !single.has(socket?._handle)) return;
       // What no parser of Node's reads is a connection that the application made up.
       if (this.statusCode < 200 || !socket?.parser || hasMore(socket, this.req)) return;
       this._header = withClose(this._header);
@@ -217,14 +242,14 @@ function attend(settings) {
 
   /**
    * Closes a connection behind its last response: our end at once, the client's when the client does so, or when the
-   * connection has been idle for the grace. What the client still sends is read and dropped; to close at once would reset
-   * the connection, and the client might lose the response.
+   * connection has been idle for the grace, or, outside of a drain, when the grace is over. What the client still sends is
+   * read and dropped; to close at once would reset the connection, and the client might lose the response.
    */
   function closeBehind(socket, request) {
     if (socket.destroyed || socket._httpMessage || hasMore(socket, request)) return;
     if (!request.complete) {
       request.once('end', () => closeBehind(socket, request));
-      setTimeout(() => socket.destroy(), grace).unref();
+      destroyLater(socket);
       return;
     }
     const listeners = socket.listeners('data');
@@ -232,6 +257,13 @@ function attend(settings) {
     for (const listener of listeners) socket.removeListener('data', listener);
     socket.resume();
     socket.end();
+    if (!draining) destroyLater(socket);
+  }
+
+  function destroyLater(socket) {
+    const late = setTimeout(() => socket.destroy(), grace);
+    late.unref();
+    socket.once('close', () => clearTimeout(late));
   }
 
   // ---- servers
@@ -410,9 +442,32 @@ function attend(settings) {
   function report(held) {
     const message = { cmd: 'NODE_RECLUSTER_HELD', ...held };
     const text = JSON.stringify(message);
-    if (!process.connected || text === told) return;
+    if (text === told) return;
     told = text;
-    send.call(process, message, undefined, undefined, () => {});
+    tell(message);
+  }
+
+  function tell(message) {
+    if (process.connected) send.call(process, message, undefined, undefined, () => {});
+  }
+
+  if (settings.counts) countConnections();
+
+  /** Counts what servers of this worker have got since it began, whoever accepted it. */
+  function countConnections() {
+    let connections = 0;
+    let isDue = false;
+    const report = () => {
+      isDue = false;
+      tell({ cmd: 'NODE_RECLUSTER_TAKEN', connections });
+    };
+    // The first versions of Node 18 have no such function: there nobody counts.
+    require('diagnostics_channel').subscribe?.('net.server.socket', () => {
+      connections += 1;
+      if (isDue) return;
+      isDue = true;
+      setTimeout(report, COUNT).unref();
+    });
   }
 
   function bySymbol(object, description) {

@@ -56,6 +56,8 @@ impl Driver {
                 let words = self.verdict_in_words(verdict);
                 self.end_generation(generation, verdict);
                 let generation = generation.map(core::Generation::get);
+                // Who hears that it is done meets no old worker any more.
+                self.settle_routes();
                 self.emit(Event::Reloaded { generation, verdict: words.clone() });
                 self.answer_callers(callers, &words);
             }

@@ -7,19 +7,20 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use recluster_core::{Config, Settings, Surge};
+use recluster_core::{Settings, Surge};
 use tokio::sync::broadcast;
 
-use crate::check::{Checks, ReadyCheck};
+use crate::balance::{Balance, PeekLimits};
+use crate::check::ReadyCheck;
 use crate::cluster::Cluster;
-use crate::conduct::{Conduct, Reread};
+use crate::conduct::Reread;
 use crate::error::StartError;
 use crate::event::{EVENT_BACKLOG, Event, Events};
+use crate::examine::{Checked, Examined};
 use crate::host::Hosting;
 use crate::listen::{self, Bound, Listen};
-use crate::preload::Preload;
 use crate::process::DrainSignal;
-use crate::program::{Launch, NodeKind, Program, Runtime};
+use crate::program::{NodeKind, Program, Runtime};
 use crate::recycle::Limits;
 use crate::{driver, plane, process};
 
@@ -35,19 +36,6 @@ pub enum ReadyWhen {
     Ready,
     /// It said `READY=1` by `sd_notify`.
     Notify,
-}
-
-/// How new connections reach workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Balance {
-    /// The master accepts and passes connections on, each to a worker with room.
-    #[default]
-    RoundRobin,
-    /// Workers accept by themselves on one shared socket; the kernel picks.
-    Shared,
-    /// Workers accept, each on a socket of its own; what waits for a busy one goes to an idle one. For TCP of Node workers.
-    Kernel,
 }
 
 /// How long an idle connection of a draining Node worker is spared: longer than the five seconds after which Node closes
@@ -69,6 +57,7 @@ pub struct ClusterBuilder {
     pub(crate) stop_timeout: Option<Duration>,
     pub(crate) ready_when: Option<ReadyWhen>,
     pub(crate) balance: Balance,
+    pub(crate) peek: PeekLimits,
     pub(crate) raw_stdio: bool,
     pub(crate) end_with_master: bool,
     pub(crate) drain_http: bool,
@@ -96,6 +85,7 @@ impl ClusterBuilder {
             stop_timeout: None,
             ready_when: None,
             balance: Balance::default(),
+            peek: PeekLimits::default(),
             raw_stdio: false,
             end_with_master: false,
             drain_http: true,
@@ -274,6 +264,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Limits of looking at what connections begin with, for a balance that goes by it. Default 16 KiB, 2 s, 10,000.
+    #[must_use]
+    pub fn peek_limits(mut self, limits: PeekLimits) -> Self {
+        self.peek = limits;
+        self
+    }
+
     /// Hands the master's own stderr to workers as it is. Verdicts then have no tail of it. Default off.
     #[must_use]
     pub fn raw_stdio(mut self, raw: bool) -> Self {
@@ -407,13 +404,21 @@ impl ClusterBuilder {
             return Err(StartError::ChildrenIgnored);
         }
         let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
-        let (balance, raw_stdio, end_with_master) = (self.balance, self.raw_stdio, self.end_with_master);
-        let (events, reread) = (self.events.clone(), self.reread.take());
+        let (balance, raw_stdio, end_with_master) =
+            (self.balance.clone(), self.raw_stdio, self.end_with_master);
+        let (events, reread, peek) = (self.events.clone(), self.reread.take(), self.peek);
         let hosting = std::mem::take(&mut self.hosting);
         let Examined { config, first, conduct } = self.examine()?;
         let bound = listen::bind_all(adopted, &listens).await?;
         let system = |source| StartError::System { what: "copy a listening socket", source };
-        let setup = plane::Setup::new(balance, &bound, hosting.host.is_some()).map_err(system)?;
+        let means = plane::Means {
+            balance: balance.clone(),
+            peek,
+            // Deno takes connections, and no sockets.
+            workers_accept: first.node_kind() != Some(NodeKind::Deno),
+            is_hosted: hosting.host.is_some(),
+        };
+        let setup = plane::Setup::new(means, &bound).map_err(system)?;
         let shell = driver::Shell {
             conduct,
             first,
@@ -443,58 +448,4 @@ impl ClusterBuilder {
         };
         Ok(Checked { server: first.server, node })
     }
-
-    /// Looks at everything that can be wrong before anything is started.
-    pub(crate) fn examine(self) -> Result<Examined, StartError> {
-        let mut settings = self.settings;
-        settings.stop_timeout = self.stop_timeout.unwrap_or(settings.stop_timeout.min(settings.timeout));
-        let preload = Preload { idle_grace: self.idle_grace, timeout: settings.timeout };
-        let config = Config::new(settings)?;
-        let first = self.program.resolve()?;
-        let ready_when = self.ready_when.unwrap_or_else(|| first.default_ready_when());
-        if first.node_kind() == Some(NodeKind::Deno) && self.balance != Balance::RoundRobin {
-            return Err(StartError::DenoTakesNoSocket);
-        }
-        let (every, timeout) = (self.check_interval, self.check_timeout);
-        let checks = self.ready_check.map(|check| Checks { check, every, timeout });
-        let asks_by_http = checks.as_ref().is_some_and(|checks| matches!(checks.check, ReadyCheck::Http(_)));
-        if asks_by_http && !first.is_node() && self.check_listen.is_none() {
-            return Err(StartError::CheckReachesNeighbours);
-        }
-        if let Some(listen) = &self.check_listen {
-            listen.suits_checks(first.is_node())?;
-        }
-        let conduct = Conduct {
-            program: self.program,
-            ready_when,
-            ready_timeout: settings.ready_timeout,
-            kill_timeout: settings.kill_timeout,
-            preload: self.drain_http.then_some(preload),
-            accept_after_stop: self.accept_after_stop,
-            drain_signal: self.drain_signal,
-            limits: self.limits,
-            checks,
-            check_listen: self.check_listen,
-            watchdog: self.watchdog,
-        };
-        Ok(Examined { config, first, conduct })
-    }
-}
-
-/// What a cluster would run: every symlink resolved as it is now.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Checked {
-    /// The server file.
-    pub server: PathBuf,
-    /// The node binary, where the server file runs under it.
-    pub node: Option<PathBuf>,
-}
-
-/// What a builder says, when there is nothing wrong with it.
-pub(crate) struct Examined {
-    pub(crate) config: Config,
-    /// What the next generation would run.
-    pub(crate) first: Launch,
-    pub(crate) conduct: Conduct,
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use recluster_core as core;
 use recluster_core::{Config, Generation};
 
-use crate::builder::{ClusterBuilder, Examined, ReadyWhen};
+use crate::builder::{ClusterBuilder, ReadyWhen};
 use crate::check::Checks;
 use crate::driver::Driver;
+use crate::examine::Examined;
 use crate::listen::Listen;
 use crate::preload::Preload;
 use crate::process::DrainSignal;

@@ -12,7 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, sleep_until};
 
 use crate::alarm::{Alarm, Alarms};
-use crate::builder::{Balance, ClusterBuilder, ReadyWhen};
+use crate::balance::Balance;
+use crate::builder::{ClusterBuilder, ReadyWhen};
 use crate::check::HandOver;
 use crate::cluster::{Cluster, Progress, Scale};
 use crate::conduct::{Conduct, Reread, Terms};
@@ -196,6 +197,9 @@ impl Driver {
         if let Some(caveat) = self.shell.first.node_kind().and_then(NodeKind::caveat) {
             self.emit(Event::Caveat { caveat });
         }
+        if let Some(caveat) = self.shell.balance.caveat(self.shell.conduct.preload.is_some()) {
+            self.emit(Event::Caveat { caveat });
+        }
         self.watch_limits();
         loop {
             self.act();
@@ -285,6 +289,14 @@ impl Driver {
         }
     }
 
+    /// Has the plane do what is decided before anybody hears of it. (Workers that are about to be started are not known there
+    /// yet: it is told again.)
+    pub(crate) fn settle_routes(&mut self) {
+        self.publish_routes();
+        self.routes = Routes::default();
+        self.plane.settle();
+    }
+
     /// Tells the plane who may be given what, where that has changed.
     fn publish_routes(&mut self) {
         let status = self.policy.status();
@@ -363,6 +375,7 @@ impl Driver {
                     process.held = Some(held);
                 }
             }
+            Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat }),
             Fact::CutOff(worker, reason) => {
                 self.emit_about(worker, |worker| Event::CutOff { worker, reason });
             }

@@ -40,6 +40,12 @@ pub enum StartError {
     /// Deno never accepts on a socket that it shares with others.
     #[error("Deno does not accept connections on a shared socket: use --balance round-robin")]
     DenoTakesNoSocket,
+    /// Connections are not handed to a program that is not Node, so nobody can choose its worker.
+    #[error(
+        "--balance sticky needs a server that runs under Node: other programs accept connections by themselves, and the \
+         kernel picks (use --balance shared)"
+    )]
+    StickyWithoutNode,
     /// The listener for checks could not be each worker's own.
     #[error("--check-listen {address}: {reason}")]
     CheckListen {

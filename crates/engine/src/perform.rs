@@ -13,7 +13,7 @@ use crate::driver::{Driver, Grave};
 use crate::error::ProgramError;
 use crate::event::{Event, Worker};
 use crate::listen::Listen;
-use crate::plane::Command;
+use crate::plane::{Admission, Command};
 use crate::process::{self, ChannelUse, Seat, Seen};
 use crate::program::NodeKind;
 use crate::{notify, preload};
@@ -87,7 +87,8 @@ impl Driver {
         }
         self.processes.insert(worker, begun.process);
         self.spawned(worker, begun.pipes);
-        self.plane.tell(Command::Admit { worker, channel: begun.channel, is_node });
+        let slot = slot.get();
+        self.plane.tell(Command::Admit(Admission { worker, slot, channel: begun.channel, is_node }));
         if !is_node && self.shell.conduct.ready_when == ReadyWhen::Started {
             // Of a program without a channel nothing can be known but that it lives.
             self.online(worker);

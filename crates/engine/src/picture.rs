@@ -6,12 +6,13 @@ use recluster_core as core;
 use recluster_core::{Phase, State};
 use tokio::sync::oneshot;
 
-use crate::builder::Balance;
+use crate::balance::Balance;
 use crate::driver::Driver;
+use crate::listen::Bound;
 use crate::plane::Command;
 use crate::process::Process;
 use crate::remains::Remains;
-use crate::status::{ReloadStatus, SlotStatus, Status, WorkerStatus};
+use crate::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 
 impl Driver {
     /// Answers when the plane has told what it has; the driver's loop does not wait for that.
@@ -25,9 +26,16 @@ impl Driver {
                 for (id, worker) in ids.iter().zip(&mut status.workers) {
                     worker.connections = report.taken.get(id).copied().unwrap_or(0);
                 }
-                status.stolen = report.stolen;
-                let known: Vec<String> = report.listeners;
-                status.listeners.retain(|address| !known.contains(address));
+                (status.stolen, status.requeued) = (report.tally.stolen, report.tally.requeued);
+                for slot in &mut status.slots {
+                    let now = status.workers.iter().filter(|worker| worker.slot == slot.slot);
+                    let past = report.tally.past.get(&slot.slot).copied().unwrap_or(0);
+                    slot.connections = past + now.map(|worker| worker.connections).sum::<u64>();
+                }
+                let known = report.listeners;
+                status
+                    .listeners
+                    .retain(|listener| known.iter().all(|other| other.address != listener.address));
                 status.listeners.extend(known);
             }
             // Whoever no longer waits does not need the answer.
@@ -41,6 +49,7 @@ impl Driver {
             slot: slot.slot.get(),
             active: slot.active.map(|worker| self.number_of(worker)),
             restarts: slot.restarts,
+            connections: 0,
         });
         let workers = status.workers.iter().map(|worker| self.worker_picture(worker));
         let known = self.remains.iter().filter(|remains| remains.is_known);
@@ -57,15 +66,13 @@ impl Driver {
                 of: reload.of,
             }),
             uptime_seconds: self.uptime().as_secs_f64(),
-            balance: match self.shell.balance {
-                Balance::RoundRobin => "round-robin".to_owned(),
-                Balance::Shared => "shared".to_owned(),
-                Balance::Kernel => "kernel".to_owned(),
-            },
+            balance: self.shell.balance.to_string(),
+            sticky_by: self.shell.balance.sticky_by().map(ToString::to_string),
             stolen: 0,
+            requeued: 0,
             slots: slots.collect(),
             workers: workers.chain(known.map(leftover)).collect(),
-            listeners: self.shell.bound.iter().map(|bound| bound.address.to_string()).collect(),
+            listeners: self.shell.bound.iter().map(shared).collect(),
         }
     }
 
@@ -101,6 +108,11 @@ impl Driver {
             connections: 0,
         }
     }
+}
+
+/// A socket that the master has bound for programs, which accept by themselves.
+fn shared(bound: &Bound) -> ListenerStatus {
+    ListenerStatus { address: bound.address.to_string(), balance: Balance::Shared.to_string() }
 }
 
 /// A worker of which only other processes of its group are left.

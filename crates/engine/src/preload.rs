@@ -29,19 +29,21 @@ const KEEP: Duration = Duration::from_secs(60);
 /// How much earlier than a drain's end idle connections are closed, so that the worker is gone in time.
 const TO_EXIT: Duration = Duration::from_secs(1);
 
-/// The lossless drain of Node workers, where it is on.
+/// What the file does in Node workers, where it is loaded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Preload {
     /// How long an idle connection is spared, if the drain lasts that long.
     pub(crate) idle_grace: Duration,
     /// The drain timeout after a reload.
     pub(crate) timeout: Duration,
+    /// The worker tells how many connections it has got: the master cannot see what it accepts by itself.
+    pub(crate) counts: bool,
 }
 
 impl Preload {
     /// What a worker is told that nobody can tell any more.
     pub(crate) fn settings(self) -> NodeDrain {
-        NodeDrain { grace: self.grace(self.timeout), timeout: self.timeout }
+        NodeDrain { grace: self.grace(self.timeout), timeout: self.timeout, counts: self.counts }
     }
 
     /// How long idle connections are spared in a drain of so long. They are closed before its end: what arrives at the
@@ -139,7 +141,8 @@ fn write_new(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const SIX: Preload = Preload { idle_grace: Duration::from_secs(6), timeout: Duration::from_secs(30) };
+    const SIX: Preload =
+        Preload { idle_grace: Duration::from_secs(6), timeout: Duration::from_secs(30), counts: false };
 
     #[test]
     fn idle_connections_are_closed_before_a_drain_ends() {

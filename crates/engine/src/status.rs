@@ -19,18 +19,35 @@ pub struct Status {
     pub reload: Option<ReloadStatus>,
     /// Seconds since the cluster was started.
     pub uptime_seconds: f64,
-    /// How connections reach workers: `round-robin`, `shared` or `kernel`.
+    /// How connections are to reach workers: `round-robin`, `shared`, `kernel` or `sticky`.
     pub balance: String,
+    /// Under `sticky`: what makes connections one client's, such as `ip` or `cookie:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky_by: Option<String>,
     /// Under `kernel`: how many connections were handed to an idle worker because they waited for a busy one.
     #[serde(default)]
     pub stolen: u64,
+    /// How many connections were taken back from a worker that could not have them, to be given to another.
+    #[serde(default)]
+    pub requeued: u64,
     /// One entry a slot.
     pub slots: Vec<SlotStatus>,
     /// Every worker that lives, oldest first: active ones, those on their way in and those on their way out. Behind them
     /// those of which only other processes of their group are left.
     pub workers: Vec<WorkerStatus>,
     /// Where the master listens.
-    pub listeners: Vec<String>,
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// One address that the master listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ListenerStatus {
+    /// Where.
+    pub address: String,
+    /// How connections reach workers from there: what was asked for, or what is done in its place where that cannot be had
+    /// (a unix socket, a program that accepts by itself, a kernel without the means).
+    pub balance: String,
 }
 
 /// A reload in progress.
@@ -55,6 +72,10 @@ pub struct SlotStatus {
     pub active: Option<u64>,
     /// How often a worker was started in this slot after the first.
     pub restarts: u64,
+    /// How many connections its workers have got, as far as that is known: where they accept by themselves they say it once a
+    /// second, if they are Node and `--drain-http` is on.
+    #[serde(default)]
+    pub connections: u64,
 }
 
 /// One worker.
@@ -89,6 +110,6 @@ pub struct WorkerStatus {
     /// What it still has, as it tells it in its drain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
-    /// Connections that it took from the master (`round-robin` only), as long as its channel is open.
+    /// Connections that it has got, as long as its channel is open; known as those of its slot.
     pub connections: u64,
 }

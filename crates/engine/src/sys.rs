@@ -72,29 +72,14 @@ pub(crate) fn accept_queue(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(u32::from_ne_bytes(unacked.try_into().map_err(io::Error::other)?))
 }
 
-/// Has the kernel choose at random among these sockets of a `SO_REUSEPORT` group, by their places in it, for every new
-/// connection; any socket of the group can be named for it. There must be a place, and no more of them than 2,000.
-pub(crate) fn steer(socket: BorrowedFd<'_>, places: &[u32]) -> io::Result<()> {
-    let [rest @ .., last] = places else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let count = u32::try_from(places.len()).map_err(io::Error::other)?;
-    let word = |code: u32, jt, jf, k| -> io::Result<libc::sock_filter> {
-        Ok(libc::sock_filter { code: u16::try_from(code).map_err(io::Error::other)?, jt, jf, k })
-    };
-    let random = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM).cast_unsigned();
-    let mut program = vec![
-        word(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, random)?,
-        word(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, 0, count)?,
-    ];
-    for (number, place) in (0..).zip(rest) {
-        program.push(word(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number)?);
-        program.push(word(libc::BPF_RET | libc::BPF_K, 0, 0, *place)?);
-    }
-    program.push(word(libc::BPF_RET | libc::BPF_K, 0, 0, *last)?);
+/// Has the kernel run this program (classic BPF) for every new connection of a `SO_REUSEPORT` group, instead of the one
+/// before; it returns the place of a socket in the group. Any socket of the group can be named for it.
+pub(crate) fn attach(socket: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     let size = libc::socklen_t::try_from(mem::size_of_val(&program)).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the duration of the call, and the kernel copies the program, which is `len`
-    // instructions long and outlives the call, before it returns.
+    // instructions long and outlives the call, and checks it before it returns.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recluster::host::Stdio;
-use recluster::{Balance, Cluster, ClusterBuilder, ReadyWhen, Surge};
+use recluster::{Balance, Cluster, ClusterBuilder, NoStickyBy, PeekLimits, ReadyWhen, StickyBy, Surge};
 use serde::{Deserialize, Deserializer};
 
 use crate::{numbers, sys};
@@ -35,6 +35,10 @@ pub(crate) struct Plan {
     /// None: all.
     surge: Option<NonZeroU32>,
     balance: Way,
+    sticky_by: Option<String>,
+    peek_bytes: Option<usize>,
+    peek_timeout: Option<Span>,
+    peek_connections: Option<usize>,
     drain_http: bool,
     attempts: u32,
     timeout: Span,
@@ -81,6 +85,8 @@ enum When {
 enum Way {
     RoundRobin,
     Shared,
+    Kernel,
+    Sticky,
 }
 
 /// A span of time, in seconds.
@@ -134,6 +140,24 @@ impl Plan {
         self.conduct(builder)
     }
 
+    fn balance(&self) -> Result<Balance, NoStickyBy> {
+        Ok(match self.balance {
+            Way::RoundRobin => Balance::RoundRobin,
+            Way::Shared => Balance::Shared,
+            Way::Kernel => Balance::Kernel,
+            Way::Sticky => Balance::Sticky(self.sticky_by.as_deref().map_or(Ok(StickyBy::Ip), str::parse)?),
+        })
+    }
+
+    fn peek_limits(&self) -> PeekLimits {
+        let usual = PeekLimits::default();
+        PeekLimits {
+            bytes: self.peek_bytes.unwrap_or(usual.bytes),
+            timeout: self.peek_timeout.as_ref().map_or(usual.timeout, |span| span.0),
+            connections: self.peek_connections.unwrap_or(usual.connections),
+        }
+    }
+
     /// How its workers are replaced, watched and let go.
     fn conduct(self, builder: ClusterBuilder) -> Result<ClusterBuilder, Box<dyn Error>> {
         let mut builder = builder
@@ -143,10 +167,8 @@ impl Plan {
                 When::Started => ReadyWhen::Started,
                 When::Ready => ReadyWhen::Ready,
             })
-            .balance(match self.balance {
-                Way::RoundRobin => Balance::RoundRobin,
-                Way::Shared => Balance::Shared,
-            })
+            .balance(self.balance()?)
+            .peek_limits(self.peek_limits())
             .surge(self.surge.map_or(Surge::All, Surge::AtMost))
             .attempts(self.attempts)
             .drain_http(self.drain_http)
@@ -218,6 +240,7 @@ mod tests {
     fn what_nobody_understands_is_refused() {
         assert!(refusal(r#"{ "respwan": 1 }"#).starts_with("unknown field `respwan`"));
         assert!(refusal(r#"{ "timeout": -1 }"#).contains("negative"));
+        assert!(refusal(r#"{ "balance": "sticky", "stickyBy": "sid" }"#).starts_with("'sid' is nothing"));
         assert!(refusal(r#"{ "surge": 0 }"#).contains("nonzero"));
         assert!(refusal(r#"{ "readyCheck": "ftp:/" }"#).contains("'ftp:/' is no check"));
         assert!(

@@ -101,13 +101,15 @@ pub struct NodeChannel {
     pub drain: Option<NodeDrain>,
 }
 
-/// How a worker with our preload drains when it begins to leave by itself, or its master dies.
+/// How a worker with our preload drains when it begins to leave by itself, or its master dies; and what it tells before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeDrain {
     /// How long an idle connection is spared.
     pub grace: Duration,
     /// When it ends whatever it still has, after its master has died.
     pub timeout: Duration,
+    /// It tells how many connections it has got: [`FromWorker::Taken`](crate::node::FromWorker::Taken).
+    pub counts: bool,
 }
 
 impl WorkerEnv {
@@ -125,8 +127,9 @@ impl WorkerEnv {
                 (CHANNEL_SERIALIZATION_MODE, JSON.to_owned()),
                 (UNIQUE_ID, channel.unique_id.to_string()),
             ]);
-            let drain = channel.drain.map(|NodeDrain { grace, timeout }| {
-                (DRAIN, format!("{},{}", grace.as_millis(), timeout.as_millis()))
+            let drain = channel.drain.map(|NodeDrain { grace, timeout, counts }| {
+                let count = if counts { ",count" } else { "" };
+                (DRAIN, format!("{},{}{count}", grace.as_millis(), timeout.as_millis()))
             });
             variables.extend(drain);
         }
@@ -168,10 +171,13 @@ mod tests {
 
     #[test]
     fn a_worker_with_the_preload_is_told_its_patience_in_milliseconds() {
-        let drain = NodeDrain { grace: Duration::from_secs(6), timeout: Duration::from_millis(30_500) };
-        let channel = NodeChannel { fd: 3, unique_id: 77, drain: Some(drain) };
-        let variables = WorkerEnv { node: Some(channel), ..PLAIN }.variables();
-        assert_eq!(variables.last(), Some(&("RECLUSTER_DRAIN", "6000,30500".to_owned())));
+        for (counts, expected) in [(false, "6000,30500"), (true, "6000,30500,count")] {
+            let (grace, timeout) = (Duration::from_secs(6), Duration::from_millis(30_500));
+            let drain = NodeDrain { grace, timeout, counts };
+            let channel = NodeChannel { fd: 3, unique_id: 77, drain: Some(drain) };
+            let variables = WorkerEnv { node: Some(channel), ..PLAIN }.variables();
+            assert_eq!(variables.last(), Some(&("RECLUSTER_DRAIN", expected.to_owned())));
+        }
     }
 
     #[test]

@@ -122,7 +122,9 @@ fn a_worker_understands_every_reply() {
 fn a_worker_understands_everything_else_that_concerns_it() {
     let connection = FromPrimary::NewConnection { seq: 9, key: "12".into() };
     let handle = FromPrimary::Handle(Box::new(connection));
-    assert_eq!(told(ToWorker::NewConnection { seq: 9, key: "12" }), handle);
+    for closes in [false, true] {
+        assert_eq!(told(ToWorker::NewConnection { seq: 9, key: "12", closes }), handle);
+    }
     assert_eq!(told(ToWorker::Disconnect { seq: 9 }), FromPrimary::Disconnect);
     assert_eq!(told(ToWorker::Ack { seq: 9, ack: 3 }), FromPrimary::Ack { ack: 3 });
     for (message, command) in [

@@ -185,7 +185,7 @@ fn a_port_of_the_kernels_choice_is_told_everywhere() {
     assert_eq!(bound.text("/name"), "web");
     let address = master.bound_ip(0);
     assert_ne!(address.port(), 0);
-    assert_eq!(master.status()["listeners"], json!([address]));
+    assert_eq!(master.status()["listeners"], json!([{ "address": address, "balance": "shared" }]));
     let table = master.client(&["status"]).stdout;
     assert!(table.contains(&format!("listens on {address}")), "{table}");
 }

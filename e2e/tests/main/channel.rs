@@ -175,7 +175,8 @@ fn a_worker_that_never_stops_talking_keeps_nobody_else_from_being_served() {
         Launch::fixture("floods.js").workers(2).option("--ready-when", "started").without("-v").start();
     let mut address = None;
     eventually("the other worker listens", || {
-        address = master.status()["listeners"][0].as_str().and_then(|address| address.parse().ok());
+        address =
+            master.status()["listeners"][0]["address"].as_str().and_then(|address| address.parse().ok());
         address.is_some()
     });
     for _ in 0..20 {

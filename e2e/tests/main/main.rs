@@ -23,6 +23,7 @@ mod log;
 mod lossless;
 mod notify;
 mod orphans;
+mod preload;
 mod ready;
 mod recycling;
 mod refusals;

@@ -65,6 +65,12 @@ fn an_application_sees_the_same() {
     sees_the_same(|home| Launch::fixture("unseen/entry.cjs").home(home));
 }
 
+/// Such a worker counts its connections.
+#[test]
+fn an_application_that_accepts_by_itself_sees_the_same() {
+    sees_the_same(|home| Launch::fixture("unseen/entry.cjs").home(home).option("--balance", "shared"));
+}
+
 #[test]
 fn an_application_of_modules_sees_the_same() {
     sees_the_same(|home| Launch::fixture("unseen/entry.mjs").home(home));

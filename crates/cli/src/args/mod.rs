@@ -1,5 +1,6 @@
 //! The command line, as types. Nothing after this module looks at text that a person typed.
 
+mod balancing;
 mod check;
 mod client;
 mod run;
@@ -7,6 +8,7 @@ mod values;
 
 use std::ffi::{OsStr, OsString};
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use check::Check;
@@ -87,7 +89,12 @@ pub(crate) fn definition_of_run() -> clap::Command {
 
 /// What was written, as types.
 pub(crate) fn typed(matches: &ArgMatches) -> Result<Command, clap::Error> {
-    Cli::from_arg_matches(matches).map(|cli| cli.command)
+    let mut command = Cli::from_arg_matches(matches)?.command;
+    let contradiction = command.run_mut().and_then(|run| run.balancing.contradiction());
+    match contradiction {
+        Some(words) => Err(definition().error(ErrorKind::ArgumentConflict, words)),
+        None => Ok(command),
+    }
 }
 
 /// The names of all commands.

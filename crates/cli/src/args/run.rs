@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
-use recluster::{Balance, DrainSignal, Listen, ReadyCheck, ReadyWhen, Surge};
+use recluster::{DrainSignal, Listen, ReadyCheck, ReadyWhen, Surge};
 
+use super::balancing::Balancing;
 use super::values::{self, ConfigAt, ControlAt};
 use crate::config::Settings;
 use crate::run::name::Name;
@@ -45,6 +46,9 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) running: Running,
+
+    #[command(flatten)]
+    pub(crate) balancing: Balancing,
 
     #[command(flatten)]
     pub(crate) readiness: Readiness,
@@ -98,10 +102,6 @@ pub(crate) struct Running {
                      own to say"
     )]
     pub(crate) listen: Vec<Listen>,
-
-    /// How connections reach workers
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = BalanceArg::RoundRobin)]
-    pub(crate) balance: BalanceArg,
 
     /// The node binary: a path, or a name that is looked up in PATH
     #[arg(long, value_name = "PATH", default_value = "node", value_hint = ValueHint::CommandName)]
@@ -395,27 +395,6 @@ impl From<DrainSignalArg> for DrainSignal {
             DrainSignalArg::Usr1 => Self::Usr1,
             DrainSignalArg::Usr2 => Self::Usr2,
             DrainSignalArg::Winch => Self::Winch,
-        }
-    }
-}
-
-/// [`Balance`], as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BalanceArg {
-    /// The master accepts them and gives each to a worker with room
-    RoundRobin,
-    /// Workers accept them from a shared socket, and the kernel picks
-    Shared,
-    /// Workers accept them, each from a socket of its own; what waits for a busy one goes to an idle one
-    Kernel,
-}
-
-impl From<BalanceArg> for Balance {
-    fn from(arg: BalanceArg) -> Self {
-        match arg {
-            BalanceArg::RoundRobin => Self::RoundRobin,
-            BalanceArg::Shared => Self::Shared,
-            BalanceArg::Kernel => Self::Kernel,
         }
     }
 }

@@ -88,6 +88,8 @@ fn refusals_say_what_would_do() {
         "recluster server.js --timeout=-1",
         "recluster server.js --attempts 0",
         "recluster server.js --balance best",
+        "recluster server.js --balance sticky --sticky-by sid",
+        "recluster server.js --sticky-by ip",
         "recluster server.js --name a/b",
         "recluster server.js -q -v",
         "recluster server.js other.js",

@@ -1,11 +1,11 @@
 //! A status as a table.
 
-use recluster::{ReloadStatus, Status, WorkerStatus};
+use recluster::{ListenerStatus, ReloadStatus, Status, WorkerStatus};
 
 use crate::paint::{Paint, printable};
 
 /// The titles of the columns.
-const TITLES: [&str; 11] = [
+const TITLES: [&str; 12] = [
     "SLOT",
     "WORKER",
     "PID",
@@ -15,6 +15,7 @@ const TITLES: [&str; 11] = [
     "RESTARTS",
     "MEMORY",
     "CPU",
+    "CONNECTIONS",
     "TIME LEFT",
     "SAYS",
 ];
@@ -35,10 +36,17 @@ pub(super) fn table(name: &str, status: &Status, paint: Paint) -> String {
         status.pid,
         status.generation,
         span(status.uptime_seconds),
-        status.balance,
+        status
+            .sticky_by
+            .as_ref()
+            .map_or_else(|| status.balance.clone(), |by| format!("{} by {by}", status.balance)),
     )];
     if !status.listeners.is_empty() {
-        lines.push(format!("listens on {}", printable(&status.listeners.join(", "))));
+        let listeners = status.listeners.iter().map(|listener| listens_on(listener, &status.balance));
+        lines.push(format!("listens on {}", printable(&listeners.collect::<Vec<_>>().join(", "))));
+    }
+    if status.stolen > 0 || status.requeued > 0 {
+        lines.push(format!("connections moved: {} stolen, {} requeued", status.stolen, status.requeued));
     }
     if let Some(ReloadStatus { generation, serving, of, .. }) = &status.reload {
         lines.push(format!("reloads: {serving} of {of} serve generation {generation}"));
@@ -47,22 +55,34 @@ pub(super) fn table(name: &str, status: &Status, paint: Paint) -> String {
     lines.join("\n") + "\n" + &rows_as_text(&rows(status), paint)
 }
 
+/// An address, and how connections reach workers from there if that is not what was asked for.
+fn listens_on(listener: &ListenerStatus, wanted: &str) -> String {
+    let ListenerStatus { address, balance, .. } = listener;
+    if balance == wanted { address.clone() } else { format!("{address} ({balance})") }
+}
+
 fn rows(status: &Status) -> Vec<Row> {
     let worker = |id: u64| status.workers.iter().find(|worker| worker.id == id);
     let mut rows: Vec<Row> = Vec::new();
     for slot in &status.slots {
         let restarts = slot.restarts.to_string();
         rows.push(match slot.active.and_then(worker) {
-            Some(active) => row(active, &restarts),
-            None => vacant(slot.slot, &restarts),
+            Some(active) => row(active, &restarts, slot.connections),
+            None => vacant(slot.slot, &restarts, slot.connections),
         });
     }
     let is_active = |id: u64| status.slots.iter().any(|slot| slot.active == Some(id));
-    rows.extend(status.workers.iter().filter(|worker| !is_active(worker.id)).map(|worker| row(worker, "")));
+    rows.extend(
+        status
+            .workers
+            .iter()
+            .filter(|worker| !is_active(worker.id))
+            .map(|worker| row(worker, "", worker.connections)),
+    );
     rows
 }
 
-fn row(worker: &WorkerStatus, restarts: &str) -> Row {
+fn row(worker: &WorkerStatus, restarts: &str, connections: u64) -> Row {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     [
         worker.slot.to_string(),
@@ -74,6 +94,7 @@ fn row(worker: &WorkerStatus, restarts: &str) -> Row {
         restarts.to_owned(),
         or_dash(worker.memory_bytes.map(memory)),
         or_dash(worker.cpu_seconds.map(|seconds| format!("{seconds:.1}s"))),
+        connections.to_string(),
         worker.seconds_left.map(span).unwrap_or_default(),
         says(worker),
     ]
@@ -86,14 +107,15 @@ fn says(worker: &WorkerStatus) -> String {
 }
 
 /// The row of a slot without an active worker.
-fn vacant(slot: u32, restarts: &str) -> Row {
+fn vacant(slot: u32, restarts: &str, connections: u64) -> Row {
     let mut row = Row::default().map(|_| "-".to_owned());
     let cells = [
         (0, slot.to_string()),
         (STATE, "vacant".to_owned()),
         (6, restarts.to_owned()),
-        (9, String::new()),
+        (9, connections.to_string()),
         (10, String::new()),
+        (11, String::new()),
     ];
     for (column, cell) in cells {
         if let Some(place) = row.get_mut(column) {
@@ -173,13 +195,17 @@ mod tests {
                 "connections": 7
             })
         };
-        let slot = |slot: u32, active: Option<u64>, restarts: u64| json!({"slot": slot, "active": active, "restarts": restarts});
+        let slot = |slot: u32, active: Option<u64>, restarts: u64| json!({"slot": slot, "active": active, "restarts": restarts, "connections": 1007});
         let picture = json!({
             "pid": 4700, "phase": "running", "generation": 2, "uptime_seconds": 93_784.0, "balance": "round-robin",
             "reload": {"generation": 3, "serving": 1, "of": 2},
             "slots": [slot(0, Some(5), 0), slot(1, None, 12)],
             "workers": [worker(1, 0, 1, "draining", Some(25.0)), worker(5, 0, 2, "serving", None), worker(6, 1, 3, "starting", Some(59.6))],
-            "listeners": ["127.0.0.1:8080", "unix:/run/\u{1b}app"]
+            "stolen": 3, "requeued": 1,
+            "listeners": [
+                {"address": "127.0.0.1:8080", "balance": "round-robin"},
+                {"address": "unix:/run/\u{1b}app", "balance": "shared"}
+            ]
         });
         serde_json::from_value(picture).unwrap()
     }

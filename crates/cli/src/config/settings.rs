@@ -13,16 +13,20 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 10] = [
+const NEEDS_A_RESTART: [&str; 14] = [
     "balance",
     "control",
     "listen",
     "log-file",
     "log-format",
     "name",
+    "peek-bytes",
+    "peek-connections",
+    "peek-timeout",
     "pidfile",
     "quiet",
     "raw-stdio",
+    "sticky-by",
     "verbose",
 ];
 

@@ -82,6 +82,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         server,
         args: arguments,
         running,
+        balancing,
         readiness,
         leaving,
         respawning,
@@ -96,6 +97,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         .end_with_master(true);
     let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
     let builder = describe_running(builder, running);
+    let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());
     let builder = describe_readiness(builder, readiness);
     let node_env = env.get("NODE_ENV").map(OsString::from).or_else(|| env::var_os("NODE_ENV"));
     let in_production = node_env.is_some_and(|value| value == "production");
@@ -111,7 +113,6 @@ fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilde
         .node(&running.node)
         .node_args(&running.node_arg)
         .workers(running.workers.get())
-        .balance(running.balance.into())
         .raw_stdio(running.raw_stdio);
     running.listen.iter().cloned().fold(builder, ClusterBuilder::listen)
 }

@@ -227,13 +227,18 @@ impl Channel {
     }
 
     /// Tries to hand a connection over now. Never queues: a connection waits where any worker can take it.
-    pub(super) fn try_send_connection(&mut self, key: &str, connection: &OwnedFd) -> Option<u64> {
+    pub(super) fn try_send_connection(
+        &mut self,
+        key: &str,
+        connection: &OwnedFd,
+        closes: bool,
+    ) -> Option<u64> {
         if !self.takes_handles() {
             return None;
         }
         let seq = self.next_seq;
         let mut bytes = Vec::with_capacity(128);
-        ToWorker::NewConnection { seq, key }.encode(&mut bytes);
+        ToWorker::NewConnection { seq, key, closes }.encode(&mut bytes);
         let sent = self.transmit(&bytes, Some(connection.as_fd())).ok()?;
         self.next_seq += 1;
         self.note_handle(Sent::Connection(seq), sent, bytes.len());

@@ -1,6 +1,6 @@
 //! Listening sockets as the master holds them: bound once, owned here, outliving every worker that uses them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -15,9 +15,12 @@ use recluster_wire::Json;
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::bpf::Program;
 use super::steering::Group;
+use super::sticky::{Client, Table};
 use crate::event::Address;
 use crate::listen::{SocketFile, is_stale};
+use crate::sys;
 
 /// Names a listener for as long as it is open.
 pub(super) type ListenerId = u64;
@@ -30,6 +33,16 @@ pub(super) struct Connection {
     pub(super) rounds: u32,
     /// Who has refused it in this round.
     pub(super) refused_by: Vec<WorkerId>,
+    pub(super) owner: Owner,
+}
+
+/// Whose a connection is, where that decides on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Nobody has looked.
+    Unknown,
+    Client(Client),
+    Anybody,
 }
 
 /// Whether workers are handed connections, or the socket itself.
@@ -104,6 +117,10 @@ pub(super) struct Listener {
     pub(super) rotation: usize,
     /// Connections that are ours again, or were taken at a stop: first in line.
     pub(super) waiting: VecDeque<Connection>,
+    /// Under `sticky`: which slot is whose.
+    pub(super) table: Table,
+    /// Under `sticky`: what waits for a worker with its client's slot.
+    pub(super) desks: BTreeMap<WorkerId, VecDeque<Connection>>,
     /// The kernel's queue may hold something.
     pub(super) acceptable: bool,
     /// Neither accept nor hand over before then.
@@ -151,6 +168,8 @@ impl Listener {
             takers: Vec::new(),
             rotation: 0,
             waiting: VecDeque::new(),
+            table: Table::default(),
+            desks: BTreeMap::new(),
             acceptable: false,
             paused_until: None,
             data: None,
@@ -162,24 +181,7 @@ impl Listener {
 
     fn bind_tcp(query: &QueryServer, kind: SocketKind, mode: Mode) -> io::Result<Self> {
         let port = query.port.unwrap_or(0);
-        let bind = |address: SocketAddr| -> io::Result<Self> {
-            let mut spot =
-                Spot { address, only_v6: query.ipv6_only(), backlog: query.listen_backlog(), shared: false };
-            if mode == Mode::Steering {
-                if address.port() != 0 {
-                    // Sockets that share an address do not notice that it is somebody else's.
-                    spot.bind()?;
-                }
-                spot.shared = true;
-            }
-            let socket = Socket::from(spot.listen()?);
-            let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-            let mut listener = Self::new(socket, mode, Address::Tcp(bound));
-            if let Some(socket) = listener.socket.clone().filter(|_| mode == Mode::Steering) {
-                listener.group = Some(Group::new(Spot { address: bound, ..spot }, socket));
-            }
-            Ok(listener)
-        };
+        let bind = |address: SocketAddr| Self::bind_tcp_at(query, address, mode);
         match &query.address {
             Some(text) => bind(parse_address(text, port)?),
             None if kind == SocketKind::Tcp6 => bind((Ipv6Addr::UNSPECIFIED, port).into()),
@@ -189,6 +191,30 @@ impl Listener {
                 bound => bound,
             },
         }
+    }
+
+    fn bind_tcp_at(query: &QueryServer, address: SocketAddr, mode: Mode) -> io::Result<Self> {
+        let mut spot =
+            Spot { address, only_v6: query.ipv6_only(), backlog: query.listen_backlog(), shared: false };
+        if mode == Mode::Steering {
+            if address.port() != 0 {
+                // Sockets that share an address do not notice that it is somebody else's.
+                spot.bind()?;
+            }
+            spot.shared = true;
+        }
+        let socket = Socket::from(spot.listen()?);
+        let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+        let mut listener = Self::new(socket, mode, Address::Tcp(bound));
+        if let Some(socket) = listener.socket.clone().filter(|_| mode == Mode::Steering) {
+            if sys::attach(socket.as_fd(), Program::any_of(&[0]).instructions()).is_err() {
+                // This kernel, or what stands in for one, cannot be told how to choose.
+                drop((listener, socket));
+                return Self::bind_tcp_at(query, bound, mode.without_steering());
+            }
+            listener.group = Some(Group::new(Spot { address: bound, ..spot }, socket));
+        }
+        Ok(listener)
     }
 
     fn bind_udp(query: &QueryServer, kind: SocketKind) -> io::Result<Self> {
@@ -267,6 +293,11 @@ impl Listener {
     /// Whether it has connections, not datagrams.
     pub(super) fn is_stream(&self) -> bool {
         !matches!(self.address, Address::Udp(_))
+    }
+
+    /// Whether something that was accepted is still to be handed over.
+    pub(super) fn has_leftovers(&self) -> bool {
+        !self.waiting.is_empty() || self.desks.values().any(|desk| !desk.is_empty())
     }
 
     /// Closes the master's end. What was accepted before still waits here.

@@ -2,22 +2,29 @@
 //! channels. Connections never pass the policy's loop, and a busy host program never delays them.
 //!
 //! The driver sends [`Command`]s (a worker begins, who may be given what, drain this one); the plane reports
-//! [`Fact`]s (it listens, it is ready, its channel closed). Neither ever waits for the other.
+//! [`Fact`]s (it listens, it is ready, its channel closed). Neither ever waits for the other, but for a moment at a verdict:
+//! whoever has heard that a reload is done meets no old worker.
 //!
 //! - `turn` is the loop: wait, read, hand over, look at the clock;
 //! - `channel` carries one worker's messages and descriptors, `peer` is that worker;
 //! - `node_cluster` is the primary's half of Node's cluster protocol;
-//! - `listener` binds and keeps sockets, `balance` decides which worker gets a connection, and `steering` has the kernel
-//!   decide it;
+//! - `listener` binds and keeps sockets, `passing` decides which worker gets a connection, and `steering` has the kernel
+//!   decide it, by a program of `bpf`;
+//! - `sticky` says which slot a client belongs to, `sight` who the client is by what it says, and `sorting` sees to it
+//!   that the client gets there;
 //! - `rescue` takes back what a dying worker had not taken.
 
-mod balance;
+mod bpf;
 mod channel;
 mod listener;
 mod node_cluster;
+mod passing;
 mod peer;
 mod rescue;
+mod sight;
+mod sorting;
 mod steering;
+mod sticky;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -33,37 +40,54 @@ use recluster_core::WorkerId;
 use recluster_wire::Json;
 use recluster_wire::node::{HandleKind, Held, Listening};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::{mpsc as facts, oneshot};
 
-use crate::builder::Balance;
+use crate::balance::{Balance, PeekLimits};
 use crate::driver::Input;
 use crate::error::SendError;
 use crate::event::Address;
 use crate::listen::{Bound, FIRST_LISTENER};
+use crate::status::ListenerStatus;
 
 pub(crate) use peer::Standing;
 
 /// How many bytes of one worker's messages may wait for the driver before that worker's channel is no longer read.
 const WAITING_BYTES: usize = 1024 * 1024;
+/// How long the driver waits at most for the plane to do what it was told.
+const SETTLE: Duration = Duration::from_millis(100);
 /// What a message costs beside its text.
 const MESSAGE_COST: usize = 256;
 
-/// What the plane is told at the beginning.
+/// How the plane works, from its beginning to its end.
 #[derive(Debug)]
-pub(crate) struct Setup {
+pub(crate) struct Means {
     pub(crate) balance: Balance,
-    /// Sockets that the master was started with, by the number that workers know them by.
-    pub(crate) inherited: BTreeMap<i32, OwnedFd>,
+    /// Limits of looking at what connections begin with.
+    pub(crate) peek: PeekLimits,
+    /// Workers under Node accept on sockets that they are given; else they are given connections.
+    pub(crate) workers_accept: bool,
     /// Messages are shown to somebody, and the descriptors that come with them are somebody's; else these are closed.
     pub(crate) is_hosted: bool,
 }
 
+/// What the plane is told at the beginning.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) means: Means,
+    /// Sockets that the master was started with, by the number that workers know them by.
+    pub(crate) inherited: BTreeMap<i32, OwnedFd>,
+}
+
 impl Setup {
     /// Workers number what the master has bound from the first descriptor on that they may be given.
-    pub(crate) fn new(balance: Balance, bound: &[Bound], is_hosted: bool) -> io::Result<Self> {
+    pub(crate) fn new(mut means: Means, bound: &[Bound]) -> io::Result<Self> {
+        let most = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |most| most / 2);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        means.peek.connections = means.peek.connections.min(most).max(1);
         let numbered = (FIRST_LISTENER..).zip(bound);
         let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
-        Ok(Self { balance, inherited: copies.collect::<io::Result<_>>()?, is_hosted })
+        Ok(Self { means, inherited: copies.collect::<io::Result<_>>()? })
     }
 }
 
@@ -76,11 +100,22 @@ pub(crate) struct Routes {
     pub(crate) settled: bool,
 }
 
+/// A worker that begins.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: u32,
+    /// Our end of its channel.
+    pub(crate) channel: OwnedFd,
+    /// One that is not Node is given sockets, never connections.
+    pub(crate) is_node: bool,
+}
+
 /// What the driver tells the plane.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// A worker begins; this is our end of its channel. One that is not Node is given sockets, never connections.
-    Admit { worker: WorkerId, channel: OwnedFd, is_node: bool },
+    /// A worker begins.
+    Admit(Admission),
     /// Who may be given what, from now on.
     Route(Routes),
     /// Let this worker go. It will be told so by a signal then. Where it has the preload, it is to spare idle connections
@@ -101,6 +136,8 @@ pub(crate) enum Command {
     },
     /// Hand a connection to this very worker; the answer says whether it could be.
     HandOver { worker: WorkerId, connection: OwnedFd, reply: oneshot::Sender<bool> },
+    /// Say when all that was told before is done.
+    Settle(mpsc::Sender<()>),
     /// Tell what you have.
     Report(oneshot::Sender<Report>),
     /// The cluster is over.
@@ -126,6 +163,8 @@ pub(crate) enum Fact {
     Held(WorkerId, Held),
     /// It broke a rule and was cut off.
     CutOff(WorkerId, String),
+    /// Something that the cluster cannot do.
+    Caveat(&'static str),
     /// Its channel is closed. It may still have connections if it closed its servers before it was told to disconnect:
     /// then nothing but its drain timeout says when it should be gone.
     Disconnected {
@@ -139,11 +178,21 @@ pub(crate) enum Fact {
 /// What the plane has: for the status.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    pub(crate) listeners: Vec<String>,
-    /// How many connections each worker has taken.
+    pub(crate) listeners: Vec<ListenerStatus>,
+    /// How many connections each worker has got.
     pub(crate) taken: BTreeMap<WorkerId, u64>,
+    pub(crate) tally: Tally,
+}
+
+/// What the plane counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
     /// How many connections were handed to an idle worker because another was busy.
     pub(crate) stolen: u64,
+    /// How many connections were taken back from a worker's socket, its channel or its desk, to be given to another.
+    pub(crate) requeued: u64,
+    /// How many connections the former workers of each slot got.
+    pub(crate) past: BTreeMap<u32, u64>,
 }
 
 /// The driver's end.
@@ -172,6 +221,14 @@ impl Plane {
             .stack_size(256 * 1024)
             .spawn(move || turn::run(setup, turns, poll))?;
         Ok(Self { commands, bell })
+    }
+
+    /// Waits until everything that was told before is done, or for as long as is proper.
+    pub(crate) fn settle(&self) {
+        let (done, settled) = mpsc::channel();
+        self.tell(Command::Settle(done));
+        // It takes microseconds, unless the machine has no time for the plane.
+        let _ = settled.recv_timeout(SETTLE);
     }
 
     pub(crate) fn tell(&self, command: Command) {

@@ -17,7 +17,7 @@ use super::listener::{Listener, ListenerId, Mode, Taker};
 use super::peer::{Drain, NACK_PAUSE, SERVERS, Server, Standing};
 use super::turn::Turns;
 use super::{Fact, Handle};
-use crate::builder::Balance;
+use crate::balance::{Balance, StickyBy};
 use crate::event::Address;
 
 /// A worker whose last server closes after at least this long is on its way out. A shorter life is a probe for a
@@ -44,6 +44,7 @@ impl Turns {
             FromWorker::SocketNotifyClose { key } => {
                 return self.answer(worker, &ToWorker::SocketAllClosed { key: &key });
             }
+            FromWorker::Taken(connections) => self.counted(worker, connections),
             FromWorker::Held(held) => self.report_fact(Fact::Held(worker, held)),
             FromWorker::User(message) => self.user_message(worker, message, None),
             FromWorker::Unknown => {}
@@ -66,6 +67,12 @@ impl Turns {
         {
             peer.told.online = true;
             self.report_fact(Fact::Online(worker));
+        }
+    }
+
+    fn counted(&mut self, worker: WorkerId, connections: u64) {
+        if let Some(peer) = self.peers.get_mut(&worker) {
+            peer.counted = Some(connections);
         }
     }
 
@@ -168,10 +175,13 @@ impl Turns {
         }
         let is_first = known.is_none();
         let takes_connections = self.peers.get(&worker).is_some_and(|peer| peer.is_node);
-        let mode = match self.setup.balance {
-            Balance::RoundRobin if takes_connections => Mode::Passing,
-            Balance::Kernel if takes_connections => Mode::Steering,
-            Balance::RoundRobin | Balance::Kernel | Balance::Shared => Mode::Sharing,
+        let mode = match &self.setup.means.balance {
+            _ if !takes_connections => Mode::Sharing,
+            Balance::Shared => Mode::Sharing,
+            Balance::Kernel | Balance::Sticky(StickyBy::Ip) if self.setup.means.workers_accept => {
+                Mode::Steering
+            }
+            Balance::RoundRobin | Balance::Kernel | Balance::Sticky(_) => Mode::Passing,
         };
         let mut listener = match query.fd.map(i32::try_from) {
             // The file of a unix socket that we have open ourselves is not stale.
@@ -251,7 +261,7 @@ impl Turns {
         };
         peer.channel.send(&ToWorker::HandleAck)?;
         match (*envelope.message, envelope.kind) {
-            (FromWorker::User(message), Some(kind)) if self.setup.is_hosted => {
+            (FromWorker::User(message), Some(kind)) if self.setup.means.is_hosted => {
                 self.user_message(worker, message, Some(Handle { kind, fd }));
                 Ok(())
             }

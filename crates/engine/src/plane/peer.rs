@@ -72,6 +72,7 @@ pub(super) struct Told {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) worker: WorkerId,
+    pub(super) slot: u32,
     pub(super) channel: Channel,
     /// It is a Node process: connections can be handed to it.
     pub(super) is_node: bool,
@@ -93,15 +94,18 @@ pub(super) struct Peer {
     /// It is given no connection before then.
     pub(super) spared_until: Option<Instant>,
     pub(super) last_given: Option<Instant>,
-    /// How many connections it has taken.
+    /// How many connections it has taken of those that it was handed.
     pub(super) taken: u64,
+    /// How many connections it has got by its own count, if it counts: also those that it accepted by itself.
+    pub(super) counted: Option<u64>,
     last_number: u64,
 }
 
 impl Peer {
-    pub(super) fn new(worker: WorkerId, channel: Channel, is_node: bool) -> Self {
+    pub(super) fn new(worker: WorkerId, slot: u32, channel: Channel, is_node: bool) -> Self {
         Self {
             worker,
+            slot,
             channel,
             is_node,
             servers: BTreeMap::new(),
@@ -116,6 +120,7 @@ impl Peer {
             spared_until: None,
             last_given: None,
             taken: 0,
+            counted: None,
             last_number: 0,
         }
     }
@@ -124,6 +129,11 @@ impl Peer {
     pub(super) fn new_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
+    }
+
+    /// How many connections it has got, as far as anybody knows: its own count comes a moment late.
+    pub(super) fn connections(&self) -> u64 {
+        self.counted.unwrap_or(0).max(self.taken)
     }
 
     /// Whether it leaves, by its own wish or by ours.

@@ -45,6 +45,7 @@ impl Turns {
     /// acknowledgements back, so there has to be proof.
     pub(super) fn forget(&mut self, worker: WorkerId, rescue: Rescue) {
         let Some(mut peer) = self.peers.remove(&worker) else { return };
+        *self.tally.past.entry(peer.slot).or_default() += peer.connections();
         self.dirty.extend(peer.servers.values().map(|server| server.listener));
         for listener in self.listeners.values_mut() {
             listener.remove_worker(worker);

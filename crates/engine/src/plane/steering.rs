@@ -1,4 +1,4 @@
-//! Balance `kernel`: one socket for each worker at one address (`SO_REUSEPORT`). The kernel spreads new connections over
+//! Balance `kernel`, and `sticky` by address: one socket for each worker at one address (`SO_REUSEPORT`). The kernel spreads new connections over
 //! the sockets of those who may take some, by a small program that is put in its place whenever that changes
 //! (`SO_ATTACH_REUSEPORT_CBPF`); a worker accepts from its own socket without anybody's help.
 //!
@@ -8,7 +8,8 @@
 //! and handed over.
 //!
 //! A worker that is busy does not accept. When connections have waited for [`PATIENCE`] in its socket and another worker
-//! is idle, they are accepted here and handed to that one.
+//! is idle, they are accepted here and handed to that one. Under `sticky` by address the kernel chooses by that and not by
+//! chance, and nothing is taken from a busy worker.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -18,9 +19,11 @@ use std::time::Duration;
 use recluster_core::WorkerId;
 use rustix::event::epoll::{self, EventFlags};
 
-use super::balance::{accept, is_passing};
+use super::bpf::Program;
 use super::listener::{Listener, ListenerId, Spot, Taker};
+use super::passing::{accept, is_passing};
 use super::peer::Peer;
+use super::sticky::Table;
 use super::turn::{Timer, Token, Turns};
 use crate::sys;
 
@@ -39,13 +42,22 @@ pub(super) struct Member {
     stalled: bool,
 }
 
+/// A place that the kernel may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// The slot of the worker that accepts there.
+    slot: u32,
+    /// Its number in the group.
+    number: u32,
+}
+
 /// The sockets of one listener, at their places.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) spot: Spot,
     pub(super) members: Vec<Member>,
-    /// The places that the kernel chooses from; none while nobody may take connections.
-    steered: Vec<u32>,
+    /// What the kernel chooses from; nothing while nobody may take connections.
+    steered: Vec<Place>,
 }
 
 impl Group {
@@ -63,7 +75,7 @@ impl Group {
     }
 
     fn is_steered(&self, place: usize) -> bool {
-        self.steered.iter().any(|&steered| steered as usize == place)
+        self.steered.iter().any(|steered| steered.number as usize == place)
     }
 }
 
@@ -111,10 +123,12 @@ impl Turns {
     /// waits.
     pub(super) fn steer(&mut self, id: ListenerId) {
         let places = self.places_to_take(id);
+        let is_sticky = self.is_sticky(id);
         let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
         let Some(group) = group.filter(|group| group.steered != places) else { return };
         let Some(first) = group.members.first() else { return };
-        if places.is_empty() || sys::steer(first.socket.as_fd(), &places).is_ok() {
+        let mut program = if is_sticky { by_client(&places) } else { at_random(&places) };
+        if places.is_empty() || sys::attach(first.socket.as_fd(), program.instructions()).is_ok() {
             group.steered = places;
         }
         for place in 0..group.members.len() {
@@ -123,15 +137,29 @@ impl Turns {
     }
 
     /// The places of those who may take connections, in order.
-    fn places_to_take(&self, id: ListenerId) -> Vec<u32> {
+    fn places_to_take(&self, id: ListenerId) -> Vec<Place> {
         let Some(listener) = self.listeners.get(&id) else { return Vec::new() };
         let Some(group) = &listener.group else { return Vec::new() };
+        let place = |slot: u32, worker: WorkerId| {
+            Some(Place { slot, number: u32::try_from(group.place_of(worker)?).ok()? })
+        };
+        if self.is_sticky(id) {
+            return self
+                .seats(listener)
+                .into_iter()
+                .filter_map(|(slot, worker)| place(slot, worker))
+                .collect();
+        }
         let may_take = self.may_take(listener);
         let takers = listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker));
-        let places = takers.filter(|peer| may_take(peer)).filter_map(|peer| group.place_of(peer.worker));
-        let mut places: Vec<u32> = places.filter_map(|place| u32::try_from(place).ok()).collect();
+        let takers = takers.filter(|peer| may_take(peer));
+        let mut places: Vec<Place> = takers.filter_map(|peer| place(peer.slot, peer.worker)).collect();
         places.sort_unstable();
         places
+    }
+
+    fn is_sticky(&self, id: ListenerId) -> bool {
+        self.listeners.get(&id).is_some_and(|listener| self.sticky_by(listener).is_some())
     }
 
     /// Begins to watch a socket, for nothing yet.
@@ -167,10 +195,11 @@ impl Turns {
     pub(super) fn note_member(&mut self, id: ListenerId, place: usize) {
         let group = self.listeners.get(&id).and_then(|listener| listener.group.as_ref());
         let Some(group) = group else { return };
-        if group.is_steered(place) {
-            self.set_timer(self.now + PATIENCE, Timer::Member(id, place));
-        } else {
+        if !group.is_steered(place) {
             self.take_over(id, place);
+        } else if !self.is_sticky(id) {
+            // Else what waits there is that worker's clients', and nobody else's.
+            self.set_timer(self.now + PATIENCE, Timer::Member(id, place));
         }
     }
 
@@ -221,7 +250,7 @@ impl Turns {
             Ok(connection) => connection,
             Err(error) => return is_passing(&error),
         };
-        self.stolen += 1;
+        self.tally.stolen += 1;
         if let Err(connection) = self.hand_over(taker, id, connection)
             && let Some(listener) = self.listeners.get_mut(&id)
         {
@@ -239,7 +268,9 @@ impl Turns {
         }
         let Some(socket) = self.member_socket(id, place) else { return };
         if let Some(listener) = self.listeners.get_mut(&id) {
+            let before = listener.waiting.len();
             take_all(listener, &socket);
+            self.tally.requeued += (listener.waiting.len() - before) as u64;
             self.dirty.insert(id);
         }
         self.arm(id, place);
@@ -254,6 +285,17 @@ impl Turns {
             take_all(listener, &socket);
         }
     }
+}
+
+fn at_random(places: &[Place]) -> Program {
+    Program::any_of(&places.iter().map(|place| place.number).collect::<Vec<u32>>())
+}
+
+fn by_client(places: &[Place]) -> Program {
+    let table = Table::new(places.iter().map(|place| place.slot).collect());
+    let number_of =
+        |slot: &u32| places.iter().find(|place| place.slot == *slot).map_or(0, |place| place.number);
+    Program::by_source(&table.owners().iter().map(number_of).collect::<Vec<u32>>())
 }
 
 /// Takes everything that waits in the kernel's queue of a socket.

@@ -18,9 +18,11 @@ use super::channel::{Channel, Poison, READ_BYTES, Read, Room};
 use super::listener::{Listener, ListenerId, Mode};
 use super::peer::{Drain, Peer, Server, TAKE_WAIT};
 use super::rescue::Rescue;
-use super::{Command, Fact, Handle, Report, Setup};
+use super::sorting::Peeks;
+use super::{Admission, Command, Fact, Handle, Report, Setup, Tally};
 use crate::driver::Input;
 use crate::error::SendError;
+use crate::status::ListenerStatus;
 
 /// How many ready descriptors are looked at in one turn.
 const EVENTS_A_TURN: usize = 128;
@@ -29,6 +31,8 @@ const READS_A_TURN: usize = 8;
 /// How soon a channel is looked at again that was left unread because the driver has enough to do.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 
+/// How many bits say what a number is of.
+const TAG_BITS: u32 = 3;
 /// How many bits number the sockets of one listener: more than there can be workers.
 const PLACE_BITS: u32 = 20;
 
@@ -61,6 +65,8 @@ pub(super) enum Timer {
     Listener(ListenerId),
     /// A socket of a listener's group, by its place.
     Member(ListenerId, usize),
+    /// Connections that are looked at.
+    Peeks,
 }
 
 /// What a ready descriptor is.
@@ -70,6 +76,7 @@ pub(super) enum Token {
     Listener(ListenerId),
     Member(ListenerId, usize),
     Peer(u64),
+    Peek(u64),
 }
 
 pub(super) struct Turns {
@@ -90,10 +97,12 @@ pub(super) struct Turns {
     /// Workers that have more to read.
     unread: BTreeSet<WorkerId>,
     timers: BTreeSet<(Instant, Timer)>,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
     pub(super) now: Instant,
-    /// How many connections were handed to an idle worker because another was busy.
-    pub(super) stolen: u64,
+    pub(super) peeks: Peeks,
+    pub(super) tally: Tally,
+    /// Who waits until this turn is over.
+    settling: Vec<mpsc::Sender<()>>,
     finished: bool,
 }
 
@@ -115,7 +124,9 @@ impl Turns {
             timers: BTreeSet::new(),
             scratch: vec![0; READ_BYTES],
             now: Instant::now(),
-            stolen: 0,
+            peeks: Peeks::default(),
+            tally: Tally::default(),
+            settling: Vec::new(),
             finished: false,
         }
     }
@@ -127,6 +138,7 @@ impl Turns {
                 Token::Listener(id) => self.note_acceptable(id),
                 Token::Member(id, place) => self.note_member(id, place),
                 Token::Peer(number) => self.note_peer(number),
+                Token::Peek(number) => self.note_peek(number),
             }
         }
         for worker in std::mem::take(&mut self.unread) {
@@ -136,6 +148,10 @@ impl Turns {
         while let Some(id) = self.dirty.pop_first() {
             self.steer(id);
             self.dispatch(id);
+        }
+        for waiting in self.settling.drain(..) {
+            // Whoever waits no longer does not need to know.
+            let _ = waiting.send(());
         }
     }
 
@@ -171,7 +187,7 @@ impl Turns {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Admit { worker, channel, is_node } => self.admit(worker, channel, is_node),
+            Command::Admit(admission) => self.admit(admission),
             Command::Route(routes) => {
                 for peer in self.peers.values_mut() {
                     peer.standing = routes.standing.get(&peer.worker).copied();
@@ -191,6 +207,7 @@ impl Turns {
             Command::HandOver { worker, connection, reply } => {
                 let _ = reply.send(self.hand_to(worker, &connection));
             }
+            Command::Settle(done) => self.settling.push(done),
             Command::Report(reply) => {
                 let _ = reply.send(self.report());
             }
@@ -198,15 +215,16 @@ impl Turns {
         }
     }
 
-    fn admit(&mut self, worker: WorkerId, socket: OwnedFd, is_node: bool) {
+    fn admit(&mut self, admission: Admission) {
+        let Admission { worker, slot, channel: socket, is_node } = admission;
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(error) = epoll::add(&self.poll, &socket, Token::Peer(worker.get()).into(), interest) {
             self.report_fact(Fact::CutOff(worker, format!("its channel cannot be watched: {error}")));
             self.report_fact(Fact::Disconnected { worker, finishing: false });
             return;
         }
-        let room = if self.setup.is_hosted { Room::AMPLE } else { Room::USUAL };
-        self.peers.insert(worker, Peer::new(worker, Channel::new(socket, room), is_node));
+        let room = if self.setup.means.is_hosted { Room::AMPLE } else { Room::USUAL };
+        self.peers.insert(worker, Peer::new(worker, slot, Channel::new(socket, room), is_node));
     }
 
     fn begin_drain(&mut self, worker: WorkerId, until: Instant, grace: Option<Duration>) {
@@ -238,7 +256,7 @@ impl Turns {
 
     /// Takes the next step of a worker's drain, or sets a timer for it.
     pub(super) fn step_drain(&mut self, worker: WorkerId) {
-        let leftovers_wait = self.closing && self.listeners.values().any(|l| !l.waiting.is_empty());
+        let leftovers_wait = self.closing && self.listeners.values().any(Listener::has_leftovers);
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         match peer.disconnect_at(leftovers_wait) {
             Some(at) if at <= self.now => {
@@ -274,15 +292,26 @@ impl Turns {
             |server: &Server| self.listeners.get(&server.listener).is_some_and(Listener::is_stream);
         let streams = peer.servers.iter().filter(|(_, server)| is_stream(server));
         let key = streams.min_by_key(|(_, server)| server.number).map(|(key, _)| key.clone());
-        key.is_some_and(|key| peer.channel.try_send_connection(&key, connection).is_some())
+        key.is_some_and(|key| peer.channel.try_send_connection(&key, connection, false).is_some())
     }
 
     fn report(&self) -> Report {
         Report {
-            listeners: self.listeners.values().map(|listener| listener.address.to_string()).collect(),
-            stolen: self.stolen,
-            taken: self.peers.values().map(|peer| (peer.worker, peer.taken)).collect(),
+            listeners: self.listeners.values().map(|listener| self.balance_of(listener)).collect(),
+            taken: self.peers.values().map(|peer| (peer.worker, peer.connections())).collect(),
+            tally: self.tally.clone(),
         }
+    }
+
+    /// Where it listens, and how connections reach workers from there.
+    fn balance_of(&self, listener: &Listener) -> ListenerStatus {
+        let balance = match listener.mode {
+            Mode::Sharing => "shared",
+            Mode::Passing | Mode::Steering if self.sticky_by(listener).is_some() => "sticky",
+            Mode::Passing => "round-robin",
+            Mode::Steering => "kernel",
+        };
+        ListenerStatus { address: listener.address.to_string(), balance: balance.to_owned() }
     }
 
     fn note_acceptable(&mut self, id: ListenerId) {
@@ -351,6 +380,7 @@ impl Turns {
                 Timer::Peer(worker) => self.revisit_peer(worker),
                 Timer::Listener(id) => self.revisit_listener(id),
                 Timer::Member(id, place) => self.revisit_member(id, place),
+                Timer::Peeks => self.revisit_peeks(),
             }
         }
     }
@@ -406,20 +436,22 @@ impl From<Token> for EventData {
     fn from(token: Token) -> Self {
         Self::new_u64(match token {
             Token::Bell => 0,
-            Token::Listener(id) => id << 2 | 1,
-            Token::Peer(number) => number << 2 | 2,
-            Token::Member(id, place) => (id << PLACE_BITS | place as u64) << 2 | 3,
+            Token::Listener(id) => id << TAG_BITS | 1,
+            Token::Peer(number) => number << TAG_BITS | 2,
+            Token::Member(id, place) => (id << PLACE_BITS | place as u64) << TAG_BITS | 3,
+            Token::Peek(number) => number << TAG_BITS | 4,
         })
     }
 }
 
 impl From<EventData> for Token {
     fn from(data: EventData) -> Self {
-        let number = data.u64() >> 2;
-        match data.u64() & 3 {
+        let number = data.u64() >> TAG_BITS;
+        match data.u64() & ((1 << TAG_BITS) - 1) {
             1 => Self::Listener(number),
             2 => Self::Peer(number),
             3 => Self::Member(number >> PLACE_BITS, (number & ((1 << PLACE_BITS) - 1)) as usize),
+            4 => Self::Peek(number),
             _ => Self::Bell,
         }
     }

@@ -62,6 +62,9 @@ pub enum ToWorker<'a> {
         seq: u64,
         /// The server.
         key: &'a str,
+        /// It is to be closed behind the first response, which our preload in the worker sees to. Workers without it
+        /// ignore this.
+        closes: bool,
     },
     /// Close your servers, then the channel. At most once per worker.
     Disconnect {
@@ -152,8 +155,9 @@ impl fmt::Display for ToWorker<'_> {
                 let (reply, errno) = (Reply { ack, key, data }, wire_errno(errno));
                 cluster(f, seq, format_args!(r#"{reply},"errno":{errno}"#))
             }
-            Self::NewConnection { seq, key } => envelope(f, HandleKind::NetNative, |f| {
-                cluster(f, seq, format_args!(r#""act":"newconn","key":{}"#, Quoted(key)))
+            Self::NewConnection { seq, key, closes } => envelope(f, HandleKind::NetNative, |f| {
+                let closes = if closes { r#","recluster":"close""# } else { "" };
+                cluster(f, seq, format_args!(r#""act":"newconn","key":{}{closes}"#, Quoted(key)))
             }),
             Self::Disconnect { seq } => cluster(f, seq, format_args!(r#""act":"disconnect""#)),
             Self::Ack { seq, ack } => cluster(f, seq, format_args!(r#""ack":{ack}"#)),

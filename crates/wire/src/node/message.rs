@@ -50,6 +50,9 @@ pub enum FromWorker {
     },
     /// Our own preload tells what the draining worker still has.
     Held(Held),
+    /// Our own preload tells how many connections the worker's servers have got since the worker began, whoever accepted
+    /// them.
+    Taken(u64),
     /// A message of the user's code.
     User(UserMessage),
     /// An internal message that nobody here knows. Node ignores these as well.

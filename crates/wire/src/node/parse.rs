@@ -4,6 +4,7 @@
 //! makes the message [`Malformed`], and where the worker waits for an answer, that says how to give one.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use serde_json::value::RawValue;
 
@@ -92,16 +93,21 @@ fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromW
         b"NODE_SOCKET_GET_COUNT" => FromWorker::SocketGetCount { key: key(fields)? },
         b"NODE_SOCKET_NOTIFY_CLOSE" => FromWorker::SocketNotifyClose { key: key(fields)? },
         b"NODE_RECLUSTER_HELD" => FromWorker::Held(held(fields)?),
+        b"NODE_RECLUSTER_TAKEN" => FromWorker::Taken(connections(fields)?),
         _ => FromWorker::Unknown,
     })
 }
 
 fn held(fields: &Fields<'_>) -> Result<Held, Fault> {
     Ok(Held {
-        connections: number(fields.connections).ok_or(Fault::Field("connections"))?,
+        connections: connections(fields)?,
         upgraded: number(fields.upgraded).ok_or(Fault::Field("upgraded"))?,
         requests: number(fields.requests).ok_or(Fault::Field("requests"))?,
     })
+}
+
+fn connections<N: FromStr>(fields: &Fields<'_>) -> Result<N, Fault> {
+    number(fields.connections).ok_or(Fault::Field("connections"))
 }
 
 /// An envelope is never malformed itself: its sender waits for an answer to the descriptor, whatever

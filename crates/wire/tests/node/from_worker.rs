@@ -91,6 +91,17 @@ fn what_a_draining_worker_still_has() {
 }
 
 #[test]
+fn what_a_worker_has_got() {
+    let told = |connections: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_TAKEN"{connections}}}"#));
+    assert_eq!(told(r#","connections":0"#), FromWorker::Taken(0));
+    assert_eq!(told(r#","connections":9007199254740991"#), FromWorker::Taken(9_007_199_254_740_991));
+    for absurd in ["", "-1", "1.5", "1e3", "null", r#""7""#, "18446744073709551616"] {
+        let field = if absurd.is_empty() { String::new() } else { format!(r#","connections":{absurd}"#) };
+        assert_eq!(told(&field), FromWorker::Malformed(Fault::Field("connections").into()), "{absurd}");
+    }
+}
+
+#[test]
 fn internal_is_what_node_takes_for_internal() {
     for line in [r#"{"cmd":"NODE_X"}"#, r#"{"cmd":"NODE_é","b":1}"#, r#"{"cmd":"x","cmd":"NODE_X"}"#] {
         assert_eq!(one(line), FromWorker::Unknown, "{line}");

@@ -54,8 +54,12 @@ fn an_error_is_negative_and_never_a_success() {
 #[test]
 fn cluster_messages() {
     check(
-        ToWorker::NewConnection { seq: 9, key: "12" },
+        ToWorker::NewConnection { seq: 9, key: "12", closes: false },
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"12","seq":9}}"#,
+    );
+    check(
+        ToWorker::NewConnection { seq: 9, key: "12", closes: true },
+        r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"12","recluster":"close","seq":9}}"#,
     );
     check(ToWorker::Disconnect { seq: 9 }, r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":9}"#);
     check(ToWorker::Ack { seq: 9, ack: 3 }, r#"{"cmd":"NODE_CLUSTER","ack":3,"seq":9}"#);
@@ -109,7 +113,7 @@ fn an_envelope_and_nothing_else_carries_a_handle() {
         ToWorker::RoundRobinReply { seq, ack, key, data, sockname: None },
         ToWorker::SharedReply { seq, ack, key, data, kind },
         ToWorker::ErrorReply { seq, ack, key, data, errno: 1 },
-        ToWorker::NewConnection { seq, key },
+        ToWorker::NewConnection { seq, key, closes: true },
         ToWorker::Disconnect { seq },
         ToWorker::Ack { seq, ack },
         ToWorker::HandleAck,
@@ -172,7 +176,7 @@ proptest! {
             reply,
             json!({"cmd": "NODE_CLUSTER", "ack": ack, "key": key.clone(), "data": value, "errno": -13, "seq": seq})
         );
-        let connection = read(ToWorker::NewConnection { seq, key: &key });
+        let connection = read(ToWorker::NewConnection { seq, key: &key, closes: false });
         let newconn = json!({"cmd": "NODE_CLUSTER", "act": "newconn", "key": key, "seq": seq});
         prop_assert_eq!(&connection["msg"], &newconn);
     }

@@ -96,7 +96,7 @@ fn a_master_that_would_pass_connections_is_told_that_nobody_takes_them() {
 fn a_connection_all_the_same_goes_back_to_the_master() {
     let (mut master, _worker) = Master::with_worker();
     let (connection, _other) = UnixStream::pair().expect("a pair");
-    master.pass(ToWorker::NewConnection { seq: 7, key: "k" }, &connection);
+    master.pass(ToWorker::NewConnection { seq: 7, key: "k", closes: false }, &connection);
     assert_eq!(master.hear(), Some(FromWorker::HandleAck));
     assert_eq!(master.hear(), Some(FromWorker::Ack { ack: 7, accepted: false }));
 }

@@ -3,7 +3,8 @@
 //! *Passing* (`round-robin`): the master accepts, and only while some worker has room, so that the rest waits in the
 //! kernel's queue. A connection goes to the worker with the fewest on their way, in turn among equals. It stays ours
 //! until the worker says that it has taken it. *Sharing* (`shared`, and all of UDP): the workers accept by
-//! themselves, and there is nothing to do here, except at a stop. *Steering* (`kernel`) is `steering`'s business.
+//! themselves, and there is nothing to do here, except at a stop. *Steering* (`kernel`) is `steering`'s business, and whose a
+//! connection is (`sticky`) is `sorting`'s.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -13,17 +14,18 @@ use recluster_core::WorkerId;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::listener::{Connection, Listener, ListenerId, Mode, Taker};
+use super::listener::{Connection, Listener, ListenerId, Mode, Owner, Taker};
 use super::peer::{OnItsWay, Peer, Standing};
 use super::steering::take_all;
 use super::turn::{Timer, Turns};
+use crate::balance::StickyBy;
 
 /// How long a listener rests when every worker has refused a connection.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
 /// How often a connection is offered to everybody before it is given up: some ten seconds, by the pause above.
 const ROUNDS: u32 = 400;
 /// How long a worker is spared to which a connection could not be sent.
-const FULL_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// How long a listener rests when the master is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a listener that nobody uses is kept, in case a new worker comes to its second port late.
@@ -32,11 +34,12 @@ const UNUSED_LINGER: Duration = Duration::from_secs(5);
 /// descriptors up.
 const UNUSED_LISTENERS: usize = 64;
 /// How many connections one listener may dispatch before others get their turn.
-const DISPATCH_BATCH: usize = 256;
+pub(super) const DISPATCH_BATCH: usize = 256;
 
 impl Turns {
     /// Hands over what a listener has, while somebody has room.
     pub(super) fn dispatch(&mut self, id: ListenerId) {
+        self.sort(id);
         for _ in 0..DISPATCH_BATCH {
             if !self.dispatch_one(id) {
                 return;
@@ -48,8 +51,9 @@ impl Turns {
     /// Hands over one connection; false when there is none, or nobody to take it.
     fn dispatch_one(&mut self, id: ListenerId) -> bool {
         let Some(listener) = self.listeners.get(&id) else { return false };
-        let nothing = listener.waiting.is_empty() && (!listener.acceptable || listener.mode != Mode::Passing);
-        if nothing || listener.paused_until.is_some() {
+        let accepts =
+            listener.acceptable && listener.mode == Mode::Passing && self.sticky_by(listener).is_none();
+        if listener.waiting.is_empty() && !accepts || listener.paused_until.is_some() {
             return false;
         }
         let first = listener.waiting.front();
@@ -146,7 +150,7 @@ impl Turns {
     }
 
     /// The connection that is first in line.
-    fn next_connection(&mut self, id: ListenerId) -> Option<Connection> {
+    pub(super) fn next_connection(&mut self, id: ListenerId) -> Option<Connection> {
         let listener = self.listeners.get_mut(&id)?;
         if let Some(connection) = listener.waiting.pop_front() {
             return Some(connection);
@@ -174,8 +178,10 @@ impl Turns {
         listener: ListenerId,
         connection: Connection,
     ) -> Result<(), Connection> {
+        let by = self.listeners.get(&listener).and_then(|listener| self.sticky_by(listener));
+        let closes = by.is_some_and(StickyBy::is_request);
         let Some(peer) = self.peers.get_mut(&taker.worker) else { return Err(connection) };
-        let Some(seq) = peer.channel.try_send_connection(&taker.key, &connection.socket) else {
+        let Some(seq) = peer.channel.try_send_connection(&taker.key, &connection.socket, closes) else {
             return Err(connection);
         };
         peer.last_given = Some(self.now);
@@ -207,6 +213,7 @@ impl Turns {
 
     /// A connection is ours again: the first in line.
     pub(super) fn put_back(&mut self, sent: OnItsWay) {
+        self.tally.requeued += 1;
         if let Some(listener) = self.listeners.get_mut(&sent.listener) {
             listener.waiting.push_front(sent.connection);
             self.dirty.insert(sent.listener);
@@ -226,6 +233,7 @@ impl Turns {
     pub(super) fn close_for_good(&mut self) {
         self.closing = true;
         self.setup.inherited.clear();
+        self.end_all_peeks();
         let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
         for id in ids {
             self.take_over_all(id);
@@ -249,6 +257,7 @@ impl Turns {
         if self.closing && !self.peers.values().any(Peer::takes_leftovers) {
             for listener in self.listeners.values_mut() {
                 listener.waiting.clear();
+                listener.desks.clear();
             }
         }
     }
@@ -291,6 +300,7 @@ impl Turns {
     fn close(&mut self, id: ListenerId) {
         if let Some(listener) = self.listeners.remove(&id) {
             self.unwatch_listener(&listener);
+            self.forget_peeks(id);
         }
     }
 }
@@ -305,7 +315,7 @@ pub(super) fn is_passing(error: &io::Error) -> bool {
 /// would freeze the whole worker.
 pub(super) fn accept(socket: BorrowedFd<'_>) -> io::Result<Connection> {
     match accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-        Ok(socket) => Ok(Connection { socket, rounds: 0, refused_by: Vec::new() }),
+        Ok(socket) => Ok(Connection { socket, rounds: 0, refused_by: Vec::new(), owner: Owner::Unknown }),
         Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
         Err(error) => Err(error.into()),
     }

@@ -1,0 +1,164 @@
+//! What can be said about how new connections reach workers: plain values.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How new connections reach workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Balance {
+    /// The master accepts and passes connections on, each to a worker with room.
+    #[default]
+    RoundRobin,
+    /// Workers accept by themselves on one shared socket; the kernel picks.
+    Shared,
+    /// Workers accept, each on a socket of its own; what waits for a busy one goes to an idle one. For TCP of Node workers,
+    /// else as round-robin.
+    Kernel,
+    /// All connections of one client reach the same slot. For Node workers, of up to 1,024 slots.
+    Sticky(StickyBy),
+}
+
+impl Balance {
+    /// What people should know who use it, with or without the preload in workers.
+    pub(crate) fn caveat(&self, has_preload: bool) -> Option<&'static str> {
+        let mixes = self.sticky_by().is_some_and(StickyBy::is_request) && !has_preload;
+        mixes.then_some(
+            "without --drain-http, workers do not close a connection behind its first response: one connection counts as one \
+             client, and a proxy in front must not reuse it for another",
+        )
+    }
+
+    /// Whether workers accept by themselves, where that can be had.
+    pub(crate) fn has_workers_accept(&self) -> bool {
+        matches!(self, Self::Shared | Self::Kernel | Self::Sticky(StickyBy::Ip))
+    }
+
+    /// What makes connections one client's, if anything does.
+    pub(crate) fn sticky_by(&self) -> Option<&StickyBy> {
+        match self {
+            Self::Sticky(by) => Some(by),
+            Self::RoundRobin | Self::Shared | Self::Kernel => None,
+        }
+    }
+}
+
+/// Its name alone: of `sticky` not by what.
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RoundRobin => "round-robin",
+            Self::Shared => "shared",
+            Self::Kernel => "kernel",
+            Self::Sticky(_) => "sticky",
+        })
+    }
+}
+
+/// What makes two connections one client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StickyBy {
+    /// The address that it comes from; of IPv6 the first 64 bits. A client without one, on a unix socket, is anybody.
+    Ip,
+    /// The value of this header of the first request, such as `X-Forwarded-For`. Of a list with commas the first entry counts,
+    /// and an IP address counts as above.
+    Header(String),
+    /// The value of this cookie in the first request.
+    Cookie(String),
+    /// The value of this parameter in the URL of the first request.
+    Query(String),
+    /// The source address in the PROXY protocol's header, of version 1 or 2.
+    ProxyProtocol,
+}
+
+impl StickyBy {
+    /// Whether clients are told apart by what an HTTP request says.
+    pub(crate) fn is_request(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::Cookie(_) | Self::Query(_))
+    }
+}
+
+impl fmt::Display for StickyBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip => f.write_str("ip"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::ProxyProtocol => f.write_str("proxy-protocol"),
+        }
+    }
+}
+
+/// This says nothing that a client could be known by.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is nothing to know a client by: say ip, header:NAME, cookie:NAME, query:NAME or proxy-protocol"
+)]
+pub struct NoStickyBy(String);
+
+impl FromStr for StickyBy {
+    type Err = NoStickyBy;
+
+    fn from_str(text: &str) -> Result<Self, NoStickyBy> {
+        let no = || NoStickyBy(text.to_owned());
+        let (kind, name) = text.split_once(':').map_or((text, None), |(kind, name)| (kind, Some(name)));
+        // What RFC 9110 and RFC 6265 allow in the names of headers and cookies.
+        let is_token =
+            |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        let is_plain =
+            |name: &str| !name.contains(|c: char| c.is_whitespace() || c.is_control() || "&=#".contains(c));
+        match (kind, name.filter(|name| !name.is_empty())) {
+            ("ip", None) if name.is_none() => Ok(Self::Ip),
+            ("proxy-protocol", None) if name.is_none() => Ok(Self::ProxyProtocol),
+            ("header", Some(name)) if is_token(name) => Ok(Self::Header(name.to_owned())),
+            ("cookie", Some(name)) if is_token(name) => Ok(Self::Cookie(name.to_owned())),
+            ("query", Some(name)) if is_plain(name) => Ok(Self::Query(name.to_owned())),
+            _ => Err(no()),
+        }
+    }
+}
+
+/// Limits of looking at what a connection begins with. Where one is reached, the client is known by its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a value that users write out")]
+pub struct PeekLimits {
+    /// How many bytes are looked at. At least 1; more than 64 KiB is taken as that.
+    pub bytes: usize,
+    /// How long they may take to come.
+    pub timeout: Duration,
+    /// How many connections are looked at at a time; at least 1, and never more than half of the descriptors that the process
+    /// may have. One more, and the oldest is waited for no longer.
+    pub connections: usize,
+}
+
+impl Default for PeekLimits {
+    /// 16 KiB, which is as much as Node takes of a request's head; 2 s; 10,000.
+    fn default() -> Self {
+        Self { bytes: 16 << 10, timeout: Duration::from_secs(2), connections: 10_000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_can_be_read() {
+        for text in ["ip", "header:X-Forwarded-For", "cookie:connect.sid", "query:sid", "proxy-protocol"] {
+            assert_eq!(text.parse::<StickyBy>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for text in
+            ["", "ip:", "ip:4", "header", "header:", "header:a b", "cookie:a=b", "query:a&b", "sid", "IP"]
+        {
+            let said = text.parse::<StickyBy>().unwrap_err().to_string();
+            assert!(said.starts_with(&format!("'{text}' is nothing to know a client by")), "{said}");
+        }
+    }
+}
