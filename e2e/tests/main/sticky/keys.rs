@@ -14,11 +14,11 @@ fn each_keeps_its_slot(launch: Launch, clients: &[Client]) {
     let master = launch.workers(3).serve();
     let first = slots(clients, master.address());
     assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3, "every slot has clients: {first:?}");
-    assert_eq!(slots(clients, master.address()), first);
+    assert_eq!(slots(clients, master.address()), first, "asked again");
     master.reload().expect_code(0);
-    assert_eq!(slots(clients, master.address()), first);
+    assert_eq!(slots(clients, master.address()), first, "asked while old workers may still be there");
     master.wait_all(3, on("exit").generation(1));
-    assert_eq!(slots(clients, master.address()), first);
+    assert_eq!(slots(clients, master.address()), first, "asked when they are gone");
 }
 
 #[test]
