@@ -25,7 +25,7 @@ impl Balance {
     pub(crate) fn caveat(&self, has_preload: bool) -> Option<&'static str> {
         let mixes = self.sticky_by().is_some_and(StickyBy::is_request) && !has_preload;
         mixes.then_some(
-            "without --drain-http, workers do not close a connection behind its first response: one connection counts as one \
+            "without the lossless drain (--drain-http, Node alone), workers do not close a connection behind its first response: one connection counts as one \
              client, and a proxy in front must not reuse it for another",
         )
     }

@@ -197,7 +197,10 @@ impl Driver {
         if let Some(caveat) = self.shell.first.node_kind().and_then(NodeKind::caveat) {
             self.emit(Event::Caveat { caveat });
         }
-        if let Some(caveat) = self.shell.balance.caveat(self.shell.conduct.preload.is_some()) {
+        // Deno and Bun have no use for the preload.
+        let has_preload =
+            self.shell.conduct.preload.is_some() && self.shell.first.node_kind() == Some(NodeKind::Node);
+        if let Some(caveat) = self.shell.balance.caveat(has_preload) {
             self.emit(Event::Caveat { caveat });
         }
         self.watch_limits();

@@ -27,10 +27,7 @@ fn the_status_is_there_for_programs() {
         assert!(worker["uptime_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{worker}");
     }
     let listeners = status["listeners"].as_array().expect("listeners");
-    assert!(
-        listeners.iter().any(|it| it["address"] == Value::from(master.address().to_string())),
-        "{status}"
-    );
+    assert!(listeners.iter().any(|it| it["address"] == master.address().to_string()), "{status}");
 }
 
 #[test]
