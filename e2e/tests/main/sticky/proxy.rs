@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
-use recluster_e2e::{Home, Running, fixture, not_installed};
+use recluster_e2e::{Home, Process, Running, fixture, not_installed};
+use rustix::process::Signal;
 
 /// Where administrators' programs are, which are not in everybody's `PATH`.
 const SYSTEM: &str = "/usr/sbin";
 
-/// A proxy that runs; it is killed when dropped.
+/// A proxy that runs; it is ended when dropped.
 pub(crate) struct Proxy {
     _process: Running,
-    _home: Home,
+    home: Home,
     front: SocketAddr,
 }
 
@@ -76,7 +77,18 @@ impl Proxy {
         let mut command = command(&home.write(configuration, &text));
         let inherited = FdMapping { parent_fd: socket.into(), child_fd: 3 };
         command.fd_mappings(vec![inherited]).expect("there is one");
-        Self { _process: Running::start(command), _home: home, front }
+        Self { _process: Running::start(command), home, front }
+    }
+}
+
+/// Killed, nginx would leave its worker behind: it is asked to end. `HAProxy` is one process, and writes no such file.
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let pid = self.home.read_if_there("nginx.pid").trim().parse().ok();
+        if let Some(nginx) = pid.and_then(|pid| Process::open(pid).ok()) {
+            nginx.signal(Signal::TERM);
+            nginx.wait_end();
+        }
     }
 }
 
