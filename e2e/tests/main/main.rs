@@ -38,6 +38,7 @@ mod start;
 mod status;
 mod stdio;
 mod steering;
+mod sticky;
 mod surge;
 mod systemd;
 mod unbindable;
