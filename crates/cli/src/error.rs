@@ -92,7 +92,8 @@ impl Error {
                 | StartError::ListenTwice { .. }
                 | StartError::CheckReachesNeighbours
                 | StartError::CheckListen { .. }
-                | StartError::DenoTakesNoSocket,
+                | StartError::DenoTakesNoSocket
+                | StartError::StickyWithoutNode,
             )
             | Self::Inherited(_)
             | Self::Config(_)

@@ -11,6 +11,14 @@ use crate::signal::{name_of, signal_name};
 
 impl Driver {
     pub(crate) fn announce(&mut self, notice: Notice) {
+        let is_promise = matches!(
+            notice,
+            Notice::Serving { .. } | Notice::Started { .. } | Notice::Scaled { .. } | Notice::Verdict { .. }
+        );
+        if is_promise {
+            // Whoever hears it meets the workers that it speaks of, and no others.
+            self.settle_routes();
+        }
         match notice {
             Notice::GenerationBegan { generation } => {
                 self.begin_generation();
@@ -56,8 +64,6 @@ impl Driver {
                 let words = self.verdict_in_words(verdict);
                 self.end_generation(generation, verdict);
                 let generation = generation.map(core::Generation::get);
-                // Who hears that it is done meets no old worker any more.
-                self.settle_routes();
                 self.emit(Event::Reloaded { generation, verdict: words.clone() });
                 self.answer_callers(callers, &words);
             }

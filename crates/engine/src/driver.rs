@@ -292,16 +292,15 @@ impl Driver {
         }
     }
 
-    /// Has the plane do what is decided before anybody hears of it. (Workers that are about to be started are not known there
-    /// yet: it is told again.)
+    /// Has the plane do what is decided before anybody hears of it.
     pub(crate) fn settle_routes(&mut self) {
-        self.publish_routes();
-        self.routes = Routes::default();
-        self.plane.settle();
+        if self.publish_routes() {
+            self.plane.settle();
+        }
     }
 
-    /// Tells the plane who may be given what, where that has changed.
-    fn publish_routes(&mut self) {
+    /// Tells the plane who may be given what, where that has changed; whether it has.
+    fn publish_routes(&mut self) -> bool {
         let status = self.policy.status();
         let standing = status.workers.iter().filter_map(|worker| {
             let standing = if worker.serves {
@@ -315,10 +314,12 @@ impl Driver {
         });
         let routes = Routes { standing: standing.collect(), settled: status.settled };
         self.tell_who_is_active(&status);
-        if routes != self.routes {
+        let has_changed = routes != self.routes;
+        if has_changed {
             self.plane.tell(Command::Route(routes.clone()));
             self.routes = routes;
         }
+        has_changed
     }
 
     fn handle(&mut self, input: Input) {

@@ -2,8 +2,8 @@
 //! channels. Connections never pass the policy's loop, and a busy host program never delays them.
 //!
 //! The driver sends [`Command`]s (a worker begins, who may be given what, drain this one); the plane reports
-//! [`Fact`]s (it listens, it is ready, its channel closed). Neither ever waits for the other, but for a moment at a verdict:
-//! whoever has heard that a reload is done meets no old worker.
+//! [`Fact`]s (it listens, it is ready, its channel closed). Neither ever waits for the other, but the driver for a moment before it makes
+//! a promise: whoever has heard that a reload is done meets no old worker.
 //!
 //! - `turn` is the loop: wait, read, hand over, look at the clock;
 //! - `channel` carries one worker's messages and descriptors, `peer` is that worker;

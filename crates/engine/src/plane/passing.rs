@@ -271,7 +271,7 @@ impl Turns {
         let unused: Vec<ListenerId> = ids.into_iter().filter(|&id| !self.note_use(id)).collect();
         let too_many = unused.len().saturating_sub(UNUSED_LISTENERS);
         for (place, id) in unused.into_iter().enumerate() {
-            if place < too_many || self.settled && self.is_unused_for_good(id) {
+            if place < too_many || self.routes.settled && self.is_unused_for_good(id) {
                 self.close(id);
             }
         }
@@ -283,7 +283,7 @@ impl Turns {
         let standings = listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker)?.standing);
         let standings: Vec<Standing> = standings.collect();
         listener.proven |= standings.contains(&Standing::Serving);
-        if !standings.is_empty() || !self.settled {
+        if !standings.is_empty() || !self.routes.settled {
             listener.unused_since = None;
         }
         !standings.is_empty()

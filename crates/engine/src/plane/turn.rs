@@ -19,7 +19,7 @@ use super::listener::{Listener, ListenerId, Mode};
 use super::peer::{Drain, Peer, Server, TAKE_WAIT};
 use super::rescue::Rescue;
 use super::sorting::Peeks;
-use super::{Admission, Command, Fact, Handle, Report, Setup, Tally};
+use super::{Admission, Command, Fact, Handle, Report, Routes, Setup, Tally};
 use crate::driver::Input;
 use crate::error::SendError;
 use crate::status::ListenerStatus;
@@ -88,8 +88,8 @@ pub(super) struct Turns {
     pub(super) peers: BTreeMap<WorkerId, Peer>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
     pub(super) next_listener: ListenerId,
-    /// The last word of the driver: nothing is pending.
-    pub(super) settled: bool,
+    /// The last word of the driver.
+    pub(super) routes: Routes,
     /// Everything stops; no new listener, leftovers only.
     pub(super) closing: bool,
     /// Listeners that may have something for somebody.
@@ -117,7 +117,7 @@ impl Turns {
             peers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             next_listener: 0,
-            settled: false,
+            routes: Routes::default(),
             closing: false,
             dirty: BTreeSet::new(),
             unread: BTreeSet::new(),
@@ -192,7 +192,7 @@ impl Turns {
                 for peer in self.peers.values_mut() {
                     peer.standing = routes.standing.get(&peer.worker).copied();
                 }
-                self.settled = routes.settled;
+                self.routes = routes;
                 self.dirty.extend(self.listeners.keys().copied());
                 self.close_unused();
             }
@@ -224,7 +224,9 @@ impl Turns {
             return;
         }
         let room = if self.setup.means.is_hosted { Room::AMPLE } else { Room::USUAL };
-        self.peers.insert(worker, Peer::new(worker, slot, Channel::new(socket, room), is_node));
+        let mut peer = Peer::new(worker, slot, Channel::new(socket, room), is_node);
+        peer.standing = self.routes.standing.get(&worker).copied();
+        self.peers.insert(worker, peer);
     }
 
     fn begin_drain(&mut self, worker: WorkerId, until: Instant, grace: Option<Duration>) {
