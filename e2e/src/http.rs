@@ -42,7 +42,15 @@ impl Connection<TcpStream> {
     ///
     /// When nobody listens.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+        Self::over(TcpStream::connect_timeout(&address, DEADLINE)?)
+    }
+
+    /// Takes over a stream that is connected already.
+    ///
+    /// # Errors
+    ///
+    /// When it takes no deadline.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::new(stream) })

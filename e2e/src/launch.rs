@@ -31,6 +31,7 @@ pub struct Launch {
     listens: Vec<String>,
     discoverable: bool,
     stderr: Option<OwnedFd>,
+    starter: Option<PathBuf>,
 }
 
 impl Launch {
@@ -52,6 +53,7 @@ impl Launch {
             listens: Vec::new(),
             discoverable: false,
             stderr: None,
+            starter: None,
         };
         launch
             .workers(2)
@@ -153,6 +155,13 @@ impl Launch {
         self
     }
 
+    /// This fixture, a program in Python, starts the command that is written behind it.
+    #[must_use]
+    pub fn started_by(mut self, name: &str) -> Self {
+        self.starter = Some(fixture(name));
+        self
+    }
+
     /// Starts it.
     pub fn start(mut self) -> Master {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -187,6 +196,11 @@ impl Launch {
         if !self.sockets.is_empty() {
             command = activating(&command, self.sockets);
         }
+        if let Some(starter) = self.starter {
+            let mut python = Command::new("python3");
+            python.arg(starter);
+            command = behind(python, &command);
+        }
         command.current_dir(self.home.path()).arg("run");
         for (name, value) in self.options {
             command.arg(name).args(value);
@@ -206,15 +220,22 @@ impl Launch {
 /// in advance.
 fn activating(command: &Command, sockets: Vec<OwnedFd>) -> Command {
     let mut shell = Command::new("sh");
-    shell.args(["-c", r#"LISTEN_PID=$$ exec "$0" "$@""#]).arg(command.get_program());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
+    shell.args(["-c", r#"LISTEN_PID=$$ exec "$0" "$@""#]);
+    let mut shell = behind(shell, command);
     shell.env("LISTEN_FDS", sockets.len().to_string());
     let mappings = (3..).zip(sockets).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
     shell.fd_mappings(mappings.collect()).expect("each number is given once");
     shell
+}
+
+/// The command as the last argument of another one.
+fn behind(mut starter: Command, command: &Command) -> Command {
+    starter.arg(command.get_program());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => starter.env(name, value),
+            None => starter.env_remove(name),
+        };
+    }
+    starter
 }

@@ -36,6 +36,18 @@ fn deno_takes_no_shared_socket() {
     assert!(refused.stderr.contains("use --balance round-robin"), "{refused:?}");
 }
 
+/// It has a socket of its own under neither: the master accepts, and goes by the address where it is asked to.
+#[test]
+fn deno_is_given_connections_where_others_accept() {
+    for (balance, in_force) in [("kernel", "round-robin"), ("sticky", "sticky")] {
+        let master = under("deno", 0).option("--balance", balance).serve();
+        assert_eq!(master.status()["listeners"][0]["balance"], in_force);
+        let who = || get(master.address(), "/").expect("an answer").header("x-worker");
+        let workers = (0..6).map(|_| who()).collect::<BTreeSet<_>>();
+        assert_eq!(workers.len(), if balance == "sticky" { 1 } else { 2 });
+    }
+}
+
 #[test]
 fn deno_says_how_it_drains() {
     let master = under("deno", 0).workers(1).serve();

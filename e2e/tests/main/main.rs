@@ -12,6 +12,7 @@ mod drain_signal;
 mod draining;
 mod ending;
 mod examples;
+mod fallbacks;
 mod frameworks;
 mod groups;
 mod handover;

@@ -1,9 +1,8 @@
 //! Clients with addresses of their own, all of them in the loopback network, and the slots that answer them.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 
 use recluster_e2e::{Connection, Response};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
@@ -17,14 +16,13 @@ pub(crate) fn stream_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<OwnedF
 }
 
 /// The same, to speak HTTP on.
-pub(crate) fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<Connection<UnixStream>> {
+pub(crate) fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<Connection<TcpStream>> {
     speak_on(stream_from(source, to)?)
 }
 
-/// Speaks HTTP on a socket. The harness takes one that is connected already as a unix stream; read and written it is
-/// the same.
-pub(crate) fn speak_on(socket: OwnedFd) -> io::Result<Connection<UnixStream>> {
-    Connection::on(UnixStream::from(socket))
+/// Speaks HTTP on a socket that is connected.
+pub(crate) fn speak_on(socket: OwnedFd) -> io::Result<Connection<TcpStream>> {
+    Connection::over(TcpStream::from(socket))
 }
 
 /// A client: from where it comes, and what it says in each request.
@@ -71,12 +69,12 @@ impl Client {
     }
 
     /// Connects, and asks nothing yet.
-    pub(crate) fn connect(&self, to: SocketAddr) -> Connection<UnixStream> {
+    pub(crate) fn connect(&self, to: SocketAddr) -> Connection<TcpStream> {
         connect_from(self.source, to).expect("somebody should listen")
     }
 
     /// Connects and asks; the answer is still to come.
-    pub(crate) fn begin(&self, to: SocketAddr) -> Connection<UnixStream> {
+    pub(crate) fn begin(&self, to: SocketAddr) -> Connection<TcpStream> {
         let mut connection = self.connect(to);
         connection.send(self.request()).expect("it is connected");
         connection

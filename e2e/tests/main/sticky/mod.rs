@@ -1,6 +1,6 @@
 //! `--balance sticky`: every connection of one client reaches the same slot.
 
-mod client;
+pub(crate) mod client;
 mod evenness;
 mod faults;
 mod keys;

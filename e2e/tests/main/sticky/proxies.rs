@@ -1,8 +1,7 @@
 //! Clients behind a real proxy, which keeps connections to the cluster and sends whoever's request on them.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
+use std::net::{SocketAddr, TcpStream};
 
 use recluster_e2e::{Connection, Launch, Master, Response, fixture, on};
 
@@ -20,7 +19,7 @@ fn cluster(key: &str) -> Launch {
 /// Clients and the connections to the proxy on which they ask, all of which are kept.
 struct Crowd {
     clients: Vec<Client>,
-    connections: Vec<Connection<UnixStream>>,
+    connections: Vec<Connection<TcpStream>>,
 }
 
 impl Crowd {
