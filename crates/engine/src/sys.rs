@@ -72,22 +72,33 @@ pub(crate) fn accept_queue(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(u32::from_ne_bytes(unacked.try_into().map_err(io::Error::other)?))
 }
 
-/// Has the kernel run this program (classic BPF) for every new connection of a `SO_REUSEPORT` group, instead of the one
-/// before; it returns the place of a socket in the group. Any socket of the group can be named for it.
-pub(crate) fn attach(socket: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> io::Result<()> {
+/// What a program of classic BPF is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hook {
+    /// For every new connection of a `SO_REUSEPORT` group it returns the place of a socket in the group. Any socket of the
+    /// group can be named for it.
+    Group,
+    /// For every packet to a socket it returns how much of it is let through.
+    Socket,
+}
+
+/// Has the kernel run this program, instead of the one before.
+pub(crate) fn attach(
+    socket: BorrowedFd<'_>,
+    hook: Hook,
+    program: &mut [libc::sock_filter],
+) -> io::Result<()> {
+    let option = match hook {
+        Hook::Group => libc::SO_ATTACH_REUSEPORT_CBPF,
+        Hook::Socket => libc::SO_ATTACH_FILTER,
+    };
     let len = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     let size = libc::socklen_t::try_from(mem::size_of_val(&program)).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the duration of the call, and the kernel copies the program, which is `len`
     // instructions long and outlives the call, and checks it before it returns.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_REUSEPORT_CBPF,
-            (&raw const program).cast(),
-            size,
-        )
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const program).cast(), size)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

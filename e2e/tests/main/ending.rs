@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 
-use recluster_e2e::{Connection, Home, Launch, Master, Process, Stage, on};
+use recluster_e2e::{Connection, Home, Launch, Load, Master, Process, Stage, on};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -158,6 +158,38 @@ fn connections_that_wait_when_it_is_stopped_are_served_first() {
     puppet.hear(|message| message["act"] == "disconnect");
     puppet.exit(0);
     master.expect_end(0);
+}
+
+/// A connection that was made is served: only making one may fail.
+#[track_caller]
+fn a_stop_resets_nobody(balance: &str) {
+    let mut master = Launch::fixture("server.js").workers(3).option("--balance", balance).serve();
+    let address = master.address();
+    let load = Load::begin(4, move || match Connection::open(address) {
+        Ok(mut connection) => connection.get("/").map(|_| "served".to_owned()).map_err(Some),
+        Err(_) => Err(None),
+    });
+    load.go_on(200);
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    let tally = load.end();
+    let reset: Vec<_> = tally.lost.into_iter().flatten().collect();
+    assert!(reset.is_empty(), "{reset:?}");
+}
+
+#[test]
+fn a_stop_resets_nobody_whose_connection_the_master_accepts() {
+    a_stop_resets_nobody("round-robin");
+}
+
+#[test]
+fn a_stop_resets_nobody_on_a_shared_socket() {
+    a_stop_resets_nobody("shared");
+}
+
+#[test]
+fn a_stop_resets_nobody_on_sockets_of_their_own() {
+    a_stop_resets_nobody("kernel");
 }
 
 #[test]

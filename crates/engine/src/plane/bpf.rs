@@ -1,6 +1,6 @@
-//! The programs that the kernel runs for every new connection of a group of sockets (`SO_REUSEPORT`), to choose one of
-//! them by its place in the group. They are classic BPF: no privilege is needed, jumps go forward only, and there is room
-//! for 4,096 instructions.
+//! The programs that the kernel runs for us: for every new connection of a group of sockets (`SO_REUSEPORT`), to choose one
+//! of them by its place in the group; and for what comes to a socket that is about to be closed. They are classic BPF: no
+//! privilege is needed, jumps go forward only, and there is room for 4,096 instructions.
 
 use libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_MISC, BPF_MOD,
@@ -19,6 +19,11 @@ const VERSION_6: u32 = 0x60;
 /// Where the source address stands in a packet of IPv4, and of IPv6.
 const SOURCE_4: i32 = 12;
 const SOURCE_6: i32 = 8;
+
+/// Where the flags stand in the header of TCP, and two of them.
+const TCP_FLAGS: u32 = 13;
+const SYN: u32 = 0x02;
+const ACK: u32 = 0x10;
 
 /// What the kernel runs.
 #[derive(Debug, Default)]
@@ -63,6 +68,17 @@ impl Program {
         program.mix();
         program.say(BPF_ALU | BPF_RSH | BPF_K, BUCKET_SHIFT);
         program.search(&runs(place_of_bucket));
+        program
+    }
+
+    /// Of what comes to a TCP socket, everything but what would begin a connection.
+    pub(super) fn no_beginnings() -> Self {
+        let mut program = Self::default();
+        program.say(BPF_LD | BPF_B | BPF_ABS, TCP_FLAGS);
+        program.say(BPF_ALU | BPF_AND | BPF_K, SYN | ACK);
+        program.jump(BPF_JEQ, SYN, 0, 1);
+        program.say(BPF_RET | BPF_K, 0);
+        program.say(BPF_RET | BPF_K, u32::MAX);
         program
     }
 
@@ -138,14 +154,16 @@ fn runs(places: &[u32]) -> Vec<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+    use std::io::{self, Read as _, Write as _};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
     use std::os::fd::AsFd as _;
+    use std::time::Duration;
 
     use socket2::{Domain, Socket, Type};
 
     use super::super::sticky::{BUCKETS, Client, Table};
     use super::*;
-    use crate::sys;
+    use crate::sys::{self, Hook};
 
     /// The bytes of a packet that tell where it comes from.
     fn packet_from(address: IpAddr) -> Vec<u8> {
@@ -256,7 +274,7 @@ mod tests {
                 continue;
             };
             let mut program = Program::by_source(table.owners());
-            sys::attach(sockets[0].as_fd(), program.instructions()).unwrap();
+            sys::attach(sockets[0].as_fd(), Hook::Group, program.instructions()).unwrap();
             for &from in clients {
                 assert_eq!(
                     Some(place_for(from, to, &sockets)),
@@ -268,10 +286,29 @@ mod tests {
     }
 
     #[test]
+    fn what_has_begun_goes_on_and_nothing_else_begins() {
+        let [socket] = &group(Ipv4Addr::LOCALHOST.into(), 1).expect("there is IPv4")[..] else {
+            unreachable!()
+        };
+        let address = socket.local_addr().unwrap();
+        let mut before = TcpStream::connect(address).unwrap();
+        let mut program = Program::no_beginnings();
+        sys::attach(socket.as_fd(), Hook::Socket, program.instructions()).unwrap();
+        let refused = TcpStream::connect_timeout(&address, Duration::from_millis(50)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        let (mut accepted, _) = socket.accept().unwrap();
+        accepted.set_nonblocking(false).unwrap();
+        before.write_all(b"12").unwrap();
+        let mut read = [0; 2];
+        accepted.read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"12");
+    }
+
+    #[test]
     fn chance_chooses_all_places_and_no_other() {
         let sockets = group(Ipv4Addr::LOCALHOST.into(), 4).expect("there is IPv4");
         let mut program = Program::any_of(&[0, 1, 3]);
-        sys::attach(sockets[0].as_fd(), program.instructions()).unwrap();
+        sys::attach(sockets[0].as_fd(), Hook::Group, program.instructions()).unwrap();
         let here = IpAddr::from(Ipv4Addr::LOCALHOST);
         let mut chosen: Vec<u32> = (0..100).map(|_| place_for(here, here, &sockets)).collect();
         chosen.sort_unstable();

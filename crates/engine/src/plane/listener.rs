@@ -20,7 +20,7 @@ use super::steering::Group;
 use super::sticky::{Client, Table};
 use crate::event::Address;
 use crate::listen::{SocketFile, is_stale};
-use crate::sys;
+use crate::sys::{self, Hook};
 
 /// Names a listener for as long as it is open.
 pub(super) type ListenerId = u64;
@@ -95,6 +95,15 @@ impl Spot {
     }
 }
 
+/// What happens next to sockets from which workers accept, when everything stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// Nothing is to begin there any more.
+    Hush(Instant),
+    /// They are closed here.
+    Close(Instant),
+}
+
 /// A worker that has a server on a listener.
 #[derive(Clone, Debug)]
 pub(super) struct Taker {
@@ -125,6 +134,8 @@ pub(super) struct Listener {
     pub(super) acceptable: bool,
     /// Neither accept nor hand over before then.
     pub(super) paused_until: Option<Instant>,
+    /// What is to be done when everything stops.
+    pub(super) closing: Option<Closing>,
     /// What the first worker said of its TLS ticket keys, for all the others.
     pub(super) data: Option<Json>,
     /// A worker that serves has used it.
@@ -172,6 +183,7 @@ impl Listener {
             desks: BTreeMap::new(),
             acceptable: false,
             paused_until: None,
+            closing: None,
             data: None,
             proven: false,
             unused_since: None,
@@ -207,7 +219,7 @@ impl Listener {
         let bound = socket.local_addr()?.as_socket().unwrap_or(address);
         let mut listener = Self::new(socket, mode, Address::Tcp(bound));
         if let Some(socket) = listener.socket.clone().filter(|_| mode == Mode::Steering) {
-            if sys::attach(socket.as_fd(), Program::any_of(&[0]).instructions()).is_err() {
+            if sys::attach(socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions()).is_err() {
                 // This kernel, or what stands in for one, cannot be told how to choose.
                 drop((listener, socket));
                 return Self::bind_tcp_at(query, bound, mode.without_steering());
@@ -295,9 +307,23 @@ impl Listener {
         !matches!(self.address, Address::Udp(_))
     }
 
-    /// Whether something that was accepted is still to be handed over.
+    /// Whether there is, or may soon be, something that was accepted and is still to be handed over.
     pub(super) fn has_leftovers(&self) -> bool {
-        !self.waiting.is_empty() || self.desks.values().any(|desk| !desk.is_empty())
+        self.closing.is_some() || !self.waiting.is_empty() || self.desks.values().any(|desk| !desk.is_empty())
+    }
+
+    /// Whether workers accept from its sockets, and these are ours alone and can be told to let nothing begin any more.
+    pub(super) fn can_be_hushed(&self) -> bool {
+        self.mode != Mode::Passing && matches!(self.address, Address::Tcp(_))
+    }
+
+    /// Lets no connection begin any more.
+    pub(super) fn hush(&self) {
+        let members = self.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
+        for socket in members.chain(&self.socket) {
+            // A kernel without such programs lets connections begin until the end.
+            let _ = sys::attach(socket.as_fd(), Hook::Socket, Program::no_beginnings().instructions());
+        }
     }
 
     /// Closes the master's end. What was accepted before still waits here.

@@ -14,9 +14,9 @@ use recluster_core::WorkerId;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::listener::{Connection, Listener, ListenerId, Mode, Owner, Taker};
+use super::listener::{Closing, Connection, Listener, ListenerId, Mode, Owner, Taker};
 use super::peer::{OnItsWay, Peer, Standing};
-use super::steering::take_all;
+use super::steering::{is_prompt, take_all};
 use super::turn::{Timer, Turns};
 use crate::balance::StickyBy;
 
@@ -33,6 +33,11 @@ const UNUSED_LINGER: Duration = Duration::from_secs(5);
 /// How many listeners that nobody uses are kept: a worker that opens and closes servers for ever must not use all
 /// descriptors up.
 const UNUSED_LISTENERS: usize = 64;
+/// How long workers go on accepting by themselves when everything stops. It ends, and [`QUIET`] with it, before they are
+/// told to go.
+const LAST_CALL: Duration = Duration::from_millis(80);
+/// How long a socket is hushed before it is closed: for handshakes that are under way.
+const QUIET: Duration = Duration::from_millis(10);
 /// How many connections one listener may dispatch before others get their turn.
 pub(super) const DISPATCH_BATCH: usize = 256;
 
@@ -196,8 +201,10 @@ impl Turns {
         self.dirty.extend(peer.servers.values().map(|server| server.listener));
         if accepted {
             peer.taken += 1;
-            // It turns: there may be more for it that waits for a busy worker.
-            self.offer(sent.listener, worker);
+            if peer.last_given.is_some_and(|given| is_prompt(given, self.now)) {
+                // It is idle: there may be more for it that waits for a busy worker.
+                self.offer(sent.listener, worker);
+            }
         } else {
             sent.connection.refused_by.push(worker);
             self.put_back(sent);
@@ -238,19 +245,48 @@ impl Turns {
         self.end_all_peeks();
         let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
         for id in ids {
-            self.take_over_all(id);
-            if let Some(listener) = self.listeners.get_mut(&id) {
-                if let Some(socket) = listener.socket.clone().filter(|_| listener.is_stream()) {
-                    take_all(listener, &socket);
+            let hush_at = self.now + LAST_CALL;
+            match self.listeners.get_mut(&id) {
+                Some(listener) if listener.can_be_hushed() => {
+                    listener.closing = Some(Closing::Hush(hush_at));
+                    self.set_timer(hush_at, Timer::Listener(id));
                 }
-                self.dirty.insert(id);
+                Some(_) => self.stop_listening(id),
+                None => {}
             }
-            if let Some(listener) = self.listeners.get(&id) {
-                self.unwatch_listener(listener);
+        }
+    }
+
+    /// Workers that accept by themselves would close their sockets with connections in them. So, shortly before they are
+    /// told to go, nothing begins there any more, and then what they have not accepted is taken from them.
+    pub(super) fn step_closing(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        match listener.closing {
+            Some(Closing::Hush(at)) if at <= self.now => {
+                listener.hush();
+                let close_at = self.now + QUIET;
+                listener.closing = Some(Closing::Close(close_at));
+                self.set_timer(close_at, Timer::Listener(id));
             }
-            if let Some(listener) = self.listeners.get_mut(&id) {
-                listener.stop_listening();
+            Some(Closing::Close(at)) if at <= self.now => self.stop_listening(id),
+            Some(Closing::Hush(_) | Closing::Close(_)) | None => {}
+        }
+    }
+
+    fn stop_listening(&mut self, id: ListenerId) {
+        self.take_over_all(id);
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.closing = None;
+            if let Some(socket) = listener.socket.clone().filter(|_| listener.is_stream()) {
+                take_all(listener, &socket);
             }
+            self.dirty.insert(id);
+        }
+        if let Some(listener) = self.listeners.get(&id) {
+            self.unwatch_listener(listener);
+        }
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.stop_listening();
         }
     }
 

@@ -1,6 +1,6 @@
-//! Balance `kernel`, and `sticky` by address: one socket for each worker at one address (`SO_REUSEPORT`). The kernel spreads new connections over
-//! the sockets of those who may take some, by a small program that is put in its place whenever that changes
-//! (`SO_ATTACH_REUSEPORT_CBPF`); a worker accepts from its own socket without anybody's help.
+//! Balance `kernel`, and `sticky` by address: one socket for each worker at one address (`SO_REUSEPORT`). The kernel
+//! spreads new connections over the sockets of those who may take some, by a small program that is put in its place
+//! whenever that changes (`SO_ATTACH_REUSEPORT_CBPF`); a worker accepts from its own socket without anybody's help.
 //!
 //! All sockets are the master's, and outlive workers. The kernel knows them by their places in the order in which they
 //! began to listen, so a socket stays until its listener is closed, and a new worker takes one that no process holds any
@@ -8,14 +8,14 @@
 //! and handed over.
 //!
 //! A worker that is busy does not accept. When connections have waited for [`PATIENCE`] in its socket, the others are asked
-//! whether their loops turn: whoever answers (the preload does) and has nothing to accept itself is handed one, and another
-//! one when it has taken that. So nothing is given to a worker that stands still. Under `sticky` by address the kernel
+//! whether their loops turn: whoever answers at once (the preload does) and has nothing to accept itself is handed one, and
+//! another one when it has taken that. So nothing is given to a worker that stands still, or is as busy. Under `sticky` by address the kernel
 //! chooses by that and not by chance, and nothing is taken from a busy worker.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::node::ToWorker;
@@ -27,10 +27,13 @@ use super::passing::{accept, is_passing};
 use super::peer::Peer;
 use super::sticky::Table;
 use super::turn::{Timer, Token, Turns};
-use crate::sys;
+use crate::sys::{self, Hook};
 
 /// How long connections wait in the socket of a busy worker before an idle one is given them.
 const PATIENCE: Duration = Duration::from_millis(1);
+
+/// How soon an idle worker answers. One that takes longer has enough to do, and so has the machine.
+const PROMPT: Duration = Duration::from_millis(1);
 
 /// A socket of a group, at its place.
 #[derive(Debug)]
@@ -128,7 +131,8 @@ impl Turns {
         let Some(group) = group.filter(|group| group.steered != places) else { return };
         let Some(first) = group.members.first() else { return };
         let mut program = if is_sticky { by_client(&places) } else { at_random(&places) };
-        if places.is_empty() || sys::attach(first.socket.as_fd(), program.instructions()).is_ok() {
+        if places.is_empty() || sys::attach(first.socket.as_fd(), Hook::Group, program.instructions()).is_ok()
+        {
             group.steered = places;
         }
         for place in 0..group.members.len() {
@@ -252,7 +256,9 @@ impl Turns {
     /// The worker's loop turns.
     pub(super) fn answered(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
-        peer.asked = None;
+        if !peer.asked.take().is_some_and(|asked| is_prompt(asked, self.now)) {
+            return;
+        }
         let ids: Vec<ListenerId> = peer.servers.values().map(|server| server.listener).collect();
         for id in ids {
             self.offer(id, worker);
@@ -322,6 +328,11 @@ impl Turns {
             take_all(listener, &socket);
         }
     }
+}
+
+/// Whether a worker that was asked then, or given something, and answers now, is idle.
+pub(super) fn is_prompt(then: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(then) <= PROMPT
 }
 
 fn at_random(places: &[Place]) -> Program {

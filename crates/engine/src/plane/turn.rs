@@ -242,7 +242,8 @@ impl Turns {
         let listeners = &self.listeners;
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         let mut used = peer.servers.values().filter_map(|server| listeners.get(&server.listener));
-        let accepts_itself = used.any(|listener| listener.mode == Mode::Sharing);
+        // When everything stops, nothing new begins on shared sockets either.
+        let accepts_itself = !self.closing && used.any(|listener| listener.mode == Mode::Sharing);
         let begun = if peer.drain == Drain::None {
             peer.begin_drain(self.now, until, grace, accepts_itself)
         } else {
@@ -405,6 +406,7 @@ impl Turns {
             }
             self.dirty.insert(id);
         }
+        self.step_closing(id);
         self.close_unused();
     }
 
