@@ -185,7 +185,7 @@ declare namespace recluster {
     sticky_by?: string;
     /** Connections that were given to an idle worker because another was busy (`kernel`). */
     stolen: number;
-    /** Connections that were taken back from a worker that could not have them. */
+    /** How often a connection was taken back from a worker that could not have it. */
     requeued: number;
     slots: { slot: number; active: number | null; restarts: number; connections: number }[];
     workers: WorkerStatus[];

@@ -16,18 +16,24 @@ pub enum Balance {
     /// Workers accept, each on a socket of its own; what waits for a busy one goes to an idle one. For TCP of Node workers,
     /// else as round-robin.
     Kernel,
-    /// All connections of one client reach the same slot. For Node workers, of up to 1,024 slots.
+    /// All connections of one client reach the same slot. For Node workers, of up to 512 slots.
     Sticky(StickyBy),
 }
 
 impl Balance {
-    /// What people should know who use it, with or without the preload in workers.
-    pub(crate) fn caveat(&self, has_preload: bool) -> Option<&'static str> {
-        let mixes = self.sticky_by().is_some_and(StickyBy::is_request) && !has_preload;
-        mixes.then_some(
-            "without the lossless drain (--drain-http, Node alone), workers do not close a connection behind its first response: one connection counts as one \
-             client, and a proxy in front must not reuse it for another",
-        )
+    /// What people should know who use it, where workers have not loaded the preload. Deno and Bun never do.
+    pub(crate) fn caveat_without_preload(&self, is_node: bool) -> Option<&'static str> {
+        match self {
+            Self::Sticky(by) if by.is_request() => Some(
+                "without the lossless drain (--drain-http, Node alone), workers do not close a connection behind its first \
+                 response: one connection counts as one client, and a proxy in front must not reuse it for another",
+            ),
+            Self::Kernel if is_node => Some(
+                "without the lossless drain (--drain-http), nobody can tell which worker is idle: what waits for a busy one \
+                 is not given to another",
+            ),
+            Self::RoundRobin | Self::Shared | Self::Kernel | Self::Sticky(_) => None,
+        }
     }
 
     /// Whether workers accept by themselves, where that can be had.
@@ -63,7 +69,7 @@ pub enum StickyBy {
     /// The address that it comes from; of IPv6 the first 64 bits. A client without one, on a unix socket, is anybody.
     Ip,
     /// The value of this header of the first request, such as `X-Forwarded-For`. Of a list with commas the first entry counts,
-    /// and an IP address counts as above.
+    /// and an IP address, with a port or without, counts as above.
     Header(String),
     /// The value of this cookie in the first request.
     Cookie(String),
@@ -129,8 +135,8 @@ pub struct PeekLimits {
     pub bytes: usize,
     /// How long they may take to come.
     pub timeout: Duration,
-    /// How many connections are looked at at a time; at least 1, and never more than half of the descriptors that the process
-    /// may have. One more, and the oldest is waited for no longer.
+    /// How many connections are looked at at a time; at least 1, and never more than a quarter of the descriptors that the
+    /// process may have. One more, and the oldest is waited for no longer.
     pub connections: usize,
 }
 

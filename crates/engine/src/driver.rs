@@ -197,11 +197,12 @@ impl Driver {
         if let Some(caveat) = self.shell.first.node_kind().and_then(NodeKind::caveat) {
             self.emit(Event::Caveat { caveat });
         }
-        // Deno and Bun have no use for the preload.
-        let has_preload =
-            self.shell.conduct.preload.is_some() && self.shell.first.node_kind() == Some(NodeKind::Node);
-        if let Some(caveat) = self.shell.balance.caveat(has_preload) {
-            self.emit(Event::Caveat { caveat });
+        let is_node = self.shell.first.node_kind() == Some(NodeKind::Node);
+        if !is_node || self.shell.conduct.preload.is_none() {
+            let caveat = self.shell.balance.caveat_without_preload(is_node);
+            if let Some(caveat) = caveat {
+                self.emit(Event::Caveat { caveat });
+            }
         }
         self.watch_limits();
         loop {

@@ -27,7 +27,7 @@ pub struct Status {
     /// Under `kernel`: how many connections were handed to an idle worker because they waited for a busy one.
     #[serde(default)]
     pub stolen: u64,
-    /// How many connections were taken back from a worker that could not have them, to be given to another.
+    /// How often a connection was taken back from a worker that could not have it, to be given to another.
     #[serde(default)]
     pub requeued: u64,
     /// One entry a slot.

@@ -56,6 +56,10 @@ pub(crate) use peer::Standing;
 const WAITING_BYTES: usize = 1024 * 1024;
 /// How long the driver waits at most for the plane to do what it was told.
 const SETTLE: Duration = Duration::from_millis(100);
+/// The most connections that wait for one worker: as many as the kernel has room for by Node's default.
+const DESK: usize = 512;
+/// The longest time that connections are looked at.
+const LONGEST_PEEK: Duration = Duration::from_secs(3600);
 /// What a message costs beside its text.
 const MESSAGE_COST: usize = 256;
 
@@ -71,6 +75,17 @@ pub(crate) struct Means {
     pub(crate) is_hosted: bool,
 }
 
+/// How many connections wait for one of so many workers. What is more goes to any worker.
+fn desk_of(workers: usize) -> usize {
+    (share_of_descriptors() / workers.max(1)).clamp(1, DESK)
+}
+
+/// How many descriptors connections may have that are looked at, and those that wait for their worker: a quarter each.
+fn share_of_descriptors() -> usize {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(most / 4).unwrap_or(usize::MAX)
+}
+
 /// What the plane is told at the beginning.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -82,9 +97,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// Workers number what the master has bound from the first descriptor on that they may be given.
     pub(crate) fn new(mut means: Means, bound: &[Bound]) -> io::Result<Self> {
-        let most = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |most| most / 2);
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        means.peek.connections = means.peek.connections.min(most).max(1);
+        means.peek.connections = means.peek.connections.min(share_of_descriptors()).max(1);
+        means.peek.timeout = means.peek.timeout.min(LONGEST_PEEK);
         let numbered = (FIRST_LISTENER..).zip(bound);
         let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
         Ok(Self { means, inherited: copies.collect::<io::Result<_>>()? })

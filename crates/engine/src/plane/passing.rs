@@ -27,7 +27,7 @@ const ROUNDS: u32 = 400;
 /// How long a worker is spared to which a connection could not be sent.
 pub(super) const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// How long a listener rests when the master is out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a listener that nobody uses is kept, in case a new worker comes to its second port late.
 const UNUSED_LINGER: Duration = Duration::from_secs(5);
 /// How many listeners that nobody uses are kept: a worker that opens and closes servers for ever must not use all
@@ -211,11 +211,15 @@ impl Turns {
         }
         if self.closing {
             // The last leftover may have been what the other drains waited for.
-            let workers: Vec<WorkerId> = self.peers.keys().copied().collect();
-            for worker in workers {
-                self.step_drain(worker);
-            }
+            self.step_drains();
         } else {
+            self.step_drain(worker);
+        }
+    }
+
+    fn step_drains(&mut self) {
+        let workers: Vec<WorkerId> = self.peers.keys().copied().collect();
+        for worker in workers {
             self.step_drain(worker);
         }
     }
@@ -288,6 +292,8 @@ impl Turns {
         if let Some(listener) = self.listeners.get_mut(&id) {
             listener.stop_listening();
         }
+        // What was waited for may have been the last look at it.
+        self.step_drains();
     }
 
     /// At a stop, what nobody is left to take is closed, so that its client need not wait for the end.

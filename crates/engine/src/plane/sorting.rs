@@ -14,16 +14,13 @@ use recluster_core::WorkerId;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::net::{RecvFlags, getpeername, recv};
 
-use super::Fact;
+use super::desk_of;
 use super::listener::{Connection, Listener, ListenerId, Mode, Owner};
 use super::passing::{DISPATCH_BATCH, FULL_PAUSE};
 use super::sight::{Sight, look};
 use super::sticky::{Client, Table};
 use super::turn::{Timer, Token, Turns};
 use crate::balance::{Balance, StickyBy};
-
-/// How many connections wait for one worker. What is more goes to any worker.
-const DESK: usize = 128;
 
 /// What people are told, once, whose clients are to be known by what is encrypted.
 const ENCRYPTED: &str = "connections begin with TLS, which the master cannot look into: their clients are known by their \
@@ -43,8 +40,6 @@ pub(super) struct Peeks {
     /// By their number, oldest first.
     open: BTreeMap<u64, Peek>,
     next: u64,
-    /// The driver knows of connections that could not be looked into.
-    told_of_encryption: bool,
 }
 
 impl Turns {
@@ -127,7 +122,9 @@ impl Turns {
         if connection.owner == Owner::Unknown {
             match self.owner_of(id, &connection) {
                 Some(owner) => connection.owner = owner,
-                None => return self.watch(id, connection),
+                None if !self.closing => return self.watch(id, connection),
+                // Nobody waits for it any more.
+                None => connection.owner = owner_at(&connection),
             }
         }
         let Some(listener) = self.listeners.get_mut(&id) else { return };
@@ -135,11 +132,19 @@ impl Turns {
             Owner::Client(client) if connection.refused_by.is_empty() => listener.table.slot_of(client),
             Owner::Client(_) | Owner::Anybody | Owner::Unknown => None,
         };
-        let desk =
-            slot.and_then(|slot| seats.get(&slot)).map(|&worker| listener.desks.entry(worker).or_default());
-        match desk.filter(|desk| desk.len() < DESK) {
-            Some(desk) => desk.push_back(connection),
-            None => listener.waiting.push_back(connection),
+        let Some(&worker) = slot.and_then(|slot| seats.get(&slot)) else {
+            return listener.waiting.push_back(connection);
+        };
+        let most = desk_of(seats.len());
+        if listener.desks.get(&worker).is_some_and(|desk| desk.len() >= most) {
+            self.serve_desk(id, worker);
+        }
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        let desk = listener.desks.entry(worker).or_default();
+        if desk.len() < most {
+            desk.push_back(connection);
+        } else {
+            listener.waiting.push_back(connection);
         }
     }
 
@@ -162,9 +167,7 @@ impl Turns {
             Sight::TooLittle if received < length => None,
             Sight::TooLittle | Sight::Nothing => Some(owner_at(connection)),
             Sight::Encrypted => {
-                if !std::mem::replace(&mut self.peeks.told_of_encryption, true) {
-                    self.report_fact(Fact::Caveat(ENCRYPTED));
-                }
+                self.tell_caveat(ENCRYPTED);
                 Some(owner_at(connection))
             }
         }

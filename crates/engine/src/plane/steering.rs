@@ -23,7 +23,7 @@ use rustix::event::epoll::{self, EventFlags};
 
 use super::bpf::Program;
 use super::listener::{Listener, ListenerId, Spot, Taker};
-use super::passing::{accept, is_passing};
+use super::passing::{ACCEPT_PAUSE, accept, is_passing};
 use super::peer::Peer;
 use super::sticky::Table;
 use super::turn::{Timer, Token, Turns};
@@ -31,6 +31,14 @@ use crate::sys::{self, Hook};
 
 /// How long connections wait in the socket of a busy worker before an idle one is given them.
 const PATIENCE: Duration = Duration::from_millis(1);
+
+/// How long until the kernel is told again what it has refused to be told.
+const ANOTHER_TRY: Duration = Duration::from_secs(1);
+/// What people are told, once, when it has.
+const UNSTEERED: &str = "the kernel refuses the program by which it chooses a worker's socket (net.core.optmem_max may be \
+                         too low for it): new connections may wait for a moment, or reach another slot";
+/// How many connections are taken from sockets that nobody is steered to, and wait here until somebody has room.
+const TAKEN_OVER: usize = 64;
 
 /// How soon an idle worker answers. One that takes longer has enough to do, and so has the machine.
 const PROMPT: Duration = Duration::from_millis(1);
@@ -43,6 +51,8 @@ pub(super) struct Member {
     holder: Option<WorkerId>,
     /// Something has waited in it for too long.
     overdue: bool,
+    /// It will be looked at again soon.
+    due: bool,
 }
 
 /// A place that the kernel may choose.
@@ -61,6 +71,8 @@ pub(super) struct Group {
     pub(super) members: Vec<Member>,
     /// What the kernel chooses from; nothing while nobody may take connections.
     steered: Vec<Place>,
+    /// The kernel has refused to be told, and is not asked again before then.
+    rests_until: Option<Instant>,
 }
 
 impl Group {
@@ -68,13 +80,26 @@ impl Group {
     pub(super) fn new(spot: Spot, first: Rc<OwnedFd>) -> Self {
         Self {
             spot,
-            members: vec![Member { socket: first, holder: None, overdue: false }],
+            members: vec![Member { socket: first, holder: None, overdue: false, due: false }],
             steered: Vec::new(),
+            rests_until: None,
         }
     }
 
     fn place_of(&self, worker: WorkerId) -> Option<usize> {
         self.members.iter().position(|member| member.holder == Some(worker))
+    }
+
+    fn attach(&self, mut program: Program) -> io::Result<()> {
+        let Some(first) = self.members.first() else { return Ok(()) };
+        sys::attach(first.socket.as_fd(), Hook::Group, program.instructions())
+    }
+
+    /// Where the kernel goes on as before, it may choose sockets that nobody holds any more: what comes there is taken over.
+    fn forget_vacated(&mut self) {
+        let Self { members, steered, .. } = self;
+        steered
+            .retain(|place| members.get(place.number as usize).is_some_and(|member| member.holder.is_some()));
     }
 
     fn is_steered(&self, place: usize) -> bool {
@@ -92,7 +117,7 @@ impl Turns {
         let place = vacant.unwrap_or(group.members.len());
         if vacant.is_none() {
             let socket = Rc::new(group.spot.listen()?);
-            group.members.push(Member { socket, holder: None, overdue: false });
+            group.members.push(Member { socket, holder: None, overdue: false, due: false });
             self.watch_member(id, place)?;
         }
         let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
@@ -129,15 +154,21 @@ impl Turns {
         let is_sticky = self.is_sticky(id);
         let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
         let Some(group) = group.filter(|group| group.steered != places) else { return };
-        let Some(first) = group.members.first() else { return };
-        let mut program = if is_sticky { by_client(&places) } else { at_random(&places) };
-        if places.is_empty() || sys::attach(first.socket.as_fd(), Hook::Group, program.instructions()).is_ok()
-        {
-            group.steered = places;
+        if group.rests_until.is_none_or(|until| until <= self.now) {
+            group.rests_until = None;
+            let program = if is_sticky { by_client(&places) } else { at_random(&places) };
+            if places.is_empty() || group.attach(program).is_ok() {
+                group.steered = places;
+            } else {
+                let until = self.now + ANOTHER_TRY;
+                group.rests_until = Some(until);
+                self.set_timer(until, Timer::Listener(id));
+                self.tell_caveat(UNSTEERED);
+            }
         }
-        for place in 0..group.members.len() {
-            self.arm(id, place);
-        }
+        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
+        group.into_iter().for_each(Group::forget_vacated);
+        self.arm_all(id);
     }
 
     /// The places of those who may take connections, in order.
@@ -181,6 +212,25 @@ impl Turns {
         }
     }
 
+    /// Asks to be told of all sockets that are not to be looked at soon anyway.
+    fn arm_all(&self, id: ListenerId) {
+        let group = self.listeners.get(&id).and_then(|listener| listener.group.as_ref());
+        for (place, member) in group.into_iter().flat_map(|group| group.members.iter().enumerate()) {
+            if !member.due {
+                self.arm(id, place);
+            }
+        }
+    }
+
+    /// Looks at a socket again when this has passed.
+    fn look_again(&mut self, id: ListenerId, place: usize, span: Duration) {
+        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
+        if let Some(member) = group.and_then(|group| group.members.get_mut(place)) {
+            member.due = true;
+            self.set_timer(self.now + span, Timer::Member(id, place));
+        }
+    }
+
     /// Asks to be told, once, when something waits in the socket.
     fn arm(&self, id: ListenerId, place: usize) {
         if let Some(socket) = self.member_socket(id, place) {
@@ -203,7 +253,7 @@ impl Turns {
             self.take_over(id, place);
         } else if !self.is_sticky(id) {
             // Else what waits there is that worker's clients', and nobody else's.
-            self.set_timer(self.now + PATIENCE, Timer::Member(id, place));
+            self.look_again(id, place, PATIENCE);
         }
     }
 
@@ -212,17 +262,23 @@ impl Turns {
         let Some(socket) = self.member_socket(id, place) else { return };
         // What cannot be asked is not known to wait.
         let overdue = sys::accept_queue(socket.as_fd()).is_ok_and(|waiting| waiting > 0);
-        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
-        if let Some(member) = group.and_then(|group| group.members.get_mut(place)) {
-            member.overdue = overdue;
+        let Some(group) = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut()) else {
+            return;
+        };
+        let is_steered = group.is_steered(place);
+        if let Some(member) = group.members.get_mut(place) {
+            (member.due, member.overdue) = (false, overdue && is_steered);
         }
-        if !overdue {
+        if !is_steered {
+            return self.take_over(id, place);
+        }
+        if !overdue || self.is_sticky(id) {
             return self.arm(id, place);
         }
         for worker in self.idle_beside(id, place) {
             self.ask(worker);
         }
-        self.set_timer(self.now + PATIENCE, Timer::Member(id, place));
+        self.look_again(id, place, PATIENCE);
     }
 
     /// The other workers of a listener that seem to have nothing to do.
@@ -293,12 +349,15 @@ impl Turns {
                 Err(_) => return false,
             }
         };
-        self.tally.stolen += 1;
-        if let Err(connection) = self.hand_over(taker, id, connection)
-            && let Some(listener) = self.listeners.get_mut(&id)
-        {
-            listener.waiting.push_back(connection);
-            self.dirty.insert(id);
+        match self.hand_over(taker, id, connection) {
+            Ok(()) => self.tally.stolen += 1,
+            Err(connection) => {
+                self.tally.requeued += 1;
+                if let Some(listener) = self.listeners.get_mut(&id) {
+                    listener.waiting.push_back(connection);
+                }
+                self.dirty.insert(id);
+            }
         }
         true
     }
@@ -310,13 +369,17 @@ impl Turns {
             return;
         }
         let Some(socket) = self.member_socket(id, place) else { return };
-        if let Some(listener) = self.listeners.get_mut(&id) {
-            let before = listener.waiting.len();
-            take_all(listener, &socket);
-            self.tally.requeued += (listener.waiting.len() - before) as u64;
-            self.dirty.insert(id);
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        let before = listener.waiting.len();
+        let taken = take(listener, &socket, TAKEN_OVER.saturating_sub(before));
+        self.tally.requeued += (listener.waiting.len() - before) as u64;
+        self.dirty.insert(id);
+        match taken {
+            Ok(Taken::All) => self.arm(id, place),
+            // What is left is safe where it is, until there is room.
+            Ok(Taken::Some) => self.look_again(id, place, PATIENCE),
+            Err(_) => self.look_again(id, place, ACCEPT_PAUSE),
         }
-        self.arm(id, place);
     }
 
     /// Takes what waits in all sockets, before they are closed.
@@ -346,13 +409,30 @@ fn by_client(places: &[Place]) -> Program {
     Program::by_source(&table.owners().iter().map(number_of).collect::<Vec<u32>>())
 }
 
-/// Takes everything that waits in the kernel's queue of a socket.
+/// Takes everything that waits in the kernel's queue of a socket, as far as there are descriptors.
 pub(super) fn take_all(listener: &mut Listener, socket: &OwnedFd) {
-    loop {
+    let _ = take(listener, socket, usize::MAX);
+}
+
+/// How much was taken.
+enum Taken {
+    All,
+    Some,
+}
+
+/// Takes so much of what waits in the kernel's queue of a socket.
+fn take(listener: &mut Listener, socket: &OwnedFd, most: usize) -> io::Result<Taken> {
+    let mut taken = 0;
+    while taken < most {
         match accept(socket.as_fd()) {
-            Ok(connection) => listener.waiting.push_back(connection),
+            Ok(connection) => {
+                listener.waiting.push_back(connection);
+                taken += 1;
+            }
             Err(error) if is_passing(&error) => {}
-            Err(_) => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Taken::All),
+            Err(error) => return Err(error),
         }
     }
+    Ok(Taken::Some)
 }

@@ -4,10 +4,10 @@
 //! share of these: all shares are equal but for one bucket, and with one slot more or fewer only the share of that slot
 //! moves. The buckets of a slot that has nobody to serve are lent to the others meanwhile.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// More slots than this cannot have clients of their own.
-pub(super) const BUCKETS: usize = 1024;
+pub(super) const BUCKETS: usize = 512;
 /// How far a client's number is shifted to the right for its bucket.
 pub(super) const BUCKET_SHIFT: u32 = u32::BITS - BUCKETS.trailing_zeros();
 
@@ -25,13 +25,19 @@ impl Client {
 
     /// The client with this key. One that is an address is the client at that address.
     pub(super) fn named(key: &[u8]) -> Self {
-        let address = std::str::from_utf8(key).ok().and_then(|key| key.parse().ok());
+        let address = std::str::from_utf8(key).ok().and_then(address_in);
         address.map_or_else(|| Self(mix(fnv(key))), Self::at)
     }
 
     fn bucket(self) -> usize {
         (self.0 >> BUCKET_SHIFT) as usize
     }
+}
+
+/// An address as proxies write it, some with a port: `10.1.2.3`, `10.1.2.3:4711`, `2001:db8::1`, `[2001:db8::1]:4711`.
+fn address_in(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))
 }
 
 fn word(address: &Ipv6Addr, at: usize) -> u32 {
@@ -166,7 +172,7 @@ mod tests {
                 assert_eq!(whole, part);
             }
         }
-        assert!(lent.keys().eq(&[0, 2, 3]) && lent.values().all(|count| *count > 50), "{lent:?}");
+        assert!(lent.keys().eq(&[0, 2, 3]) && lent.values().all(|count| *count > 25), "{lent:?}");
     }
 
     #[test]
@@ -187,7 +193,12 @@ mod tests {
         assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:3:4:5:6"));
         assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
         assert_eq!(Client::named(b"2001:db8:1:2::7"), at("2001:db8:1:2::1"));
-        assert_eq!(Client::named(b"10.1.2.3"), at("10.1.2.3"));
+        for text in ["10.1.2.3", "10.1.2.3:4711"] {
+            assert_eq!(Client::named(text.as_bytes()), at("10.1.2.3"));
+        }
+        for text in ["[2001:db8:1:2::1]", "[2001:db8:1:2::1]:4711"] {
+            assert_eq!(Client::named(text.as_bytes()), at("2001:db8:1:2::1"));
+        }
         assert_ne!(Client::named(b"anna"), Client::named(b"otto"));
     }
 

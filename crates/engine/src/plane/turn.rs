@@ -101,6 +101,8 @@ pub(super) struct Turns {
     pub(super) now: Instant,
     pub(super) peeks: Peeks,
     pub(super) tally: Tally,
+    /// What people were told.
+    caveats: BTreeSet<&'static str>,
     /// Who waits until this turn is over.
     settling: Vec<mpsc::Sender<()>>,
     finished: bool,
@@ -126,6 +128,7 @@ impl Turns {
             now: Instant::now(),
             peeks: Peeks::default(),
             tally: Tally::default(),
+            caveats: BTreeSet::new(),
             settling: Vec::new(),
             finished: false,
         }
@@ -412,6 +415,13 @@ impl Turns {
 
     pub(super) fn set_timer(&mut self, at: Instant, timer: Timer) {
         self.timers.insert((at, timer));
+    }
+
+    /// Tells people, once, of something that the cluster cannot do.
+    pub(super) fn tell_caveat(&mut self, caveat: &'static str) {
+        if self.caveats.insert(caveat) {
+            self.report_fact(Fact::Caveat(caveat));
+        }
     }
 
     pub(super) fn report_fact(&self, fact: Fact) {
