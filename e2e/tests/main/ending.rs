@@ -160,10 +160,23 @@ fn connections_that_wait_when_it_is_stopped_are_served_first() {
     master.expect_end(0);
 }
 
+/// A cluster that has nothing to do ends at once.
+#[test]
+fn an_idle_cluster_waits_for_nothing() {
+    for balance in ["round-robin", "shared", "kernel", "sticky"] {
+        let launch = Launch::fixture("server.js").option("--balance", balance);
+        let mut master = launch.option("--stop-timeout", "10m").option("--timeout", "10m").serve();
+        master.signal(Signal::TERM);
+        master.expect_end(0);
+    }
+}
+
 /// A connection that was made is served: only making one may fail.
 #[track_caller]
 fn a_stop_resets_nobody(balance: &str) {
-    let mut master = Launch::fixture("server.js").workers(3).option("--balance", balance).serve();
+    // Whoever waited for a part of the stop timeout would not end in time.
+    let launch = Launch::fixture("server.js").workers(3).option("--balance", balance);
+    let mut master = launch.option("--stop-timeout", "10m").option("--timeout", "10m").serve();
     let address = master.address();
     let load = Load::begin(4, move || match Connection::open(address) {
         Ok(mut connection) => connection.get("/").map(|_| "served".to_owned()).map_err(Some),

@@ -41,3 +41,25 @@ fn out_of_descriptors_a_worker_is_respawned_later() {
     master.wait_all(2, on("serving").slot(1));
     assert_eq!(master.seen(&on("spawned").slot(0)).len(), 1, "the other worker served all the time");
 }
+
+#[test]
+fn out_of_descriptors_what_waits_in_the_sockets_of_the_dead_stays_there() {
+    let launch = Launch::fixture("server.js").option("--balance", "kernel").option("--respawn", "50ms");
+    let master = launch.serve();
+    let workers: Vec<_> = (0..2).map(|slot| master.worker(&master.wait(on("spawned").slot(slot)))).collect();
+    for worker in &workers {
+        worker.signal(Signal::STOP);
+    }
+    let mut connections: Vec<Connection<TcpStream>> = (0..100).map(|_| master.connect()).collect();
+    for connection in &mut connections {
+        connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is connected");
+    }
+    limit_descriptors(&master, 40);
+    workers[0].signal(Signal::KILL);
+    master.wait_all(2, on("serving").slot(0));
+    assert!(master.seen(&on("failed")).is_empty(), "there were descriptors for the next worker");
+    workers[1].signal(Signal::CONT);
+    for connection in &mut connections {
+        assert_eq!(connection.response().expect("an answer").status, 200);
+    }
+}

@@ -38,7 +38,7 @@ const ANOTHER_TRY: Duration = Duration::from_secs(1);
 const UNSTEERED: &str = "the kernel refuses the program by which it chooses a worker's socket (net.core.optmem_max may be \
                          too low for it): new connections may wait for a moment, or reach another slot";
 /// How many connections are taken from sockets that nobody is steered to, and wait here until somebody has room.
-const TAKEN_OVER: usize = 64;
+const TAKEN_OVER: usize = 8;
 
 /// How soon an idle worker answers. One that takes longer has enough to do, and so has the machine.
 const PROMPT: Duration = Duration::from_millis(1);

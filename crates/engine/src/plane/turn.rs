@@ -165,8 +165,8 @@ impl Turns {
         } else {
             Some(Duration::ZERO)
         };
-        // Rounded up to whole milliseconds: waking early would only mean waking again.
-        let timeout = span.and_then(|span| Timespec::try_from(span + Duration::from_micros(999)).ok());
+        // It is rounded up to whole milliseconds: waking early would only mean waking again.
+        let timeout = span.and_then(|span| Timespec::try_from(span).ok());
         let mut events = Vec::with_capacity(EVENTS_A_TURN);
         // An interrupted wait has nothing to report; no other error is possible with descriptors that we own.
         let _count = epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
