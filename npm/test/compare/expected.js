@@ -46,7 +46,7 @@ const expected = [
   {
     why: 'a worker that says it is failing is let go by the engine, a moment after its message was heard; what replaces it may be there by then',
     scenarios: ['the message disconnect of the worker', 'a worker that ignores what it is told'],
-    about: '0a', text: /^(worker|process) message|disconnect/, reference: /exitedAfterDisconnect: true/
+    about: '0a', text: /^(worker|process) message|disconnect|exit|close/, reference: /exitedAfterDisconnect: true/, ours: /slot:/
   },
   {
     why: 'code that never works is rolled back, and the callback is told; the reference starts it for ever',
