@@ -9,16 +9,16 @@
 //! runs as, and root, are listened to at all.
 
 mod client;
+mod discover;
 mod lines;
-mod place;
 pub mod protocol;
 mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use crate::runtime_dir::{DirectoryError, directories};
+pub use crate::socket::runtime_dir::{DirectoryError, directories};
 pub use client::{Client, ClientError};
-pub use place::{FindError, find, socket_path};
+pub use discover::{FindError, find, socket_path};
 pub use server::{Asked, Server};
 pub use socket::{BindError, Socket};

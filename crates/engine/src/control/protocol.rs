@@ -17,9 +17,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::Scale;
-use crate::event::{Event, Failure, Verdict, Worker};
-use crate::status::Status;
+use crate::api::cluster::Scale;
+use crate::report::event::{Event, Failure, Verdict, Worker};
+use crate::report::status::Status;
 
 /// The version of the protocol. It changes when an old client would misunderstand a new master.
 pub const VERSION: u32 = 1;

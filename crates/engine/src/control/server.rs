@@ -16,10 +16,10 @@ use tokio::time::{sleep, timeout};
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
 use super::socket::{Socket, SocketFile};
-use crate::cluster::{Cluster, Scale};
-use crate::error::{Gone, ReloadError};
-use crate::event::{Heard, Verdict};
-use crate::runtime_dir;
+use crate::api::cluster::{Cluster, Scale};
+use crate::report::error::{Gone, ReloadError};
+use crate::report::event::{Heard, Verdict};
+use crate::socket::runtime_dir;
 
 /// How many clients are listened to at once.
 const CLIENTS: usize = 64;

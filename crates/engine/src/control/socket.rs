@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
 
-use super::place::{self, Probe};
+use super::discover::{self, Probe};
 use super::server::Server;
-use crate::cluster::Cluster;
-use crate::runtime_dir::{self, DirectoryError};
+use crate::api::cluster::Cluster;
+use crate::socket::runtime_dir::{self, DirectoryError};
 
 /// The longest path that a unix socket can have, in bytes.
 const PATH_LIMIT: usize = 107;
@@ -129,7 +129,7 @@ fn make_room(path: &Path) -> Result<(), BindError> {
         }
         Ok(_) => {}
     }
-    match place::probe(path).map_err(system)? {
+    match discover::probe(path).map_err(system)? {
         Probe::Alive => Err(BindError::Alive { path: path.to_owned() }),
         Probe::Stale => fs::remove_file(path).map_err(system),
         Probe::Nothing => Ok(()),

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 use super::protocol::{Progress, REQUEST_LIMIT, Reply, Request as Asked};
 use super::{Client, ClientError, Server, Socket};
-use crate::cluster::{Cluster, Progress as Course};
-use crate::driver::{Input, Request};
-use crate::event::{Event, Failure, Verdict, Worker};
+use crate::api::cluster::{Cluster, Progress as Course};
+use crate::report::event::{Event, Failure, Verdict, Worker};
+use crate::supervisor::input::{Input, Request};
 
 /// No test takes this long.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,0 +1,451 @@
+//! [`ClusterBuilder`]: everything that can be said about a cluster before it starts.
+
+use std::ffi::OsString;
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use recluster_core::{Settings, Surge};
+use tokio::sync::broadcast;
+
+use crate::api::cluster::Cluster;
+use crate::api::host::Hosting;
+use crate::api::start::{Checked, Examined};
+use crate::config::balance::{Balance, PeekLimits};
+use crate::config::listen::{self, Bound, Listen};
+use crate::process::DrainSignal;
+use crate::process::health_check::ReadyCheck;
+use crate::process::program::{NodeKind, Program, Runtime};
+use crate::report::error::StartError;
+use crate::report::event::{EVENT_BACKLOG, Event, Events};
+use crate::supervisor::generations::Reread;
+use crate::supervisor::recycle::Limits;
+use crate::{dataplane, process, supervisor};
+
+/// When a worker counts as ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadyWhen {
+    /// Its first server listens (Node).
+    Listening,
+    /// Its process runs (Node: its first word).
+    Started,
+    /// It said so: `process.send({cmd: 'ready'})` or `process.send('ready')`.
+    Ready,
+    /// It said `READY=1` by `sd_notify`.
+    Notify,
+}
+
+/// How long an idle connection of a draining Node worker is spared: longer than the five seconds after which Node closes
+/// one anyway, as it has announced to the client.
+const IDLE_GRACE: Duration = Duration::from_secs(6);
+
+/// How long after a check a serving worker is checked again.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// What workers know their own listener by, unless it has another name.
+const CHECK_LISTENER: &str = "check";
+/// How long a check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Says what a cluster runs and how; [`ClusterBuilder::start`] starts it.
+#[derive(Debug)]
+pub struct ClusterBuilder {
+    pub(crate) program: Program,
+    pub(crate) settings: Settings,
+    pub(crate) stop_timeout: Option<Duration>,
+    pub(crate) ready_when: Option<ReadyWhen>,
+    pub(crate) balance: Balance,
+    pub(crate) peek: PeekLimits,
+    pub(crate) raw_stdio: bool,
+    pub(crate) end_with_master: bool,
+    pub(crate) drain_http: bool,
+    pub(crate) idle_grace: Duration,
+    pub(crate) accept_after_stop: Duration,
+    pub(crate) adopted: Vec<Bound>,
+    pub(crate) listens: Vec<Listen>,
+    pub(crate) drain_signal: DrainSignal,
+    pub(crate) limits: Limits,
+    pub(crate) ready_check: Option<ReadyCheck>,
+    pub(crate) check_interval: Duration,
+    pub(crate) check_timeout: Duration,
+    pub(crate) check_listen: Option<Listen>,
+    pub(crate) watchdog: Option<Duration>,
+    pub(crate) hosting: Hosting,
+    reread: Option<Reread>,
+    events: broadcast::Sender<Event>,
+}
+
+impl ClusterBuilder {
+    pub(crate) fn new(server: PathBuf) -> Self {
+        Self {
+            program: Program::new(server),
+            settings: Settings::default(),
+            stop_timeout: None,
+            ready_when: None,
+            balance: Balance::default(),
+            peek: PeekLimits::default(),
+            raw_stdio: false,
+            end_with_master: false,
+            drain_http: true,
+            idle_grace: IDLE_GRACE,
+            accept_after_stop: Duration::ZERO,
+            adopted: Vec::new(),
+            listens: Vec::new(),
+            drain_signal: DrainSignal::default(),
+            limits: Limits::default(),
+            ready_check: None,
+            check_interval: CHECK_INTERVAL,
+            check_timeout: CHECK_TIMEOUT,
+            check_listen: None,
+            watchdog: None,
+            hosting: Hosting::default(),
+            reread: None,
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+        }
+    }
+
+    /// Arguments for the server. Default none.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.program.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The node binary: a path, or a name to be looked up in `PATH`. Default `node`.
+    #[must_use]
+    pub fn node(mut self, node: impl Into<PathBuf>) -> Self {
+        self.program.node = node.into();
+        self
+    }
+
+    /// Arguments for node itself. Default none.
+    #[must_use]
+    pub fn node_args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.program.node_args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// One more variable for the workers' environment, beside what the master's own holds.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.program.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// How many slots. Default 1.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.settings.workers = workers;
+        self
+    }
+
+    /// When a worker counts as ready. Default `Listening` for Node, else `Started`.
+    #[must_use]
+    pub fn ready_when(mut self, ready_when: ReadyWhen) -> Self {
+        self.ready_when = Some(ready_when);
+        self
+    }
+
+    /// A worker that is not ready after this has failed. Default 60 s.
+    #[must_use]
+    pub fn ready_timeout(mut self, span: Duration) -> Self {
+        self.settings.ready_timeout = span;
+        self
+    }
+
+    /// How many failures of one slot end a generation. Default 3.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.settings.attempts = attempts;
+        self
+    }
+
+    /// A first start is never given up. Default off.
+    #[must_use]
+    pub fn keep_trying(mut self, keep_trying: bool) -> Self {
+        self.settings.keep_trying = keep_trying;
+        self
+    }
+
+    /// How long a ready worker must live before it serves. Default 1 s.
+    #[must_use]
+    pub fn bake(mut self, span: Duration) -> Self {
+        self.settings.bake = span;
+        self
+    }
+
+    /// How long a worker may go on after it was replaced. Default 30 s; zero: it is sent TERM at once.
+    #[must_use]
+    pub fn timeout(mut self, span: Duration) -> Self {
+        self.settings.timeout = span;
+        self
+    }
+
+    /// The same at a stop. Default 25 s, or [`timeout`](Self::timeout) if that is shorter.
+    #[must_use]
+    pub fn stop_timeout(mut self, span: Duration) -> Self {
+        self.stop_timeout = Some(span);
+        self
+    }
+
+    /// Whether Node workers drain without losing a request: they load a small file before the application, which
+    /// answers what is on its way with `Connection: close`. Default on; off leaves it to Node, which resets idle
+    /// connections.
+    #[must_use]
+    pub fn drain_http(mut self, on: bool) -> Self {
+        self.drain_http = on;
+        self
+    }
+
+    /// How long an idle connection of a draining Node worker is spared before it is closed. Default 6 s, and always
+    /// less than the drain lasts.
+    #[must_use]
+    pub fn idle_grace(mut self, span: Duration) -> Self {
+        self.idle_grace = span;
+        self
+    }
+
+    /// How long a stop goes on accepting and serving before it begins to drain, for a load balancer that sends traffic a
+    /// little longer than it should. Default zero.
+    #[must_use]
+    pub fn accept_after_stop(mut self, span: Duration) -> Self {
+        self.accept_after_stop = span;
+        self
+    }
+
+    /// From a closed channel to TERM. Default 5 s.
+    #[must_use]
+    pub fn exit_grace(mut self, span: Duration) -> Self {
+        self.settings.exit_grace = span;
+        self
+    }
+
+    /// From TERM to KILL. Default 5 s.
+    #[must_use]
+    pub fn kill_timeout(mut self, span: Duration) -> Self {
+        self.settings.kill_timeout = span;
+        self
+    }
+
+    /// How many draining generations are kept at once. Default no cap.
+    #[must_use]
+    pub fn max_draining(mut self, generations: NonZeroU32) -> Self {
+        self.settings.max_draining = Some(generations);
+        self
+    }
+
+    /// The least time between two respawns in the whole cluster. Default 1 s.
+    #[must_use]
+    pub fn respawn(mut self, span: Duration) -> Self {
+        self.settings.respawn = span;
+        self
+    }
+
+    /// The most time between respawns: the spacing doubles with each one up to this. Default off.
+    #[must_use]
+    pub fn backoff(mut self, span: Duration) -> Self {
+        self.settings.backoff = Some(span);
+        self
+    }
+
+    /// How many extra workers a reload may run at once. Default all.
+    #[must_use]
+    pub fn surge(mut self, surge: Surge) -> Self {
+        self.settings.surge = surge;
+        self
+    }
+
+    /// How new connections reach workers. Default round-robin.
+    #[must_use]
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.balance = balance;
+        self
+    }
+
+    /// Limits of looking at what connections begin with, for a balance that goes by it. Default 16 KiB, 2 s, 10,000.
+    #[must_use]
+    pub fn peek_limits(mut self, limits: PeekLimits) -> Self {
+        self.peek = limits;
+        self
+    }
+
+    /// Hands the master's own stderr to workers as it is. Verdicts then have no tail of it. Default off.
+    #[must_use]
+    pub fn raw_stdio(mut self, raw: bool) -> Self {
+        self.raw_stdio = raw;
+        self
+    }
+
+    /// Has the kernel send TERM to programs that are not Node when the master dies; Node workers learn it from their
+    /// channel in any case. The kernel goes by the thread that starts a worker, not by the process: turn it on only where
+    /// the cluster runs on a runtime whose thread lives as long as the process, such as a current-thread runtime on
+    /// the main thread. Default off.
+    #[must_use]
+    pub fn end_with_master(mut self, end: bool) -> Self {
+        self.end_with_master = end;
+        self
+    }
+
+    /// Gives the cluster a socket that the master was started with, listening or bound, as if it were the next
+    /// [`listen`](Self::listen).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say what it is. A name that cannot be passed on is left out.
+    pub fn adopt(mut self, socket: OwnedFd, name: Option<&str>) -> io::Result<Self> {
+        let name = name.and_then(|name| name.parse().ok());
+        self.adopted.push(Bound::adopt(socket, name)?);
+        Ok(self)
+    }
+
+    /// One more address that the master binds before the first worker, and hands to every worker: a program that is not
+    /// Node finds the sockets from descriptor 3 on (`LISTEN_FDS`), adopted ones first; in a Node worker
+    /// `listen({fd: 3})` means the first of them. Default none.
+    #[must_use]
+    pub fn listen(mut self, address: Listen) -> Self {
+        self.listens.push(address);
+        self
+    }
+
+    /// What a program that is not Node is sent at the beginning of its drain. TERM follows at the drain timeout, if it
+    /// was not TERM. Default TERM.
+    #[must_use]
+    pub fn drain_signal(mut self, signal: DrainSignal) -> Self {
+        self.drain_signal = signal;
+        self
+    }
+
+    /// Renews a worker, new first, when it and what it started use more resident memory than this, in bytes. Looked at
+    /// every five seconds; one worker at a time. Default no limit.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.limits.memory = Some(bytes);
+        self
+    }
+
+    /// Renews a worker, new first, when it has lived this long, or up to a tenth less, so that not all are due together.
+    /// Default no limit.
+    #[must_use]
+    pub fn max_lifetime(mut self, span: Duration) -> Self {
+        self.limits.lifetime = Some(span);
+        self
+    }
+
+    /// A worker serves only once it passes this check, and is renewed, new first, when it fails it three times in a row
+    /// later. Default none.
+    #[must_use]
+    pub fn ready_check(mut self, check: ReadyCheck) -> Self {
+        self.ready_check = Some(check);
+        self
+    }
+
+    /// How long after a check a serving worker is checked again. Default 10 s.
+    #[must_use]
+    pub fn check_interval(mut self, span: Duration) -> Self {
+        self.check_interval = span;
+        self
+    }
+
+    /// A check that takes longer has failed. Default 5 s.
+    #[must_use]
+    pub fn check_timeout(mut self, span: Duration) -> Self {
+        self.check_timeout = span;
+        self
+    }
+
+    /// Gives each worker a listener of its own at such an address (port 0, so that the kernel chooses), behind all others:
+    /// there a program that is not Node can be checked by HTTP. It is named `check`, if it has no name. Default none.
+    #[must_use]
+    pub fn check_listen(mut self, address: Listen) -> Self {
+        self.check_listen = Some(address.named(CHECK_LISTENER));
+        self
+    }
+
+    /// A worker that is ready and then does not say `WATCHDOG=1` by `sd_notify` for this long is hung: it is ended and
+    /// replaced. Default off.
+    #[must_use]
+    pub fn watchdog(mut self, span: Duration) -> Self {
+        self.watchdog = Some(span).filter(|span| !span.is_zero());
+        self
+    }
+
+    /// When a reload is asked for, asks anew how the cluster is to be run: a config file may have changed. Whatever the new
+    /// builder says holds from the beginning of that reload, except for the addresses to listen on, the balance,
+    /// `raw_stdio` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
+    /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`]
+    /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
+    #[must_use]
+    pub fn reread(mut self, say: impl FnMut() -> Result<ClusterBuilder, String> + Send + 'static) -> Self {
+        self.reread = Some(Reread(Box::new(say)));
+        self
+    }
+
+    /// Whether the server is a file that runs under node, by its ending.
+    pub fn runs_under_node(&self) -> bool {
+        self.program.runs_under_node()
+    }
+
+    /// Listens before the start, so that no event is missed.
+    pub fn subscribe(&self) -> Events {
+        Events(self.events.subscribe())
+    }
+
+    /// Starts the cluster: checks everything, then starts the workers. Returns before they are ready;
+    /// [`Cluster::started`] waits for that. Must be called in a tokio runtime with IO and time enabled.
+    ///
+    /// # Errors
+    ///
+    /// When the server or node cannot be run, the settings contradict each other, or the machine refuses a
+    /// thread or a descriptor. Nothing has been started then.
+    pub async fn start(mut self) -> Result<Cluster, StartError> {
+        if process::ignores_ended_children() {
+            return Err(StartError::ChildrenIgnored);
+        }
+        let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
+        let (balance, raw_stdio, end_with_master) =
+            (self.balance.clone(), self.raw_stdio, self.end_with_master);
+        let (events, reread, peek) = (self.events.clone(), self.reread.take(), self.peek);
+        let hosting = std::mem::take(&mut self.hosting);
+        let Examined { config, first, conduct } = self.examine()?;
+        let bound = listen::bind_all(adopted, &listens).await?;
+        let system = |source| StartError::System { what: "copy a listening socket", source };
+        let means = dataplane::Means {
+            balance: balance.clone(),
+            peek,
+            // Deno takes connections, and no sockets.
+            workers_accept: first.node_kind() != Some(NodeKind::Deno),
+            is_hosted: hosting.host.is_some(),
+        };
+        let setup = dataplane::Setup::new(means, &bound).map_err(system)?;
+        let shell = supervisor::Shell {
+            conduct,
+            first,
+            balance,
+            raw_stdio,
+            end_with_master,
+            bound,
+            reread,
+            hosting,
+            events,
+        };
+        supervisor::start(config, shell, setup)
+    }
+
+    /// Whether it could be started, without starting it: the same questions as [`start`](Self::start) asks, but for what
+    /// only binding and starting can tell.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`start`](Self::start).
+    pub fn check(self) -> Result<Checked, StartError> {
+        listen::check_all(&self.listens)?;
+        let first = self.examine()?.first;
+        let node = match first.runtime {
+            Runtime::Node { binary, .. } => Some(binary),
+            Runtime::Executable { .. } => None,
+        };
+        Ok(Checked { server: first.server, node })
+    }
+}

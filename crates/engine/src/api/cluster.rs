@@ -1,0 +1,176 @@
+//! [`Cluster`]: the handle by which a program talks to its cluster.
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::api::builder::ClusterBuilder;
+use crate::report::error::{Gone, ReloadError, SendError};
+use crate::report::event::{Event, Events, Failure, Worker};
+use crate::report::status::Status;
+use crate::supervisor::input::{Input, Request};
+
+/// A running cluster. Cheap to clone; dropping the last handle stops nothing.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) events: broadcast::WeakSender<Event>,
+    pub(crate) progress: watch::Receiver<Progress>,
+}
+
+/// How far the cluster as a whole has come: what [`Cluster::started`] and [`Cluster::wait`] look at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) started: bool,
+    pub(crate) failed: Option<Failure>,
+    pub(crate) over: bool,
+}
+
+/// How a cluster ended.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a cluster ends in these ways")]
+pub enum Ending {
+    /// It was stopped, terminated or released, and no worker is left.
+    Asked,
+    /// Its first start failed.
+    StartFailed(Failure),
+    /// The runtime that it ran on is gone. Its Node workers end with it.
+    Lost,
+}
+
+/// How many slots are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "absolute or relative, there is no third")]
+pub enum Scale {
+    /// This many.
+    To(u32),
+    /// This many more, or fewer.
+    By(i32),
+}
+
+impl Cluster {
+    /// Begins the description of a cluster that runs `server`: a Node.js file (`.js .cjs .mjs .ts .mts .cts`)
+    /// or an executable.
+    pub fn builder(server: impl Into<std::path::PathBuf>) -> ClusterBuilder {
+        ClusterBuilder::new(server.into())
+    }
+
+    /// Waits until every slot has had a serving worker.
+    ///
+    /// # Errors
+    ///
+    /// The failure, if the first start was given up; `Err(None)` if the cluster was told to end before.
+    pub async fn started(&self) -> Result<(), Option<Failure>> {
+        let mut progress = self.progress.clone();
+        let seen = progress.wait_for(|p| p.started || p.failed.is_some() || p.over).await;
+        match seen {
+            Ok(p) if p.started => Ok(()),
+            Ok(p) => Err(p.failed.clone()),
+            Err(_) => Err(None),
+        }
+    }
+
+    /// Replaces every worker by a new generation and waits for the verdict.
+    ///
+    /// # Errors
+    ///
+    /// When the new code was rolled back or stopped part-way, with the reason, or when the cluster ended first. After
+    /// a rollback what served before serves on; after a stop part-way, in every slot either the old or the new code.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        self.begin_reload(None)?.await
+    }
+
+    /// Asks for a reload and does not wait; its verdict is an event.
+    pub fn request_reload(&self) -> Result<(), Gone> {
+        self.tell(Request::ReloadUnwatched)
+    }
+
+    /// Renews one worker within its generation, new first. A worker that is gone or leaving is left alone.
+    pub fn replace(&self, worker: u64) -> Result<(), Gone> {
+        self.tell(Request::Replace(worker))
+    }
+
+    /// Changes the number of slots; returns the new number. There is always at least one.
+    pub async fn scale(&self, scale: Scale) -> Result<u32, Gone> {
+        self.ask(|reply| Request::Scale(scale, reply)).await
+    }
+
+    /// Drains every worker and waits until none is left.
+    pub async fn stop(&self) -> Result<(), Gone> {
+        self.tell(Request::Stop)?;
+        self.wait().await;
+        Ok(())
+    }
+
+    /// Kills every worker and waits until none is left.
+    pub async fn terminate(&self) -> Result<(), Gone> {
+        self.tell(Request::Terminate)?;
+        self.wait().await;
+        Ok(())
+    }
+
+    /// Begins a stop and does not wait; [`Cluster::wait`] does.
+    pub fn request_stop(&self) -> Result<(), Gone> {
+        self.tell(Request::Stop)
+    }
+
+    /// Begins a termination and does not wait; [`Cluster::wait`] does.
+    pub fn request_terminate(&self) -> Result<(), Gone> {
+        self.tell(Request::Terminate)
+    }
+
+    /// Supervises no more: nothing is respawned, workers are left alone and keep getting connections.
+    pub fn release(&self) -> Result<(), Gone> {
+        self.tell(Request::Release)
+    }
+
+    /// Waits until the cluster is over.
+    pub async fn wait(&self) -> Ending {
+        let mut progress = self.progress.clone();
+        match progress.wait_for(|p| p.over).await {
+            Ok(last) => last.failed.clone().map_or(Ending::Asked, Ending::StartFailed),
+            Err(_) => Ending::Lost,
+        }
+    }
+
+    /// Every live worker: not yet ready, active, and on their way out.
+    pub async fn workers(&self) -> Result<Vec<Worker>, Gone> {
+        self.ask(Request::Workers).await
+    }
+
+    /// The active worker of each slot; `None` where a slot has none now.
+    pub async fn active_workers(&self) -> Result<Vec<Option<Worker>>, Gone> {
+        self.ask(Request::ActiveWorkers).await
+    }
+
+    /// A picture of the whole cluster.
+    pub async fn status(&self) -> Result<Status, Gone> {
+        self.ask(Request::Status).await
+    }
+
+    /// Sends a message to a worker's `process.on('message')`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be turned into JSON, or the worker has no open channel or does not read it.
+    pub async fn send(&self, worker: u64, message: &impl serde::Serialize) -> Result<(), SendError> {
+        let json = serde_json::to_string(message)?;
+        self.post(worker, json, None)?.await
+    }
+
+    /// The events from now on. After the end of the cluster the stream is empty.
+    pub fn subscribe(&self) -> Events {
+        match self.events.upgrade() {
+            Some(events) => Events(events.subscribe()),
+            None => Events(broadcast::Sender::new(1).subscribe()),
+        }
+    }
+
+    pub(crate) fn tell(&self, request: Request) -> Result<(), Gone> {
+        self.inputs.send(Input::Request(request)).map_err(|_| Gone)
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(request(reply))?;
+        answer.await.map_err(|_| Gone)
+    }
+}

@@ -1,0 +1,154 @@
+//! Where control sockets are, and which of them are alive.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::socket::runtime_dir::{DirectoryError, check, directories};
+
+/// How the name of a control socket ends.
+const ENDING: &str = "sock";
+
+/// Why no cluster was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// None is running, or none of that name.
+    #[error("no cluster is running; looked at {}", list(tried))]
+    None {
+        /// Where one was looked for.
+        tried: Vec<PathBuf>,
+    },
+    /// There are several, and none was named.
+    #[error("several clusters are running: {}", list(found))]
+    Several {
+        /// Their sockets.
+        found: Vec<PathBuf>,
+    },
+    /// A directory cannot be trusted.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+}
+
+/// Where the control socket of a cluster of this name is, unless the user says otherwise.
+pub fn socket_path(name: &str) -> PathBuf {
+    let directory = directories().into_iter().next().unwrap_or_default();
+    directory.join(file_name(name))
+}
+
+/// Finds the control socket of the running cluster of this name, or of the only one.
+pub fn find(name: Option<&str>) -> Result<PathBuf, FindError> {
+    find_in(&directories(), name)
+}
+
+fn find_in(directories: &[PathBuf], name: Option<&str>) -> Result<PathBuf, FindError> {
+    let mut tried = Vec::new();
+    let mut found = Vec::new();
+    for directory in directories {
+        tried.push(name.map_or_else(|| directory.clone(), |name| directory.join(file_name(name))));
+        match check(directory) {
+            Ok(()) => found.extend(sockets(directory)?.into_iter().filter(|path| is_named(path, name))),
+            Err(DirectoryError::Unusable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    found.retain(|path| matches!(probe(path), Ok(Probe::Alive)));
+    match (found.pop(), found.is_empty()) {
+        (None, _) => Err(FindError::None { tried }),
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            found.push(last);
+            Err(FindError::Several { found })
+        }
+    }
+}
+
+fn file_name(name: &str) -> String {
+    format!("{name}.{ENDING}")
+}
+
+fn is_named(path: &Path, name: Option<&str>) -> bool {
+    name.is_none_or(|name| path.file_name().is_some_and(|file| file == file_name(name).as_str()))
+}
+
+/// The files in a directory that are named as control sockets are, sorted by name.
+fn sockets(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
+    let unusable = |source| DirectoryError::Unusable { path: directory.to_owned(), source };
+    let mut paths = fs::read_dir(directory)
+        .and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
+        })
+        .map_err(unusable)?;
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == ENDING));
+    paths.sort_by_cached_key(|path| path.with_extension(""));
+    Ok(paths)
+}
+
+/// What is at the path of a socket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// Nothing.
+    Nothing,
+    /// A socket on which nobody listens any more.
+    Stale,
+    /// A socket on which somebody listens.
+    Alive,
+}
+
+/// Looks whether somebody listens on a socket, without waiting.
+pub(super) fn probe(path: &Path) -> io::Result<Probe> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &address) {
+        // With a full queue nobody was refused: somebody listens, if slowly.
+        Ok(()) | Err(Errno::AGAIN) => Ok(Probe::Alive),
+        Err(Errno::CONNREFUSED) => Ok(Probe::Stale),
+        Err(Errno::NOENT) => Ok(Probe::Nothing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn the_only_living_socket_is_found() {
+        let base = tempfile::tempdir().unwrap();
+        let directories = [base.path().join("absent"), base.path().to_owned()];
+        assert!(
+            matches!(find_in(&directories, None), Err(FindError::None { tried }) if tried == directories)
+        );
+
+        drop(UnixListener::bind(base.path().join("stale.sock")).unwrap());
+        let _one = UnixListener::bind(base.path().join("one.sock")).unwrap();
+        assert_eq!(find_in(&directories, None).unwrap(), base.path().join("one.sock"));
+        assert!(matches!(find_in(&directories, Some("stale")), Err(FindError::None { .. })));
+
+        let _two = UnixListener::bind(base.path().join("one-2.sock")).unwrap();
+        assert_eq!(find_in(&directories, Some("one")).unwrap(), base.path().join("one.sock"));
+        let Err(FindError::Several { found }) = find_in(&directories, None) else { panic!() };
+        assert_eq!(found, [base.path().join("one.sock"), base.path().join("one-2.sock")]);
+    }
+
+    #[test]
+    fn a_socket_is_alive_while_somebody_listens() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.sock");
+        assert_eq!(probe(&path).unwrap(), Probe::Nothing);
+        let listener = UnixListener::bind(&path).unwrap();
+        assert_eq!(probe(&path).unwrap(), Probe::Alive);
+        drop(listener);
+        assert_eq!(probe(&path).unwrap(), Probe::Stale);
+    }
+}

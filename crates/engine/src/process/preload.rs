@@ -1,0 +1,201 @@
+//! The preload: a small file that Node workers load before the application, so that their drain loses no request. What it
+//! does is in the file itself, `preload/drain.cjs`; this module puts it where node can read it.
+//!
+//! It has to be a file, because `--require` takes nothing else. It lies in a directory of its own, under a name that tells
+//! its contents, and is shared by all masters of the same build. Threads of a worker read it again whenever one is started,
+//! perhaps after the worker has given its privileges up: so anybody may read it, nobody else may write it, and it is kept
+//! there for as long as the cluster lives, whatever cleans temporary directories.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, OpenOptions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use recluster_wire::env::NodeDrain;
+use rustix::process::geteuid;
+use tokio::time::sleep;
+
+use crate::socket::runtime_dir;
+
+const SOURCE: &str = include_str!("../../preload/drain.cjs");
+
+/// Everybody may read it, and its owner write.
+const READABLE: u32 = 0o644;
+/// How often it is looked after.
+const KEEP: Duration = Duration::from_secs(60);
+/// How much earlier than a drain's end idle connections are closed, so that the worker is gone in time.
+const TO_EXIT: Duration = Duration::from_secs(1);
+
+/// What the file does in Node workers, where it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Preload {
+    /// How long an idle connection is spared, if the drain lasts that long.
+    pub(crate) idle_grace: Duration,
+    /// The drain timeout after a reload.
+    pub(crate) timeout: Duration,
+    /// The worker tells how many connections it has got: the master cannot see what it accepts by itself.
+    pub(crate) counts: bool,
+}
+
+impl Preload {
+    /// What a worker is told that nobody can tell any more.
+    pub(crate) fn settings(self) -> NodeDrain {
+        NodeDrain { grace: self.grace(self.timeout), timeout: self.timeout, counts: self.counts }
+    }
+
+    /// How long idle connections are spared in a drain of so long. They are closed before its end: what arrives at the
+    /// last moment is to be answered as well.
+    pub(crate) fn grace(self, patience: Duration) -> Duration {
+        self.idle_grace.min(patience.saturating_sub(TO_EXIT.min(patience / 5)))
+    }
+}
+
+/// Puts the file where it belongs unless it is there; returns its path, without any symlink.
+pub(crate) fn place() -> io::Result<PathBuf> {
+    let mut contents = DefaultHasher::new();
+    SOURCE.hash(&mut contents);
+    let name = format!("drain-{:016x}.cjs", contents.finish());
+    let mut refused = None;
+    for directory in directories() {
+        match place_in(&directory, &name) {
+            Ok(path) => return Ok(path),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+/// Keeps the file in its place for as long as somebody wants it.
+pub(crate) async fn keep(is_wanted: impl Fn() -> bool) {
+    while is_wanted() {
+        // Where it cannot be put, the next worker that is started says so.
+        let _ = place();
+        sleep(KEEP).await;
+    }
+}
+
+/// Where it may lie, best first: not in `XDG_RUNTIME_DIR`, which goes with the user's last session.
+fn directories() -> Vec<PathBuf> {
+    let uid = geteuid().as_raw();
+    let temporary = PathBuf::from(format!("/tmp/recluster-preload-{uid}"));
+    let lasting = (uid == 0).then(|| PathBuf::from("/run/recluster-preload"));
+    lasting.into_iter().chain([temporary]).collect()
+}
+
+/// What node is told to load it. Under node's permission model a file that is to be read has to be named.
+pub(crate) fn arguments(file: &Path, node_args: &[OsString], node_options: Option<&OsStr>) -> Vec<OsString> {
+    let with = |option: &str| {
+        let mut argument = OsString::from(option);
+        argument.push(file);
+        argument
+    };
+    let restricts = |arg: &str| arg == "--permission" || arg == "--experimental-permission";
+    let options = node_options.and_then(OsStr::to_str).unwrap_or_default();
+    let restricted = node_args.iter().filter_map(|arg| arg.to_str()).any(restricts)
+        || options.split_whitespace().any(restricts);
+    let permission = restricted.then(|| with("--allow-fs-read="));
+    permission.into_iter().chain([with("--require=")]).collect()
+}
+
+fn place_in(directory: &Path, name: &str) -> io::Result<PathBuf> {
+    runtime_dir::prepare_with(directory, 0o755).map_err(io::Error::other)?;
+    // Node says the path without symlinks: it must be the same in both mouths.
+    let directory = fs::canonicalize(directory)?;
+    let path = directory.join(name);
+    if is_ours(&path) {
+        // So that it does not look forgotten.
+        let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        return Ok(path);
+    }
+    // Whole or not at all: another master may be reading it.
+    let unfinished = directory.join(format!("{name}.{}", std::process::id()));
+    // One that was left behind, if any.
+    let _ = fs::remove_file(&unfinished);
+    let written = write_new(&unfinished).and_then(|()| fs::rename(&unfinished, &path));
+    if written.is_err() {
+        // It may never have come to be.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written.map(|()| path)
+}
+
+/// Whether the file is whole, and nobody else can have written or can write it.
+fn is_ours(path: &Path) -> bool {
+    let is_safe = fs::symlink_metadata(path).is_ok_and(|about| {
+        about.is_file() && runtime_dir::is_trusted(about.uid()) && about.mode() & 0o777 == READABLE
+    });
+    is_safe && fs::read(path).is_ok_and(|contents| contents == SOURCE.as_bytes())
+}
+
+fn write_new(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(READABLE).open(path)?;
+    file.write_all(SOURCE.as_bytes())?;
+    // Whatever the umask took away.
+    file.set_permissions(fs::Permissions::from_mode(READABLE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIX: Preload =
+        Preload { idle_grace: Duration::from_secs(6), timeout: Duration::from_secs(30), counts: false };
+
+    #[test]
+    fn idle_connections_are_closed_before_a_drain_ends() {
+        assert_eq!(SIX.grace(Duration::from_secs(30)), Duration::from_secs(6));
+        assert_eq!(SIX.grace(Duration::from_secs(6)), Duration::from_secs(5));
+        assert_eq!(SIX.grace(Duration::from_secs(3)), Duration::from_millis(2400));
+        assert_eq!(SIX.grace(Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_not_ours_is_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let placed = || fs::read_to_string(place_in(directory.path(), "it.cjs").unwrap()).unwrap();
+        assert_eq!(placed(), SOURCE);
+        fs::write(directory.path().join("it.cjs"), "half").unwrap();
+        assert_eq!(placed(), SOURCE);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_others_could_have_written_is_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = place_in(directory.path(), "it.cjs").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        place_in(directory.path(), "it.cjs").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, READABLE);
+    }
+
+    #[test]
+    fn its_path_is_the_one_that_node_says() {
+        let base = tempfile::tempdir().unwrap();
+        fs::create_dir(base.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", base.path().join("link")).unwrap();
+        let path = place_in(&base.path().join("link"), "it.cjs").unwrap();
+        assert_eq!(path, fs::canonicalize(&path).unwrap());
+    }
+
+    #[test]
+    fn under_the_permission_model_the_file_may_be_read() {
+        let arguments = |args: &[&str], options: Option<&str>| {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            super::arguments(Path::new("/p.cjs"), &args, options.map(OsStr::new))
+        };
+        assert_eq!(arguments(&["--inspect"], None), ["--require=/p.cjs"]);
+        let with = ["--allow-fs-read=/p.cjs", "--require=/p.cjs"];
+        assert_eq!(arguments(&["--permission"], None), with);
+        assert_eq!(arguments(&[], Some("--experimental-permission --allow-fs-read=/a")), with);
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_is_no_place_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(place_in(directory.path(), "it.cjs").is_err());
+    }
+}

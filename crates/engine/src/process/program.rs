@@ -1,0 +1,367 @@
+//! What a generation runs. A [`Program`] is what was asked for; a [`Launch`] is what that meant when a generation
+//! began: every symlink resolved, so that a release directory swapped by symlink comes in with a reload and never
+//! with a respawn.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use recluster_wire::env::is_withheld;
+
+use crate::api::builder::ReadyWhen;
+use crate::process::stdio::Stdio;
+use crate::report::error::ProgramError;
+
+/// The endings of a server file that runs under node.
+const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
+/// The endings that need a Node that strips types.
+const TYPESCRIPT_ENDINGS: [&str; 3] = ["ts", "mts", "cts"];
+
+/// How much of a file is looked at to see whether it is text: as much as the kernel looks at, in bytes.
+const TEXT_LOOK: u64 = 256;
+/// The control characters that text may have.
+const TEXT_CONTROLS: &[u8] = b"\t\n\r\x0c\x1b";
+/// Where the kernel tells what it runs beside its own formats and scripts.
+const BINARY_FORMATS: &str = "/proc/sys/fs/binfmt_misc";
+
+/// What was asked for, unresolved.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// The server file, absolute, symlinks and all.
+    server: PathBuf,
+    /// The directory that the workers run in, as the user knows it, symlinks and all.
+    directory: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) node: PathBuf,
+    pub(crate) node_args: Vec<OsString>,
+    pub(crate) env: BTreeMap<OsString, OsString>,
+    /// In the place of the master's own environment.
+    pub(crate) environment: Option<BTreeMap<OsString, OsString>>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) stdio: [Stdio; 3],
+    /// It runs under node whatever its ending.
+    pub(crate) under_node: bool,
+}
+
+/// What a generation runs: fixed when it began.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub(crate) runtime: Runtime,
+    pub(crate) server: PathBuf,
+    pub(crate) directory: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    /// The master's environment without what speaks of the master, and what the user added.
+    pub(crate) env: BTreeMap<OsString, OsString>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) stdio: [Stdio; 3],
+}
+
+/// How a server file is run.
+#[derive(Clone, Debug)]
+pub(crate) enum Runtime {
+    /// Under node, or one of its kin, with a channel.
+    Node {
+        /// Which of them.
+        kind: NodeKind,
+        /// The binary, resolved.
+        binary: PathBuf,
+        /// Its name as it was asked for: version managers look at it.
+        name: PathBuf,
+        args: Vec<OsString>,
+    },
+    /// As it is.
+    Executable {
+        /// Its name as it was asked for: programs with several names, and Python's virtual environments, look at it.
+        name: PathBuf,
+    },
+}
+
+/// Who runs a server file for node. The others speak Node's protocol as far as they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NodeKind {
+    /// Node.js.
+    Node,
+    /// Deno: takes connections from us, and closes idle ones at once when it is to drain.
+    Deno,
+    /// Bun: binds its own sockets, and leaves when it is sent a signal.
+    Bun,
+}
+
+impl NodeKind {
+    /// By the name of the binary, as it was asked for or as it is.
+    fn of(name: &Path, binary: &Path) -> Self {
+        let is =
+            |kin: &str| [name, binary].iter().any(|path| path.file_stem().is_some_and(|stem| stem == kin));
+        if is("deno") {
+            Self::Deno
+        } else if is("bun") {
+            Self::Bun
+        } else {
+            Self::Node
+        }
+    }
+
+    /// What people should know who use it in Node's place.
+    pub(crate) fn caveat(self) -> Option<&'static str> {
+        match self {
+            Self::Node => None,
+            Self::Deno => {
+                Some("Deno drains by itself: it closes idle connections at once, a request on its way or not")
+            }
+            Self::Bun => Some(
+                "Bun binds its own sockets (SO_REUSEPORT): the kernel spreads connections, --balance and the lossless \
+                 drain do not apply, and a worker is let go by --drain-signal",
+            ),
+        }
+    }
+}
+
+impl Program {
+    pub(crate) fn new(server: PathBuf) -> Self {
+        let directory = logical_directory();
+        Self {
+            server: directory.join(server),
+            directory,
+            args: Vec::new(),
+            node: PathBuf::from("node"),
+            node_args: Vec::new(),
+            env: BTreeMap::new(),
+            environment: None,
+            uid: None,
+            gid: None,
+            stdio: [Stdio::Null, Stdio::Inherit, Stdio::Tail],
+            under_node: false,
+        }
+    }
+
+    /// Whether the server file runs under node, by its ending.
+    pub(crate) fn runs_under_node(&self) -> bool {
+        self.under_node || has_ending(&self.server, &NODE_ENDINGS)
+    }
+
+    /// Has workers run in this directory; a server file that was named is where it was.
+    pub(crate) fn set_directory(&mut self, directory: PathBuf) {
+        self.directory = self.directory.join(directory);
+    }
+
+    /// Resolves everything as it is now.
+    pub(crate) fn resolve(&self) -> Result<Launch, ProgramError> {
+        let directory = fs::canonicalize(&self.directory)
+            .map_err(|source| ProgramError::Directory { path: self.directory.clone(), source })?;
+        let server = self.resolve_server()?;
+        let runtime = if self.runs_under_node() {
+            self.check_readable(&server)?;
+            let (binary, name) = self.resolve_node()?;
+            Runtime::Node { kind: NodeKind::of(&name, &binary), binary, name, args: self.node_args.clone() }
+        } else {
+            if !is_executable(&server) {
+                let reason = "not executable, and not a .js, .mjs, .cjs or .ts file";
+                return Err(self.not_runnable(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
+            }
+            if is_bare_text(&server) {
+                let reason = "it is text, and a script must begin with a line such as #!/bin/sh";
+                return Err(self.not_runnable(io::Error::new(io::ErrorKind::InvalidData, reason)));
+            }
+            Runtime::Executable { name: self.server.clone() }
+        };
+        let mut env = self.environment.clone().unwrap_or_else(|| env::vars_os().collect());
+        env.retain(|name, _| !is_withheld(name));
+        env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let (args, stdio) = (self.args.clone(), self.stdio.clone());
+        Ok(Launch { runtime, server, directory, args, env, uid: self.uid, gid: self.gid, stdio })
+    }
+
+    fn resolve_server(&self) -> Result<PathBuf, ProgramError> {
+        let server = fs::canonicalize(&self.server).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => ProgramError::NotFound { path: self.server.clone() },
+            Some(_) | None => self.not_runnable(error),
+        })?;
+        if server.is_dir() {
+            let reason = "it is a directory; name the server file in it";
+            return Err(self.not_runnable(io::Error::new(io::ErrorKind::IsADirectory, reason)));
+        }
+        Ok(server)
+    }
+
+    fn check_readable(&self, server: &Path) -> Result<(), ProgramError> {
+        fs::File::open(server).map(drop).map_err(|error| self.not_runnable(error))
+    }
+
+    fn not_runnable(&self, source: io::Error) -> ProgramError {
+        ProgramError::NotRunnable { path: self.server.clone(), source }
+    }
+
+    fn resolve_node(&self) -> Result<(PathBuf, PathBuf), ProgramError> {
+        let name = self.node.clone();
+        let missing = || ProgramError::NodeNotFound { node: name.clone() };
+        let found = if name.as_os_str().as_bytes().contains(&b'/') {
+            Some(self.directory.join(&name)).filter(|path| is_executable(path))
+        } else {
+            let path = self.env.get(OsStr::new("PATH")).cloned().or_else(|| env::var_os("PATH"));
+            path.and_then(|path| {
+                env::split_paths(&path)
+                    .map(|entry| self.directory.join(entry).join(&name))
+                    .find(|path| is_executable(path))
+            })
+        };
+        let found = found.ok_or_else(missing)?;
+        let binary = fs::canonicalize(&found).map_err(|_| missing())?;
+        Ok((binary, name))
+    }
+}
+
+impl Launch {
+    pub(crate) fn default_ready_when(&self) -> ReadyWhen {
+        match self.runtime {
+            Runtime::Node { .. } => ReadyWhen::Listening,
+            Runtime::Executable { .. } => ReadyWhen::Started,
+        }
+    }
+
+    pub(crate) fn is_node(&self) -> bool {
+        matches!(self.runtime, Runtime::Node { .. })
+    }
+
+    /// Who runs the server file, if it is one for node.
+    pub(crate) fn node_kind(&self) -> Option<NodeKind> {
+        match &self.runtime {
+            Runtime::Node { kind, .. } => Some(*kind),
+            Runtime::Executable { .. } => None,
+        }
+    }
+
+    /// The name under which it is run.
+    pub(crate) fn name(&self) -> &OsStr {
+        match &self.runtime {
+            Runtime::Node { name, .. } | Runtime::Executable { name } => name.as_os_str(),
+        }
+    }
+
+    pub(crate) fn is_typescript(&self) -> bool {
+        has_ending(&self.server, &TYPESCRIPT_ENDINGS)
+    }
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension().and_then(OsStr::to_str).is_some_and(|ending| endings.contains(&ending))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Whether the kernel would refuse to run a file because it is text that does not say by what it is to be run. Whatever
+/// else it is, a program of this machine or of one that it emulates, the kernel knows best.
+fn is_bare_text(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(TEXT_LOOK).read_to_end(&mut start));
+    let is_text = !start.iter().any(|byte| byte.is_ascii_control() && !TEXT_CONTROLS.contains(byte));
+    // A program may be run by somebody who may not read it.
+    read.is_ok() && is_text && !start.starts_with(b"#!") && !has_registered_ending(path)
+}
+
+/// Whether somebody has told the kernel how files with this ending are run.
+fn has_registered_ending(path: &Path) -> bool {
+    let Some(ending) = path.extension().and_then(OsStr::to_str) else { return false };
+    let registered = format!("extension .{ending}");
+    let formats = fs::read_dir(BINARY_FORMATS).into_iter().flatten().flatten();
+    formats
+        .filter_map(|format| fs::read_to_string(format.path()).ok())
+        .any(|format| format.lines().any(|line| line == registered))
+}
+
+/// The working directory by the name that the user's shell has for it, so that a symlink in it is still a symlink.
+fn logical_directory() -> PathBuf {
+    let physical = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let same = |named: &Path| match (fs::metadata(named), fs::metadata(&physical)) {
+        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+        _ => false,
+    };
+    match env::var_os("PWD").map(PathBuf::from) {
+        Some(named) if named.is_absolute() && same(&named) => named,
+        _ => physical,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_server_file_is_named() {
+        let error = Program::new(PathBuf::from("/nowhere/server.js")).resolve().unwrap_err();
+        assert_eq!(error.to_string(), "server file not found: /nowhere/server.js");
+    }
+
+    #[test]
+    fn a_directory_is_no_server_file() {
+        let error = Program::new(PathBuf::from("/")).resolve().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "server file cannot be run: /: it is a directory; name the server file in it"
+        );
+    }
+
+    #[test]
+    fn a_missing_node_is_named() {
+        let file = tempfile::Builder::new().suffix(".js").tempfile().unwrap();
+        let mut program = Program::new(file.path().to_owned());
+        program.node = PathBuf::from("no-such-node");
+        assert!(matches!(program.resolve(), Err(ProgramError::NodeNotFound { .. })));
+    }
+
+    #[test]
+    fn text_that_does_not_say_by_what_it_is_run_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let resolve = |contents: &[u8]| {
+            let server = dir.path().join("server");
+            fs::write(&server, contents).unwrap();
+            fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+            Program::new(server).resolve()
+        };
+        for text in ["echo hi\n", "", "\u{feff}#!/bin/sh\n", "\n#!/bin/sh\n", "\u{1b}[1mbold"] {
+            let error = resolve(text.as_bytes()).unwrap_err().to_string();
+            assert!(
+                error.ends_with("/server: it is text, and a script must begin with a line such as #!/bin/sh")
+            );
+        }
+        for program in [&b"#!/bin/sh\n"[..], b"\x7fELF\x02\x01", b"MZ\x90\0\x03", b"PK\x03\x04"] {
+            assert!(resolve(program).is_ok(), "the kernel may know how to run it: {program:?}");
+        }
+    }
+
+    #[test]
+    fn the_kin_of_node_are_known_by_their_names() {
+        let kind = |name: &str, binary: &str| NodeKind::of(Path::new(name), Path::new(binary));
+        assert_eq!(kind("node", "/usr/bin/node"), NodeKind::Node);
+        assert_eq!(kind("node", "/opt/bunker/node20"), NodeKind::Node);
+        assert_eq!(kind("deno", "/opt/deno/deno"), NodeKind::Deno);
+        assert_eq!(kind("js", "/opt/bun/bin/bun.exe"), NodeKind::Bun);
+    }
+
+    #[test]
+    fn a_symlink_is_resolved_when_a_generation_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        for release in ["one", "two"] {
+            fs::create_dir(dir.path().join(release)).unwrap();
+            let server = dir.path().join(release).join("server");
+            fs::write(&server, "#!/bin/sh\n").unwrap();
+            fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let current = dir.path().join("current");
+        std::os::unix::fs::symlink("one", &current).unwrap();
+        let program = Program::new(current.join("server"));
+        let before = program.resolve().unwrap();
+        fs::remove_file(&current).unwrap();
+        std::os::unix::fs::symlink("two", &current).unwrap();
+        assert!(before.server.ends_with("one/server"));
+        assert!(program.resolve().unwrap().server.ends_with("two/server"));
+    }
+}

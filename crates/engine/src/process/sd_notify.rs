@@ -1,0 +1,290 @@
+//! What workers tell by `sd_notify`: a datagram socket for each worker, on which nobody else is heard.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use recluster_core::WorkerId;
+use recluster_wire::notify::{self, MAX_DATAGRAM, Word};
+use rustix::io::Errno;
+use rustix::process::{Pid, geteuid, getpgid, test_kill_process};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::socket::runtime_dir;
+use crate::supervisor::input::Input;
+use crate::sys;
+use crate::sys::Datagram;
+
+/// How the name of a socket ends.
+const ENDING: &str = "notify";
+/// How many datagrams of one worker may wait for the driver.
+const UNHEARD: usize = 8;
+/// Tells sockets of one process apart.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// One worker's socket, before the worker is there.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    socket: OwnedFd,
+    file: File,
+}
+
+/// The socket's file: it goes with this.
+#[derive(Debug)]
+struct File(PathBuf);
+
+/// The task that listens; it ends with this.
+#[derive(Debug)]
+pub(crate) struct Listening(JoinHandle<()>);
+
+impl Socket {
+    pub(crate) fn open() -> io::Result<Self> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            for directory in runtime_dir::candidates() {
+                remove_stale(&directory);
+            }
+        }
+        let name = format!("{}-{number}.{ENDING}", std::process::id());
+        let mut refused = None;
+        for directory in runtime_dir::candidates() {
+            match Self::open_in(&directory, &name) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+
+    fn open_in(directory: &Path, name: &str) -> io::Result<Self> {
+        runtime_dir::prepare(directory).map_err(io::Error::other)?;
+        let path = directory.join(name);
+        // A process of this id that is long gone may have left one.
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path)?;
+        let file = File(path);
+        socket.set_nonblocking(true)?;
+        rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+        Ok(Self { socket: socket.into(), file })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.0
+    }
+
+    /// Reports what the worker, or a process of its group, says.
+    pub(crate) fn start(
+        self,
+        worker: WorkerId,
+        group: Pid,
+        inputs: mpsc::UnboundedSender<Input>,
+    ) -> io::Result<Listening> {
+        let Self { socket, file } = self;
+        let socket = sys::readable(socket)?;
+        Ok(Listening(tokio::spawn(async move {
+            let _file = file;
+            // Whoever talks faster than the driver hears waits in the kernel's queue, at its own expense.
+            let turns = Arc::new(Semaphore::new(UNHEARD));
+            loop {
+                let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+                let Ok(mut ready) = socket.readable().await else { return };
+                match ready.try_io(|socket| receive(socket.get_ref().as_fd())) {
+                    Ok(Ok(datagram)) => {
+                        let input = match words(datagram, group) {
+                            Some(words) => Input::Notified(worker, Words { turn: Some(turn), ..words }),
+                            None => Input::NotifyIgnored(worker, turn),
+                        };
+                        // The driver is gone only when the cluster is over.
+                        let _ = inputs.send(input);
+                    }
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(Err(_)) => return,
+                    // Nothing there, after all.
+                    Err(_) => {}
+                }
+            }
+        })))
+    }
+}
+
+/// Removes the sockets of processes that had no chance to: they no longer live, and nobody listens there. (Where another
+/// namespace has the process, its number says nothing, and where its number was given to another, the socket stays for now.)
+fn remove_stale(directory: &Path) {
+    if runtime_dir::check(directory).is_err() {
+        return;
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        let is_over = owner(&entry.file_name()).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+        if is_socket && is_over && is_refused(&entry.path()) {
+            // Best effort.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The process that has named a socket `PID-NUMBER.notify`.
+fn owner(name: &OsStr) -> Option<Pid> {
+    let (pid, number) = name.to_str()?.strip_suffix(ENDING)?.strip_suffix('.')?.split_once('-')?;
+    number.parse::<u64>().ok()?;
+    Pid::from_raw(pid.parse().ok().filter(|pid| *pid > 0)?)
+}
+
+/// Whether nobody listens on this socket. Of one that may not be used, as somebody else's, that is not known.
+fn is_refused(path: &Path) -> bool {
+    let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // Best effort: it is replaced by whoever gets its number.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Words, and what a sender waits for: [`Word::Barrier`] is over when its descriptor is closed.
+#[derive(Debug)]
+pub(crate) struct Words {
+    pub(crate) said: Vec<Word>,
+    /// Closed when the words have been dealt with.
+    _descriptors: Vec<OwnedFd>,
+    /// The next datagram may come when this is dropped.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+/// What a datagram says, if it comes from this process group and makes sense. Whoever lives where its pid cannot be seen
+/// from here is a stranger.
+fn words(datagram: Datagram, group: Pid) -> Option<Words> {
+    let from = datagram.from?;
+    let is_known = from.uid == geteuid() || from.uid.is_root();
+    if !is_known || !datagram.is_whole || getpgid(Some(from.pid?)).ok()? != group {
+        return None;
+    }
+    let said = notify::parse(&datagram.bytes).ok()?;
+    Some(Words { said, _descriptors: datagram.descriptors, turn: None })
+}
+
+/// One byte more than is understood, so that what is too long is seen to be.
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Datagram> {
+    sys::receive(socket, MAX_DATAGRAM + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpgrp;
+
+    use super::*;
+
+    fn said(socket: &Socket, words: &[u8], group: Pid) -> Option<Vec<Word>> {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.send_to(words, socket.path()).unwrap();
+        super::words(receive(socket.socket.as_fd()).unwrap(), group).map(|words| words.said)
+    }
+
+    #[test]
+    fn the_group_is_heard_and_a_stranger_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
+        assert_eq!(said(&socket, b"READY=1\n", getpgrp()), Some(vec![Word::Ready]));
+        assert_eq!(said(&socket, b"READY=1\n", Pid::INIT), None);
+        assert_eq!(said(&socket, b"READY=1\0\n", getpgrp()), None, "nonsense");
+    }
+
+    #[test]
+    fn whoever_cannot_be_seen_is_a_stranger() {
+        let from = Some(sys::Sender { pid: None, uid: geteuid() });
+        let (bytes, descriptors) = (b"READY=1".to_vec(), Vec::new());
+        let datagram = Datagram { bytes, from, descriptors, is_whole: true };
+        assert!(super::words(datagram, getpgrp()).is_none());
+    }
+
+    /// Whoever talks faster than the driver hears waits in the kernel's queue.
+    #[tokio::test]
+    async fn a_flood_waits_outside() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect(socket.path()).unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let (inputs, mut inbox) = mpsc::unbounded_channel();
+        let _listening = socket.start(WorkerId::from_number(1), getpgrp(), inputs).unwrap();
+        let mut heard = Vec::new();
+        for _ in 0..UNHEARD {
+            while sender.send(b"STATUS=talks").is_ok() {}
+            heard.push(inbox.recv().await.unwrap());
+        }
+        // More often than the runtime needs to look at its sockets again.
+        for _ in 0..1000 {
+            while sender.send(b"STATUS=talks").is_ok() {}
+            tokio::task::yield_now().await;
+        }
+        assert!(inbox.is_empty(), "nothing more was read");
+        heard.pop();
+        inbox.recv().await.unwrap();
+    }
+
+    /// A process that has ended, and whose number is not given to another at once.
+    fn past() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    }
+
+    #[test]
+    fn sockets_of_processes_that_are_no_more_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: String| directory.path().join(name);
+        let (past, own) = (past(), std::process::id());
+        let stale = path(format!("{past}-0.notify"));
+        drop(UnixDatagram::bind(&stale).unwrap());
+        let other = [format!("{own}-0.notify"), format!("{past}-1.sock"), "it.notify".to_owned()].map(path);
+        for path in &other {
+            drop(UnixDatagram::bind(path).unwrap());
+        }
+        let file = path(format!("{past}-2.notify"));
+        fs::write(&file, "").unwrap();
+        let answers = path(format!("{past}-3.notify"));
+        let _listener = UnixDatagram::bind(&answers).unwrap();
+        remove_stale(directory.path());
+        assert!(!stale.exists());
+        assert!(answers.exists(), "somebody listens there");
+        assert!(other.iter().all(|path| path.exists()), "their processes live, or they are none of ours");
+        assert!(file.exists(), "it is no socket");
+    }
+
+    #[test]
+    fn what_others_could_have_put_there_is_left_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let stale = directory.path().join(format!("{}-0.notify", past()));
+        drop(UnixDatagram::bind(&stale).unwrap());
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        remove_stale(directory.path());
+        assert!(stale.exists());
+    }
+
+    #[test]
+    fn the_file_goes_with_the_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
+        let path = socket.path().to_owned();
+        assert!(path.exists());
+        drop(socket);
+        assert!(!path.exists());
+    }
+}

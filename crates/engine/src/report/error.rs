@@ -1,0 +1,186 @@
+//! What can go wrong, as types. Each message completes "failed to …" or stands alone; none ends in a full stop.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::report::event::{Failure, Verdict};
+
+/// Why a cluster could not be started. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The program, the node binary or the working directory is not usable.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] recluster_core::ConfigError),
+    /// An address that the master was to bind cannot be had.
+    #[error("cannot listen on {address}: {source}{}", advice(source))]
+    Listen {
+        /// The address, as it was given.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The same address was given twice.
+    #[error("cannot listen on {address} twice: name it once{}", other_name(address, other))]
+    ListenTwice {
+        /// The address, as it was given.
+        address: String,
+        /// What has it, as that was given.
+        other: String,
+    },
+    /// An HTTP check of a program that is not Node goes to a socket that all workers share.
+    #[error(
+        "an http check of a program that is not Node could be answered by any of its neighbours, which share its sockets: \
+         give each worker a listener of its own (--check-listen 127.0.0.1:0), or check by a command (exec:…)"
+    )]
+    CheckReachesNeighbours,
+    /// Deno never accepts on a socket that it shares with others.
+    #[error("Deno does not accept connections on a shared socket: use --balance round-robin")]
+    DenoTakesNoSocket,
+    /// Connections are not handed to a program that is not Node, so nobody can choose its worker.
+    #[error(
+        "--balance sticky needs a server that runs under Node: other programs accept connections by themselves, and the \
+         kernel picks (use --balance shared)"
+    )]
+    StickyWithoutNode,
+    /// The listener for checks could not be each worker's own.
+    #[error("--check-listen {address}: {reason}")]
+    CheckListen {
+        /// The address, as it was given.
+        address: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// SIGCHLD is ignored in this process, so that nobody could learn how a worker ended.
+    #[error("SIGCHLD is ignored in this process: the exits of workers could not be seen (give it a handler)")]
+    ChildrenIgnored,
+    /// The machine refused something that every cluster needs.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// By what other name an address was given before.
+fn other_name(address: &str, other: &str) -> String {
+    if address == other { String::new() } else { format!(" ({other} has it already)") }
+}
+
+/// What to do about an address that cannot be had.
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => " (who has it? `ss -ltnp` tells)",
+        Some(libc::EACCES) => {
+            " (a port below 1024 needs root or CAP_NET_BIND_SERVICE; a unix socket a directory that may be written)"
+        }
+        Some(libc::EADDRNOTAVAIL) => " (no interface of this machine has that address)",
+        Some(_) | None => "",
+    }
+}
+
+/// Why a generation cannot run at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// There is no such server file.
+    #[error("server file not found: {}", path.display())]
+    NotFound {
+        /// The path that was looked for.
+        path: PathBuf,
+    },
+    /// The server file is there, but cannot be run.
+    #[error("server file cannot be run: {}: {source}", path.display())]
+    NotRunnable {
+        /// The server file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The node binary is not to be found.
+    #[error("node binary not found: {} (is Node.js installed? --node PATH names another)", node.display())]
+    NodeNotFound {
+        /// What was looked for.
+        node: PathBuf,
+    },
+    /// The working directory is gone.
+    #[error("working directory not usable: {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a reload did not bring the new code into every slot.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The new generation failed and was taken down; the old one serves on.
+    #[error("rolled back: {0}")]
+    RolledBack(Failure),
+    /// The new generation failed after some slots were replaced; those keep the new code.
+    #[error("stopped at {replaced} of {of}: {failure}")]
+    StoppedPartWay {
+        /// How many slots run the new generation.
+        replaced: u32,
+        /// Of how many.
+        of: u32,
+        /// Why.
+        failure: Failure,
+    },
+    /// The cluster was stopped, terminated or released before the reload ended.
+    #[error("the cluster was told to end before the reload was done")]
+    Abandoned,
+    /// The reload could not begin, and nothing was touched.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The cluster is over.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}
+
+impl ReloadError {
+    /// What a verdict is to whoever waited for it.
+    pub(crate) fn unless_done(verdict: Verdict) -> Result<(), Self> {
+        match verdict {
+            Verdict::Done => Ok(()),
+            Verdict::RolledBack { failure } => Err(Self::RolledBack(failure)),
+            Verdict::StoppedPartWay { replaced, of, failure } => {
+                Err(Self::StoppedPartWay { replaced, of, failure })
+            }
+            Verdict::Abandoned => Err(Self::Abandoned),
+            Verdict::Refused { reason } => Err(Self::Refused(reason)),
+        }
+    }
+}
+
+/// The cluster is over: there is nobody to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the cluster has ended")]
+#[non_exhaustive]
+pub struct Gone;
+
+/// Why a message did not go to a worker.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The cluster is over.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// No such worker lives, or it has no open channel.
+    #[error("no worker {0} with an open channel")]
+    NoWorker(u64),
+    /// The message is not JSON.
+    #[error("the message is not JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    /// The worker does not read what it is sent.
+    #[error("worker {0} does not read: its queue is full")]
+    Full(u64),
+}

@@ -1,0 +1,433 @@
+//! What a cluster tells those who listen: one [`Event`] for each thing that happened, in order.
+//!
+//! Events are plain data and serialise to JSON objects with the field `event` as their tag; the command's
+//! `--log-format json` prints exactly these.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
+use tokio::sync::broadcast;
+
+pub use recluster_core::Exit;
+
+use crate::supervisor::recycle::Excess;
+
+/// How many events a slow subscriber may lag behind before it loses the oldest.
+pub(crate) const EVENT_BACKLOG: usize = 1024;
+/// How many of them may wait before messages of applications are no longer passed on: a worker that talks without end
+/// must not hide from anybody what happens to the cluster.
+pub(crate) const MESSAGE_BACKLOG: usize = 512;
+
+/// Something that happened in a cluster.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A generation begins: the first start, or a reload.
+    GenerationBegan {
+        /// Which; counts from 1.
+        generation: u64,
+    },
+    /// The master listens on an address that it was given, before any worker is there.
+    Bound {
+        /// Its name.
+        name: Option<String>,
+        /// The address; a port of the kernel's choice is known.
+        address: Address,
+    },
+    /// Something that the cluster cannot do for this kind of server.
+    Caveat {
+        /// What, for people.
+        caveat: &'static str,
+    },
+    /// A worker's process was started.
+    Spawned {
+        /// The worker.
+        worker: Worker,
+    },
+    /// A worker said its first word.
+    Online {
+        /// The worker.
+        worker: Worker,
+    },
+    /// A server in a worker listens.
+    Listening {
+        /// The worker.
+        worker: Worker,
+        /// Where.
+        address: Address,
+    },
+    /// A worker may serve.
+    Ready {
+        /// The worker.
+        worker: Worker,
+    },
+    /// A worker was ready and has lived for the bake time.
+    Serving {
+        /// The worker.
+        worker: Worker,
+        /// How many slots have a serving worker of its generation.
+        serving: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// A worker sent a message of its application.
+    Message {
+        /// The worker.
+        worker: Worker,
+        /// The message, as the JSON text that the worker sent.
+        #[serde(serialize_with = "raw_json")]
+        message: String,
+    },
+    /// A worker's channel closed. Its process may still live.
+    Disconnect {
+        /// The worker.
+        worker: Worker,
+    },
+    /// A worker is asked to finish what it has and exit.
+    Draining {
+        /// The worker.
+        worker: Worker,
+        /// How long it may take.
+        #[serde(serialize_with = "seconds", rename = "timeout_seconds")]
+        timeout: Duration,
+    },
+    /// A worker's process ended.
+    Exit {
+        /// The worker.
+        worker: Worker,
+        /// How.
+        #[serde(serialize_with = "exit_map")]
+        exit: Exit,
+        /// Whether it had been told to go.
+        expected: bool,
+    },
+    /// A worker is not ready in time, and nothing is done about it: the cluster is lenient, and no reload waits for it.
+    Late {
+        /// The worker.
+        worker: Worker,
+    },
+    /// A worker's patience ended, and it is sent a signal.
+    Overdue {
+        /// The worker.
+        worker: Worker,
+        /// What it was late for: `ready`, `drain`, `exit` or `kill`; `surplus`: it is of an old generation beyond those that
+        /// may drain at once; `rest`: it is gone itself, but processes of its group are not.
+        due: &'static str,
+        /// The signal's name.
+        signal: &'static str,
+        /// What a draining worker still had, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        held: Option<Held>,
+    },
+    /// A draining program's patience ended. It was let go by SIGTERM and is not sent that again: SIGKILL follows.
+    OutOfTime {
+        /// The worker.
+        worker: Worker,
+        /// What it was late for: `drain`, `exit` or `surplus`, as in [`Event::Overdue`].
+        due: &'static str,
+        /// How long until then.
+        #[serde(serialize_with = "seconds", rename = "kill_timeout_seconds")]
+        kill_timeout: Duration,
+    },
+    /// A worker's own process has ended, and others of its group go on.
+    LeftBehind {
+        /// The worker.
+        worker: Worker,
+        /// How long they may, until they are sent a signal.
+        #[serde(serialize_with = "seconds", rename = "timeout_seconds")]
+        timeout: Duration,
+    },
+    /// A worker must be replaced, and another will be started in its slot.
+    Respawning {
+        /// The worker that is replaced.
+        worker: Worker,
+        /// How long until then.
+        #[serde(serialize_with = "seconds", rename = "delay_seconds")]
+        delay: Duration,
+    },
+    /// A worker of a generation on trial did not come to serve.
+    Failed {
+        /// What happened.
+        failure: Failure,
+    },
+    /// The file that lets Node workers drain without loss could not be written: they drain as Node does.
+    PreloadMissing {
+        /// Why.
+        reason: String,
+    },
+    /// A stop was asked for; until it begins, the cluster goes on accepting.
+    AcceptingUntilStop {
+        /// How long.
+        #[serde(serialize_with = "seconds", rename = "accepting_seconds")]
+        accepting: Duration,
+    },
+    /// A worker is renewed, new first, because it is beyond a limit.
+    Recycling {
+        /// The worker.
+        worker: Worker,
+        /// In which way.
+        #[serde(flatten)]
+        excess: Excess,
+    },
+    /// A serving worker fails its check again and again, and is renewed, new first.
+    Unhealthy {
+        /// The worker.
+        worker: Worker,
+        /// How the last check failed.
+        reason: String,
+    },
+    /// A worker wanted the master to keep descriptors for it, which it does not do: they were closed.
+    NotStored {
+        /// The worker.
+        worker: Worker,
+    },
+    /// A worker has not said in time that it is alive, and is ended.
+    Hung {
+        /// The worker.
+        worker: Worker,
+        /// How long it was silent.
+        #[serde(serialize_with = "seconds", rename = "silent_seconds")]
+        silent: Duration,
+    },
+    /// A worker broke the rules of its channel and was cut off.
+    CutOff {
+        /// The worker.
+        worker: Worker,
+        /// Which rule.
+        reason: String,
+    },
+    /// The first start is complete: every slot has a serving worker.
+    Started {
+        /// Its generation.
+        generation: u64,
+        /// How many slots.
+        workers: u32,
+    },
+    /// The first start failed; the cluster ends.
+    StartFailed {
+        /// Why.
+        failure: Failure,
+    },
+    /// A reload gave way to a newer one.
+    Superseded {
+        /// The generation that was being started.
+        generation: u64,
+    },
+    /// A reload ended.
+    Reloaded {
+        /// The generation that was being started; none where the reload never began.
+        generation: Option<u64>,
+        /// How it ended.
+        #[serde(flatten)]
+        verdict: Verdict,
+    },
+    /// The number of slots changed.
+    Scaled {
+        /// Before.
+        from: u32,
+        /// Now.
+        to: u32,
+    },
+    /// Renewing one worker was given up; the old one goes on.
+    ReplaceFailed {
+        /// Why.
+        failure: Failure,
+    },
+    /// Messages of applications were not passed on, because a subscriber was too slow. No other event is lost for them.
+    MessagesLost {
+        /// How many messages.
+        messages: u64,
+    },
+    /// Lines that a worker wrote to its stderr were not passed on, because the reader was too slow.
+    LinesLost {
+        /// The worker.
+        worker: Worker,
+        /// How many lines.
+        lines: u64,
+    },
+    /// The cluster has ended; no event follows.
+    Over,
+}
+
+/// What a draining Node worker still has, as it tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Held {
+    /// Open connections.
+    pub connections: u32,
+    /// How many of these are upgraded (WebSocket), or speak something else than HTTP.
+    pub upgraded: u32,
+    /// Requests that have not been answered whole.
+    pub requests: u32,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connections, upgraded, requests } = self;
+        write!(
+            f,
+            "{connections} open connections, {upgraded} of them upgraded, {requests} requests in progress"
+        )
+    }
+}
+
+/// Which worker an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Worker {
+    /// Its number: counts from 1, never used again.
+    pub id: u64,
+    /// Its slot, zero-based: the worker's `WORKER_ID`.
+    pub slot: u32,
+    /// Its generation.
+    pub generation: u64,
+    /// Its process; none where the process could not be started.
+    pub pid: Option<u32>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Address {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// UDP.
+    Udp(SocketAddr),
+    /// A unix socket; an abstract one begins with a NUL.
+    Unix(PathBuf),
+    /// A descriptor that the master was started with.
+    Fd(i32),
+}
+
+impl Address {
+    /// Where to connect over IP, or to send to.
+    pub(crate) fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) | Self::Udp(address) => Some(*address),
+            Self::Unix(_) | Self::Fd(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display().to_string().replace('\0', "@")),
+            Self::Fd(number) => write!(f, "fd:{number}"),
+        }
+    }
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "whoever waits for a reload must handle each of them")]
+pub enum Verdict {
+    /// Every slot is served by the new generation.
+    Done,
+    /// The new generation failed and was taken down; the old one serves on.
+    RolledBack {
+        /// Why.
+        failure: Failure,
+    },
+    /// The new generation failed after some slots were replaced; those keep the new code.
+    StoppedPartWay {
+        /// How many slots run the new generation.
+        replaced: u32,
+        /// Of how many.
+        of: u32,
+        /// Why.
+        failure: Failure,
+    },
+    /// The cluster was stopped, terminated or released before the reload ended.
+    Abandoned,
+    /// The reload could not begin: what the cluster is to be now makes no sense. Nothing was touched.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a worker did not come to serve: everything a person needs to mend it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The worker that failed last.
+    pub worker: Worker,
+    /// What happened, such as `exited with status 1 before it served`.
+    pub reason: String,
+    /// How often its slot had failed by then.
+    pub failures: u32,
+    /// The last lines that it wrote to its stderr.
+    pub stderr: Vec<String>,
+    /// What is probably wrong, where we recognise it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} (slot {}", self.worker.id, self.worker.slot)?;
+        if let Some(pid) = self.worker.pid {
+            write!(f, ", pid {pid}")?;
+        }
+        write!(f, ") {}", self.reason)?;
+        if self.failures > 1 {
+            write!(f, ", failure {} of its slot", self.failures)?;
+        }
+        Ok(())
+    }
+}
+
+/// The events of a cluster from the moment of subscribing on.
+#[derive(Debug)]
+pub struct Events(pub(crate) broadcast::Receiver<Event>);
+
+/// What [`Events::next`] yields.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a subscriber either heard or missed")]
+pub enum Heard {
+    /// The next event.
+    Event(Event),
+    /// The subscriber was too slow: so many events were lost.
+    Missed(u64),
+}
+
+impl Events {
+    /// The next event; `None` once the cluster is over.
+    pub async fn next(&mut self) -> Option<Heard> {
+        match self.0.recv().await {
+            Ok(event) => Some(Heard::Event(event)),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(Heard::Missed(count)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_secs_f64())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn exit_map<S: Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeMap;
+    let mut map = serializer.serialize_map(Some(1))?;
+    match exit {
+        Exit::Code(code) => map.serialize_entry("code", code)?,
+        Exit::Signal(signal) => map.serialize_entry("signal", signal)?,
+    }
+    map.end()
+}
+
+fn raw_json<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    match serde_json::from_str::<&serde_json::value::RawValue>(text) {
+        Ok(raw) => raw.serialize(serializer),
+        Err(_) => serializer.serialize_str(text),
+    }
+}

@@ -1,0 +1,6 @@
+//! Values that a user is told: events, verdicts, the status, errors.
+
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod signal;
+pub(crate) mod status;

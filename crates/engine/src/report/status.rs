@@ -1,0 +1,115 @@
+//! A picture of the cluster, for people and programs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::event::Held;
+
+/// A picture of the whole cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The master's process.
+    pub pid: u32,
+    /// `starting`, `running`, `stopping`, `terminating`, `released` or `over`. It is not over before everybody is gone whom
+    /// workers have left behind.
+    pub phase: String,
+    /// The generation that serves, or is to.
+    pub generation: u64,
+    /// The reload in progress.
+    pub reload: Option<ReloadStatus>,
+    /// Seconds since the cluster was started.
+    pub uptime_seconds: f64,
+    /// How connections are to reach workers: `round-robin`, `shared`, `kernel` or `sticky`.
+    pub balance: String,
+    /// Under `sticky`: what makes connections one client's, such as `ip` or `cookie:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky_by: Option<String>,
+    /// Under `kernel`: how many connections were handed to an idle worker because they waited for a busy one.
+    #[serde(default)]
+    pub stolen: u64,
+    /// How often a connection was taken back from a worker that could not have it, to be given to another.
+    #[serde(default)]
+    pub requeued: u64,
+    /// One entry a slot.
+    pub slots: Vec<SlotStatus>,
+    /// Every worker that lives, oldest first: active ones, those on their way in and those on their way out. Behind them
+    /// those of which only other processes of their group are left.
+    pub workers: Vec<WorkerStatus>,
+    /// Where the master listens.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// One address that the master listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ListenerStatus {
+    /// Where.
+    pub address: String,
+    /// How connections reach workers from there: what was asked for, or what is done in its place where that cannot be had
+    /// (a unix socket, a program that accepts by itself, a kernel without the means).
+    pub balance: String,
+}
+
+/// A reload in progress.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ReloadStatus {
+    /// The generation being started.
+    pub generation: u64,
+    /// How many slots have a serving worker of it.
+    pub serving: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+/// One slot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SlotStatus {
+    /// Which, zero-based.
+    pub slot: u32,
+    /// The number of its active worker.
+    pub active: Option<u64>,
+    /// How often a worker was started in this slot after the first.
+    pub restarts: u64,
+    /// How many connections its workers have got, as far as that is known: where they accept by themselves they say it once a
+    /// second, if they are Node and `--drain-http` is on.
+    #[serde(default)]
+    pub connections: u64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Its number.
+    pub id: u64,
+    /// Its slot, zero-based.
+    pub slot: u32,
+    /// Its generation.
+    pub generation: u64,
+    /// Its process. That of a leftover has ended; its group has this number.
+    pub pid: Option<u32>,
+    /// `starting`, `ready`, `serving`, `draining`, `terminating`, `killed` or `leftover`.
+    pub state: String,
+    /// Seconds until the next signal: the rest of its ready timeout, drain timeout, exit grace or kill timeout. A program
+    /// that was let go by TERM is not sent it again: these are the seconds until KILL.
+    pub seconds_left: Option<f64>,
+    /// Seconds since it was started.
+    pub uptime_seconds: f64,
+    /// Resident memory of its process.
+    pub memory_bytes: Option<u64>,
+    /// CPU time of its process, user and system.
+    pub cpu_seconds: Option<f64>,
+    /// What it says that it does (`STATUS=` by `sd_notify`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Notifications for it that were not heard, because a stranger sent them or they make no sense.
+    #[serde(default)]
+    pub notifications_ignored: u64,
+    /// What it still has, as it tells it in its drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+    /// Connections that it has got, as long as its channel is open; known as those of its slot.
+    pub connections: u64,
+}

@@ -1,0 +1,458 @@
+//! The only loop of the control plane: perform what the policy wants, wait, name what happened, tell the policy.
+//!
+//! Tens of events a second pass here. Connections never do: they are the plane's.
+
+mod actions;
+pub(crate) mod generations;
+pub(crate) mod input;
+mod leftovers;
+mod notices;
+mod readiness;
+pub(crate) mod recycle;
+mod requests;
+mod status;
+pub(crate) mod timers;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use recluster_core as core;
+use recluster_core::{Caller, Config, Generation, Phase, WorkerId};
+use recluster_wire::Json;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::{sleep, sleep_until};
+
+use crate::api::builder::ReadyWhen;
+use crate::api::cluster::{Cluster, Progress};
+use crate::api::host::{Hosting, Told};
+use crate::config::balance::Balance;
+use crate::config::listen::Bound;
+use crate::dataplane::{Command, Fact, Handle, Plane, Receipt, Routes, Setup, Standing};
+use crate::process::health_check::HandOver;
+use crate::process::preload;
+use crate::process::program::{Launch, NodeKind};
+use crate::process::stderr::Forwarder;
+use crate::process::{ChannelUse, Process, Seen};
+use crate::report::error::StartError;
+use crate::report::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
+use crate::supervisor::generations::{Conduct, Reread, Terms};
+use crate::supervisor::input::Input;
+use crate::supervisor::leftovers::Remains;
+use crate::supervisor::timers::{Alarm, Alarms};
+
+/// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
+/// how it died is worth more to people than that it fell silent.
+const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
+/// What stands for a moment that no clock can say: a year.
+pub(crate) const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How many dead workers' last words are kept for verdicts.
+const GRAVES: usize = 64;
+
+/// What the driver is started with.
+pub(crate) struct Shell {
+    /// How it is run, until a reload says otherwise.
+    pub(crate) conduct: Conduct,
+    /// What the first generation runs, already resolved.
+    pub(crate) first: Launch,
+    pub(crate) balance: Balance,
+    pub(crate) raw_stdio: bool,
+    pub(crate) end_with_master: bool,
+    /// What the master has bound itself, in the order in which workers number it.
+    pub(crate) bound: Vec<Bound>,
+    /// Who says anew how it is run.
+    pub(crate) reread: Option<Reread>,
+    pub(crate) hosting: Hosting,
+    pub(crate) events: broadcast::Sender<Event>,
+}
+
+/// Starts the plane and the driver.
+pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluster, StartError> {
+    let (inputs, inbox) = mpsc::unbounded_channel();
+    let system = |what| move |source| StartError::System { what, source };
+    let plane = Plane::start(setup, inputs.clone()).map_err(system("start the data plane"))?;
+    let forwarder = Forwarder::start().map_err(system("start the thread for stderr"))?;
+    let (progress, seen) = watch::channel(Progress::default());
+    let handle = Cluster { inputs: inputs.clone(), events: shell.events.downgrade(), progress: seen };
+    let began = Instant::now();
+    let driver = Driver {
+        policy: core::Cluster::new(config, core::Time::ZERO),
+        began,
+        launches: BTreeMap::from([(Generation::FIRST, shell.first.clone())]),
+        shell,
+        plane,
+        forwarder,
+        inputs,
+        progress,
+        processes: BTreeMap::new(),
+        remains: Vec::new(),
+        graves: VecDeque::new(),
+        follow_ups: VecDeque::new(),
+        callers: BTreeMap::new(),
+        next_caller: 0,
+        routes: Routes::default(),
+        closing: false,
+        alarms: Alarms::default(),
+        config,
+        said: None,
+        fallback: None,
+        warned_of_preload: None,
+        messages_lost: 0,
+    };
+    if driver.shell.conduct.preload.is_some() {
+        let inputs = driver.inputs.downgrade();
+        tokio::spawn(preload::keep(move || inputs.upgrade().is_some_and(|inputs| !inputs.is_closed())));
+    }
+    tokio::spawn(driver.run(inbox));
+    Ok(handle)
+}
+
+/// A worker that is gone, for the verdict that names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Grave {
+    pub(crate) worker: Worker,
+    pub(crate) stderr: Vec<String>,
+    pub(crate) seen: Seen,
+    /// Why its process could not be started, if that is what became of it.
+    pub(crate) spawn_error: Option<String>,
+    /// How its check failed the last time, if it never passed.
+    pub(crate) check_failure: Option<String>,
+}
+
+pub(crate) struct Driver {
+    pub(crate) policy: core::Cluster,
+    began: Instant,
+    pub(crate) shell: Shell,
+    pub(crate) plane: Plane,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) processes: BTreeMap<WorkerId, Process>,
+    /// Programs that have ended and may have left something.
+    pub(crate) remains: Vec<Remains>,
+    /// The last of them that died, oldest first.
+    pub(crate) graves: VecDeque<(WorkerId, Grave)>,
+    /// What generations run, resolved when each began.
+    pub(crate) launches: BTreeMap<Generation, Launch>,
+    /// What performing an action made known: told to the policy when all actions are performed.
+    pub(crate) follow_ups: VecDeque<core::Event>,
+    pub(crate) callers: BTreeMap<Caller, oneshot::Sender<Verdict>>,
+    pub(crate) next_caller: u64,
+    routes: Routes,
+    closing: bool,
+    pub(crate) alarms: Alarms,
+    /// The policy's settings.
+    pub(crate) config: Config,
+    /// How it is to be run by the reload that waits to begin.
+    pub(crate) said: Option<Terms>,
+    /// How it was run before the reload that is going on.
+    pub(crate) fallback: Option<Terms>,
+    /// The last generation of which people were told that its workers have no preload.
+    pub(crate) warned_of_preload: Option<Generation>,
+    /// Messages of applications that were not passed on, and not told of yet.
+    messages_lost: u64,
+}
+
+impl Driver {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
+        for bound in &self.shell.bound {
+            let name = bound.name.as_ref().map(ToString::to_string);
+            self.emit(Event::Bound { name, address: bound.address.clone() });
+        }
+        if let Some(caveat) = self.shell.first.node_kind().and_then(NodeKind::caveat) {
+            self.emit(Event::Caveat { caveat });
+        }
+        let is_node = self.shell.first.node_kind() == Some(NodeKind::Node);
+        if !is_node || self.shell.conduct.preload.is_none() {
+            let caveat = self.shell.balance.caveat_without_preload(is_node);
+            if let Some(caveat) = caveat {
+                self.emit(Event::Caveat { caveat });
+            }
+        }
+        self.watch_limits();
+        loop {
+            self.act();
+            if self.policy.phase() == Phase::Over && self.leaves_nothing() {
+                return self.finish();
+            }
+            // A moment too far away to be said is none.
+            let due = self.policy.next_deadline().and_then(|(at, _due)| self.began.checked_add(at.elapsed()));
+            let deadline = due.into_iter().chain(self.alarms.next()).min();
+            let input = tokio::select! {
+                biased;
+                input = inbox.recv() => input,
+                () = sleep_until_some(deadline) => None,
+            };
+            // The clock is asked, not the timer: a busy inbox must not keep a deadline waiting.
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                self.tell(core::Event::Tick);
+            }
+            while let Some((alarm, late)) = self.alarms.take_due(Instant::now()) {
+                self.ring(alarm, late);
+            }
+            if let Some(input) = input {
+                // The policy wants what it said performed before it is told anything else.
+                self.act();
+                self.handle(input);
+            }
+        }
+    }
+
+    /// Performs every action, and what performing them brought about.
+    fn act(&mut self) {
+        loop {
+            self.close_listeners_when_stopping();
+            while let Some(action) = self.policy.poll_action() {
+                self.perform(action);
+            }
+            match self.follow_ups.pop_front() {
+                Some(event) => self.tell(event),
+                None => break,
+            }
+        }
+        self.publish_routes();
+    }
+
+    fn ring(&mut self, alarm: Alarm, late: Duration) {
+        match alarm {
+            Alarm::Stop => self.tell(core::Event::Stop),
+            Alarm::Recycle => self.recycle(),
+            Alarm::Remains => self.look_at_remains(),
+            Alarm::Watchdog(worker) => self.silent(worker, late),
+        }
+    }
+
+    pub(crate) fn tell(&mut self, event: core::Event) {
+        let now = core::Time::after(self.began.elapsed());
+        self.policy.handle(event, now);
+    }
+
+    pub(crate) fn now(&self) -> core::Time {
+        core::Time::after(self.began.elapsed())
+    }
+
+    /// A moment of the policy's, on the clock.
+    pub(crate) fn instant(&self, at: core::Time) -> Instant {
+        self.began.checked_add(at.elapsed()).unwrap_or_else(|| self.began + FAR_AWAY)
+    }
+
+    /// A moment from now.
+    pub(crate) fn after(&self, span: Duration) -> Instant {
+        self.instant(self.now() + span)
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The sockets close before the first worker is told to go, so that what waits in their queues is served.
+    fn close_listeners_when_stopping(&mut self) {
+        // It is over at once where no worker lives, but what earlier ones have left may.
+        let ends = matches!(self.policy.phase(), Phase::Stopping | Phase::Terminating | Phase::Over);
+        if ends && !self.closing {
+            self.closing = true;
+            // No worker is started any more. What only draining workers hold, they can close.
+            self.shell.bound.clear();
+            self.hurry_remains();
+            self.plane.tell(Command::CloseListeners);
+        }
+    }
+
+    /// Has the plane do what is decided before anybody hears of it.
+    pub(crate) fn settle_routes(&mut self) {
+        if self.publish_routes() {
+            self.plane.settle();
+        }
+    }
+
+    /// Tells the plane who may be given what, where that has changed; whether it has.
+    fn publish_routes(&mut self) -> bool {
+        let status = self.policy.status();
+        let standing = status.workers.iter().filter_map(|worker| {
+            let standing = if worker.serves {
+                Standing::Serving
+            } else if worker.wanted {
+                Standing::Standby
+            } else {
+                return None;
+            };
+            Some((worker.worker, standing))
+        });
+        let routes = Routes { standing: standing.collect(), settled: status.settled };
+        self.tell_who_is_active(&status);
+        let has_changed = routes != self.routes;
+        if has_changed {
+            self.plane.tell(Command::Route(routes.clone()));
+            self.routes = routes;
+        }
+        has_changed
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Fact(fact) => self.note(fact),
+            // It may have left words in its channel: the plane reads them first.
+            Input::Ended(worker) => self.plane.tell(Command::Ended(worker)),
+            Input::LinesLost(worker, lines) => {
+                self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
+            }
+            Input::Notified(worker, words) => self.notified(worker, &words),
+            Input::NotifyIgnored(worker, _turn) => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.notify_ignored += 1;
+                }
+            }
+            Input::CheckFailed(worker, reason) => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.check_failure = Some(reason);
+                }
+            }
+            Input::CheckPassed(worker) => self.passed(worker),
+            Input::Unhealthy(worker, reason) => {
+                self.emit_about(worker, |worker| Event::Unhealthy { worker, reason });
+                self.tell(core::Event::Replace(worker));
+            }
+            Input::HandOver(worker, HandOver { connection, reply }) => {
+                self.plane.tell(Command::HandOver { worker, connection, reply });
+            }
+            Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
+            Input::Request(request) => self.answer(request),
+        }
+    }
+
+    fn note(&mut self, fact: Fact) {
+        match fact {
+            Fact::Online(worker) => {
+                if let Some(process) = self.processes.get_mut(&worker)
+                    && process.channel_use == ChannelUse::Unproven
+                {
+                    process.channel_use = ChannelUse::Full;
+                }
+                self.online(worker);
+            }
+            Fact::Listening(worker, address, listening) => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.seen.listening = true;
+                }
+                self.listening(worker, address, listening);
+                self.ready(worker, ReadyWhen::Listening);
+            }
+            Fact::SaidReady(worker) => self.ready(worker, ReadyWhen::Ready),
+            Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
+            Fact::Message { worker, json, handle, receipt } => self.pass_on(worker, &json, handle, receipt),
+            Fact::Held(worker, held) => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.held = Some(held);
+                }
+            }
+            Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat }),
+            Fact::CutOff(worker, reason) => {
+                self.emit_about(worker, |worker| Event::CutOff { worker, reason });
+            }
+            Fact::Disconnected { worker, finishing } => {
+                // A program that does not know of its channel may close it like any other descriptor.
+                let knows = |process: &Process| process.channel_use != ChannelUse::Unproven;
+                if !self.processes.get(&worker).is_some_and(knows) {
+                    return;
+                }
+                self.emit_about(worker, |worker| Event::Disconnect { worker });
+                if finishing {
+                    return;
+                }
+                let inputs = self.inputs.clone();
+                tokio::spawn(async move {
+                    sleep(EXIT_FOLLOWS).await;
+                    let _ = inputs.send(Input::LivesOn(worker));
+                });
+            }
+            Fact::Buried(worker) => self.bury(worker),
+        }
+    }
+
+    /// Passes a message of an application on, unless a subscriber lags behind.
+    fn pass_on(&mut self, worker: WorkerId, json: &Json, handle: Option<Handle>, receipt: Receipt) {
+        if let (Some(host), Some(worker)) = (&self.shell.hosting.host, self.about(worker)) {
+            let json = json.as_str().to_owned();
+            return host.tell(Told::Message { worker, json, handle, receipt });
+        }
+        if self.shell.events.len() >= MESSAGE_BACKLOG {
+            self.messages_lost += 1;
+            return;
+        }
+        if self.messages_lost > 0 {
+            let messages = std::mem::take(&mut self.messages_lost);
+            self.emit(Event::MessagesLost { messages });
+        }
+        let message = json.as_str().to_owned();
+        self.emit_about(worker, |worker| Event::Message { worker, message });
+    }
+
+    /// The worker's process has ended and everything that it said has been heard.
+    fn bury(&mut self, worker: WorkerId) {
+        let Some(about) = self.about(worker) else { return };
+        let Some(mut process) = self.processes.remove(&worker) else { return };
+        self.alarms.clear(Alarm::Watchdog(worker));
+        let (stderr, seen) = (process.tail.lines(), process.seen);
+        let check_failure = process.check_failure.take();
+        self.remember(worker, Grave { worker: about, stderr, seen, spawn_error: None, check_failure });
+        let exit = process.exit();
+        // A Node worker's children are its application's business.
+        if self.launches.get(&process.generation).is_some_and(|launch| !launch.is_node()) {
+            self.leave_behind(worker, about, process);
+        } else {
+            process.reap();
+        }
+        self.tell(core::Event::Exited(worker, exit));
+    }
+
+    pub(crate) fn remember(&mut self, worker: WorkerId, grave: Grave) {
+        self.graves.push_back((worker, grave));
+        if self.graves.len() > GRAVES {
+            self.graves.pop_front();
+        }
+    }
+
+    pub(crate) fn grave(&self, worker: WorkerId) -> Option<&Grave> {
+        self.graves.iter().find(|(id, _)| *id == worker).map(|(_, grave)| grave)
+    }
+
+    /// The cluster is over: whoever still waits is told by the end of the channels.
+    fn finish(mut self) {
+        self.plane.tell(Command::Finish);
+        self.emit(Event::Over);
+        self.progress.send_modify(|progress| progress.over = true);
+        self.callers.clear();
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        if let Some(host) = &self.shell.hosting.host {
+            host.tell(Told::Event(event.clone()));
+        }
+        // Nobody listens: that is nobody's loss.
+        let _ = self.shell.events.send(event);
+    }
+
+    /// Emits an event about a worker that is known.
+    pub(crate) fn emit_about(&self, worker: WorkerId, event: impl FnOnce(Worker) -> Event) {
+        if let Some(about) = self.about(worker) {
+            self.emit(event(about));
+        }
+    }
+
+    /// What people are told of a worker, dead or alive.
+    pub(crate) fn about(&self, worker: WorkerId) -> Option<Worker> {
+        let alive = self.processes.get(&worker).map(|process| Worker {
+            id: process.number,
+            slot: process.slot.get(),
+            generation: process.generation.get(),
+            pid: Some(process.pid.as_raw_nonzero().get().unsigned_abs()),
+        });
+        alive.or_else(|| self.grave(worker).map(|grave| grave.worker))
+    }
+}
+
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,173 @@
+//! What the driver makes of a worker's signs of life: its first word, its readiness, its checks, its notifications and its
+//! silence.
+
+use std::time::{Duration, Instant};
+
+use recluster_core as core;
+use recluster_core::WorkerId;
+use recluster_wire::notify::Word;
+
+use crate::api::builder::ReadyWhen;
+use crate::process::health_check::{Asked, ReadyCheck, Target};
+use crate::process::sd_notify::Words;
+use crate::process::{CheckTask, WatchState};
+use crate::report::event::Event;
+use crate::supervisor::Driver;
+use crate::supervisor::timers::Alarm;
+
+/// How long a silent worker is doubted before it counts as hung: all that is in the queues is read meanwhile.
+const DOUBT: Duration = Duration::from_millis(100);
+/// A master that wakes up later than this has not been able to listen: a worker then gets its whole patience again.
+const LATE: Duration = Duration::from_millis(100);
+
+impl Driver {
+    /// The worker's first word; of a program that says none, that it runs.
+    pub(crate) fn online(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if std::mem::replace(&mut process.seen.online, true) {
+            return;
+        }
+        self.emit_about(worker, |worker| Event::Online { worker });
+        self.follow_ups.push_back(core::Event::Online(worker));
+        self.ready(worker, ReadyWhen::Started);
+    }
+
+    /// The worker did what may make it ready. Where there is a check, that decides.
+    pub(crate) fn ready(&mut self, worker: WorkerId, by: ReadyWhen) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if self.shell.conduct.ready_when != by
+            || process.seen.ready
+            || process.leaving
+            || process.check.is_some()
+        {
+            return;
+        }
+        let Some(checks) = self.shell.conduct.checks.clone() else { return self.passed(worker) };
+        let launch = self.launches.get(&process.generation);
+        let target = match (&checks.check, process.own_listener) {
+            (ReadyCheck::Http(_), Some(address)) => Target::Own(address),
+            (ReadyCheck::Http(_), None) => Target::HandOver,
+            (ReadyCheck::Command(_), _) => Target::Process(Asked {
+                pid: process.pid.as_raw_nonzero().get().unsigned_abs(),
+                slot: process.slot.get(),
+                directory: launch.map(|launch| launch.directory.clone()).unwrap_or_default(),
+                env: launch.map(|launch| launch.env.clone()).unwrap_or_default(),
+            }),
+        };
+        let watch = checks.watch(worker, target, self.inputs.clone());
+        process.check = Some(CheckTask::from(tokio::spawn(watch)));
+    }
+
+    /// The worker is ready.
+    pub(crate) fn passed(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if !std::mem::replace(&mut process.seen.ready, true) {
+            process.check_failure = None;
+            self.emit_about(worker, |worker| Event::Ready { worker });
+            self.follow_ups.push_back(core::Event::Ready(worker));
+            self.heard_of(worker);
+        }
+    }
+
+    /// Acts on what a worker said by `sd_notify`. What is not named here is for service managers that can do more.
+    pub(crate) fn notified(&mut self, worker: WorkerId, words: &Words) {
+        for word in &words.said {
+            match word {
+                Word::Ready => {
+                    if let Some(process) = self.processes.get_mut(&worker)
+                        && process.status.as_deref() == Some("reloading")
+                    {
+                        process.status = None;
+                    }
+                    self.ready(worker, ReadyWhen::Notify);
+                }
+                Word::Status(text) => {
+                    if let Some(process) = self.processes.get_mut(&worker) {
+                        process.status = Some(text.clone()).filter(|text| !text.is_empty());
+                    }
+                }
+                Word::Stopping => self.tell(core::Event::Retiring(worker)),
+                Word::WatchdogBeat => self.heard_of(worker),
+                Word::WatchdogTrigger => self.gives_up(worker),
+                Word::WatchdogTimeout(patience) => {
+                    if let Some(process) = self.processes.get_mut(&worker) {
+                        process.watchdog = Some(*patience).filter(|patience| !patience.is_zero());
+                    }
+                    self.heard_of(worker);
+                }
+                Word::FdStore => self.emit_about(worker, |worker| Event::NotStored { worker }),
+                Word::Reloading => {
+                    if let Some(process) = self.processes.get_mut(&worker) {
+                        process.status = Some("reloading".to_owned());
+                    }
+                }
+                Word::Monotonic(_)
+                | Word::FdStoreRemove
+                | Word::Barrier
+                | Word::MainPid(_)
+                | Word::Errno(_)
+                | Word::ExtendTimeout(_) => {}
+            }
+        }
+    }
+
+    /// The worker lives. From when it is ready on it must say so again in time, if it has a watchdog.
+    fn heard_of(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if process.hung || process.leaving || !process.seen.ready {
+            return;
+        }
+        process.watch = WatchState::Trusted;
+        match process.watchdog.and_then(|patience| Instant::now().checked_add(patience)) {
+            Some(at) => self.alarms.set(Alarm::Watchdog(worker), at),
+            None => self.alarms.clear(Alarm::Watchdog(worker)),
+        }
+    }
+
+    /// The worker drains: from now on only its deadline counts.
+    pub(crate) fn leaves(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        process.leaving = true;
+        process.check = None;
+        // One that is being ended because it hangs still is.
+        if !process.hung {
+            self.alarms.clear(Alarm::Watchdog(worker));
+        }
+    }
+
+    /// The worker itself says that it hangs.
+    fn gives_up(&mut self, worker: WorkerId) {
+        if self.processes.get(&worker).is_some_and(|process| !process.hung && !process.leaving) {
+            self.bite(worker);
+        }
+    }
+
+    /// A worker has been silent for too long, as far as is known. Its word may lie in the queue still, all the more so where
+    /// the master itself could not run: it is doubted first.
+    pub(crate) fn silent(&mut self, worker: WorkerId, late: Duration) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if process.hung || process.watch == WatchState::Doubted {
+            return self.bite(worker);
+        }
+        process.watch = WatchState::Doubted;
+        let patience = process.watchdog.filter(|_| late > LATE).unwrap_or(DOUBT);
+        if let Some(at) = Instant::now().checked_add(patience) {
+            self.alarms.set(Alarm::Watchdog(worker), at);
+        }
+    }
+
+    /// A worker that is silent for too long is hung. It is asked to leave a picture of itself, and then killed; whether
+    /// it is replaced is the policy's business.
+    pub(crate) fn bite(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if std::mem::replace(&mut process.hung, true) {
+            return process.signal(core::Signal::Kill);
+        }
+        process.abort();
+        let silent = process.watchdog.unwrap_or_default();
+        self.emit_about(worker, |worker| Event::Hung { worker, silent });
+        if let Some(at) = Instant::now().checked_add(self.shell.conduct.kill_timeout) {
+            self.alarms.set(Alarm::Watchdog(worker), at);
+        }
+    }
+}

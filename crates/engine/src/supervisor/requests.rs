@@ -1,0 +1,107 @@
+//! What the driver answers to those who hold a handle of the cluster.
+
+use std::time::Instant;
+
+use recluster_core as core;
+use recluster_core::{Caller, Phase};
+
+use tokio::sync::oneshot;
+
+use crate::api::builder::ClusterBuilder;
+use crate::api::cluster::Scale;
+use crate::dataplane::Command;
+use crate::report::error::SendError;
+use crate::report::event::{Event, Verdict};
+use crate::supervisor::input::Request;
+use crate::supervisor::timers::Alarm;
+use crate::supervisor::{Driver, FAR_AWAY};
+
+impl Driver {
+    pub(crate) fn answer(&mut self, request: Request) {
+        match request {
+            Request::Reload(with, reply) => self.reload(with, Some(reply)),
+            Request::ReloadUnwatched => self.reload(None, None),
+            Request::Replace(worker) => self.tell(core::Event::Replace(self.numbered(worker))),
+            Request::Scale(scale, reply) => {
+                let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
+                let wanted = match scale {
+                    Scale::To(number) => number,
+                    Scale::By(change) => slots.saturating_add_signed(change),
+                };
+                self.tell(core::Event::Scale(wanted));
+                let now = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
+                // Whoever no longer waits for an answer does not need it; so for all answers.
+                let _ = reply.send(now);
+            }
+            Request::Stop => self.stop(),
+            Request::Terminate => {
+                self.tell(core::Event::Terminate);
+                self.kill_remains();
+            }
+            Request::Release => self.tell(core::Event::Release),
+            Request::Workers(reply) => {
+                let _ = reply.send(self.live_workers());
+            }
+            Request::ActiveWorkers(reply) => {
+                let _ = reply.send(self.active_workers());
+            }
+            Request::Status(reply) => self.answer_status(reply),
+            Request::Disconnect(worker) => self.disconnect(worker),
+            Request::Signal { worker, signal, reply } => {
+                let _ = reply.send(self.signal_one(worker, signal));
+            }
+            Request::Resume => self.tell(core::Event::Resume),
+            Request::Send { worker, json, handle, reply } => match recluster_wire::Json::parse(&json) {
+                Ok(json) => {
+                    let worker = self.numbered(worker);
+                    self.plane.tell(Command::Send { worker, json, handle, reply });
+                }
+                Err(_) => {
+                    let _ = reply.send(Err(SendError::NoWorker(worker)));
+                }
+            },
+        }
+    }
+
+    /// Begins to stop, at once or when the time is over for which it is to go on accepting. Asked a second time, it does
+    /// not begin anew.
+    fn stop(&mut self) {
+        let accepting = self.shell.conduct.accept_after_stop;
+        if accepting.is_zero() || self.policy.phase() != Phase::Running {
+            self.alarms.clear(Alarm::Stop);
+            self.tell(core::Event::Stop);
+        } else if !self.alarms.is_set(Alarm::Stop) {
+            let far_away = || Instant::now() + FAR_AWAY;
+            self.alarms.set(Alarm::Stop, Instant::now().checked_add(accepting).unwrap_or_else(far_away));
+            self.emit(Event::AcceptingUntilStop { accepting });
+        }
+    }
+
+    /// Asks the policy for a reload, unless the cluster is about to stop or cannot be run as it is said now.
+    fn reload(&mut self, with: Option<Box<ClusterBuilder>>, reply: Option<oneshot::Sender<Verdict>>) {
+        let said = if self.alarms.is_set(Alarm::Stop) {
+            // It would not live long enough to serve.
+            Err(Verdict::Abandoned)
+        } else {
+            self.reread(with).map_err(|reason| Verdict::Refused { reason })
+        };
+        match said {
+            Ok(config) => {
+                let caller = reply.map(|reply| self.expect_verdict(reply));
+                self.tell(core::Event::Reload { caller, config });
+            }
+            Err(verdict) => {
+                self.emit(Event::Reloaded { generation: None, verdict: verdict.clone() });
+                // Whoever no longer waits does not need the answer.
+                let _ = reply.map(|reply| reply.send(verdict));
+            }
+        }
+    }
+
+    fn expect_verdict(&mut self, reply: oneshot::Sender<Verdict>) -> Caller {
+        self.next_caller += 1;
+        let caller = Caller(self.next_caller);
+        self.callers.insert(caller, reply);
+        caller
+    }
+}
