@@ -30,8 +30,8 @@
 //! The library installs no signal handler, has no global state, and reaps nothing but its own workers: any number of
 //! clusters live in one process. Linux only (pidfd, `SCM_RIGHTS`; kernel 5.4 or newer).
 //!
-//! Inside, a pure policy (`recluster-core`) decides and this crate does: `driver` is the only loop of the control
-//! plane; `plane` is the data plane, a thread of its own that accepts connections and talks to workers.
+//! Inside, a pure policy (`recluster-core`) decides and this crate does: `supervisor` is the only loop of the control
+//! dataplane; `dataplane` is the data dataplane, a thread of its own that accepts connections and talks to workers.
 
 mod api;
 mod config;
@@ -47,13 +47,13 @@ pub use api::builder::{ClusterBuilder, ReadyWhen};
 pub use api::cluster::{Cluster, Ending, Scale};
 pub use api::host;
 pub use api::start::Checked;
-pub use config::balance::{Balance, NoStickyBy, PeekLimits, StickyBy};
+pub use config::balance::{Balance, ParseStickyByError, PeekLimits, StickyBy};
 pub use config::listen::{Listen, ListenError};
 pub use process::DrainSignal;
-pub use process::health_check::{NoReadyCheck, ReadyCheck};
+pub use process::health_check::{ParseReadyCheckError, ReadyCheck};
 pub use recluster_core::{ConfigError, Surge};
 pub use report::error::{Gone, ProgramError, ReloadError, SendError, StartError};
 pub use report::event::{Address, Event, Events, Exit, Failure, Heard, Held, Verdict, Worker};
 pub use report::signal::signal_name;
 pub use report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
-pub use supervisor::recycle::Excess;
+pub use supervisor::recycle::RecycleReason;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use napi::Status;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use recluster::ReloadError;
-use recluster::host::{Handle, HandleKind, Listening, SocketKind, Told};
+use recluster::host::{Handle, HandleKind, HostEvent, Listening, SocketKind};
 use serde_json::{Value, json};
 
 /// Wakes Node's thread, and does not keep the process alive.
@@ -24,7 +24,7 @@ pub(crate) struct Notes {
 /// One thing that Node's thread is told.
 pub(crate) enum Note {
     /// By the cluster.
-    Told(Told),
+    Told(HostEvent),
     /// In answer to what was asked under this number.
     Answer {
         /// The asker's number.
@@ -62,21 +62,21 @@ impl Notes {
 
 fn in_words(note: Note) -> Value {
     match note {
-        Note::Told(Told::Event(event)) => json!(event),
-        Note::Told(Told::Spawned { worker, stdio }) => {
+        Note::Told(HostEvent::Event(event)) => json!(event),
+        Note::Told(HostEvent::Spawned { worker, stdio }) => {
             let stdio = stdio.map(|end| end.map(OwnedFd::into_raw_fd));
             json!({ "event": "spawned", "worker": worker, "stdio": stdio })
         }
-        Note::Told(Told::Listening { worker, listening }) => {
+        Note::Told(HostEvent::Listening { worker, listening }) => {
             json!({ "event": "listening", "worker": worker, "listening": as_node_says(&listening) })
         }
         // The receipt ends here: Node reads all that it has taken before it takes more.
-        Note::Told(Told::Message { worker, json, handle, receipt: _ }) => {
+        Note::Told(HostEvent::Message { worker, json, handle, receipt: _ }) => {
             let handle =
                 handle.map(|Handle { kind, fd }| json!({ "kind": word_of(kind), "fd": fd.into_raw_fd() }));
             json!({ "event": "message", "worker": worker, "json": json, "handle": handle })
         }
-        Note::Told(Told::Active { slot, worker }) => {
+        Note::Told(HostEvent::Active { slot, worker }) => {
             json!({ "event": "active", "slot": slot, "worker": worker })
         }
         Note::Answer { ticket, answer: Ok(value) } => {

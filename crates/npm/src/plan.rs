@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recluster::host::Stdio;
-use recluster::{Balance, Cluster, ClusterBuilder, NoStickyBy, PeekLimits, ReadyWhen, StickyBy, Surge};
+use recluster::{
+    Balance, Cluster, ClusterBuilder, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy, Surge,
+};
 use serde::{Deserialize, Deserializer};
 
 use crate::{numbers, sys};
@@ -140,7 +142,7 @@ impl Plan {
         self.conduct(builder)
     }
 
-    fn balance(&self) -> Result<Balance, NoStickyBy> {
+    fn balance(&self) -> Result<Balance, ParseStickyByError> {
         Ok(match self.balance {
             Way::RoundRobin => Balance::RoundRobin,
             Way::Shared => Balance::Shared,

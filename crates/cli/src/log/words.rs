@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recluster::{Event, Excess, Exit, Failure, Held, Verdict, Worker, signal_name};
+use recluster::{Event, Exit, Failure, Held, RecycleReason, Verdict, Worker, signal_name};
 
 use crate::args::Verbosity;
 
@@ -211,12 +211,12 @@ fn hung(silent: Duration) -> String {
     format!("has not said for {silent:.1?} that it lives, it is sent SIGABRT")
 }
 
-fn recycling(excess: Excess) -> String {
+fn recycling(excess: RecycleReason) -> String {
     match excess {
-        Excess::Memory { bytes, limit } => {
+        RecycleReason::Memory { bytes, limit } => {
             format!("uses {} MiB of memory, more than {} MiB, and is renewed", bytes >> 20, limit >> 20)
         }
-        Excess::Age { seconds } => format!("has lived for {seconds} s and is renewed"),
+        RecycleReason::Age { seconds } => format!("has lived for {seconds} s and is renewed"),
         _ => "is renewed".to_owned(),
     }
 }

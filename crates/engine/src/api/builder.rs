@@ -411,7 +411,7 @@ impl ClusterBuilder {
         let Examined { config, first, conduct } = self.examine()?;
         let bound = listen::bind_all(adopted, &listens).await?;
         let system = |source| StartError::System { what: "copy a listening socket", source };
-        let means = dataplane::Means {
+        let means = dataplane::Config {
             balance: balance.clone(),
             peek,
             // Deno takes connections, and no sockets.

@@ -24,13 +24,13 @@ pub use crate::dataplane::{Handle, Receipt};
 pub use crate::process::stdio::Stdio;
 use crate::report::error::{Gone, ReloadError, SendError};
 use crate::report::event::{Address, Event, Worker};
-use crate::supervisor::Driver;
+use crate::supervisor::Supervisor;
 use crate::supervisor::input::Request;
 
 /// One thing that the host is told.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "whoever shows a cluster to its users must show all of it")]
-pub enum Told {
+pub enum HostEvent {
     /// What subscribers hear as well, but for what has a variant of its own here.
     Event(Event),
     /// A worker's process was started.
@@ -69,10 +69,10 @@ pub enum Told {
 }
 
 /// Who is told.
-pub(crate) struct Host(Box<dyn Fn(Told) + Send + Sync>);
+pub(crate) struct Host(Box<dyn Fn(HostEvent) + Send + Sync>);
 
 impl Host {
-    pub(crate) fn tell(&self, told: Told) {
+    pub(crate) fn tell(&self, told: HostEvent) {
         (self.0)(told);
     }
 }
@@ -105,7 +105,7 @@ impl ClusterBuilder {
     /// Tells this everything, on the thread of the cluster's runtime; it must not block. Subscribers hear no messages of
     /// applications then.
     #[must_use]
-    pub fn host(mut self, host: impl Fn(Told) + Send + Sync + 'static) -> Self {
+    pub fn host(mut self, host: impl Fn(HostEvent) + Send + Sync + 'static) -> Self {
         self.hosting.host = Some(Host(Box::new(host)));
         self
     }
@@ -231,11 +231,11 @@ impl Cluster {
     }
 }
 
-impl Driver {
+impl Supervisor {
     /// Tells the host; without one, whoever listens.
     pub(crate) fn spawned(&self, worker: WorkerId, stdio: [Option<OwnedFd>; 3]) {
         match (&self.shell.hosting.host, self.about(worker)) {
-            (Some(host), Some(worker)) => host.tell(Told::Spawned { worker, stdio }),
+            (Some(host), Some(worker)) => host.tell(HostEvent::Spawned { worker, stdio }),
             (None, Some(worker)) => self.emit(Event::Spawned { worker }),
             (_, None) => {}
         }
@@ -244,7 +244,7 @@ impl Driver {
     /// Tells the host, as the worker says it; without one, whoever listens.
     pub(crate) fn listening(&self, worker: WorkerId, address: Address, listening: Listening) {
         match (&self.shell.hosting.host, self.about(worker)) {
-            (Some(host), Some(worker)) => host.tell(Told::Listening { worker, listening }),
+            (Some(host), Some(worker)) => host.tell(HostEvent::Listening { worker, listening }),
             (None, Some(worker)) => self.emit(Event::Listening { worker, address }),
             (_, None) => {}
         }
@@ -259,10 +259,10 @@ impl Driver {
         let before = std::mem::replace(&mut self.shell.hosting.active, active);
         let (after, Some(host)) = (&self.shell.hosting.active, &self.shell.hosting.host) else { return };
         for &slot in before.keys().filter(|slot| !after.contains_key(slot)) {
-            host.tell(Told::Active { slot, worker: None });
+            host.tell(HostEvent::Active { slot, worker: None });
         }
         for (&slot, &worker) in after.iter().filter(|(slot, worker)| before.get(slot) != Some(worker)) {
-            host.tell(Told::Active { slot, worker: self.about(worker) });
+            host.tell(HostEvent::Active { slot, worker: self.about(worker) });
         }
     }
 
@@ -292,7 +292,7 @@ impl Driver {
         let preload = self.shell.conduct.preload;
         let told = self.processes.get(&worker).and_then(|process| process.preload);
         let grace = preload.filter(|_| told.is_some()).map(|preload| preload.grace(preload.timeout));
-        self.plane.tell(Command::Disconnect { worker, grace });
+        self.dataplane.tell(Command::Disconnect { worker, grace });
     }
 }
 

@@ -8,7 +8,7 @@ use crate::api::builder::ClusterBuilder;
 use crate::config::balance::Balance;
 use crate::process::health_check::{Checks, ReadyCheck};
 use crate::process::preload::Preload;
-use crate::process::program::{Launch, NodeKind};
+use crate::process::program::{NodeKind, ResolvedProgram};
 use crate::report::error::StartError;
 use crate::supervisor::generations::Conduct;
 
@@ -68,6 +68,6 @@ pub struct Checked {
 pub(crate) struct Examined {
     pub(crate) config: Config,
     /// What the next generation would run.
-    pub(crate) first: Launch,
+    pub(crate) first: ResolvedProgram,
     pub(crate) conduct: Conduct,
 }

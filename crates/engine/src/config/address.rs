@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// A place for a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum At {
+pub(crate) enum BindAddress {
     /// Every address of the machine, of both families.
     Everywhere {
         port: u16,
@@ -25,7 +25,7 @@ pub(crate) enum Kind {
     Udp,
 }
 
-impl At {
+impl BindAddress {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(path) = text.strip_prefix("unix:") {
             return (!path.is_empty()).then(|| Self::Unix(path.into()));
@@ -89,14 +89,14 @@ fn resolved(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> At {
-        At::parse(text).unwrap()
+    fn at(text: &str) -> BindAddress {
+        BindAddress::parse(text).unwrap()
     }
 
     #[test]
     fn addresses_in_all_their_forms() {
-        let everywhere = |port, kind| At::Everywhere { port, kind };
-        let one = |text: &str, kind| At::One { address: text.parse().unwrap(), kind };
+        let everywhere = |port, kind| BindAddress::Everywhere { port, kind };
+        let one = |text: &str, kind| BindAddress::One { address: text.parse().unwrap(), kind };
         let forms = [
             ("8080", everywhere(8080, Kind::Tcp)),
             ("*:8080", everywhere(8080, Kind::Tcp)),
@@ -105,8 +105,8 @@ mod tests {
             ("localhost:80", one("127.0.0.1:80", Kind::Tcp)),
             ("[::1]:8080", one("[::1]:8080", Kind::Tcp)),
             ("udp:127.0.0.1:53", one("127.0.0.1:53", Kind::Udp)),
-            ("unix:/run/a.sock", At::Unix("/run/a.sock".into())),
-            ("/run/a.sock", At::Unix("/run/a.sock".into())),
+            ("unix:/run/a.sock", BindAddress::Unix("/run/a.sock".into())),
+            ("/run/a.sock", BindAddress::Unix("/run/a.sock".into())),
         ];
         for (text, place) in forms {
             assert_eq!(at(text), place, "{text}");

@@ -103,13 +103,13 @@ impl fmt::Display for StickyBy {
 #[error(
     "'{0}' is nothing to know a client by: say ip, header:NAME, cookie:NAME, query:NAME or proxy-protocol"
 )]
-pub struct NoStickyBy(String);
+pub struct ParseStickyByError(String);
 
 impl FromStr for StickyBy {
-    type Err = NoStickyBy;
+    type Err = ParseStickyByError;
 
-    fn from_str(text: &str) -> Result<Self, NoStickyBy> {
-        let no = || NoStickyBy(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, ParseStickyByError> {
+        let no = || ParseStickyByError(text.to_owned());
         let (kind, name) = text.split_once(':').map_or((text, None), |(kind, name)| (kind, Some(name)));
         // What RFC 9110 and RFC 6265 allow in the names of headers and cookies.
         let is_token =

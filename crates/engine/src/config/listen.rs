@@ -15,7 +15,7 @@ use recluster_wire::env::{Given, GivenAddress, SocketName};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::time::sleep;
 
-use crate::config::address::{At, Kind};
+use crate::config::address::{BindAddress, Kind};
 use crate::report::error::StartError;
 use crate::report::event::Address;
 
@@ -49,7 +49,7 @@ const BACKLOG: u32 = 511;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     name: Option<SocketName>,
-    at: At,
+    at: BindAddress,
     backlog: u32,
     mode: Option<u32>,
     text: String,
@@ -106,19 +106,19 @@ impl Bound {
     }
 
     /// Where it listens, in the words of whoever would ask for that address.
-    fn at(&self) -> Option<At> {
+    fn at(&self) -> Option<BindAddress> {
         let is_dual = || SockRef::from(&self.socket).only_v6().is_ok_and(|only_v6| !only_v6);
         let (address, kind) = match &self.address {
             Address::Tcp(address) => (*address, Kind::Tcp),
             Address::Udp(address) => (*address, Kind::Udp),
-            Address::Unix(path) => return Some(At::Unix(path.clone())),
+            Address::Unix(path) => return Some(BindAddress::Unix(path.clone())),
             Address::Fd(_) => return None,
         };
         let everywhere = address.is_ipv6() && address.ip().is_unspecified() && is_dual();
         Some(if everywhere {
-            At::Everywhere { port: address.port(), kind }
+            BindAddress::Everywhere { port: address.port(), kind }
         } else {
-            At::One { address, kind }
+            BindAddress::One { address, kind }
         })
     }
 
@@ -148,7 +148,7 @@ pub(crate) fn check_all(listens: &[Listen]) -> Result<(), StartError> {
 /// Binds everything, adopted sockets first; all or nothing.
 pub(crate) async fn bind_all(adopted: Vec<Bound>, listens: &[Listen]) -> Result<Vec<Bound>, StartError> {
     check_all(listens)?;
-    let given: Vec<At> = adopted.iter().filter_map(Bound::at).collect();
+    let given: Vec<BindAddress> = adopted.iter().filter_map(Bound::at).collect();
     let mut bound = adopted;
     for listen in listens {
         bound.push(bind_patiently(listen, &given).await?);
@@ -157,7 +157,7 @@ pub(crate) async fn bind_all(adopted: Vec<Bound>, listens: &[Listen]) -> Result<
 }
 
 /// Whoever has the address may be about to leave it, unless it is ourselves.
-async fn bind_patiently(listen: &Listen, given: &[At]) -> Result<Bound, StartError> {
+async fn bind_patiently(listen: &Listen, given: &[BindAddress]) -> Result<Bound, StartError> {
     let until = Instant::now() + PATIENCE;
     let address = listen.to_string();
     loop {
@@ -206,7 +206,7 @@ impl FromStr for Listen {
             }
             None => (None, head),
         };
-        let at = At::parse(address).ok_or_else(|| ListenError::NoAddress(address.to_owned()))?;
+        let at = BindAddress::parse(address).ok_or_else(|| ListenError::NoAddress(address.to_owned()))?;
         let mut listen = Self { name, at, backlog: BACKLOG, mode: None, text: address.to_owned() };
         for option in options.split('&').filter(|option| !option.is_empty()) {
             listen.set(option)?;
@@ -229,7 +229,7 @@ impl Listen {
             ("backlog", _) => {
                 self.backlog = value.parse().map_err(|_| bad("backlog", "a whole number"))?;
             }
-            ("mode", At::Unix(_)) => {
+            ("mode", BindAddress::Unix(_)) => {
                 let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o777);
                 self.mode = Some(mode.ok_or_else(|| bad("mode", "permissions in octal, such as 660"))?);
             }
@@ -247,9 +247,9 @@ impl Listen {
     /// Whether every worker can have a listener of its own at such an address, and a use for it.
     pub(crate) fn suits_checks(&self, is_node: bool) -> Result<(), StartError> {
         let has_own = match &self.at {
-            At::Everywhere { port, kind } => *port == 0 && *kind == Kind::Tcp,
-            At::One { address, kind } => address.port() == 0 && *kind == Kind::Tcp,
-            At::Unix(_) => false,
+            BindAddress::Everywhere { port, kind } => *port == 0 && *kind == Kind::Tcp,
+            BindAddress::One { address, kind } => address.port() == 0 && *kind == Kind::Tcp,
+            BindAddress::Unix(_) => false,
         };
         let reason = match (is_node, has_own) {
             (true, _) => "a Node worker needs none: it is asked over a connection that is handed to it alone",
@@ -264,19 +264,20 @@ impl Listen {
     /// Binds it. An address of the kernel's choice is known afterwards.
     pub(crate) fn bind(&self) -> io::Result<Bound> {
         let (socket, file) = match &self.at {
-            At::Everywhere { port, kind } => (self.bind_everywhere(*port, *kind)?, None),
-            At::One { address, kind } => (self.bind_one(*address, *kind, true)?, None),
-            At::Unix(path) => {
+            BindAddress::Everywhere { port, kind } => (self.bind_everywhere(*port, *kind)?, None),
+            BindAddress::One { address, kind } => (self.bind_one(*address, *kind, true)?, None),
+            BindAddress::Unix(path) => {
                 let (socket, file) = self.bind_unix(path)?;
                 (socket, Some(file))
             }
         };
         let local = socket.local_addr()?;
         let address = match (&self.at, local.as_socket()) {
-            (At::Unix(path), _) => Address::Unix(path.clone()),
-            (At::Everywhere { kind: Kind::Udp, .. } | At::One { kind: Kind::Udp, .. }, Some(local)) => {
-                Address::Udp(local)
-            }
+            (BindAddress::Unix(path), _) => Address::Unix(path.clone()),
+            (
+                BindAddress::Everywhere { kind: Kind::Udp, .. } | BindAddress::One { kind: Kind::Udp, .. },
+                Some(local),
+            ) => Address::Udp(local),
             (_, Some(local)) => Address::Tcp(local),
             (_, None) => return Err(io::ErrorKind::AddrNotAvailable.into()),
         };

@@ -18,7 +18,7 @@ use crate::supervisor::input::{Input, Request};
 /// No test takes this long.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A control socket, and what would be the driver behind it.
+/// A control socket, and what would be the supervisor behind it.
 struct Master {
     server: Server,
     inputs: mpsc::UnboundedReceiver<Input>,

@@ -26,14 +26,14 @@ const FDS_A_READ: usize = 4;
 
 /// How much a channel holds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct Limits {
     /// How long a worker's line may be, in bytes.
     line: usize,
     /// How many bytes may wait for a worker that does not read.
     queue: usize,
 }
 
-impl Room {
+impl Limits {
     /// For messages that concern nobody but us.
     pub(super) const USUAL: Self = Self { line: DEFAULT_MAX_LINE, queue: 32 << 20 };
     /// For those of a host: about as much as a string of Node holds.
@@ -42,7 +42,7 @@ impl Room {
 
 /// A worker broke a rule that its channel rests on; it must be cut off.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Poison {
+pub(super) enum ProtocolViolation {
     #[error("a line on its channel is longer than {0} bytes")]
     LineTooLong(usize),
     #[error("it acknowledged a handle that it was not sent")]
@@ -91,7 +91,7 @@ struct Outgoing {
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: OwnedFd,
-    room: Room,
+    room: Limits,
     decoder: Decoder,
     received: VecDeque<OwnedFd>,
     queue: VecDeque<Outgoing>,
@@ -109,7 +109,7 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(socket: OwnedFd, room: Room) -> Self {
+    pub(super) fn new(socket: OwnedFd, room: Limits) -> Self {
         Self {
             socket,
             room,
@@ -150,7 +150,7 @@ impl Channel {
     }
 
     /// Reads once, into the decoder.
-    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Read, Poison> {
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Read, ProtocolViolation> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_A_READ))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let got = loop {
@@ -173,7 +173,7 @@ impl Channel {
         }
         // Where we are out of descriptors ourselves, the envelope will find none, and is answered with a NACK.
         if self.received.len() > FDS_WAITING {
-            return Err(Poison::StrayDescriptors);
+            return Err(ProtocolViolation::StrayDescriptors);
         }
         match scratch.get(..got.bytes) {
             Some([]) | None => Ok(Read::Closed),
@@ -185,8 +185,9 @@ impl Channel {
     }
 
     /// The next whole message of what was read.
-    pub(super) fn next_message(&mut self) -> Result<Option<FromWorker>, Poison> {
-        let message = self.decoder.next_message().map_err(|_| Poison::LineTooLong(self.room.line))?;
+    pub(super) fn next_message(&mut self) -> Result<Option<FromWorker>, ProtocolViolation> {
+        let message =
+            self.decoder.next_message().map_err(|_| ProtocolViolation::LineTooLong(self.room.line))?;
         self.run += usize::from(message.is_some());
         self.crowded |= self.run > RUN;
         Ok(message)
@@ -200,27 +201,35 @@ impl Channel {
     }
 
     /// The worker says that the oldest unanswered handle has arrived, or was lost.
-    pub(super) fn answered(&mut self) -> Result<Sent, Poison> {
-        self.window.acked().map_err(|_| Poison::SurplusAck)?;
-        self.unanswered.pop_front().ok_or(Poison::SurplusAck)
+    pub(super) fn answered(&mut self) -> Result<Sent, ProtocolViolation> {
+        self.window.acked().map_err(|_| ProtocolViolation::SurplusAck)?;
+        self.unanswered.pop_front().ok_or(ProtocolViolation::SurplusAck)
     }
 
     /// Sends a message, or queues it behind what already waits.
-    pub(super) fn send(&mut self, message: &ToWorker<'_>) -> Result<(), Poison> {
+    pub(super) fn send(&mut self, message: &ToWorker<'_>) -> Result<(), ProtocolViolation> {
         let mut bytes = Vec::with_capacity(96);
         message.encode(&mut bytes);
         self.enqueue(bytes, None)
     }
 
     /// Sends a message that carries a listening socket, or queues it behind what already waits.
-    pub(super) fn send_socket(&mut self, message: &ToWorker<'_>, socket: Rc<OwnedFd>) -> Result<(), Poison> {
+    pub(super) fn send_socket(
+        &mut self,
+        message: &ToWorker<'_>,
+        socket: Rc<OwnedFd>,
+    ) -> Result<(), ProtocolViolation> {
         let mut bytes = Vec::with_capacity(256);
         message.encode(&mut bytes);
         self.enqueue(bytes, Some((Sent::Socket, socket)))
     }
 
     /// Sends a message of the host program that carries a descriptor, or queues it behind what already waits.
-    pub(super) fn send_handle(&mut self, message: &ToWorker<'_>, handle: OwnedFd) -> Result<(), Poison> {
+    pub(super) fn send_handle(
+        &mut self,
+        message: &ToWorker<'_>,
+        handle: OwnedFd,
+    ) -> Result<(), ProtocolViolation> {
         let mut bytes = Vec::with_capacity(256);
         message.encode(&mut bytes);
         self.enqueue(bytes, Some((Sent::Message, Rc::new(handle))))
@@ -275,9 +284,13 @@ impl Channel {
         }
     }
 
-    fn enqueue(&mut self, bytes: Vec<u8>, handle: Option<(Sent, Rc<OwnedFd>)>) -> Result<(), Poison> {
+    fn enqueue(
+        &mut self,
+        bytes: Vec<u8>,
+        handle: Option<(Sent, Rc<OwnedFd>)>,
+    ) -> Result<(), ProtocolViolation> {
         if self.queued_bytes + bytes.len() > self.room.queue {
-            return Err(Poison::QueueFull(self.room.queue));
+            return Err(ProtocolViolation::QueueFull(self.room.queue));
         }
         self.queued_bytes += bytes.len();
         self.queue.push_back(Outgoing { bytes, sent: 0, handle });

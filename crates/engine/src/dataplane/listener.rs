@@ -49,17 +49,17 @@ pub(super) enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// The master accepts.
-    Passing,
+    RoundRobin,
     /// The workers accept, or read datagrams.
-    Sharing,
+    Shared,
     /// The workers accept, each from a socket of its own.
-    Steering,
+    Kernel,
 }
 
 impl Mode {
     /// What is done with sockets that cannot share their address.
     fn without_steering(self) -> Self {
-        if self == Self::Steering { Self::Passing } else { self }
+        if self == Self::Kernel { Self::RoundRobin } else { self }
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) struct Listener {
     /// Under `sticky`: which slot is whose.
     pub(super) table: Table,
     /// Under `sticky`: what waits for a worker with its client's slot.
-    pub(super) desks: BTreeMap<WorkerId, VecDeque<Connection>>,
+    pub(super) pending: BTreeMap<WorkerId, VecDeque<Connection>>,
     /// The kernel's queue may hold something.
     pub(super) acceptable: bool,
     /// Neither accept nor hand over before then.
@@ -162,7 +162,7 @@ impl Listener {
         let socket = Socket::from(socket.try_clone()?);
         socket.set_nonblocking(true)?;
         let is_datagram = socket.r#type()? == Type::DGRAM;
-        let mode = if is_datagram { Mode::Sharing } else { mode.without_steering() };
+        let mode = if is_datagram { Mode::Shared } else { mode.without_steering() };
         let mut listener = Self::new(socket, mode, Address::Fd(number));
         // Whoever passed it on may have connections waiting already.
         listener.acceptable = true;
@@ -180,7 +180,7 @@ impl Listener {
             rotation: 0,
             waiting: VecDeque::new(),
             table: Table::default(),
-            desks: BTreeMap::new(),
+            pending: BTreeMap::new(),
             acceptable: false,
             paused_until: None,
             closing: None,
@@ -208,7 +208,7 @@ impl Listener {
     fn bind_tcp_at(query: &QueryServer, address: SocketAddr, mode: Mode) -> io::Result<Self> {
         let mut spot =
             Spot { address, only_v6: query.ipv6_only(), backlog: query.listen_backlog(), shared: false };
-        if mode == Mode::Steering {
+        if mode == Mode::Kernel {
             if address.port() != 0 {
                 // Sockets that share an address do not notice that it is somebody else's.
                 spot.bind()?;
@@ -218,7 +218,7 @@ impl Listener {
         let socket = Socket::from(spot.listen()?);
         let bound = socket.local_addr()?.as_socket().unwrap_or(address);
         let mut listener = Self::new(socket, mode, Address::Tcp(bound));
-        if let Some(socket) = listener.socket.clone().filter(|_| mode == Mode::Steering) {
+        if let Some(socket) = listener.socket.clone().filter(|_| mode == Mode::Kernel) {
             if sys::attach(socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions()).is_err() {
                 // This kernel, or what stands in for one, cannot be told how to choose.
                 drop((listener, socket));
@@ -248,7 +248,7 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.set_nonblocking(true)?;
         let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-        Ok(Self::new(socket, Mode::Sharing, Address::Udp(bound)))
+        Ok(Self::new(socket, Mode::Shared, Address::Udp(bound)))
     }
 
     fn bind_unix(query: &QueryServer, mode: Mode, replace: bool) -> io::Result<Self> {
@@ -309,12 +309,14 @@ impl Listener {
 
     /// Whether there is, or may soon be, something that was accepted and is still to be handed over.
     pub(super) fn has_leftovers(&self) -> bool {
-        self.closing.is_some() || !self.waiting.is_empty() || self.desks.values().any(|desk| !desk.is_empty())
+        self.closing.is_some()
+            || !self.waiting.is_empty()
+            || self.pending.values().any(|desk| !desk.is_empty())
     }
 
     /// Whether workers accept from its sockets, and these are ours alone and can be told to let nothing begin any more.
     pub(super) fn can_be_hushed(&self) -> bool {
-        self.mode != Mode::Passing && matches!(self.address, Address::Tcp(_))
+        self.mode != Mode::RoundRobin && matches!(self.address, Address::Tcp(_))
     }
 
     /// Lets no connection begin any more.

@@ -1,8 +1,8 @@
-//! The data plane: a thread of its own that owns listening sockets, connections on their way and the workers'
+//! The data dataplane: a thread of its own that owns listening sockets, connections on their way and the workers'
 //! channels. Connections never pass the policy's loop, and a busy host program never delays them.
 //!
-//! The driver sends [`Command`]s (a worker begins, who may be given what, drain this one); the plane reports
-//! [`Fact`]s (it listens, it is ready, its channel closed). Neither ever waits for the other, but the driver for a moment before it makes
+//! The supervisor sends [`Command`]s (a worker begins, who may be given what, drain this one); the dataplane reports
+//! [`Fact`]s (it listens, it is ready, its channel closed). Neither ever waits for the other, but the supervisor for a moment before it makes
 //! a promise: whoever has heard that a reload is done meets no old worker.
 //!
 //! - `turn` is the loop: wait, read, hand over, look at the clock;
@@ -50,20 +50,20 @@ use crate::supervisor::input::Input;
 
 pub(crate) use worker::Standing;
 
-/// How many bytes of one worker's messages may wait for the driver before that worker's channel is no longer read.
+/// How many bytes of one worker's messages may wait for the supervisor before that worker's channel is no longer read.
 const WAITING_BYTES: usize = 1024 * 1024;
-/// How long the driver waits at most for the plane to do what it was told.
+/// How long the supervisor waits at most for the dataplane to do what it was told.
 const SETTLE: Duration = Duration::from_millis(100);
 /// The most connections that wait for one worker: as many as the kernel has room for by Node's default.
-const DESK: usize = 512;
+const PENDING: usize = 512;
 /// The longest time that connections are looked at.
 const LONGEST_PEEK: Duration = Duration::from_secs(3600);
 /// What a message costs beside its text.
 const MESSAGE_COST: usize = 256;
 
-/// How the plane works, from its beginning to its end.
+/// How the dataplane works, from its beginning to its end.
 #[derive(Debug)]
-pub(crate) struct Means {
+pub(crate) struct Config {
     pub(crate) balance: Balance,
     /// Limits of looking at what connections begin with.
     pub(crate) peek: PeekLimits,
@@ -74,8 +74,8 @@ pub(crate) struct Means {
 }
 
 /// How many connections wait for one of so many workers. What is more goes to any worker.
-fn desk_of(workers: usize) -> usize {
-    (share_of_descriptors() / workers.max(1)).clamp(1, DESK)
+fn pending_limit(workers: usize) -> usize {
+    (share_of_descriptors() / workers.max(1)).clamp(1, PENDING)
 }
 
 /// How many descriptors connections may have that are looked at, and those that wait for their worker: a quarter each.
@@ -84,17 +84,17 @@ fn share_of_descriptors() -> usize {
     usize::try_from(most / 4).unwrap_or(usize::MAX)
 }
 
-/// What the plane is told at the beginning.
+/// What the dataplane is told at the beginning.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    pub(crate) means: Means,
+    pub(crate) means: Config,
     /// Sockets that the master was started with, by the number that workers know them by.
     pub(crate) inherited: BTreeMap<i32, OwnedFd>,
 }
 
 impl Setup {
     /// Workers number what the master has bound from the first descriptor on that they may be given.
-    pub(crate) fn new(mut means: Means, bound: &[Bound]) -> io::Result<Self> {
+    pub(crate) fn new(mut means: Config, bound: &[Bound]) -> io::Result<Self> {
         means.peek.connections = means.peek.connections.min(share_of_descriptors()).max(1);
         means.peek.timeout = means.peek.timeout.min(LONGEST_PEEK);
         let numbered = (FIRST_LISTENER..).zip(bound);
@@ -103,7 +103,7 @@ impl Setup {
     }
 }
 
-/// Who may be given what: published by the driver whenever it changes.
+/// Who may be given what: published by the supervisor whenever it changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Routes {
     /// Workers that are not here are given nothing.
@@ -123,7 +123,7 @@ pub(crate) struct Admission {
     pub(crate) is_node: bool,
 }
 
-/// What the driver tells the plane.
+/// What the supervisor tells the dataplane.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// A worker begins.
@@ -156,7 +156,7 @@ pub(crate) enum Command {
     Finish,
 }
 
-/// What the plane reports.
+/// What the dataplane reports.
 #[derive(Debug)]
 pub(crate) enum Fact {
     Online(WorkerId),
@@ -184,10 +184,10 @@ pub(crate) enum Fact {
         finishing: bool,
     },
     /// Answer to [`Command::Ended`]: all its words have been heard.
-    Buried(WorkerId),
+    ChannelDrained(WorkerId),
 }
 
-/// What the plane has: for the status.
+/// What the dataplane has: for the status.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) listeners: Vec<ListenerStatus>,
@@ -196,7 +196,7 @@ pub(crate) struct Report {
     pub(crate) tally: Tally,
 }
 
-/// What the plane counts.
+/// What the dataplane counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     /// How many connections were handed to an idle worker because another was busy.
@@ -207,51 +207,51 @@ pub(crate) struct Tally {
     pub(crate) past: BTreeMap<u32, u64>,
 }
 
-/// The driver's end.
+/// The supervisor's end.
 #[derive(Debug)]
-pub(crate) struct Plane {
+pub(crate) struct DataPlane {
     commands: mpsc::Sender<Command>,
-    bell: Arc<OwnedFd>,
+    waker: Arc<OwnedFd>,
 }
 
-/// The plane's thread ends with the driver, however that ends.
-impl Drop for Plane {
+/// The dataplane's thread ends with the supervisor, however that ends.
+impl Drop for DataPlane {
     fn drop(&mut self) {
         self.tell(Command::Finish);
     }
 }
 
-impl Plane {
+impl DataPlane {
     /// Starts the thread.
     pub(crate) fn start(setup: Setup, facts: facts::UnboundedSender<Input>) -> io::Result<Self> {
-        let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+        let waker = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let (commands, inbox) = mpsc::channel();
-        let turns = state::Inbox { commands: inbox, bell: Arc::clone(&bell), facts };
-        let poll = state::poll(&bell)?;
+        let turns = state::Inbox { commands: inbox, waker: Arc::clone(&waker), facts };
+        let poll = state::poll(&waker)?;
         thread::Builder::new()
-            .name("recluster-plane".to_owned())
+            .name("recluster-dataplane".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || state::run(setup, turns, poll))?;
-        Ok(Self { commands, bell })
+        Ok(Self { commands, waker })
     }
 
     /// Waits until everything that was told before is done, or for as long as is proper.
     pub(crate) fn settle(&self) {
         let (done, settled) = mpsc::channel();
         self.tell(Command::Settle(done));
-        // It takes microseconds, unless the machine has no time for the plane.
+        // It takes microseconds, unless the machine has no time for the dataplane.
         let _ = settled.recv_timeout(SETTLE);
     }
 
     pub(crate) fn tell(&self, command: Command) {
         // Both fail only when the thread is gone, and then nobody needs the command.
         if self.commands.send(command).is_ok() {
-            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+            let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
         }
     }
 }
 
-/// How much of one worker's messages waits for the driver, in bytes.
+/// How much of one worker's messages waits for the supervisor, in bytes.
 #[derive(Clone, Debug, Default)]
 struct Backlog(Arc<AtomicUsize>);
 
@@ -265,7 +265,7 @@ pub struct Handle {
     pub fd: OwnedFd,
 }
 
-/// A message that waits for the driver; when this is dropped, the driver has dealt with it.
+/// A message that waits for the supervisor; when this is dropped, the supervisor has dealt with it.
 #[derive(Debug)]
 pub struct Receipt {
     backlog: Backlog,

@@ -1,7 +1,7 @@
 //! The primary's half of Node's cluster protocol: what each message of a worker means, and what it is answered.
 //!
 //! A worker's input is not trusted. What is unknown or makes no sense is ignored (Node does the same); what breaks a
-//! rule that the channel itself rests on is a [`Poison`], and the worker is cut off.
+//! rule that the channel itself rests on is a [`ProtocolViolation`], and the worker is cut off.
 
 use std::io;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use recluster_wire::node::{
     UnansweredQuery, UserCommand, UserMessage,
 };
 
-use super::channel::{Poison, Sent};
+use super::channel::{ProtocolViolation, Sent};
 use super::listener::{Listener, ListenerId, Mode, Taker};
-use super::state::Turns;
+use super::state::State;
 use super::worker::{Drain, NACK_PAUSE, SERVERS, Server, Standing};
 use super::{Fact, Handle};
 use crate::config::balance::{Balance, StickyBy};
@@ -24,9 +24,9 @@ use crate::report::event::Address;
 /// free port, as some libraries make one before the real server listens.
 const SERVER_LIFE: Duration = Duration::from_secs(1);
 
-impl Turns {
+impl State {
     /// Acts on one message of a worker.
-    pub(super) fn hear(&mut self, worker: WorkerId, message: FromWorker) -> Result<(), Poison> {
+    pub(super) fn hear(&mut self, worker: WorkerId, message: FromWorker) -> Result<(), ProtocolViolation> {
         match message {
             FromWorker::Online => self.online(worker),
             FromWorker::QueryServer(query) => return self.query_server(worker, &query),
@@ -58,12 +58,12 @@ impl Turns {
         Ok(())
     }
 
-    fn answer(&mut self, worker: WorkerId, message: &ToWorker<'_>) -> Result<(), Poison> {
-        self.peers.get_mut(&worker).map_or(Ok(()), |peer| peer.channel.send(message))
+    fn answer(&mut self, worker: WorkerId, message: &ToWorker<'_>) -> Result<(), ProtocolViolation> {
+        self.workers.get_mut(&worker).map_or(Ok(()), |peer| peer.channel.send(message))
     }
 
     fn online(&mut self, worker: WorkerId) {
-        if let Some(peer) = self.peers.get_mut(&worker)
+        if let Some(peer) = self.workers.get_mut(&worker)
             && !peer.told.online
         {
             peer.told.online = true;
@@ -72,13 +72,13 @@ impl Turns {
     }
 
     fn counted(&mut self, worker: WorkerId, connections: u64) {
-        if let Some(peer) = self.peers.get_mut(&worker) {
+        if let Some(peer) = self.workers.get_mut(&worker) {
             peer.counted = Some(connections);
         }
     }
 
     fn user_message(&mut self, worker: WorkerId, message: UserMessage, handle: Option<Handle>) {
-        let Some(peer) = self.peers.get(&worker) else { return };
+        let Some(peer) = self.workers.get(&worker) else { return };
         let command = message.command();
         let json = message.into_json();
         let receipt = peer.backlog.note(&json);
@@ -91,9 +91,9 @@ impl Turns {
         }
     }
 
-    /// Tells the driver, once, that the worker leaves of its own accord.
+    /// Tells the supervisor, once, that the worker leaves of its own accord.
     fn retiring(&mut self, worker: WorkerId) {
-        if let Some(peer) = self.peers.get_mut(&worker)
+        if let Some(peer) = self.workers.get_mut(&worker)
             && !peer.told.retiring
         {
             peer.told.retiring = true;
@@ -103,8 +103,8 @@ impl Turns {
     }
 
     /// The worker began its own disconnect and hangs until we have said that we know.
-    fn leaving(&mut self, worker: WorkerId, query: u64) -> Result<(), Poison> {
-        let Some(peer) = self.peers.get_mut(&worker) else { return Ok(()) };
+    fn leaving(&mut self, worker: WorkerId, query: u64) -> Result<(), ProtocolViolation> {
+        let Some(peer) = self.workers.get_mut(&worker) else { return Ok(()) };
         peer.leaving = true;
         let seq = peer.channel.seq();
         peer.channel.send(&ToWorker::Ack { seq, ack: query })?;
@@ -113,7 +113,7 @@ impl Turns {
     }
 
     fn listening(&mut self, worker: WorkerId, listening: Listening) {
-        let (Some(peer), Some(address)) = (self.peers.get_mut(&worker), address_of(&listening)) else {
+        let (Some(peer), Some(address)) = (self.workers.get_mut(&worker), address_of(&listening)) else {
             return;
         };
         if peer.announced.len() < SERVERS && peer.announced.insert(address.to_string()) {
@@ -122,7 +122,7 @@ impl Turns {
     }
 
     fn server_closed(&mut self, worker: WorkerId, key: &str) {
-        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let Some(peer) = self.workers.get_mut(&worker) else { return };
         let Some(server) = peer.servers.remove(key) else { return };
         let had_a_life = self.now.saturating_duration_since(server.opened) >= SERVER_LIFE;
         let was_last = peer.servers.is_empty();
@@ -138,15 +138,15 @@ impl Turns {
 
     /// A worker wants to listen. Every query gets exactly one answer, or its `listen` hangs silently; the exception is
     /// a worker that is leaving.
-    fn query_server(&mut self, worker: WorkerId, query: &QueryServer) -> Result<(), Poison> {
-        let Some(peer) = self.peers.get(&worker) else { return Ok(()) };
+    fn query_server(&mut self, worker: WorkerId, query: &QueryServer) -> Result<(), ProtocolViolation> {
+        let Some(peer) = self.workers.get(&worker) else { return Ok(()) };
         if self.closing || peer.drain == Drain::Told {
             // As Node's own primary: the disconnect that is on its way ends this `listen` as well. A server that began
             // now would hold the worker until its patience ends.
             return Ok(());
         }
         if peer.servers.len() >= SERVERS {
-            return Err(Poison::TooManyServers(SERVERS));
+            return Err(ProtocolViolation::TooManyServers(SERVERS));
         }
         match self.find_or_bind(worker, query) {
             Ok(id) => self.welcome(worker, query, id),
@@ -157,8 +157,13 @@ impl Turns {
         }
     }
 
-    fn refuse(&mut self, worker: WorkerId, query: &UnansweredQuery, errno: i32) -> Result<(), Poison> {
-        let Some(peer) = self.peers.get_mut(&worker) else { return Ok(()) };
+    fn refuse(
+        &mut self,
+        worker: WorkerId,
+        query: &UnansweredQuery,
+        errno: i32,
+    ) -> Result<(), ProtocolViolation> {
+        let Some(peer) = self.workers.get_mut(&worker) else { return Ok(()) };
         let (seq, key) = (peer.channel.seq(), peer.new_number().to_string());
         let data = query.data.as_ref();
         peer.channel.send(&ToWorker::ErrorReply { seq, ack: query.seq, key: &key, data, errno })
@@ -175,14 +180,14 @@ impl Turns {
             return Ok(id);
         }
         let is_first = known.is_none();
-        let takes_connections = self.peers.get(&worker).is_some_and(|peer| peer.is_node);
+        let takes_connections = self.workers.get(&worker).is_some_and(|peer| peer.is_node);
         let mode = match &self.setup.means.balance {
-            _ if !takes_connections => Mode::Sharing,
-            Balance::Shared => Mode::Sharing,
+            _ if !takes_connections => Mode::Shared,
+            Balance::Shared => Mode::Shared,
             Balance::Kernel | Balance::Sticky(StickyBy::Ip) if self.setup.means.workers_accept => {
-                Mode::Steering
+                Mode::Kernel
             }
-            Balance::RoundRobin | Balance::Kernel | Balance::Sticky(_) => Mode::Passing,
+            Balance::RoundRobin | Balance::Kernel | Balance::Sticky(_) => Mode::RoundRobin,
         };
         let mut listener = match query.fd.map(i32::try_from) {
             // The file of a unix socket that we have open ourselves is not stale.
@@ -198,11 +203,11 @@ impl Turns {
             listener.identity = Some(identity);
         }
         let id = self.next_listener;
-        if listener.mode == Mode::Passing {
+        if listener.mode == Mode::RoundRobin {
             self.watch_listener(id, &listener)?;
         }
         self.next_listener += 1;
-        let is_steered = listener.mode == Mode::Steering;
+        let is_steered = listener.mode == Mode::Kernel;
         self.listeners.insert(id, listener);
         if is_steered {
             self.watch_member(id, 0)?;
@@ -211,7 +216,12 @@ impl Turns {
     }
 
     /// Gives a worker its place on a listener.
-    fn welcome(&mut self, worker: WorkerId, query: &QueryServer, id: ListenerId) -> Result<(), Poison> {
+    fn welcome(
+        &mut self,
+        worker: WorkerId,
+        query: &QueryServer,
+        id: ListenerId,
+    ) -> Result<(), ProtocolViolation> {
         let own = match self.seat(id, worker) {
             Ok(own) => own,
             Err(error) => {
@@ -219,7 +229,8 @@ impl Turns {
                 return self.refuse(worker, &unanswered, error.raw_os_error().unwrap_or(libc::EINVAL));
             }
         };
-        let (Some(peer), Some(listener)) = (self.peers.get_mut(&worker), self.listeners.get_mut(&id)) else {
+        let (Some(peer), Some(listener)) = (self.workers.get_mut(&worker), self.listeners.get_mut(&id))
+        else {
             return Ok(());
         };
         if listener.data.is_none() {
@@ -234,11 +245,11 @@ impl Turns {
         self.dirty.insert(id);
         let (ack, data, key) = (query.seq, listener.data.as_ref(), key.as_str());
         match listener.mode {
-            Mode::Passing => {
+            Mode::RoundRobin => {
                 let sockname = listener.sockname();
                 peer.channel.send(&ToWorker::RoundRobinReply { seq, ack, key, data, sockname })
             }
-            Mode::Sharing | Mode::Steering => {
+            Mode::Shared | Mode::Kernel => {
                 let kind = if query.kind.is_some_and(SocketKind::is_udp) {
                     HandleKind::DatagramNative
                 } else {
@@ -255,8 +266,12 @@ impl Turns {
 
     /// A handle message of the worker: it sends nothing more before it is acknowledged, so that comes first. Without a
     /// host that shows it to somebody the descriptor is of no use to a master and is closed.
-    fn handle_received(&mut self, worker: WorkerId, envelope: HandleEnvelope) -> Result<(), Poison> {
-        let Some(peer) = self.peers.get_mut(&worker) else { return Ok(()) };
+    fn handle_received(
+        &mut self,
+        worker: WorkerId,
+        envelope: HandleEnvelope,
+    ) -> Result<(), ProtocolViolation> {
+        let Some(peer) = self.workers.get_mut(&worker) else { return Ok(()) };
         let Some(fd) = peer.channel.take_received() else {
             return peer.channel.send(&ToWorker::HandleNack);
         };
@@ -270,8 +285,8 @@ impl Turns {
         }
     }
 
-    fn handle_arrived(&mut self, worker: WorkerId) -> Result<(), Poison> {
-        let Some(peer) = self.peers.get_mut(&worker) else { return Ok(()) };
+    fn handle_arrived(&mut self, worker: WorkerId) -> Result<(), ProtocolViolation> {
+        let Some(peer) = self.workers.get_mut(&worker) else { return Ok(()) };
         peer.channel.answered()?;
         peer.channel.flush();
         self.dirty.extend(peer.servers.values().map(|server| server.listener));
@@ -279,8 +294,8 @@ impl Turns {
     }
 
     /// A handle was lost on its way, most likely because the worker is out of descriptors: others may have some.
-    fn handle_lost(&mut self, worker: WorkerId) -> Result<(), Poison> {
-        let Some(peer) = self.peers.get_mut(&worker) else { return Ok(()) };
+    fn handle_lost(&mut self, worker: WorkerId) -> Result<(), ProtocolViolation> {
+        let Some(peer) = self.workers.get_mut(&worker) else { return Ok(()) };
         match peer.channel.answered()? {
             Sent::Connection(seq) => {
                 let lost = peer.on_their_way.remove(&seq);
@@ -293,7 +308,7 @@ impl Turns {
             // As with Node's own primary, in the end: the message is lost with it.
             Sent::Message => Ok(()),
             // Its `listen` would hang for ever: better that the worker dies and is respawned.
-            Sent::Socket => Err(Poison::OutOfDescriptors),
+            Sent::Socket => Err(ProtocolViolation::OutOfDescriptors),
         }
     }
 }

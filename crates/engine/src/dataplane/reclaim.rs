@@ -7,8 +7,8 @@ use recluster_core::WorkerId;
 
 use super::Fact;
 use super::channel::Read;
-use super::state::Turns;
-use super::worker::{OnItsWay, Peer};
+use super::state::State;
+use super::worker::{OnItsWay, Worker};
 use crate::report::event::Address;
 use crate::sys;
 
@@ -18,14 +18,14 @@ const LAST_READS: usize = 64;
 
 /// What becomes of the connections that were on their way to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rescue {
+pub(super) enum Reclaim {
     /// Those that are proven untouched go to another worker.
     Untouched,
     /// None: the worker lives and does not keep to the protocol, so it may use them still.
     Nothing,
 }
 
-impl Turns {
+impl State {
     /// The worker's process has ended: everything that it wrote before is still in the channel.
     pub(super) fn bury(&mut self, worker: WorkerId) {
         for _ in 0..LAST_READS {
@@ -33,9 +33,9 @@ impl Turns {
                 break;
             }
         }
-        self.forget(worker, Rescue::Untouched);
+        self.forget(worker, Reclaim::Untouched);
         self.unseat(worker);
-        self.report_fact(Fact::Buried(worker));
+        self.report_fact(Fact::ChannelDrained(worker));
     }
 
     /// Drops the worker's channel, takes back what the worker had not taken, and says so. Once.
@@ -43,8 +43,8 @@ impl Turns {
     /// Called when everything that the worker wrote has been read. An acknowledgement is written before the worker
     /// touches the connection, so one that is not acknowledged is normally untouched; but a worker may have held
     /// acknowledgements back, so there has to be proof.
-    pub(super) fn forget(&mut self, worker: WorkerId, rescue: Rescue) {
-        let Some(mut peer) = self.peers.remove(&worker) else { return };
+    pub(super) fn forget(&mut self, worker: WorkerId, rescue: Reclaim) {
+        let Some(mut peer) = self.workers.remove(&worker) else { return };
         *self.tally.past.entry(peer.slot).or_default() += peer.connections();
         self.dirty.extend(peer.servers.values().map(|server| server.listener));
         for listener in self.listeners.values_mut() {
@@ -52,7 +52,7 @@ impl Turns {
         }
         // Put back one before the other, so that the oldest is first in line again.
         for sent in std::mem::take(&mut peer.on_their_way).into_values().rev() {
-            if rescue == Rescue::Untouched && self.is_untouched(&peer, &sent) {
+            if rescue == Reclaim::Untouched && self.is_untouched(&peer, &sent) {
                 self.put_back(sent);
             }
         }
@@ -61,7 +61,7 @@ impl Turns {
         self.report_fact(Fact::Disconnected { worker, finishing: peer.finishing });
     }
 
-    fn is_untouched(&self, peer: &Peer, sent: &OnItsWay) -> bool {
+    fn is_untouched(&self, peer: &Worker, sent: &OnItsWay) -> bool {
         let is_tcp = self.listeners.get(&sent.listener).is_some_and(|listener| match &listener.address {
             Address::Tcp(_) | Address::Udp(_) => true,
             Address::Unix(_) => false,

@@ -1,4 +1,4 @@
-//! The plane's loop: wait, read, hand over, look at the clock.
+//! The dataplane's loop: wait, read, hand over, look at the clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,10 +15,10 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use tokio::sync::mpsc as facts;
 
 use super::balance::sticky::Peeks;
-use super::channel::{Channel, Poison, READ_BYTES, Read, Room};
+use super::channel::{Channel, Limits, ProtocolViolation, READ_BYTES, Read};
 use super::listener::{Listener, ListenerId, Mode};
-use super::reclaim::Rescue;
-use super::worker::{Drain, Peer, Server, TAKE_WAIT};
+use super::reclaim::Reclaim;
+use super::worker::{Drain, Server, TAKE_WAIT, Worker};
 use super::{Admission, Command, Fact, Handle, Report, Routes, Setup, Tally};
 use crate::report::error::SendError;
 use crate::report::status::ListenerStatus;
@@ -28,7 +28,7 @@ use crate::supervisor::input::Input;
 const EVENTS_A_TURN: usize = 128;
 /// How many reads one worker gets in one turn, so that a talkative one does not starve the others.
 const READS_A_TURN: usize = 8;
-/// How soon a channel is looked at again that was left unread because the driver has enough to do.
+/// How soon a channel is looked at again that was left unread because the supervisor has enough to do.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// How many bits say what a number is of.
@@ -36,23 +36,23 @@ const TAG_BITS: u32 = 3;
 /// How many bits number the sockets of one listener: more than there can be workers.
 const PLACE_BITS: u32 = 20;
 
-/// What the plane's thread takes with it.
+/// What the dataplane's thread takes with it.
 pub(super) struct Inbox {
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) bell: Arc<OwnedFd>,
+    pub(super) waker: Arc<OwnedFd>,
     pub(super) facts: facts::UnboundedSender<Input>,
 }
 
-/// The kernel's list of what is watched, with the driver's bell in it.
-pub(super) fn poll(bell: &OwnedFd) -> io::Result<OwnedFd> {
+/// The kernel's list of what is watched, with the supervisor's waker in it.
+pub(super) fn poll(waker: &OwnedFd) -> io::Result<OwnedFd> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&poll, bell, Token::Bell.into(), EventFlags::IN)?;
+    epoll::add(&poll, waker, Token::Waker.into(), EventFlags::IN)?;
     Ok(poll)
 }
 
 /// Runs until the cluster is over.
 pub(super) fn run(setup: Setup, inbox: Inbox, poll: OwnedFd) {
-    let mut turns = Turns::new(setup, inbox, poll);
+    let mut turns = State::new(setup, inbox, poll);
     while !turns.finished {
         turns.turn();
     }
@@ -61,7 +61,7 @@ pub(super) fn run(setup: Setup, inbox: Inbox, poll: OwnedFd) {
 /// Something that the clock will bring up again. Looking twice, or too early, does no harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    Peer(WorkerId),
+    Worker(WorkerId),
     Listener(ListenerId),
     /// A socket of a listener's group, by its place.
     Member(ListenerId, usize),
@@ -72,23 +72,23 @@ pub(super) enum Timer {
 /// What a ready descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    Bell,
+    Waker,
     Listener(ListenerId),
     Member(ListenerId, usize),
-    Peer(u64),
+    Worker(u64),
     Peek(u64),
 }
 
-pub(super) struct Turns {
+pub(super) struct State {
     pub(super) poll: OwnedFd,
     commands: mpsc::Receiver<Command>,
-    bell: Arc<OwnedFd>,
+    waker: Arc<OwnedFd>,
     facts: facts::UnboundedSender<Input>,
     pub(super) setup: Setup,
-    pub(super) peers: BTreeMap<WorkerId, Peer>,
+    pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
     pub(super) next_listener: ListenerId,
-    /// The last word of the driver.
+    /// The last word of the supervisor.
     pub(super) routes: Routes,
     /// Everything stops; no new listener, leftovers only.
     pub(super) closing: bool,
@@ -108,15 +108,15 @@ pub(super) struct Turns {
     finished: bool,
 }
 
-impl Turns {
+impl State {
     fn new(setup: Setup, inbox: Inbox, poll: OwnedFd) -> Self {
         Self {
             poll,
             commands: inbox.commands,
-            bell: inbox.bell,
+            waker: inbox.waker,
             facts: inbox.facts,
             setup,
-            peers: BTreeMap::new(),
+            workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             next_listener: 0,
             routes: Routes::default(),
@@ -137,10 +137,10 @@ impl Turns {
     fn turn(&mut self) {
         for token in self.wait() {
             match token {
-                Token::Bell => self.take_commands(),
+                Token::Waker => self.take_commands(),
                 Token::Listener(id) => self.note_acceptable(id),
                 Token::Member(id, place) => self.note_member(id, place),
-                Token::Peer(number) => self.note_peer(number),
+                Token::Worker(number) => self.note_peer(number),
                 Token::Peek(number) => self.note_peek(number),
             }
         }
@@ -175,7 +175,7 @@ impl Turns {
     }
 
     fn take_commands(&mut self) {
-        let _ = rustix::io::read(&self.bell, &mut [0_u8; 8]);
+        let _ = rustix::io::read(&self.waker, &mut [0_u8; 8]);
         loop {
             match self.commands.try_recv() {
                 Ok(command) => self.obey(command),
@@ -192,7 +192,7 @@ impl Turns {
         match command {
             Command::Admit(admission) => self.admit(admission),
             Command::Route(routes) => {
-                for peer in self.peers.values_mut() {
+                for peer in self.workers.values_mut() {
                     peer.standing = routes.standing.get(&peer.worker).copied();
                 }
                 self.routes = routes;
@@ -221,15 +221,15 @@ impl Turns {
     fn admit(&mut self, admission: Admission) {
         let Admission { worker, slot, channel: socket, is_node } = admission;
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        if let Err(error) = epoll::add(&self.poll, &socket, Token::Peer(worker.get()).into(), interest) {
+        if let Err(error) = epoll::add(&self.poll, &socket, Token::Worker(worker.get()).into(), interest) {
             self.report_fact(Fact::CutOff(worker, format!("its channel cannot be watched: {error}")));
             self.report_fact(Fact::Disconnected { worker, finishing: false });
             return;
         }
-        let room = if self.setup.means.is_hosted { Room::AMPLE } else { Room::USUAL };
-        let mut peer = Peer::new(worker, slot, Channel::new(socket, room), is_node);
+        let room = if self.setup.means.is_hosted { Limits::AMPLE } else { Limits::USUAL };
+        let mut peer = Worker::new(worker, slot, Channel::new(socket, room), is_node);
         peer.standing = self.routes.standing.get(&worker).copied();
-        self.peers.insert(worker, peer);
+        self.workers.insert(worker, peer);
     }
 
     fn begin_drain(&mut self, worker: WorkerId, until: Instant, grace: Option<Duration>) {
@@ -243,10 +243,10 @@ impl Turns {
 
     fn let_go(&mut self, worker: WorkerId, until: Instant, grace: Option<Duration>, says_so: bool) {
         let listeners = &self.listeners;
-        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let Some(peer) = self.workers.get_mut(&worker) else { return };
         let mut used = peer.servers.values().filter_map(|server| listeners.get(&server.listener));
         // When everything stops, nothing new begins on shared sockets either.
-        let accepts_itself = !self.closing && used.any(|listener| listener.mode == Mode::Sharing);
+        let accepts_itself = !self.closing && used.any(|listener| listener.mode == Mode::Shared);
         let begun = if peer.drain == Drain::None {
             peer.begin_drain(self.now, until, grace, accepts_itself)
         } else {
@@ -256,22 +256,22 @@ impl Turns {
         self.dirty.extend(peer.servers.values().map(|server| server.listener));
         match told {
             Ok(()) => self.step_drain(worker),
-            Err(poison) => self.cut_off(worker, &poison),
+            Err(violation) => self.cut_off(worker, &violation),
         }
     }
 
     /// Takes the next step of a worker's drain, or sets a timer for it.
     pub(super) fn step_drain(&mut self, worker: WorkerId) {
         let leftovers_wait = self.closing && self.listeners.values().any(Listener::has_leftovers);
-        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let Some(peer) = self.workers.get_mut(&worker) else { return };
         match peer.disconnect_at(leftovers_wait) {
             Some(at) if at <= self.now => {
-                if let Err(poison) = peer.tell_to_disconnect() {
-                    self.cut_off(worker, &poison);
+                if let Err(violation) = peer.tell_to_disconnect() {
+                    self.cut_off(worker, &violation);
                 }
                 self.give_up_leftovers();
             }
-            Some(at) => self.set_timer(at, Timer::Peer(worker)),
+            Some(at) => self.set_timer(at, Timer::Worker(worker)),
             None => {}
         }
     }
@@ -282,7 +282,7 @@ impl Turns {
         json: &Json,
         handle: Option<Handle>,
     ) -> Result<(), SendError> {
-        let peer = self.peers.get_mut(&worker).ok_or(SendError::NoWorker(worker.get()))?;
+        let peer = self.workers.get_mut(&worker).ok_or(SendError::NoWorker(worker.get()))?;
         let sent = match handle {
             None => peer.channel.send(&ToWorker::User(json)),
             Some(Handle { kind, fd }) => peer.channel.send_handle(&ToWorker::UserHandle { kind, json }, fd),
@@ -293,7 +293,7 @@ impl Turns {
     /// Hands a connection to a worker whatever its load, on that of its servers that take connections which began to listen
     /// first.
     fn hand_to(&mut self, worker: WorkerId, connection: &OwnedFd) -> bool {
-        let Some(peer) = self.peers.get_mut(&worker) else { return false };
+        let Some(peer) = self.workers.get_mut(&worker) else { return false };
         let is_stream =
             |server: &Server| self.listeners.get(&server.listener).is_some_and(Listener::is_stream);
         let streams = peer.servers.iter().filter(|(_, server)| is_stream(server));
@@ -304,7 +304,7 @@ impl Turns {
     fn report(&self) -> Report {
         Report {
             listeners: self.listeners.values().map(|listener| self.balance_of(listener)).collect(),
-            taken: self.peers.values().map(|peer| (peer.worker, peer.connections())).collect(),
+            taken: self.workers.values().map(|peer| (peer.worker, peer.connections())).collect(),
             tally: self.tally.clone(),
         }
     }
@@ -312,10 +312,10 @@ impl Turns {
     /// Where it listens, and how connections reach workers from there.
     fn balance_of(&self, listener: &Listener) -> ListenerStatus {
         let balance = match listener.mode {
-            Mode::Sharing => "shared",
-            Mode::Passing | Mode::Steering if self.sticky_by(listener).is_some() => "sticky",
-            Mode::Passing => "round-robin",
-            Mode::Steering => "kernel",
+            Mode::Shared => "shared",
+            Mode::RoundRobin | Mode::Kernel if self.sticky_by(listener).is_some() => "sticky",
+            Mode::RoundRobin => "round-robin",
+            Mode::Kernel => "kernel",
         };
         ListenerStatus { address: listener.address.to_string(), balance: balance.to_owned() }
     }
@@ -329,7 +329,7 @@ impl Turns {
 
     fn note_peer(&mut self, number: u64) {
         let worker = WorkerId::from_number(number);
-        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let Some(peer) = self.workers.get_mut(&worker) else { return };
         peer.channel.flush();
         self.dirty.extend(peer.servers.values().map(|server| server.listener));
         self.unread.insert(worker);
@@ -338,26 +338,26 @@ impl Turns {
     /// Reads what a worker says, up to its share of a turn.
     fn read_peer(&mut self, worker: WorkerId) {
         for _ in 0..READS_A_TURN {
-            if self.peers.get(&worker).is_some_and(|peer| peer.backlog.is_full()) {
-                self.set_timer(self.now + FULL_PAUSE, Timer::Peer(worker));
+            if self.workers.get(&worker).is_some_and(|peer| peer.backlog.is_full()) {
+                self.set_timer(self.now + FULL_PAUSE, Timer::Worker(worker));
                 return;
             }
             match self.read_once(worker) {
                 Ok(Read::Bytes(_)) => {}
                 Ok(Read::Nothing) => return,
-                Ok(Read::Closed) => return self.disconnected(worker, Rescue::Untouched),
-                Err(poison) => return self.cut_off(worker, &poison),
+                Ok(Read::Closed) => return self.disconnected(worker, Reclaim::Untouched),
+                Err(violation) => return self.cut_off(worker, &violation),
             }
         }
         self.unread.insert(worker);
     }
 
     /// Reads once and handles every whole message.
-    pub(super) fn read_once(&mut self, worker: WorkerId) -> Result<Read, Poison> {
-        let Some(peer) = self.peers.get_mut(&worker) else { return Ok(Read::Nothing) };
+    pub(super) fn read_once(&mut self, worker: WorkerId) -> Result<Read, ProtocolViolation> {
+        let Some(peer) = self.workers.get_mut(&worker) else { return Ok(Read::Nothing) };
         let read = peer.channel.read(&mut self.scratch)?;
         loop {
-            let Some(peer) = self.peers.get_mut(&worker) else { return Ok(Read::Nothing) };
+            let Some(peer) = self.workers.get_mut(&worker) else { return Ok(Read::Nothing) };
             match peer.channel.next_message()? {
                 Some(message) => self.hear(worker, message)?,
                 None => return Ok(read),
@@ -366,14 +366,14 @@ impl Turns {
     }
 
     /// The worker closed its end. Whatever it had not taken is somebody else's now.
-    fn disconnected(&mut self, worker: WorkerId, rescue: Rescue) {
+    fn disconnected(&mut self, worker: WorkerId, rescue: Reclaim) {
         self.forget(worker, rescue);
     }
 
     /// The worker broke a rule that its channel rests on: close the channel, which ends a Node worker.
-    pub(super) fn cut_off(&mut self, worker: WorkerId, poison: &Poison) {
-        self.report_fact(Fact::CutOff(worker, poison.to_string()));
-        self.disconnected(worker, Rescue::Nothing);
+    pub(super) fn cut_off(&mut self, worker: WorkerId, violation: &ProtocolViolation) {
+        self.report_fact(Fact::CutOff(worker, violation.to_string()));
+        self.disconnected(worker, Reclaim::Nothing);
     }
 
     fn look_at_the_clock(&mut self) {
@@ -383,7 +383,7 @@ impl Turns {
             }
             self.timers.pop_first();
             match timer {
-                Timer::Peer(worker) => self.revisit_peer(worker),
+                Timer::Worker(worker) => self.revisit_peer(worker),
                 Timer::Listener(id) => self.revisit_listener(id),
                 Timer::Member(id, place) => self.revisit_member(id, place),
                 Timer::Peeks => self.revisit_peeks(),
@@ -392,7 +392,7 @@ impl Turns {
     }
 
     fn revisit_peer(&mut self, worker: WorkerId) {
-        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let Some(peer) = self.workers.get_mut(&worker) else { return };
         if peer.spared_until.is_some_and(|until| until <= self.now) {
             peer.spared_until = None;
         }
@@ -425,7 +425,7 @@ impl Turns {
     }
 
     pub(super) fn report_fact(&self, fact: Fact) {
-        // The driver is gone only when the cluster is over.
+        // The supervisor is gone only when the cluster is over.
         let _ = self.facts.send(Input::Fact(fact));
     }
 
@@ -449,9 +449,9 @@ impl Turns {
 impl From<Token> for EventData {
     fn from(token: Token) -> Self {
         Self::new_u64(match token {
-            Token::Bell => 0,
+            Token::Waker => 0,
             Token::Listener(id) => id << TAG_BITS | 1,
-            Token::Peer(number) => number << TAG_BITS | 2,
+            Token::Worker(number) => number << TAG_BITS | 2,
             Token::Member(id, place) => (id << PLACE_BITS | place as u64) << TAG_BITS | 3,
             Token::Peek(number) => number << TAG_BITS | 4,
         })
@@ -463,10 +463,10 @@ impl From<EventData> for Token {
         let number = data.u64() >> TAG_BITS;
         match data.u64() & ((1 << TAG_BITS) - 1) {
             1 => Self::Listener(number),
-            2 => Self::Peer(number),
+            2 => Self::Worker(number),
             3 => Self::Member(number >> PLACE_BITS, (number & ((1 << PLACE_BITS) - 1)) as usize),
             4 => Self::Peek(number),
-            _ => Self::Bell,
+            _ => Self::Waker,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One worker as the data plane knows it: its channel, its servers, and the connections on their way to it.
+//! One worker as the data dataplane knows it: its channel, its servers, and the connections on their way to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use recluster_core::WorkerId;
 use recluster_wire::node::ToWorker;
 
 use super::Backlog;
-use super::channel::{Channel, Poison};
+use super::channel::{Channel, ProtocolViolation};
 use super::listener::{Connection, ListenerId};
 
 /// How many connections may be on their way to one worker. More would wait in a busy worker while others are idle.
@@ -59,18 +59,18 @@ pub(super) enum Drain {
     Told,
 }
 
-/// What the driver was told of a worker, and need not be told again.
+/// What the supervisor was told of a worker, and need not be told again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
     pub(super) online: bool,
-    /// Not the driver but the application was told, that it is let go.
+    /// Not the supervisor but the application was told, that it is let go.
     pub(super) drain: bool,
     /// Its last server closed after a life worth the name, or it said that it leaves.
     pub(super) retiring: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct Worker {
     pub(super) worker: WorkerId,
     pub(super) slot: u32,
     pub(super) channel: Channel,
@@ -89,7 +89,7 @@ pub(super) struct Peer {
     pub(super) finishing: bool,
     /// Where it said that it listens: each address is worth telling once.
     pub(super) announced: BTreeSet<String>,
-    /// Its messages that the driver has not dealt with.
+    /// Its messages that the supervisor has not dealt with.
     pub(super) backlog: Backlog,
     /// It is given no connection before then.
     pub(super) spared_until: Option<Instant>,
@@ -103,7 +103,7 @@ pub(super) struct Peer {
     last_number: u64,
 }
 
-impl Peer {
+impl Worker {
     pub(super) fn new(worker: WorkerId, slot: u32, channel: Channel, is_node: bool) -> Self {
         Self {
             worker,
@@ -161,7 +161,7 @@ impl Peer {
         until: Instant,
         grace: Option<Duration>,
         accepts_itself: bool,
-    ) -> Result<(), Poison> {
+    ) -> Result<(), ProtocolViolation> {
         let held_back = if accepts_itself { Duration::ZERO } else { SETTLE };
         self.drain = Drain::Taking { since, until, held_back };
         if let Some(grace) = grace {
@@ -172,7 +172,7 @@ impl Peer {
 
     /// Tells the application, once. The preload has heard of it before, so that an application that closes its servers at
     /// the word closes none of their connections.
-    pub(super) fn tell_of_drain(&mut self) -> Result<(), Poison> {
+    pub(super) fn tell_of_drain(&mut self) -> Result<(), ProtocolViolation> {
         if std::mem::replace(&mut self.told.drain, true) {
             return Ok(());
         }
@@ -194,7 +194,7 @@ impl Peer {
     }
 
     /// Node's own disconnect, once; not to a worker that began its own, since a second one kills it.
-    pub(super) fn tell_to_disconnect(&mut self) -> Result<(), Poison> {
+    pub(super) fn tell_to_disconnect(&mut self) -> Result<(), ProtocolViolation> {
         self.drain = Drain::Told;
         if self.leaving {
             return Ok(());

@@ -45,7 +45,7 @@ impl Watch {
             if let Some(stderr) = &mut stderr {
                 stderr.take_last_words();
             }
-            // The driver is gone only when the cluster is over.
+            // The supervisor is gone only when the cluster is over.
             let _ = inputs.send(Input::Ended(worker));
             // A child of the worker may hold the pipe and go on writing.
             while stderr.is_some() && Stderr::pass_on(stderr.as_mut()).await {}
@@ -113,7 +113,7 @@ impl Stderr {
     fn tell_of_loss(&mut self) {
         self.told = Instant::now();
         if self.lost > 0 {
-            // The driver is gone only when the cluster is over.
+            // The supervisor is gone only when the cluster is over.
             let _ = self.inputs.send(Input::LinesLost(self.worker, std::mem::take(&mut self.lost)));
         }
     }

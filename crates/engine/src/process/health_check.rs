@@ -50,7 +50,7 @@ pub enum ReadyCheck {
 /// The text is no [`ReadyCheck`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no check: write http:/path, or exec: and a command")]
-pub struct NoReadyCheck(String);
+pub struct ParseReadyCheckError(String);
 
 /// How often a worker is asked, and how long it may take to answer.
 #[derive(Clone, Debug)]
@@ -88,16 +88,16 @@ pub(crate) struct HandOver {
 }
 
 impl FromStr for ReadyCheck {
-    type Err = NoReadyCheck;
+    type Err = ParseReadyCheckError;
 
-    fn from_str(text: &str) -> Result<Self, NoReadyCheck> {
+    fn from_str(text: &str) -> Result<Self, ParseReadyCheckError> {
         let path = text.strip_prefix("http:").unwrap_or(text);
         if path.starts_with('/') && !path.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Ok(Self::Http(path.to_owned()));
         }
         match text.strip_prefix("exec:").map(str::trim) {
             Some(command) if !command.is_empty() => Ok(Self::Command(command.to_owned())),
-            _ => Err(NoReadyCheck(text.to_owned())),
+            _ => Err(ParseReadyCheckError(text.to_owned())),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Checks {
 async fn hand_over(worker: WorkerId, inputs: &mpsc::UnboundedSender<Input>) -> Result<TcpStream, String> {
     let (ours, theirs) = pair().await.map_err(|error| format!("no connection could be made: {error}"))?;
     let (reply, taken) = oneshot::channel();
-    // If the driver is gone, the reply is dropped with the message.
+    // If the supervisor is gone, the reply is dropped with the message.
     let _ = inputs.send(Input::HandOver(worker, HandOver { connection: theirs, reply }));
     match taken.await {
         Ok(true) => Ok(ours),

@@ -1,4 +1,4 @@
-//! A worker's process: begun in a group of its own, watched by pidfd, signalled as a group, and reaped by the driver
+//! A worker's process: begun in a group of its own, watched by pidfd, signalled as a group, and reaped by the supervisor
 //! alone, so that a pid is never signalled after it was given to somebody else.
 
 pub(crate) mod exit;
@@ -39,7 +39,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::listen::{Bound, FIRST_LISTENER};
 use crate::process::exit::Watch;
-use crate::process::program::{Launch, NodeKind, Runtime};
+use crate::process::program::{NodeKind, ResolvedProgram, Runtime};
 use crate::process::stderr::Tail;
 use crate::sys;
 
@@ -67,7 +67,7 @@ pub enum DrainSignal {
     Winch,
 }
 
-/// A worker's process, as the driver holds it until it is reaped.
+/// A worker's process, as the supervisor holds it until it is reaped.
 #[derive(Debug)]
 pub(crate) struct Process {
     /// What it is known by.
@@ -158,8 +158,8 @@ pub(crate) struct Seen {
     pub(crate) ready: bool,
 }
 
-/// What [`begin`] yields: the process, and our end of its channel.
-pub(crate) struct Begun {
+/// What [`spawn`] yields: the process, and our end of its channel.
+pub(crate) struct Spawned {
     pub(crate) process: Process,
     pub(crate) channel: OwnedFd,
     pub(crate) watch: Watch,
@@ -168,7 +168,7 @@ pub(crate) struct Begun {
 }
 
 /// What kind of worker is begun.
-pub(crate) struct Seat<'a> {
+pub(crate) struct SpawnOptions<'a> {
     pub(crate) worker: WorkerId,
     /// What it is to be known by.
     pub(crate) number: u64,
@@ -193,27 +193,27 @@ pub(crate) struct Seat<'a> {
 }
 
 /// Starts a worker's process.
-pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
-    let mut command = command(launch, seat);
-    let stdio::Ends { pipes, tail: stderr } = stdio::attach(&mut command, &launch.stdio, seat.raw_stdio)?;
+pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io::Result<Spawned> {
+    let mut command = command(program, options);
+    let stdio::Ends { pipes, tail: stderr } = stdio::attach(&mut command, &program.stdio, options.raw_stdio)?;
     let (channel, theirs) = channel_pair()?;
-    let environment = environment(launch, seat);
-    if launch.is_node() {
+    let environment = environment(program, options);
+    if program.is_node() {
         give(&mut command, [theirs])?;
     } else {
-        let sockets = seat.sockets.iter().map(|bound| bound.socket.try_clone());
+        let sockets = options.sockets.iter().map(|bound| bound.socket.try_clone());
         give(&mut command, sockets.chain([Ok(theirs)]).collect::<io::Result<Vec<_>>>()?)?;
         // A Node worker learns from its channel that the master is gone; others may not listen to theirs.
-        if seat.end_with_master {
+        if options.end_with_master {
             sys::term_when_parent_dies(&mut command);
         }
     }
     command.env_clear().envs(&environment);
-    if !launch.is_node() {
-        let program = command.get_program().to_owned();
-        let args = [launch.name()].into_iter().chain(launch.args.iter().map(OsString::as_os_str));
+    if !program.is_node() {
+        let binary = command.get_program().to_owned();
+        let args = [program.name()].into_iter().chain(program.args.iter().map(OsString::as_os_str));
         let variables = environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
-        sys::exec_knowing_pid(&mut command, &program, args, variables, &own_pid(seat))?;
+        sys::exec_knowing_pid(&mut command, &binary, args, variables, &own_pid(options))?;
     }
     let mut child = command.spawn()?;
     let pid = Pid::from_child(&child);
@@ -227,11 +227,11 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
         }
     };
     let tail = Tail::default();
-    let watch = Watch { worker: seat.worker, pidfd: watched, stderr, tail: tail.clone() };
+    let watch = Watch { worker: options.worker, pidfd: watched, stderr, tail: tail.clone() };
     let process = Process {
-        number: seat.number,
-        slot: seat.slot,
-        generation: seat.generation,
+        number: options.number,
+        slot: options.slot,
+        generation: options.generation,
         pid,
         begun: Instant::now(),
         tail,
@@ -239,18 +239,18 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
         leaving: false,
         told: false,
         sent: None,
-        preload: seat.preload.as_ref().map(|(_, told)| *told),
+        preload: options.preload.as_ref().map(|(_, told)| *told),
         held: None,
-        channel_use: match launch.node_kind() {
+        channel_use: match program.node_kind() {
             Some(NodeKind::Node | NodeKind::Deno) => ChannelUse::Full,
             Some(NodeKind::Bun) => ChannelUse::DeafToDrains,
             None => ChannelUse::Unproven,
         },
         status: None,
-        watchdog: seat.watchdog,
+        watchdog: options.watchdog,
         hung: false,
         watch: WatchState::Trusted,
-        drain_signal: seat.drain_signal,
+        drain_signal: options.drain_signal,
         notify_ignored: 0,
         own_listener: None,
         check: None,
@@ -258,7 +258,7 @@ pub(crate) fn begin(launch: &Launch, seat: &Seat<'_>) -> io::Result<Begun> {
         notify: None,
         pidfd,
     };
-    Ok(Begun { process, channel, watch, pipes })
+    Ok(Spawned { process, channel, watch, pipes })
 }
 
 /// Whether trying again may help after such an error.
@@ -289,7 +289,7 @@ impl Process {
             core::Signal::Term => Signal::TERM,
             core::Signal::Kill => Signal::KILL,
         };
-        // It fails only where the process has just ended; its end is on its way to the driver.
+        // It fails only where the process has just ended; its end is on its way to the supervisor.
         let _ = kill_process_group(self.pid, signal);
     }
 
@@ -391,8 +391,8 @@ pub(crate) fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((pidfd, watched))
 }
 
-fn command(launch: &Launch, seat: &Seat<'_>) -> Command {
-    let mut command = match &launch.runtime {
+fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> Command {
+    let mut command = match &program.runtime {
         Runtime::Node { kind, binary, name, args } => {
             let mut command = Command::new(binary);
             command.arg0(name);
@@ -400,62 +400,67 @@ fn command(launch: &Launch, seat: &Seat<'_>) -> Command {
                 // All permissions, as node has them; more arguments may take some away.
                 command.args(["run", "-A"]);
             }
-            if let Some((preload, _)) = &seat.preload {
-                let options = launch.env.get(OsStr::new("NODE_OPTIONS")).map(OsString::as_os_str);
+            if let Some((preload, _)) = &options.preload {
+                let options = program.env.get(OsStr::new("NODE_OPTIONS")).map(OsString::as_os_str);
                 command.args(preload::arguments(preload, args, options));
             }
-            command.args(args).arg(&launch.server);
+            command.args(args).arg(&program.server);
             command
         }
         Runtime::Executable { name } => {
-            let mut command = Command::new(&launch.server);
+            let mut command = Command::new(&program.server);
             command.arg0(name);
             command
         }
     };
-    command.args(&launch.args).current_dir(&launch.directory).process_group(0);
-    if let Some(gid) = launch.gid {
+    command.args(&program.args).current_dir(&program.directory).process_group(0);
+    if let Some(gid) = program.gid {
         command.gid(gid);
     }
-    if let Some(uid) = launch.uid {
+    if let Some(uid) = program.uid {
         command.uid(uid);
     }
     command
 }
 
 /// What the generation's environment is, then what we say.
-fn environment(launch: &Launch, seat: &Seat<'_>) -> BTreeMap<OsString, OsString> {
-    let mut variables = launch.env.clone();
-    variables.insert("PWD".into(), launch.directory.clone().into());
+fn environment(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> BTreeMap<OsString, OsString> {
+    let mut variables = program.env.clone();
+    variables.insert("PWD".into(), program.directory.clone().into());
     let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
-    let drain = seat.preload.as_ref().map(|(_, drain)| *drain);
-    let channel = NodeChannel { fd: FIRST_FD, unique_id: seat.number, drain };
-    let node = launch.is_node().then_some(channel);
-    let place =
-        WorkerEnv { slot: seat.slot.get(), generation: seat.generation.get(), workers: seat.slots, node };
+    let drain = options.preload.as_ref().map(|(_, drain)| *drain);
+    let channel = NodeChannel { fd: FIRST_FD, unique_id: options.number, drain };
+    let node = program.is_node().then_some(channel);
+    let place = WorkerEnv {
+        slot: options.slot.get(),
+        generation: options.generation.get(),
+        workers: options.slots,
+        node,
+    };
     for (name, value) in place.variables() {
         add(name, value);
     }
-    let sockets = seat.sockets.iter().map(|bound| bound.given()).collect();
-    let activation = Activation { sockets, generation: seat.generation.get() };
+    let sockets = options.sockets.iter().map(|bound| bound.given()).collect();
+    let activation = Activation { sockets, generation: options.generation.get() };
     for (name, value) in activation.variables() {
         // A Node worker gets its sockets by asking for them by number.
-        if !launch.is_node() || [LISTEN_FDS, LISTEN_FDNAMES].contains(&name.as_str()) {
+        if !program.is_node() || [LISTEN_FDS, LISTEN_FDNAMES].contains(&name.as_str()) {
             add(&name, value);
         }
     }
-    let channel_fd = (!launch.is_node()).then(|| FIRST_FD + u32::try_from(seat.sockets.len()).unwrap_or(0));
-    let notify_socket = seat.notify.as_deref().and_then(Path::to_str);
-    for (name, value) in (Links { channel_fd, notify_socket, watchdog: seat.watchdog }).variables() {
+    let channel_fd =
+        (!program.is_node()).then(|| FIRST_FD + u32::try_from(options.sockets.len()).unwrap_or(0));
+    let notify_socket = options.notify.as_deref().and_then(Path::to_str);
+    for (name, value) in (Links { channel_fd, notify_socket, watchdog: options.watchdog }).variables() {
         add(name, value);
     }
     variables
 }
 
 /// The variables that are to name the worker's own process.
-fn own_pid(seat: &Seat<'_>) -> Vec<&'static str> {
-    let listen = (!seat.sockets.is_empty()).then_some(LISTEN_PID);
-    let watchdog = seat.watchdog.map(|_| WATCHDOG_PID);
+fn own_pid(options: &SpawnOptions<'_>) -> Vec<&'static str> {
+    let listen = (!options.sockets.is_empty()).then_some(LISTEN_PID);
+    let watchdog = options.watchdog.map(|_| WATCHDOG_PID);
     listen.into_iter().chain(watchdog).collect()
 }
 

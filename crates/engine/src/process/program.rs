@@ -1,4 +1,4 @@
-//! What a generation runs. A [`Program`] is what was asked for; a [`Launch`] is what that meant when a generation
+//! What a generation runs. A [`Program`] is what was asked for; a [`ResolvedProgram`] is what that meant when a generation
 //! began: every symlink resolved, so that a release directory swapped by symlink comes in with a reload and never
 //! with a respawn.
 
@@ -51,7 +51,7 @@ pub(crate) struct Program {
 
 /// What a generation runs: fixed when it began.
 #[derive(Clone, Debug)]
-pub(crate) struct Launch {
+pub(crate) struct ResolvedProgram {
     pub(crate) runtime: Runtime,
     pub(crate) server: PathBuf,
     pub(crate) directory: PathBuf,
@@ -152,7 +152,7 @@ impl Program {
     }
 
     /// Resolves everything as it is now.
-    pub(crate) fn resolve(&self) -> Result<Launch, ProgramError> {
+    pub(crate) fn resolve(&self) -> Result<ResolvedProgram, ProgramError> {
         let directory = fs::canonicalize(&self.directory)
             .map_err(|source| ProgramError::Directory { path: self.directory.clone(), source })?;
         let server = self.resolve_server()?;
@@ -175,7 +175,7 @@ impl Program {
         env.retain(|name, _| !is_withheld(name));
         env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         let (args, stdio) = (self.args.clone(), self.stdio.clone());
-        Ok(Launch { runtime, server, directory, args, env, uid: self.uid, gid: self.gid, stdio })
+        Ok(ResolvedProgram { runtime, server, directory, args, env, uid: self.uid, gid: self.gid, stdio })
     }
 
     fn resolve_server(&self) -> Result<PathBuf, ProgramError> {
@@ -217,7 +217,7 @@ impl Program {
     }
 }
 
-impl Launch {
+impl ResolvedProgram {
     pub(crate) fn default_ready_when(&self) -> ReadyWhen {
         match self.runtime {
             Runtime::Node { .. } => ReadyWhen::Listening,

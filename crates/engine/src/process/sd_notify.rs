@@ -24,7 +24,7 @@ use crate::sys::Datagram;
 
 /// How the name of a socket ends.
 const ENDING: &str = "notify";
-/// How many datagrams of one worker may wait for the driver.
+/// How many datagrams of one worker may wait for the supervisor.
 const UNHEARD: usize = 8;
 /// Tells sockets of one process apart.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -90,7 +90,7 @@ impl Socket {
         let socket = sys::readable(socket)?;
         Ok(Listening(tokio::spawn(async move {
             let _file = file;
-            // Whoever talks faster than the driver hears waits in the kernel's queue, at its own expense.
+            // Whoever talks faster than the supervisor hears waits in the kernel's queue, at its own expense.
             let turns = Arc::new(Semaphore::new(UNHEARD));
             loop {
                 let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
@@ -101,7 +101,7 @@ impl Socket {
                             Some(words) => Input::Notified(worker, Words { turn: Some(turn), ..words }),
                             None => Input::NotifyIgnored(worker, turn),
                         };
-                        // The driver is gone only when the cluster is over.
+                        // The supervisor is gone only when the cluster is over.
                         let _ = inputs.send(input);
                     }
                     Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -213,7 +213,7 @@ mod tests {
         assert!(super::words(datagram, getpgrp()).is_none());
     }
 
-    /// Whoever talks faster than the driver hears waits in the kernel's queue.
+    /// Whoever talks faster than the supervisor hears waits in the kernel's queue.
     #[tokio::test]
     async fn a_flood_waits_outside() {
         let directory = tempfile::tempdir().unwrap();

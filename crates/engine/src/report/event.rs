@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 
 pub use recluster_core::Exit;
 
-use crate::supervisor::recycle::Excess;
+use crate::supervisor::recycle::RecycleReason;
 
 /// How many events a slow subscriber may lag behind before it loses the oldest.
 pub(crate) const EVENT_BACKLOG: usize = 1024;
@@ -171,7 +171,7 @@ pub enum Event {
         worker: Worker,
         /// In which way.
         #[serde(flatten)]
-        excess: Excess,
+        excess: RecycleReason,
     },
     /// A serving worker fails its check again and again, and is renewed, new first.
     Unhealthy {

@@ -12,13 +12,13 @@ use crate::api::builder::ReadyWhen;
 use crate::config::listen::Listen;
 use crate::dataplane::{Admission, Command};
 use crate::process::program::NodeKind;
-use crate::process::{self, ChannelUse, Seat, Seen};
+use crate::process::{self, ChannelUse, Seen, SpawnOptions};
 use crate::process::{preload, sd_notify};
 use crate::report::error::ProgramError;
 use crate::report::event::{Event, Worker};
-use crate::supervisor::{Driver, Grave};
+use crate::supervisor::{DeadWorker, Supervisor};
 
-impl Driver {
+impl Supervisor {
     pub(crate) fn perform(&mut self, action: Action) {
         match action {
             Action::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
@@ -34,7 +34,8 @@ impl Driver {
             let about = Worker { id: number, slot: slot.get(), generation: generation.get(), pid: None };
             let spawn_error = Some(error);
             let seen = Seen::default();
-            let grave = Grave { worker: about, stderr: Vec::new(), seen, spawn_error, check_failure: None };
+            let grave =
+                DeadWorker { worker: about, stderr: Vec::new(), seen, spawn_error, check_failure: None };
             self.remember(worker, grave);
             self.follow_ups.push_back(core::Event::SpawnFailed(worker, failure));
         }
@@ -49,18 +50,18 @@ impl Driver {
     ) -> Result<(), (SpawnFailure, String)> {
         self.fix_generation(generation)?;
         let forgotten = || (SpawnFailure::Hopeless, format!("generation {generation} is forgotten"));
-        let Some(launch) = self.launches.get(&generation) else { return Err(forgotten()) };
+        let Some(program) = self.programs.get(&generation) else { return Err(forgotten()) };
         let slots = self.slots_for(generation);
-        let takes_preload = launch.node_kind() == Some(NodeKind::Node);
+        let takes_preload = program.node_kind() == Some(NodeKind::Node);
         let preload = self.shell.conduct.preload.filter(|_| takes_preload);
         let preload = preload.and_then(|preload| Some((self.place_preload(generation)?, preload.settings())));
-        let Some(launch) = self.launches.get(&generation) else { return Err(forgotten()) };
-        let is_node = launch.is_node();
+        let Some(program) = self.programs.get(&generation) else { return Err(forgotten()) };
+        let is_node = program.is_node();
         let describe = |error: io::Error| (process::failure_of(&error), process::spawn_error(&error));
         let notify = self.open_notify(is_node).map_err(describe)?;
         let own = self.shell.conduct.check_listen.as_ref().filter(|_| !is_node);
         let own = own.map(Listen::bind).transpose().map_err(describe)?;
-        let seat = Seat {
+        let seat = SpawnOptions {
             worker,
             number,
             slot,
@@ -74,7 +75,7 @@ impl Driver {
             watchdog: self.shell.conduct.watchdog,
             drain_signal: self.shell.conduct.drain_signal,
         };
-        let mut begun = process::begin(launch, &seat).map_err(describe)?;
+        let mut begun = process::spawn(program, &seat).map_err(describe)?;
         begun.process.own_listener = own.as_ref().and_then(|own| own.address.ip());
         if let Some(socket) = notify {
             // Without it the worker is merely not heard there.
@@ -88,7 +89,7 @@ impl Driver {
         self.processes.insert(worker, begun.process);
         self.spawned(worker, begun.pipes);
         let slot = slot.get();
-        self.plane.tell(Command::Admit(Admission { worker, slot, channel: begun.channel, is_node }));
+        self.dataplane.tell(Command::Admit(Admission { worker, slot, channel: begun.channel, is_node }));
         if !is_node && self.shell.conduct.ready_when == ReadyWhen::Started {
             // Of a program without a channel nothing can be known but that it lives.
             self.online(worker);
@@ -126,17 +127,17 @@ impl Driver {
 
     /// The first spawn of a generation fixes what it runs. Generations that nothing refers to any more are forgotten.
     fn fix_generation(&mut self, generation: Generation) -> Result<(), (SpawnFailure, String)> {
-        if self.launches.contains_key(&generation) {
+        if self.programs.contains_key(&generation) {
             return Ok(());
         }
-        let launch = self.shell.conduct.program.resolve();
-        let launch = launch.map_err(|error| (resolve_failure(&error), error.to_string()))?;
-        self.launches.insert(generation, launch);
+        let program = self.shell.conduct.program.resolve();
+        let program = program.map_err(|error| (resolve_failure(&error), error.to_string()))?;
+        self.programs.insert(generation, program);
         let status = self.policy.status();
         let oldest = status.workers.iter().map(|worker| worker.generation).chain([status.generation]).min();
         if let Some(oldest) = oldest {
-            self.launches =
-                std::mem::take(&mut self.launches).into_iter().filter(|(g, _)| *g >= oldest).collect();
+            self.programs =
+                std::mem::take(&mut self.programs).into_iter().filter(|(g, _)| *g >= oldest).collect();
         }
         Ok(())
     }
@@ -150,7 +151,7 @@ impl Driver {
         if process.channel_use != ChannelUse::Unproven {
             let preload = self.shell.conduct.preload.filter(|_| process.preload.is_some());
             let grace = preload.map(|preload| preload.grace(timeout));
-            self.plane.tell(Command::Drain { worker, until: until_then, grace });
+            self.dataplane.tell(Command::Drain { worker, until: until_then, grace });
         }
         if process.channel_use != ChannelUse::Full {
             process.let_go();

@@ -13,7 +13,7 @@ use crate::process::DrainSignal;
 use crate::process::health_check::Checks;
 use crate::process::preload::Preload;
 use crate::process::program::Program;
-use crate::supervisor::Driver;
+use crate::supervisor::Supervisor;
 use crate::supervisor::recycle::Limits;
 
 /// What holds until a reload says otherwise, beside the policy's settings.
@@ -56,7 +56,7 @@ impl fmt::Debug for Reread {
     }
 }
 
-impl Driver {
+impl Supervisor {
     /// Asks how the cluster is to be run after a reload: as this says, or as is said now. Nothing changes before that reload
     /// begins. If it cannot be, the reason is returned; else what the policy is to know.
     pub(crate) fn reread(&mut self, with: Option<Box<ClusterBuilder>>) -> Result<Option<Config>, String> {

@@ -12,10 +12,10 @@ use crate::report::error::SendError;
 use crate::report::event::{Verdict, Worker};
 use crate::report::status::Status;
 
-/// Everything that wakes the driver, beside the clock.
+/// Everything that wakes the supervisor, beside the clock.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// The plane reports.
+    /// The dataplane reports.
     Fact(Fact),
     /// A worker's process has ended and can be reaped.
     Ended(WorkerId),

@@ -16,8 +16,8 @@ use crate::process::Process;
 use crate::process::groups;
 use crate::report::event::{Event, Worker};
 use crate::report::signal::name_of;
-use crate::supervisor::Driver;
-use crate::supervisor::timers::Alarm;
+use crate::supervisor::Supervisor;
+use crate::supervisor::timers::Timer;
 
 /// How often it is looked who has ended.
 const LOOK: Duration = Duration::from_millis(500);
@@ -83,7 +83,7 @@ impl Remains {
     }
 }
 
-impl Driver {
+impl Supervisor {
     /// A program's first process has ended. It is reaped when it has left no others.
     pub(crate) fn leave_behind(&mut self, id: WorkerId, worker: Worker, mut process: Process) {
         (process.check, process.notify) = (None, None);
@@ -191,7 +191,7 @@ impl Driver {
 
     fn look_again(&mut self) {
         if let Some(at) = self.remains.iter().map(Remains::look_due).min() {
-            self.alarms.set_by(Alarm::Remains, at);
+            self.timers.set_by(Timer::Remains, at);
         }
     }
 

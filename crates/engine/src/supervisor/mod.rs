@@ -1,6 +1,6 @@
-//! The only loop of the control plane: perform what the policy wants, wait, name what happened, tell the policy.
+//! The only loop of the control dataplane: perform what the policy wants, wait, name what happened, tell the policy.
 //!
-//! Tens of events a second pass here. Connections never do: they are the plane's.
+//! Tens of events a second pass here. Connections never do: they are the dataplane's.
 
 mod actions;
 pub(crate) mod generations;
@@ -24,13 +24,13 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::api::builder::ReadyWhen;
 use crate::api::cluster::{Cluster, Progress};
-use crate::api::host::{Hosting, Told};
+use crate::api::host::{HostEvent, Hosting};
 use crate::config::balance::Balance;
 use crate::config::listen::Bound;
-use crate::dataplane::{Command, Fact, Handle, Plane, Receipt, Routes, Setup, Standing};
+use crate::dataplane::{Command, DataPlane, Fact, Handle, Receipt, Routes, Setup, Standing};
 use crate::process::health_check::HandOver;
 use crate::process::preload;
-use crate::process::program::{Launch, NodeKind};
+use crate::process::program::{NodeKind, ResolvedProgram};
 use crate::process::stderr::Forwarder;
 use crate::process::{ChannelUse, Process, Seen};
 use crate::report::error::StartError;
@@ -38,7 +38,7 @@ use crate::report::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
 use crate::supervisor::generations::{Conduct, Reread, Terms};
 use crate::supervisor::input::Input;
 use crate::supervisor::leftovers::Remains;
-use crate::supervisor::timers::{Alarm, Alarms};
+use crate::supervisor::timers::{Timer, Timers};
 
 /// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
 /// how it died is worth more to people than that it fell silent.
@@ -48,12 +48,12 @@ pub(crate) const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How many dead workers' last words are kept for verdicts.
 const GRAVES: usize = 64;
 
-/// What the driver is started with.
+/// What the supervisor is started with.
 pub(crate) struct Shell {
     /// How it is run, until a reload says otherwise.
     pub(crate) conduct: Conduct,
     /// What the first generation runs, already resolved.
-    pub(crate) first: Launch,
+    pub(crate) first: ResolvedProgram,
     pub(crate) balance: Balance,
     pub(crate) raw_stdio: bool,
     pub(crate) end_with_master: bool,
@@ -65,21 +65,21 @@ pub(crate) struct Shell {
     pub(crate) events: broadcast::Sender<Event>,
 }
 
-/// Starts the plane and the driver.
+/// Starts the dataplane and the supervisor.
 pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluster, StartError> {
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
-    let plane = Plane::start(setup, inputs.clone()).map_err(system("start the data plane"))?;
+    let dataplane = DataPlane::start(setup, inputs.clone()).map_err(system("start the data dataplane"))?;
     let forwarder = Forwarder::start().map_err(system("start the thread for stderr"))?;
     let (progress, seen) = watch::channel(Progress::default());
     let handle = Cluster { inputs: inputs.clone(), events: shell.events.downgrade(), progress: seen };
     let began = Instant::now();
-    let driver = Driver {
+    let supervisor = Supervisor {
         policy: core::Cluster::new(config, core::Time::ZERO),
         began,
-        launches: BTreeMap::from([(Generation::FIRST, shell.first.clone())]),
+        programs: BTreeMap::from([(Generation::FIRST, shell.first.clone())]),
         shell,
-        plane,
+        dataplane,
         forwarder,
         inputs,
         progress,
@@ -91,24 +91,24 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         next_caller: 0,
         routes: Routes::default(),
         closing: false,
-        alarms: Alarms::default(),
+        timers: Timers::default(),
         config,
         said: None,
         fallback: None,
         warned_of_preload: None,
         messages_lost: 0,
     };
-    if driver.shell.conduct.preload.is_some() {
-        let inputs = driver.inputs.downgrade();
+    if supervisor.shell.conduct.preload.is_some() {
+        let inputs = supervisor.inputs.downgrade();
         tokio::spawn(preload::keep(move || inputs.upgrade().is_some_and(|inputs| !inputs.is_closed())));
     }
-    tokio::spawn(driver.run(inbox));
+    tokio::spawn(supervisor.run(inbox));
     Ok(handle)
 }
 
 /// A worker that is gone, for the verdict that names it.
 #[derive(Clone, Debug)]
-pub(crate) struct Grave {
+pub(crate) struct DeadWorker {
     pub(crate) worker: Worker,
     pub(crate) stderr: Vec<String>,
     pub(crate) seen: Seen,
@@ -118,11 +118,11 @@ pub(crate) struct Grave {
     pub(crate) check_failure: Option<String>,
 }
 
-pub(crate) struct Driver {
+pub(crate) struct Supervisor {
     pub(crate) policy: core::Cluster,
     began: Instant,
     pub(crate) shell: Shell,
-    pub(crate) plane: Plane,
+    pub(crate) dataplane: DataPlane,
     pub(crate) forwarder: Forwarder,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) progress: watch::Sender<Progress>,
@@ -130,16 +130,16 @@ pub(crate) struct Driver {
     /// Programs that have ended and may have left something.
     pub(crate) remains: Vec<Remains>,
     /// The last of them that died, oldest first.
-    pub(crate) graves: VecDeque<(WorkerId, Grave)>,
+    pub(crate) graves: VecDeque<(WorkerId, DeadWorker)>,
     /// What generations run, resolved when each began.
-    pub(crate) launches: BTreeMap<Generation, Launch>,
+    pub(crate) programs: BTreeMap<Generation, ResolvedProgram>,
     /// What performing an action made known: told to the policy when all actions are performed.
     pub(crate) follow_ups: VecDeque<core::Event>,
     pub(crate) callers: BTreeMap<Caller, oneshot::Sender<Verdict>>,
     pub(crate) next_caller: u64,
     routes: Routes,
     closing: bool,
-    pub(crate) alarms: Alarms,
+    pub(crate) timers: Timers,
     /// The policy's settings.
     pub(crate) config: Config,
     /// How it is to be run by the reload that waits to begin.
@@ -152,7 +152,7 @@ pub(crate) struct Driver {
     messages_lost: u64,
 }
 
-impl Driver {
+impl Supervisor {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
         for bound in &self.shell.bound {
             let name = bound.name.as_ref().map(ToString::to_string);
@@ -176,7 +176,7 @@ impl Driver {
             }
             // A moment too far away to be said is none.
             let due = self.policy.next_deadline().and_then(|(at, _due)| self.began.checked_add(at.elapsed()));
-            let deadline = due.into_iter().chain(self.alarms.next()).min();
+            let deadline = due.into_iter().chain(self.timers.next()).min();
             let input = tokio::select! {
                 biased;
                 input = inbox.recv() => input,
@@ -186,8 +186,8 @@ impl Driver {
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 self.tell(core::Event::Tick);
             }
-            while let Some((alarm, late)) = self.alarms.take_due(Instant::now()) {
-                self.ring(alarm, late);
+            while let Some((timer, late)) = self.timers.take_due(Instant::now()) {
+                self.ring(timer, late);
             }
             if let Some(input) = input {
                 // The policy wants what it said performed before it is told anything else.
@@ -212,12 +212,12 @@ impl Driver {
         self.publish_routes();
     }
 
-    fn ring(&mut self, alarm: Alarm, late: Duration) {
-        match alarm {
-            Alarm::Stop => self.tell(core::Event::Stop),
-            Alarm::Recycle => self.recycle(),
-            Alarm::Remains => self.look_at_remains(),
-            Alarm::Watchdog(worker) => self.silent(worker, late),
+    fn ring(&mut self, timer: Timer, late: Duration) {
+        match timer {
+            Timer::Stop => self.tell(core::Event::Stop),
+            Timer::Recycle => self.recycle(),
+            Timer::Remains => self.look_at_remains(),
+            Timer::Watchdog(worker) => self.silent(worker, late),
         }
     }
 
@@ -253,18 +253,18 @@ impl Driver {
             // No worker is started any more. What only draining workers hold, they can close.
             self.shell.bound.clear();
             self.hurry_remains();
-            self.plane.tell(Command::CloseListeners);
+            self.dataplane.tell(Command::CloseListeners);
         }
     }
 
-    /// Has the plane do what is decided before anybody hears of it.
+    /// Has the dataplane do what is decided before anybody hears of it.
     pub(crate) fn settle_routes(&mut self) {
         if self.publish_routes() {
-            self.plane.settle();
+            self.dataplane.settle();
         }
     }
 
-    /// Tells the plane who may be given what, where that has changed; whether it has.
+    /// Tells the dataplane who may be given what, where that has changed; whether it has.
     fn publish_routes(&mut self) -> bool {
         let status = self.policy.status();
         let standing = status.workers.iter().filter_map(|worker| {
@@ -281,7 +281,7 @@ impl Driver {
         self.tell_who_is_active(&status);
         let has_changed = routes != self.routes;
         if has_changed {
-            self.plane.tell(Command::Route(routes.clone()));
+            self.dataplane.tell(Command::Route(routes.clone()));
             self.routes = routes;
         }
         has_changed
@@ -290,8 +290,8 @@ impl Driver {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Fact(fact) => self.note(fact),
-            // It may have left words in its channel: the plane reads them first.
-            Input::Ended(worker) => self.plane.tell(Command::Ended(worker)),
+            // It may have left words in its channel: the dataplane reads them first.
+            Input::Ended(worker) => self.dataplane.tell(Command::Ended(worker)),
             Input::LinesLost(worker, lines) => {
                 self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
             }
@@ -312,7 +312,7 @@ impl Driver {
                 self.tell(core::Event::Replace(worker));
             }
             Input::HandOver(worker, HandOver { connection, reply }) => {
-                self.plane.tell(Command::HandOver { worker, connection, reply });
+                self.dataplane.tell(Command::HandOver { worker, connection, reply });
             }
             Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
             Input::Request(request) => self.answer(request),
@@ -364,7 +364,7 @@ impl Driver {
                     let _ = inputs.send(Input::LivesOn(worker));
                 });
             }
-            Fact::Buried(worker) => self.bury(worker),
+            Fact::ChannelDrained(worker) => self.bury(worker),
         }
     }
 
@@ -372,7 +372,7 @@ impl Driver {
     fn pass_on(&mut self, worker: WorkerId, json: &Json, handle: Option<Handle>, receipt: Receipt) {
         if let (Some(host), Some(worker)) = (&self.shell.hosting.host, self.about(worker)) {
             let json = json.as_str().to_owned();
-            return host.tell(Told::Message { worker, json, handle, receipt });
+            return host.tell(HostEvent::Message { worker, json, handle, receipt });
         }
         if self.shell.events.len() >= MESSAGE_BACKLOG {
             self.messages_lost += 1;
@@ -390,13 +390,13 @@ impl Driver {
     fn bury(&mut self, worker: WorkerId) {
         let Some(about) = self.about(worker) else { return };
         let Some(mut process) = self.processes.remove(&worker) else { return };
-        self.alarms.clear(Alarm::Watchdog(worker));
+        self.timers.clear(Timer::Watchdog(worker));
         let (stderr, seen) = (process.tail.lines(), process.seen);
         let check_failure = process.check_failure.take();
-        self.remember(worker, Grave { worker: about, stderr, seen, spawn_error: None, check_failure });
+        self.remember(worker, DeadWorker { worker: about, stderr, seen, spawn_error: None, check_failure });
         let exit = process.exit();
         // A Node worker's children are its application's business.
-        if self.launches.get(&process.generation).is_some_and(|launch| !launch.is_node()) {
+        if self.programs.get(&process.generation).is_some_and(|program| !program.is_node()) {
             self.leave_behind(worker, about, process);
         } else {
             process.reap();
@@ -404,20 +404,20 @@ impl Driver {
         self.tell(core::Event::Exited(worker, exit));
     }
 
-    pub(crate) fn remember(&mut self, worker: WorkerId, grave: Grave) {
+    pub(crate) fn remember(&mut self, worker: WorkerId, grave: DeadWorker) {
         self.graves.push_back((worker, grave));
         if self.graves.len() > GRAVES {
             self.graves.pop_front();
         }
     }
 
-    pub(crate) fn grave(&self, worker: WorkerId) -> Option<&Grave> {
+    pub(crate) fn grave(&self, worker: WorkerId) -> Option<&DeadWorker> {
         self.graves.iter().find(|(id, _)| *id == worker).map(|(_, grave)| grave)
     }
 
     /// The cluster is over: whoever still waits is told by the end of the channels.
     fn finish(mut self) {
-        self.plane.tell(Command::Finish);
+        self.dataplane.tell(Command::Finish);
         self.emit(Event::Over);
         self.progress.send_modify(|progress| progress.over = true);
         self.callers.clear();
@@ -425,7 +425,7 @@ impl Driver {
 
     pub(crate) fn emit(&self, event: Event) {
         if let Some(host) = &self.shell.hosting.host {
-            host.tell(Told::Event(event.clone()));
+            host.tell(HostEvent::Event(event.clone()));
         }
         // Nobody listens: that is nobody's loss.
         let _ = self.shell.events.send(event);

@@ -7,9 +7,9 @@ use crate::api::builder::ReadyWhen;
 use crate::process::Seen;
 use crate::report::event::{Event, Failure, Held, Verdict, Worker};
 use crate::report::signal::{name_of, signal_name};
-use crate::supervisor::{Driver, Grave};
+use crate::supervisor::{DeadWorker, Supervisor};
 
-impl Driver {
+impl Supervisor {
     pub(crate) fn announce(&mut self, notice: Notice) {
         let is_promise = matches!(
             notice,
@@ -124,13 +124,13 @@ impl Driver {
     }
 
     /// What is known of a worker that failed; it may live still.
-    fn grave_of(&self, worker: WorkerId, slot: core::SlotId) -> Grave {
+    fn grave_of(&self, worker: WorkerId, slot: core::SlotId) -> DeadWorker {
         if let Some(grave) = self.grave(worker) {
             return grave.clone();
         }
         let unknown = Worker { id: worker.get(), slot: slot.get(), generation: 0, pid: None };
         let process = self.processes.get(&worker);
-        Grave {
+        DeadWorker {
             worker: self.about(worker).unwrap_or(unknown),
             stderr: process.map_or_else(Vec::new, |process| process.tail.lines()),
             seen: process.map_or_else(Seen::default, |process| process.seen),
@@ -139,7 +139,7 @@ impl Driver {
         }
     }
 
-    fn reason(&self, cause: Cause, grave: &Grave) -> String {
+    fn reason(&self, cause: Cause, grave: &DeadWorker) -> String {
         match cause {
             Cause::Exited(Exit::Code(code)) => format!("exited with status {code} before it served"),
             Cause::Exited(Exit::Signal(signal)) => {
@@ -159,10 +159,10 @@ impl Driver {
     }
 
     /// What is probably wrong, where it is something that people often meet.
-    fn hint(&self, cause: Cause, grave: &Grave) -> Option<String> {
+    fn hint(&self, cause: Cause, grave: &DeadWorker) -> Option<String> {
         let says = |word: &str| grave.stderr.iter().any(|line| line.contains(word));
-        let is_typescript = self.launches.iter().any(|(generation, launch)| {
-            generation.get() == grave.worker.generation && launch.is_typescript()
+        let is_typescript = self.programs.iter().any(|(generation, program)| {
+            generation.get() == grave.worker.generation && program.is_typescript()
         });
         if is_typescript && (says("ERR_UNKNOWN_FILE_EXTENSION") || says("SyntaxError")) {
             return Some(

@@ -1,4 +1,4 @@
-//! What the driver makes of a worker's signs of life: its first word, its readiness, its checks, its notifications and its
+//! What the supervisor makes of a worker's signs of life: its first word, its readiness, its checks, its notifications and its
 //! silence.
 
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use crate::process::health_check::{Asked, ReadyCheck, Target};
 use crate::process::sd_notify::Words;
 use crate::process::{CheckTask, WatchState};
 use crate::report::event::Event;
-use crate::supervisor::Driver;
-use crate::supervisor::timers::Alarm;
+use crate::supervisor::Supervisor;
+use crate::supervisor::timers::Timer;
 
 /// How long a silent worker is doubted before it counts as hung: all that is in the queues is read meanwhile.
 const DOUBT: Duration = Duration::from_millis(100);
 /// A master that wakes up later than this has not been able to listen: a worker then gets its whole patience again.
 const LATE: Duration = Duration::from_millis(100);
 
-impl Driver {
+impl Supervisor {
     /// The worker's first word; of a program that says none, that it runs.
     pub(crate) fn online(&mut self, worker: WorkerId) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
@@ -43,15 +43,15 @@ impl Driver {
             return;
         }
         let Some(checks) = self.shell.conduct.checks.clone() else { return self.passed(worker) };
-        let launch = self.launches.get(&process.generation);
+        let program = self.programs.get(&process.generation);
         let target = match (&checks.check, process.own_listener) {
             (ReadyCheck::Http(_), Some(address)) => Target::Own(address),
             (ReadyCheck::Http(_), None) => Target::HandOver,
             (ReadyCheck::Command(_), _) => Target::Process(Asked {
                 pid: process.pid.as_raw_nonzero().get().unsigned_abs(),
                 slot: process.slot.get(),
-                directory: launch.map(|launch| launch.directory.clone()).unwrap_or_default(),
-                env: launch.map(|launch| launch.env.clone()).unwrap_or_default(),
+                directory: program.map(|program| program.directory.clone()).unwrap_or_default(),
+                env: program.map(|program| program.env.clone()).unwrap_or_default(),
             }),
         };
         let watch = checks.watch(worker, target, self.inputs.clone());
@@ -119,8 +119,8 @@ impl Driver {
         }
         process.watch = WatchState::Trusted;
         match process.watchdog.and_then(|patience| Instant::now().checked_add(patience)) {
-            Some(at) => self.alarms.set(Alarm::Watchdog(worker), at),
-            None => self.alarms.clear(Alarm::Watchdog(worker)),
+            Some(at) => self.timers.set(Timer::Watchdog(worker), at),
+            None => self.timers.clear(Timer::Watchdog(worker)),
         }
     }
 
@@ -131,7 +131,7 @@ impl Driver {
         process.check = None;
         // One that is being ended because it hangs still is.
         if !process.hung {
-            self.alarms.clear(Alarm::Watchdog(worker));
+            self.timers.clear(Timer::Watchdog(worker));
         }
     }
 
@@ -152,7 +152,7 @@ impl Driver {
         process.watch = WatchState::Doubted;
         let patience = process.watchdog.filter(|_| late > LATE).unwrap_or(DOUBT);
         if let Some(at) = Instant::now().checked_add(patience) {
-            self.alarms.set(Alarm::Watchdog(worker), at);
+            self.timers.set(Timer::Watchdog(worker), at);
         }
     }
 
@@ -167,7 +167,7 @@ impl Driver {
         let silent = process.watchdog.unwrap_or_default();
         self.emit_about(worker, |worker| Event::Hung { worker, silent });
         if let Some(at) = Instant::now().checked_add(self.shell.conduct.kill_timeout) {
-            self.alarms.set(Alarm::Watchdog(worker), at);
+            self.timers.set(Timer::Watchdog(worker), at);
         }
     }
 }

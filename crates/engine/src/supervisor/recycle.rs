@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::process::groups;
 use crate::report::event::Event;
-use crate::supervisor::Driver;
-use crate::supervisor::timers::Alarm;
+use crate::supervisor::Supervisor;
+use crate::supervisor::timers::Timer;
 
 /// How often workers are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Excess {
+pub enum RecycleReason {
     /// It and what it started use too much memory.
     Memory {
         /// What they use, in bytes.
@@ -53,22 +53,22 @@ impl Limits {
     }
 
     /// In which way a worker is beyond its limits, if it is.
-    fn excess(self, age: Duration, bytes: u64, jitter: f64) -> Option<Excess> {
+    fn excess(self, age: Duration, bytes: u64, jitter: f64) -> Option<RecycleReason> {
         if let Some(limit) = self.memory.filter(|limit| bytes > *limit) {
-            return Some(Excess::Memory { bytes, limit });
+            return Some(RecycleReason::Memory { bytes, limit });
         }
         let lifetime = self.lifetime?.mul_f64(1.0 - JITTER * jitter);
-        (age >= lifetime).then_some(Excess::Age { seconds: age.as_secs() })
+        (age >= lifetime).then_some(RecycleReason::Age { seconds: age.as_secs() })
     }
 }
 
-impl Driver {
+impl Supervisor {
     /// Goes on looking after workers, or begins to, where there are limits now.
     pub(crate) fn watch_limits(&mut self) {
         if !self.shell.conduct.limits.are_set() {
-            self.alarms.clear(Alarm::Recycle);
-        } else if !self.alarms.is_set(Alarm::Recycle) {
-            self.alarms.set(Alarm::Recycle, Instant::now() + LOOK);
+            self.timers.clear(Timer::Recycle);
+        } else if !self.timers.is_set(Timer::Recycle) {
+            self.timers.set(Timer::Recycle, Instant::now() + LOOK);
         }
     }
 
@@ -88,7 +88,7 @@ impl Driver {
         self.tell(core::Event::Replace(worker));
     }
 
-    fn excess_of(&self, worker: WorkerId, sizes: &BTreeMap<i32, u64>) -> Option<Excess> {
+    fn excess_of(&self, worker: WorkerId, sizes: &BTreeMap<i32, u64>) -> Option<RecycleReason> {
         let process = self.processes.get(&worker)?;
         let bytes = sizes.get(&process.pid.as_raw_nonzero().get()).copied().unwrap_or(0);
         self.shell.conduct.limits.excess(
@@ -100,10 +100,10 @@ impl Driver {
 }
 
 /// Memory before age, and the biggest or oldest first.
-fn urgency(excess: Excess) -> (bool, u64) {
+fn urgency(excess: RecycleReason) -> (bool, u64) {
     match excess {
-        Excess::Memory { bytes, .. } => (true, bytes),
-        Excess::Age { seconds } => (false, seconds),
+        RecycleReason::Memory { bytes, .. } => (true, bytes),
+        RecycleReason::Age { seconds } => (false, seconds),
     }
 }
 
@@ -124,8 +124,11 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let limits = Limits { memory: Some(100), lifetime: Some(hour) };
         assert_eq!(limits.excess(Duration::ZERO, 100, 0.0), None);
-        assert_eq!(limits.excess(Duration::ZERO, 101, 0.0), Some(Excess::Memory { bytes: 101, limit: 100 }));
-        assert_eq!(limits.excess(hour, 0, 0.0), Some(Excess::Age { seconds: 3600 }));
+        assert_eq!(
+            limits.excess(Duration::ZERO, 101, 0.0),
+            Some(RecycleReason::Memory { bytes: 101, limit: 100 })
+        );
+        assert_eq!(limits.excess(hour, 0, 0.0), Some(RecycleReason::Age { seconds: 3600 }));
         assert_eq!(limits.excess(hour.mul_f64(0.95), 0, 0.0), None);
         assert!(limits.excess(hour.mul_f64(0.95), 0, 1.0).is_some(), "some are due earlier");
         assert_eq!(Limits::default().excess(hour, 1 << 40, 1.0), None);

@@ -1,4 +1,4 @@
-//! What the driver answers to those who hold a handle of the cluster.
+//! What the supervisor answers to those who hold a handle of the cluster.
 
 use std::time::Instant;
 
@@ -13,10 +13,10 @@ use crate::dataplane::Command;
 use crate::report::error::SendError;
 use crate::report::event::{Event, Verdict};
 use crate::supervisor::input::Request;
-use crate::supervisor::timers::Alarm;
-use crate::supervisor::{Driver, FAR_AWAY};
+use crate::supervisor::timers::Timer;
+use crate::supervisor::{FAR_AWAY, Supervisor};
 
-impl Driver {
+impl Supervisor {
     pub(crate) fn answer(&mut self, request: Request) {
         match request {
             Request::Reload(with, reply) => self.reload(with, Some(reply)),
@@ -54,7 +54,7 @@ impl Driver {
             Request::Send { worker, json, handle, reply } => match recluster_wire::Json::parse(&json) {
                 Ok(json) => {
                     let worker = self.numbered(worker);
-                    self.plane.tell(Command::Send { worker, json, handle, reply });
+                    self.dataplane.tell(Command::Send { worker, json, handle, reply });
                 }
                 Err(_) => {
                     let _ = reply.send(Err(SendError::NoWorker(worker)));
@@ -68,18 +68,18 @@ impl Driver {
     fn stop(&mut self) {
         let accepting = self.shell.conduct.accept_after_stop;
         if accepting.is_zero() || self.policy.phase() != Phase::Running {
-            self.alarms.clear(Alarm::Stop);
+            self.timers.clear(Timer::Stop);
             self.tell(core::Event::Stop);
-        } else if !self.alarms.is_set(Alarm::Stop) {
+        } else if !self.timers.is_set(Timer::Stop) {
             let far_away = || Instant::now() + FAR_AWAY;
-            self.alarms.set(Alarm::Stop, Instant::now().checked_add(accepting).unwrap_or_else(far_away));
+            self.timers.set(Timer::Stop, Instant::now().checked_add(accepting).unwrap_or_else(far_away));
             self.emit(Event::AcceptingUntilStop { accepting });
         }
     }
 
     /// Asks the policy for a reload, unless the cluster is about to stop or cannot be run as it is said now.
     fn reload(&mut self, with: Option<Box<ClusterBuilder>>, reply: Option<oneshot::Sender<Verdict>>) {
-        let said = if self.alarms.is_set(Alarm::Stop) {
+        let said = if self.timers.is_set(Timer::Stop) {
             // It would not live long enough to serve.
             Err(Verdict::Abandoned)
         } else {

@@ -1,4 +1,4 @@
-//! The driver's picture of itself: [`Status`], put together from the policy, the processes and the plane.
+//! The supervisor's picture of itself: [`Status`], put together from the policy, the processes and the dataplane.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use crate::config::listen::Bound;
 use crate::dataplane::Command;
 use crate::process::Process;
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
-use crate::supervisor::Driver;
+use crate::supervisor::Supervisor;
 use crate::supervisor::leftovers::Remains;
 
-impl Driver {
-    /// Answers when the plane has told what it has; the driver's loop does not wait for that.
+impl Supervisor {
+    /// Answers when the dataplane has told what it has; the supervisor's loop does not wait for that.
     pub(crate) fn answer_status(&self, reply: oneshot::Sender<Status>) {
         let mut status = self.picture();
         let ids: Vec<_> = self.policy.status().workers.iter().map(|worker| worker.worker).collect();
         let (ask, answer) = oneshot::channel();
-        self.plane.tell(Command::Report(ask));
+        self.dataplane.tell(Command::Report(ask));
         tokio::spawn(async move {
             if let Ok(report) = answer.await {
                 for (id, worker) in ids.iter().zip(&mut status.workers) {

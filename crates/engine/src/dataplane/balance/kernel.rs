@@ -25,8 +25,8 @@ use crate::dataplane::balance::round_robin::{ACCEPT_PAUSE, accept, is_passing};
 use crate::dataplane::bpf::Program;
 use crate::dataplane::client_hash::Table;
 use crate::dataplane::listener::{Listener, ListenerId, Spot, Taker};
-use crate::dataplane::state::{Timer, Token, Turns};
-use crate::dataplane::worker::Peer;
+use crate::dataplane::state::{State, Timer, Token};
+use crate::dataplane::worker::Worker;
 use crate::sys::{self, Hook};
 
 /// How long connections wait in the socket of a busy worker before an idle one is given them.
@@ -107,7 +107,7 @@ impl Group {
     }
 }
 
-impl Turns {
+impl State {
     /// The socket for a worker that comes to a listener: one that nobody holds, or a new one.
     pub(in crate::dataplane) fn seat(
         &mut self,
@@ -190,7 +190,7 @@ impl Turns {
                 .collect();
         }
         let may_take = self.may_take(listener);
-        let takers = listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker));
+        let takers = listener.takers.iter().filter_map(|taker| self.workers.get(&taker.worker));
         let takers = takers.filter(|peer| may_take(peer));
         let mut places: Vec<Place> = takers.filter_map(|peer| place(peer.slot, peer.worker)).collect();
         places.sort_unstable();
@@ -298,24 +298,24 @@ impl Turns {
     fn place_if_idle(&self, listener: &Listener, worker: WorkerId) -> Option<usize> {
         let may_take = self.may_take(listener);
         let group = listener.group.as_ref()?;
-        let is_free = |peer: &&Peer| may_take(peer) && peer.has_room() && peer.on_their_way.is_empty();
-        let place = group.place_of(self.peers.get(&worker).filter(is_free)?.worker)?;
+        let is_free = |peer: &&Worker| may_take(peer) && peer.has_room() && peer.on_their_way.is_empty();
+        let place = group.place_of(self.workers.get(&worker).filter(is_free)?.worker)?;
         let waiting = sys::accept_queue(group.members.get(place)?.socket.as_fd());
         waiting.is_ok_and(|waiting| waiting == 0).then_some(place)
     }
 
     fn ask(&mut self, worker: WorkerId) {
         let now = self.now;
-        let Some(peer) = self.peers.get_mut(&worker).filter(|peer| peer.asked.is_none()) else { return };
+        let Some(peer) = self.workers.get_mut(&worker).filter(|peer| peer.asked.is_none()) else { return };
         peer.asked = Some(now);
-        if let Err(poison) = peer.channel.send(&ToWorker::Ping) {
-            self.cut_off(worker, &poison);
+        if let Err(violation) = peer.channel.send(&ToWorker::Ping) {
+            self.cut_off(worker, &violation);
         }
     }
 
     /// The worker's loop turns.
     pub(in crate::dataplane) fn answered(&mut self, worker: WorkerId) {
-        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let Some(peer) = self.workers.get_mut(&worker) else { return };
         if !peer.asked.take().is_some_and(|asked| is_prompt(asked, self.now)) {
             return;
         }

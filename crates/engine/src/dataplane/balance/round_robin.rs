@@ -17,8 +17,8 @@ use rustix::net::{SocketFlags, accept_with};
 use crate::config::balance::StickyBy;
 use crate::dataplane::balance::kernel::{is_prompt, take_all};
 use crate::dataplane::listener::{Closing, Connection, Listener, ListenerId, Mode, Owner, Taker};
-use crate::dataplane::state::{Timer, Turns};
-use crate::dataplane::worker::{OnItsWay, Peer, Standing};
+use crate::dataplane::state::{State, Timer};
+use crate::dataplane::worker::{OnItsWay, Standing, Worker};
 
 /// How long a listener rests when every worker has refused a connection.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
@@ -41,7 +41,7 @@ const QUIET: Duration = Duration::from_millis(10);
 /// How many connections one listener may dispatch before others get their turn.
 pub(in crate::dataplane) const DISPATCH_BATCH: usize = 256;
 
-impl Turns {
+impl State {
     /// Hands over what a listener has, while somebody has room.
     pub(in crate::dataplane) fn dispatch(&mut self, id: ListenerId) {
         self.sort(id);
@@ -57,7 +57,7 @@ impl Turns {
     fn dispatch_one(&mut self, id: ListenerId) -> bool {
         let Some(listener) = self.listeners.get(&id) else { return false };
         let accepts =
-            listener.acceptable && listener.mode == Mode::Passing && self.sticky_by(listener).is_none();
+            listener.acceptable && listener.mode == Mode::RoundRobin && self.sticky_by(listener).is_none();
         if listener.waiting.is_empty() && !accepts || listener.paused_until.is_some() {
             return false;
         }
@@ -84,17 +84,17 @@ impl Turns {
     /// Gives a worker no connection for a while.
     pub(in crate::dataplane) fn spare(&mut self, worker: WorkerId, span: Duration) {
         let until = self.now + span;
-        if let Some(peer) = self.peers.get_mut(&worker) {
+        if let Some(peer) = self.workers.get_mut(&worker) {
             peer.spared_until = Some(until);
-            self.set_timer(until, Timer::Peer(worker));
+            self.set_timer(until, Timer::Worker(worker));
         }
     }
 
     /// Which workers may be given the listener's connections, room or not: never one that leaves, and one that does
     /// not serve yet only where nobody serves.
-    pub(in crate::dataplane) fn may_take(&self, listener: &Listener) -> impl Fn(&Peer) -> bool {
+    pub(in crate::dataplane) fn may_take(&self, listener: &Listener) -> impl Fn(&Worker) -> bool {
         let mut standings =
-            listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker)?.standing);
+            listener.takers.iter().filter_map(|taker| self.workers.get(&taker.worker)?.standing);
         let anybody_serves = standings.any(|standing| standing == Standing::Serving);
         let standing = if anybody_serves { Standing::Serving } else { Standing::Standby };
         let closing = self.closing;
@@ -110,7 +110,7 @@ impl Turns {
     /// Whether everybody who may take the connection has refused it in this round.
     fn is_refused_by_all(&self, listener: &Listener, connection: &Connection) -> bool {
         let may_take = self.may_take(listener);
-        let mut takers = listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker));
+        let mut takers = listener.takers.iter().filter_map(|taker| self.workers.get(&taker.worker));
         !connection.refused_by.is_empty()
             && takers.all(|peer| !may_take(peer) || connection.refused_by.contains(&peer.worker))
     }
@@ -130,10 +130,10 @@ impl Turns {
 
     /// The worker that is to get the next connection, and where the search after it begins.
     fn pick(&self, listener: &Listener, first: Option<&Connection>) -> Option<(Taker, usize)> {
-        let peer_of = |taker: &Taker| self.peers.get(&taker.worker);
+        let peer_of = |taker: &Taker| self.workers.get(&taker.worker);
         let may_take = self.may_take(listener);
         let has_refused =
-            |peer: &Peer| first.is_some_and(|connection| connection.refused_by.contains(&peer.worker));
+            |peer: &Worker| first.is_some_and(|connection| connection.refused_by.contains(&peer.worker));
         let count = listener.takers.len();
         let mut best: Option<(usize, usize)> = None;
         for step in 0..count {
@@ -185,7 +185,7 @@ impl Turns {
     ) -> Result<(), Connection> {
         let by = self.listeners.get(&listener).and_then(|listener| self.sticky_by(listener));
         let closes = by.is_some_and(StickyBy::is_request);
-        let Some(peer) = self.peers.get_mut(&taker.worker) else { return Err(connection) };
+        let Some(peer) = self.workers.get_mut(&taker.worker) else { return Err(connection) };
         let Some(seq) = peer.channel.try_send_connection(&taker.key, &connection.socket, closes) else {
             return Err(connection);
         };
@@ -196,7 +196,7 @@ impl Turns {
 
     /// The worker has taken a connection, or refused it.
     pub(in crate::dataplane) fn connection_answered(&mut self, worker: WorkerId, seq: u64, accepted: bool) {
-        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        let Some(peer) = self.workers.get_mut(&worker) else { return };
         let Some(mut sent) = peer.on_their_way.remove(&seq) else { return };
         self.dirty.extend(peer.servers.values().map(|server| server.listener));
         if accepted {
@@ -218,7 +218,7 @@ impl Turns {
     }
 
     fn step_drains(&mut self) {
-        let workers: Vec<WorkerId> = self.peers.keys().copied().collect();
+        let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
         for worker in workers {
             self.step_drain(worker);
         }
@@ -298,10 +298,10 @@ impl Turns {
 
     /// At a stop, what nobody is left to take is closed, so that its client need not wait for the end.
     pub(in crate::dataplane) fn give_up_leftovers(&mut self) {
-        if self.closing && !self.peers.values().any(Peer::takes_leftovers) {
+        if self.closing && !self.workers.values().any(Worker::takes_leftovers) {
             for listener in self.listeners.values_mut() {
                 listener.waiting.clear();
-                listener.desks.clear();
+                listener.pending.clear();
             }
         }
     }
@@ -322,7 +322,7 @@ impl Turns {
     /// Whether a wanted worker uses the listener.
     fn note_use(&mut self, id: ListenerId) -> bool {
         let Some(listener) = self.listeners.get_mut(&id) else { return false };
-        let standings = listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker)?.standing);
+        let standings = listener.takers.iter().filter_map(|taker| self.workers.get(&taker.worker)?.standing);
         let standings: Vec<Standing> = standings.collect();
         listener.proven |= standings.contains(&Standing::Serving);
         if !standings.is_empty() || !self.routes.settled {

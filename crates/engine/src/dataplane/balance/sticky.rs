@@ -17,10 +17,10 @@ use rustix::net::{RecvFlags, getpeername, recv};
 use crate::config::balance::{Balance, StickyBy};
 use crate::dataplane::balance::round_robin::{DISPATCH_BATCH, FULL_PAUSE};
 use crate::dataplane::client_hash::{Client, Table};
-use crate::dataplane::client_key::{Sight, look};
-use crate::dataplane::desk_of;
+use crate::dataplane::client_key::{Looked, look};
 use crate::dataplane::listener::{Connection, Listener, ListenerId, Mode, Owner};
-use crate::dataplane::state::{Timer, Token, Turns};
+use crate::dataplane::pending_limit;
+use crate::dataplane::state::{State, Timer, Token};
 
 /// What people are told, once, whose clients are to be known by what is encrypted.
 const ENCRYPTED: &str = "connections begin with TLS, which the master cannot look into: their clients are known by their \
@@ -42,12 +42,12 @@ pub(in crate::dataplane) struct Peeks {
     next: u64,
 }
 
-impl Turns {
+impl State {
     /// How clients of a listener are known; none where a connection is anybody's.
     pub(in crate::dataplane) fn sticky_by(&self, listener: &Listener) -> Option<&StickyBy> {
         let Balance::Sticky(by) = &self.setup.means.balance else { return None };
         let is_known =
-            listener.mode != Mode::Sharing && (*by != StickyBy::Ip || listener.sockname().is_some());
+            listener.mode != Mode::Shared && (*by != StickyBy::Ip || listener.sockname().is_some());
         is_known.then_some(by)
     }
 
@@ -64,16 +64,16 @@ impl Turns {
             self.sort_arriving(id, &seats);
         }
         for &worker in seats.values() {
-            self.serve_desk(id, worker);
+            self.serve_pending(id, worker);
         }
     }
 
     /// The worker of each slot that may take connections of a listener: the newest, where there are two.
     pub(in crate::dataplane) fn seats(&self, listener: &Listener) -> BTreeMap<u32, WorkerId> {
         let may_take = self.may_take(listener);
-        let peers = listener.takers.iter().filter_map(|taker| self.peers.get(&taker.worker));
+        let workers = listener.takers.iter().filter_map(|taker| self.workers.get(&taker.worker));
         let mut seats = BTreeMap::new();
-        for peer in peers.filter(|peer| may_take(peer)) {
+        for peer in workers.filter(|peer| may_take(peer)) {
             let seat = seats.entry(peer.slot).or_insert(peer.worker);
             *seat = peer.worker.max(*seat);
         }
@@ -86,9 +86,9 @@ impl Turns {
         if !listener.table.slots().iter().eq(seats.keys()) {
             listener.table = Table::new(seats.keys().copied().collect());
         }
-        let mut left = std::mem::take(&mut listener.desks);
+        let mut left = std::mem::take(&mut listener.pending);
         for worker in seats.values() {
-            listener.desks.extend(left.remove_entry(worker));
+            listener.pending.extend(left.remove_entry(worker));
         }
         for connection in left.into_values().flatten() {
             self.tally.requeued += 1;
@@ -108,7 +108,7 @@ impl Turns {
         for _ in 0..DISPATCH_BATCH {
             let Some(listener) = self.listeners.get(&id) else { return };
             let accepts =
-                listener.mode == Mode::Passing && listener.acceptable && listener.paused_until.is_none();
+                listener.mode == Mode::RoundRobin && listener.acceptable && listener.paused_until.is_none();
             if !accepts || !listener.waiting.is_empty() {
                 return;
             }
@@ -135,12 +135,12 @@ impl Turns {
         let Some(&worker) = slot.and_then(|slot| seats.get(&slot)) else {
             return listener.waiting.push_back(connection);
         };
-        let most = desk_of(seats.len());
-        if listener.desks.get(&worker).is_some_and(|desk| desk.len() >= most) {
-            self.serve_desk(id, worker);
+        let most = pending_limit(seats.len());
+        if listener.pending.get(&worker).is_some_and(|desk| desk.len() >= most) {
+            self.serve_pending(id, worker);
         }
         let Some(listener) = self.listeners.get_mut(&id) else { return };
-        let desk = listener.desks.entry(worker).or_default();
+        let desk = listener.pending.entry(worker).or_default();
         if desk.len() < most {
             desk.push_back(connection);
         } else {
@@ -163,10 +163,10 @@ impl Turns {
             Ok(_) | Err(_) => return Some(owner_at(connection)),
         };
         match look(&by, self.scratch.get(..received)?) {
-            Sight::Client(client) => Some(Owner::Client(client)),
-            Sight::TooLittle if received < length => None,
-            Sight::TooLittle | Sight::Nothing => Some(owner_at(connection)),
-            Sight::Encrypted => {
+            Looked::Client(client) => Some(Owner::Client(client)),
+            Looked::TooLittle if received < length => None,
+            Looked::TooLittle | Looked::Nothing => Some(owner_at(connection)),
+            Looked::Encrypted => {
                 self.tell_caveat(ENCRYPTED);
                 Some(owner_at(connection))
             }
@@ -246,22 +246,22 @@ impl Turns {
     }
 
     /// Hands over what waits for a worker, while it has room.
-    fn serve_desk(&mut self, id: ListenerId, worker: WorkerId) {
+    fn serve_pending(&mut self, id: ListenerId, worker: WorkerId) {
         loop {
             let Some(listener) = self.listeners.get_mut(&id) else { return };
             let Some(taker) = listener.takers.iter().find(|taker| taker.worker == worker).cloned() else {
                 return;
             };
-            if !self.peers.get(&worker).is_some_and(crate::dataplane::worker::Peer::has_room) {
+            if !self.workers.get(&worker).is_some_and(crate::dataplane::worker::Worker::has_room) {
                 return;
             }
             let Some(connection) =
-                listener.desks.get_mut(&worker).and_then(std::collections::VecDeque::pop_front)
+                listener.pending.get_mut(&worker).and_then(std::collections::VecDeque::pop_front)
             else {
                 return;
             };
             if let Err(connection) = self.hand_over(&taker, id, connection) {
-                let desk = self.listeners.get_mut(&id).and_then(|listener| listener.desks.get_mut(&worker));
+                let desk = self.listeners.get_mut(&id).and_then(|listener| listener.pending.get_mut(&worker));
                 if let Some(desk) = desk {
                     desk.push_front(connection);
                 }
