@@ -193,7 +193,7 @@ impl State {
             Command::Admit(admission) => self.admit(admission),
             Command::Route(routes) => {
                 for peer in self.workers.values_mut() {
-                    peer.standing = routes.standing.get(&peer.worker).copied();
+                    peer.standing = routes.standing.get(&peer.id).copied();
                 }
                 self.routes = routes;
                 self.dirty.extend(self.listeners.keys().copied());
@@ -304,7 +304,7 @@ impl State {
     fn report(&self) -> Report {
         Report {
             listeners: self.listeners.values().map(|listener| self.balance_of(listener)).collect(),
-            taken: self.workers.values().map(|peer| (peer.worker, peer.connections())).collect(),
+            taken: self.workers.values().map(|peer| (peer.id, peer.connections())).collect(),
             tally: self.tally.clone(),
         }
     }

@@ -71,7 +71,7 @@ pub(super) struct Told {
 
 #[derive(Debug)]
 pub(super) struct Worker {
-    pub(super) worker: WorkerId,
+    pub(super) id: WorkerId,
     pub(super) slot: u32,
     pub(super) channel: Channel,
     /// It is a Node process: connections can be handed to it.
@@ -104,9 +104,9 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(worker: WorkerId, slot: u32, channel: Channel, is_node: bool) -> Self {
+    pub(super) fn new(id: WorkerId, slot: u32, channel: Channel, is_node: bool) -> Self {
         Self {
-            worker,
+            id,
             slot,
             channel,
             is_node,

@@ -192,7 +192,7 @@ impl State {
         let may_take = self.may_take(listener);
         let takers = listener.takers.iter().filter_map(|taker| self.workers.get(&taker.worker));
         let takers = takers.filter(|peer| may_take(peer));
-        let mut places: Vec<Place> = takers.filter_map(|peer| place(peer.slot, peer.worker)).collect();
+        let mut places: Vec<Place> = takers.filter_map(|peer| place(peer.slot, peer.id)).collect();
         places.sort_unstable();
         places
     }
@@ -299,7 +299,7 @@ impl State {
         let may_take = self.may_take(listener);
         let group = listener.group.as_ref()?;
         let is_free = |peer: &&Worker| may_take(peer) && peer.has_room() && peer.on_their_way.is_empty();
-        let place = group.place_of(self.workers.get(&worker).filter(is_free)?.worker)?;
+        let place = group.place_of(self.workers.get(&worker).filter(is_free)?.id)?;
         let waiting = sys::accept_queue(group.members.get(place)?.socket.as_fd());
         waiting.is_ok_and(|waiting| waiting == 0).then_some(place)
     }

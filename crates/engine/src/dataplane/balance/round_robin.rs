@@ -112,7 +112,7 @@ impl State {
         let may_take = self.may_take(listener);
         let mut takers = listener.takers.iter().filter_map(|taker| self.workers.get(&taker.worker));
         !connection.refused_by.is_empty()
-            && takers.all(|peer| !may_take(peer) || connection.refused_by.contains(&peer.worker))
+            && takers.all(|peer| !may_take(peer) || connection.refused_by.contains(&peer.id))
     }
 
     /// Offers the first connection to everybody again, after a rest; or gives it up.
@@ -133,7 +133,7 @@ impl State {
         let peer_of = |taker: &Taker| self.workers.get(&taker.worker);
         let may_take = self.may_take(listener);
         let has_refused =
-            |peer: &Worker| first.is_some_and(|connection| connection.refused_by.contains(&peer.worker));
+            |peer: &Worker| first.is_some_and(|connection| connection.refused_by.contains(&peer.id));
         let count = listener.takers.len();
         let mut best: Option<(usize, usize)> = None;
         for step in 0..count {

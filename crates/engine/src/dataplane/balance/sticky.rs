@@ -74,8 +74,8 @@ impl State {
         let workers = listener.takers.iter().filter_map(|taker| self.workers.get(&taker.worker));
         let mut seats = BTreeMap::new();
         for peer in workers.filter(|peer| may_take(peer)) {
-            let seat = seats.entry(peer.slot).or_insert(peer.worker);
-            *seat = peer.worker.max(*seat);
+            let seat = seats.entry(peer.slot).or_insert(peer.id);
+            *seat = peer.id.max(*seat);
         }
         seats
     }
