@@ -31,7 +31,7 @@
 //! clusters live in one process. Linux only (pidfd, `SCM_RIGHTS`; kernel 5.4 or newer).
 //!
 //! Inside, a pure policy (`recluster-core`) decides and this crate does: `supervisor` is the only loop of the control
-//! dataplane; `dataplane` is the data dataplane, a thread of its own that accepts connections and talks to workers.
+//! dataplane; `dataplane` is the data plane, a thread of its own that accepts connections and talks to workers.
 
 mod api;
 mod config;
@@ -39,21 +39,24 @@ pub mod control;
 mod dataplane;
 mod process;
 mod report;
+mod sink;
 mod socket;
 mod supervisor;
 mod sys;
 
-pub use api::builder::{ClusterBuilder, ReadyWhen};
-pub use api::cluster::{Cluster, Ending, Scale};
+pub use api::builder::ClusterBuilder;
+pub use api::cluster::{Cluster, Ending};
 pub use api::host;
 pub use api::start::Checked;
 pub use config::balance::{Balance, ParseStickyByError, PeekLimits, StickyBy};
+pub use config::drain_signal::DrainSignal;
 pub use config::listen::{Listen, ListenError};
-pub use process::DrainSignal;
-pub use process::health_check::{ParseReadyCheckError, ReadyCheck};
+pub use config::ready::{ParseReadyCheckError, ReadyCheck, ReadyWhen};
+pub use config::scale::Scale;
 pub use recluster_core::{ConfigError, Surge};
 pub use report::error::{Gone, ProgramError, ReloadError, SendError, StartError};
-pub use report::event::{Address, Event, Events, Exit, Failure, Heard, Held, Verdict, Worker};
+pub use report::event::{Event, Events, Exit, Heard, RecycleReason};
 pub use report::signal::signal_name;
 pub use report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
-pub use supervisor::recycle::RecycleReason;
+pub use report::verdict::{Failure, Verdict};
+pub use report::worker::{Address, Held, Worker};

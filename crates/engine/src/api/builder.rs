@@ -10,33 +10,15 @@ use std::time::Duration;
 use recluster_core::{Settings, Surge};
 use tokio::sync::broadcast;
 
-use crate::api::cluster::Cluster;
-use crate::api::host::Hosting;
-use crate::api::start::{Checked, Examined};
 use crate::config::balance::{Balance, PeekLimits};
-use crate::config::listen::{self, Bound, Listen};
-use crate::process::DrainSignal;
-use crate::process::health_check::ReadyCheck;
-use crate::process::program::{NodeKind, Program, Runtime};
-use crate::report::error::StartError;
+use crate::config::drain_signal::DrainSignal;
+use crate::config::limits::Limits;
+use crate::config::listen::{Bound, Listen};
+use crate::config::ready::{ReadyCheck, ReadyWhen};
+use crate::process::program::Program;
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
+use crate::supervisor::audience::Hosting;
 use crate::supervisor::generations::Reread;
-use crate::supervisor::recycle::Limits;
-use crate::{dataplane, process, supervisor};
-
-/// When a worker counts as ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReadyWhen {
-    /// Its first server listens (Node).
-    Listening,
-    /// Its process runs (Node: its first word).
-    Started,
-    /// It said so: `process.send({cmd: 'ready'})` or `process.send('ready')`.
-    Ready,
-    /// It said `READY=1` by `sd_notify`.
-    Notify,
-}
 
 /// How long an idle connection of a draining Node worker is spared: longer than the five seconds after which Node closes
 /// one anyway, as it has announced to the client.
@@ -73,8 +55,8 @@ pub struct ClusterBuilder {
     pub(crate) check_listen: Option<Listen>,
     pub(crate) watchdog: Option<Duration>,
     pub(crate) hosting: Hosting,
-    reread: Option<Reread>,
-    events: broadcast::Sender<Event>,
+    pub(crate) reread: Option<Reread>,
+    pub(crate) events: broadcast::Sender<Event>,
 }
 
 impl ClusterBuilder {
@@ -374,7 +356,7 @@ impl ClusterBuilder {
     /// When a reload is asked for, asks anew how the cluster is to be run: a config file may have changed. Whatever the new
     /// builder says holds from the beginning of that reload, except for the addresses to listen on, the balance,
     /// `raw_stdio` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
-    /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`]
+    /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`](crate::Cluster::scale)
     /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
     #[must_use]
     pub fn reread(mut self, say: impl FnMut() -> Result<ClusterBuilder, String> + Send + 'static) -> Self {
@@ -390,62 +372,5 @@ impl ClusterBuilder {
     /// Listens before the start, so that no event is missed.
     pub fn subscribe(&self) -> Events {
         Events(self.events.subscribe())
-    }
-
-    /// Starts the cluster: checks everything, then starts the workers. Returns before they are ready;
-    /// [`Cluster::started`] waits for that. Must be called in a tokio runtime with IO and time enabled.
-    ///
-    /// # Errors
-    ///
-    /// When the server or node cannot be run, the settings contradict each other, or the machine refuses a
-    /// thread or a descriptor. Nothing has been started then.
-    pub async fn start(mut self) -> Result<Cluster, StartError> {
-        if process::ignores_ended_children() {
-            return Err(StartError::ChildrenIgnored);
-        }
-        let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
-        let (balance, raw_stdio, end_with_master) =
-            (self.balance.clone(), self.raw_stdio, self.end_with_master);
-        let (events, reread, peek) = (self.events.clone(), self.reread.take(), self.peek);
-        let hosting = std::mem::take(&mut self.hosting);
-        let Examined { config, first, conduct } = self.examine()?;
-        let bound = listen::bind_all(adopted, &listens).await?;
-        let system = |source| StartError::System { what: "copy a listening socket", source };
-        let means = dataplane::Config {
-            balance: balance.clone(),
-            peek,
-            // Deno takes connections, and no sockets.
-            workers_accept: first.node_kind() != Some(NodeKind::Deno),
-            is_hosted: hosting.host.is_some(),
-        };
-        let setup = dataplane::Setup::new(means, &bound).map_err(system)?;
-        let shell = supervisor::Shell {
-            conduct,
-            first,
-            balance,
-            raw_stdio,
-            end_with_master,
-            bound,
-            reread,
-            hosting,
-            events,
-        };
-        supervisor::start(config, shell, setup)
-    }
-
-    /// Whether it could be started, without starting it: the same questions as [`start`](Self::start) asks, but for what
-    /// only binding and starting can tell.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`start`](Self::start).
-    pub fn check(self) -> Result<Checked, StartError> {
-        listen::check_all(&self.listens)?;
-        let first = self.examine()?.first;
-        let node = match first.runtime {
-            Runtime::Node { binary, .. } => Some(binary),
-            Runtime::Executable { .. } => None,
-        };
-        Ok(Checked { server: first.server, node })
     }
 }

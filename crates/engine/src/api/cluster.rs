@@ -3,10 +3,13 @@
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::api::builder::ClusterBuilder;
+use crate::config::scale::Scale;
 use crate::report::error::{Gone, ReloadError, SendError};
-use crate::report::event::{Event, Events, Failure, Worker};
+use crate::report::event::{Event, Events};
 use crate::report::status::Status;
-use crate::supervisor::input::{Input, Request};
+use crate::report::verdict::Failure;
+use crate::report::worker::Worker;
+use crate::supervisor::input::{Input, Progress, Request};
 
 /// A running cluster. Cheap to clone; dropping the last handle stops nothing.
 #[derive(Clone, Debug)]
@@ -14,14 +17,6 @@ pub struct Cluster {
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) events: broadcast::WeakSender<Event>,
     pub(crate) progress: watch::Receiver<Progress>,
-}
-
-/// How far the cluster as a whole has come: what [`Cluster::started`] and [`Cluster::wait`] look at.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Progress {
-    pub(crate) started: bool,
-    pub(crate) failed: Option<Failure>,
-    pub(crate) over: bool,
 }
 
 /// How a cluster ended.
@@ -34,16 +29,6 @@ pub enum Ending {
     StartFailed(Failure),
     /// The runtime that it ran on is gone. Its Node workers end with it.
     Lost,
-}
-
-/// How many slots are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "absolute or relative, there is no third")]
-pub enum Scale {
-    /// This many.
-    To(u32),
-    /// This many more, or fewer.
-    By(i32),
 }
 
 impl Cluster {

@@ -1,18 +1,81 @@
-//! Everything that can be wrong with a cluster and can be known before anything is started.
+//! From a builder to a running cluster: everything that can be wrong and can be known before is looked at first.
 
 use std::path::PathBuf;
 
 use recluster_core::Config;
 
 use crate::api::builder::ClusterBuilder;
+use crate::api::cluster::Cluster;
 use crate::config::balance::Balance;
-use crate::process::health_check::{Checks, ReadyCheck};
+use crate::config::listen;
+use crate::config::ready::ReadyCheck;
+use crate::process::health_check::Checks;
 use crate::process::preload::Preload;
-use crate::process::program::{NodeKind, ResolvedProgram};
+use crate::process::program::{NodeKind, ResolvedProgram, Runtime};
 use crate::report::error::StartError;
 use crate::supervisor::generations::Conduct;
+use crate::{dataplane, process, supervisor};
 
 impl ClusterBuilder {
+    /// Starts the cluster: checks everything, then starts the workers. Returns before they are ready;
+    /// [`Cluster::started`] waits for that. Must be called in a tokio runtime with IO and time enabled.
+    ///
+    /// # Errors
+    ///
+    /// When the server or node cannot be run, the settings contradict each other, or the machine refuses a
+    /// thread or a descriptor. Nothing has been started then.
+    pub async fn start(mut self) -> Result<Cluster, StartError> {
+        if process::ignores_ended_children() {
+            return Err(StartError::ChildrenIgnored);
+        }
+        let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
+        let (balance, raw_stdio, end_with_master) =
+            (self.balance.clone(), self.raw_stdio, self.end_with_master);
+        let (events, reread, peek) = (self.events.clone(), self.reread.take(), self.peek);
+        let heard = events.downgrade();
+        let hosting = std::mem::take(&mut self.hosting);
+        let Examined { config, first, conduct } = self.examine()?;
+        let bound = listen::bind_all(adopted, &listens).await?;
+        let system = |source| StartError::System { what: "copy a listening socket", source };
+        let means = dataplane::Config {
+            balance: balance.clone(),
+            peek,
+            // Deno takes connections, and no sockets.
+            workers_accept: first.node_kind() != Some(NodeKind::Deno),
+            is_hosted: hosting.host.is_some(),
+        };
+        let setup = dataplane::Setup::new(means, &bound).map_err(system)?;
+        let shell = supervisor::Shell {
+            conduct,
+            first,
+            balance,
+            raw_stdio,
+            end_with_master,
+            bound,
+            reread,
+            hosting,
+            events,
+        };
+        let supervisor::Controls { inputs, progress } = supervisor::start(config, shell, setup)?;
+        Ok(Cluster { inputs, events: heard, progress })
+    }
+
+    /// Whether it could be started, without starting it: the same questions as [`start`](Self::start) asks, but for what
+    /// only binding and starting can tell.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`start`](Self::start).
+    pub fn check(self) -> Result<Checked, StartError> {
+        listen::check_all(&self.listens)?;
+        let first = self.examine()?.first;
+        let node = match first.runtime {
+            Runtime::Node { binary, .. } => Some(binary),
+            Runtime::Executable { .. } => None,
+        };
+        Ok(Checked { server: first.server, node })
+    }
+
     /// Looks at everything that can be wrong before anything is started.
     pub(crate) fn examine(self) -> Result<Examined, StartError> {
         let mut settings = self.settings;

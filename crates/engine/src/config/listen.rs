@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::config::address::{BindAddress, Kind};
 use crate::report::error::StartError;
-use crate::report::event::Address;
+use crate::report::worker::Address;
 
 /// The number of the first listener in a worker that is not Node, and in `listen({fd})` of one that is.
 pub(crate) const FIRST_LISTENER: i32 = 3;

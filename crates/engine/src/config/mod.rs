@@ -2,4 +2,8 @@
 
 pub(crate) mod address;
 pub(crate) mod balance;
+pub(crate) mod drain_signal;
+pub(crate) mod limits;
 pub(crate) mod listen;
+pub(crate) mod ready;
+pub(crate) mod scale;

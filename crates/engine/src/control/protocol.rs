@@ -17,9 +17,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::cluster::Scale;
-use crate::report::event::{Event, Failure, Verdict, Worker};
+use crate::config::scale::Scale;
+use crate::report::event::Event;
 use crate::report::status::Status;
+use crate::report::verdict::Failure;
+use crate::report::verdict::Verdict;
+use crate::report::worker::Worker;
 
 /// The version of the protocol. It changes when an old client would misunderstand a new master.
 pub const VERSION: u32 = 1;

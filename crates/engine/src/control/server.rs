@@ -16,9 +16,11 @@ use tokio::time::{sleep, timeout};
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
 use super::socket::{Socket, SocketFile};
-use crate::api::cluster::{Cluster, Scale};
+use crate::api::cluster::Cluster;
+use crate::config::scale::Scale;
 use crate::report::error::{Gone, ReloadError};
-use crate::report::event::{Heard, Verdict};
+use crate::report::event::Heard;
+use crate::report::verdict::Verdict;
 use crate::socket::runtime_dir;
 
 /// How many clients are listened to at once.

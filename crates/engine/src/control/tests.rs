@@ -11,8 +11,12 @@ use tokio::time::timeout;
 
 use super::protocol::{Progress, REQUEST_LIMIT, Reply, Request as Asked};
 use super::{Client, ClientError, Server, Socket};
-use crate::api::cluster::{Cluster, Progress as Course};
-use crate::report::event::{Event, Failure, Verdict, Worker};
+use crate::api::cluster::Cluster;
+use crate::report::event::Event;
+use crate::report::verdict::Failure;
+use crate::report::verdict::Verdict;
+use crate::report::worker::Worker;
+use crate::supervisor::input::Progress as Course;
 use crate::supervisor::input::{Input, Request};
 
 /// No test takes this long.

@@ -19,7 +19,7 @@ use super::balance::kernel::Group;
 use super::bpf::Program;
 use super::client_hash::{Client, Table};
 use crate::config::listen::{SocketFile, is_stale};
-use crate::report::event::Address;
+use crate::report::worker::Address;
 use crate::sys::{self, Hook};
 
 /// Names a listener for as long as it is open.

@@ -14,11 +14,12 @@ use recluster_wire::node::{
 
 use super::channel::{ProtocolViolation, Sent};
 use super::listener::{Listener, ListenerId, Mode, Taker};
+use super::messages::Standing;
 use super::state::State;
-use super::worker::{Drain, NACK_PAUSE, SERVERS, Server, Standing};
+use super::worker::{Drain, NACK_PAUSE, SERVERS, Server};
 use super::{Fact, Handle};
 use crate::config::balance::{Balance, StickyBy};
-use crate::report::event::Address;
+use crate::report::worker::Address;
 
 /// A worker whose last server closes after at least this long is on its way out. A shorter life is a probe for a
 /// free port, as some libraries make one before the real server listens.

@@ -9,7 +9,7 @@ use super::Fact;
 use super::channel::Read;
 use super::state::State;
 use super::worker::{OnItsWay, Worker};
-use crate::report::event::Address;
+use crate::report::worker::Address;
 use crate::sys;
 
 /// How often a dead worker's channel is read: more than fits its buffer. A child of the worker may hold the other end

@@ -12,7 +12,6 @@ use recluster_wire::Json;
 use recluster_wire::node::ToWorker;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use tokio::sync::mpsc as facts;
 
 use super::balance::sticky::Peeks;
 use super::channel::{Channel, Limits, ProtocolViolation, READ_BYTES, Read};
@@ -22,7 +21,7 @@ use super::worker::{Drain, Server, TAKE_WAIT, Worker};
 use super::{Admission, Command, Fact, Handle, Report, Routes, Setup, Tally};
 use crate::report::error::SendError;
 use crate::report::status::ListenerStatus;
-use crate::supervisor::input::Input;
+use crate::sink::Sink;
 
 /// How many ready descriptors are looked at in one turn.
 const EVENTS_A_TURN: usize = 128;
@@ -40,7 +39,7 @@ const PLACE_BITS: u32 = 20;
 pub(super) struct Inbox {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) waker: Arc<OwnedFd>,
-    pub(super) facts: facts::UnboundedSender<Input>,
+    pub(super) facts: Sink<Fact>,
 }
 
 /// The kernel's list of what is watched, with the supervisor's waker in it.
@@ -83,7 +82,7 @@ pub(super) struct State {
     pub(super) poll: OwnedFd,
     commands: mpsc::Receiver<Command>,
     waker: Arc<OwnedFd>,
-    facts: facts::UnboundedSender<Input>,
+    facts: Sink<Fact>,
     pub(super) setup: Setup,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
@@ -425,8 +424,7 @@ impl State {
     }
 
     pub(super) fn report_fact(&self, fact: Fact) {
-        // The supervisor is gone only when the cluster is over.
-        let _ = self.facts.send(Input::Fact(fact));
+        self.facts.send(fact);
     }
 
     /// Nobody watches a socket that is about to be closed here: its description may live on elsewhere, and the kernel

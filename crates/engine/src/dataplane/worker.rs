@@ -1,4 +1,4 @@
-//! One worker as the data dataplane knows it: its channel, its servers, and the connections on their way to it.
+//! One worker as the data plane knows it: its channel, its servers, and the connections on their way to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use recluster_core::WorkerId;
 use recluster_wire::node::ToWorker;
 
-use super::Backlog;
 use super::channel::{Channel, ProtocolViolation};
 use super::listener::{Connection, ListenerId};
+use super::messages::{Backlog, Standing};
 
 /// How many connections may be on their way to one worker. More would wait in a busy worker while others are idle.
 const WINDOW: usize = 8;
@@ -22,15 +22,6 @@ pub(super) const TAKE_WAIT: Duration = Duration::from_secs(1);
 /// follows at once, although it was accepted; and after the word to the application, so that one that closes its
 /// servers itself has done so before Node does.
 const SETTLE: Duration = Duration::from_millis(100);
-
-/// What a worker may be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Connections.
-    Serving,
-    /// Connections of listeners on which nobody serves.
-    Standby,
-}
 
 /// A server of a worker.
 #[derive(Debug)]

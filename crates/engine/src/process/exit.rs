@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
 
+use crate::process::event::Event;
 use crate::process::stderr::{Forwarder, Tail};
-use crate::supervisor::input::Input;
+use crate::sink::Sink;
 use crate::sys;
 
 /// How much of a worker's stderr is read at a time.
@@ -29,12 +29,12 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Passes the worker's stderr on until its process ends, and reports the end when its last words are in.
-    pub(crate) fn start(self, forwarder: Forwarder, inputs: mpsc::UnboundedSender<Input>) -> io::Result<()> {
+    pub(crate) fn start(self, forwarder: Forwarder, events: Sink<Event>) -> io::Result<()> {
         let end = sys::readable(self.pidfd)?;
         let (worker, tail, told) = (self.worker, self.tail, Instant::now());
         let pipe = self.stderr.map(sys::readable).transpose()?;
         let mut stderr =
-            pipe.map(|pipe| Stderr { worker, pipe, tail, lost: 0, told, forwarder, inputs: inputs.clone() });
+            pipe.map(|pipe| Stderr { worker, pipe, tail, lost: 0, told, forwarder, events: events.clone() });
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -46,7 +46,7 @@ impl Watch {
                 stderr.take_last_words();
             }
             // The supervisor is gone only when the cluster is over.
-            let _ = inputs.send(Input::Ended(worker));
+            events.send(Event::Ended(worker));
             // A child of the worker may hold the pipe and go on writing.
             while stderr.is_some() && Stderr::pass_on(stderr.as_mut()).await {}
         });
@@ -63,7 +63,7 @@ struct Stderr {
     lost: u64,
     told: Instant,
     forwarder: Forwarder,
-    inputs: mpsc::UnboundedSender<Input>,
+    events: Sink<Event>,
 }
 
 impl Stderr {
@@ -114,7 +114,7 @@ impl Stderr {
         self.told = Instant::now();
         if self.lost > 0 {
             // The supervisor is gone only when the cluster is over.
-            let _ = self.inputs.send(Input::LinesLost(self.worker, std::mem::take(&mut self.lost)));
+            self.events.send(Event::LinesLost(self.worker, std::mem::take(&mut self.lost)));
         }
     }
 }

@@ -6,25 +6,25 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::str::FromStr;
 use std::time::Duration;
 
 use recluster_core::{Exit, WorkerId};
 use recluster_wire::env::is_withheld;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use crate::config::ready::ReadyCheck;
+use crate::process::event::Event;
 use crate::process::shell_command;
 use crate::report::signal::signal_name;
-use crate::supervisor::input::Input;
+use crate::sink::Sink;
 
 /// How soon a check is made again that has not passed yet.
 const SOON: Duration = Duration::from_millis(250);
@@ -32,25 +32,6 @@ const SOON: Duration = Duration::from_millis(250);
 const PATIENCE: u32 = 3;
 /// How much of a response is read: its status line is enough.
 const HEAD: usize = 1024;
-
-/// What a worker is asked to find out whether it serves.
-///
-/// - `http:/healthz` (or just `/healthz`): a GET of this path, which must be answered with a status of 200 to 399;
-/// - `exec:./check.sh`: a command for `/bin/sh`, which must end with status 0. It finds the worker's pid in
-///   `RECLUSTER_PID`, and its slot in `WORKER_ID`, and runs in the worker's directory with its environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the two ways to ask")]
-pub enum ReadyCheck {
-    /// A GET of this path.
-    Http(String),
-    /// This command.
-    Command(String),
-}
-
-/// The text is no [`ReadyCheck`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no check: write http:/path, or exec: and a command")]
-pub struct ParseReadyCheckError(String);
 
 /// How often a worker is asked, and how long it may take to answer.
 #[derive(Clone, Debug)]
@@ -87,48 +68,24 @@ pub(crate) struct HandOver {
     pub(crate) reply: oneshot::Sender<bool>,
 }
 
-impl FromStr for ReadyCheck {
-    type Err = ParseReadyCheckError;
-
-    fn from_str(text: &str) -> Result<Self, ParseReadyCheckError> {
-        let path = text.strip_prefix("http:").unwrap_or(text);
-        if path.starts_with('/') && !path.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Ok(Self::Http(path.to_owned()));
-        }
-        match text.strip_prefix("exec:").map(str::trim) {
-            Some(command) if !command.is_empty() => Ok(Self::Command(command.to_owned())),
-            _ => Err(ParseReadyCheckError(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for ReadyCheck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Http(path) => write!(f, "http:{path}"),
-            Self::Command(command) => write!(f, "exec:{command}"),
-        }
-    }
-}
-
 impl Checks {
     /// Asks until the worker passes, says so, and goes on asking. Ends with the worker, whose process aborts it.
-    pub(crate) async fn watch(self, worker: WorkerId, target: Target, inputs: mpsc::UnboundedSender<Input>) {
-        while let Err(reason) = self.ask(worker, &target, &inputs).await {
-            let _ = inputs.send(Input::CheckFailed(worker, reason));
+    pub(crate) async fn watch(self, worker: WorkerId, target: Target, events: Sink<Event>) {
+        while let Err(reason) = self.ask(worker, &target, &events).await {
+            events.send(Event::CheckFailed(worker, reason));
             sleep(SOON).await;
         }
-        let _ = inputs.send(Input::CheckPassed(worker));
+        events.send(Event::CheckPassed(worker));
         let mut failures = 0;
         loop {
             sleep(self.every).await;
-            match self.ask(worker, &target, &inputs).await {
+            match self.ask(worker, &target, &events).await {
                 Ok(()) => failures = 0,
                 Err(reason) => {
                     failures += 1;
                     if failures >= PATIENCE {
                         failures = 0;
-                        let _ = inputs.send(Input::Unhealthy(worker, reason));
+                        events.send(Event::Unhealthy(worker, reason));
                     }
                 }
             }
@@ -136,16 +93,11 @@ impl Checks {
     }
 
     /// One check. One that hangs has failed.
-    async fn ask(
-        &self,
-        worker: WorkerId,
-        target: &Target,
-        inputs: &mpsc::UnboundedSender<Input>,
-    ) -> Result<(), String> {
+    async fn ask(&self, worker: WorkerId, target: &Target, events: &Sink<Event>) -> Result<(), String> {
         let asked = async {
             match (&self.check, target) {
                 (ReadyCheck::Http(path), Target::HandOver) => {
-                    get(hand_over(worker, inputs).await?, path).await
+                    get(hand_over(worker, events).await?, path).await
                 }
                 (ReadyCheck::Http(path), Target::Own(address)) => {
                     get(TcpStream::connect(address).await.map_err(|error| error.to_string())?, path).await
@@ -165,11 +117,11 @@ impl Checks {
 }
 
 /// Makes a connection and hands its other end to the worker.
-async fn hand_over(worker: WorkerId, inputs: &mpsc::UnboundedSender<Input>) -> Result<TcpStream, String> {
+async fn hand_over(worker: WorkerId, events: &Sink<Event>) -> Result<TcpStream, String> {
     let (ours, theirs) = pair().await.map_err(|error| format!("no connection could be made: {error}"))?;
     let (reply, taken) = oneshot::channel();
     // If the supervisor is gone, the reply is dropped with the message.
-    let _ = inputs.send(Input::HandOver(worker, HandOver { connection: theirs, reply }));
+    events.send(Event::HandOver(worker, HandOver { connection: theirs, reply }));
     match taken.await {
         Ok(true) => Ok(ours),
         Ok(false) | Err(_) => Err("it has no server to be asked on".to_owned()),
@@ -291,8 +243,7 @@ mod tests {
             timeout: Duration::from_millis(50),
         };
         let target = Target::Process(asked());
-        let (inputs, _inbox) = mpsc::unbounded_channel();
-        let asked = runtime().block_on(checks.ask(WorkerId::from_number(1), &target, &inputs));
+        let asked = runtime().block_on(checks.ask(WorkerId::from_number(1), &target, &Sink::new(drop)));
         assert_eq!(asked, Err("no answer within 50ms".to_owned()));
     }
 

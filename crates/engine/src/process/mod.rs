@@ -1,6 +1,7 @@
 //! A worker's process: begun in a group of its own, watched by pidfd, signalled as a group, and reaped by the supervisor
 //! alone, so that a pid is never signalled after it was given to somebody else.
 
+pub(crate) mod event;
 pub(crate) mod exit;
 pub(crate) mod groups;
 pub(crate) mod health_check;
@@ -37,6 +38,7 @@ use rustix::process::{
 };
 use tokio::task::JoinHandle;
 
+use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::{Bound, FIRST_LISTENER};
 use crate::process::exit::Watch;
 use crate::process::program::{NodeKind, ResolvedProgram, Runtime};
@@ -45,27 +47,6 @@ use crate::sys;
 
 /// What is reported of a process that somebody else has reaped.
 pub(crate) const UNKNOWN_STATUS: i32 = 255;
-
-/// What a program that is not Node is sent when it is to drain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DrainSignal {
-    /// SIGTERM.
-    #[default]
-    Term,
-    /// SIGINT.
-    Int,
-    /// SIGQUIT.
-    Quit,
-    /// SIGHUP.
-    Hup,
-    /// SIGUSR1.
-    Usr1,
-    /// SIGUSR2.
-    Usr2,
-    /// SIGWINCH.
-    Winch,
-}
 
 /// A worker's process, as the supervisor holds it until it is reaped.
 #[derive(Debug)]

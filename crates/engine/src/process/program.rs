@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use recluster_wire::env::is_withheld;
 
-use crate::api::builder::ReadyWhen;
+use crate::config::ready::ReadyWhen;
 use crate::process::stdio::Stdio;
 use crate::report::error::ProgramError;
 

@@ -14,11 +14,12 @@ use recluster_core::WorkerId;
 use recluster_wire::notify::{self, MAX_DATAGRAM, Word};
 use rustix::io::Errno;
 use rustix::process::{Pid, geteuid, getpgid, test_kill_process};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use crate::process::event::Event;
+use crate::sink::Sink;
 use crate::socket::runtime_dir;
-use crate::supervisor::input::Input;
 use crate::sys;
 use crate::sys::Datagram;
 
@@ -80,12 +81,7 @@ impl Socket {
     }
 
     /// Reports what the worker, or a process of its group, says.
-    pub(crate) fn start(
-        self,
-        worker: WorkerId,
-        group: Pid,
-        inputs: mpsc::UnboundedSender<Input>,
-    ) -> io::Result<Listening> {
+    pub(crate) fn start(self, worker: WorkerId, group: Pid, events: Sink<Event>) -> io::Result<Listening> {
         let Self { socket, file } = self;
         let socket = sys::readable(socket)?;
         Ok(Listening(tokio::spawn(async move {
@@ -98,11 +94,11 @@ impl Socket {
                 match ready.try_io(|socket| receive(socket.get_ref().as_fd())) {
                     Ok(Ok(datagram)) => {
                         let input = match words(datagram, group) {
-                            Some(words) => Input::Notified(worker, Words { turn: Some(turn), ..words }),
-                            None => Input::NotifyIgnored(worker, turn),
+                            Some(words) => Event::Notified(worker, Words { turn: Some(turn), ..words }),
+                            None => Event::NotifyIgnored(worker, turn),
                         };
                         // The supervisor is gone only when the cluster is over.
-                        let _ = inputs.send(input);
+                        events.send(input);
                     }
                     Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                     Ok(Err(_)) => return,
@@ -221,8 +217,9 @@ mod tests {
         let sender = UnixDatagram::unbound().unwrap();
         sender.connect(socket.path()).unwrap();
         sender.set_nonblocking(true).unwrap();
-        let (inputs, mut inbox) = mpsc::unbounded_channel();
-        let _listening = socket.start(WorkerId::from_number(1), getpgrp(), inputs).unwrap();
+        let (events, mut inbox) = tokio::sync::mpsc::unbounded_channel();
+        let events = Sink::new(move |event| events.send(event).unwrap());
+        let _listening = socket.start(WorkerId::from_number(1), getpgrp(), events).unwrap();
         let mut heard = Vec::new();
         for _ in 0..UNHEARD {
             while sender.send(b"STATUS=talks").is_ok() {}

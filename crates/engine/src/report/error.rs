@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::report::event::{Failure, Verdict};
+use crate::report::verdict::Failure;
+use crate::report::verdict::Verdict;
 
 /// Why a cluster could not be started. Nothing was started.
 #[derive(Debug, thiserror::Error)]

@@ -3,17 +3,15 @@
 //! Events are plain data and serialise to JSON objects with the field `event` as their tag; the command's
 //! `--log-format json` prints exactly these.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use tokio::sync::broadcast;
 
 pub use recluster_core::Exit;
 
-use crate::supervisor::recycle::RecycleReason;
+use crate::report::verdict::{Failure, Verdict};
+use crate::report::worker::{Address, Held, Worker};
 
 /// How many events a slow subscriber may lag behind before it loses the oldest.
 pub(crate) const EVENT_BACKLOG: usize = 1024;
@@ -253,136 +251,23 @@ pub enum Event {
     Over,
 }
 
-/// What a draining Node worker still has, as it tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a worker is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
-pub struct Held {
-    /// Open connections.
-    pub connections: u32,
-    /// How many of these are upgraded (WebSocket), or speak something else than HTTP.
-    pub upgraded: u32,
-    /// Requests that have not been answered whole.
-    pub requests: u32,
-}
-
-impl fmt::Display for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connections, upgraded, requests } = self;
-        write!(
-            f,
-            "{connections} open connections, {upgraded} of them upgraded, {requests} requests in progress"
-        )
-    }
-}
-
-/// Which worker an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Worker {
-    /// Its number: counts from 1, never used again.
-    pub id: u64,
-    /// Its slot, zero-based: the worker's `WORKER_ID`.
-    pub slot: u32,
-    /// Its generation.
-    pub generation: u64,
-    /// Its process; none where the process could not be started.
-    pub pid: Option<u32>,
-}
-
-/// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Address {
-    /// TCP.
-    Tcp(SocketAddr),
-    /// UDP.
-    Udp(SocketAddr),
-    /// A unix socket; an abstract one begins with a NUL.
-    Unix(PathBuf),
-    /// A descriptor that the master was started with.
-    Fd(i32),
-}
-
-impl Address {
-    /// Where to connect over IP, or to send to.
-    pub(crate) fn ip(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(address) | Self::Udp(address) => Some(*address),
-            Self::Unix(_) | Self::Fd(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Udp(address) => write!(f, "udp:{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display().to_string().replace('\0', "@")),
-            Self::Fd(number) => write!(f, "fd:{number}"),
-        }
-    }
-}
-
-/// How a reload ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "verdict", rename_all = "snake_case")]
-#[expect(clippy::exhaustive_enums, reason = "whoever waits for a reload must handle each of them")]
-pub enum Verdict {
-    /// Every slot is served by the new generation.
-    Done,
-    /// The new generation failed and was taken down; the old one serves on.
-    RolledBack {
-        /// Why.
-        failure: Failure,
+pub enum RecycleReason {
+    /// It and what it started use too much memory.
+    Memory {
+        /// What they use, in bytes.
+        bytes: u64,
+        /// What they may use, in bytes.
+        limit: u64,
     },
-    /// The new generation failed after some slots were replaced; those keep the new code.
-    StoppedPartWay {
-        /// How many slots run the new generation.
-        replaced: u32,
-        /// Of how many.
-        of: u32,
-        /// Why.
-        failure: Failure,
+    /// It has lived long enough.
+    Age {
+        /// Whole seconds since its start.
+        seconds: u64,
     },
-    /// The cluster was stopped, terminated or released before the reload ended.
-    Abandoned,
-    /// The reload could not begin: what the cluster is to be now makes no sense. Nothing was touched.
-    Refused {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Why a worker did not come to serve: everything a person needs to mend it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Failure {
-    /// The worker that failed last.
-    pub worker: Worker,
-    /// What happened, such as `exited with status 1 before it served`.
-    pub reason: String,
-    /// How often its slot had failed by then.
-    pub failures: u32,
-    /// The last lines that it wrote to its stderr.
-    pub stderr: Vec<String>,
-    /// What is probably wrong, where we recognise it.
-    pub hint: Option<String>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker {} (slot {}", self.worker.id, self.worker.slot)?;
-        if let Some(pid) = self.worker.pid {
-            write!(f, ", pid {pid}")?;
-        }
-        write!(f, ") {}", self.reason)?;
-        if self.failures > 1 {
-            write!(f, ", failure {} of its slot", self.failures)?;
-        }
-        Ok(())
-    }
 }
 
 /// The events of a cluster from the moment of subscribing on.

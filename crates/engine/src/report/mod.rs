@@ -4,3 +4,5 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod signal;
 pub(crate) mod status;
+pub(crate) mod verdict;
+pub(crate) mod worker;

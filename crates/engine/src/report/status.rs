@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::event::Held;
+use crate::report::worker::Held;
 
 /// A picture of the whole cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -8,14 +8,15 @@ use std::time::Duration;
 use recluster_core as core;
 use recluster_core::{Action, Generation, Signal, SlotId, SpawnFailure, Time, WorkerId};
 
-use crate::api::builder::ReadyWhen;
 use crate::config::listen::Listen;
+use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Admission, Command};
 use crate::process::program::NodeKind;
 use crate::process::{self, ChannelUse, Seen, SpawnOptions};
 use crate::process::{preload, sd_notify};
 use crate::report::error::ProgramError;
-use crate::report::event::{Event, Worker};
+use crate::report::event::Event;
+use crate::report::worker::Worker;
 use crate::supervisor::{DeadWorker, Supervisor};
 
 impl Supervisor {
@@ -79,9 +80,9 @@ impl Supervisor {
         begun.process.own_listener = own.as_ref().and_then(|own| own.address.ip());
         if let Some(socket) = notify {
             // Without it the worker is merely not heard there.
-            begun.process.notify = socket.start(worker, begun.process.pid, self.inputs.clone()).ok();
+            begun.process.notify = socket.start(worker, begun.process.pid, self.process_events()).ok();
         }
-        if let Err(error) = begun.watch.start(self.forwarder.clone(), self.inputs.clone()) {
+        if let Err(error) = begun.watch.start(self.forwarder.clone(), self.process_events()) {
             // Without a watch its end would not be seen, so it must end here.
             begun.process.kill_and_reap();
             return Err(describe(error));

@@ -6,15 +6,16 @@ use std::time::Duration;
 use recluster_core as core;
 use recluster_core::{Config, Generation};
 
-use crate::api::builder::{ClusterBuilder, ReadyWhen};
+use crate::api::builder::ClusterBuilder;
 use crate::api::start::Examined;
+use crate::config::drain_signal::DrainSignal;
+use crate::config::limits::Limits;
 use crate::config::listen::Listen;
-use crate::process::DrainSignal;
+use crate::config::ready::ReadyWhen;
 use crate::process::health_check::Checks;
 use crate::process::preload::Preload;
 use crate::process::program::Program;
 use crate::supervisor::Supervisor;
-use crate::supervisor::recycle::Limits;
 
 /// What holds until a reload says otherwise, beside the policy's settings.
 #[derive(Clone, Debug)]

@@ -14,8 +14,9 @@ use recluster_core::{Phase, State, WorkerId};
 
 use crate::process::Process;
 use crate::process::groups;
-use crate::report::event::{Event, Worker};
+use crate::report::event::Event;
 use crate::report::signal::name_of;
+use crate::report::worker::Worker;
 use crate::supervisor::Supervisor;
 use crate::supervisor::timers::Timer;
 

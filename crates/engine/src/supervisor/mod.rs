@@ -3,6 +3,7 @@
 //! Tens of events a second pass here. Connections never do: they are the dataplane's.
 
 mod actions;
+pub(crate) mod audience;
 pub(crate) mod generations;
 pub(crate) mod input;
 mod leftovers;
@@ -22,21 +23,24 @@ use recluster_wire::Json;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, sleep_until};
 
-use crate::api::builder::ReadyWhen;
-use crate::api::cluster::{Cluster, Progress};
-use crate::api::host::{HostEvent, Hosting};
 use crate::config::balance::Balance;
 use crate::config::listen::Bound;
+use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Command, DataPlane, Fact, Handle, Receipt, Routes, Setup, Standing};
+use crate::process;
 use crate::process::health_check::HandOver;
 use crate::process::preload;
 use crate::process::program::{NodeKind, ResolvedProgram};
 use crate::process::stderr::Forwarder;
 use crate::process::{ChannelUse, Process, Seen};
 use crate::report::error::StartError;
-use crate::report::event::{Event, MESSAGE_BACKLOG, Verdict, Worker};
+use crate::report::event::{Event, MESSAGE_BACKLOG};
+use crate::report::verdict::Verdict;
+use crate::report::worker::Worker;
+use crate::sink::Sink;
+use crate::supervisor::audience::{HostEvent, Hosting};
 use crate::supervisor::generations::{Conduct, Reread, Terms};
-use crate::supervisor::input::Input;
+use crate::supervisor::input::{Input, Progress};
 use crate::supervisor::leftovers::Remains;
 use crate::supervisor::timers::{Timer, Timers};
 
@@ -65,14 +69,21 @@ pub(crate) struct Shell {
     pub(crate) events: broadcast::Sender<Event>,
 }
 
+/// What a running supervisor is told by, and seen by.
+pub(crate) struct Controls {
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) progress: watch::Receiver<Progress>,
+}
+
 /// Starts the dataplane and the supervisor.
-pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluster, StartError> {
+pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Controls, StartError> {
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
-    let dataplane = DataPlane::start(setup, inputs.clone()).map_err(system("start the data dataplane"))?;
+    let dataplane =
+        DataPlane::start(setup, sink(&inputs, Input::Fact)).map_err(system("start the data plane"))?;
     let forwarder = Forwarder::start().map_err(system("start the thread for stderr"))?;
     let (progress, seen) = watch::channel(Progress::default());
-    let handle = Cluster { inputs: inputs.clone(), events: shell.events.downgrade(), progress: seen };
+    let controls = Controls { inputs: inputs.clone(), progress: seen };
     let began = Instant::now();
     let supervisor = Supervisor {
         policy: core::Cluster::new(config, core::Time::ZERO),
@@ -103,7 +114,7 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Cluste
         tokio::spawn(preload::keep(move || inputs.upgrade().is_some_and(|inputs| !inputs.is_closed())));
     }
     tokio::spawn(supervisor.run(inbox));
-    Ok(handle)
+    Ok(controls)
 }
 
 /// A worker that is gone, for the verdict that names it.
@@ -290,32 +301,44 @@ impl Supervisor {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Fact(fact) => self.note(fact),
+            Input::Process(event) => self.hear(event),
+            Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
+            Input::Request(request) => self.answer(request),
+        }
+    }
+
+    /// Where processes report.
+    fn process_events(&self) -> Sink<process::event::Event> {
+        sink(&self.inputs, Input::Process)
+    }
+
+    fn hear(&mut self, event: process::event::Event) {
+        use process::event::Event as Heard;
+        match event {
             // It may have left words in its channel: the dataplane reads them first.
-            Input::Ended(worker) => self.dataplane.tell(Command::Ended(worker)),
-            Input::LinesLost(worker, lines) => {
+            Heard::Ended(worker) => self.dataplane.tell(Command::Ended(worker)),
+            Heard::LinesLost(worker, lines) => {
                 self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
             }
-            Input::Notified(worker, words) => self.notified(worker, &words),
-            Input::NotifyIgnored(worker, _turn) => {
+            Heard::Notified(worker, words) => self.notified(worker, &words),
+            Heard::NotifyIgnored(worker, _turn) => {
                 if let Some(process) = self.processes.get_mut(&worker) {
                     process.notify_ignored += 1;
                 }
             }
-            Input::CheckFailed(worker, reason) => {
+            Heard::CheckFailed(worker, reason) => {
                 if let Some(process) = self.processes.get_mut(&worker) {
                     process.check_failure = Some(reason);
                 }
             }
-            Input::CheckPassed(worker) => self.passed(worker),
-            Input::Unhealthy(worker, reason) => {
+            Heard::CheckPassed(worker) => self.passed(worker),
+            Heard::Unhealthy(worker, reason) => {
                 self.emit_about(worker, |worker| Event::Unhealthy { worker, reason });
                 self.tell(core::Event::Replace(worker));
             }
-            Input::HandOver(worker, HandOver { connection, reply }) => {
+            Heard::HandOver(worker, HandOver { connection, reply }) => {
                 self.dataplane.tell(Command::HandOver { worker, connection, reply });
             }
-            Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
-            Input::Request(request) => self.answer(request),
         }
     }
 
@@ -448,6 +471,13 @@ impl Supervisor {
         });
         alive.or_else(|| self.grave(worker).map(|grave| grave.worker))
     }
+}
+
+/// A sink into the inbox.
+fn sink<T: 'static>(inputs: &mpsc::UnboundedSender<Input>, wrap: fn(T) -> Input) -> Sink<T> {
+    let inputs = inputs.clone();
+    // The supervisor is gone only when the cluster is over, and then no report is needed.
+    Sink::new(move |report| drop(inputs.send(wrap(report))))
 }
 
 async fn sleep_until_some(deadline: Option<Instant>) {

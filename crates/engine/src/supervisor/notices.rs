@@ -3,10 +3,14 @@
 use recluster_core as core;
 use recluster_core::{Caller, Cause, Due, Exit, Notice, WorkerId};
 
-use crate::api::builder::ReadyWhen;
+use crate::config::ready::ReadyWhen;
 use crate::process::Seen;
-use crate::report::event::{Event, Failure, Held, Verdict, Worker};
+use crate::report::event::Event;
 use crate::report::signal::{name_of, signal_name};
+use crate::report::verdict::Failure;
+use crate::report::verdict::Verdict;
+use crate::report::worker::Held;
+use crate::report::worker::Worker;
 use crate::supervisor::{DeadWorker, Supervisor};
 
 impl Supervisor {

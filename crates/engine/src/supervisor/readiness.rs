@@ -7,8 +7,9 @@ use recluster_core as core;
 use recluster_core::WorkerId;
 use recluster_wire::notify::Word;
 
-use crate::api::builder::ReadyWhen;
-use crate::process::health_check::{Asked, ReadyCheck, Target};
+use crate::config::ready::ReadyCheck;
+use crate::config::ready::ReadyWhen;
+use crate::process::health_check::{Asked, Target};
 use crate::process::sd_notify::Words;
 use crate::process::{CheckTask, WatchState};
 use crate::report::event::Event;
@@ -34,6 +35,7 @@ impl Supervisor {
 
     /// The worker did what may make it ready. Where there is a check, that decides.
     pub(crate) fn ready(&mut self, worker: WorkerId, by: ReadyWhen) {
+        let events = self.process_events();
         let Some(process) = self.processes.get_mut(&worker) else { return };
         if self.shell.conduct.ready_when != by
             || process.seen.ready
@@ -54,7 +56,7 @@ impl Supervisor {
                 env: program.map(|program| program.env.clone()).unwrap_or_default(),
             }),
         };
-        let watch = checks.watch(worker, target, self.inputs.clone());
+        let watch = checks.watch(worker, target, events);
         process.check = Some(CheckTask::from(tokio::spawn(watch)));
     }
 

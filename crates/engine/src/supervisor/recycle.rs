@@ -6,61 +6,15 @@ use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::WorkerId;
-use serde::Serialize;
 
 use crate::process::groups;
 use crate::report::event::Event;
+use crate::report::event::RecycleReason;
 use crate::supervisor::Supervisor;
 use crate::supervisor::timers::Timer;
 
 /// How often workers are looked at.
 const LOOK: Duration = Duration::from_secs(5);
-/// By how much a worker's lifetime may be shorter than the most, in parts of it: workers that were born together must not
-/// all be due together.
-const JITTER: f64 = 0.1;
-
-/// When a worker is to be renewed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Limits {
-    /// Resident memory of its process group, in bytes.
-    pub(crate) memory: Option<u64>,
-    /// Time since its start.
-    pub(crate) lifetime: Option<Duration>,
-}
-
-/// Why a worker is renewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RecycleReason {
-    /// It and what it started use too much memory.
-    Memory {
-        /// What they use, in bytes.
-        bytes: u64,
-        /// What they may use, in bytes.
-        limit: u64,
-    },
-    /// It has lived long enough.
-    Age {
-        /// Whole seconds since its start.
-        seconds: u64,
-    },
-}
-
-impl Limits {
-    fn are_set(self) -> bool {
-        self.memory.is_some() || self.lifetime.is_some()
-    }
-
-    /// In which way a worker is beyond its limits, if it is.
-    fn excess(self, age: Duration, bytes: u64, jitter: f64) -> Option<RecycleReason> {
-        if let Some(limit) = self.memory.filter(|limit| bytes > *limit) {
-            return Some(RecycleReason::Memory { bytes, limit });
-        }
-        let lifetime = self.lifetime?.mul_f64(1.0 - JITTER * jitter);
-        (age >= lifetime).then_some(RecycleReason::Age { seconds: age.as_secs() })
-    }
-}
 
 impl Supervisor {
     /// Goes on looking after workers, or begins to, where there are limits now.
@@ -113,24 +67,4 @@ fn jitter_of(worker: WorkerId, pid: i32) -> f64 {
     (worker.get(), pid).hash(&mut hasher);
     let [byte, ..] = hasher.finish().to_ne_bytes();
     f64::from(byte) / f64::from(u8::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_is_too_big_or_too_old() {
-        let hour = Duration::from_secs(3600);
-        let limits = Limits { memory: Some(100), lifetime: Some(hour) };
-        assert_eq!(limits.excess(Duration::ZERO, 100, 0.0), None);
-        assert_eq!(
-            limits.excess(Duration::ZERO, 101, 0.0),
-            Some(RecycleReason::Memory { bytes: 101, limit: 100 })
-        );
-        assert_eq!(limits.excess(hour, 0, 0.0), Some(RecycleReason::Age { seconds: 3600 }));
-        assert_eq!(limits.excess(hour.mul_f64(0.95), 0, 0.0), None);
-        assert!(limits.excess(hour.mul_f64(0.95), 0, 1.0).is_some(), "some are due earlier");
-        assert_eq!(Limits::default().excess(hour, 1 << 40, 1.0), None);
-    }
 }

@@ -8,10 +8,11 @@ use recluster_core::{Caller, Phase};
 use tokio::sync::oneshot;
 
 use crate::api::builder::ClusterBuilder;
-use crate::api::cluster::Scale;
+use crate::config::scale::Scale;
 use crate::dataplane::Command;
 use crate::report::error::SendError;
-use crate::report::event::{Event, Verdict};
+use crate::report::event::Event;
+use crate::report::verdict::Verdict;
 use crate::supervisor::input::Request;
 use crate::supervisor::timers::Timer;
 use crate::supervisor::{FAR_AWAY, Supervisor};

@@ -17,8 +17,9 @@ use rustix::net::{SocketFlags, accept_with};
 use crate::config::balance::StickyBy;
 use crate::dataplane::balance::kernel::{is_prompt, take_all};
 use crate::dataplane::listener::{Closing, Connection, Listener, ListenerId, Mode, Owner, Taker};
+use crate::dataplane::messages::Standing;
 use crate::dataplane::state::{State, Timer};
-use crate::dataplane::worker::{OnItsWay, Standing, Worker};
+use crate::dataplane::worker::{OnItsWay, Worker};
 
 /// How long a listener rests when every worker has refused a connection.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);

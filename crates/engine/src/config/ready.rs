@@ -1,0 +1,61 @@
+//! When a worker counts as ready, and what it is asked to find that out.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// When a worker counts as ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadyWhen {
+    /// Its first server listens (Node).
+    Listening,
+    /// Its process runs (Node: its first word).
+    Started,
+    /// It said so: `process.send({cmd: 'ready'})` or `process.send('ready')`.
+    Ready,
+    /// It said `READY=1` by `sd_notify`.
+    Notify,
+}
+
+/// What a worker is asked to find out whether it serves.
+///
+/// - `http:/healthz` (or just `/healthz`): a GET of this path, which must be answered with a status of 200 to 399;
+/// - `exec:./check.sh`: a command for `/bin/sh`, which must end with status 0. It finds the worker's pid in
+///   `RECLUSTER_PID`, and its slot in `WORKER_ID`, and runs in the worker's directory with its environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the two ways to ask")]
+pub enum ReadyCheck {
+    /// A GET of this path.
+    Http(String),
+    /// This command.
+    Command(String),
+}
+
+/// The text is no [`ReadyCheck`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no check: write http:/path, or exec: and a command")]
+pub struct ParseReadyCheckError(String);
+
+impl FromStr for ReadyCheck {
+    type Err = ParseReadyCheckError;
+
+    fn from_str(text: &str) -> Result<Self, ParseReadyCheckError> {
+        let path = text.strip_prefix("http:").unwrap_or(text);
+        if path.starts_with('/') && !path.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Ok(Self::Http(path.to_owned()));
+        }
+        match text.strip_prefix("exec:").map(str::trim) {
+            Some(command) if !command.is_empty() => Ok(Self::Command(command.to_owned())),
+            _ => Err(ParseReadyCheckError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for ReadyCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(path) => write!(f, "http:{path}"),
+            Self::Command(command) => write!(f, "exec:{command}"),
+        }
+    }
+}

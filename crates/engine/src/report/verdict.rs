@@ -1,0 +1,67 @@
+//! How a reload ended, and why a worker did not come to serve.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::worker::Worker;
+
+/// How a reload ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "whoever waits for a reload must handle each of them")]
+pub enum Verdict {
+    /// Every slot is served by the new generation.
+    Done,
+    /// The new generation failed and was taken down; the old one serves on.
+    RolledBack {
+        /// Why.
+        failure: Failure,
+    },
+    /// The new generation failed after some slots were replaced; those keep the new code.
+    StoppedPartWay {
+        /// How many slots run the new generation.
+        replaced: u32,
+        /// Of how many.
+        of: u32,
+        /// Why.
+        failure: Failure,
+    },
+    /// The cluster was stopped, terminated or released before the reload ended.
+    Abandoned,
+    /// The reload could not begin: what the cluster is to be now makes no sense. Nothing was touched.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a worker did not come to serve: everything a person needs to mend it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The worker that failed last.
+    pub worker: Worker,
+    /// What happened, such as `exited with status 1 before it served`.
+    pub reason: String,
+    /// How often its slot had failed by then.
+    pub failures: u32,
+    /// The last lines that it wrote to its stderr.
+    pub stderr: Vec<String>,
+    /// What is probably wrong, where we recognise it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} (slot {}", self.worker.id, self.worker.slot)?;
+        if let Some(pid) = self.worker.pid {
+            write!(f, ", pid {pid}")?;
+        }
+        write!(f, ") {}", self.reason)?;
+        if self.failures > 1 {
+            write!(f, ", failure {} of its slot", self.failures)?;
+        }
+        Ok(())
+    }
+}
