@@ -14,6 +14,7 @@
 #![expect(clippy::missing_panics_doc, reason = "said once, above")]
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON value lacks reads as null")]
 
+pub mod arrows;
 mod binary;
 mod command;
 mod event;

@@ -1,6 +1,8 @@
 //! The rules of the house, checked against the sources: which part may know which, how long a file may be, and that
 //! the documentation speaks of everything that there is.
 
+mod layers;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
