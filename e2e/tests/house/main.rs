@@ -41,11 +41,11 @@ const ENGINE: [(&str, &[&str]); 10] = [
     ("sink", &[]),
     ("report", &[]),
     ("config", &["report"]),
-    ("socket", &[]),
+    ("socket", &["config", "report"]),
     ("process", &["config", "report", "sink", "socket", "sys"]),
-    ("dataplane", &["config", "report", "sink", "sys"]),
-    ("supervisor", &["api", "config", "dataplane", "process", "report", "sink"]),
-    ("api", &["config", "dataplane", "process", "report", "supervisor"]),
+    ("dataplane", &["config", "report", "sink", "socket", "sys"]),
+    ("supervisor", &["api", "config", "dataplane", "process", "report", "sink", "socket"]),
+    ("api", &["config", "dataplane", "process", "report", "socket", "supervisor"]),
     ("control", &["api", "config", "report", "socket"]),
 ];
 

@@ -13,10 +13,11 @@ use tokio::sync::broadcast;
 use crate::config::balance::{Balance, PeekLimits};
 use crate::config::drain_signal::DrainSignal;
 use crate::config::limits::Limits;
-use crate::config::listen::{Bound, Listen};
+use crate::config::listen::Listen;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::process::program::Program;
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
+use crate::socket::bind::Bound;
 use crate::supervisor::audience::Hosting;
 use crate::supervisor::generations::Reread;
 

@@ -7,12 +7,12 @@ use recluster_core::Config;
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
 use crate::config::balance::Balance;
-use crate::config::listen;
 use crate::config::ready::ReadyCheck;
 use crate::process::health_check::Checks;
 use crate::process::preload::Preload;
 use crate::process::program::{NodeKind, ResolvedProgram, Runtime};
 use crate::report::error::StartError;
+use crate::socket::bind;
 use crate::supervisor::generations::Conduct;
 use crate::{dataplane, process, supervisor};
 
@@ -35,7 +35,7 @@ impl ClusterBuilder {
         let heard = events.downgrade();
         let hosting = std::mem::take(&mut self.hosting);
         let Examined { config, first, conduct } = self.examine()?;
-        let bound = listen::bind_all(adopted, &listens).await?;
+        let bound = bind::bind_all(adopted, &listens).await?;
         let system = |source| StartError::System { what: "copy a listening socket", source };
         let means = dataplane::Config {
             balance: balance.clone(),
@@ -67,7 +67,7 @@ impl ClusterBuilder {
     ///
     /// As those of [`start`](Self::start).
     pub fn check(self) -> Result<Checked, StartError> {
-        listen::check_all(&self.listens)?;
+        bind::check_all(&self.listens)?;
         let first = self.examine()?.first;
         let node = match first.runtime {
             Runtime::Node { binary, .. } => Some(binary),

@@ -4,9 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-
+use crate::socket::file::accepts;
 use crate::socket::runtime_dir::{DirectoryError, check, directories};
 
 /// How the name of a control socket ends.
@@ -55,7 +53,7 @@ fn find_in(directories: &[PathBuf], name: Option<&str>) -> Result<PathBuf, FindE
             Err(error) => return Err(error.into()),
         }
     }
-    found.retain(|path| matches!(probe(path), Ok(Probe::Alive)));
+    found.retain(|path| accepts(path));
     match (found.pop(), found.is_empty()) {
         (None, _) => Err(FindError::None { tried }),
         (Some(only), true) => Ok(only),
@@ -87,31 +85,6 @@ fn sockets(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
     Ok(paths)
 }
 
-/// What is at the path of a socket.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Probe {
-    /// Nothing.
-    Nothing,
-    /// A socket on which nobody listens any more.
-    Stale,
-    /// A socket on which somebody listens.
-    Alive,
-}
-
-/// Looks whether somebody listens on a socket, without waiting.
-pub(super) fn probe(path: &Path) -> io::Result<Probe> {
-    let address = SocketAddrUnix::new(path)?;
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    match connect(&socket, &address) {
-        // With a full queue nobody was refused: somebody listens, if slowly.
-        Ok(()) | Err(Errno::AGAIN) => Ok(Probe::Alive),
-        Err(Errno::CONNREFUSED) => Ok(Probe::Stale),
-        Err(Errno::NOENT) => Ok(Probe::Nothing),
-        Err(error) => Err(error.into()),
-    }
-}
-
 fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -139,16 +112,5 @@ mod tests {
         assert_eq!(find_in(&directories, Some("one")).unwrap(), base.path().join("one.sock"));
         let Err(FindError::Several { found }) = find_in(&directories, None) else { panic!() };
         assert_eq!(found, [base.path().join("one.sock"), base.path().join("one-2.sock")]);
-    }
-
-    #[test]
-    fn a_socket_is_alive_while_somebody_listens() {
-        let base = tempfile::tempdir().unwrap();
-        let path = base.path().join("it.sock");
-        assert_eq!(probe(&path).unwrap(), Probe::Nothing);
-        let listener = UnixListener::bind(&path).unwrap();
-        assert_eq!(probe(&path).unwrap(), Probe::Alive);
-        drop(listener);
-        assert_eq!(probe(&path).unwrap(), Probe::Stale);
     }
 }

@@ -15,12 +15,13 @@ use tokio::time::{sleep, timeout};
 
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
-use super::socket::{Socket, SocketFile};
+use super::socket::Socket;
 use crate::api::cluster::Cluster;
 use crate::config::scale::Scale;
 use crate::report::error::{Gone, ReloadError};
 use crate::report::event::Heard;
 use crate::report::verdict::Verdict;
+use crate::socket::file::SocketFile;
 use crate::socket::runtime_dir;
 
 /// How many clients are listened to at once.
@@ -59,15 +60,19 @@ pub struct Asked {
     pub uid: u32,
 }
 
-impl Server {
-    pub(super) fn start(socket: Socket, cluster: Cluster) -> Self {
-        let Socket { listener, file } = socket;
+impl Socket {
+    /// Answers clients about this cluster, in a task of its own. Must be called in a tokio runtime with IO and time
+    /// enabled.
+    pub fn serve(self, cluster: Cluster) -> Server {
+        let Self { listener, file } = self;
         let (closing, closed) = watch::channel(false);
         let (tell, asked) = mpsc::channel(ASKED);
         let accepting = tokio::spawn(accept(listener, Host { cluster, closed: Closed(closed), tell }));
-        Self { file, asked, closing, accepting }
+        Server { file, asked, closing, accepting }
     }
+}
 
+impl Server {
     /// The next request that a client made. What is not looked at in time is not kept for long; `None` says that
     /// there will be no more.
     pub async fn asked(&mut self) -> Option<Asked> {

@@ -3,15 +3,14 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::net::SocketType;
 use tokio::net::UnixListener;
 
-use super::discover::{self, Probe};
-use super::server::Server;
-use crate::api::cluster::Cluster;
+use crate::socket::file::{Probe, SocketFile, probe};
 use crate::socket::runtime_dir::{self, DirectoryError};
 
 /// The longest path that a unix socket can have, in bytes.
@@ -26,14 +25,6 @@ const LOCK: &str = ".recluster.lock";
 pub struct Socket {
     pub(super) listener: UnixListener,
     pub(super) file: SocketFile,
-}
-
-/// The file of a bound socket; removed when this is dropped, unless somebody has put another in its place.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
 }
 
 /// Why a control socket could not be bound.
@@ -93,7 +84,7 @@ impl Socket {
         let locked = lock(directory).map_err(system)?;
         make_room(&path)?;
         let listener = UnixListener::bind(&path).map_err(system)?;
-        let file = SocketFile::of(path.clone()).map_err(system)?;
+        let file = SocketFile::at(path.clone()).map_err(system)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(system)?;
         drop(locked);
         Ok(Self { listener, file })
@@ -101,13 +92,7 @@ impl Socket {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.file.path
-    }
-
-    /// Answers clients about this cluster, in a task of its own. Must be called in a tokio runtime with IO and time
-    /// enabled.
-    pub fn serve(self, cluster: Cluster) -> Server {
-        Server::start(self, cluster)
+        self.file.path()
     }
 }
 
@@ -121,47 +106,17 @@ fn lock(directory: &Path) -> io::Result<File> {
 /// Removes a stale socket; refuses to touch anything else.
 fn make_room(path: &Path) -> Result<(), BindError> {
     let system = |source| BindError::System { path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(system(error)),
-        Ok(about) if !about.file_type().is_socket() => {
-            return Err(BindError::NotASocket { path: path.to_owned() });
-        }
-        Ok(_) => {}
-    }
-    match discover::probe(path).map_err(system)? {
+    match probe(path, SocketType::STREAM).map_err(system)? {
         Probe::Alive => Err(BindError::Alive { path: path.to_owned() }),
+        Probe::NotASocket => Err(BindError::NotASocket { path: path.to_owned() }),
         Probe::Stale => fs::remove_file(path).map_err(system),
         Probe::Nothing => Ok(()),
     }
 }
 
-impl SocketFile {
-    fn of(path: PathBuf) -> io::Result<Self> {
-        let identity = identity(&path)?;
-        Ok(Self { path, identity })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // If it cannot be removed it is stale, and the next master replaces it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|about| (about.dev(), about.ino()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::net::UnixListener as StdListener;
 
     use super::*;

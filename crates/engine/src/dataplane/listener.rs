@@ -13,13 +13,14 @@ use std::time::Instant;
 use recluster_core::WorkerId;
 use recluster_wire::Json;
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::balance::kernel::Group;
 use super::bpf::Program;
 use super::client_hash::{Client, Table};
-use crate::config::listen::{SocketFile, is_stale};
 use crate::report::worker::Address;
+use crate::socket::bind::{bind_unix, on_every_address};
+use crate::socket::file::SocketFile;
 use crate::sys::{self, Hook};
 
 /// Names a listener for as long as it is open.
@@ -197,11 +198,7 @@ impl Listener {
         match &query.address {
             Some(text) => bind(parse_address(text, port)?),
             None if kind == SocketKind::Tcp6 => bind((Ipv6Addr::UNSPECIFIED, port).into()),
-            // As Node: both families on one socket, or IPv4 alone where there is no IPv6.
-            None => match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
-                Err(error) if lacks_ipv6(&error) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
-                bound => bound,
-            },
+            None => on_every_address(|ip| bind((ip, port).into())),
         }
     }
 
@@ -254,18 +251,10 @@ impl Listener {
     fn bind_unix(query: &QueryServer, mode: Mode, replace: bool) -> io::Result<Self> {
         let mode = mode.without_steering();
         let path = PathBuf::from(query.address.as_deref().unwrap_or_default());
-        let is_abstract = query.address.as_deref().is_some_and(|text| text.starts_with('\0'));
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        let address = SockAddr::unix(&path)?;
-        if let Err(error) = socket.bind(&address) {
-            let in_use = error.raw_os_error() == Some(libc::EADDRINUSE) && !is_abstract;
-            if !(replace && in_use && is_stale(&path, &address)) {
-                return Err(error);
-            }
-            fs::remove_file(&path)?;
-            socket.bind(&address)?;
+        let (socket, file) = bind_unix(&path, replace)?;
+        if file.is_some() {
+            Self::open_to(query, &path)?;
         }
-        let file = if is_abstract { None } else { Some(Self::open_to(query, &path)?) };
         socket.listen(query.listen_backlog())?;
         socket.set_nonblocking(true)?;
         let mut listener = Self::new(socket, mode, Address::Unix(path));
@@ -273,16 +262,15 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Sets the permissions that the worker asked for; returns what the file is.
-    fn open_to(query: &QueryServer, path: &Path) -> io::Result<SocketFile> {
-        let file = SocketFile::at(path)?;
+    /// Sets the permissions that the worker asked for.
+    fn open_to(query: &QueryServer, path: &Path) -> io::Result<()> {
         let readable = if query.readable_all { 0o444 } else { 0 };
         let writable = if query.writable_all { 0o222 } else { 0 };
         if readable | writable != 0 {
             let mode = fs::metadata(path)?.permissions().mode() | readable | writable;
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
-        Ok(file)
+        Ok(())
     }
 
     /// The address to report to a worker; none for a unix socket, which it knows by its path.
@@ -365,8 +353,4 @@ fn zone_index(zone: &str) -> Option<u32> {
     }
     let name = Some(zone).filter(|name| !name.contains(['/', '.']))?;
     fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
-}
-
-fn lacks_ipv6(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL))
 }

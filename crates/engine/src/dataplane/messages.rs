@@ -15,10 +15,10 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot;
 
 use crate::config::balance::{Balance, PeekLimits};
-use crate::config::listen::{Bound, FIRST_LISTENER};
 use crate::report::error::SendError;
 use crate::report::status::ListenerStatus;
 use crate::report::worker::Address;
+use crate::socket::bind::{Bound, FIRST_LISTENER};
 
 /// How many bytes of one worker's messages may wait for the supervisor before that worker's channel is no longer read.
 const WAITING_BYTES: usize = 1024 * 1024;

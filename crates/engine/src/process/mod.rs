@@ -39,10 +39,10 @@ use rustix::process::{
 use tokio::task::JoinHandle;
 
 use crate::config::drain_signal::DrainSignal;
-use crate::config::listen::{Bound, FIRST_LISTENER};
 use crate::process::exit::Watch;
 use crate::process::program::{NodeKind, ResolvedProgram, Runtime};
 use crate::process::stderr::Tail;
+use crate::socket::bind::{Bound, FIRST_LISTENER};
 use crate::sys;
 
 /// What is reported of a process that somebody else has reaped.

@@ -4,21 +4,22 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use recluster_core::WorkerId;
 use recluster_wire::notify::{self, MAX_DATAGRAM, Word};
 use rustix::io::Errno;
+use rustix::net::SocketType;
 use rustix::process::{Pid, geteuid, getpgid, test_kill_process};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::process::event::Event;
 use crate::sink::Sink;
+use crate::socket::file::{Probe, SocketFile, probe};
 use crate::socket::runtime_dir;
 use crate::sys;
 use crate::sys::Datagram;
@@ -34,12 +35,8 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub(crate) struct Socket {
     socket: OwnedFd,
-    file: File,
+    file: SocketFile,
 }
-
-/// The socket's file: it goes with this.
-#[derive(Debug)]
-struct File(PathBuf);
 
 /// The task that listens; it ends with this.
 #[derive(Debug)]
@@ -70,14 +67,14 @@ impl Socket {
         // A process of this id that is long gone may have left one.
         let _ = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path)?;
-        let file = File(path);
+        let file = SocketFile::at(path)?;
         socket.set_nonblocking(true)?;
         rustix::net::sockopt::set_socket_passcred(&socket, true)?;
         Ok(Self { socket: socket.into(), file })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.file.0
+        self.file.path()
     }
 
     /// Reports what the worker, or a process of its group, says.
@@ -117,9 +114,8 @@ fn remove_stale(directory: &Path) {
         return;
     }
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
         let is_over = owner(&entry.file_name()).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
-        if is_socket && is_over && is_refused(&entry.path()) {
+        if is_over && matches!(probe(&entry.path(), SocketType::DGRAM), Ok(Probe::Stale)) {
             // Best effort.
             let _ = fs::remove_file(entry.path());
         }
@@ -131,19 +127,6 @@ fn owner(name: &OsStr) -> Option<Pid> {
     let (pid, number) = name.to_str()?.strip_suffix(ENDING)?.strip_suffix('.')?.split_once('-')?;
     number.parse::<u64>().ok()?;
     Pid::from_raw(pid.parse().ok().filter(|pid| *pid > 0)?)
-}
-
-/// Whether nobody listens on this socket. Of one that may not be used, as somebody else's, that is not known.
-fn is_refused(path: &Path) -> bool {
-    let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
-    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        // Best effort: it is replaced by whoever gets its number.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 impl Drop for Listening {

@@ -1,3 +1,5 @@
-//! Sockets before anybody uses them: where their files are.
+//! Sockets before a worker uses them: binding, the files of unix sockets, and the directories of these files.
 
+pub(crate) mod bind;
+pub(crate) mod file;
 pub(crate) mod runtime_dir;

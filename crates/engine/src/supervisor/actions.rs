@@ -8,7 +8,6 @@ use std::time::Duration;
 use recluster_core as core;
 use recluster_core::{Action, Generation, Signal, SlotId, SpawnFailure, Time, WorkerId};
 
-use crate::config::listen::Listen;
 use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Admission, Command};
 use crate::process::program::NodeKind;
@@ -17,6 +16,7 @@ use crate::process::{preload, sd_notify};
 use crate::report::error::ProgramError;
 use crate::report::event::Event;
 use crate::report::worker::Worker;
+use crate::socket::bind;
 use crate::supervisor::{DeadWorker, Supervisor};
 
 impl Supervisor {
@@ -61,7 +61,7 @@ impl Supervisor {
         let describe = |error: io::Error| (process::failure_of(&error), process::spawn_error(&error));
         let notify = self.open_notify(is_node).map_err(describe)?;
         let own = self.shell.conduct.check_listen.as_ref().filter(|_| !is_node);
-        let own = own.map(Listen::bind).transpose().map_err(describe)?;
+        let own = own.map(bind::bind).transpose().map_err(describe)?;
         let seat = SpawnOptions {
             worker,
             number,

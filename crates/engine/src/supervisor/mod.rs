@@ -24,7 +24,6 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, sleep_until};
 
 use crate::config::balance::Balance;
-use crate::config::listen::Bound;
 use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Command, DataPlane, Fact, Handle, Receipt, Routes, Setup, Standing};
 use crate::process;
@@ -38,6 +37,7 @@ use crate::report::event::{Event, MESSAGE_BACKLOG};
 use crate::report::verdict::Verdict;
 use crate::report::worker::Worker;
 use crate::sink::Sink;
+use crate::socket::bind::Bound;
 use crate::supervisor::audience::{HostEvent, Hosting};
 use crate::supervisor::generations::{Conduct, Reread, Terms};
 use crate::supervisor::input::{Input, Progress};

@@ -7,10 +7,10 @@ use recluster_core::{Phase, State};
 use tokio::sync::oneshot;
 
 use crate::config::balance::Balance;
-use crate::config::listen::Bound;
 use crate::dataplane::Command;
 use crate::process::Process;
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
+use crate::socket::bind::Bound;
 use crate::supervisor::Supervisor;
 use crate::supervisor::leftovers::Remains;
 

@@ -1,0 +1,170 @@
+//! The file of a unix socket: whether a process listens there, and its removal by the process that made it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+/// The file of a unix socket that this process made. Dropping it removes the file, unless another one has taken its place.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+/// What is at the path of a socket.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// Nothing.
+    Nothing,
+    /// A file of another kind, which must not be removed.
+    NotASocket,
+    /// A socket on which no process listens any more.
+    Stale,
+    /// A socket on which a process listens.
+    Alive,
+}
+
+impl SocketFile {
+    /// The file that is at this path now.
+    pub(crate) fn at(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        let identity = identity(&path)?;
+        Ok(Self { path, identity })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // A file that cannot be removed is stale, and the next process to bind this path replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Looks at a path where a socket of this type is to be bound, without following a link and without waiting.
+///
+/// # Errors
+///
+/// When the file cannot be looked at, or the system does not let this process connect to the socket.
+pub(crate) fn probe(path: &Path, socket_type: SocketType) -> io::Result<Probe> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Probe::Nothing),
+        Err(error) => return Err(error),
+        // Connecting to a plain file is refused as well, as if it were a stale socket.
+        Ok(about) if !about.file_type().is_socket() => return Ok(Probe::NotASocket),
+        Ok(_) => {}
+    }
+    match try_connect(path, socket_type) {
+        Ok(()) => Ok(Probe::Alive),
+        Err(Errno::CONNREFUSED) => Ok(Probe::Stale),
+        Err(Errno::NOENT) => Ok(Probe::Nothing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a process accepts connections at this path. A link is followed.
+pub(crate) fn accepts(path: &Path) -> bool {
+    try_connect(path, SocketType::STREAM).is_ok()
+}
+
+fn try_connect(path: &Path, socket_type: SocketType) -> Result<(), Errno> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
+    match connect(&socket, &address) {
+        // The queue of a process that listens is full.
+        Err(Errno::AGAIN) => Ok(()),
+        result => result,
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|about| (about.dev(), about.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_alive_while_a_process_listens() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.sock");
+        let stream = || probe(&path, SocketType::STREAM).unwrap();
+        assert_eq!(stream(), Probe::Nothing);
+        let listener = UnixListener::bind(&path).unwrap();
+        assert_eq!(stream(), Probe::Alive);
+        assert!(accepts(&path));
+        drop(listener);
+        assert_eq!(stream(), Probe::Stale);
+        assert!(!accepts(&path));
+    }
+
+    #[test]
+    fn a_listener_with_a_full_queue_is_alive() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.sock");
+        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        for _ in 0..3 {
+            assert_eq!(probe(&path, SocketType::STREAM).unwrap(), Probe::Alive);
+        }
+    }
+
+    #[test]
+    fn datagram_sockets_are_probed_as_such() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        assert_eq!(probe(&path, SocketType::DGRAM).unwrap(), Probe::Alive);
+        assert!(probe(&path, SocketType::STREAM).is_err(), "it is of another type");
+        drop(socket);
+        assert_eq!(probe(&path, SocketType::DGRAM).unwrap(), Probe::Stale);
+    }
+
+    #[test]
+    fn files_and_links_are_no_stale_sockets() {
+        let base = tempfile::tempdir().unwrap();
+        let [file, socket, link] = ["file", "socket", "link"].map(|name| base.path().join(name));
+        fs::write(&file, "data").unwrap();
+        assert_eq!(probe(&file, SocketType::STREAM).unwrap(), Probe::NotASocket);
+        let listener = UnixListener::bind(&socket).unwrap();
+        symlink(&socket, &link).unwrap();
+        assert_eq!(probe(&link, SocketType::STREAM).unwrap(), Probe::NotASocket);
+        assert!(accepts(&link), "a client follows links");
+        drop(listener);
+        assert_eq!(probe(&link, SocketType::STREAM).unwrap(), Probe::NotASocket);
+    }
+
+    #[test]
+    fn a_file_is_removed_by_its_owner_alone() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.sock");
+        let _first = UnixListener::bind(&path).unwrap();
+        let file = SocketFile::at(&path).unwrap();
+        assert_eq!(file.path(), path);
+        drop(file);
+        assert!(!path.exists());
+        let _second = UnixListener::bind(&path).unwrap();
+        let file = SocketFile::at(&path).unwrap();
+        fs::rename(&path, base.path().join("away")).unwrap();
+        let _third = UnixListener::bind(&path).unwrap();
+        drop(file);
+        assert!(path.exists(), "another socket has taken its place");
+    }
+}
