@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -30,13 +29,11 @@ use recluster_wire::env::{
     Activation, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NodeChannel, NodeDrain,
     WATCHDOG_PID, WorkerEnv,
 };
-use recluster_wire::node::Held;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
     pidfd_send_signal, waitid,
 };
-use tokio::task::JoinHandle;
 
 use crate::config::drain_signal::DrainSignal;
 use crate::process::exit::Watch;
@@ -48,95 +45,19 @@ use crate::sys;
 /// What is reported of a process that somebody else has reaped.
 pub(crate) const UNKNOWN_STATUS: i32 = 255;
 
-/// A worker's process, as the supervisor holds it until it is reaped.
+/// A worker's process, from its start until it is reaped.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// What it is known by.
-    pub(crate) number: u64,
-    pub(crate) slot: SlotId,
-    pub(crate) generation: Generation,
     pub(crate) pid: Pid,
     pub(crate) begun: Instant,
     pub(crate) tail: Tail,
-    pub(crate) seen: Seen,
-    /// It drains. It may fall silent, and need not pass checks any more: its drain has a deadline of its own.
-    pub(crate) leaving: bool,
     /// Its group was told to go, by whatever signal.
     pub(crate) told: bool,
     /// The strongest signal that its group was sent to end it; its drain signal is one of them where that is TERM.
     pub(crate) sent: Option<core::Signal>,
-    /// What its preload was told, if it has loaded it.
-    pub(crate) preload: Option<NodeDrain>,
-    /// What it still had when it last told, in its drain.
-    pub(crate) held: Option<Held>,
-    pub(crate) channel_use: ChannelUse,
-    /// What it says that it does.
-    pub(crate) status: Option<String>,
-    /// How long it may be silent.
-    pub(crate) watchdog: Option<Duration>,
-    /// It was silent for too long, and is being ended.
-    pub(crate) hung: bool,
-    /// Whether it has been silent for too long already, as far as is known.
-    pub(crate) watch: WatchState,
     /// What it is sent when it is to drain, as it was said when it was begun.
     pub(crate) drain_signal: DrainSignal,
-    /// How many notifications were not heard: of strangers, or without sense.
-    pub(crate) notify_ignored: u64,
-    /// Where it alone listens, to be asked.
-    pub(crate) own_listener: Option<SocketAddr>,
-    pub(crate) check: Option<CheckTask>,
-    /// Why its check did not pass the last time, before it ever did.
-    pub(crate) check_failure: Option<String>,
-    /// Hears its notifications.
-    pub(crate) notify: Option<sd_notify::Listening>,
     pidfd: OwnedFd,
-}
-
-/// What a worker makes of its channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ChannelUse {
-    /// It may not know that it has one, and close it like any other descriptor.
-    Unproven,
-    /// It speaks and listens there, but not to a drain: it is let go by a signal.
-    DeafToDrains,
-    /// It speaks and listens there.
-    Full,
-}
-
-/// Whether a worker is believed to live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WatchState {
-    /// It said so in time.
-    Trusted,
-    /// It did not, or its word is not read yet.
-    Doubted,
-}
-
-/// A worker's checks; they end with this.
-#[derive(Debug)]
-pub(crate) struct CheckTask(JoinHandle<()>);
-
-impl From<JoinHandle<()>> for CheckTask {
-    fn from(task: JoinHandle<()>) -> Self {
-        Self(task)
-    }
-}
-
-impl Drop for CheckTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// What was seen of a worker so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
-    /// Its first word.
-    pub(crate) online: bool,
-    /// A server that listens.
-    pub(crate) listening: bool,
-    /// Whatever makes it ready.
-    pub(crate) ready: bool,
 }
 
 /// What [`spawn`] yields: the process, and our end of its channel.
@@ -209,36 +130,8 @@ pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io
     };
     let tail = Tail::default();
     let watch = Watch { worker: options.worker, pidfd: watched, stderr, tail: tail.clone() };
-    let process = Process {
-        number: options.number,
-        slot: options.slot,
-        generation: options.generation,
-        pid,
-        begun: Instant::now(),
-        tail,
-        seen: Seen::default(),
-        leaving: false,
-        told: false,
-        sent: None,
-        preload: options.preload.as_ref().map(|(_, told)| *told),
-        held: None,
-        channel_use: match program.node_kind() {
-            Some(NodeKind::Node | NodeKind::Deno) => ChannelUse::Full,
-            Some(NodeKind::Bun) => ChannelUse::DeafToDrains,
-            None => ChannelUse::Unproven,
-        },
-        status: None,
-        watchdog: options.watchdog,
-        hung: false,
-        watch: WatchState::Trusted,
-        drain_signal: options.drain_signal,
-        notify_ignored: 0,
-        own_listener: None,
-        check: None,
-        check_failure: None,
-        notify: None,
-        pidfd,
-    };
+    let drain_signal = options.drain_signal;
+    let process = Process { pid, begun: Instant::now(), tail, told: false, sent: None, drain_signal, pidfd };
     Ok(Spawned { process, channel, watch, pipes })
 }
 

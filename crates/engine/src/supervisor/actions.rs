@@ -11,12 +11,13 @@ use recluster_core::{Action, Generation, Signal, SlotId, SpawnFailure, Time, Wor
 use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Admission, Command};
 use crate::process::program::NodeKind;
-use crate::process::{self, ChannelUse, Seen, SpawnOptions};
+use crate::process::{self, SpawnOptions};
 use crate::process::{preload, sd_notify};
 use crate::report::error::ProgramError;
 use crate::report::event::Event;
 use crate::report::worker::Worker;
 use crate::socket::bind;
+use crate::supervisor::child::{ChannelUse, Child, Seen};
 use crate::supervisor::{DeadWorker, Supervisor};
 
 impl Supervisor {
@@ -76,18 +77,22 @@ impl Supervisor {
             watchdog: self.shell.conduct.watchdog,
             drain_signal: self.shell.conduct.drain_signal,
         };
-        let mut begun = process::spawn(program, &seat).map_err(describe)?;
-        begun.process.own_listener = own.as_ref().and_then(|own| own.address.ip());
+        let begun = process::spawn(program, &seat).map_err(describe)?;
+        let told = seat.preload.as_ref().map(|(_, told)| *told);
+        let mut child = Child::new(number, slot, generation, begun.process, ChannelUse::of(program));
+        child.preload = told;
+        child.watchdog = self.shell.conduct.watchdog;
+        child.own_listener = own.as_ref().and_then(|own| own.address.ip());
         if let Some(socket) = notify {
             // Without it the worker is merely not heard there.
-            begun.process.notify = socket.start(worker, begun.process.pid, self.process_events()).ok();
+            child.notify = socket.start(worker, child.process.pid, self.process_events()).ok();
         }
         if let Err(error) = begun.watch.start(self.forwarder.clone(), self.process_events()) {
             // Without a watch its end would not be seen, so it must end here.
-            begun.process.kill_and_reap();
+            child.process.kill_and_reap();
             return Err(describe(error));
         }
-        self.processes.insert(worker, begun.process);
+        self.children.insert(worker, child);
         self.spawned(worker, begun.pipes);
         let slot = slot.get();
         self.dataplane.tell(Command::Admit(Admission { worker, slot, channel: begun.channel, is_node }));
@@ -148,14 +153,14 @@ impl Supervisor {
         self.emit_about(worker, |worker| Event::Draining { worker, timeout });
         self.leaves(worker);
         let until_then = self.instant(until);
-        let Some(process) = self.processes.get_mut(&worker) else { return };
-        if process.channel_use != ChannelUse::Unproven {
-            let preload = self.shell.conduct.preload.filter(|_| process.preload.is_some());
+        let Some(child) = self.children.get_mut(&worker) else { return };
+        if child.channel_use != ChannelUse::Unproven {
+            let preload = self.shell.conduct.preload.filter(|_| child.preload.is_some());
             let grace = preload.map(|preload| preload.grace(timeout));
             self.dataplane.tell(Command::Drain { worker, until: until_then, grace });
         }
-        if process.channel_use != ChannelUse::Full {
-            process.let_go();
+        if child.channel_use != ChannelUse::Full {
+            child.process.let_go();
         }
     }
 
@@ -164,19 +169,19 @@ impl Supervisor {
         if self.was_sent(worker, signal) {
             return;
         }
-        if let Some(process) = self.processes.get_mut(&worker) {
-            process.signal(signal);
+        if let Some(child) = self.children.get_mut(&worker) {
+            child.process.signal(signal);
         }
     }
 
     /// Whether a worker was sent this signal already, or a stronger one.
     pub(crate) fn was_sent(&self, worker: WorkerId, signal: Signal) -> bool {
-        self.processes.get(&worker).is_some_and(|process| process.sent >= Some(signal))
+        self.children.get(&worker).is_some_and(|child| child.process.sent >= Some(signal))
     }
 
     /// Every live worker, in the order in which they were begun.
     pub(crate) fn live_workers(&self) -> Vec<Worker> {
-        self.processes.keys().filter_map(|&worker| self.about(worker)).collect()
+        self.children.keys().filter_map(|&worker| self.about(worker)).collect()
     }
 
     /// The active worker of each slot.

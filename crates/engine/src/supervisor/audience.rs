@@ -131,7 +131,7 @@ impl Supervisor {
 
     /// Which worker has this number.
     pub(crate) fn numbered(&self, number: u64) -> WorkerId {
-        let known = self.processes.iter().find(|(_, process)| process.number == number);
+        let known = self.children.iter().find(|(_, child)| child.number == number);
         known.map_or(WorkerId::from_number(number), |(&worker, _)| worker)
     }
 
@@ -141,9 +141,9 @@ impl Supervisor {
     }
 
     pub(crate) fn signal_one(&self, number: u64, signal: i32) -> bool {
-        let Some(process) = self.processes.get(&self.numbered(number)) else { return false };
+        let Some(child) = self.children.get(&self.numbered(number)) else { return false };
         match Signal::from_named_raw(signal) {
-            Some(signal) => process.signal_alone(signal).is_ok(),
+            Some(signal) => child.process.signal_alone(signal).is_ok(),
             // Zero asks whether it lives.
             None => signal == 0,
         }
@@ -153,7 +153,7 @@ impl Supervisor {
     pub(crate) fn disconnect(&self, number: u64) {
         let worker = self.numbered(number);
         let preload = self.shell.conduct.preload;
-        let told = self.processes.get(&worker).and_then(|process| process.preload);
+        let told = self.children.get(&worker).and_then(|child| child.preload);
         let grace = preload.filter(|_| told.is_some()).map(|preload| preload.grace(preload.timeout));
         self.dataplane.tell(Command::Disconnect { worker, grace });
     }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use recluster_core as core;
 use recluster_core::{Phase, State, WorkerId};
 
-use crate::process::Process;
 use crate::process::groups;
 use crate::report::event::Event;
 use crate::report::signal::name_of;
 use crate::report::worker::Worker;
 use crate::supervisor::Supervisor;
+use crate::supervisor::child::Child;
 use crate::supervisor::timers::Timer;
 
 /// How often it is looked who has ended.
@@ -31,7 +31,7 @@ const LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Remains {
     pub(crate) worker: Worker,
-    pub(crate) process: Process,
+    pub(crate) child: Child,
     /// When the first process ended.
     since: Instant,
     fate: Fate,
@@ -78,7 +78,7 @@ impl Remains {
 
     fn kill(&mut self) {
         if self.signal_due().is_some() {
-            self.process.signal(core::Signal::Kill);
+            self.child.process.signal(core::Signal::Kill);
             self.fate = Fate::Forget(Instant::now() + LAST);
         }
     }
@@ -86,16 +86,16 @@ impl Remains {
 
 impl Supervisor {
     /// A program's first process has ended. It is reaped when it has left no others.
-    pub(crate) fn leave_behind(&mut self, id: WorkerId, worker: Worker, mut process: Process) {
-        (process.check, process.notify) = (None, None);
-        let Some(fate) = self.fate_of_rest(id, &mut process) else { return process.reap() };
-        self.remains.push(Remains { worker, process, since: Instant::now(), fate, is_known: false });
+    pub(crate) fn leave_behind(&mut self, id: WorkerId, worker: Worker, mut child: Child) {
+        (child.check, child.notify) = (None, None);
+        let Some(fate) = self.fate_of_rest(id, &mut child) else { return child.process.reap() };
+        self.remains.push(Remains { worker, child, since: Instant::now(), fate, is_known: false });
         self.look_again();
     }
 
     /// What is due to a worker is due to those it leaves. None where they are left alone.
-    fn fate_of_rest(&self, id: WorkerId, process: &mut Process) -> Option<Fate> {
-        if process.sent == Some(core::Signal::Kill) {
+    fn fate_of_rest(&self, id: WorkerId, child: &mut Child) -> Option<Fate> {
+        if child.process.sent == Some(core::Signal::Kill) {
             return Some(Fate::Forget(Instant::now() + LAST));
         }
         let status = self.policy.status();
@@ -110,11 +110,11 @@ impl Supervisor {
                 self.now() + self.patience()
             }
         };
-        if !process.told {
+        if !child.process.told {
             // They would go on accepting.
-            process.let_go();
+            child.process.let_go();
         }
-        Some(match process.sent {
+        Some(match child.process.sent {
             None => Fate::Term(self.instant(until)),
             Some(_) => Fate::Kill(self.instant(until + self.shell.conduct.kill_timeout)),
         })
@@ -132,11 +132,11 @@ impl Supervisor {
     pub(crate) fn look_at_remains(&mut self) {
         let living = groups::living();
         for mut remains in std::mem::take(&mut self.remains) {
-            let lives = living.contains(&remains.process.pid.as_raw_nonzero().get());
+            let lives = living.contains(&remains.child.pid());
             if lives && self.waits_for(&mut remains) {
                 self.remains.push(remains);
             } else {
-                remains.process.reap();
+                remains.child.process.reap();
             }
         }
         self.look_again();
@@ -150,7 +150,7 @@ impl Supervisor {
             Fate::Term(at) | Fate::Kill(at) if now < at => self.make_known(remains, at - now),
             Fate::Term(_) => {
                 self.overdue(remains, core::Signal::Term);
-                remains.process.signal(core::Signal::Term);
+                remains.child.process.signal(core::Signal::Term);
                 remains.fate = Fate::Kill(self.after(self.shell.conduct.kill_timeout));
             }
             Fate::Kill(_) => {

@@ -4,6 +4,7 @@
 
 mod actions;
 pub(crate) mod audience;
+mod child;
 pub(crate) mod generations;
 pub(crate) mod input;
 mod leftovers;
@@ -31,7 +32,6 @@ use crate::process::health_check::HandOver;
 use crate::process::preload;
 use crate::process::program::{NodeKind, ResolvedProgram};
 use crate::process::stderr::Forwarder;
-use crate::process::{ChannelUse, Process, Seen};
 use crate::report::error::StartError;
 use crate::report::event::{Event, MESSAGE_BACKLOG};
 use crate::report::verdict::Verdict;
@@ -39,6 +39,7 @@ use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::socket::bind::Bound;
 use crate::supervisor::audience::{HostEvent, Hosting};
+use crate::supervisor::child::{ChannelUse, Child, Seen};
 use crate::supervisor::generations::{Conduct, Reread, Terms};
 use crate::supervisor::input::{Input, Progress};
 use crate::supervisor::leftovers::Remains;
@@ -94,7 +95,7 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Contro
         forwarder,
         inputs,
         progress,
-        processes: BTreeMap::new(),
+        children: BTreeMap::new(),
         remains: Vec::new(),
         graves: VecDeque::new(),
         follow_ups: VecDeque::new(),
@@ -137,7 +138,7 @@ pub(crate) struct Supervisor {
     pub(crate) forwarder: Forwarder,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) progress: watch::Sender<Progress>,
-    pub(crate) processes: BTreeMap<WorkerId, Process>,
+    pub(crate) children: BTreeMap<WorkerId, Child>,
     /// Programs that have ended and may have left something.
     pub(crate) remains: Vec<Remains>,
     /// The last of them that died, oldest first.
@@ -307,7 +308,7 @@ impl Supervisor {
         }
     }
 
-    /// Where processes report.
+    /// Where children report.
     fn process_events(&self) -> Sink<process::event::Event> {
         sink(&self.inputs, Input::Process)
     }
@@ -322,13 +323,13 @@ impl Supervisor {
             }
             Heard::Notified(worker, words) => self.notified(worker, &words),
             Heard::NotifyIgnored(worker, _turn) => {
-                if let Some(process) = self.processes.get_mut(&worker) {
-                    process.notify_ignored += 1;
+                if let Some(child) = self.children.get_mut(&worker) {
+                    child.notify_ignored += 1;
                 }
             }
             Heard::CheckFailed(worker, reason) => {
-                if let Some(process) = self.processes.get_mut(&worker) {
-                    process.check_failure = Some(reason);
+                if let Some(child) = self.children.get_mut(&worker) {
+                    child.check_failure = Some(reason);
                 }
             }
             Heard::CheckPassed(worker) => self.passed(worker),
@@ -345,16 +346,16 @@ impl Supervisor {
     fn note(&mut self, fact: Fact) {
         match fact {
             Fact::Online(worker) => {
-                if let Some(process) = self.processes.get_mut(&worker)
-                    && process.channel_use == ChannelUse::Unproven
+                if let Some(child) = self.children.get_mut(&worker)
+                    && child.channel_use == ChannelUse::Unproven
                 {
-                    process.channel_use = ChannelUse::Full;
+                    child.channel_use = ChannelUse::Full;
                 }
                 self.online(worker);
             }
             Fact::Listening(worker, address, listening) => {
-                if let Some(process) = self.processes.get_mut(&worker) {
-                    process.seen.listening = true;
+                if let Some(child) = self.children.get_mut(&worker) {
+                    child.seen.listening = true;
                 }
                 self.listening(worker, address, listening);
                 self.ready(worker, ReadyWhen::Listening);
@@ -363,8 +364,8 @@ impl Supervisor {
             Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
             Fact::Message { worker, json, handle, receipt } => self.pass_on(worker, &json, handle, receipt),
             Fact::Held(worker, held) => {
-                if let Some(process) = self.processes.get_mut(&worker) {
-                    process.held = Some(held);
+                if let Some(child) = self.children.get_mut(&worker) {
+                    child.held = Some(held);
                 }
             }
             Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat }),
@@ -373,8 +374,8 @@ impl Supervisor {
             }
             Fact::Disconnected { worker, finishing } => {
                 // A program that does not know of its channel may close it like any other descriptor.
-                let knows = |process: &Process| process.channel_use != ChannelUse::Unproven;
-                if !self.processes.get(&worker).is_some_and(knows) {
+                let knows = |child: &Child| child.channel_use != ChannelUse::Unproven;
+                if !self.children.get(&worker).is_some_and(knows) {
                     return;
                 }
                 self.emit_about(worker, |worker| Event::Disconnect { worker });
@@ -412,17 +413,17 @@ impl Supervisor {
     /// The worker's process has ended and everything that it said has been heard.
     fn bury(&mut self, worker: WorkerId) {
         let Some(about) = self.about(worker) else { return };
-        let Some(mut process) = self.processes.remove(&worker) else { return };
+        let Some(mut child) = self.children.remove(&worker) else { return };
         self.timers.clear(Timer::Watchdog(worker));
-        let (stderr, seen) = (process.tail.lines(), process.seen);
-        let check_failure = process.check_failure.take();
+        let (stderr, seen) = (child.process.tail.lines(), child.seen);
+        let check_failure = child.check_failure.take();
         self.remember(worker, DeadWorker { worker: about, stderr, seen, spawn_error: None, check_failure });
-        let exit = process.exit();
+        let exit = child.process.exit();
         // A Node worker's children are its application's business.
-        if self.programs.get(&process.generation).is_some_and(|program| !program.is_node()) {
-            self.leave_behind(worker, about, process);
+        if self.programs.get(&child.generation).is_some_and(|program| !program.is_node()) {
+            self.leave_behind(worker, about, child);
         } else {
-            process.reap();
+            child.process.reap();
         }
         self.tell(core::Event::Exited(worker, exit));
     }
@@ -463,12 +464,7 @@ impl Supervisor {
 
     /// What people are told of a worker, dead or alive.
     pub(crate) fn about(&self, worker: WorkerId) -> Option<Worker> {
-        let alive = self.processes.get(&worker).map(|process| Worker {
-            id: process.number,
-            slot: process.slot.get(),
-            generation: process.generation.get(),
-            pid: Some(process.pid.as_raw_nonzero().get().unsigned_abs()),
-        });
+        let alive = self.children.get(&worker).map(Child::about);
         alive.or_else(|| self.grave(worker).map(|grave| grave.worker))
     }
 }

@@ -4,13 +4,13 @@ use recluster_core as core;
 use recluster_core::{Caller, Cause, Due, Exit, Notice, WorkerId};
 
 use crate::config::ready::ReadyWhen;
-use crate::process::Seen;
 use crate::report::event::Event;
 use crate::report::signal::{name_of, signal_name};
 use crate::report::verdict::Failure;
 use crate::report::verdict::Verdict;
 use crate::report::worker::Held;
 use crate::report::worker::Worker;
+use crate::supervisor::child::{Child, Seen};
 use crate::supervisor::{DeadWorker, Supervisor};
 
 impl Supervisor {
@@ -92,8 +92,7 @@ impl Supervisor {
 
     /// What a worker last told that it still has.
     pub(crate) fn held_by(&self, worker: WorkerId) -> Option<Held> {
-        let told = self.processes.get(&worker)?.held?;
-        Some(Held { connections: told.connections, upgraded: told.upgraded, requests: told.requests })
+        self.children.get(&worker).and_then(Child::held)
     }
 
     fn answer_callers(&mut self, callers: Vec<Caller>, verdict: &Verdict) {
@@ -133,13 +132,13 @@ impl Supervisor {
             return grave.clone();
         }
         let unknown = Worker { id: worker.get(), slot: slot.get(), generation: 0, pid: None };
-        let process = self.processes.get(&worker);
+        let child = self.children.get(&worker);
         DeadWorker {
             worker: self.about(worker).unwrap_or(unknown),
-            stderr: process.map_or_else(Vec::new, |process| process.tail.lines()),
-            seen: process.map_or_else(Seen::default, |process| process.seen),
+            stderr: child.map_or_else(Vec::new, |child| child.process.tail.lines()),
+            seen: child.map_or_else(Seen::default, |child| child.seen),
             spawn_error: None,
-            check_failure: process.and_then(|process| process.check_failure.clone()),
+            check_failure: child.and_then(|child| child.check_failure.clone()),
         }
     }
 

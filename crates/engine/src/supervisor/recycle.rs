@@ -43,13 +43,9 @@ impl Supervisor {
     }
 
     fn excess_of(&self, worker: WorkerId, sizes: &BTreeMap<i32, u64>) -> Option<RecycleReason> {
-        let process = self.processes.get(&worker)?;
-        let bytes = sizes.get(&process.pid.as_raw_nonzero().get()).copied().unwrap_or(0);
-        self.shell.conduct.limits.excess(
-            process.begun.elapsed(),
-            bytes,
-            jitter_of(worker, process.pid.as_raw_nonzero().get()),
-        )
+        let child = self.children.get(&worker)?;
+        let bytes = sizes.get(&child.pid()).copied().unwrap_or(0);
+        self.shell.conduct.limits.excess(child.process.begun.elapsed(), bytes, jitter_of(worker, child.pid()))
     }
 }
 

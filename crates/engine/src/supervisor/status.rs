@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 
 use crate::config::balance::Balance;
 use crate::dataplane::Command;
-use crate::process::Process;
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::socket::bind::Bound;
 use crate::supervisor::Supervisor;
@@ -77,9 +76,9 @@ impl Supervisor {
     }
 
     fn worker_picture(&self, worker: &core::WorkerStatus) -> WorkerStatus {
-        let process = self.processes.get(&worker.worker);
-        let (memory_bytes, cpu_seconds) = process.map_or((None, None), Process::usage);
-        let uptime = process.map_or(Duration::ZERO, |process| process.begun.elapsed());
+        let child = self.children.get(&worker.worker);
+        let (memory_bytes, cpu_seconds) = child.map_or((None, None), |child| child.process.usage());
+        let uptime = child.map_or(Duration::ZERO, |child| child.process.begun.elapsed());
         // Whoever was sent TERM at the beginning of its drain is not sent it again at the end.
         let is_termed = matches!(worker.state, State::Draining { .. })
             && self.was_sent(worker.worker, core::Signal::Term);
@@ -100,8 +99,8 @@ impl Supervisor {
             state: state.to_owned(),
             seconds_left: worker.deadline.map(|at| (at + more).since(self.now()).as_secs_f64()),
             uptime_seconds: uptime.as_secs_f64(),
-            status: process.and_then(|process| process.status.clone()),
-            notifications_ignored: process.map_or(0, |process| process.notify_ignored),
+            status: child.and_then(|child| child.status.clone()),
+            notifications_ignored: child.map_or(0, |child| child.notify_ignored),
             held: self.held_by(worker.worker),
             memory_bytes,
             cpu_seconds,
@@ -117,7 +116,7 @@ fn shared(bound: &Bound) -> ListenerStatus {
 
 /// A worker of which only other processes of its group are left.
 fn leftover(remains: &Remains) -> WorkerStatus {
-    let Remains { worker, process, .. } = remains;
+    let Remains { worker, child, .. } = remains;
     WorkerStatus {
         id: worker.id,
         slot: worker.slot,
@@ -127,9 +126,9 @@ fn leftover(remains: &Remains) -> WorkerStatus {
         seconds_left: remains
             .signal_due()
             .map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64()),
-        uptime_seconds: process.begun.elapsed().as_secs_f64(),
-        status: process.status.clone(),
-        notifications_ignored: process.notify_ignored,
+        uptime_seconds: child.process.begun.elapsed().as_secs_f64(),
+        status: child.status.clone(),
+        notifications_ignored: child.notify_ignored,
         held: None,
         memory_bytes: None,
         cpu_seconds: None,
