@@ -5,10 +5,27 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::reload::{Pending, Reload};
-use crate::size::count;
-use crate::slot::Slot;
+use crate::slot::{Slot, count};
 use crate::worker::{Worker, Workers};
-use crate::{Action, Config, Due, Event, Generation, Notice, Phase, Settings, SlotId, Time, WorkerId};
+use crate::{Action, Config, Due, Event, Generation, Notice, Settings, SlotId, Time, WorkerId};
+
+/// What the cluster as a whole is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
+pub enum Phase {
+    /// The first start: no slot has served yet.
+    Starting,
+    /// Some slot has served.
+    Running,
+    /// Everything drains, on request or because the first start failed.
+    Stopping,
+    /// Everything is being killed.
+    Terminating,
+    /// Supervised no more.
+    Released,
+    /// After stop, terminate or release: no worker is left. Nothing will happen any more.
+    Over,
+}
 
 /// The whole policy as one value: it is told events and answers with actions. The crate's page says how to drive it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,6 @@
 //! What happened: the facts that the shell tells the core.
 
-use crate::{Config, SlotId, WorkerId};
+use crate::{Caller, Config, SlotId, WorkerId};
 
 /// One fact. The core never doubts it; a fact about a worker that is gone is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,10 +66,6 @@ pub enum SpawnFailure {
     /// The generation can never start: no such file, no permission. Trying again cannot help.
     Hopeless,
 }
-
-/// Somebody who waits for the verdict of a reload. The shell invents the number; the core hands it back once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Caller(pub u64);
 
 /// Why a worker failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

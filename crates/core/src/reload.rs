@@ -1,33 +1,6 @@
-//! A reload in progress, and what it brings: a generation.
+//! A reload: one that runs, and one that waits.
 
-use std::fmt;
-
-use crate::size::Sizing;
-use crate::{Caller, Config, Settings};
-
-/// All workers begun by one start or one reload. Counts from 1 in the order in which they are begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation(pub(crate) u64);
-
-impl Generation {
-    /// The generation of the first start.
-    pub const FIRST: Self = Self(1);
-
-    /// The number itself, for logs and for the worker's environment.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-
-    pub(crate) const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::{Caller, Config, Generation, Settings};
 
 /// A reload that has begun and is not decided yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +13,15 @@ pub(crate) struct Reload {
     pub(crate) before: Settings,
     /// What it does to the number of slots; nothing any more once somebody has said how many there are to be.
     pub(crate) sizing: Option<Sizing>,
+}
+
+/// What a reload does to the number of slots. While it runs there are as many as the larger one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sizing {
+    /// Before, and again after a rollback.
+    pub(crate) from: u32,
+    /// When it is done.
+    pub(crate) to: u32,
 }
 
 impl Reload {

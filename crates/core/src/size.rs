@@ -1,17 +1,8 @@
 //! How many slots there are. People say it, and so do the settings that come with a reload: the later word counts.
 
-use crate::reload::{Pending, Reload};
-use crate::slot::Slot;
+use crate::reload::{Pending, Reload, Sizing};
+use crate::slot::{Slot, count};
 use crate::{Cluster, Config, Generation, Notice, SlotId};
-
-/// What a reload does to the number of slots. While it runs there are as many as the larger one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Sizing {
-    /// Before, and again after a rollback.
-    pub(crate) from: u32,
-    /// When it is done.
-    pub(crate) to: u32,
-}
 
 impl Cluster {
     /// How many slots there are.
@@ -64,9 +55,4 @@ impl Cluster {
         };
         Sizing { from, to }
     }
-}
-
-/// The number of some slots, which are never more than [`Config::MOST_WORKERS`].
-pub(crate) fn count<'a>(slots: impl Iterator<Item = &'a Slot>) -> u32 {
-    u32::try_from(slots.count()).unwrap_or(Config::MOST_WORKERS)
 }

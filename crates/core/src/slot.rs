@@ -1,31 +1,7 @@
 //! One seat: who holds it, who is to take it over, and what it waits for.
 
-use std::fmt;
-
 use crate::worker::Workers;
-use crate::{Failure, Generation, Time, WorkerId};
-
-/// Names one slot. Zero-based: it is what a worker sees as its `WORKER_ID`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotId(pub(crate) u32);
-
-impl SlotId {
-    /// The number itself, for logs and for the worker's environment.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-
-    /// Where the slot stands among all slots.
-    pub(crate) const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-impl fmt::Display for SlotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::{Config, Failure, Generation, SlotId, Time, WorkerId};
 
 /// A worker's place. It outlives its workers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -174,4 +150,9 @@ impl Slot {
     pub(crate) fn reset(&mut self) {
         (self.failure, self.waiting, self.renew) = (None, None, false);
     }
+}
+
+/// The number of some slots, which are never more than [`Config::MOST_WORKERS`].
+pub(crate) fn count<'a>(slots: impl Iterator<Item = &'a Slot>) -> u32 {
+    u32::try_from(slots.count()).unwrap_or(Config::MOST_WORKERS)
 }

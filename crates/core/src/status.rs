@@ -2,7 +2,7 @@
 
 use crate::slot::Slot;
 use crate::worker::Worker;
-use crate::{Cluster, Generation, SlotId, State, Time, WorkerId};
+use crate::{Cluster, Generation, Phase, SlotId, State, Time, WorkerId};
 
 /// A picture of the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,24 +20,6 @@ pub struct Status {
     pub workers: Vec<WorkerStatus>,
     /// Nothing is pending: no reload, no vacant slot, every slot's worker serves.
     pub settled: bool,
-}
-
-/// What the cluster as a whole is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
-pub enum Phase {
-    /// The first start: no slot has served yet.
-    Starting,
-    /// Some slot has served.
-    Running,
-    /// Everything drains, on request or because the first start failed.
-    Stopping,
-    /// Everything is being killed.
-    Terminating,
-    /// Supervised no more.
-    Released,
-    /// After stop, terminate or release: no worker is left. Nothing will happen any more.
-    Over,
 }
 
 /// A reload in progress.

@@ -1,31 +1,8 @@
 //! One worker: its states and their legal order.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use crate::{Due, Generation, Settings, SlotId, Time};
-
-/// Names one worker. Counts from 1 in the order in which workers are begun, and is never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerId(pub(crate) u64);
-
-impl WorkerId {
-    /// The name of the worker with this number, for a shell that carried the number elsewhere.
-    pub const fn from_number(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The number itself, for logs and for the worker's environment.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::{Due, Generation, Settings, SlotId, Time, WorkerId};
 
 /// Where a worker is in its life. It only ever goes down this list, and may skip lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,8 +2,7 @@
 
 use crate::backoff::doubled;
 use crate::reload::Reload;
-use crate::size::count;
-use crate::slot::Slot;
+use crate::slot::{Slot, count};
 use crate::{Cause, Cluster, Config, Failure, Notice, Settings, SpawnFailure, Surge, Verdict};
 
 impl Cluster {
