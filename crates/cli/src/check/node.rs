@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use recluster::logical_directory;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::args::Run;
-use crate::config::logical_directory;
 
 /// How long node may take for an answer. It needs a tenth of a second, and a busy machine may need more.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -14,13 +14,12 @@ mod settings;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
+use recluster::logical_directory;
 
 use self::contents::{Contents, Given};
 pub(crate) use self::error::Error;
@@ -139,16 +138,6 @@ fn parse(args: &[OsString]) -> Result<ArgMatches, Error> {
 /// Whether the command line or the environment says something about this.
 fn is_given(given: &ArgMatches, id: &str) -> bool {
     matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
-}
-
-/// The working directory by the name that the user's shell has for it: a symlink in it is followed again at every look.
-pub(crate) fn logical_directory() -> PathBuf {
-    let physical = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let identity = |path: &Path| fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
-    let named = env::var_os("PWD").map(PathBuf::from).filter(|named| named.is_absolute());
-    named
-        .filter(|named| identity(named).is_some() && identity(named) == identity(&physical))
-        .unwrap_or(physical)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Command lines with a config file beside the server file, by a real file in a directory of its own.
 
+use std::fs;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;

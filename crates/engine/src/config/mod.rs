@@ -7,3 +7,4 @@ pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod ready;
 pub(crate) mod scale;
+pub(crate) mod working_directory;

@@ -8,12 +8,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use recluster_wire::env::is_withheld;
 
 use crate::config::ready::ReadyWhen;
+use crate::config::working_directory::logical_directory;
 use crate::process::stdio::Stdio;
 use crate::report::error::ProgramError;
 
@@ -275,19 +276,6 @@ fn has_registered_ending(path: &Path) -> bool {
     formats
         .filter_map(|format| fs::read_to_string(format.path()).ok())
         .any(|format| format.lines().any(|line| line == registered))
-}
-
-/// The working directory by the name that the user's shell has for it, so that a symlink in it is still a symlink.
-fn logical_directory() -> PathBuf {
-    let physical = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let same = |named: &Path| match (fs::metadata(named), fs::metadata(&physical)) {
-        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
-        _ => false,
-    };
-    match env::var_os("PWD").map(PathBuf::from) {
-        Some(named) if named.is_absolute() && same(&named) => named,
-        _ => physical,
-    }
 }
 
 #[cfg(test)]
