@@ -1,10 +1,10 @@
 //! What is seen and heard of a worker's process.
 
-use recluster_core::WorkerId;
-use tokio::sync::OwnedSemaphorePermit;
+use std::os::fd::OwnedFd;
 
-use crate::process::health_check::HandOver;
-use crate::process::sd_notify::Words;
+use recluster_core::WorkerId;
+use recluster_wire::notify::Word;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// One thing that happened to a worker's process.
 #[derive(Debug)]
@@ -25,4 +25,22 @@ pub(crate) enum Event {
     Unhealthy(WorkerId, String),
     /// Its check has a connection that must reach this very worker.
     HandOver(WorkerId, HandOver),
+}
+
+/// A connection for a worker.
+#[derive(Debug)]
+pub(crate) struct HandOver {
+    pub(crate) connection: OwnedFd,
+    pub(crate) reply: oneshot::Sender<bool>,
+}
+
+/// Words, and what a sender waits for: [`Word::Barrier`] is over when its descriptor is closed.
+#[derive(Debug)]
+pub(crate) struct Words {
+    pub(crate) said: Vec<Word>,
+    /// Closed when the words have been dealt with.
+    pub(super) _descriptors: Vec<OwnedFd>,
+    /// The next datagram may come when this is dropped.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    pub(super) turn: Option<OwnedSemaphorePermit>,
 }

@@ -2,22 +2,17 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
-use recluster_core::WorkerId;
-use tokio::io::unix::AsyncFd;
+use recluster_core::{Exit, WorkerId};
+use rustix::process::{Pid, PidfdFlags, WaitIdStatus, pidfd_open};
 
 use crate::process::event::Event;
-use crate::process::stderr::{Forwarder, Tail};
+use crate::process::stderr::{Forwarder, Stderr, Tail};
 use crate::sink::Sink;
 use crate::sys;
 
-/// How much of a worker's stderr is read at a time.
-const STDERR_CHUNK: usize = 8 * 1024;
-/// How many chunks of last words are read: more than fits a pipe.
-const LAST_CHUNKS: usize = 16;
-/// How often people are told of lines that were lost.
-const TELL_OF_LOSS: Duration = Duration::from_secs(1);
+/// What is reported of a process that somebody else has reaped.
+pub(crate) const UNKNOWN_STATUS: i32 = 255;
 
 /// What is needed to watch a process.
 pub(crate) struct Watch {
@@ -31,10 +26,9 @@ impl Watch {
     /// Passes the worker's stderr on until its process ends, and reports the end when its last words are in.
     pub(crate) fn start(self, forwarder: Forwarder, events: Sink<Event>) -> io::Result<()> {
         let end = sys::readable(self.pidfd)?;
-        let (worker, tail, told) = (self.worker, self.tail, Instant::now());
+        let (worker, tail) = (self.worker, self.tail);
         let pipe = self.stderr.map(sys::readable).transpose()?;
-        let mut stderr =
-            pipe.map(|pipe| Stderr { worker, pipe, tail, lost: 0, told, forwarder, events: events.clone() });
+        let mut stderr = pipe.map(|pipe| Stderr::new(worker, pipe, tail, forwarder, events.clone()));
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -54,67 +48,18 @@ impl Watch {
     }
 }
 
-/// A worker's stderr on its way to the master's.
-struct Stderr {
-    worker: WorkerId,
-    pipe: AsyncFd<OwnedFd>,
-    tail: Tail,
-    /// Lines that were not passed on, and not told of yet.
-    lost: u64,
-    told: Instant,
-    forwarder: Forwarder,
-    events: Sink<Event>,
+/// How a process ended that was reaped.
+pub(crate) fn exit_of(status: &WaitIdStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Code(UNKNOWN_STATUS),
+    }
 }
 
-impl Stderr {
-    /// Waits for words and passes them on; false at their end. Without a pipe it waits for ever.
-    async fn pass_on(stderr: Option<&mut Self>) -> bool {
-        let Some(stderr) = stderr else { return std::future::pending().await };
-        let mut chunk = [0_u8; STDERR_CHUNK];
-        let read = match stderr.pipe.readable().await {
-            Ok(mut ready) => ready.try_io(|pipe| Ok(rustix::io::read(pipe.get_ref(), &mut chunk)?)),
-            Err(_) => return false,
-        };
-        match read {
-            Ok(Ok(0)) => {
-                stderr.tell_of_loss();
-                false
-            }
-            Ok(Ok(count)) => {
-                stderr.take(chunk.get(..count).unwrap_or_default());
-                true
-            }
-            Ok(Err(error)) => error.kind() == io::ErrorKind::Interrupted,
-            // Nothing there, after all.
-            Err(_) => true,
-        }
-    }
-
-    /// Takes what is in the pipe now: the last words of a worker, unless somebody else goes on writing.
-    fn take_last_words(&mut self) {
-        let mut chunk = [0_u8; STDERR_CHUNK];
-        for _ in 0..LAST_CHUNKS {
-            match rustix::io::read(self.pipe.get_ref(), &mut chunk) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => self.take(chunk.get(..count).unwrap_or_default()),
-            }
-        }
-        self.tell_of_loss();
-    }
-
-    fn take(&mut self, words: &[u8]) {
-        self.tail.push(words);
-        self.lost += self.forwarder.forward(words);
-        if self.told.elapsed() >= TELL_OF_LOSS {
-            self.tell_of_loss();
-        }
-    }
-
-    fn tell_of_loss(&mut self) {
-        self.told = Instant::now();
-        if self.lost > 0 {
-            // The supervisor is gone only when the cluster is over.
-            self.events.send(Event::LinesLost(self.worker, std::mem::take(&mut self.lost)));
-        }
-    }
+/// One for whoever signals and reaps, and one for the task that waits.
+pub(crate) fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let watched = pidfd.try_clone()?;
+    Ok((pidfd, watched))
 }

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use crate::config::ready::ReadyCheck;
-use crate::process::event::Event;
+use crate::process::event::{Event, HandOver};
 use crate::process::shell_command;
 use crate::report::signal::signal_name;
 use crate::sink::Sink;
@@ -59,13 +59,6 @@ pub(crate) struct Asked {
     pub(crate) slot: u32,
     pub(crate) directory: PathBuf,
     pub(crate) env: BTreeMap<OsString, OsString>,
-}
-
-/// A connection for a worker.
-#[derive(Debug)]
-pub(crate) struct HandOver {
-    pub(crate) connection: OwnedFd,
-    pub(crate) reply: oneshot::Sender<bool>,
 }
 
 impl Checks {

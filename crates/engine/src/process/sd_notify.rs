@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use recluster_core::WorkerId;
-use recluster_wire::notify::{self, MAX_DATAGRAM, Word};
+use recluster_wire::notify::{self, MAX_DATAGRAM};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::{Pid, geteuid, getpgid, test_kill_process};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::process::event::Event;
+use crate::process::event::{Event, Words};
 use crate::sink::Sink;
 use crate::socket::file::{Probe, SocketFile, probe};
 use crate::socket::runtime_dir;
@@ -135,17 +135,6 @@ impl Drop for Listening {
     }
 }
 
-/// Words, and what a sender waits for: [`Word::Barrier`] is over when its descriptor is closed.
-#[derive(Debug)]
-pub(crate) struct Words {
-    pub(crate) said: Vec<Word>,
-    /// Closed when the words have been dealt with.
-    _descriptors: Vec<OwnedFd>,
-    /// The next datagram may come when this is dropped.
-    #[expect(dead_code, reason = "it is there to be dropped")]
-    turn: Option<OwnedSemaphorePermit>,
-}
-
 /// What a datagram says, if it comes from this process group and makes sense. Whoever lives where its pid cannot be seen
 /// from here is a stranger.
 fn words(datagram: Datagram, group: Pid) -> Option<Words> {
@@ -165,6 +154,7 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Datagram> {
 
 #[cfg(test)]
 mod tests {
+    use recluster_wire::notify::Word;
     use rustix::process::getpgrp;
 
     use super::*;

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_pro
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
-use crate::process::{UNKNOWN_STATUS, exit_of, open_pidfds};
+use crate::process::exit::{UNKNOWN_STATUS, exit_of, open_pidfds};
 use crate::sys;
 
 /// Runs a command to its end, in a process group of its own; whoever no longer waits ends the group.

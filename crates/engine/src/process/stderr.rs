@@ -3,14 +3,28 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
+
+use recluster_core::WorkerId;
+use tokio::io::unix::AsyncFd;
+
+use crate::process::event::Event;
+use crate::sink::Sink;
 
 /// How much of a worker's last words is kept, in bytes.
 const TAIL_BYTES: usize = 8 * 1024;
 /// How many lines of them a verdict shows.
 const TAIL_LINES: usize = 20;
+/// How much of a worker's stderr is read at a time.
+const STDERR_CHUNK: usize = 8 * 1024;
+/// How many chunks of last words are read: more than fits a pipe.
+const LAST_CHUNKS: usize = 16;
+/// How often people are told of lines that were lost.
+const TELL_OF_LOSS: Duration = Duration::from_secs(1);
 /// How many chunks may wait for a slow reader of the master's stderr.
 const CHUNKS_WAITING: usize = 256;
 
@@ -61,6 +75,81 @@ impl Forwarder {
                 chunk.split(|&byte| byte == b'\n').count().saturating_sub(1).max(1) as u64
             }
             Ok(()) | Err(TrySendError::Disconnected(_)) => 0,
+        }
+    }
+}
+
+/// A worker's stderr on its way to the master's.
+pub(super) struct Stderr {
+    worker: WorkerId,
+    pipe: AsyncFd<OwnedFd>,
+    tail: Tail,
+    /// Lines that were not passed on, and not told of yet.
+    lost: u64,
+    told: Instant,
+    forwarder: Forwarder,
+    events: Sink<Event>,
+}
+
+impl Stderr {
+    pub(super) fn new(
+        worker: WorkerId,
+        pipe: AsyncFd<OwnedFd>,
+        tail: Tail,
+        forwarder: Forwarder,
+        events: Sink<Event>,
+    ) -> Self {
+        Self { worker, pipe, tail, lost: 0, told: Instant::now(), forwarder, events }
+    }
+
+    /// Waits for words and passes them on; false at their end. Without a pipe it waits for ever.
+    pub(super) async fn pass_on(stderr: Option<&mut Self>) -> bool {
+        let Some(stderr) = stderr else { return std::future::pending().await };
+        let mut chunk = [0_u8; STDERR_CHUNK];
+        let read = match stderr.pipe.readable().await {
+            Ok(mut ready) => ready.try_io(|pipe| Ok(rustix::io::read(pipe.get_ref(), &mut chunk)?)),
+            Err(_) => return false,
+        };
+        match read {
+            Ok(Ok(0)) => {
+                stderr.tell_of_loss();
+                false
+            }
+            Ok(Ok(count)) => {
+                stderr.take(chunk.get(..count).unwrap_or_default());
+                true
+            }
+            Ok(Err(error)) => error.kind() == io::ErrorKind::Interrupted,
+            // Nothing there, after all.
+            Err(_) => true,
+        }
+    }
+
+    /// Takes what is in the pipe now: the last words of a worker, unless somebody else goes on writing.
+    pub(super) fn take_last_words(&mut self) {
+        let mut chunk = [0_u8; STDERR_CHUNK];
+        for _ in 0..LAST_CHUNKS {
+            match rustix::io::read(self.pipe.get_ref(), &mut chunk) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => self.take(chunk.get(..count).unwrap_or_default()),
+            }
+        }
+        self.tell_of_loss();
+    }
+
+    fn take(&mut self, words: &[u8]) {
+        self.tail.push(words);
+        self.lost += self.forwarder.forward(words);
+        if self.told.elapsed() >= TELL_OF_LOSS {
+            self.tell_of_loss();
+        }
+    }
+
+    fn tell_of_loss(&mut self) {
+        self.told = Instant::now();
+        if self.lost > 0 {
+            // The supervisor is gone only when the cluster is over.
+            self.events.send(Event::LinesLost(self.worker, std::mem::take(&mut self.lost)));
         }
     }
 }

@@ -11,7 +11,7 @@ use recluster_core::{Action, Generation, Signal, SlotId, SpawnFailure, Time, Wor
 use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Admission, Command};
 use crate::process::program::NodeKind;
-use crate::process::{self, SpawnOptions};
+use crate::process::spawn::{self, SpawnOptions};
 use crate::process::{preload, sd_notify};
 use crate::report::error::ProgramError;
 use crate::report::event::Event;
@@ -59,7 +59,7 @@ impl Supervisor {
         let preload = preload.and_then(|preload| Some((self.place_preload(generation)?, preload.settings())));
         let Some(program) = self.programs.get(&generation) else { return Err(forgotten()) };
         let is_node = program.is_node();
-        let describe = |error: io::Error| (process::failure_of(&error), process::spawn_error(&error));
+        let describe = |error: io::Error| (spawn::failure_of(&error), spawn::spawn_error(&error));
         let notify = self.open_notify(is_node).map_err(describe)?;
         let own = self.shell.conduct.check_listen.as_ref().filter(|_| !is_node);
         let own = own.map(bind::bind).transpose().map_err(describe)?;
@@ -77,7 +77,7 @@ impl Supervisor {
             watchdog: self.shell.conduct.watchdog,
             drain_signal: self.shell.conduct.drain_signal,
         };
-        let begun = process::spawn(program, &seat).map_err(describe)?;
+        let begun = spawn::spawn(program, &seat).map_err(describe)?;
         let told = seat.preload.as_ref().map(|(_, told)| *told);
         let mut child = Child::new(number, slot, generation, begun.process, ChannelUse::of(program));
         child.preload = told;
@@ -196,7 +196,7 @@ impl Supervisor {
 fn resolve_failure(error: &ProgramError) -> SpawnFailure {
     match error {
         ProgramError::NotRunnable { source, .. } | ProgramError::Directory { source, .. } => {
-            process::failure_of(source)
+            spawn::failure_of(source)
         }
         ProgramError::NotFound { .. } | ProgramError::NodeNotFound { .. } => SpawnFailure::Hopeless,
     }

@@ -28,7 +28,7 @@ use crate::config::balance::Balance;
 use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Command, DataPlane, Fact, Handle, Receipt, Routes, Setup, Standing};
 use crate::process;
-use crate::process::health_check::HandOver;
+use crate::process::event::HandOver;
 use crate::process::preload;
 use crate::process::program::{NodeKind, ResolvedProgram};
 use crate::process::stderr::Forwarder;

@@ -9,8 +9,8 @@ use recluster_wire::notify::Word;
 
 use crate::config::ready::ReadyCheck;
 use crate::config::ready::ReadyWhen;
+use crate::process::event::Words;
 use crate::process::health_check::{Asked, Target};
-use crate::process::sd_notify::Words;
 use crate::report::event::Event;
 use crate::supervisor::Supervisor;
 use crate::supervisor::child::{CheckTask, WatchState};

@@ -1,0 +1,97 @@
+//! What `/proc/PID/stat` says about a process (man page `proc_pid_stat(5)`).
+
+use std::fs;
+
+use rustix::process::Pid;
+
+/// One process, alive or not reaped yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// Its process group.
+    pub(super) group: i32,
+    /// It has not ended.
+    pub(super) lives: bool,
+    /// Its resident memory, in bytes.
+    pub(super) memory: u64,
+    /// Its CPU time, user and system, in clock ticks.
+    ticks: u64,
+}
+
+impl Stat {
+    /// None where there is no such process.
+    pub(super) fn of(pid: Pid) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
+    }
+
+    /// Every process of this machine.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+        pids.filter_map(Self::of)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "ticks of a CPU fit a float for a hundred million years")]
+    pub(super) fn cpu_seconds(&self) -> f64 {
+        self.ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // The name of the program stands in brackets and may itself hold spaces and brackets: fields are counted behind it.
+        let (_, rest) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        Some(Self {
+            group: fields.get(2)?.parse().ok()?,
+            lives: !matches!(*fields.first()?, "Z" | "X"),
+            memory: number(21)? * rustix::param::page_size() as u64,
+            ticks: number(11)? + number(12)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_are_read_behind_the_name() {
+        let stat = |state: &str| {
+            Stat::parse(&format!(
+                "42 (a) b) {state} 1 40 41 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 99 1000 25 18446744073709551615"
+            ))
+        };
+        let memory = 25 * rustix::param::page_size() as u64;
+        assert_eq!(stat("S"), Some(Stat { group: 40, lives: true, memory, ticks: 11 }));
+        assert_eq!(stat("Z"), Some(Stat { group: 40, lives: false, memory, ticks: 11 }));
+        assert_eq!(Stat::parse("nonsense"), None);
+        assert_eq!(Stat::parse("42 (cut) S 1 40"), None);
+    }
+
+    #[test]
+    fn cpu_time_is_in_seconds() {
+        let ticks = rustix::param::clock_ticks_per_second() * 5 / 2;
+        let stat = Stat { group: 1, lives: true, memory: 0, ticks };
+        assert_eq!(stat.cpu_seconds().to_string(), "2.5");
+    }
+
+    #[test]
+    fn this_process_is_among_all() {
+        let own = Stat::of(rustix::process::getpid()).unwrap();
+        assert!(own.lives && own.memory > 100_000);
+        assert!(Stat::all().any(|stat| stat.group == own.group && stat.memory > 100_000));
+    }
+
+    #[test]
+    fn a_process_that_was_not_reaped_does_not_live() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        rustix::process::waitid(
+            rustix::process::WaitId::Pid(pid),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        )
+        .unwrap();
+        assert!(!Stat::of(pid).unwrap().lives);
+        child.wait().unwrap();
+        assert_eq!(Stat::of(pid), None);
+    }
+}
