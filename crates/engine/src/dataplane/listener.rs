@@ -1,4 +1,15 @@
-//! Listening sockets as the master holds them: bound once, owned here, outliving every worker that uses them.
+//! One listening socket as the master holds it: bound once, owned here, outliving every worker that uses it.
+//!
+//! ```text
+//!   bind, adopt ──► Open ────────────────────────────────► stopped ──► dropped with the master
+//!                   │ │        stop: nobody accepts            ▲        (has no socket; what was accepted
+//!                   │ │        there but the master            │         still waits here)
+//!                   │ └──► Closing::Refuse ──► Closing::Close ─┘
+//!                   │      stop: workers accept until then;    what they have not
+//!                   │      after it no connection begins       accepted is taken
+//!                   │
+//!                   └──► dropped: unused for long enough, or never used by a worker that served (`listeners`)
+//! ```
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -8,106 +19,57 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::Json;
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::balance::kernel::Group;
 use super::bpf::Program;
-use super::client_hash::{Client, Table};
+use super::client_hash::Table;
+use super::connection::Connection;
+use super::group::{Group, Spot};
+use super::reactor::{ListenerId, Reactor, Timer, Token};
+use crate::config::balance::{Balance, StickyBy};
 use crate::report::worker::Address;
 use crate::socket::bind::{bind_unix, on_every_address};
 use crate::socket::file::SocketFile;
 use crate::sys::{self, Hook};
 
-/// Names a listener for as long as it is open.
-pub(super) type ListenerId = u64;
+/// All open listeners.
+pub(super) type Listeners = BTreeMap<ListenerId, Listener>;
 
-/// A connection that was accepted and belongs to no worker yet.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) socket: OwnedFd,
-    /// How often everybody has refused it.
-    pub(super) rounds: u32,
-    /// Who has refused it in this round.
-    pub(super) refused_by: Vec<WorkerId>,
-    pub(super) owner: Owner,
-}
-
-/// Whose a connection is, where that decides on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// Nobody has looked.
-    Unknown,
-    Client(Client),
-    Anybody,
-}
-
-/// Whether workers are handed connections, or the socket itself.
+/// Who accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// The master accepts.
+    /// The master, which sends connections to workers.
     RoundRobin,
-    /// The workers accept, or read datagrams.
+    /// The workers, all of them on one socket; or they read datagrams from it.
     Shared,
-    /// The workers accept, each from a socket of its own.
+    /// The workers, each on a socket of its own.
     Kernel,
 }
 
 impl Mode {
-    /// What is done with sockets that cannot share their address.
-    fn without_steering(self) -> Self {
+    /// The mode for a socket that cannot have others at its address.
+    fn without_group(self) -> Self {
         if self == Self::Kernel { Self::RoundRobin } else { self }
     }
 }
 
-/// Where a TCP socket listens, and how.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Spot {
-    address: SocketAddr,
-    only_v6: bool,
-    backlog: i32,
-    /// Other sockets of ours listen there as well.
-    shared: bool,
-}
-
-impl Spot {
-    pub(super) fn listen(&self) -> io::Result<OwnedFd> {
-        let socket = self.bind()?;
-        socket.listen(self.backlog)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    }
-
-    fn bind(&self) -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        if self.shared {
-            socket.set_reuse_port(true)?;
-        }
-        if self.address.is_ipv6() {
-            socket.set_only_v6(self.only_v6)?;
-        }
-        socket.bind(&self.address.into())?;
-        Ok(socket)
-    }
-}
-
-/// What happens next to sockets from which workers accept, when everything stops.
+/// What happens next, at a stop, to sockets from which workers accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closing {
-    /// Nothing is to begin there any more.
-    Hush(Instant),
+    /// From then on no connection begins there.
+    Refuse(Instant),
     /// They are closed here.
     Close(Instant),
 }
 
-/// A worker that has a server on a listener.
+/// A server on a listener, and its worker.
 #[derive(Clone, Debug)]
-pub(super) struct Taker {
+pub(super) struct Target {
     pub(super) worker: WorkerId,
     pub(super) key: String,
 }
@@ -115,35 +77,38 @@ pub(super) struct Taker {
 /// A bound socket and what waits on it.
 #[derive(Debug)]
 pub(super) struct Listener {
+    pub(super) id: ListenerId,
+    /// What other workers ask for when they mean this listener.
     pub(super) identity: Option<ListenerKey>,
-    /// None once nobody listens any more.
+    /// None once it has stopped.
     pub(super) socket: Option<Rc<OwnedFd>>,
     pub(super) mode: Mode,
     /// The workers' own sockets, of which `socket` is the first.
     pub(super) group: Option<Group>,
     pub(super) address: Address,
-    pub(super) takers: Vec<Taker>,
-    /// Where the next search for a taker begins.
+    pub(super) targets: Vec<Target>,
+    /// Where the next search for a target begins.
     pub(super) rotation: usize,
-    /// Connections that are ours again, or were taken at a stop: first in line.
+    /// Connections that go to any target, before those in the kernel's queue: put back, or taken at a stop.
     pub(super) waiting: VecDeque<Connection>,
-    /// Under `sticky`: which slot is whose.
+    /// How clients are known, where each has a slot of its own (`sticky`).
+    pub(super) sticky_by: Option<Rc<StickyBy>>,
+    /// Under `sticky`: the slot of each client.
     pub(super) table: Table,
-    /// Under `sticky`: what waits for a worker with its client's slot.
+    /// Under `sticky`: connections that wait for the worker in their client's slot.
     pub(super) pending: BTreeMap<WorkerId, VecDeque<Connection>>,
-    /// The kernel's queue may hold something.
+    /// The kernel's queue may hold a connection.
     pub(super) acceptable: bool,
-    /// Neither accept nor hand over before then.
+    /// Nothing is accepted nor sent before then.
     pub(super) paused_until: Option<Instant>,
-    /// What is to be done when everything stops.
     pub(super) closing: Option<Closing>,
-    /// What the first worker said of its TLS ticket keys, for all the others.
+    /// The TLS ticket keys of the first worker, for all the others.
     pub(super) data: Option<Json>,
     /// A worker that serves has used it.
     pub(super) proven: bool,
     /// No wanted worker has used it since then.
     pub(super) unused_since: Option<Instant>,
-    /// The file of a unix socket that we made; it goes with this.
+    /// The file of a unix socket that we made; it is removed with this.
     file: Option<SocketFile>,
 }
 
@@ -163,23 +128,25 @@ impl Listener {
         let socket = Socket::from(socket.try_clone()?);
         socket.set_nonblocking(true)?;
         let is_datagram = socket.r#type()? == Type::DGRAM;
-        let mode = if is_datagram { Mode::Shared } else { mode.without_steering() };
+        let mode = if is_datagram { Mode::Shared } else { mode.without_group() };
         let mut listener = Self::new(socket, mode, Address::Fd(number));
-        // Whoever passed it on may have connections waiting already.
+        // Connections may wait in it already.
         listener.acceptable = true;
         Ok(listener)
     }
 
     fn new(socket: Socket, mode: Mode, address: Address) -> Self {
         Self {
+            id: 0,
             identity: None,
             socket: Some(Rc::new(OwnedFd::from(socket))),
             mode,
             group: None,
             address,
-            takers: Vec::new(),
+            targets: Vec::new(),
             rotation: 0,
             waiting: VecDeque::new(),
+            sticky_by: None,
             table: Table::default(),
             pending: BTreeMap::new(),
             acceptable: false,
@@ -207,7 +174,7 @@ impl Listener {
             Spot { address, only_v6: query.ipv6_only(), backlog: query.listen_backlog(), shared: false };
         if mode == Mode::Kernel {
             if address.port() != 0 {
-                // Sockets that share an address do not notice that it is somebody else's.
+                // With SO_REUSEPORT the bind would succeed even where another program listens there.
                 spot.bind()?;
             }
             spot.shared = true;
@@ -217,9 +184,9 @@ impl Listener {
         let mut listener = Self::new(socket, mode, Address::Tcp(bound));
         if let Some(socket) = listener.socket.clone().filter(|_| mode == Mode::Kernel) {
             if sys::attach(socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions()).is_err() {
-                // This kernel, or what stands in for one, cannot be told how to choose.
+                // This kernel, or what emulates one, cannot be told how to choose.
                 drop((listener, socket));
-                return Self::bind_tcp_at(query, bound, mode.without_steering());
+                return Self::bind_tcp_at(query, bound, mode.without_group());
             }
             listener.group = Some(Group::new(Spot { address: bound, ..spot }, socket));
         }
@@ -249,7 +216,7 @@ impl Listener {
     }
 
     fn bind_unix(query: &QueryServer, mode: Mode, replace: bool) -> io::Result<Self> {
-        let mode = mode.without_steering();
+        let mode = mode.without_group();
         let path = PathBuf::from(query.address.as_deref().unwrap_or_default());
         let (socket, file) = bind_unix(&path, replace)?;
         if file.is_some() {
@@ -285,7 +252,7 @@ impl Listener {
         }
     }
 
-    /// The socket, for accepting; none once nobody listens any more.
+    /// The socket, for accepting; none once it has stopped.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(|socket| socket.as_fd())
     }
@@ -295,20 +262,45 @@ impl Listener {
         !matches!(self.address, Address::Udp(_))
     }
 
-    /// Whether there is, or may soon be, something that was accepted and is still to be handed over.
+    /// Decides how clients are known here: not at all, unless the balance is `sticky` and connections pass the master or
+    /// come to one worker's socket each. An address says nothing on a unix socket.
+    pub(super) fn set_balance(&mut self, balance: &Balance) {
+        let by = balance
+            .sticky_by()
+            .filter(|by| self.mode != Mode::Shared && (**by != StickyBy::Ip || self.sockname().is_some()));
+        self.sticky_by = by.cloned().map(Rc::new);
+    }
+
+    /// How connections reach workers from here, by the option's own word.
+    pub(super) fn balance(&self) -> &'static str {
+        match self.mode {
+            Mode::Shared => "shared",
+            Mode::RoundRobin | Mode::Kernel if self.sticky_by.is_some() => "sticky",
+            Mode::RoundRobin => "round-robin",
+            Mode::Kernel => "kernel",
+        }
+    }
+
+    /// Whether the master's connections from here are to be closed behind their first response: one connection counts as
+    /// one client.
+    pub(super) fn closes_after_response(&self) -> bool {
+        self.sticky_by.as_deref().is_some_and(StickyBy::is_request)
+    }
+
+    /// Whether there is, or may soon be, a connection that was accepted and is still to be sent to a worker.
     pub(super) fn has_leftovers(&self) -> bool {
         self.closing.is_some()
             || !self.waiting.is_empty()
-            || self.pending.values().any(|desk| !desk.is_empty())
+            || self.pending.values().any(|pending| !pending.is_empty())
     }
 
-    /// Whether workers accept from its sockets, and these are ours alone and can be told to let nothing begin any more.
-    pub(super) fn can_be_hushed(&self) -> bool {
+    /// Whether workers accept from its sockets, and these are ours alone and can refuse new connections.
+    pub(super) fn can_refuse(&self) -> bool {
         self.mode != Mode::RoundRobin && matches!(self.address, Address::Tcp(_))
     }
 
     /// Lets no connection begin any more.
-    pub(super) fn hush(&self) {
+    pub(super) fn refuse_connections(&self) {
         let members = self.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
         for socket in members.chain(&self.socket) {
             // A kernel without such programs lets connections begin until the end.
@@ -316,22 +308,48 @@ impl Listener {
         }
     }
 
+    /// Neither accepts nor sends for a while.
+    pub(super) fn pause(&mut self, span: Duration, reactor: &mut Reactor) {
+        self.paused_until = Some(reactor.set_timer_in(span, Timer::Listener(self.id)));
+    }
+
+    /// Ends its pause if that is over.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+    }
+
+    /// Begins to watch the sockets from which the master accepts, or may have to.
+    pub(super) fn watch(&self, reactor: &Reactor) -> io::Result<()> {
+        match (&self.socket, &self.group) {
+            (Some(socket), Some(_)) => reactor.watch(socket, Token::Member(self.id, 0)),
+            (Some(socket), None) if self.mode == Mode::RoundRobin => {
+                reactor.watch(socket, Token::Listener(self.id))
+            }
+            (Some(_), None) | (None, _) => Ok(()),
+        }
+    }
+
+    pub(super) fn unwatch(&self, reactor: &Reactor) {
+        let members = self.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
+        members.chain(&self.socket).for_each(|socket| reactor.unwatch(socket));
+    }
+
     /// Closes the master's end. What was accepted before still waits here.
-    pub(super) fn stop_listening(&mut self) {
+    pub(super) fn close_sockets(&mut self) {
         (self.socket, self.group) = (None, None);
         self.acceptable = false;
     }
 
-    pub(super) fn remove_taker(&mut self, worker: WorkerId, key: &str) {
-        self.takers.retain(|taker| taker.worker != worker || taker.key != key);
+    pub(super) fn remove_target(&mut self, worker: WorkerId, key: &str) {
+        self.targets.retain(|target| target.worker != worker || target.key != key);
     }
 
     pub(super) fn remove_worker(&mut self, worker: WorkerId) {
-        self.takers.retain(|taker| taker.worker != worker);
+        self.targets.retain(|target| target.worker != worker);
     }
 
     pub(super) fn is_used_by(&self, worker: WorkerId) -> bool {
-        self.takers.iter().any(|taker| taker.worker == worker)
+        self.targets.iter().any(|target| target.worker == worker)
     }
 }
 

@@ -58,19 +58,19 @@ fn share_of_descriptors() -> usize {
 /// What the dataplane is told at the beginning.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    pub(crate) means: Config,
+    pub(crate) config: Config,
     /// Sockets that the master was started with, by the number that workers know them by.
     pub(crate) inherited: BTreeMap<i32, OwnedFd>,
 }
 
 impl Setup {
     /// Workers number what the master has bound from the first descriptor on that they may be given.
-    pub(crate) fn new(mut means: Config, bound: &[Bound]) -> io::Result<Self> {
-        means.peek.connections = means.peek.connections.min(share_of_descriptors()).max(1);
-        means.peek.timeout = means.peek.timeout.min(LONGEST_PEEK);
+    pub(crate) fn new(mut config: Config, bound: &[Bound]) -> io::Result<Self> {
+        config.peek.connections = config.peek.connections.min(share_of_descriptors()).max(1);
+        config.peek.timeout = config.peek.timeout.min(LONGEST_PEEK);
         let numbered = (FIRST_LISTENER..).zip(bound);
         let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
-        Ok(Self { means, inherited: copies.collect::<io::Result<_>>()? })
+        Ok(Self { config, inherited: copies.collect::<io::Result<_>>()? })
     }
 }
 

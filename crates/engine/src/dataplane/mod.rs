@@ -1,28 +1,41 @@
-//! The data plane: a thread of its own that owns listening sockets, connections on their way and the workers'
-//! channels. Connections never pass the policy's loop, and a busy host program never delays them.
+//! The data plane: a thread of its own that owns the listening sockets, the connections on their way and the workers'
+//! channels. Connections never pass the supervisor's loop, and a busy host program never delays them.
 //!
-//! The supervisor sends [`Command`]s (a worker begins, who may be given what, drain this one); the dataplane reports
-//! [`Fact`]s (it listens, it is ready, its channel closed). Neither ever waits for the other, but the supervisor for a moment before it makes
-//! a promise: whoever has heard that a reload is done meets no old worker.
+//! The supervisor sends [`Command`]s (a worker begins, which workers may be given what, drain this one); the data plane
+//! reports [`Fact`]s (a worker listens, is ready, has closed its channel). Neither waits for the other, with one exception:
+//! before the supervisor says that a reload is done, it waits a moment, so that from then on no connection meets an old
+//! worker.
 //!
-//! - `turn` is the loop: wait, read, hand over, look at the clock;
-//! - `channel` carries one worker's messages and descriptors, `peer` is that worker;
-//! - `node_cluster` is the primary's half of Node's cluster protocol;
-//! - `listener` binds and keeps sockets, `passing` decides which worker gets a connection, and `steering` has the kernel
-//!   decide it, by a program of `bpf`;
-//! - `sticky` says which slot a client belongs to, `sight` who the client is by what it says, and `sorting` sees to it
-//!   that the client gets there;
-//! - `rescue` takes back what a dying worker had not taken.
+//! - `event_loop` waits for what `reactor` watches; `commands` and `reading` act on commands and on the workers' messages,
+//!   which `protocol` understands (the primary's half of Node's cluster protocol). `state` has the parts that they all
+//!   touch;
+//! - `worker` is one worker, `channel` carries its messages and descriptors, `drain` lets it go, and `reclaim` takes back what
+//!   it had not taken when it died;
+//! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address;
+//! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses;
+//! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
+//!   which slot it belongs to, and `bpf` has the kernel compute the same.
 
 mod balance;
 mod bpf;
 mod channel;
 mod client_hash;
 mod client_key;
+mod commands;
+mod connection;
+mod drain;
+mod event_loop;
+mod group;
+mod handover;
 mod listener;
+mod listeners;
 mod messages;
+mod peeks;
 mod protocol;
+mod reactor;
+mod reading;
 mod reclaim;
+mod reports;
 mod state;
 mod worker;
 
@@ -37,12 +50,15 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::sink::Sink;
 
-use messages::pending_limit;
-pub(crate) use messages::{Admission, Command, Config, Fact, Report, Routes, Setup, Standing, Tally};
+use event_loop::Inbox;
+use reactor::Reactor;
+use state::State;
+
+pub(crate) use messages::{Admission, Command, Config, Fact, Routes, Setup, Standing};
 pub use messages::{Handle, Receipt};
 
-/// How long the supervisor waits at most for the dataplane to do what it was told.
-const SETTLE: Duration = Duration::from_millis(100);
+/// How long the supervisor waits at most for its commands to be carried out.
+const SETTLE_WAIT: Duration = Duration::from_millis(100);
 
 /// The supervisor's end.
 #[derive(Debug)]
@@ -51,7 +67,7 @@ pub(crate) struct DataPlane {
     waker: Arc<OwnedFd>,
 }
 
-/// The dataplane's thread ends with the supervisor, however that ends.
+/// The thread ends with the supervisor, however that ends.
 impl Drop for DataPlane {
     fn drop(&mut self) {
         self.tell(Command::Finish);
@@ -62,26 +78,26 @@ impl DataPlane {
     /// Starts the thread.
     pub(crate) fn start(setup: Setup, facts: Sink<Fact>) -> io::Result<Self> {
         let waker = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
-        let (commands, inbox) = mpsc::channel();
-        let turns = state::Inbox { commands: inbox, waker: Arc::clone(&waker), facts };
-        let poll = state::poll(&waker)?;
+        let (commands, received) = mpsc::channel();
+        let inbox = Inbox { commands: received, waker: Arc::clone(&waker) };
+        let reactor = Reactor::new(&waker)?;
         thread::Builder::new()
             .name("recluster-dataplane".to_owned())
             .stack_size(256 * 1024)
-            .spawn(move || state::run(setup, turns, poll))?;
+            .spawn(move || event_loop::run(State::new(setup, facts, reactor), &inbox))?;
         Ok(Self { commands, waker })
     }
 
-    /// Waits until everything that was told before is done, or for as long as is proper.
+    /// Waits until all earlier commands are carried out, for at most [`SETTLE_WAIT`].
     pub(crate) fn settle(&self) {
         let (done, settled) = mpsc::channel();
         self.tell(Command::Settle(done));
-        // It takes microseconds, unless the machine has no time for the dataplane.
-        let _ = settled.recv_timeout(SETTLE);
+        // It takes microseconds, unless the machine has no time for the thread.
+        let _ = settled.recv_timeout(SETTLE_WAIT);
     }
 
     pub(crate) fn tell(&self, command: Command) {
-        // Both fail only when the thread is gone, and then nobody needs the command.
+        // Both fail only when the thread has ended, and then the command has no purpose.
         if self.commands.send(command).is_ok() {
             let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
         }

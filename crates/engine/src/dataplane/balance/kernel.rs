@@ -1,405 +1,111 @@
-//! Balance `kernel`, and `sticky` by address: one socket for each worker at one address (`SO_REUSEPORT`). The kernel
-//! spreads new connections over the sockets of those who may take some, by a small program that is put in its place
-//! whenever that changes (`SO_ATTACH_REUSEPORT_CBPF`); a worker accepts from its own socket without anybody's help.
+//! Balance `kernel`, and `sticky` by address: a socket for each worker at one address (`group`). The kernel spreads new
+//! connections over the sockets of the workers that may take some, by a small program that is replaced whenever these change
+//! (`SO_ATTACH_REUSEPORT_CBPF`); a worker accepts from its own socket by itself.
 //!
-//! All sockets are the master's, and outlive workers. The kernel knows them by their places in the order in which they
-//! began to listen, so a socket stays until its listener is closed, and a new worker takes one that no process holds any
-//! more. Nobody is steered to the others, and what still comes there (a handshake that was under way) is accepted here
-//! and handed over.
+//! A vacant socket is not chosen by the program any more. What still arrives there (a handshake that was under way) is
+//! accepted here and sent to a worker.
 //!
-//! A worker that is busy does not accept. When connections have waited for [`PATIENCE`] in its socket, the others are asked
-//! whether their loops turn: whoever answers at once (the preload does) and has nothing to accept itself is handed one, and
-//! another one when it has taken that. So nothing is given to a worker that stands still, or is as busy. Under `sticky` by address the kernel
-//! chooses by that and not by chance, and nothing is taken from a busy worker.
+//! A busy worker does not accept. When connections have waited for [`OVERDUE_AFTER`] in its socket, the others are asked
+//! whether their loops turn. One that answers at once (its preload does) and has nothing to accept itself is sent one
+//! connection, and another when it has taken that. So nothing is sent to a worker that hangs or is as busy. Under `sticky` by
+//! address the kernel chooses by the address, and nothing is taken from a busy worker.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use recluster_core::WorkerId;
 use recluster_wire::node::ToWorker;
-use rustix::event::epoll::{self, EventFlags};
 
-use crate::dataplane::balance::round_robin::{ACCEPT_PAUSE, accept, is_passing};
+use crate::dataplane::balance::eligible::{Eligible, by_slot};
 use crate::dataplane::bpf::Program;
+use crate::dataplane::channel::ProtocolViolation;
 use crate::dataplane::client_hash::Table;
-use crate::dataplane::listener::{Listener, ListenerId, Spot, Taker};
-use crate::dataplane::state::{State, Timer, Token};
-use crate::dataplane::worker::Worker;
-use crate::sys::{self, Hook};
+use crate::dataplane::connection::accept;
+use crate::dataplane::group::{Group, Place};
+use crate::dataplane::handover::{ACCEPT_PAUSE, Queue, is_prompt, send, take};
+use crate::dataplane::listener::{Listener, Target};
+use crate::dataplane::reactor::{Reactor, Timer, Token};
+use crate::dataplane::reports::Reports;
+use crate::dataplane::worker::{Worker, Workers};
+use crate::sys;
 
-/// How long connections wait in the socket of a busy worker before an idle one is given them.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// Workers that could not be asked, because they do not read their channels: to be cut off.
+type Violations = Vec<(WorkerId, ProtocolViolation)>;
 
-/// How long until the kernel is told again what it has refused to be told.
-const ANOTHER_TRY: Duration = Duration::from_secs(1);
-/// What people are told, once, when it has.
+/// How long connections wait in the socket of a busy worker before an idle one is sent them.
+const OVERDUE_AFTER: Duration = Duration::from_millis(1);
+/// How long until the kernel is given a program again after it refused one.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What users are told, once, when it has.
 const UNSTEERED: &str = "the kernel refuses the program by which it chooses a worker's socket (net.core.optmem_max may be \
                          too low for it): new connections may wait for a moment, or reach another slot";
-/// How many connections are taken from sockets that nobody is steered to, and wait here until somebody has room.
-const TAKEN_OVER: usize = 8;
+/// How many connections from vacant sockets wait here until a worker has room.
+const MOST_TAKEN_OVER: usize = 8;
 
-/// How soon an idle worker answers. One that takes longer has enough to do, and so has the machine.
-const PROMPT: Duration = Duration::from_millis(1);
-
-/// A socket of a group, at its place.
-#[derive(Debug)]
-pub(in crate::dataplane) struct Member {
-    pub(in crate::dataplane) socket: Rc<OwnedFd>,
-    /// Whose process holds a copy.
-    holder: Option<WorkerId>,
-    /// Something has waited in it for too long.
-    overdue: bool,
-    /// It will be looked at again soon.
-    due: bool,
+/// The socket for a worker that comes to a listener: a vacant one, or a new one. None where the listener has no group.
+pub(in crate::dataplane) fn socket_for(
+    worker: WorkerId,
+    listener: &mut Listener,
+    reactor: &Reactor,
+) -> io::Result<Option<Rc<OwnedFd>>> {
+    let Some(group) = &mut listener.group else { return Ok(None) };
+    let size = group.members.len();
+    let place = group.occupy(worker)?;
+    let socket = group.socket(place);
+    if let Some(socket) = socket.as_ref().filter(|_| place == size) {
+        let watched = reactor.watch(socket, Token::Member(listener.id, place));
+        if watched.is_err() {
+            group.vacate(worker);
+        }
+        watched?;
+    }
+    Ok(socket)
 }
 
-/// A place that the kernel may choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    /// The slot of the worker that accepts there.
-    slot: u32,
-    /// Its number in the group.
-    number: u32,
-}
-
-/// The sockets of one listener, at their places.
-#[derive(Debug)]
-pub(in crate::dataplane) struct Group {
-    pub(in crate::dataplane) spot: Spot,
-    pub(in crate::dataplane) members: Vec<Member>,
-    /// What the kernel chooses from; nothing while nobody may take connections.
-    steered: Vec<Place>,
-    /// The kernel has refused to be told, and is not asked again before then.
-    rests_until: Option<Instant>,
-}
-
-impl Group {
-    /// A group of one socket, which nobody holds yet.
-    pub(in crate::dataplane) fn new(spot: Spot, first: Rc<OwnedFd>) -> Self {
-        Self {
-            spot,
-            members: vec![Member { socket: first, holder: None, overdue: false, due: false }],
-            steered: Vec::new(),
-            rests_until: None,
+/// Has the kernel choose among the workers that may take connections now. Where there are none, it goes on as before: what
+/// arrives waits.
+pub(in crate::dataplane) fn steer(
+    listener: &mut Listener,
+    workers: &Workers,
+    is_stopping: bool,
+    reactor: &mut Reactor,
+    reports: &mut Reports,
+) {
+    let places = places(listener, workers, is_stopping);
+    let is_sticky = listener.sticky_by.is_some();
+    let Some(group) = listener.group.as_mut().filter(|group| group.steered != places) else { return };
+    if group.retry_at.is_none_or(|at| at <= reactor.now) {
+        group.retry_at = None;
+        let program = if is_sticky { by_client(&places) } else { at_random(&places) };
+        if places.is_empty() || group.attach(program).is_ok() {
+            group.steered = places;
+        } else {
+            group.retry_at = Some(reactor.set_timer_in(RETRY_AFTER, Timer::Listener(listener.id)));
+            reports.caveat(UNSTEERED);
         }
     }
-
-    fn place_of(&self, worker: WorkerId) -> Option<usize> {
-        self.members.iter().position(|member| member.holder == Some(worker))
-    }
-
-    fn attach(&self, mut program: Program) -> io::Result<()> {
-        let Some(first) = self.members.first() else { return Ok(()) };
-        sys::attach(first.socket.as_fd(), Hook::Group, program.instructions())
-    }
-
-    /// Where the kernel goes on as before, it may choose sockets that nobody holds any more: what comes there is taken over.
-    fn forget_vacated(&mut self) {
-        let Self { members, steered, .. } = self;
-        steered
-            .retain(|place| members.get(place.number as usize).is_some_and(|member| member.holder.is_some()));
-    }
-
-    fn is_steered(&self, place: usize) -> bool {
-        self.steered.iter().any(|steered| steered.number as usize == place)
+    group.forget_vacated();
+    let untimed = group.members.iter().enumerate().filter(|(_, member)| !member.is_timed);
+    for (place, member) in untimed {
+        reactor.arm(&member.socket, Token::Member(listener.id, place));
     }
 }
 
-impl State {
-    /// The socket for a worker that comes to a listener: one that nobody holds, or a new one.
-    pub(in crate::dataplane) fn seat(
-        &mut self,
-        id: ListenerId,
-        worker: WorkerId,
-    ) -> io::Result<Option<Rc<OwnedFd>>> {
-        let Some(group) = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut()) else {
-            return Ok(None);
-        };
-        let vacant = group.members.iter().position(|member| member.holder.is_none());
-        let place = vacant.unwrap_or(group.members.len());
-        if vacant.is_none() {
-            let socket = Rc::new(group.spot.listen()?);
-            group.members.push(Member { socket, holder: None, overdue: false, due: false });
-            self.watch_member(id, place)?;
-        }
-        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
-        let member = group.and_then(|group| group.members.get_mut(place));
-        Ok(member.map(|member| {
-            (member.holder, member.overdue) = (Some(worker), false);
-            Rc::clone(&member.socket)
-        }))
+/// The places of the workers that may take connections, in order.
+fn places(listener: &Listener, workers: &Workers, is_stopping: bool) -> Vec<Place> {
+    let Some(group) = &listener.group else { return Vec::new() };
+    if listener.sticky_by.is_some() {
+        let by_slot = by_slot(listener, workers, is_stopping).into_iter();
+        return by_slot.filter_map(|(slot, worker)| group.steerable(slot, worker)).collect();
     }
-
-    /// The worker has closed its copy of a listener's socket.
-    pub(in crate::dataplane) fn vacate(&mut self, id: ListenerId, worker: WorkerId) {
-        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
-        for member in group.into_iter().flat_map(|group| &mut group.members) {
-            if member.holder == Some(worker) {
-                member.holder = None;
-            }
-        }
-        self.dirty.insert(id);
-    }
-
-    /// The worker's process has ended: nobody but the master holds its sockets now.
-    pub(in crate::dataplane) fn unseat(&mut self, worker: WorkerId) {
-        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
-        for id in ids {
-            self.vacate(id, worker);
-        }
-    }
-
-    /// Has the kernel choose among those who may take connections now. Where nobody may, it goes on as before: what comes
-    /// waits.
-    pub(in crate::dataplane) fn steer(&mut self, id: ListenerId) {
-        let places = self.places_to_take(id);
-        let is_sticky = self.is_sticky(id);
-        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
-        let Some(group) = group.filter(|group| group.steered != places) else { return };
-        if group.rests_until.is_none_or(|until| until <= self.now) {
-            group.rests_until = None;
-            let program = if is_sticky { by_client(&places) } else { at_random(&places) };
-            if places.is_empty() || group.attach(program).is_ok() {
-                group.steered = places;
-            } else {
-                let until = self.now + ANOTHER_TRY;
-                group.rests_until = Some(until);
-                self.set_timer(until, Timer::Listener(id));
-                self.tell_caveat(UNSTEERED);
-            }
-        }
-        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
-        group.into_iter().for_each(Group::forget_vacated);
-        self.arm_all(id);
-    }
-
-    /// The places of those who may take connections, in order.
-    fn places_to_take(&self, id: ListenerId) -> Vec<Place> {
-        let Some(listener) = self.listeners.get(&id) else { return Vec::new() };
-        let Some(group) = &listener.group else { return Vec::new() };
-        let place = |slot: u32, worker: WorkerId| {
-            Some(Place { slot, number: u32::try_from(group.place_of(worker)?).ok()? })
-        };
-        if self.is_sticky(id) {
-            return self
-                .seats(listener)
-                .into_iter()
-                .filter_map(|(slot, worker)| place(slot, worker))
-                .collect();
-        }
-        let may_take = self.may_take(listener);
-        let takers = listener.takers.iter().filter_map(|taker| self.workers.get(&taker.worker));
-        let takers = takers.filter(|peer| may_take(peer));
-        let mut places: Vec<Place> = takers.filter_map(|peer| place(peer.slot, peer.id)).collect();
-        places.sort_unstable();
-        places
-    }
-
-    fn is_sticky(&self, id: ListenerId) -> bool {
-        self.listeners.get(&id).is_some_and(|listener| self.sticky_by(listener).is_some())
-    }
-
-    /// Begins to watch a socket, for nothing yet.
-    pub(in crate::dataplane) fn watch_member(&self, id: ListenerId, place: usize) -> io::Result<()> {
-        let Some(socket) = self.member_socket(id, place) else { return Ok(()) };
-        let token = Token::Member(id, place);
-        Ok(epoll::add(&self.poll, &socket, token.into(), EventFlags::IN | EventFlags::ONESHOT)?)
-    }
-
-    /// Nobody watches sockets that are about to be closed here.
-    pub(in crate::dataplane) fn unwatch_members(&self, listener: &Listener) {
-        for member in listener.group.iter().flat_map(|group| &group.members) {
-            // It fails for none that was watched.
-            let _ = epoll::delete(&self.poll, &member.socket);
-        }
-    }
-
-    /// Asks to be told of all sockets that are not to be looked at soon anyway.
-    fn arm_all(&self, id: ListenerId) {
-        let group = self.listeners.get(&id).and_then(|listener| listener.group.as_ref());
-        for (place, member) in group.into_iter().flat_map(|group| group.members.iter().enumerate()) {
-            if !member.due {
-                self.arm(id, place);
-            }
-        }
-    }
-
-    /// Looks at a socket again when this has passed.
-    fn look_again(&mut self, id: ListenerId, place: usize, span: Duration) {
-        let group = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut());
-        if let Some(member) = group.and_then(|group| group.members.get_mut(place)) {
-            member.due = true;
-            self.set_timer(self.now + span, Timer::Member(id, place));
-        }
-    }
-
-    /// Asks to be told, once, when something waits in the socket.
-    fn arm(&self, id: ListenerId, place: usize) {
-        if let Some(socket) = self.member_socket(id, place) {
-            let token = Token::Member(id, place);
-            // It is watched from its beginning, and that is all that this needs.
-            let _ = epoll::modify(&self.poll, &socket, token.into(), EventFlags::IN | EventFlags::ONESHOT);
-        }
-    }
-
-    fn member_socket(&self, id: ListenerId, place: usize) -> Option<Rc<OwnedFd>> {
-        let group = self.listeners.get(&id)?.group.as_ref()?;
-        Some(Rc::clone(&group.members.get(place)?.socket))
-    }
-
-    /// Something waits in a socket: its worker has a moment to accept it.
-    pub(in crate::dataplane) fn note_member(&mut self, id: ListenerId, place: usize) {
-        let group = self.listeners.get(&id).and_then(|listener| listener.group.as_ref());
-        let Some(group) = group else { return };
-        if !group.is_steered(place) {
-            self.take_over(id, place);
-        } else if !self.is_sticky(id) {
-            // Else what waits there is that worker's clients', and nobody else's.
-            self.look_again(id, place, PATIENCE);
-        }
-    }
-
-    /// The worker has had its moment. If something still waits, the others are asked whether they can take it.
-    pub(in crate::dataplane) fn revisit_member(&mut self, id: ListenerId, place: usize) {
-        let Some(socket) = self.member_socket(id, place) else { return };
-        // What cannot be asked is not known to wait.
-        let overdue = sys::accept_queue(socket.as_fd()).is_ok_and(|waiting| waiting > 0);
-        let Some(group) = self.listeners.get_mut(&id).and_then(|listener| listener.group.as_mut()) else {
-            return;
-        };
-        let is_steered = group.is_steered(place);
-        if let Some(member) = group.members.get_mut(place) {
-            (member.due, member.overdue) = (false, overdue && is_steered);
-        }
-        if !is_steered {
-            return self.take_over(id, place);
-        }
-        if !overdue || self.is_sticky(id) {
-            return self.arm(id, place);
-        }
-        for worker in self.idle_beside(id, place) {
-            self.ask(worker);
-        }
-        self.look_again(id, place, PATIENCE);
-    }
-
-    /// The other workers of a listener that seem to have nothing to do.
-    fn idle_beside(&self, id: ListenerId, busy: usize) -> Vec<WorkerId> {
-        let Some(listener) = self.listeners.get(&id) else { return Vec::new() };
-        let takers = listener.takers.iter().map(|taker| taker.worker);
-        takers
-            .filter(|&worker| self.place_if_idle(listener, worker).is_some_and(|place| place != busy))
-            .collect()
-    }
-
-    /// The place of a worker that may take connections and has none to take.
-    fn place_if_idle(&self, listener: &Listener, worker: WorkerId) -> Option<usize> {
-        let may_take = self.may_take(listener);
-        let group = listener.group.as_ref()?;
-        let is_free = |peer: &&Worker| may_take(peer) && peer.has_room() && peer.on_their_way.is_empty();
-        let place = group.place_of(self.workers.get(&worker).filter(is_free)?.id)?;
-        let waiting = sys::accept_queue(group.members.get(place)?.socket.as_fd());
-        waiting.is_ok_and(|waiting| waiting == 0).then_some(place)
-    }
-
-    fn ask(&mut self, worker: WorkerId) {
-        let now = self.now;
-        let Some(peer) = self.workers.get_mut(&worker).filter(|peer| peer.asked.is_none()) else { return };
-        peer.asked = Some(now);
-        if let Err(violation) = peer.channel.send(&ToWorker::Ping) {
-            self.cut_off(worker, &violation);
-        }
-    }
-
-    /// The worker's loop turns.
-    pub(in crate::dataplane) fn answered(&mut self, worker: WorkerId) {
-        let Some(peer) = self.workers.get_mut(&worker) else { return };
-        if !peer.asked.take().is_some_and(|asked| is_prompt(asked, self.now)) {
-            return;
-        }
-        let ids: Vec<ListenerId> = peer.servers.values().map(|server| server.listener).collect();
-        for id in ids {
-            self.offer(id, worker);
-        }
-    }
-
-    /// Gives a worker whose loop turns something that waits for a busy one, if it has nothing to take itself.
-    pub(in crate::dataplane) fn offer(&mut self, id: ListenerId, worker: WorkerId) {
-        let Some(listener) = self.listeners.get(&id) else { return };
-        let Some(group) = listener.group.as_ref().filter(|_| !self.is_sticky(id)) else { return };
-        let overdue = |own: usize| {
-            let members = group.members.iter().enumerate();
-            members.filter(move |(place, member)| member.overdue && *place != own).map(|(_, member)| member)
-        };
-        let Some(own) = self.place_if_idle(listener, worker) else { return };
-        let sockets: Vec<Rc<OwnedFd>> = overdue(own).map(|member| Rc::clone(&member.socket)).collect();
-        let taker = listener.takers.iter().find(|taker| taker.worker == worker).cloned();
-        let Some(taker) = taker else { return };
-        for socket in sockets {
-            if self.steal(id, &socket, &taker) {
-                return;
-            }
-        }
-    }
-
-    /// Hands one connection of a busy worker to an idle one; false when there is none after all.
-    fn steal(&mut self, id: ListenerId, socket: &OwnedFd, taker: &Taker) -> bool {
-        let connection = loop {
-            match accept(socket.as_fd()) {
-                Ok(connection) => break connection,
-                Err(error) if is_passing(&error) => {}
-                Err(_) => return false,
-            }
-        };
-        match self.hand_over(taker, id, connection) {
-            Ok(()) => self.tally.stolen += 1,
-            Err(connection) => {
-                self.tally.requeued += 1;
-                if let Some(listener) = self.listeners.get_mut(&id) {
-                    listener.waiting.push_back(connection);
-                }
-                self.dirty.insert(id);
-            }
-        }
-        true
-    }
-
-    /// Takes what waits in a socket that nobody is steered to, if there is somebody to give it to.
-    fn take_over(&mut self, id: ListenerId, place: usize) {
-        if self.places_to_take(id).is_empty() {
-            // Steering anew arms it again.
-            return;
-        }
-        let Some(socket) = self.member_socket(id, place) else { return };
-        let Some(listener) = self.listeners.get_mut(&id) else { return };
-        let before = listener.waiting.len();
-        let taken = take(listener, &socket, TAKEN_OVER.saturating_sub(before));
-        self.tally.requeued += (listener.waiting.len() - before) as u64;
-        self.dirty.insert(id);
-        match taken {
-            Ok(Taken::All) => self.arm(id, place),
-            // What is left is safe where it is, until there is room.
-            Ok(Taken::Some) => self.look_again(id, place, PATIENCE),
-            Err(_) => self.look_again(id, place, ACCEPT_PAUSE),
-        }
-    }
-
-    /// Takes what waits in all sockets, before they are closed.
-    pub(in crate::dataplane) fn take_over_all(&mut self, id: ListenerId) {
-        let Some(listener) = self.listeners.get_mut(&id) else { return };
-        let members = listener.group.as_ref().map(|group| &group.members);
-        let sockets: Vec<_> = members.into_iter().flatten().map(|member| Rc::clone(&member.socket)).collect();
-        for socket in sockets {
-            take_all(listener, &socket);
-        }
-    }
-}
-
-/// Whether a worker that was asked then, or given something, and answers now, is idle.
-pub(in crate::dataplane) fn is_prompt(then: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(then) <= PROMPT
+    let eligible = Eligible::of(listener, workers, is_stopping);
+    let all = listener.targets.iter().filter_map(|target| workers.get(&target.worker));
+    let some = all.filter(|worker| eligible.includes(worker));
+    let mut places: Vec<Place> = some.filter_map(|worker| group.steerable(worker.slot, worker.id)).collect();
+    places.sort_unstable();
+    places
 }
 
 fn at_random(places: &[Place]) -> Program {
@@ -413,30 +119,145 @@ fn by_client(places: &[Place]) -> Program {
     Program::by_source(&table.owners().iter().map(number_of).collect::<Vec<u32>>())
 }
 
-/// Takes everything that waits in the kernel's queue of a socket, as far as there are descriptors.
-pub(in crate::dataplane) fn take_all(listener: &mut Listener, socket: &OwnedFd) {
-    let _ = take(listener, socket, usize::MAX);
+/// A connection waits in a socket: its worker has a moment to accept it.
+pub(in crate::dataplane) fn note_member(
+    listener: &mut Listener,
+    place: usize,
+    workers: &Workers,
+    is_stopping: bool,
+    reactor: &mut Reactor,
+    reports: &mut Reports,
+) {
+    let Some(group) = &mut listener.group else { return };
+    if !group.is_steered(place) {
+        take_over(listener, place, workers, is_stopping, reactor, reports);
+    } else if listener.sticky_by.is_none() {
+        // Under sticky it belongs to that worker, however long it waits.
+        look_again(listener, place, OVERDUE_AFTER, reactor);
+    }
 }
 
-/// How much was taken.
-enum Taken {
-    All,
-    Some,
-}
-
-/// Takes so much of what waits in the kernel's queue of a socket.
-fn take(listener: &mut Listener, socket: &OwnedFd, most: usize) -> io::Result<Taken> {
-    let mut taken = 0;
-    while taken < most {
-        match accept(socket.as_fd()) {
-            Ok(connection) => {
-                listener.waiting.push_back(connection);
-                taken += 1;
-            }
-            Err(error) if is_passing(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Taken::All),
-            Err(error) => return Err(error),
+/// A socket's worker has had its moment. If a connection still waits, the others are asked whether they can take it; returns
+/// the workers that cannot be asked.
+pub(in crate::dataplane) fn revisit_member(
+    listener: &mut Listener,
+    place: usize,
+    workers: &mut Workers,
+    is_stopping: bool,
+    reactor: &mut Reactor,
+    reports: &mut Reports,
+) -> Violations {
+    let is_sticky = listener.sticky_by.is_some();
+    let Some(group) = &mut listener.group else { return Violations::new() };
+    let is_steered = group.is_steered(place);
+    let Some(member) = group.members.get_mut(place) else { return Violations::new() };
+    member.is_timed = false;
+    // Where the kernel does not say what waits, nothing counts as overdue.
+    let waits = sys::accept_queue(member.socket.as_fd()).is_ok_and(|waiting| waiting > 0);
+    member.is_overdue = waits && is_steered;
+    if !is_steered {
+        take_over(listener, place, workers, is_stopping, reactor, reports);
+        return Violations::new();
+    }
+    if !waits || is_sticky {
+        reactor.arm(&member.socket, Token::Member(listener.id, place));
+        return Violations::new();
+    }
+    let eligible = Eligible::of(listener, workers, is_stopping);
+    let mut violations = Violations::new();
+    for target in &listener.targets {
+        let Some(worker) = workers.get_mut(&target.worker) else { continue };
+        if place_if_idle(listener, worker, eligible).is_some_and(|own| own != place)
+            && worker.pinged_at.is_none()
+        {
+            worker.pinged_at = Some(reactor.now);
+            let sent = worker.channel.send(&ToWorker::Ping);
+            violations.extend(sent.err().map(|violation| (worker.id, violation)));
         }
     }
-    Ok(Taken::Some)
+    look_again(listener, place, OVERDUE_AFTER, reactor);
+    violations
+}
+
+/// The place of a worker that may take connections and has none to take.
+fn place_if_idle(listener: &Listener, worker: &Worker, eligible: Eligible) -> Option<usize> {
+    if !eligible.includes(worker) || !worker.has_room() || !worker.in_flight.is_empty() {
+        return None;
+    }
+    let group = listener.group.as_ref()?;
+    let place = group.place_of(worker.id)?;
+    let waiting = sys::accept_queue(group.members.get(place)?.socket.as_fd());
+    waiting.is_ok_and(|waiting| waiting == 0).then_some(place)
+}
+
+/// A worker has answered that its loop turns; whether it did so at once.
+pub(in crate::dataplane) fn ping_answered(worker: &mut Worker, reactor: &Reactor) -> bool {
+    worker.pinged_at.take().is_some_and(|asked| is_prompt(asked, reactor.now))
+}
+
+/// Sends a worker whose loop turns a connection that waits for a busy one, if it has nothing to take itself.
+pub(in crate::dataplane) fn offer(
+    listener: &mut Listener,
+    worker: WorkerId,
+    workers: &mut Workers,
+    is_stopping: bool,
+    reactor: &mut Reactor,
+    reports: &mut Reports,
+) {
+    if listener.group.is_none() || listener.sticky_by.is_some() {
+        return;
+    }
+    let eligible = Eligible::of(listener, workers, is_stopping);
+    let Some(worker) = workers.get_mut(&worker) else { return };
+    let Some(own) = place_if_idle(listener, worker, eligible) else { return };
+    let Listener { id, group: Some(group), targets, waiting, .. } = listener else { return };
+    let Some(Target { key, .. }) = targets.iter().find(|target| target.worker == worker.id) else { return };
+    let mut overdue =
+        group.members.iter().enumerate().filter(|(place, member)| member.is_overdue && *place != own);
+    let stolen = overdue.find_map(|(_, member)| accept(member.socket.as_fd()).ok().flatten());
+    let Some(connection) = stolen else { return };
+    match send(connection, *id, worker, key, false, reactor.now) {
+        Ok(()) => reports.tally.stolen += 1,
+        Err(connection) => {
+            reports.tally.requeued += 1;
+            waiting.push_back(connection);
+            reactor.mark(*id);
+        }
+    }
+}
+
+/// Takes what waits in a vacant socket, if there is a worker to send it to.
+fn take_over(
+    listener: &mut Listener,
+    place: usize,
+    workers: &Workers,
+    is_stopping: bool,
+    reactor: &mut Reactor,
+    reports: &mut Reports,
+) {
+    if places(listener, workers, is_stopping).is_empty() {
+        // The next `steer` arms the socket again.
+        return;
+    }
+    let Some(socket) = listener.group.as_ref().and_then(|group: &Group| group.socket(place)) else { return };
+    let before = listener.waiting.len();
+    let taken = take(&socket, MOST_TAKEN_OVER.saturating_sub(before), &mut listener.waiting);
+    reports.tally.requeued += (listener.waiting.len() - before) as u64;
+    reactor.mark(listener.id);
+    match taken {
+        Ok(Queue::Empty) => reactor.arm(&socket, Token::Member(listener.id, place)),
+        // What is left is safe where it is, until there is room.
+        Ok(Queue::MayHoldMore) => look_again(listener, place, OVERDUE_AFTER, reactor),
+        Err(_) => look_again(listener, place, ACCEPT_PAUSE, reactor),
+    }
+}
+
+/// Looks at a socket again after a while.
+fn look_again(listener: &mut Listener, place: usize, span: Duration, reactor: &mut Reactor) {
+    let id = listener.id;
+    let member = listener.group.as_mut().and_then(|group| group.members.get_mut(place));
+    if let Some(member) = member {
+        member.is_timed = true;
+        reactor.set_timer_in(span, Timer::Member(id, place));
+    }
 }

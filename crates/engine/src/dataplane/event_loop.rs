@@ -1,0 +1,133 @@
+//! The data plane's loop. One turn: wait, take what is ready, look at the clock, and send connections to workers.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use recluster_core::WorkerId;
+
+use super::balance::kernel;
+use super::commands::obey;
+use super::listeners;
+use super::messages::Command;
+use super::reactor::{ListenerId, Timer, Token};
+use super::reading::read_share;
+use super::state::State;
+
+/// Where the supervisor's commands arrive.
+pub(super) struct Inbox {
+    pub(super) commands: Receiver<Command>,
+    pub(super) waker: Arc<OwnedFd>,
+}
+
+/// Runs until the cluster is over.
+pub(super) fn run(mut state: State, inbox: &Inbox) {
+    while !state.finished {
+        turn(&mut state, inbox);
+    }
+}
+
+fn turn(state: &mut State, inbox: &Inbox) {
+    for token in state.reactor.wait() {
+        match token {
+            Token::Waker => take_commands(state, inbox),
+            Token::Listener(id) => note_acceptable(state, id),
+            Token::Member(id, place) => note_member(state, id, place),
+            Token::Worker(id) => note_worker(state, id),
+            Token::Peek(number) => note_peek(state, number),
+        }
+    }
+    for id in state.reactor.take_unread() {
+        read_share(state, id);
+    }
+    while let Some(timer) = state.reactor.next_due() {
+        match timer {
+            Timer::Worker(id) => revisit_worker(state, id),
+            Timer::Listener(id) => revisit_listener(state, id),
+            Timer::Member(id, place) => revisit_member(state, id, place),
+            Timer::Peeks => revisit_peeks(state),
+        }
+    }
+    while let Some(id) = state.reactor.next_marked() {
+        state.serve(id);
+    }
+    for settled in state.settling.drain(..) {
+        // A caller that no longer waits does not need the answer.
+        let _ = settled.send(());
+    }
+}
+
+fn take_commands(state: &mut State, inbox: &Inbox) {
+    let _ = rustix::io::read(&inbox.waker, &mut [0_u8; 8]);
+    loop {
+        match inbox.commands.try_recv() {
+            Ok(command) => obey(state, command),
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Disconnected) => {
+                state.finished = true;
+                return;
+            }
+        }
+    }
+}
+
+fn note_acceptable(state: &mut State, id: ListenerId) {
+    if let Some(listener) = state.listeners.get_mut(&id) {
+        listener.acceptable = true;
+        state.reactor.mark(id);
+    }
+}
+
+fn note_member(state: &mut State, id: ListenerId, place: usize) {
+    let State { workers, listeners, is_stopping, reactor, reports, .. } = state;
+    if let Some(listener) = listeners.get_mut(&id) {
+        kernel::note_member(listener, place, workers, *is_stopping, reactor, reports);
+    }
+}
+
+fn note_worker(state: &mut State, id: WorkerId) {
+    let Some(worker) = state.workers.get_mut(&id) else { return };
+    worker.channel.flush();
+    worker.mark_listeners(&mut state.reactor);
+    state.reactor.mark_unread(id);
+}
+
+fn note_peek(state: &mut State, number: u64) {
+    state.peeks.note(number, &mut state.reactor, &mut state.reports);
+    state.peeks.return_ended(&mut state.listeners);
+}
+
+fn revisit_worker(state: &mut State, id: WorkerId) {
+    let Some(worker) = state.workers.get_mut(&id) else { return };
+    worker.resume(state.reactor.now);
+    worker.channel.flush();
+    worker.mark_listeners(&mut state.reactor);
+    state.reactor.mark_unread(id);
+    state.step_drain(id);
+}
+
+fn revisit_listener(state: &mut State, id: ListenerId) {
+    if let Some(listener) = state.listeners.get_mut(&id) {
+        listener.resume(state.reactor.now);
+        state.reactor.mark(id);
+        if listeners::step_stop(listener, &mut state.reactor) {
+            // What drains waited for may have been this last look at it.
+            state.step_drains();
+        }
+    }
+    state.close_unused();
+}
+
+fn revisit_member(state: &mut State, id: ListenerId, place: usize) {
+    let State { workers, listeners, is_stopping, reactor, reports, .. } = &mut *state;
+    let Some(listener) = listeners.get_mut(&id) else { return };
+    let violations = kernel::revisit_member(listener, place, workers, *is_stopping, reactor, reports);
+    for (worker, violation) in violations {
+        state.cut_off(worker, &violation);
+    }
+}
+
+fn revisit_peeks(state: &mut State) {
+    state.peeks.end_overdue(&mut state.reactor);
+    state.peeks.return_ended(&mut state.listeners);
+}
