@@ -6,7 +6,6 @@ mod connections;
 mod edges;
 mod http2;
 mod responses;
-mod stop;
 mod upgraded;
 
 use std::cell::Cell;

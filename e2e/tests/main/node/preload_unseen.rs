@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use recluster_e2e::{Home, Launch, Node, fixture, on};
 use serde_json::Value;
 
-use crate::lossless::{answered, answered_last, cluster, drain, left};
+use crate::drain::lossless::{answered, answered_last, cluster, drain, left};
 
 /// What each process of a cluster sees, by the name of the moment and of the thing.
 type Seen = BTreeMap<String, String>;

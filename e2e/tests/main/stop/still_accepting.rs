@@ -11,7 +11,7 @@ use std::time::Duration;
 use recluster_e2e::{Connection, DEADLINE, on};
 use rustix::process::Signal;
 
-use super::{answered, cluster};
+use crate::drain::lossless::{answered, cluster};
 
 #[test]
 fn new_connections_are_accepted_for_a_while_after_a_stop_was_asked_for() {

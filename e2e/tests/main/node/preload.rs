@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use recluster_e2e::{Connection, Node, Running, eventually, repository};
 
-use crate::lossless::{answered, ended, last_answer};
+use crate::drain::lossless::{answered, ended, last_answer};
 
 /// A worker with the preload, and its master.
 struct Worker {

@@ -7,7 +7,7 @@ use recluster_e2e::{Connection, Launch, Master, eventually, on};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::lossless::{Tunnel, answered, answered_last, cluster, drain, ended, tell};
+use super::lossless::{Tunnel, answered, answered_last, cluster, drain, ended, tell};
 
 /// Kills the master, and waits until its worker has closed its server because of that.
 fn orphan(master: &mut Master) {

@@ -11,7 +11,7 @@ use recluster_e2e::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::sockets::servers;
+use super::node::servers;
 
 /// A program in one slot with this listener.
 fn alone(address: &str) -> (Stage, Master, Puppet) {

@@ -7,7 +7,7 @@ use recluster_e2e::{Home, Launch, on, renounce};
 use rustix::thread::CapabilitySet;
 use serde_json::json;
 
-use crate::sockets::{free_port, servers};
+use super::node::{free_port, servers};
 
 #[test]
 fn a_descriptor_that_is_none_is_an_error_of_the_server() {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use recluster_e2e::{Connection, Home, Launch, Stage, eventually, get, on};
 use serde_json::json;
 
-use crate::sockets::servers;
+use super::node::servers;
 
 #[test]
 fn an_address_that_only_the_old_code_used_is_closed() {

@@ -4,8 +4,8 @@ use recluster_e2e::{Connection, Home, Launch, Master, get, on};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::sockets::servers;
 use super::sticky::client::Client;
+use crate::sockets::node::servers;
 
 fn in_force(master: &Master) -> Value {
     let status = master.status();

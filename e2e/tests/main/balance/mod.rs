@@ -1,0 +1,6 @@
+//! Which worker is given a connection (`--balance`).
+
+mod fallbacks;
+mod handover;
+mod kernel;
+mod sticky;

@@ -1,0 +1,7 @@
+//! What Node and its applications rely on in a worker.
+
+mod channel;
+mod examples;
+mod frameworks;
+mod preload;
+mod preload_unseen;

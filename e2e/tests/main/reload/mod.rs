@@ -1,0 +1,7 @@
+//! A reload: new workers replace the old ones, or the old ones stay.
+
+mod replace;
+mod rollback;
+mod settings;
+mod surge;
+mod under_load;

@@ -1,0 +1,7 @@
+//! What a cluster listens on, who binds it, and how long it stays open.
+
+mod lifetime;
+mod listen_option;
+mod listen_option_errors;
+pub(crate) mod node;
+mod node_errors;

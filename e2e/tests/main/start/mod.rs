@@ -1,0 +1,7 @@
+//! How a cluster starts, and what its command says and writes.
+
+mod command_line;
+mod first_start;
+mod log;
+mod ready;
+mod stdio;

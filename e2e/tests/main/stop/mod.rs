@@ -1,0 +1,4 @@
+//! How a whole cluster ends.
+
+mod shutdown;
+mod still_accepting;

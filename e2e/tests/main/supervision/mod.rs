@@ -1,0 +1,8 @@
+//! Workers that end, fail, hang or grow: they are replaced.
+
+mod health_checks;
+mod recycling;
+mod respawn;
+mod sd_notify;
+mod systemd;
+mod watchdog;
