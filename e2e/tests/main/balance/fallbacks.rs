@@ -1,4 +1,4 @@
-//! Where a balance cannot be had, another one is in force, and the status says so.
+//! Where the kernel or the kind of socket does not allow a balance, another one is used, and the status says which.
 
 use recluster_e2e::{Connection, Home, Launch, Master, get, on};
 use rustix::process::Signal;
@@ -23,7 +23,7 @@ fn without_steering(balance: &str) -> Launch {
 }
 
 #[test]
-fn what_is_asked_for_is_in_force_on_this_kernel() {
+fn every_balance_is_in_force_on_this_kernel() {
     for balance in ["round-robin", "shared", "kernel", "sticky"] {
         let master = Launch::fixture("server.js").option("--balance", balance).serve();
         assert_eq!((in_force(&master), &master.status()["balance"]), (json!([balance]), &json!(balance)));
@@ -31,7 +31,7 @@ fn what_is_asked_for_is_in_force_on_this_kernel() {
 }
 
 #[test]
-fn a_kernel_that_takes_no_program_has_round_robin_instead_of_kernel() {
+fn without_bpf_programs_kernel_falls_back_to_round_robin() {
     let master = without_steering("kernel").serve();
     assert_eq!((in_force(&master), &master.status()["balance"]), (json!(["round-robin"]), &json!("kernel")));
     let slots: Vec<String> = (0..3).map(|_| master.get("/").text("slot")).collect();
@@ -41,7 +41,7 @@ fn a_kernel_that_takes_no_program_has_round_robin_instead_of_kernel() {
 }
 
 #[test]
-fn without_such_programs_the_master_itself_goes_by_the_address() {
+fn without_bpf_programs_the_master_itself_goes_by_the_address() {
     let with = Launch::fixture("server.js").workers(3).option("--balance", "sticky").serve();
     let without = without_steering("sticky").serve();
     assert_eq!(in_force(&without), json!(["sticky"]));
@@ -54,7 +54,7 @@ fn without_such_programs_the_master_itself_goes_by_the_address() {
 }
 
 #[test]
-fn another_master_s_address_is_in_use_there_too() {
+fn without_bpf_programs_an_address_of_another_master_is_in_use() {
     let first = without_steering("kernel").serve();
     let port = first.address().port().to_string();
     let second = without_steering("kernel").option("--attempts", "1").env("PORT", port).start();
@@ -64,7 +64,7 @@ fn another_master_s_address_is_in_use_there_too() {
 }
 
 #[test]
-fn clients_of_a_unix_socket_have_no_address() {
+fn on_a_unix_socket_kernel_and_sticky_by_address_fall_back_to_round_robin() {
     let home = Home::new();
     let path = home.join("server.sock");
     let launch = || servers(&json!({ "unix": { "path": path } }));

@@ -1,4 +1,4 @@
-//! Connections on their way: who is given them, and what becomes of them when that worker dies.
+//! `--balance round-robin`: which worker a connection is given to, and where it goes when that worker dies.
 
 use std::collections::BTreeMap;
 use std::io;

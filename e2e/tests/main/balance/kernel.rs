@@ -1,4 +1,5 @@
-//! `--balance kernel`: each worker accepts from a socket of its own, and what waits for a busy one goes to an idle one.
+//! `--balance kernel`: each worker accepts from a socket of its own, and connections that wait for a busy worker go to an
+//! idle one.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -34,7 +35,7 @@ fn what_waits_for_a_stopped_worker_goes_to_another() {
 }
 
 #[test]
-fn what_waits_for_a_busy_worker_is_not_given_to_one_that_stands_still() {
+fn a_stopped_worker_is_not_given_what_waits_for_another() {
     let master = launch().serve();
     let workers: Vec<_> = (0..2).map(|slot| master.worker(&master.wait(on("spawned").slot(slot)))).collect();
     for worker in &workers {
@@ -83,7 +84,7 @@ fn a_worker_that_does_not_serve_yet_is_given_nothing() {
 }
 
 #[test]
-fn a_slot_that_was_scaled_away_is_given_nothing_and_one_that_is_new_is() {
+fn a_removed_slot_gets_no_connections_and_a_new_slot_does() {
     let master = launch().workers(3).serve();
     master.client(&["scale", "1"]).expect_code(0);
     for _ in 0..30 {
@@ -114,7 +115,7 @@ fn nothing_is_lost_under_reloads_and_crashes() {
 }
 
 #[test]
-fn an_address_that_somebody_else_has_is_in_use() {
+fn an_address_of_another_program_is_in_use() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
     let master = launch().workers(1).option("--attempts", "1").env("PORT", port.to_string()).start();
@@ -123,7 +124,7 @@ fn an_address_that_somebody_else_has_is_in_use() {
 }
 
 #[test]
-fn another_master_s_address_is_in_use_as_well() {
+fn an_address_of_another_master_is_in_use() {
     let first = launch().workers(1).serve();
     let port = first.address().port();
     let second = launch().workers(1).option("--attempts", "1").env("PORT", port.to_string()).start();

@@ -1,4 +1,4 @@
-//! The number of slots can change while the cluster runs.
+//! `scale`, `TTIN` and `TTOU` change the number of slots while the cluster runs.
 
 use recluster_e2e::{Launch, Master, on};
 use rustix::process::Signal;
@@ -44,7 +44,7 @@ fn by_a_difference() {
 }
 
 #[test]
-fn there_is_always_one() {
+fn at_least_one_slot_remains() {
     let master = Launch::fixture("server.js").workers(2).serve();
     master.client(&["scale", "-5"]).expect_code(0);
     scaled(&master, 2, 1);

@@ -1,4 +1,4 @@
-//! The control socket: where it is, who finds it, and what it makes of nonsense.
+//! The control socket: where it is, how commands find it, and how it answers invalid requests.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +18,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn it_is_where_only_its_owner_reaches_it() {
+fn only_its_owner_can_reach_it() {
     let home = Home::new();
     let _master = named(&home, "shop").serve();
     assert_eq!(mode(&home.join("recluster")), 0o700);
@@ -166,7 +166,7 @@ fn answer_to(master: &Master, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn nonsense_gets_one_line_of_an_answer() {
+fn an_invalid_request_is_answered_with_one_line() {
     let master = Launch::fixture("server.js").workers(1).serve();
     for nonsense in ["nonsense\n", "{}\n", "[]\n", "\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\u{0}\u{1}\n"]
     {
@@ -209,7 +209,7 @@ fn a_client_that_goes_away_while_it_waits_changes_nothing() {
 }
 
 #[test]
-fn whoever_waits_for_a_reload_hears_when_the_master_goes_away() {
+fn the_reload_command_fails_when_the_master_is_killed() {
     let stage = Stage::new();
     let master = stage.launch().workers(1).start();
     stage.next().serve();

@@ -1,4 +1,4 @@
-//! What the client commands show: the cluster's status, and how far a reload has come.
+//! What `status` and `reload` print, for people and as JSON.
 
 use std::fs::File;
 use std::io::Read;
@@ -43,7 +43,7 @@ fn the_status_is_there_for_people() {
 }
 
 #[test]
-fn the_status_tells_where_a_slot_has_no_active_worker() {
+fn status_ends_with_1_where_a_slot_has_no_active_worker() {
     let stage = Stage::new();
     let master = stage.launch().workers(1).start();
     stage.next().online();
@@ -135,7 +135,7 @@ fn a_closed_stdout_is_no_error() {
 }
 
 #[test]
-fn whoever_waits_for_a_reload_sees_its_progress() {
+fn the_reload_command_prints_its_progress() {
     let master = Launch::fixture("server.js").serve();
     let reload = master.reload();
     reload.expect_code(0);

@@ -1,4 +1,4 @@
-//! How a program that is not Node is told to drain (`--drain-signal`).
+//! A worker that is not Node drains by a signal (`--drain-signal`).
 
 use recluster_e2e::{Event, Master, Puppet, Stage, on};
 use rustix::process::Signal;
@@ -53,7 +53,7 @@ fn term_follows_at_the_drain_timeout() {
 
 /// TERM is said once, at the beginning, and nothing else is claimed: the next word is KILL.
 #[test]
-fn what_was_sent_term_already_is_not_said_to_be_sent_it_again() {
+fn a_worker_that_was_sent_term_is_not_sent_it_again() {
     let options = [("--timeout", "200ms"), ("--kill-timeout", "200ms")];
     let (_stage, master, _puppet) = program(&options, "TERM");
     let exit = replaced(&master);
@@ -64,7 +64,7 @@ fn what_was_sent_term_already_is_not_said_to_be_sent_it_again() {
 
 /// What it has until KILL is said when its time is over, and shown before.
 #[test]
-fn of_what_was_sent_term_already_it_is_said_when_its_time_is_over() {
+fn the_end_of_the_drain_timeout_is_logged_for_a_worker_that_was_sent_term() {
     let options = [("--timeout", "500ms"), ("--kill-timeout", "2s")];
     let (_stage, master, _puppet) = program(&options, "TERM");
     replaced(&master);
@@ -90,7 +90,7 @@ fn crowded(signal: &str) -> (Stage, Master, f64) {
 }
 
 #[test]
-fn one_generation_too_many_is_killed_if_it_was_let_go_by_term() {
+fn an_excess_generation_that_drains_by_term_is_killed() {
     let (_stage, master, left) = crowded("TERM");
     assert!((3600.0..=3660.0).contains(&left), "TERM is not sent again, KILL follows: {left}");
     let over = master.wait(on("out_of_time"));
@@ -102,7 +102,7 @@ fn one_generation_too_many_is_killed_if_it_was_let_go_by_term() {
 }
 
 #[test]
-fn one_generation_too_many_is_sent_term_if_it_was_let_go_by_another_signal() {
+fn an_excess_generation_that_drains_by_another_signal_is_sent_term() {
     let (_stage, master, left) = crowded("INT");
     assert!(left <= 60.0, "TERM follows: {left}");
     let overdue = master.wait(on("overdue"));
@@ -120,7 +120,7 @@ fn a_stop_drains_by_the_same_signal() {
 }
 
 #[test]
-fn a_signal_that_is_none_of_them_is_refused() {
+fn a_signal_that_cannot_drain_is_refused() {
     let finished = Stage::new().launch_program().option("--drain-signal", "STOP").refused();
     finished.expect_code(2);
     assert!(finished.stderr.contains("TERM, INT, QUIT, HUP, USR1, USR2, WINCH"), "{finished:#?}");

@@ -1,5 +1,4 @@
-//! A worker that leaves of its own accord, and the requests that it still has: the exit grace is for a process that
-//! has nothing left to do, not for one that answers.
+//! A worker that leaves the cluster by itself finishes its requests: the exit grace begins only when it has none left.
 
 use recluster_e2e::{Launch, on};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Programs of several processes whose first one ends before the others: what becomes of those.
+//! Leftovers: processes that a worker has started and that are still there when it has ended.
 
 use recluster_e2e::{Launch, Master, Process, Stage, eventually, on};
 use rustix::process::Signal;
@@ -37,7 +37,7 @@ fn replaced(master: &Master) {
 }
 
 #[test]
-fn the_rest_of_a_group_is_told_once() {
+fn leftovers_are_sent_term_once() {
     let (master, child) = program(&[]);
     replaced(&master);
     assert!(child.lives(), "it has time");
@@ -50,7 +50,7 @@ fn the_rest_of_a_group_is_told_once() {
 }
 
 #[test]
-fn the_rest_of_a_group_is_killed_when_its_time_is_over() {
+fn leftovers_are_killed_when_their_time_is_over() {
     let (master, child) = program(&[("--timeout", "500ms"), ("--kill-timeout", "200ms")]);
     replaced(&master);
     let overdue = master.wait(on("overdue").id(1));
@@ -62,7 +62,7 @@ fn the_rest_of_a_group_is_killed_when_its_time_is_over() {
 
 /// Whoever was let go by another signal is sent TERM at the drain timeout, as a whole worker would be.
 #[test]
-fn the_rest_of_a_group_is_sent_term_first() {
+fn leftovers_that_ignore_another_drain_signal_are_sent_term_first() {
     let options = [("--drain-signal", "INT"), ("--timeout", "500ms"), ("--kill-timeout", "1h")];
     let launch = Launch::fixture("leaves-its-children.py").workers(1).env("IGNORES", "INT");
     let master = with(launch, &options).serve();
@@ -76,7 +76,7 @@ fn the_rest_of_a_group_is_sent_term_first() {
 }
 
 #[test]
-fn what_a_crash_leaves_is_killed_as_well() {
+fn leftovers_of_a_crash_are_killed() {
     let (master, child) = program(&[("--timeout", "300ms"), ("--kill-timeout", "200ms")]);
     master.worker(&master.wait(on("spawned"))).signal(Signal::KILL);
     master.wait(on("serving").id(2));
@@ -86,7 +86,7 @@ fn what_a_crash_leaves_is_killed_as_well() {
 
 /// The cluster is not over before the last process of it is.
 #[test]
-fn a_stop_waits_for_the_rest_of_a_group() {
+fn a_stop_waits_for_leftovers() {
     let (mut master, child) = program(&[]);
     master.signal(Signal::TERM);
     master.wait(on("exit").id(1));
@@ -97,7 +97,7 @@ fn a_stop_waits_for_the_rest_of_a_group() {
 }
 
 #[test]
-fn a_stop_ends_the_rest_of_a_group_in_time() {
+fn a_stop_kills_leftovers_at_its_timeout() {
     let (mut master, child) = program(&[("--stop-timeout", "300ms"), ("--kill-timeout", "200ms")]);
     master.signal(Signal::TERM);
     master.expect_end(0);
@@ -105,7 +105,7 @@ fn a_stop_ends_the_rest_of_a_group_in_time() {
 }
 
 #[test]
-fn a_stop_gives_what_drains_already_no_more_time() {
+fn a_stop_shortens_the_time_of_leftovers() {
     let (mut master, child) = program(&[("--stop-timeout", "300ms"), ("--kill-timeout", "200ms")]);
     replaced(&master);
     master.signal(Signal::TERM);
@@ -114,7 +114,7 @@ fn a_stop_gives_what_drains_already_no_more_time() {
 }
 
 #[test]
-fn a_second_signal_ends_the_rest_of_a_group_at_once() {
+fn a_second_signal_kills_leftovers_at_once() {
     let (mut master, child) = program(&[]);
     master.signal(Signal::TERM);
     master.wait(on("exit").id(1));
@@ -125,7 +125,7 @@ fn a_second_signal_ends_the_rest_of_a_group_at_once() {
 
 /// The time of a worker that drains is what the stop leaves of it, also for what it leaves behind later.
 #[test]
-fn a_stop_gives_no_more_time_to_what_is_left_after_it() {
+fn a_stop_shortens_the_time_of_later_leftovers() {
     let options = [("--timeout", "1h"), ("--stop-timeout", "3s"), ("--kill-timeout", "200ms")];
     let launch = Launch::fixture("leaves-its-children.py").workers(1).env("LINGERS", "1");
     let mut master = with(launch, &options).serve();
@@ -143,7 +143,7 @@ fn a_stop_gives_no_more_time_to_what_is_left_after_it() {
 
 /// A worker that was not ready in time was sent TERM with its group: the rest is not told again, and has the kill timeout.
 #[test]
-fn what_was_sent_term_has_the_kill_timeout() {
+fn leftovers_that_were_sent_term_have_the_kill_timeout() {
     let launch = Launch::fixture("leaves-its-children.py").workers(1).option("--attempts", "1");
     let options = [("--ready-when", "notify"), ("--ready-timeout", "1s"), ("--kill-timeout", "500ms")];
     let mut master = with(launch, &options).option("--timeout", "1h").option("--stop-timeout", "1h").start();
@@ -159,7 +159,7 @@ fn what_was_sent_term_has_the_kill_timeout() {
 
 /// Its first process was told on its channel, the others were not told at all.
 #[test]
-fn the_rest_of_a_group_is_told_when_its_first_process_spoke_for_it() {
+fn leftovers_of_a_worker_that_drained_by_message_are_sent_term() {
     let launch = Launch::fixture("leaves-its-children.py").workers(1).env("SPEAKS", "1");
     let master = launch.option("--ready-when", "ready").option("--timeout", "1h").serve();
     let child = child(&master);
@@ -171,7 +171,7 @@ fn the_rest_of_a_group_is_told_when_its_first_process_spoke_for_it() {
 }
 
 #[test]
-fn who_is_left_is_told_of_and_shown() {
+fn leftovers_are_logged_and_shown() {
     let (mut master, child) = program(&[("--timeout", "1h")]);
     let first = master.wait(on("spawned"));
     replaced(&master);
@@ -193,7 +193,7 @@ fn who_is_left_is_told_of_and_shown() {
 
 /// Who has no other process, or none that outlives it, leaves nothing behind.
 #[test]
-fn who_leaves_nothing_is_not_told_of() {
+fn without_leftovers_nothing_is_logged() {
     let stage = Stage::new();
     let mut master = stage.launch_program().workers(1).start();
     let _puppets = [stage.next(), {
@@ -207,7 +207,7 @@ fn who_leaves_nothing_is_not_told_of() {
 }
 
 #[test]
-fn a_cluster_that_waits_for_what_is_left_stops() {
+fn a_cluster_that_waits_for_leftovers_is_stopping() {
     let (mut master, child) = program(&[]);
     master.signal(Signal::TERM);
     master.wait(on("left_behind").id(1));
@@ -220,7 +220,7 @@ fn a_cluster_that_waits_for_what_is_left_stops() {
 
 /// Between two workers of a crashing program there is none: a stop has nobody to wait for but whom the first has left.
 #[test]
-fn a_stop_without_a_worker_ends_what_is_left_in_time() {
+fn a_stop_without_a_worker_kills_leftovers_at_its_timeout() {
     let stop = [("--stop-timeout", "300ms"), ("--kill-timeout", "200ms")];
     let (mut master, child) = program(&[&stop[..], &[("--timeout", "1h"), ("--respawn", "1h")]].concat());
     master.worker(&master.wait(on("spawned"))).signal(Signal::KILL);
@@ -232,7 +232,7 @@ fn a_stop_without_a_worker_ends_what_is_left_in_time() {
 
 /// What is killed may hold the sockets until it is gone.
 #[test]
-fn the_master_is_there_until_who_was_killed_is_gone() {
+fn the_master_ends_after_the_leftovers_that_it_killed() {
     let launch = Launch::fixture("leaves-its-children.py").workers(1).env("HEAVY", "1");
     let mut master = launch.serve();
     let child = child(&master);

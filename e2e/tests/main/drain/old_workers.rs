@@ -1,4 +1,4 @@
-//! How an old worker is let go after a reload: it finishes what it has, and its patience has an end.
+//! An old worker after a reload: it finishes its requests, and is ended when its time is over.
 
 use recluster_e2e::{Launch, Stage, on};
 use rustix::process::Signal;
@@ -39,7 +39,7 @@ fn the_message_comes_before_nodes_disconnect() {
 }
 
 #[test]
-fn an_old_worker_that_does_not_finish_is_told_to_by_a_signal() {
+fn an_old_worker_that_does_not_finish_is_sent_term() {
     let master = Launch::fixture("server.js").workers(1).option("--timeout", "300ms").serve();
     let _connection = master.begin_request();
     master.reload().expect_code(0);

@@ -1,4 +1,4 @@
-//! Node workers whose master was killed: they take nothing new, answer what they have, and end.
+//! Node workers whose master was killed: they accept nothing new, answer the requests that they have, and end.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! A worker's channel is hostile territory: whatever it says, the master and the other workers do not notice.
+//! A worker that breaks the protocol of its channel harms neither the master nor the other workers.
 //!
 //! In each test the worker of slot 1 is a puppet, and the one of slot 0 a good server under Node.
 

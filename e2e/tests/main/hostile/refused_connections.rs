@@ -1,4 +1,4 @@
-//! Workers that do not take the connections that they are handed.
+//! Workers that refuse the connections that they are handed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

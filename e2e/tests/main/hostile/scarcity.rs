@@ -1,4 +1,4 @@
-//! When the machine is short of something, those that live go on serving, and what could not be done is tried again.
+//! When the master runs out of descriptors, its workers go on serving, and what failed is tried again.
 
 use std::net::TcpStream;
 

@@ -1,4 +1,4 @@
-//! What a worker hears on its channel, to the letter: Node relies on it.
+//! The messages that a worker gets on its channel, field by field: Node relies on them.
 
 use std::net::TcpListener;
 
@@ -158,7 +158,7 @@ fn behind_a_long_message_only_one_connection_is_under_way() {
 }
 
 #[test]
-fn otherwise_several_connections_are_under_way() {
+fn several_connections_are_under_way_at_once() {
     let stage = Stage::new();
     let (master, mut puppet) = lone_puppet(&stage);
     let _reply = puppet.listen();

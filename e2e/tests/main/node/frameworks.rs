@@ -1,4 +1,4 @@
-//! Servers of the frameworks that people use run unchanged, and are reloaded.
+//! Servers of common frameworks run unchanged and are reloaded.
 
 use recluster_e2e::{Finished, Launch, Master, Node, Running, modules, on};
 

@@ -1,4 +1,4 @@
-//! What the preload does in a worker before any drain, asked of it by a master of Node's own.
+//! What the preload does in a worker outside of drains, under a master of `node:cluster`.
 
 use std::net::{SocketAddr, TcpStream};
 

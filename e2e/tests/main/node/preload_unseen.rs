@@ -1,4 +1,4 @@
-//! What an application can see of the preload of its worker while there is no drain: nothing, but for a short list.
+//! An application cannot see the preload of its worker outside of drains, but for a short list of exceptions.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A reload replaces every worker: new ones first, and the old ones leave without dropping what they have.
+//! A reload replaces every worker: all new ones serve before the first old one leaves.
 
 use recluster_e2e::{Event, Home, Launch, Master, Stage, eventually, on};
 use rustix::process::Signal;

@@ -1,4 +1,4 @@
-//! New code that does not work is taken down, and the old code serves on as if nothing had been asked.
+//! New code that does not work is rolled back: its workers end, and the old ones go on serving.
 
 use std::fs;
 use std::net::TcpStream;

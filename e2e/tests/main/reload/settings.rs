@@ -1,5 +1,5 @@
-//! What a config file says anew when a reload is asked for: from when on and for whom it holds, and what a rollback puts
-//! back.
+//! A reload reads the config file again: when its new settings take effect and for which workers, and what a rollback
+//! restores.
 
 use recluster_e2e::{Home, Launch, Master, Puppet, Running, Stage, eventually, fixture, on};
 use rustix::process::Signal;
@@ -68,7 +68,7 @@ fn fewer_workers_come_when_the_new_code_is_proven() {
 }
 
 #[test]
-fn a_rollback_keeps_what_a_scale_said() {
+fn a_rollback_keeps_an_earlier_scale() {
     let master = with_a_bad_release(&Home::new(), "workers = 1");
     master.client(&["scale", "3"]).expect_code(0);
     settled(&master, 3);
@@ -79,7 +79,7 @@ fn a_rollback_keeps_what_a_scale_said() {
 }
 
 #[test]
-fn a_rollback_keeps_what_a_scale_says_meanwhile() {
+fn a_rollback_keeps_a_scale_during_the_reload() {
     let stage = Stage::new();
     let launch = stage.launch_program().option("--ready-when", "notify");
     let master = configured(launch, stage.home(), "workers = 1\nattempts = 1").start();
@@ -160,7 +160,7 @@ fn begin_reload(stage: &Stage, master: &Master, signal: &str) -> Running {
 }
 
 #[test]
-fn a_reload_that_waits_brings_what_was_said_for_it_when_the_one_before_is_rolled_back() {
+fn a_waiting_reload_brings_its_own_settings_when_the_one_before_is_rolled_back() {
     let stage = Stage::new();
     let (master, _first) = served_by_a_puppet(&stage);
     let older = begin_reload(&stage, &master, "INT");
@@ -175,7 +175,7 @@ fn a_reload_that_waits_brings_what_was_said_for_it_when_the_one_before_is_rolled
 }
 
 #[test]
-fn a_rollback_puts_back_what_was_proven_while_the_reload_waited() {
+fn a_rollback_restores_what_was_proven_while_the_reload_waited() {
     let stage = Stage::new();
     let (master, _first) = served_by_a_puppet(&stage);
     let older = begin_reload(&stage, &master, "INT");
@@ -194,7 +194,7 @@ fn a_rollback_puts_back_what_was_proven_while_the_reload_waited() {
 }
 
 #[test]
-fn a_rollback_is_told_in_the_words_of_what_failed() {
+fn a_rollback_is_reported_with_the_settings_that_failed() {
     let stage = Stage::new();
     let launch = stage.launch_program().option("--ready-when", "notify");
     let master = configured(launch, stage.home(), "workers = 1\nready-timeout = \"50s\"").start();

@@ -1,4 +1,4 @@
-//! A bounded surge: a reload that runs few extra workers at once, slot after slot.
+//! `--surge`: a reload that starts only a few extra workers at a time, slot after slot.
 
 use recluster_e2e::{Event, Home, Launch, Master, Stage, on};
 use rustix::process::Signal;

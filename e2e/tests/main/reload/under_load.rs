@@ -1,4 +1,4 @@
-//! Reloads under load: every new connection is served, whoever serves it.
+//! Reloads under load: every new connection is served.
 
 use recluster_e2e::{Launch, Load, Node, get, on};
 use rustix::process::Signal;
@@ -34,14 +34,14 @@ fn usr2_under_load_replaces_every_worker_and_drops_no_new_connection() {
 }
 
 #[test]
-fn the_same_with_one_extra_worker() {
+fn reloads_with_one_extra_worker_drop_no_new_connection() {
     reloads_under_load(Launch::fixture("server.js").option("--surge", "1"), 2, 0);
 }
 
 /// Under `shared` the master cannot know what a worker has just accepted, and Node 26 cuts connections without a
 /// request when it is told to disconnect: each client can lose one at each of the two old workers.
 #[test]
-fn the_same_with_a_shared_socket() {
+fn reloads_with_a_shared_socket_drop_only_what_node_26_cuts() {
     let losable = if Node::under_test().major < 26 { 0 } else { 2 * CLIENTS };
     reloads_under_load(Launch::fixture("server.js").option("--balance", "shared"), 2, losable);
 }

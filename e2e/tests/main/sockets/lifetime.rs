@@ -1,4 +1,4 @@
-//! How long the master keeps a listening socket: as long as any slot may want it.
+//! How long the master keeps a listening socket open: as long as any slot may use it.
 
 use std::net::TcpStream;
 

@@ -1,4 +1,4 @@
-//! Sockets that the master binds (`--listen`) or was itself started with, and hands to its workers.
+//! Sockets that the master binds (`--listen`) or was started with (socket activation), and hands to its workers.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -39,7 +39,7 @@ fn has_ipv6() -> bool {
 }
 
 #[test]
-fn a_program_is_told_of_its_sockets_in_the_words_of_every_convention() {
+fn a_program_gets_the_variables_of_every_convention() {
     let stage = Stage::new();
     let path = stage.home().join("app.sock");
     let unix = format!("unix:{}", path.display());
@@ -72,7 +72,7 @@ fn a_program_is_told_of_its_sockets_in_the_words_of_every_convention() {
 }
 
 #[test]
-fn without_sockets_a_program_is_told_of_none() {
+fn a_program_without_sockets_gets_no_variables() {
     let stage = Stage::new();
     // What speaks of the master's own sockets and manager is not for its workers.
     let launch = stage.launch_program().workers(1).env("LISTEN_FDNAMES", "a:b").env("EINHORN_FD_COUNT", "2");
@@ -87,7 +87,7 @@ fn without_sockets_a_program_is_told_of_none() {
 
 /// It inherits the variables, and sees by `LISTEN_PID` that they speak of somebody else.
 #[test]
-fn what_a_program_starts_does_not_take_its_sockets() {
+fn a_child_of_a_program_does_not_take_its_sockets() {
     let stage = Stage::new();
     let launch = stage.launch_program().workers(1).env("PUPPET_AS_A_CHILD", "1");
     let master = launch.listen("127.0.0.1:0").start();
@@ -220,7 +220,7 @@ fn node_workers_find_them_by_number() {
 }
 
 #[test]
-fn node_workers_are_told_how_many_there_are_and_nothing_else() {
+fn node_workers_are_told_only_how_many_sockets_there_are() {
     let launch = Launch::fixture("server.js").workers(1).listen("127.0.0.1:0").listen("b=127.0.0.1:0");
     let env = launch.serve().get("/").json()["env"].clone();
     assert_eq!((&env["LISTEN_FDS"], &env["LISTEN_FDNAMES"]), (&json!("2"), &json!("unknown:b")));
@@ -261,7 +261,7 @@ fn sockets_outlive_a_reload_and_a_rollback() {
 }
 
 #[test]
-fn what_the_master_was_started_with_comes_first() {
+fn sockets_that_the_master_was_started_with_come_first() {
     let given = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = given.local_addr().expect("it is bound");
     let stage = Stage::new();
@@ -277,7 +277,7 @@ fn what_the_master_was_started_with_comes_first() {
 
 /// While the last worker drains, nobody would accept: better to be refused than to wait for nothing.
 #[test]
-fn at_a_stop_nobody_waits_in_the_queue_of_a_socket_that_no_worker_has_any_more() {
+fn at_a_stop_a_socket_closes_when_no_worker_has_it_any_more() {
     let master = Launch::fixture("closes-its-socket.sh").workers(1).listen("127.0.0.1:0").serve();
     master.wait_stdout("lingers");
     let address = master.bound_ip(0);
@@ -299,7 +299,7 @@ fn a_program_with_sockets_does_not_outlive_a_master_that_is_killed() {
 
 /// They would go on accepting, and serve code that was replaced long ago.
 #[test]
-fn what_a_killed_program_leaves_is_told_to_go() {
+fn children_of_a_killed_program_are_ended() {
     let master = Launch::fixture("leaves-a-child.sh").workers(1).listen("127.0.0.1:0").serve();
     let line = master.wait_stdout("child ");
     let child = line.trim_start_matches("child ").parse().expect("a number");

@@ -1,4 +1,4 @@
-//! Addresses for `--listen` that cannot be had: one clear line, and nothing is started.
+//! Addresses for `--listen` that cannot be bound: one clear line, and no worker is started.
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -142,7 +142,7 @@ fn an_address_of_no_interface() {
 }
 
 #[test]
-fn what_is_no_address() {
+fn text_that_is_no_address() {
     for (address, reason) in [
         ("nowhere", "'nowhere' is no address: write 8080"),
         ("127.0.0.1", "'127.0.0.1' is no address"),

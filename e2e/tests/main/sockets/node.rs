@@ -1,4 +1,4 @@
-//! Whatever a Node server may listen on, it listens on under recluster too, and all workers share it.
+//! What Node servers listen on: every kind of address works as without a cluster, and all workers share it.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Where a server cannot listen, its own `error` event says so, as it would without a cluster.
+//! A Node server that cannot listen gets its own `error` event, as without a cluster.
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::node::{free_port, servers};
 
 #[test]
-fn a_descriptor_that_is_none_is_an_error_of_the_server() {
+fn an_invalid_descriptor_is_an_error_of_the_server() {
     let master = servers(&json!({ "fd": { "fd": 77 } })).workers(1).start();
     master.wait_stdout("error fd EINVAL");
 }

@@ -1,4 +1,4 @@
-//! The command as people and scripts see it: usage, output, logs, exit statuses.
+//! The command line: help, values that are refused, error messages, exit statuses.
 
 use recluster_e2e::{Finished, Home, Launch, Node, fixture};
 
@@ -7,7 +7,7 @@ fn recluster(args: &[&str]) -> Finished {
 }
 
 #[test]
-fn help_is_shown_on_demand_and_where_nothing_is_said() {
+fn help_is_shown_by_option_and_without_arguments() {
     let help = recluster(&["--help"]);
     help.expect_code(0);
     for part in ["run", "reload", "status", "scale", "stop", "terminate"] {
@@ -27,7 +27,7 @@ fn the_version_is_shown() {
 }
 
 #[test]
-fn run_is_what_is_meant_where_no_command_is_named() {
+fn run_is_the_default_command() {
     let home = Home::new();
     let server = home.write("server.js", "console.log('runs')\nprocess.exit(0)");
     let node = &Node::under_test().path;

@@ -1,4 +1,4 @@
-//! A first start: what workers are given, and what happens when it cannot work.
+//! The first start: the environment that workers are given, and how a start that cannot work ends.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -51,7 +51,7 @@ fn a_node_worker_gets_the_variables_of_nodes_own_cluster() {
 }
 
 #[test]
-fn what_the_master_itself_was_given_by_a_service_manager_is_not_passed_on() {
+fn variables_of_the_service_manager_are_not_passed_on() {
     let stage = Stage::new();
     let _master = stage
         .launch()
@@ -147,7 +147,7 @@ fn the_number_of_attempts_is_an_option() {
 }
 
 #[test]
-fn a_first_start_is_not_given_up_where_that_is_asked() {
+fn with_keep_trying_a_first_start_is_never_given_up() {
     let home = Home::new();
     let launch = Launch::fixture("gate.js").home(&home).workers(1).env("GATE", home.join("gate"));
     let master = launch.option("--attempts", "1").flag("--keep-trying").start();
@@ -217,7 +217,7 @@ fn a_worker_has_no_input() {
 
 /// A shell would run it; it is run by no shell here.
 #[test]
-fn a_script_that_does_not_say_by_what_it_is_run_is_refused_with_one_line() {
+fn a_script_without_an_interpreter_line_is_refused_with_one_line() {
     let home = Home::new();
     let script = home.script("server", "");
     home.write("server", "echo it runs\nexec sleep 1000000\n");
@@ -235,7 +235,7 @@ fn a_script_that_does_not_say_by_what_it_is_run_is_refused_with_one_line() {
 
 /// Only the kernel knows for sure what it can run.
 #[test]
-fn a_program_of_another_kind_of_machine_is_refused_with_one_line() {
+fn a_program_for_another_machine_is_refused_with_one_line() {
     let home = Home::new();
     let program = home.script("server", "");
     home.write("server", "\u{0}\u{1}\u{2} is no program");

@@ -1,4 +1,4 @@
-//! The log, and the file with the master's process id.
+//! The log (`--log-format`, `--log-file`), and the file with the master's process id (`--pidfile`).
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn the_log_for_people_has_the_reference_s_line_for_respawns() {
 }
 
 #[test]
-fn the_log_is_silent_where_nothing_fails_and_that_is_asked() {
+fn with_quiet_the_log_is_empty_where_nothing_fails() {
     let home = Home::new();
     let launch =
         Launch::fixture("server.js").home(&home).without("--log-format").without("-v").flag("--quiet");

@@ -1,4 +1,4 @@
-//! What workers write: it passes through, and a reader who is slow or gone is nobody's problem.
+//! What workers write to stdout and stderr: it passes through the master, and a slow or closed reader blocks no worker.
 
 use std::io::Read;
 
@@ -53,7 +53,7 @@ fn a_slow_reader_loses_lines_but_does_not_block_workers_and_is_told() {
 }
 
 #[test]
-fn a_reader_who_is_gone_changes_nothing() {
+fn a_closed_reader_changes_nothing() {
     let home = Home::new();
     let (reader, stderr) = std::io::pipe().expect("a pipe");
     drop(reader);

@@ -1,4 +1,4 @@
-//! How a cluster ends: in good order, at once, or without a word.
+//! How a cluster ends: it drains at the first signal, kills at the second, and leaves nothing when the master is killed.
 
 use std::fs;
 use std::net::TcpStream;
@@ -89,7 +89,7 @@ fn the_client_command_ends_it_at_once() {
 }
 
 #[test]
-fn workers_that_do_not_finish_are_told_to_by_a_signal() {
+fn workers_that_do_not_finish_are_sent_term() {
     let mut master = Launch::fixture("server.js").workers(1).option("--stop-timeout", "300ms").serve();
     let _connection = master.begin_request();
     master.signal(Signal::TERM);
@@ -173,7 +173,7 @@ fn an_idle_cluster_waits_for_nothing() {
 
 /// A connection that was made is served: only making one may fail.
 #[track_caller]
-fn a_stop_resets_nobody(balance: &str) {
+fn a_stop_resets_no_connection(balance: &str) {
     // Whoever waited for a part of the stop timeout would not end in time.
     let launch = Launch::fixture("server.js").workers(3).option("--balance", balance);
     let mut master = launch.option("--stop-timeout", "10m").option("--timeout", "10m").serve();
@@ -191,18 +191,18 @@ fn a_stop_resets_nobody(balance: &str) {
 }
 
 #[test]
-fn a_stop_resets_nobody_whose_connection_the_master_accepts() {
-    a_stop_resets_nobody("round-robin");
+fn a_stop_resets_no_connection_with_round_robin() {
+    a_stop_resets_no_connection("round-robin");
 }
 
 #[test]
-fn a_stop_resets_nobody_on_a_shared_socket() {
-    a_stop_resets_nobody("shared");
+fn a_stop_resets_no_connection_on_a_shared_socket() {
+    a_stop_resets_no_connection("shared");
 }
 
 #[test]
-fn a_stop_resets_nobody_on_sockets_of_their_own() {
-    a_stop_resets_nobody("kernel");
+fn a_stop_resets_no_connection_with_kernel() {
+    a_stop_resets_no_connection("kernel");
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn a_stop_leaves_no_file_behind() {
 }
 
 #[test]
-fn what_workers_have_started_ends_with_them() {
+fn children_of_workers_end_with_them() {
     let mut master = Launch::fixture("has-a-child.js").workers(1).option("--ready-when", "started").start();
     let line = master.wait_stdout("child ");
     let child = line.trim_start_matches("child ").parse().expect("a number");

@@ -1,4 +1,5 @@
-//! A stop under clients that go elsewhere, as behind a load balancer, and the time for which it goes on accepting.
+//! A stop behind a load balancer: the cluster goes on accepting for a while (`--accept-after-stop`), and clients that
+//! move to another cluster lose nothing.
 
 use std::io;
 use std::net::SocketAddr;

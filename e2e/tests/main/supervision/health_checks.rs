@@ -1,4 +1,4 @@
-//! Health checks: who is asked, and what becomes of a worker that fails (`--ready-check`).
+//! Health checks (`--ready-check`): which worker is asked, and what happens to one that fails.
 
 use std::collections::BTreeMap;
 
@@ -109,7 +109,7 @@ fn is_new_first(master: &Master, old: &Event, new: u64) {
 }
 
 #[test]
-fn a_command_is_told_whom_it_asks_about() {
+fn a_command_gets_the_worker_in_its_environment() {
     let home = Home::new();
     let check = format!("exec:echo $RECLUSTER_PID $WORKER_ID >>{}", home.join("asked").display());
     let launch = Launch::fixture("program.sh").home(&home).option("--ready-check", &check);
@@ -178,7 +178,7 @@ fn a_listener_for_checks_may_have_a_name() {
 }
 
 #[test]
-fn checks_that_would_ask_somebody_else_are_refused() {
+fn checks_that_another_worker_could_answer_are_refused() {
     let refused = |server: &str, options: &[(&'static str, &str)]| {
         let launch = Launch::fixture(server).listen("127.0.0.1:0");
         let launch = options.iter().fold(launch, |launch, (name, value)| launch.option(name, value));

@@ -1,5 +1,5 @@
-//! Workers that have grown too big or too old are renewed (`--max-memory`, `--max-lifetime`). The master looks at them
-//! every few seconds.
+//! Workers that are too big or too old are replaced (`--max-memory`, `--max-lifetime`). The master looks at them every few
+//! seconds.
 
 use recluster_e2e::{Event, Launch, Master, Pattern, Puppet, Stage, on};
 
@@ -63,7 +63,7 @@ fn workers_that_use_too_much_memory_are_renewed_one_by_one() {
 }
 
 #[test]
-fn what_a_worker_has_started_counts() {
+fn the_memory_of_child_processes_counts() {
     let stage = Stage::new();
     let master = limited(&stage, 1).start();
     let mut puppet = stage.next();
@@ -90,7 +90,7 @@ fn workers_that_have_lived_long_enough_are_renewed_one_by_one() {
 
 /// The reload lasts for longer than the master takes from one look at its workers to the next.
 #[test]
-fn nobody_is_renewed_during_a_reload() {
+fn no_worker_is_recycled_during_a_reload() {
     let stage = Stage::new();
     let launch = limited(&stage, 1).option("--ready-when", "notify").option("--ready-timeout", "8s");
     let master = launch.start();
@@ -127,7 +127,7 @@ fn a_replacement_that_fails_costs_nothing() {
 }
 
 #[test]
-fn sizes_that_are_none_are_refused() {
+fn invalid_sizes_are_refused() {
     for size in ["much", "1.5G", "0"] {
         let finished = Stage::new().launch_program().option("--max-memory", size).refused();
         finished.expect_code(2);

@@ -1,4 +1,4 @@
-//! Workers that end or fail by themselves are replaced in their slot, one after the other.
+//! A worker that ends or fails by itself is replaced in its slot; respawns are spaced.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a worker can say by `sd_notify`, and who is not heard there.
+//! What a worker can say by `sd_notify`, and which senders are ignored.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -55,7 +55,7 @@ fn the_socket_is_the_masters_own() {
 }
 
 #[test]
-fn what_it_does_is_shown() {
+fn the_status_of_a_worker_is_shown() {
     let (_stage, master, mut puppet) = ready();
     puppet.notify_and_wait("STATUS=answers \x1b[31m questions");
     assert_eq!(worker(&master)["status"], "answers  [31m questions", "without control characters");
@@ -243,7 +243,7 @@ fn the_sockets_of_a_killed_master_are_removed() {
 }
 
 #[test]
-fn where_nobody_waits_for_it_it_is_heard_all_the_same() {
+fn notifications_are_heard_where_readiness_does_not_need_them() {
     let stage = Stage::new();
     let master = stage.launch_program().workers(1).start();
     let mut puppet = stage.next();

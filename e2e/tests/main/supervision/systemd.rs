@@ -1,4 +1,4 @@
-//! systemd's own library and command as the other side of `sd_notify` and of socket activation.
+//! `sd_notify` and socket activation with systemd's own library and command in the worker.
 
 use std::process::{Command, Stdio};
 

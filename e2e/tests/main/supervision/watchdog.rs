@@ -1,4 +1,4 @@
-//! Workers that fall silent: they are ended and replaced (`--watchdog`, or `WATCHDOG_USEC=` of their own).
+//! The watchdog (`--watchdog`, or a worker's own `WATCHDOG_USEC=`): a worker that no longer reports is ended and replaced.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ fn a_worker_that_speaks_lives_on() {
 
 /// What they said meanwhile lies in their sockets; nobody is to blame that it was not read.
 #[test]
-fn a_master_that_could_not_listen_blames_nobody() {
+fn a_master_that_was_stopped_blames_no_worker() {
     let stage = Stage::new();
     let patience = Duration::from_secs(1);
     let master = by_notify(&stage, 3).option("--watchdog", "1s").start();
@@ -93,7 +93,7 @@ fn a_master_that_could_not_listen_blames_nobody() {
 }
 
 #[test]
-fn a_worker_is_not_held_to_it_before_it_is_ready() {
+fn the_watchdog_begins_when_the_worker_is_ready() {
     let stage = Stage::new();
     let master = by_notify(&stage, 1).option("--watchdog", "200ms").start();
     let mut puppet = stage.next();
@@ -107,7 +107,7 @@ fn a_worker_is_not_held_to_it_before_it_is_ready() {
 }
 
 #[test]
-fn one_that_survives_the_first_signal_is_killed() {
+fn a_worker_that_survives_the_first_signal_is_killed() {
     let stage = Stage::new();
     let launch = by_notify(&stage, 1).env("PUPPET_IGNORES", "ABRT").option("--kill-timeout", "300ms");
     let (master, _puppet) = ready(&stage, launch.option("--watchdog", "300ms"));

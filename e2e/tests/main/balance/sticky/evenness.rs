@@ -1,4 +1,4 @@
-//! Every slot gets its share of the clients, and few of them move when there is one slot less.
+//! Every slot gets its share of the clients, and only those of a removed slot move.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -24,7 +24,7 @@ fn slots_at_once(clients: &[Client], to: SocketAddr) -> Vec<u64> {
 }
 
 #[test]
-fn clients_spread_evenly_and_only_those_of_a_slot_that_goes_move() {
+fn clients_spread_evenly_and_only_those_of_a_removed_slot_move() {
     let master = by_address().workers(SLOTS).serve();
     let clients = addresses(CLIENTS);
     let before = slots_at_once(&clients, master.address());

@@ -1,4 +1,4 @@
-//! What goes wrong in one slot is the matter of its clients alone, and they come back to it.
+//! A fault in one slot affects only the clients of that slot, and they come back to it.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What tells clients apart, and what does where that is missing.
+//! By what clients are told apart (`--sticky-by`), and by what where a request does not have it.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -92,7 +92,7 @@ fn a_request_that_comes_in_parts_is_waited_for() {
 
 /// Otherwise a proxy that keeps the connection would send another client's request on it.
 #[test]
-fn a_connection_that_was_looked_at_is_for_one_response() {
+fn a_connection_that_was_peeked_is_for_one_response() {
     for (key, client) in [
         ("header:X-Client", Client::anyone().header("X-Client", "a")),
         ("cookie:session", Client::anyone().header("Cookie", "session=a")),
@@ -107,7 +107,7 @@ fn a_connection_that_was_looked_at_is_for_one_response() {
 }
 
 #[test]
-fn a_connection_that_was_not_looked_at_is_kept() {
+fn a_connection_that_was_not_peeked_is_kept() {
     let master = by_address().serve();
     let mut connection = master.connect();
     for _ in 0..3 {

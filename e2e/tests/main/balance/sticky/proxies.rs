@@ -1,4 +1,4 @@
-//! Clients behind a real proxy, which keeps connections to the cluster and sends whoever's request on them.
+//! Clients behind a real proxy, which sends the requests of several clients on one connection.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! What cannot be sticky is refused, in one line.
+//! Options that do not go with sticky sessions are refused, in one line.
 
 use recluster_e2e::{Finished, Launch, fixture};
 
@@ -16,20 +16,20 @@ fn refused(launch: Launch, words: &[&str]) {
 }
 
 #[test]
-fn a_key_that_there_is_not() {
+fn an_unknown_key() {
     for key in ["nonsense", "header", "header:", "cookie:", "query:", "header:no spaces", "ip:4", ""] {
         refused(by(key), &["--sticky-by"]);
     }
 }
 
 #[test]
-fn a_key_where_nothing_is_sticky() {
+fn a_key_without_sticky_balance() {
     refused(Launch::fixture("server.js").option("--sticky-by", "ip"), &["--sticky-by", "sticky"]);
     refused(by("ip").option("--balance", "round-robin"), &["--sticky-by", "sticky"]);
 }
 
 #[test]
-fn limits_that_are_none() {
+fn invalid_limits() {
     for (option, value) in [
         ("--peek-bytes", "0"),
         ("--peek-timeout", "soon"),

@@ -1,5 +1,4 @@
-//! Clients that connect and say nothing, or next to nothing: the master looks at their connections for a while, and
-//! nobody else notices.
+//! Clients that connect and send nothing, or very slowly: no other client waits for them.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! What the status says of it.
+//! What the status says of sticky sessions.
 
 use recluster_e2e::{Launch, eventually};
 
@@ -24,11 +24,11 @@ fn tells_what_is_done(launch: Launch, by: &str, clients: &[Client]) {
 }
 
 #[test]
-fn by_address_it_is_told() {
+fn by_address_is_shown() {
     tells_what_is_done(by_address(), "ip", &addresses(60));
 }
 
 #[test]
-fn by_header_it_is_told() {
+fn by_header_is_shown() {
     tells_what_is_done(by("header:X-Client"), "header:X-Client", &with_header("X-Client", 60));
 }

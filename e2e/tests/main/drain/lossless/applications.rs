@@ -1,5 +1,5 @@
-//! Applications that do something themselves when they are to go, or keep their process alive: no client loses a
-//! request by it, and the worker is gone all the same.
+//! Applications that close their server themselves when they are told to go, or that keep their process alive: no client
+//! loses a request, and the worker ends.
 
 use recluster_e2e::{Launch, on};
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! What becomes of connections during a drain, whatever they run over: each has one more answer to come, and is closed
-//! behind it, or when it has been idle for the grace.
+//! Connections during a drain, by TCP, TLS and unix socket: each gets one more answer and is closed behind it, or is
+//! closed when it has been idle for the grace.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};

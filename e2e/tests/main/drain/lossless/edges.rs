@@ -1,4 +1,4 @@
-//! What applications and clients do that a drain must not stumble over.
+//! Rare things that applications and clients do during a drain.
 
 use recluster_e2e::{Home, Launch};
 use rustix::process::{Signal, geteuid};
@@ -22,7 +22,7 @@ fn a_request_that_waited_for_a_busy_worker_is_answered() {
 
 /// Node does not see to it any more when the server is closed.
 #[test]
-fn a_request_that_does_not_come_to_an_end_holds_the_worker_no_longer_than_the_server_would() {
+fn a_stalled_request_holds_the_worker_only_for_the_headers_timeout() {
     let master = cluster().env("HEADERS_TIMEOUT", "1000").serve();
     let mut stalled = master.connect();
     answered(&mut stalled);
@@ -33,7 +33,7 @@ fn a_request_that_does_not_come_to_an_end_holds_the_worker_no_longer_than_the_se
 }
 
 #[test]
-fn a_response_that_the_application_made_up_is_left_alone() {
+fn a_mocked_response_is_left_alone() {
     let master = cluster().serve();
     let mut connection = master.connect();
     answered(&mut connection);
@@ -45,7 +45,7 @@ fn a_response_that_the_application_made_up_is_left_alone() {
 
 /// Longer than a timer of Node can wait.
 #[test]
-fn a_timeout_of_a_month_is_no_timeout_at_once() {
+fn a_timeout_of_a_month_does_not_run_out_at_once() {
     let mut master = cluster().option("--timeout", "720h").serve();
     let mut connection = master.begin_request();
     master.signal(Signal::KILL);
@@ -58,7 +58,7 @@ fn a_timeout_of_a_month_is_no_timeout_at_once() {
 
 /// A thread of a worker loads the file once more.
 #[test]
-fn a_thread_starts_also_when_the_worker_has_given_its_privileges_up() {
+fn a_thread_starts_after_the_worker_gave_up_its_privileges() {
     if !geteuid().is_root() {
         return;
     }

@@ -1,5 +1,4 @@
-//! Sessions of HTTP/2 during a drain: the client is told to go away at a moment when it has nothing on its way, and what
-//! it has begun is answered.
+//! HTTP/2 sessions during a drain: GOAWAY refuses no stream, and every stream that was begun is answered.
 
 use std::io::{Read, Write};
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! The lossless drain of Node workers: no client loses a request because the worker that serves it is replaced, and the
-//! worker is gone as soon as nobody needs it.
+//! The lossless drain of Node workers: no client loses a request because its worker is replaced, and the worker ends as
+//! soon as it has no connection left.
 
 mod applications;
 mod connections;

@@ -1,4 +1,4 @@
-//! How the answers of a drain end their connections, whatever the application does about that.
+//! Responses during a drain: each says `Connection: close`, whatever headers the application sets.
 
 use std::fmt::Write as _;
 

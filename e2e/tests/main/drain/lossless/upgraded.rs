@@ -1,4 +1,4 @@
-//! Upgraded connections during a drain: they are the application's, which hears of the drain and may say goodbye.
+//! Upgraded connections (WebSocket) during a drain: they stay open until the application closes them.
 
 use std::net::TcpStream;
 
@@ -56,7 +56,7 @@ fn a_connection_may_be_upgraded_during_the_drain() {
 }
 
 #[test]
-fn a_worker_that_is_ended_at_the_timeout_has_told_what_it_had() {
+fn the_log_says_what_a_worker_had_at_its_timeout() {
     let master = websockets().option("--timeout", "1s").option("--idle-grace", "200ms").serve();
     let (mut upgraded, mut requesting) = (master.connect(), master.connect());
     upgrade(&mut upgraded);
