@@ -20,24 +20,24 @@ pub(crate) struct Balancing {
     #[arg(
         long,
         value_name = "WHAT",
-        help = "With --balance sticky, what makes two connections one client's [default: ip]",
-        long_help = "With --balance sticky, what makes two connections one client's [default: ip].\n\n\
-                     ip: the address that it comes from (of IPv6, the first 64 bits). header:NAME, cookie:NAME, \
-                     query:NAME: what its first request says. proxy-protocol: the address in the header that a proxy \
-                     sends first. The master looks at the first bytes and leaves them where they are; where they do not \
-                     say it, as under TLS, it is the address"
+        help = "What identifies a client, with --balance sticky [default: ip]",
+        long_help = "What identifies a client, with --balance sticky [default: ip].\n\n\
+                     ip: the address that the connection comes from (of IPv6, the first 64 bits). header:NAME, \
+                     cookie:NAME, query:NAME: a value in the first request. proxy-protocol: the address in the \
+                     header that a proxy sends first. The master reads the first bytes without consuming them. If \
+                     they hold no such value, as under TLS, the client's address is used"
     )]
     pub(crate) sticky_by: Option<StickyBy>,
 
-    /// How many of a connection's first bytes are looked at, where it matters what they say; at most 64K
+    /// How many bytes of a connection are searched for what --sticky-by names; at most 64K
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "16K")]
     pub(crate) peek_bytes: u64,
 
-    /// How long they may take to come; after that the client is known by its address
+    /// How long these bytes may take to arrive; after that the client's address is used
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "2s")]
     pub(crate) peek_timeout: Duration,
 
-    /// How many connections are looked at at a time; one more, and the oldest is known by its address
+    /// How many connections may be searched at once; above that, the client's address is used for the oldest
     #[arg(long, value_name = "N", value_parser = values::count, default_value = "10000")]
     pub(crate) peek_connections: NonZeroU32,
 }
@@ -45,11 +45,11 @@ pub(crate) struct Balancing {
 /// [`Balance`], as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BalanceArg {
-    /// The master accepts them and gives each to a worker with room
+    /// The master accepts connections and passes each to the worker with the fewest pending ones
     RoundRobin,
-    /// Workers accept them from a shared socket, and the kernel picks
+    /// All workers accept from one socket
     Shared,
-    /// Workers accept them, each from a socket of its own; what waits for a busy one goes to an idle one
+    /// Each worker accepts from a socket of its own; connections that wait for a busy worker go to an idle one
     Kernel,
     /// All connections of one client reach the same slot
     Sticky,

@@ -6,10 +6,10 @@ use super::run::Run;
 
 /// What stands below the options.
 const AFTER_HELP: &str = "\
-Everything is as `run` would find it, and nothing is started or changed.
+Takes the options of `run`. Starts nothing and changes nothing.
 
 Exit status: 0 nothing is wrong; 2 wrong usage or configuration; 126 the server file cannot be run
-or has a syntax error; 127 it or node was not found.";
+or has a syntax error; 127 the server file or node was not found.";
 
 /// `check`.
 #[derive(Args, Debug)]

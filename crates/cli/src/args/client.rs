@@ -11,15 +11,15 @@ use crate::run::name::Name;
 /// Which cluster is meant, and how its answer is shown.
 #[derive(Args, Debug)]
 pub(crate) struct Target {
-    /// The cluster of this name; needed where several are running
+    /// The name of the cluster; needed if several run
     #[arg(long, value_name = "NAME", conflicts_with = "control")]
     pub(crate) name: Option<Name>,
 
     // The variable is read later: a name on the command line comes before it.
-    #[arg(long, value_name = "PATH", help = "The cluster with this control socket [env: RECLUSTER_CONTROL]")]
+    #[arg(long, value_name = "PATH", help = "The control socket of the cluster [env: RECLUSTER_CONTROL]")]
     pub(crate) control: Option<PathBuf>,
 
-    /// Print the answer as JSON, one object a line
+    /// Print the answer as JSON, one object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -33,8 +33,10 @@ pub(crate) struct Ask {
 
 /// `reload`.
 #[derive(Args, Debug)]
-#[command(after_help = "Exit status: 0 the new code serves; 1 it was rolled back or stopped part-way; \
-    2 no cluster answers, or it ended meanwhile.")]
+#[command(
+    after_help = "Exit status: 0 the new code serves; 1 the reload was rolled back or stopped part-way; \
+    2 no cluster answers, or it ended before the verdict."
+)]
 pub(crate) struct Reload {
     /// Do not wait for the verdict
     #[arg(long)]
@@ -46,10 +48,10 @@ pub(crate) struct Reload {
 
 /// `status`.
 #[derive(Args, Debug)]
-#[command(after_help = "Exit status: 0 every slot has an active worker; 1 some slot has none; \
+#[command(after_help = "Exit status: 0 every slot has an active worker; 1 a slot has none; \
     2 no cluster answers.")]
 pub(crate) struct StatusArgs {
-    /// Show it anew every second
+    /// Refresh every second
     #[arg(long)]
     pub(crate) watch: bool,
 
@@ -60,7 +62,7 @@ pub(crate) struct StatusArgs {
 /// `scale`.
 #[derive(Args, Debug)]
 pub(crate) struct ScaleArgs {
-    /// How many workers there are to be, or how many more or fewer; there is always at least one
+    /// The number of workers, or how many more or fewer; at least one always remains
     #[arg(value_name = "N|+N|-N", value_parser = values::scale, allow_negative_numbers = true)]
     pub(crate) scale: Scale,
 

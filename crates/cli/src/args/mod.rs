@@ -16,10 +16,10 @@ pub(crate) use client::{Ask, Reload, ScaleArgs, StatusArgs, Target};
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity};
 pub(crate) use values::{ConfigAt, ControlAt};
 
-/// Runs copies of a server on all cores, and replaces them without a gap.
+/// Runs a server on all cores, and replaces its code without losing a request.
 ///
-/// A master starts one worker on each core; the workers share their listening sockets. On a reload every worker
-/// is replaced by one that runs the new code. If the new code does not start, the old workers serve on.
+/// A master starts one worker for each core. The workers share their listening sockets. A reload replaces every
+/// worker with one that runs the new code. If the new code does not start, the old workers keep serving.
 #[derive(Debug, Parser)]
 #[command(
     name = "recluster",
@@ -29,8 +29,8 @@ pub(crate) use values::{ConfigAt, ControlAt};
     disable_help_subcommand = true,
     override_usage = "recluster [run] [OPTIONS] <SERVER> [-- ARGS...]\n       recluster <COMMAND>",
     after_help = "`recluster server.js` is `recluster run server.js`; \
-        `recluster run --help` shows what can be said about a cluster.\n\
-        A server file that is named like a command is written with a directory: `recluster ./reload`."
+        `recluster run --help` lists its options.\n\
+        For a server file with the name of a command, write a directory: `recluster ./reload`."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -42,17 +42,17 @@ struct Cli {
 pub(crate) enum Command {
     /// Start a cluster in the foreground
     Run(Box<Run>),
-    /// Say whether a cluster would start, and with which settings, without starting anything
+    /// Show whether a cluster would start, and with which settings, without starting it
     Check(Box<Check>),
-    /// Replace every worker by one that runs the new code, and wait for the verdict
+    /// Replace every worker with one that runs the new code, and wait for the verdict
     Reload(Reload),
-    /// Show slots, workers and how they are
+    /// Show the slots and workers of a cluster
     Status(StatusArgs),
     /// Change the number of workers
     Scale(ScaleArgs),
-    /// Let every worker finish what it has, then end
+    /// Let every worker finish its requests, then stop
     Stop(Ask),
-    /// Kill every worker at once, then end
+    /// Kill every worker, then stop
     Terminate(Ask),
 }
 

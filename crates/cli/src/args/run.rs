@@ -21,22 +21,22 @@ DUR is a duration: 500ms, 30s, 10m, 1h; a bare number is seconds.
 
 Signals to the master:
   HUP, USR2   reload
-  TERM, INT   let every worker finish what it has, then end; the second one kills
-  QUIT        kill every worker, then end
-  TTIN, TTOU  one worker more, one less
-  USR1        open the log file anew
+  TERM, INT   stop: workers finish their requests, then the master exits; a second one kills
+  QUIT        kill every worker, then exit
+  TTIN, TTOU  one worker more, one worker fewer
+  USR1        reopen the log file
 
-Exit status: 0 ended as asked; 2 wrong usage or configuration; 3 the server never came to serve;
-126 the server file cannot be run; 127 it or node was not found; 1 anything else.";
+Exit status: 0 stopped as asked; 2 wrong usage or configuration; 3 the first start failed;
+126 the server file cannot be run; 127 the server file or node was not found; 1 any other failure.";
 
 /// Start a cluster in the foreground.
 ///
-/// Starts the workers, replaces those that die, and reloads on request. What is run (the server file and node,
-/// every symlink on the way to them) is looked up when a reload begins, and used until the next one.
+/// Starts the workers, replaces those that die, and reloads on request. The paths of the server file and of node
+/// are resolved, with their symlinks, when a start or a reload begins; they stay in use until the next reload.
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Run {
-    /// The server file: .js .cjs .mjs .ts .mts .cts run under node, anything else must be executable
+    /// The server file: .js .cjs .mjs .ts .mts .cts run under node; any other file must be executable
     #[arg(value_name = "SERVER")]
     pub(crate) server: PathBuf,
 
@@ -78,7 +78,7 @@ pub(crate) struct Run {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Workers")]
 pub(crate) struct Running {
-    /// How many workers; max: as many as there are usable cores
+    /// Number of workers; max: one for each usable core
     #[arg(
         short,
         long,
@@ -94,16 +94,16 @@ pub(crate) struct Running {
         short,
         long,
         value_name = "ADDR",
-        help = "Bind this address before the first worker, and hand it to all of them; may be repeated",
-        long_help = "Bind this address before the first worker, and hand it to all of them; may be repeated.\n\n\
-                     8080, 127.0.0.1:8080, [::]:8080, unix:/path, udp:5353; port 0 lets the kernel choose. \
-                     NAME=ADDR names it; ?backlog=N and, for a unix socket, ?mode=660 follow it. A program finds the \
-                     sockets from descriptor 3 on (LISTEN_FDS). A Node server needs none: what it listens on is its \
-                     own to say"
+        help = "Bind this address and pass the socket to every worker; may be repeated. Not needed for Node",
+        long_help = "Bind this address and pass the socket to every worker; may be repeated. Not needed for Node.\n\n\
+                     Examples: 8080, 127.0.0.1:8080, [::]:8080, unix:/path, udp:5353. With port 0 the kernel \
+                     chooses. NAME=ADDR gives the socket a name. ?backlog=N and, for a unix socket, ?mode=660 may \
+                     follow the address. The program finds its sockets from descriptor 3 on (LISTEN_FDS). A Node \
+                     server calls listen() itself and needs no --listen"
     )]
     pub(crate) listen: Vec<Listen>,
 
-    /// The node binary: a path, or a name that is looked up in PATH
+    /// The node binary: a path, or a name to look up in PATH
     #[arg(long, value_name = "PATH", default_value = "node", value_hint = ValueHint::CommandName)]
     pub(crate) node: PathBuf,
 
@@ -111,7 +111,7 @@ pub(crate) struct Running {
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) node_arg: Vec<OsString>,
 
-    /// Give workers the master's own stderr; a verdict then cannot show what they wrote last
+    /// Workers write to the master's stderr directly; a failed reload then cannot show their last lines
     #[arg(long)]
     pub(crate) raw_stdio: bool,
 }
@@ -120,34 +120,35 @@ pub(crate) struct Running {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Readiness")]
 pub(crate) struct Readiness {
-    /// When a worker is ready [default: listening; started for what is not run under node]
+    /// What makes a worker ready [default: listening; started for programs that are not Node]
     #[arg(long, value_name = "WHEN", value_enum)]
     pub(crate) ready_when: Option<ReadyWhenArg>,
 
-    /// A worker that is not ready after this is killed, and its generation has failed
+    /// A worker that is not ready after this time is killed, and the start or reload fails
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "60s")]
     pub(crate) ready_timeout: Duration,
 
     #[arg(
         long,
         value_name = "CHECK",
-        help = "What a worker must pass to be ready, and go on passing: http:/path, or exec:COMMAND",
-        long_help = "What a worker must pass to be ready, and go on passing: http:/path, or exec:COMMAND.\n\n\
-                     http:/path is asked for over a connection that reaches this very worker, and must be answered \
-                     with a status below 400. exec:COMMAND is run by /bin/sh with RECLUSTER_PID and WORKER_ID, and \
-                     must end with status 0"
+        help = "A health check that a worker must pass to be ready and to stay in service: http:/path or exec:COMMAND",
+        long_help = "A health check that a worker must pass to be ready and to stay in service: http:/path or \
+                     exec:COMMAND.\n\n\
+                     http:/path: the master requests this path from each worker; the status must be from 200 to 399. \
+                     exec:COMMAND: /bin/sh runs the command with RECLUSTER_PID and WORKER_ID in its environment; \
+                     it must exit with 0"
     )]
     pub(crate) ready_check: Option<ReadyCheck>,
 
-    /// How long after a check a serving worker is checked again; three failures in a row, and it is renewed
+    /// Time between two checks of a serving worker; after three failures in a row it is replaced
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "10s")]
     pub(crate) check_interval: Duration,
 
-    /// A check that takes longer has failed
+    /// A check that takes longer than this fails
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5s")]
     pub(crate) check_timeout: Duration,
 
-    /// Give each worker a listener of its own there, for http checks of a program that is not Node
+    /// An extra socket for each worker (TCP, port 0), for http checks of programs that are not Node
     #[arg(long, value_name = "ADDR")]
     pub(crate) check_listen: Option<Listen>,
 
@@ -155,20 +156,20 @@ pub(crate) struct Readiness {
         long,
         value_name = "DUR",
         value_parser = duration::parse,
-        help = "A ready worker that does not say WATCHDOG=1 by sd_notify for this long is ended and replaced \
+        help = "A ready worker that does not send WATCHDOG=1 by sd_notify for this long is killed and replaced \
                 [default: off]"
     )]
     pub(crate) watchdog: Option<Duration>,
 
-    /// How long a ready worker must live before it counts as serving
+    /// How long a ready worker must stay alive before it counts as serving
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "1s")]
     pub(crate) bake: Duration,
 
-    /// How often a worker may fail to start before the start, or the reload, is given up
+    /// After how many failures of one worker the start or the reload fails
     #[arg(long, value_name = "N", value_parser = values::count, default_value = "3")]
     pub(crate) attempts: NonZeroU32,
 
-    /// Never give up the first start
+    /// Retry the first start for ever
     #[arg(long)]
     pub(crate) keep_trying: bool,
 }
@@ -177,7 +178,7 @@ pub(crate) struct Readiness {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Reload and stop")]
 pub(crate) struct Leaving {
-    /// How many extra workers a reload may run at once; all: no old worker goes before every new one serves
+    /// How many extra workers a reload may run at once; all: no old worker leaves before every new one serves
     #[arg(long, value_name = "N|all", value_parser = values::surge, default_value = "all")]
     pub(crate) surge: Surge,
 
@@ -185,42 +186,41 @@ pub(crate) struct Leaving {
         long,
         value_name = "DUR",
         value_parser = duration::parse,
-        help = "How long an old worker may go on after a reload before it is sent TERM; 0: at once \
-                [default: 30s; 1h for node where NODE_ENV is production]"
+        help = "How long an old worker may take to finish its requests before it is sent TERM; 0: no time \
+                [default: 30s; 1h for Node if NODE_ENV is production]"
     )]
     pub(crate) timeout: Option<Duration>,
 
-    /// The same for a stop [default: 25s, or the timeout if that is shorter]
+    /// The same when the cluster stops [default: 25s, or --timeout if that is shorter]
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) stop_timeout: Option<Duration>,
 
-    /// Drain Node workers without losing a request: off leaves it to Node, which resets idle connections
+    /// Drain Node workers without losing a request; off: as Node does by itself, which resets idle connections
     #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
     pub(crate) drain_http: Switch,
 
-    /// How long an idle connection of a draining Node worker is spared [default: 6s, or a bit less than the timeout]
+    /// How long a draining Node worker keeps idle connections open [default: 6s, or a bit less than --timeout]
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) idle_grace: Option<Duration>,
 
-    /// What a program that is not Node is sent at the start of its drain; if it is not TERM, that follows at the
-    /// drain timeout
+    /// The signal that tells a program that is not Node to finish; TERM follows after --timeout
     #[arg(long, value_name = "SIG", value_enum, default_value_t = DrainSignalArg::Term, ignore_case = true)]
     pub(crate) drain_signal: DrainSignalArg,
 
-    /// How long to go on accepting connections after a stop was asked for
+    /// How long to keep accepting connections after a stop is requested
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "0s")]
     pub(crate) accept_after_stop: Duration,
 
-    /// How long a worker that has closed its channel may take to exit before it is sent TERM
+    /// How long a worker may take to exit after it has closed its channel, before it is sent TERM
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5s")]
     pub(crate) exit_grace: Duration,
 
-    /// How long a worker may take from TERM to its exit before it is sent KILL
+    /// How long a worker may take to exit after TERM, before it is sent KILL
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "5s")]
     pub(crate) kill_timeout: Duration,
 
-    /// How many old generations may be on their way out at once; the oldest beyond that is sent TERM, and KILL after the
-    /// kill timeout [default: no limit]
+    /// How many old generations may drain at once; the oldest one above that is sent TERM, then KILL after
+    /// --kill-timeout [default: no limit]
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub(crate) max_draining: Option<NonZeroU32>,
 }
@@ -229,11 +229,11 @@ pub(crate) struct Leaving {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Respawning")]
 pub(crate) struct Respawning {
-    /// The least time between two respawns
+    /// Minimum time between two respawns
     #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "1s")]
     pub(crate) respawn: Duration,
 
-    /// Double the time between respawns with each of them, up to this [default: off]
+    /// Double the time between respawns with each respawn, up to this [default: off]
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) backoff: Option<Duration>,
 }
@@ -242,11 +242,11 @@ pub(crate) struct Respawning {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Recycling")]
 pub(crate) struct Recycling {
-    /// Renew a worker, new first, when it and what it started use more memory than this, such as 512M
+    /// Replace a worker when it and its child processes use more memory than this, such as 512M
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) max_memory: Option<u64>,
 
-    /// Renew a worker, new first, when it has lived this long, or up to a tenth less
+    /// Replace a worker at this age (or up to a tenth earlier, so that not all are replaced at once)
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) max_lifetime: Option<Duration>,
 }
@@ -256,7 +256,7 @@ pub(crate) struct Recycling {
 #[command(next_help_heading = "Control and log")]
 pub(crate) struct Around {
     /// The cluster's name, for the control socket and the log
-    /// [default: that of the nearest package.json, else of the directory; -2, -3 … where it is taken]
+    /// [default: the name in the nearest package.json, else of the directory; with -2, -3 … if it is taken]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<Name>,
 
@@ -266,7 +266,7 @@ pub(crate) struct Around {
         env = "RECLUSTER_CONTROL",
         hide_env_values = true,
         value_hint = ValueHint::FilePath,
-        help = "The control socket, or none [default: NAME.sock in $XDG_RUNTIME_DIR/recluster, else in \
+        help = "Path of the control socket, or none [default: NAME.sock in $XDG_RUNTIME_DIR/recluster, else in \
                 /run/recluster for root, else in /tmp/recluster-UID]"
     )]
     pub(crate) control: Option<ControlAt>,
@@ -276,8 +276,8 @@ pub(crate) struct Around {
         value_name = "FILE|none",
         env = "RECLUSTER_CONFIG",
         hide_env_values = true,
-        help = "The config file: options by their long names, for what is not said here; or none [default: \
-                recluster.toml beside the server file; it can also name that file, as in server = \"server.js\"]"
+        help = "The config file, or none. It holds options by their long names; the command line overrides it \
+                [default: recluster.toml in the directory of the server file; without SERVER, in this directory]"
     )]
     pub(crate) config: Option<ConfigAt>,
 
@@ -289,11 +289,11 @@ pub(crate) struct Around {
     #[arg(long, value_name = "PATH")]
     pub(crate) log_file: Option<PathBuf>,
 
-    /// How the log is written; json: one event a line
+    /// Format of the log; json: one event per line
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 
-    /// Log failures only
+    /// Log only failures
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
@@ -344,13 +344,13 @@ pub(crate) enum Switch {
 /// [`ReadyWhen`], as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReadyWhenArg {
-    /// Its server listens
+    /// The worker's server listens
     Listening,
-    /// Its process runs
+    /// The worker's process runs
     Started,
-    /// It said so, by process.send({cmd: 'ready'})
+    /// The worker called process.send({cmd: 'ready'})
     Ready,
-    #[value(help = "It said READY=1 by sd_notify")]
+    #[value(help = "The worker sent READY=1 by sd_notify")]
     Notify,
 }
 
