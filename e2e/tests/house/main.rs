@@ -44,7 +44,7 @@ const ENGINE: [(&str, &[&str]); 10] = [
     ("socket", &["config", "report"]),
     ("process", &["config", "report", "sink", "socket", "sys"]),
     ("dataplane", &["config", "report", "sink", "socket", "sys"]),
-    ("supervisor", &["api", "config", "dataplane", "process", "report", "sink", "socket"]),
+    ("supervisor", &["config", "dataplane", "process", "report", "sink", "socket"]),
     ("api", &["config", "dataplane", "process", "report", "socket", "supervisor"]),
     ("control", &["api", "config", "report", "socket"]),
 ];

@@ -7,54 +7,34 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use recluster_core::{Settings, Surge};
+use recluster_core::Surge;
 use tokio::sync::broadcast;
 
 use crate::config::balance::{Balance, PeekLimits};
 use crate::config::drain_signal::DrainSignal;
-use crate::config::limits::Limits;
 use crate::config::listen::Listen;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
-use crate::process::program::Program;
+use crate::process::program::ResolvedProgram;
+use crate::report::error::StartError;
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
 use crate::socket::bind::Bound;
 use crate::supervisor::audience::Hosting;
-use crate::supervisor::generations::Reread;
+use crate::supervisor::spec::{Draft, Reread, Spec};
 
-/// How long an idle connection of a draining Node worker is spared: longer than the five seconds after which Node closes
-/// one anyway, as it has announced to the client.
-const IDLE_GRACE: Duration = Duration::from_secs(6);
-
-/// How long after a check a serving worker is checked again.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// What workers know their own listener by, unless it has another name.
 const CHECK_LISTENER: &str = "check";
-/// How long a check may take.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Says what a cluster runs and how; [`ClusterBuilder::start`] starts it.
 #[derive(Debug)]
 pub struct ClusterBuilder {
-    pub(crate) program: Program,
-    pub(crate) settings: Settings,
-    pub(crate) stop_timeout: Option<Duration>,
-    pub(crate) ready_when: Option<ReadyWhen>,
+    /// What a reload may change.
+    pub(crate) draft: Draft,
     pub(crate) balance: Balance,
     pub(crate) peek: PeekLimits,
     pub(crate) raw_stdio: bool,
     pub(crate) end_with_master: bool,
-    pub(crate) drain_http: bool,
-    pub(crate) idle_grace: Duration,
-    pub(crate) accept_after_stop: Duration,
     pub(crate) adopted: Vec<Bound>,
     pub(crate) listens: Vec<Listen>,
-    pub(crate) drain_signal: DrainSignal,
-    pub(crate) limits: Limits,
-    pub(crate) ready_check: Option<ReadyCheck>,
-    pub(crate) check_interval: Duration,
-    pub(crate) check_timeout: Duration,
-    pub(crate) check_listen: Option<Listen>,
-    pub(crate) watchdog: Option<Duration>,
     pub(crate) hosting: Hosting,
     pub(crate) reread: Option<Reread>,
     pub(crate) events: broadcast::Sender<Event>,
@@ -63,113 +43,105 @@ pub struct ClusterBuilder {
 impl ClusterBuilder {
     pub(crate) fn new(server: PathBuf) -> Self {
         Self {
-            program: Program::new(server),
-            settings: Settings::default(),
-            stop_timeout: None,
-            ready_when: None,
+            draft: Draft::new(server),
             balance: Balance::default(),
             peek: PeekLimits::default(),
             raw_stdio: false,
             end_with_master: false,
-            drain_http: true,
-            idle_grace: IDLE_GRACE,
-            accept_after_stop: Duration::ZERO,
             adopted: Vec::new(),
             listens: Vec::new(),
-            drain_signal: DrainSignal::default(),
-            limits: Limits::default(),
-            ready_check: None,
-            check_interval: CHECK_INTERVAL,
-            check_timeout: CHECK_TIMEOUT,
-            check_listen: None,
-            watchdog: None,
             hosting: Hosting::default(),
             reread: None,
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }
     }
 
+    /// How the cluster is to be run, checked; and what its program was resolved to for the check.
+    pub(crate) fn spec(self) -> Result<(Spec, ResolvedProgram), StartError> {
+        self.draft.check(&self.balance)
+    }
+
     /// Arguments for the server. Default none.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        self.program.args = args.into_iter().map(Into::into).collect();
+        self.draft.program.args = args.into_iter().map(Into::into).collect();
         self
     }
 
     /// The node binary: a path, or a name to be looked up in `PATH`. Default `node`.
     #[must_use]
     pub fn node(mut self, node: impl Into<PathBuf>) -> Self {
-        self.program.node = node.into();
+        self.draft.program.node = node.into();
         self
     }
 
     /// Arguments for node itself. Default none.
     #[must_use]
     pub fn node_args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        self.program.node_args = args.into_iter().map(Into::into).collect();
+        self.draft.program.node_args = args.into_iter().map(Into::into).collect();
         self
     }
 
     /// One more variable for the workers' environment, beside what the master's own holds.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.program.env.insert(name.into(), value.into());
+        self.draft.program.env.insert(name.into(), value.into());
         self
     }
 
     /// How many slots. Default 1.
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
-        self.settings.workers = workers;
+        self.draft.settings.workers = workers;
         self
     }
 
     /// When a worker counts as ready. Default `Listening` for Node, else `Started`.
     #[must_use]
     pub fn ready_when(mut self, ready_when: ReadyWhen) -> Self {
-        self.ready_when = Some(ready_when);
+        self.draft.ready_when = Some(ready_when);
         self
     }
 
     /// A worker that is not ready after this has failed. Default 60 s.
     #[must_use]
     pub fn ready_timeout(mut self, span: Duration) -> Self {
-        self.settings.ready_timeout = span;
+        self.draft.settings.ready_timeout = span;
         self
     }
 
     /// How many failures of one slot end a generation. Default 3.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
-        self.settings.attempts = attempts;
+        self.draft.settings.attempts = attempts;
         self
     }
 
     /// A first start is never given up. Default off.
     #[must_use]
     pub fn keep_trying(mut self, keep_trying: bool) -> Self {
-        self.settings.keep_trying = keep_trying;
+        self.draft.settings.keep_trying = keep_trying;
         self
     }
 
     /// How long a ready worker must live before it serves. Default 1 s.
     #[must_use]
     pub fn bake(mut self, span: Duration) -> Self {
-        self.settings.bake = span;
+        self.draft.settings.bake = span;
         self
     }
 
     /// How long a worker may go on after it was replaced. Default 30 s; zero: it is sent TERM at once.
     #[must_use]
     pub fn timeout(mut self, span: Duration) -> Self {
-        self.settings.timeout = span;
+        self.draft.settings.timeout = span;
         self
     }
 
     /// The same at a stop. Default 25 s, or [`timeout`](Self::timeout) if that is shorter.
     #[must_use]
     pub fn stop_timeout(mut self, span: Duration) -> Self {
-        self.stop_timeout = Some(span);
+        self.draft.stop_timeout = Some(span);
         self
     }
 
@@ -178,7 +150,7 @@ impl ClusterBuilder {
     /// connections.
     #[must_use]
     pub fn drain_http(mut self, on: bool) -> Self {
-        self.drain_http = on;
+        self.draft.drain_http = on;
         self
     }
 
@@ -186,7 +158,7 @@ impl ClusterBuilder {
     /// less than the drain lasts.
     #[must_use]
     pub fn idle_grace(mut self, span: Duration) -> Self {
-        self.idle_grace = span;
+        self.draft.idle_grace = span;
         self
     }
 
@@ -194,49 +166,49 @@ impl ClusterBuilder {
     /// little longer than it should. Default zero.
     #[must_use]
     pub fn accept_after_stop(mut self, span: Duration) -> Self {
-        self.accept_after_stop = span;
+        self.draft.accept_after_stop = span;
         self
     }
 
     /// From a closed channel to TERM. Default 5 s.
     #[must_use]
     pub fn exit_grace(mut self, span: Duration) -> Self {
-        self.settings.exit_grace = span;
+        self.draft.settings.exit_grace = span;
         self
     }
 
     /// From TERM to KILL. Default 5 s.
     #[must_use]
     pub fn kill_timeout(mut self, span: Duration) -> Self {
-        self.settings.kill_timeout = span;
+        self.draft.settings.kill_timeout = span;
         self
     }
 
     /// How many draining generations are kept at once. Default no cap.
     #[must_use]
     pub fn max_draining(mut self, generations: NonZeroU32) -> Self {
-        self.settings.max_draining = Some(generations);
+        self.draft.settings.max_draining = Some(generations);
         self
     }
 
     /// The least time between two respawns in the whole cluster. Default 1 s.
     #[must_use]
     pub fn respawn(mut self, span: Duration) -> Self {
-        self.settings.respawn = span;
+        self.draft.settings.respawn = span;
         self
     }
 
     /// The most time between respawns: the spacing doubles with each one up to this. Default off.
     #[must_use]
     pub fn backoff(mut self, span: Duration) -> Self {
-        self.settings.backoff = Some(span);
+        self.draft.settings.backoff = Some(span);
         self
     }
 
     /// How many extra workers a reload may run at once. Default all.
     #[must_use]
     pub fn surge(mut self, surge: Surge) -> Self {
-        self.settings.surge = surge;
+        self.draft.settings.surge = surge;
         self
     }
 
@@ -296,7 +268,7 @@ impl ClusterBuilder {
     /// was not TERM. Default TERM.
     #[must_use]
     pub fn drain_signal(mut self, signal: DrainSignal) -> Self {
-        self.drain_signal = signal;
+        self.draft.drain_signal = signal;
         self
     }
 
@@ -304,7 +276,7 @@ impl ClusterBuilder {
     /// every five seconds; one worker at a time. Default no limit.
     #[must_use]
     pub fn max_memory(mut self, bytes: u64) -> Self {
-        self.limits.memory = Some(bytes);
+        self.draft.limits.memory = Some(bytes);
         self
     }
 
@@ -312,7 +284,7 @@ impl ClusterBuilder {
     /// Default no limit.
     #[must_use]
     pub fn max_lifetime(mut self, span: Duration) -> Self {
-        self.limits.lifetime = Some(span);
+        self.draft.limits.lifetime = Some(span);
         self
     }
 
@@ -320,21 +292,21 @@ impl ClusterBuilder {
     /// later. Default none.
     #[must_use]
     pub fn ready_check(mut self, check: ReadyCheck) -> Self {
-        self.ready_check = Some(check);
+        self.draft.ready_check = Some(check);
         self
     }
 
     /// How long after a check a serving worker is checked again. Default 10 s.
     #[must_use]
     pub fn check_interval(mut self, span: Duration) -> Self {
-        self.check_interval = span;
+        self.draft.check_interval = span;
         self
     }
 
     /// A check that takes longer has failed. Default 5 s.
     #[must_use]
     pub fn check_timeout(mut self, span: Duration) -> Self {
-        self.check_timeout = span;
+        self.draft.check_timeout = span;
         self
     }
 
@@ -342,7 +314,7 @@ impl ClusterBuilder {
     /// there a program that is not Node can be checked by HTTP. It is named `check`, if it has no name. Default none.
     #[must_use]
     pub fn check_listen(mut self, address: Listen) -> Self {
-        self.check_listen = Some(address.named(CHECK_LISTENER));
+        self.draft.check_listen = Some(address.named(CHECK_LISTENER));
         self
     }
 
@@ -350,7 +322,7 @@ impl ClusterBuilder {
     /// replaced. Default off.
     #[must_use]
     pub fn watchdog(mut self, span: Duration) -> Self {
-        self.watchdog = Some(span).filter(|span| !span.is_zero());
+        self.draft.watchdog = Some(span).filter(|span| !span.is_zero());
         self
     }
 
@@ -360,14 +332,18 @@ impl ClusterBuilder {
     /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`](crate::Cluster::scale)
     /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
     #[must_use]
-    pub fn reread(mut self, say: impl FnMut() -> Result<ClusterBuilder, String> + Send + 'static) -> Self {
-        self.reread = Some(Reread(Box::new(say)));
+    pub fn reread(
+        mut self,
+        mut say: impl FnMut() -> Result<ClusterBuilder, String> + Send + 'static,
+    ) -> Self {
+        let say = move || say()?.spec().map(|(spec, _)| spec).map_err(|error| error.to_string());
+        self.reread = Some(Reread::new(say));
         self
     }
 
     /// Whether the server is a file that runs under node, by its ending.
     pub fn runs_under_node(&self) -> bool {
-        self.program.runs_under_node()
+        self.draft.program.runs_under_node()
     }
 
     /// Listens before the start, so that no event is missed.

@@ -7,9 +7,9 @@ use crate::config::scale::Scale;
 use crate::report::error::{Gone, ReloadError, SendError};
 use crate::report::event::{Event, Events};
 use crate::report::status::Status;
-use crate::report::verdict::Failure;
+use crate::report::verdict::{Failure, Verdict};
 use crate::report::worker::Worker;
-use crate::supervisor::input::{Input, Progress, Request};
+use crate::supervisor::input::{Input, Progress, Reloaded, Request};
 
 /// A running cluster. Cheap to clone; dropping the last handle stops nothing.
 #[derive(Clone, Debug)]
@@ -60,12 +60,12 @@ impl Cluster {
     /// When the new code was rolled back or stopped part-way, with the reason, or when the cluster ended first. After
     /// a rollback what served before serves on; after a stop part-way, in every slot either the old or the new code.
     pub async fn reload(&self) -> Result<(), ReloadError> {
-        self.begin_reload(None)?.await
+        ReloadError::unless_done(self.ask_reload(None)?.await.map_err(|_| Gone)?)
     }
 
     /// Asks for a reload and does not wait; its verdict is an event.
     pub fn request_reload(&self) -> Result<(), Gone> {
-        self.tell(Request::ReloadUnwatched)
+        self.tell(Request::Reload(None, None))
     }
 
     /// Renews one worker within its generation, new first. A worker that is gone or leaving is left alone.
@@ -147,6 +147,13 @@ impl Cluster {
             Some(events) => Events(events.subscribe()),
             None => Events(broadcast::Sender::new(1).subscribe()),
         }
+    }
+
+    /// Asks for a reload, to what this spec says. The verdict comes there.
+    pub(crate) fn ask_reload(&self, with: Option<Reloaded>) -> Result<oneshot::Receiver<Verdict>, Gone> {
+        let (reply, verdict) = oneshot::channel();
+        self.tell(Request::Reload(with, Some(reply)))?;
+        Ok(verdict)
     }
 
     pub(crate) fn tell(&self, request: Request) -> Result<(), Gone> {

@@ -41,49 +41,49 @@ impl ClusterBuilder {
     /// The workers' whole environment, in the place of the master's own.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        self.program.environment = Some(variables.into_iter().collect());
+        self.draft.program.environment = Some(variables.into_iter().collect());
         self
     }
 
     /// The directory that workers run in. Default the master's.
     #[must_use]
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.program.set_directory(directory.into());
+        self.draft.program.set_directory(directory.into());
         self
     }
 
     /// The user that workers run as. Default the master's.
     #[must_use]
     pub fn uid(mut self, uid: u32) -> Self {
-        self.program.uid = Some(uid);
+        self.draft.program.uid = Some(uid);
         self
     }
 
     /// The group that workers run as. Default the master's.
     #[must_use]
     pub fn gid(mut self, gid: u32) -> Self {
-        self.program.gid = Some(gid);
+        self.draft.program.gid = Some(gid);
         self
     }
 
     /// Where workers' stdin, stdout and stderr go. Default [`Stdio::Null`], [`Stdio::Inherit`] and [`Stdio::Tail`].
     #[must_use]
     pub fn stdio(mut self, stdio: [Stdio; 3]) -> Self {
-        self.program.stdio = stdio;
+        self.draft.program.stdio = stdio;
         self
     }
 
     /// The server file runs under node, whatever its ending.
     #[must_use]
     pub fn under_node(mut self) -> Self {
-        self.program.under_node = true;
+        self.draft.program.under_node = true;
         self
     }
 
     /// A worker that is not ready in time is only told of ([`Event::Late`](crate::Event::Late)), unless a reload waits for it. Default off.
     #[must_use]
     pub fn lenient(mut self, lenient: bool) -> Self {
-        self.settings.lenient = lenient;
+        self.draft.settings.lenient = lenient;
         self
     }
 }
@@ -95,8 +95,8 @@ impl Cluster {
         &self,
         with: Option<ClusterBuilder>,
     ) -> Result<impl Future<Output = Result<(), ReloadError>> + Send + 'static, Gone> {
-        let (reply, verdict) = oneshot::channel();
-        self.tell(Request::Reload(with.map(Box::new), reply))?;
+        let spec = |with: ClusterBuilder| with.spec().map(|(spec, _)| Box::new(spec));
+        let verdict = self.ask_reload(with.map(|with| spec(with).map_err(|error| error.to_string())))?;
         Ok(async move { ReloadError::unless_done(verdict.await.map_err(|_| Gone)?) })
     }
 

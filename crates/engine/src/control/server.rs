@@ -3,7 +3,6 @@
 
 use std::io;
 use std::path::Path;
-use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -18,7 +17,7 @@ use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
 use super::socket::Socket;
 use crate::api::cluster::Cluster;
 use crate::config::scale::Scale;
-use crate::report::error::{Gone, ReloadError};
+use crate::report::error::Gone;
 use crate::report::event::Heard;
 use crate::report::verdict::Verdict;
 use crate::socket::file::SocketFile;
@@ -222,8 +221,10 @@ impl Conversation {
     /// Asks for a reload and tells of its progress until the verdict is there, or the client has had enough.
     async fn reload(&mut self) -> io::Result<Next> {
         let mut events = self.host.cluster.subscribe();
-        let cluster = self.host.cluster.clone();
-        let mut outcome = pin!(cluster.reload());
+        let mut verdict = match self.host.cluster.ask_reload(None) {
+            Ok(verdict) => verdict,
+            Err(Gone) => return self.abandoned().await,
+        };
         let mut generation = None;
         loop {
             let reply = tokio::select! {
@@ -233,14 +234,22 @@ impl Conversation {
                     let Some(progress) = progress(heard, &mut generation) else { continue };
                     Reply::Progress(progress)
                 }
-                outcome = &mut outcome => {
-                    self.say(&Reply::Verdict { generation, verdict: verdict(outcome) }).await?;
+                verdict = &mut verdict => {
+                    // Without a verdict the cluster has ended before it.
+                    let verdict = verdict.unwrap_or(Verdict::Abandoned);
+                    self.say(&Reply::Verdict { generation, verdict }).await?;
                     return Ok(Next::Listen);
                 }
                 left = self.lines.next() => return self.interrupted(left?).await,
             };
             self.say(&reply).await?;
         }
+    }
+
+    /// The cluster has ended before the reload was asked for.
+    async fn abandoned(&mut self) -> io::Result<Next> {
+        self.say(&Reply::Verdict { generation: None, verdict: Verdict::Abandoned }).await?;
+        Ok(Next::Listen)
     }
 
     /// Waits for the end of the cluster, says so, and keeps the connection until the control socket is gone too.
@@ -283,16 +292,4 @@ fn progress(heard: Heard, generation: &mut Option<u64>) -> Option<Progress> {
         *generation = Some(began);
     }
     (Some(progress.generation()) == *generation).then_some(progress)
-}
-
-fn verdict(outcome: Result<(), ReloadError>) -> Verdict {
-    match outcome {
-        Ok(()) => Verdict::Done,
-        Err(ReloadError::RolledBack(failure)) => Verdict::RolledBack { failure },
-        Err(ReloadError::StoppedPartWay { replaced, of, failure }) => {
-            Verdict::StoppedPartWay { replaced, of, failure }
-        }
-        Err(ReloadError::Abandoned | ReloadError::Gone(_)) => Verdict::Abandoned,
-        Err(ReloadError::Refused(reason)) => Verdict::Refused { reason },
-    }
 }

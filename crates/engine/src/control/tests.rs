@@ -97,7 +97,7 @@ async fn a_waiting_client_hears_of_its_own_reload() {
     let mut master = Master::start();
     let mut client = master.client().await;
     client.send(&Asked::Reload { wait: true }).await.unwrap();
-    let Request::Reload(_, verdict) = master.request().await else { panic!() };
+    let Request::Reload(_, Some(verdict)) = master.request().await else { panic!() };
     for event in [
         Event::Serving { worker: worker(1, 1), serving: 1, of: 2 },
         Event::GenerationBegan { generation: 2 },
@@ -131,7 +131,7 @@ async fn a_client_that_does_not_wait_is_answered_at_once() {
     let mut client = master.client().await;
     let reply = within(client.ask(&Asked::Reload { wait: false })).await.unwrap();
     assert!(matches!(reply, Reply::Accepted));
-    assert!(matches!(master.request().await, Request::ReloadUnwatched));
+    assert!(matches!(master.request().await, Request::Reload(None, None)));
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn a_client_that_leaves_is_no_longer_waited_for() {
     let mut master = Master::start();
     let mut client = master.client().await;
     client.send(&Asked::Reload { wait: true }).await.unwrap();
-    let Request::Reload(_, mut verdict) = master.request().await else { panic!() };
+    let Request::Reload(_, Some(mut verdict)) = master.request().await else { panic!() };
     drop(client);
     within(verdict.closed()).await;
     let mut other = master.client().await;

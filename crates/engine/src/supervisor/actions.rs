@@ -55,13 +55,13 @@ impl Supervisor {
         let Some(program) = self.programs.get(&generation) else { return Err(forgotten()) };
         let slots = self.slots_for(generation);
         let takes_preload = program.node_kind() == Some(NodeKind::Node);
-        let preload = self.shell.conduct.preload.filter(|_| takes_preload);
+        let preload = self.shell.spec.preload.filter(|_| takes_preload);
         let preload = preload.and_then(|preload| Some((self.place_preload(generation)?, preload.settings())));
         let Some(program) = self.programs.get(&generation) else { return Err(forgotten()) };
         let is_node = program.is_node();
         let describe = |error: io::Error| (spawn::failure_of(&error), spawn::spawn_error(&error));
         let notify = self.open_notify(is_node).map_err(describe)?;
-        let own = self.shell.conduct.check_listen.as_ref().filter(|_| !is_node);
+        let own = self.shell.spec.check_listen.as_ref().filter(|_| !is_node);
         let own = own.map(bind::bind).transpose().map_err(describe)?;
         let seat = SpawnOptions {
             worker,
@@ -74,14 +74,14 @@ impl Supervisor {
             preload,
             sockets: self.shell.bound.iter().chain(&own).collect(),
             notify: notify.as_ref().map(|socket| socket.path().to_owned()),
-            watchdog: self.shell.conduct.watchdog,
-            drain_signal: self.shell.conduct.drain_signal,
+            watchdog: self.shell.spec.watchdog,
+            drain_signal: self.shell.spec.drain_signal,
         };
         let begun = spawn::spawn(program, &seat).map_err(describe)?;
         let told = seat.preload.as_ref().map(|(_, told)| *told);
         let mut child = Child::new(number, slot, generation, begun.process, ChannelUse::of(program));
         child.preload = told;
-        child.watchdog = self.shell.conduct.watchdog;
+        child.watchdog = self.shell.spec.watchdog;
         child.own_listener = own.as_ref().and_then(|own| own.address.ip());
         if let Some(socket) = notify {
             // Without it the worker is merely not heard there.
@@ -96,7 +96,7 @@ impl Supervisor {
         self.spawned(worker, begun.pipes);
         let slot = slot.get();
         self.dataplane.tell(Command::Admit(Admission { worker, slot, channel: begun.channel, is_node }));
-        if !is_node && self.shell.conduct.ready_when == ReadyWhen::Started {
+        if !is_node && self.shell.spec.ready_when == ReadyWhen::Started {
             // Of a program without a channel nothing can be known but that it lives.
             self.online(worker);
         }
@@ -106,8 +106,8 @@ impl Supervisor {
     /// A socket for what the worker tells by `sd_notify`. A Node worker has its channel for that, unless it is to say here
     /// that it is ready, or that it lives.
     fn open_notify(&self, is_node: bool) -> io::Result<Option<sd_notify::Socket>> {
-        let conduct = &self.shell.conduct;
-        let is_needed = conduct.ready_when == ReadyWhen::Notify || conduct.watchdog.is_some();
+        let spec = &self.shell.spec;
+        let is_needed = spec.ready_when == ReadyWhen::Notify || spec.watchdog.is_some();
         if is_node && !is_needed {
             return Ok(None);
         }
@@ -136,7 +136,7 @@ impl Supervisor {
         if self.programs.contains_key(&generation) {
             return Ok(());
         }
-        let program = self.shell.conduct.program.resolve();
+        let program = self.shell.spec.program.resolve();
         let program = program.map_err(|error| (resolve_failure(&error), error.to_string()))?;
         self.programs.insert(generation, program);
         let status = self.policy.status();
@@ -155,7 +155,7 @@ impl Supervisor {
         let until_then = self.instant(until);
         let Some(child) = self.children.get_mut(&worker) else { return };
         if child.channel_use != ChannelUse::Unproven {
-            let preload = self.shell.conduct.preload.filter(|_| child.preload.is_some());
+            let preload = self.shell.spec.preload.filter(|_| child.preload.is_some());
             let grace = preload.map(|preload| preload.grace(timeout));
             self.dataplane.tell(Command::Drain { worker, until: until_then, grace });
         }

@@ -152,7 +152,7 @@ impl Supervisor {
     /// A worker is to disconnect because its user says so.
     pub(crate) fn disconnect(&self, number: u64) {
         let worker = self.numbered(number);
-        let preload = self.shell.conduct.preload;
+        let preload = self.shell.spec.preload;
         let told = self.children.get(&worker).and_then(|child| child.preload);
         let grace = preload.filter(|_| told.is_some()).map(|preload| preload.grace(preload.timeout));
         self.dataplane.tell(Command::Disconnect { worker, grace });

@@ -1,74 +1,24 @@
 //! How a cluster is run, as far as a reload may change it; and the changing.
 
-use std::fmt;
-use std::time::Duration;
-
 use recluster_core as core;
 use recluster_core::{Config, Generation};
 
-use crate::api::builder::ClusterBuilder;
-use crate::api::start::Examined;
-use crate::config::drain_signal::DrainSignal;
-use crate::config::limits::Limits;
-use crate::config::listen::Listen;
-use crate::config::ready::ReadyWhen;
-use crate::process::health_check::Checks;
-use crate::process::preload::Preload;
-use crate::process::program::Program;
 use crate::supervisor::Supervisor;
-
-/// What holds until a reload says otherwise, beside the policy's settings.
-#[derive(Clone, Debug)]
-pub(crate) struct Conduct {
-    pub(crate) program: Program,
-    pub(crate) ready_when: ReadyWhen,
-    pub(crate) ready_timeout: Duration,
-    pub(crate) kill_timeout: Duration,
-    /// The lossless drain of Node workers, if it is on.
-    pub(crate) preload: Option<Preload>,
-    /// How long a stop waits before it begins.
-    pub(crate) accept_after_stop: Duration,
-    /// What programs that are not Node are sent when they are to drain.
-    pub(crate) drain_signal: DrainSignal,
-    /// When workers are renewed.
-    pub(crate) limits: Limits,
-    /// What workers are asked to find out whether they serve.
-    pub(crate) checks: Option<Checks>,
-    /// Where each worker gets a listener of its own, to be asked on.
-    pub(crate) check_listen: Option<Listen>,
-    /// How long a worker may be silent.
-    pub(crate) watchdog: Option<Duration>,
-}
-
-/// How a cluster is to be run, or was.
-#[derive(Debug)]
-pub(crate) struct Terms {
-    /// What the policy is told.
-    config: Config,
-    conduct: Conduct,
-}
-
-/// Says anew, when a reload is asked for, how the cluster is to be run; or why it cannot.
-pub(crate) struct Reread(pub(crate) Box<dyn FnMut() -> Result<ClusterBuilder, String> + Send>);
-
-impl fmt::Debug for Reread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reread")
-    }
-}
+use crate::supervisor::input::Reloaded;
+use crate::supervisor::spec::Spec;
 
 impl Supervisor {
     /// Asks how the cluster is to be run after a reload: as this says, or as is said now. Nothing changes before that reload
     /// begins. If it cannot be, the reason is returned; else what the policy is to know.
-    pub(crate) fn reread(&mut self, with: Option<Box<ClusterBuilder>>) -> Result<Option<Config>, String> {
+    pub(crate) fn reread(&mut self, with: Option<Reloaded>) -> Result<Option<Config>, String> {
         let said = match (with, &mut self.shell.reread) {
-            (Some(said), _) => *said,
-            (None, Some(Reread(say))) => say()?,
+            (Some(said), _) => *said?,
+            (None, Some(reread)) => reread.say()?,
             (None, None) => return Ok(None),
         };
-        let Examined { config, conduct, .. } = said.examine().map_err(|error| error.to_string())?;
+        let config = said.config;
         // Reloads that wait begin as one, and what was said last counts.
-        self.said = Some(Terms { config, conduct });
+        self.said = Some(said);
         Ok(Some(config))
     }
 
@@ -100,11 +50,10 @@ impl Supervisor {
         reload.map_or(u32::try_from(status.slots.len()).unwrap_or(u32::MAX), |reload| reload.of)
     }
 
-    /// Puts these terms in force; returns those before.
-    fn run_by(&mut self, terms: Terms) -> Terms {
-        let config = std::mem::replace(&mut self.config, terms.config);
-        let conduct = std::mem::replace(&mut self.shell.conduct, terms.conduct);
+    /// Puts this in force; returns what was before.
+    fn run_by(&mut self, spec: Spec) -> Spec {
+        let before = std::mem::replace(&mut self.shell.spec, spec);
         self.watch_limits();
-        Terms { config, conduct }
+        before
     }
 }

@@ -3,7 +3,6 @@
 use recluster_core::WorkerId;
 use tokio::sync::oneshot;
 
-use crate::api::builder::ClusterBuilder;
 use crate::config::scale::Scale;
 use crate::dataplane::{Fact, Handle};
 use crate::process;
@@ -11,6 +10,7 @@ use crate::report::error::SendError;
 use crate::report::status::Status;
 use crate::report::verdict::{Failure, Verdict};
 use crate::report::worker::Worker;
+use crate::supervisor::spec::Spec;
 
 /// Everything that wakes the supervisor, beside the clock.
 #[derive(Debug)]
@@ -25,11 +25,15 @@ pub(crate) enum Input {
     Request(Request),
 }
 
+/// How the cluster is to be run from a reload on, or why it cannot be run so.
+pub(crate) type Reloaded = Result<Box<Spec>, String>;
+
 /// What a handle asks for.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Reload(Option<Box<ClusterBuilder>>, oneshot::Sender<Verdict>),
-    ReloadUnwatched,
+    /// To what this spec says, or, without one, to what the one who is asked at each reload says. The verdict may be
+    /// waited for.
+    Reload(Option<Reloaded>, Option<oneshot::Sender<Verdict>>),
     Replace(u64),
     Scale(Scale, oneshot::Sender<u32>),
     Stop,
@@ -39,9 +43,18 @@ pub(crate) enum Request {
     ActiveWorkers(oneshot::Sender<Vec<Option<Worker>>>),
     Status(oneshot::Sender<Status>),
     Disconnect(u64),
-    Signal { worker: u64, signal: i32, reply: oneshot::Sender<bool> },
+    Signal {
+        worker: u64,
+        signal: i32,
+        reply: oneshot::Sender<bool>,
+    },
     Resume,
-    Send { worker: u64, json: String, handle: Option<Handle>, reply: oneshot::Sender<Result<(), SendError>> },
+    Send {
+        worker: u64,
+        json: String,
+        handle: Option<Handle>,
+        reply: oneshot::Sender<Result<(), SendError>>,
+    },
 }
 
 /// How far the cluster as a whole has come: whether it has started, failed to start, or ended.

@@ -116,7 +116,7 @@ impl Supervisor {
         }
         Some(match child.process.sent {
             None => Fate::Term(self.instant(until)),
-            Some(_) => Fate::Kill(self.instant(until + self.shell.conduct.kill_timeout)),
+            Some(_) => Fate::Kill(self.instant(until + self.shell.spec.settings().kill_timeout)),
         })
     }
 
@@ -151,7 +151,7 @@ impl Supervisor {
             Fate::Term(_) => {
                 self.overdue(remains, core::Signal::Term);
                 remains.child.process.signal(core::Signal::Term);
-                remains.fate = Fate::Kill(self.after(self.shell.conduct.kill_timeout));
+                remains.fate = Fate::Kill(self.after(self.shell.spec.settings().kill_timeout));
             }
             Fate::Kill(_) => {
                 self.overdue(remains, core::Signal::Kill);
@@ -177,7 +177,7 @@ impl Supervisor {
     /// A stop begins: nobody has more time than it gives.
     pub(crate) fn hurry_remains(&mut self) {
         let term = self.after(self.patience());
-        let kill = self.after(self.patience().saturating_add(self.shell.conduct.kill_timeout));
+        let kill = self.after(self.patience().saturating_add(self.shell.spec.settings().kill_timeout));
         for remains in &mut self.remains {
             remains.fate = remains.fate.by(term, kill);
         }
@@ -198,7 +198,7 @@ impl Supervisor {
 
     /// The drain timeout, as it is now.
     fn patience(&self) -> Duration {
-        let settings = self.config.settings();
+        let settings = self.shell.spec.settings();
         match self.policy.phase() {
             Phase::Starting | Phase::Running | Phase::Released => settings.timeout,
             Phase::Stopping | Phase::Terminating | Phase::Over => settings.stop_timeout,

@@ -12,6 +12,7 @@ mod notices;
 mod readiness;
 pub(crate) mod recycle;
 mod requests;
+pub(crate) mod spec;
 mod status;
 pub(crate) mod timers;
 
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
-use recluster_core::{Caller, Config, Generation, Phase, WorkerId};
+use recluster_core::{Caller, Generation, Phase, WorkerId};
 use recluster_wire::Json;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, sleep_until};
@@ -40,9 +41,9 @@ use crate::sink::Sink;
 use crate::socket::bind::Bound;
 use crate::supervisor::audience::{HostEvent, Hosting};
 use crate::supervisor::child::{ChannelUse, Child, Seen};
-use crate::supervisor::generations::{Conduct, Reread, Terms};
 use crate::supervisor::input::{Input, Progress};
 use crate::supervisor::leftovers::Remains;
+use crate::supervisor::spec::{Reread, Spec};
 use crate::supervisor::timers::{Timer, Timers};
 
 /// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
@@ -56,7 +57,7 @@ const GRAVES: usize = 64;
 /// What the supervisor is started with.
 pub(crate) struct Shell {
     /// How it is run, until a reload says otherwise.
-    pub(crate) conduct: Conduct,
+    pub(crate) spec: Spec,
     /// What the first generation runs, already resolved.
     pub(crate) first: ResolvedProgram,
     pub(crate) balance: Balance,
@@ -77,7 +78,7 @@ pub(crate) struct Controls {
 }
 
 /// Starts the dataplane and the supervisor.
-pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Controls, StartError> {
+pub(crate) fn start(shell: Shell, setup: Setup) -> Result<Controls, StartError> {
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
     let dataplane =
@@ -87,7 +88,7 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Contro
     let controls = Controls { inputs: inputs.clone(), progress: seen };
     let began = Instant::now();
     let supervisor = Supervisor {
-        policy: core::Cluster::new(config, core::Time::ZERO),
+        policy: core::Cluster::new(shell.spec.config, core::Time::ZERO),
         began,
         programs: BTreeMap::from([(Generation::FIRST, shell.first.clone())]),
         shell,
@@ -104,13 +105,12 @@ pub(crate) fn start(config: Config, shell: Shell, setup: Setup) -> Result<Contro
         routes: Routes::default(),
         closing: false,
         timers: Timers::default(),
-        config,
         said: None,
         fallback: None,
         warned_of_preload: None,
         messages_lost: 0,
     };
-    if supervisor.shell.conduct.preload.is_some() {
+    if supervisor.shell.spec.preload.is_some() {
         let inputs = supervisor.inputs.downgrade();
         tokio::spawn(preload::keep(move || inputs.upgrade().is_some_and(|inputs| !inputs.is_closed())));
     }
@@ -152,12 +152,10 @@ pub(crate) struct Supervisor {
     routes: Routes,
     closing: bool,
     pub(crate) timers: Timers,
-    /// The policy's settings.
-    pub(crate) config: Config,
     /// How it is to be run by the reload that waits to begin.
-    pub(crate) said: Option<Terms>,
+    pub(crate) said: Option<Spec>,
     /// How it was run before the reload that is going on.
-    pub(crate) fallback: Option<Terms>,
+    pub(crate) fallback: Option<Spec>,
     /// The last generation of which people were told that its workers have no preload.
     pub(crate) warned_of_preload: Option<Generation>,
     /// Messages of applications that were not passed on, and not told of yet.
@@ -174,7 +172,7 @@ impl Supervisor {
             self.emit(Event::Caveat { caveat });
         }
         let is_node = self.shell.first.node_kind() == Some(NodeKind::Node);
-        if !is_node || self.shell.conduct.preload.is_none() {
+        if !is_node || self.shell.spec.preload.is_none() {
             let caveat = self.shell.balance.caveat_without_preload(is_node);
             if let Some(caveat) = caveat {
                 self.emit(Event::Caveat { caveat });

@@ -85,7 +85,7 @@ impl Supervisor {
     /// already is told of no more.
     fn out_of_time(&self, worker: WorkerId, due: Due) {
         if !self.was_sent(worker, core::Signal::Kill) {
-            let (due, kill_timeout) = (late_for(due), self.shell.conduct.kill_timeout);
+            let (due, kill_timeout) = (late_for(due), self.shell.spec.settings().kill_timeout);
             self.emit_about(worker, |worker| Event::OutOfTime { worker, due, kill_timeout });
         }
     }
@@ -151,7 +151,7 @@ impl Supervisor {
             Cause::ReadyTimeout => {
                 let failure = grave.check_failure.as_ref();
                 let check = failure.map(|why| format!("; its check failed: {why}")).unwrap_or_default();
-                format!("was not ready within {:?}{check}", self.shell.conduct.ready_timeout)
+                format!("was not ready within {:?}{check}", self.shell.spec.settings().ready_timeout)
             }
             Cause::SpawnFailed(_) => {
                 let error = grave.spawn_error.as_deref().unwrap_or("unknown error");
@@ -175,7 +175,7 @@ impl Supervisor {
             );
         }
         if cause == Cause::ReadyTimeout
-            && self.shell.conduct.ready_when == ReadyWhen::Notify
+            && self.shell.spec.ready_when == ReadyWhen::Notify
             && grave.check_failure.is_none()
         {
             return Some(
@@ -184,7 +184,7 @@ impl Supervisor {
                     .to_owned(),
             );
         }
-        let awaited = self.shell.conduct.ready_when == ReadyWhen::Listening;
+        let awaited = self.shell.spec.ready_when == ReadyWhen::Listening;
         if cause == Cause::ReadyTimeout && awaited && grave.seen.online && !grave.seen.listening {
             return Some(
                 "it runs, but no server of it listens through the cluster: does it listen with `exclusive` or \

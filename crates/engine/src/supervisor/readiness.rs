@@ -37,10 +37,10 @@ impl Supervisor {
     pub(crate) fn ready(&mut self, worker: WorkerId, by: ReadyWhen) {
         let events = self.process_events();
         let Some(child) = self.children.get_mut(&worker) else { return };
-        if self.shell.conduct.ready_when != by || child.seen.ready || child.leaving || child.check.is_some() {
+        if self.shell.spec.ready_when != by || child.seen.ready || child.leaving || child.check.is_some() {
             return;
         }
-        let Some(checks) = self.shell.conduct.checks.clone() else { return self.passed(worker) };
+        let Some(checks) = self.shell.spec.checks.clone() else { return self.passed(worker) };
         let program = self.programs.get(&child.generation);
         let target = match (&checks.check, child.own_listener) {
             (ReadyCheck::Http(_), Some(address)) => Target::Own(address),
@@ -164,7 +164,7 @@ impl Supervisor {
         child.process.abort();
         let silent = child.watchdog.unwrap_or_default();
         self.emit_about(worker, |worker| Event::Hung { worker, silent });
-        if let Some(at) = Instant::now().checked_add(self.shell.conduct.kill_timeout) {
+        if let Some(at) = Instant::now().checked_add(self.shell.spec.settings().kill_timeout) {
             self.timers.set(Timer::Watchdog(worker), at);
         }
     }

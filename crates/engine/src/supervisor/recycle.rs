@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(5);
 impl Supervisor {
     /// Goes on looking after workers, or begins to, where there are limits now.
     pub(crate) fn watch_limits(&mut self) {
-        if !self.shell.conduct.limits.are_set() {
+        if !self.shell.spec.limits.are_set() {
             self.timers.clear(Timer::Recycle);
         } else if !self.timers.is_set(Timer::Recycle) {
             self.timers.set(Timer::Recycle, Instant::now() + LOOK);
@@ -33,7 +33,7 @@ impl Supervisor {
         if !status.settled {
             return;
         }
-        let sizes = self.shell.conduct.limits.memory.map(|_| groups::resident()).unwrap_or_default();
+        let sizes = self.shell.spec.limits.memory.map(|_| groups::resident()).unwrap_or_default();
         let serving = status.workers.iter().filter(|worker| worker.serves);
         let found =
             serving.filter_map(|worker| Some((worker.worker, self.excess_of(worker.worker, &sizes)?)));
@@ -45,7 +45,7 @@ impl Supervisor {
     fn excess_of(&self, worker: WorkerId, sizes: &BTreeMap<i32, u64>) -> Option<RecycleReason> {
         let child = self.children.get(&worker)?;
         let bytes = sizes.get(&child.pid()).copied().unwrap_or(0);
-        self.shell.conduct.limits.excess(child.process.begun.elapsed(), bytes, jitter_of(worker, child.pid()))
+        self.shell.spec.limits.excess(child.process.begun.elapsed(), bytes, jitter_of(worker, child.pid()))
     }
 }
 

@@ -7,21 +7,19 @@ use recluster_core::{Caller, Phase};
 
 use tokio::sync::oneshot;
 
-use crate::api::builder::ClusterBuilder;
 use crate::config::scale::Scale;
 use crate::dataplane::Command;
 use crate::report::error::SendError;
 use crate::report::event::Event;
 use crate::report::verdict::Verdict;
-use crate::supervisor::input::Request;
+use crate::supervisor::input::{Reloaded, Request};
 use crate::supervisor::timers::Timer;
 use crate::supervisor::{FAR_AWAY, Supervisor};
 
 impl Supervisor {
     pub(crate) fn answer(&mut self, request: Request) {
         match request {
-            Request::Reload(with, reply) => self.reload(with, Some(reply)),
-            Request::ReloadUnwatched => self.reload(None, None),
+            Request::Reload(with, reply) => self.reload(with, reply),
             Request::Replace(worker) => self.tell(core::Event::Replace(self.numbered(worker))),
             Request::Scale(scale, reply) => {
                 let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
@@ -67,7 +65,7 @@ impl Supervisor {
     /// Begins to stop, at once or when the time is over for which it is to go on accepting. Asked a second time, it does
     /// not begin anew.
     fn stop(&mut self) {
-        let accepting = self.shell.conduct.accept_after_stop;
+        let accepting = self.shell.spec.accept_after_stop;
         if accepting.is_zero() || self.policy.phase() != Phase::Running {
             self.timers.clear(Timer::Stop);
             self.tell(core::Event::Stop);
@@ -79,7 +77,7 @@ impl Supervisor {
     }
 
     /// Asks the policy for a reload, unless the cluster is about to stop or cannot be run as it is said now.
-    fn reload(&mut self, with: Option<Box<ClusterBuilder>>, reply: Option<oneshot::Sender<Verdict>>) {
+    fn reload(&mut self, with: Option<Reloaded>, reply: Option<oneshot::Sender<Verdict>>) {
         let said = if self.timers.is_set(Timer::Stop) {
             // It would not live long enough to serve.
             Err(Verdict::Abandoned)

@@ -82,7 +82,7 @@ impl Supervisor {
         // Whoever was sent TERM at the beginning of its drain is not sent it again at the end.
         let is_termed = matches!(worker.state, State::Draining { .. })
             && self.was_sent(worker.worker, core::Signal::Term);
-        let more = if is_termed { self.shell.conduct.kill_timeout } else { Duration::ZERO };
+        let more = if is_termed { self.shell.spec.settings().kill_timeout } else { Duration::ZERO };
         let state = match worker.state {
             State::Starting { .. } => "starting",
             State::Ready { .. } if worker.serves => "serving",

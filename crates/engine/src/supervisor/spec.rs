@@ -1,0 +1,222 @@
+//! [`Spec`]: how a cluster is to be run, as far as a reload may change it. It says everything once, and it has been
+//! checked. A [`Draft`] is the same before the check, as a builder or a config file says it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use recluster_core::{Config, Settings};
+
+use crate::config::balance::Balance;
+use crate::config::drain_signal::DrainSignal;
+use crate::config::limits::Limits;
+use crate::config::listen::Listen;
+use crate::config::ready::{ReadyCheck, ReadyWhen};
+use crate::process::health_check::Checks;
+use crate::process::preload::Preload;
+use crate::process::program::{NodeKind, Program, ResolvedProgram};
+use crate::report::error::StartError;
+
+/// How long an idle connection of a draining Node worker is spared: longer than the five seconds after which Node closes
+/// one anyway, as it has announced to the client.
+const IDLE_GRACE: Duration = Duration::from_secs(6);
+/// How long after a check a serving worker is checked again.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a cluster is to be run. It was checked: the settings agree with each other and with the kind of program.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    /// The settings of the policy.
+    pub(crate) config: Config,
+    pub(crate) program: Program,
+    pub(crate) ready_when: ReadyWhen,
+    /// The lossless drain of Node workers, if it is on.
+    pub(crate) preload: Option<Preload>,
+    /// How long a stop waits before it begins.
+    pub(crate) accept_after_stop: Duration,
+    /// What programs that are not Node are sent when they are to drain.
+    pub(crate) drain_signal: DrainSignal,
+    /// When workers are renewed.
+    pub(crate) limits: Limits,
+    /// What workers are asked to find out whether they serve.
+    pub(crate) checks: Option<Checks>,
+    /// Where each worker gets a listener of its own for its checks.
+    pub(crate) check_listen: Option<Listen>,
+    /// How long a worker may be silent.
+    pub(crate) watchdog: Option<Duration>,
+}
+
+impl Spec {
+    /// The settings of the policy.
+    pub(crate) fn settings(&self) -> &Settings {
+        self.config.settings()
+    }
+}
+
+/// How a cluster is to be run, unchecked.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) program: Program,
+    pub(crate) settings: Settings,
+    /// Default: the drain timeout of the settings, or their stop timeout if that is shorter.
+    pub(crate) stop_timeout: Option<Duration>,
+    /// Default: by the kind of program.
+    pub(crate) ready_when: Option<ReadyWhen>,
+    pub(crate) drain_http: bool,
+    pub(crate) idle_grace: Duration,
+    pub(crate) accept_after_stop: Duration,
+    pub(crate) drain_signal: DrainSignal,
+    pub(crate) limits: Limits,
+    pub(crate) ready_check: Option<ReadyCheck>,
+    pub(crate) check_interval: Duration,
+    pub(crate) check_timeout: Duration,
+    pub(crate) check_listen: Option<Listen>,
+    pub(crate) watchdog: Option<Duration>,
+}
+
+impl Draft {
+    /// Runs this server file, and everything else by default.
+    pub(crate) fn new(server: PathBuf) -> Self {
+        Self {
+            program: Program::new(server),
+            settings: Settings::default(),
+            stop_timeout: None,
+            ready_when: None,
+            drain_http: true,
+            idle_grace: IDLE_GRACE,
+            accept_after_stop: Duration::ZERO,
+            drain_signal: DrainSignal::default(),
+            limits: Limits::default(),
+            ready_check: None,
+            check_interval: CHECK_INTERVAL,
+            check_timeout: CHECK_TIMEOUT,
+            check_listen: None,
+            watchdog: None,
+        }
+    }
+
+    /// Checks everything that can be known before anything is started. The program is resolved for the check; what it was
+    /// resolved to is returned beside the spec.
+    pub(crate) fn check(self, balance: &Balance) -> Result<(Spec, ResolvedProgram), StartError> {
+        let mut settings = self.settings;
+        settings.stop_timeout = self.stop_timeout.unwrap_or(settings.stop_timeout.min(settings.timeout));
+        let counts = balance.has_workers_accept();
+        let preload = Preload { idle_grace: self.idle_grace, timeout: settings.timeout, counts };
+        let config = Config::new(settings)?;
+        let resolved = self.program.resolve()?;
+        let (every, timeout) = (self.check_interval, self.check_timeout);
+        let checks = self.ready_check.map(|check| Checks { check, every, timeout });
+        let asks_by_http = checks.as_ref().is_some_and(|checks| matches!(checks.check, ReadyCheck::Http(_)));
+        if resolved.node_kind() == Some(NodeKind::Deno) && *balance == Balance::Shared {
+            return Err(StartError::DenoTakesNoSocket);
+        }
+        if !resolved.is_node() && balance.sticky_by().is_some() {
+            return Err(StartError::StickyWithoutNode);
+        }
+        if asks_by_http && !resolved.is_node() && self.check_listen.is_none() {
+            return Err(StartError::CheckReachesNeighbours);
+        }
+        if let Some(listen) = &self.check_listen {
+            listen.suits_checks(resolved.is_node())?;
+        }
+        let spec = Spec {
+            config,
+            program: self.program,
+            ready_when: self.ready_when.unwrap_or_else(|| resolved.default_ready_when()),
+            preload: self.drain_http.then_some(preload),
+            accept_after_stop: self.accept_after_stop,
+            drain_signal: self.drain_signal,
+            limits: self.limits,
+            checks,
+            check_listen: self.check_listen,
+            watchdog: self.watchdog,
+        };
+        Ok((spec, resolved))
+    }
+}
+
+/// Says anew, when a reload is asked for, how the cluster is to be run; or why it cannot be run so.
+pub(crate) struct Reread(Box<dyn FnMut() -> Result<Spec, String> + Send>);
+
+impl Reread {
+    pub(crate) fn new(say: impl FnMut() -> Result<Spec, String> + Send + 'static) -> Self {
+        Self(Box::new(say))
+    }
+
+    pub(crate) fn say(&mut self) -> Result<Spec, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reread")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell() -> Draft {
+        Draft::new(PathBuf::from("/bin/sh"))
+    }
+
+    #[test]
+    fn a_stop_gives_no_more_time_than_a_reload_unless_it_is_said() {
+        let mut draft = shell();
+        draft.settings.timeout = Duration::from_secs(3);
+        let (spec, _) = draft.clone().check(&Balance::default()).unwrap();
+        assert_eq!(spec.settings().stop_timeout, Duration::from_secs(3));
+        draft.stop_timeout = Some(Duration::from_secs(9));
+        let (spec, _) = draft.check(&Balance::default()).unwrap();
+        assert_eq!(spec.settings().stop_timeout, Duration::from_secs(9));
+    }
+
+    #[test]
+    fn an_executable_is_ready_when_it_runs_unless_it_is_said() {
+        let (spec, resolved) = shell().check(&Balance::default()).unwrap();
+        assert_eq!(spec.ready_when, ReadyWhen::Started);
+        assert!(!resolved.is_node());
+        let draft = Draft { ready_when: Some(ReadyWhen::Notify), ..shell() };
+        assert_eq!(draft.check(&Balance::default()).unwrap().0.ready_when, ReadyWhen::Notify);
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused_before_the_program_is_looked_for() {
+        let mut draft = Draft::new(PathBuf::from("/nowhere/server"));
+        draft.settings.workers = 0;
+        let error = draft.clone().check(&Balance::default()).unwrap_err();
+        assert!(matches!(error, StartError::Config(_)), "{error}");
+        draft.settings.workers = 1;
+        let error = draft.check(&Balance::default()).unwrap_err();
+        assert!(matches!(error, StartError::Program(_)), "{error}");
+    }
+
+    #[test]
+    fn an_http_check_of_an_executable_needs_a_listener_of_its_own() {
+        let draft = Draft { ready_check: Some(ReadyCheck::Http("/".into())), ..shell() };
+        let error = draft.clone().check(&Balance::default()).unwrap_err();
+        assert!(matches!(error, StartError::CheckReachesNeighbours), "{error}");
+        let draft = Draft { check_listen: Some("127.0.0.1:0".parse().unwrap()), ..draft };
+        assert!(draft.check(&Balance::default()).unwrap().0.checks.is_some());
+    }
+
+    #[test]
+    fn a_balance_that_the_program_cannot_have_is_refused() {
+        let sticky = Balance::Sticky(crate::config::balance::StickyBy::Ip);
+        let error = shell().check(&sticky).unwrap_err();
+        assert!(matches!(error, StartError::StickyWithoutNode), "{error}");
+    }
+
+    #[test]
+    fn a_spec_is_asked_for_anew_each_time() {
+        let mut answers = vec![Err("second".to_owned()), Err("first".to_owned())].into_iter();
+        let mut reread = Reread::new(move || answers.next_back().unwrap());
+        assert_eq!(reread.say().unwrap_err(), "first");
+        assert_eq!(reread.say().unwrap_err(), "second");
+        assert_eq!(format!("{reread:?}"), "Reread");
+    }
+}
