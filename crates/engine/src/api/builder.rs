@@ -18,7 +18,8 @@ use crate::process::program::ResolvedProgram;
 use crate::report::error::StartError;
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
 use crate::socket::bind::Bound;
-use crate::supervisor::audience::Hosting;
+use crate::supervisor::audience::Host;
+use crate::supervisor::child::Numbering;
 use crate::supervisor::spec::{Draft, Reread, Spec};
 
 /// What workers know their own listener by, unless it has another name.
@@ -35,7 +36,8 @@ pub struct ClusterBuilder {
     pub(crate) end_with_master: bool,
     pub(crate) adopted: Vec<Bound>,
     pub(crate) listens: Vec<Listen>,
-    pub(crate) hosting: Hosting,
+    pub(crate) host: Option<Host>,
+    pub(crate) numbering: Numbering,
     pub(crate) reread: Option<Reread>,
     pub(crate) events: broadcast::Sender<Event>,
 }
@@ -50,7 +52,8 @@ impl ClusterBuilder {
             end_with_master: false,
             adopted: Vec::new(),
             listens: Vec::new(),
-            hosting: Hosting::default(),
+            host: None,
+            numbering: Numbering::default(),
             reread: None,
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }

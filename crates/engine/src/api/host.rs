@@ -19,6 +19,7 @@ use crate::report::error::{Gone, ReloadError, SendError};
 use crate::report::worker::Worker;
 use crate::supervisor::audience::Host;
 pub use crate::supervisor::audience::HostEvent;
+use crate::supervisor::child::Numbering;
 use crate::supervisor::input::Request;
 
 impl ClusterBuilder {
@@ -26,7 +27,7 @@ impl ClusterBuilder {
     /// applications then.
     #[must_use]
     pub fn host(mut self, host: impl Fn(HostEvent) + Send + Sync + 'static) -> Self {
-        self.hosting.host = Some(Host::new(host));
+        self.host = Some(Host::new(host));
         self
     }
 
@@ -34,7 +35,7 @@ impl ClusterBuilder {
     /// takes a number, share it. Default: each cluster counts from 1.
     #[must_use]
     pub fn numbering(mut self, last: Arc<AtomicU64>) -> Self {
-        self.hosting.numbering = Some(last);
+        self.numbering = Numbering::shared(last);
         self
     }
 

@@ -7,6 +7,7 @@ use crate::api::cluster::Cluster;
 use crate::process::program::{NodeKind, Runtime};
 use crate::report::error::StartError;
 use crate::socket::bind;
+use crate::supervisor::audience::Audience;
 use crate::{dataplane, process, supervisor};
 
 impl ClusterBuilder {
@@ -30,7 +31,7 @@ impl ClusterBuilder {
             peek: self.peek,
             // Deno takes connections, and no sockets.
             workers_accept: first.node_kind() != Some(NodeKind::Deno),
-            is_hosted: self.hosting.host.is_some(),
+            is_hosted: self.host.is_some(),
         };
         let setup = dataplane::Setup::new(means, &bound).map_err(system)?;
         let heard = self.events.downgrade();
@@ -42,10 +43,10 @@ impl ClusterBuilder {
             end_with_master: self.end_with_master,
             bound,
             reread: self.reread,
-            hosting: self.hosting,
-            events: self.events,
+            numbering: self.numbering,
         };
-        let supervisor::Controls { inputs, progress } = supervisor::start(shell, setup)?;
+        let audience = Audience::new(self.events, self.host);
+        let supervisor::Controls { inputs, progress } = supervisor::start(shell, audience, setup)?;
         Ok(Cluster { inputs, events: heard, progress })
     }
 

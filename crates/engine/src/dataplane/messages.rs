@@ -189,7 +189,7 @@ pub(crate) struct Tally {
 
 /// How much of one worker's messages waits for the supervisor, in bytes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Backlog(Arc<AtomicUsize>);
+pub(crate) struct Backlog(Arc<AtomicUsize>);
 
 /// A descriptor that travels with a message.
 #[derive(Debug)]
@@ -209,7 +209,7 @@ pub struct Receipt {
 }
 
 impl Backlog {
-    pub(super) fn note(&self, text: &Json) -> Receipt {
+    pub(crate) fn note(&self, text: &Json) -> Receipt {
         let cost = text.as_str().len() + MESSAGE_COST;
         self.0.fetch_add(cost, Ordering::Relaxed);
         Receipt { backlog: self.clone(), cost }

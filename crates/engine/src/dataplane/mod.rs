@@ -29,7 +29,7 @@ mod group;
 mod handover;
 mod listener;
 mod listeners;
-mod messages;
+pub(crate) mod messages;
 mod peeks;
 mod protocol;
 mod reactor;

@@ -17,8 +17,8 @@ use crate::report::error::ProgramError;
 use crate::report::event::Event;
 use crate::report::worker::Worker;
 use crate::socket::bind;
-use crate::supervisor::child::{ChannelUse, Child, Seen};
-use crate::supervisor::{DeadWorker, Supervisor};
+use crate::supervisor::Supervisor;
+use crate::supervisor::child::{ChannelUse, Child, DeadWorker, Seen};
 
 impl Supervisor {
     pub(crate) fn perform(&mut self, action: Action) {
@@ -31,7 +31,7 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: SlotId, generation: Generation) {
-        let number = self.shell.hosting.number(worker);
+        let number = self.shell.numbering.next(worker);
         if let Err((failure, error)) = self.try_spawn(worker, number, slot, generation) {
             let about = Worker { id: number, slot: slot.get(), generation: generation.get(), pid: None };
             let spawn_error = Some(error);
@@ -93,7 +93,9 @@ impl Supervisor {
             return Err(describe(error));
         }
         self.children.insert(worker, child);
-        self.spawned(worker, begun.pipes);
+        if let Some(worker) = self.about(worker) {
+            self.audience.spawned(worker, begun.pipes);
+        }
         let slot = slot.get();
         self.dataplane.tell(Command::Admit(Admission { worker, slot, channel: begun.channel, is_node }));
         if !is_node && self.shell.spec.ready_when == ReadyWhen::Started {
@@ -124,7 +126,7 @@ impl Supervisor {
             Ok(path) => Some(path),
             Err(error) => {
                 if self.warned_of_preload.replace(generation) != Some(generation) {
-                    self.emit(Event::PreloadMissing { reason: error.to_string() });
+                    self.audience.emit(Event::PreloadMissing { reason: error.to_string() });
                 }
                 None
             }

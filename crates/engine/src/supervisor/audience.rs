@@ -1,20 +1,17 @@
-//! Who is told what happens: whoever subscribed, and a host that shows workers to users of its own.
+//! Who hears what happens: the subscribers, and a host, which shows workers to users of its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use recluster_core as core;
 use recluster_core::WorkerId;
+use recluster_wire::Json;
 use recluster_wire::node::Listening;
-use rustix::process::Signal;
+use tokio::sync::broadcast;
 
-use crate::dataplane::{Command, Handle, Receipt};
-use crate::report::event::Event;
+use crate::dataplane::{Handle, Receipt};
+use crate::report::event::{Event, MESSAGE_BACKLOG};
 use crate::report::worker::{Address, Worker};
-use crate::supervisor::Supervisor;
 
 /// One thing that the host is told.
 #[derive(Debug)]
@@ -76,100 +73,172 @@ impl fmt::Debug for Host {
     }
 }
 
-/// What a host says for as long as its cluster lives.
-#[derive(Debug, Default)]
-pub(crate) struct Hosting {
-    pub(crate) host: Option<Host>,
-    /// The last number that was given to a worker.
-    pub(crate) numbering: Option<Arc<AtomicU64>>,
-    /// Who was active in each slot when the host was last told.
+/// The subscribers, and the host if there is one.
+#[derive(Debug)]
+pub(crate) struct Audience {
+    events: broadcast::Sender<Event>,
+    host: Option<Host>,
+    /// Who was active in each slot when the host last heard of it.
     active: BTreeMap<u32, WorkerId>,
+    /// Messages of applications that were not passed on, and not reported yet.
+    messages_lost: u64,
 }
 
-impl Hosting {
-    /// The number of a worker that is begun.
-    pub(crate) fn number(&self, worker: WorkerId) -> u64 {
-        let counter = self.numbering.as_ref();
-        counter.map_or(worker.get(), |counter| counter.fetch_add(1, Ordering::Relaxed) + 1)
+impl Audience {
+    pub(crate) fn new(events: broadcast::Sender<Event>, host: Option<Host>) -> Self {
+        Self { events, host, active: BTreeMap::new(), messages_lost: 0 }
     }
-}
 
-impl Supervisor {
-    /// Tells the host; without one, whoever listens.
-    pub(crate) fn spawned(&self, worker: WorkerId, stdio: [Option<OwnedFd>; 3]) {
-        match (&self.shell.hosting.host, self.about(worker)) {
-            (Some(host), Some(worker)) => host.tell(HostEvent::Spawned { worker, stdio }),
-            (None, Some(worker)) => self.emit(Event::Spawned { worker }),
-            (_, None) => {}
+    /// All of them hear an event.
+    pub(crate) fn emit(&self, event: Event) {
+        if let Some(host) = &self.host {
+            host.tell(HostEvent::Event(event.clone()));
+        }
+        // It fails where there is no subscriber.
+        let _ = self.events.send(event);
+    }
+
+    /// A worker's process was started. The host gets our ends of its pipes.
+    pub(crate) fn spawned(&self, worker: Worker, stdio: [Option<OwnedFd>; 3]) {
+        match &self.host {
+            Some(host) => host.tell(HostEvent::Spawned { worker, stdio }),
+            None => self.emit(Event::Spawned { worker }),
         }
     }
 
-    /// Tells the host, as the worker says it; without one, whoever listens.
-    pub(crate) fn listening(&self, worker: WorkerId, address: Address, listening: Listening) {
-        match (&self.shell.hosting.host, self.about(worker)) {
-            (Some(host), Some(worker)) => host.tell(HostEvent::Listening { worker, listening }),
-            (None, Some(worker)) => self.emit(Event::Listening { worker, address }),
-            (_, None) => {}
+    /// A server listens. The host hears it as the worker says it.
+    pub(crate) fn listening(&self, worker: Worker, address: Address, listening: Listening) {
+        match &self.host {
+            Some(host) => host.tell(HostEvent::Listening { worker, listening }),
+            None => self.emit(Event::Listening { worker, address }),
         }
     }
 
-    /// Tells the host who is active where, as far as that has changed.
-    pub(crate) fn tell_who_is_active(&mut self, status: &core::Status) {
-        if self.shell.hosting.host.is_none() {
+    /// A message of an application: for the host alone, if there is one. Where a subscriber lags behind it is lost, and
+    /// counted: the events that are not messages must not be.
+    pub(crate) fn message(&mut self, worker: Worker, json: &Json, handle: Option<Handle>, receipt: Receipt) {
+        if let Some(host) = &self.host {
+            let json = json.as_str().to_owned();
+            return host.tell(HostEvent::Message { worker, json, handle, receipt });
+        }
+        if self.events.len() >= MESSAGE_BACKLOG {
+            self.messages_lost += 1;
             return;
         }
-        let active = status.slots.iter().filter_map(|slot| Some((slot.slot.get(), slot.active?))).collect();
-        let before = std::mem::replace(&mut self.shell.hosting.active, active);
-        let (after, Some(host)) = (&self.shell.hosting.active, &self.shell.hosting.host) else { return };
-        for &slot in before.keys().filter(|slot| !after.contains_key(slot)) {
+        if self.messages_lost > 0 {
+            let messages = std::mem::take(&mut self.messages_lost);
+            self.emit(Event::MessagesLost { messages });
+        }
+        self.emit(Event::Message { worker, message: json.as_str().to_owned() });
+    }
+
+    /// The host hears which slots have another active worker than before, or none.
+    pub(crate) fn active(
+        &mut self,
+        now: impl Iterator<Item = (u32, WorkerId)>,
+        about: impl Fn(WorkerId) -> Option<Worker>,
+    ) {
+        let Some(host) = &self.host else { return };
+        let before = std::mem::replace(&mut self.active, now.collect());
+        for &slot in before.keys().filter(|slot| !self.active.contains_key(slot)) {
             host.tell(HostEvent::Active { slot, worker: None });
         }
-        for (&slot, &worker) in after.iter().filter(|(slot, worker)| before.get(slot) != Some(worker)) {
-            host.tell(HostEvent::Active { slot, worker: self.about(worker) });
+        for (&slot, &worker) in &self.active {
+            if before.get(&slot) != Some(&worker) {
+                host.tell(HostEvent::Active { slot, worker: about(worker) });
+            }
         }
-    }
-
-    /// Which worker has this number.
-    pub(crate) fn numbered(&self, number: u64) -> WorkerId {
-        let known = self.children.iter().find(|(_, child)| child.number == number);
-        known.map_or(WorkerId::from_number(number), |(&worker, _)| worker)
-    }
-
-    /// The number of a worker, dead or alive.
-    pub(crate) fn number_of(&self, worker: WorkerId) -> u64 {
-        self.about(worker).map_or(worker.get(), |worker| worker.id)
-    }
-
-    pub(crate) fn signal_one(&self, number: u64, signal: i32) -> bool {
-        let Some(child) = self.children.get(&self.numbered(number)) else { return false };
-        match Signal::from_named_raw(signal) {
-            Some(signal) => child.process.signal_alone(signal).is_ok(),
-            // Zero asks whether it lives.
-            None => signal == 0,
-        }
-    }
-
-    /// A worker is to disconnect because its user says so.
-    pub(crate) fn disconnect(&self, number: u64) {
-        let worker = self.numbered(number);
-        let preload = self.shell.spec.preload;
-        let told = self.children.get(&worker).and_then(|child| child.preload);
-        let grace = preload.filter(|_| told.is_some()).map(|preload| preload.grace(preload.timeout));
-        self.dataplane.tell(Command::Disconnect { worker, grace });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::dataplane::messages::Backlog;
+
+    const WORKER: Worker = Worker { id: 3, slot: 0, generation: 1, pid: Some(7) };
+
+    /// What a host heard, in short.
+    fn hosted() -> (Audience, Arc<Mutex<Vec<String>>>) {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&heard);
+        let host = Host::new(move |event| {
+            log.lock().unwrap().push(match event {
+                HostEvent::Event(event) => format!("{event:?}").split(' ').next().unwrap().to_owned(),
+                HostEvent::Spawned { worker, .. } => format!("spawned {}", worker.id),
+                HostEvent::Listening { worker, .. } => format!("listening {}", worker.id),
+                HostEvent::Message { json, .. } => format!("message {json}"),
+                HostEvent::Active { slot, worker } => format!("active {slot} {:?}", worker.map(|w| w.id)),
+            });
+        });
+        (Audience::new(broadcast::Sender::new(8), Some(host)), heard)
+    }
+
+    fn listening() -> Listening {
+        Listening { address: None, port: Some(80), kind: None, fd: None }
+    }
+
+    fn message(audience: &mut Audience, text: &str) {
+        let json = Json::parse(text).unwrap();
+        let receipt = Backlog::default().note(&json);
+        audience.message(WORKER, &json, None, receipt);
+    }
 
     #[test]
-    fn numbers_are_shared() {
-        let last = Arc::new(AtomicU64::new(4));
-        let one = Hosting { numbering: Some(Arc::clone(&last)), ..Hosting::default() };
-        let other = Hosting { numbering: Some(Arc::clone(&last)), ..Hosting::default() };
-        let numbers = [one.number(WorkerId::from_number(1)), other.number(WorkerId::from_number(1))];
-        assert_eq!(numbers, [5, 6]);
-        assert_eq!(Hosting::default().number(WorkerId::from_number(9)), 9);
+    fn a_host_hears_everything_in_order_and_subscribers_no_messages() {
+        let (mut audience, heard) = hosted();
+        let mut subscriber = audience.events.subscribe();
+        audience.spawned(WORKER, [None, None, None]);
+        audience.listening(WORKER, Address::Fd(3), listening());
+        message(&mut audience, "1");
+        audience.emit(Event::Over);
+        assert_eq!(*heard.lock().unwrap(), ["spawned 3", "listening 3", "message 1", "Over"]);
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Over)));
+    }
+
+    #[test]
+    fn subscribers_hear_what_a_host_would_have() {
+        let mut audience = Audience::new(broadcast::Sender::new(8), None);
+        let mut subscriber = audience.events.subscribe();
+        audience.spawned(WORKER, [None, None, None]);
+        audience.listening(WORKER, Address::Fd(3), listening());
+        message(&mut audience, "[2]");
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Spawned { worker: WORKER })));
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Listening { address: Address::Fd(3), .. })));
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { message, .. }) if message == "[2]"));
+    }
+
+    #[test]
+    fn messages_are_lost_before_other_events_and_counted_once() {
+        let mut audience = Audience::new(broadcast::Sender::new(MESSAGE_BACKLOG * 2), None);
+        let mut subscriber = audience.events.subscribe();
+        for _ in 0..MESSAGE_BACKLOG + 3 {
+            message(&mut audience, "0");
+        }
+        audience.emit(Event::Over);
+        for _ in 0..MESSAGE_BACKLOG {
+            assert!(matches!(subscriber.try_recv(), Ok(Event::Message { .. })));
+        }
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Over)), "it was not lost");
+        message(&mut audience, "1");
+        message(&mut audience, "2");
+        assert!(matches!(subscriber.try_recv(), Ok(Event::MessagesLost { messages: 3 })));
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { message, .. }) if message == "1"));
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { message, .. }) if message == "2"));
+    }
+
+    #[test]
+    fn a_host_hears_of_another_active_worker_once() {
+        let (mut audience, heard) = hosted();
+        let id = WorkerId::from_number;
+        let about = |worker: WorkerId| Some(Worker { id: worker.get() * 10, ..WORKER });
+        audience.active([(0, id(1)), (1, id(2))].into_iter(), about);
+        audience.active([(0, id(1)), (1, id(2))].into_iter(), about);
+        assert_eq!(*heard.lock().unwrap(), ["active 0 Some(10)", "active 1 Some(20)"]);
+        heard.lock().unwrap().clear();
+        audience.active([(0, id(3))].into_iter(), about);
+        assert_eq!(*heard.lock().unwrap(), ["active 1 None", "active 0 Some(30)"]);
     }
 }

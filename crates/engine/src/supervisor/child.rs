@@ -1,9 +1,11 @@
 //! One worker as the supervisor knows it: its [`Process`], and what has been seen and heard of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use recluster_core::{Generation, SlotId};
+use recluster_core::{Generation, SlotId, WorkerId};
 use recluster_wire::env::NodeDrain;
 use recluster_wire::node;
 use tokio::task::JoinHandle;
@@ -157,4 +159,46 @@ pub(crate) struct Seen {
     pub(crate) listening: bool,
     /// Whatever makes it ready.
     pub(crate) ready: bool,
+}
+
+/// A worker that is gone, for the verdict that names it.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadWorker {
+    pub(crate) worker: Worker,
+    pub(crate) stderr: Vec<String>,
+    pub(crate) seen: Seen,
+    /// Why its process could not be started, if that is what became of it.
+    pub(crate) spawn_error: Option<String>,
+    /// How its check failed the last time, if it never passed.
+    pub(crate) check_failure: Option<String>,
+}
+
+/// Gives workers the numbers that people know them by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Numbering(Option<Arc<AtomicU64>>);
+
+impl Numbering {
+    /// Counts on from the last number that was given, which others count on as well.
+    pub(crate) fn shared(last: Arc<AtomicU64>) -> Self {
+        Self(Some(last))
+    }
+
+    /// The number of a worker that is about to be started.
+    pub(crate) fn next(&self, worker: WorkerId) -> u64 {
+        self.0.as_ref().map_or(worker.get(), |last| last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shared_where_they_are_to_be() {
+        let last = Arc::new(AtomicU64::new(4));
+        let (one, other) = (Numbering::shared(Arc::clone(&last)), Numbering::shared(Arc::clone(&last)));
+        let numbers = [one.next(WorkerId::from_number(1)), other.next(WorkerId::from_number(1))];
+        assert_eq!(numbers, [5, 6]);
+        assert_eq!(Numbering::default().next(WorkerId::from_number(9)), 9);
+    }
 }

@@ -164,14 +164,14 @@ impl Supervisor {
     fn make_known(&self, remains: &mut Remains, timeout: Duration) {
         if !remains.is_known && remains.since.elapsed() >= SOON {
             remains.is_known = true;
-            self.emit(Event::LeftBehind { worker: remains.worker, timeout });
+            self.audience.emit(Event::LeftBehind { worker: remains.worker, timeout });
         }
     }
 
     fn overdue(&self, remains: &mut Remains, signal: core::Signal) {
         remains.is_known = true;
         let (worker, signal) = (remains.worker, name_of(signal));
-        self.emit(Event::Overdue { worker, due: "rest", signal, held: None });
+        self.audience.emit(Event::Overdue { worker, due: "rest", signal, held: None });
     }
 
     /// A stop begins: nobody has more time than it gives.

@@ -4,7 +4,9 @@
 
 mod actions;
 pub(crate) mod audience;
-mod child;
+mod callers;
+pub(crate) mod child;
+mod explain;
 pub(crate) mod generations;
 pub(crate) mod input;
 mod leftovers;
@@ -12,6 +14,7 @@ mod notices;
 mod readiness;
 pub(crate) mod recycle;
 mod requests;
+mod routing;
 pub(crate) mod spec;
 mod status;
 pub(crate) mod timers;
@@ -20,29 +23,29 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
-use recluster_core::{Caller, Generation, Phase, WorkerId};
-use recluster_wire::Json;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use recluster_core::{Generation, Phase, WorkerId};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
 use crate::config::balance::Balance;
 use crate::config::ready::ReadyWhen;
-use crate::dataplane::{Command, DataPlane, Fact, Handle, Receipt, Routes, Setup, Standing};
+use crate::dataplane::{Command, DataPlane, Fact, Setup};
 use crate::process;
 use crate::process::event::HandOver;
 use crate::process::preload;
 use crate::process::program::{NodeKind, ResolvedProgram};
 use crate::process::stderr::Forwarder;
 use crate::report::error::StartError;
-use crate::report::event::{Event, MESSAGE_BACKLOG};
-use crate::report::verdict::Verdict;
+use crate::report::event::Event;
 use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::socket::bind::Bound;
-use crate::supervisor::audience::{HostEvent, Hosting};
-use crate::supervisor::child::{ChannelUse, Child, Seen};
+use crate::supervisor::audience::Audience;
+use crate::supervisor::callers::Callers;
+use crate::supervisor::child::{ChannelUse, Child, DeadWorker, Numbering};
 use crate::supervisor::input::{Input, Progress};
 use crate::supervisor::leftovers::Remains;
+use crate::supervisor::routing::Routing;
 use crate::supervisor::spec::{Reread, Spec};
 use crate::supervisor::timers::{Timer, Timers};
 
@@ -67,8 +70,7 @@ pub(crate) struct Shell {
     pub(crate) bound: Vec<Bound>,
     /// Who says anew how it is run.
     pub(crate) reread: Option<Reread>,
-    pub(crate) hosting: Hosting,
-    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) numbering: Numbering,
 }
 
 /// What a running supervisor is told by, and seen by.
@@ -78,7 +80,7 @@ pub(crate) struct Controls {
 }
 
 /// Starts the dataplane and the supervisor.
-pub(crate) fn start(shell: Shell, setup: Setup) -> Result<Controls, StartError> {
+pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Controls, StartError> {
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
     let dataplane =
@@ -100,15 +102,13 @@ pub(crate) fn start(shell: Shell, setup: Setup) -> Result<Controls, StartError> 
         remains: Vec::new(),
         graves: VecDeque::new(),
         follow_ups: VecDeque::new(),
-        callers: BTreeMap::new(),
-        next_caller: 0,
-        routes: Routes::default(),
-        closing: false,
+        audience,
+        callers: Callers::default(),
+        routing: Routing::default(),
         timers: Timers::default(),
         said: None,
         fallback: None,
         warned_of_preload: None,
-        messages_lost: 0,
     };
     if supervisor.shell.spec.preload.is_some() {
         let inputs = supervisor.inputs.downgrade();
@@ -116,18 +116,6 @@ pub(crate) fn start(shell: Shell, setup: Setup) -> Result<Controls, StartError> 
     }
     tokio::spawn(supervisor.run(inbox));
     Ok(controls)
-}
-
-/// A worker that is gone, for the verdict that names it.
-#[derive(Clone, Debug)]
-pub(crate) struct DeadWorker {
-    pub(crate) worker: Worker,
-    pub(crate) stderr: Vec<String>,
-    pub(crate) seen: Seen,
-    /// Why its process could not be started, if that is what became of it.
-    pub(crate) spawn_error: Option<String>,
-    /// How its check failed the last time, if it never passed.
-    pub(crate) check_failure: Option<String>,
 }
 
 pub(crate) struct Supervisor {
@@ -147,10 +135,9 @@ pub(crate) struct Supervisor {
     pub(crate) programs: BTreeMap<Generation, ResolvedProgram>,
     /// What performing an action made known: told to the policy when all actions are performed.
     pub(crate) follow_ups: VecDeque<core::Event>,
-    pub(crate) callers: BTreeMap<Caller, oneshot::Sender<Verdict>>,
-    pub(crate) next_caller: u64,
-    routes: Routes,
-    closing: bool,
+    pub(crate) audience: Audience,
+    pub(crate) callers: Callers,
+    routing: Routing,
     pub(crate) timers: Timers,
     /// How it is to be run by the reload that waits to begin.
     pub(crate) said: Option<Spec>,
@@ -158,24 +145,22 @@ pub(crate) struct Supervisor {
     pub(crate) fallback: Option<Spec>,
     /// The last generation of which people were told that its workers have no preload.
     pub(crate) warned_of_preload: Option<Generation>,
-    /// Messages of applications that were not passed on, and not told of yet.
-    messages_lost: u64,
 }
 
 impl Supervisor {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
         for bound in &self.shell.bound {
             let name = bound.name.as_ref().map(ToString::to_string);
-            self.emit(Event::Bound { name, address: bound.address.clone() });
+            self.audience.emit(Event::Bound { name, address: bound.address.clone() });
         }
         if let Some(caveat) = self.shell.first.node_kind().and_then(NodeKind::caveat) {
-            self.emit(Event::Caveat { caveat });
+            self.audience.emit(Event::Caveat { caveat });
         }
         let is_node = self.shell.first.node_kind() == Some(NodeKind::Node);
         if !is_node || self.shell.spec.preload.is_none() {
             let caveat = self.shell.balance.caveat_without_preload(is_node);
             if let Some(caveat) = caveat {
-                self.emit(Event::Caveat { caveat });
+                self.audience.emit(Event::Caveat { caveat });
             }
         }
         self.watch_limits();
@@ -257,9 +242,7 @@ impl Supervisor {
     /// The sockets close before the first worker is told to go, so that what waits in their queues is served.
     fn close_listeners_when_stopping(&mut self) {
         // It is over at once where no worker lives, but what earlier ones have left may.
-        let ends = matches!(self.policy.phase(), Phase::Stopping | Phase::Terminating | Phase::Over);
-        if ends && !self.closing {
-            self.closing = true;
+        if self.routing.begins_to_stop(self.policy.phase()) {
             // No worker is started any more. What only draining workers hold, they can close.
             self.shell.bound.clear();
             self.hurry_remains();
@@ -274,27 +257,19 @@ impl Supervisor {
         }
     }
 
-    /// Tells the dataplane who may be given what, where that has changed; whether it has.
+    /// Tells the data plane who may be given what, where that has changed; whether it has.
     fn publish_routes(&mut self) -> bool {
         let status = self.policy.status();
-        let standing = status.workers.iter().filter_map(|worker| {
-            let standing = if worker.serves {
-                Standing::Serving
-            } else if worker.wanted {
-                Standing::Standby
-            } else {
-                return None;
-            };
-            Some((worker.worker, standing))
-        });
-        let routes = Routes { standing: standing.collect(), settled: status.settled };
-        self.tell_who_is_active(&status);
-        let has_changed = routes != self.routes;
-        if has_changed {
-            self.dataplane.tell(Command::Route(routes.clone()));
-            self.routes = routes;
+        let active = status.slots.iter().filter_map(|slot| Some((slot.slot.get(), slot.active?)));
+        let (children, dead) = (&self.children, &self.graves);
+        self.audience.active(active, |worker| about(children, dead, worker));
+        match self.routing.update(&status) {
+            Some(routes) => {
+                self.dataplane.tell(Command::Route(routes));
+                true
+            }
+            None => false,
         }
-        has_changed
     }
 
     fn handle(&mut self, input: Input) {
@@ -355,18 +330,24 @@ impl Supervisor {
                 if let Some(child) = self.children.get_mut(&worker) {
                     child.seen.listening = true;
                 }
-                self.listening(worker, address, listening);
+                if let Some(worker) = self.about(worker) {
+                    self.audience.listening(worker, address, listening);
+                }
                 self.ready(worker, ReadyWhen::Listening);
             }
             Fact::SaidReady(worker) => self.ready(worker, ReadyWhen::Ready),
             Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
-            Fact::Message { worker, json, handle, receipt } => self.pass_on(worker, &json, handle, receipt),
+            Fact::Message { worker, json, handle, receipt } => {
+                if let Some(worker) = self.about(worker) {
+                    self.audience.message(worker, &json, handle, receipt);
+                }
+            }
             Fact::Held(worker, held) => {
                 if let Some(child) = self.children.get_mut(&worker) {
                     child.held = Some(held);
                 }
             }
-            Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat }),
+            Fact::Caveat(caveat) => self.audience.emit(Event::Caveat { caveat }),
             Fact::CutOff(worker, reason) => {
                 self.emit_about(worker, |worker| Event::CutOff { worker, reason });
             }
@@ -388,24 +369,6 @@ impl Supervisor {
             }
             Fact::ChannelDrained(worker) => self.bury(worker),
         }
-    }
-
-    /// Passes a message of an application on, unless a subscriber lags behind.
-    fn pass_on(&mut self, worker: WorkerId, json: &Json, handle: Option<Handle>, receipt: Receipt) {
-        if let (Some(host), Some(worker)) = (&self.shell.hosting.host, self.about(worker)) {
-            let json = json.as_str().to_owned();
-            return host.tell(HostEvent::Message { worker, json, handle, receipt });
-        }
-        if self.shell.events.len() >= MESSAGE_BACKLOG {
-            self.messages_lost += 1;
-            return;
-        }
-        if self.messages_lost > 0 {
-            let messages = std::mem::take(&mut self.messages_lost);
-            self.emit(Event::MessagesLost { messages });
-        }
-        let message = json.as_str().to_owned();
-        self.emit_about(worker, |worker| Event::Message { worker, message });
     }
 
     /// The worker's process has ended and everything that it said has been heard.
@@ -438,33 +401,32 @@ impl Supervisor {
     }
 
     /// The cluster is over: whoever still waits is told by the end of the channels.
-    fn finish(mut self) {
+    fn finish(self) {
         self.dataplane.tell(Command::Finish);
-        self.emit(Event::Over);
+        self.audience.emit(Event::Over);
         self.progress.send_modify(|progress| progress.over = true);
-        self.callers.clear();
-    }
-
-    pub(crate) fn emit(&self, event: Event) {
-        if let Some(host) = &self.shell.hosting.host {
-            host.tell(HostEvent::Event(event.clone()));
-        }
-        // Nobody listens: that is nobody's loss.
-        let _ = self.shell.events.send(event);
     }
 
     /// Emits an event about a worker that is known.
     pub(crate) fn emit_about(&self, worker: WorkerId, event: impl FnOnce(Worker) -> Event) {
         if let Some(about) = self.about(worker) {
-            self.emit(event(about));
+            self.audience.emit(event(about));
         }
     }
 
     /// What people are told of a worker, dead or alive.
     pub(crate) fn about(&self, worker: WorkerId) -> Option<Worker> {
-        let alive = self.children.get(&worker).map(Child::about);
-        alive.or_else(|| self.grave(worker).map(|grave| grave.worker))
+        about(&self.children, &self.graves, worker)
     }
+}
+
+fn about(
+    children: &BTreeMap<WorkerId, Child>,
+    dead: &VecDeque<(WorkerId, DeadWorker)>,
+    worker: WorkerId,
+) -> Option<Worker> {
+    let alive = children.get(&worker).map(Child::about);
+    alive.or_else(|| dead.iter().find(|(id, _)| *id == worker).map(|(_, dead)| dead.worker))
 }
 
 /// A sink into the inbox.

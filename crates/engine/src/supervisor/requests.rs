@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use recluster_core as core;
-use recluster_core::{Caller, Phase};
+use recluster_core::{Phase, WorkerId};
+use rustix::process::Signal;
 
 use tokio::sync::oneshot;
 
@@ -72,7 +73,7 @@ impl Supervisor {
         } else if !self.timers.is_set(Timer::Stop) {
             let far_away = || Instant::now() + FAR_AWAY;
             self.timers.set(Timer::Stop, Instant::now().checked_add(accepting).unwrap_or_else(far_away));
-            self.emit(Event::AcceptingUntilStop { accepting });
+            self.audience.emit(Event::AcceptingUntilStop { accepting });
         }
     }
 
@@ -86,21 +87,39 @@ impl Supervisor {
         };
         match said {
             Ok(config) => {
-                let caller = reply.map(|reply| self.expect_verdict(reply));
+                let caller = reply.map(|reply| self.callers.add(reply));
                 self.tell(core::Event::Reload { caller, config });
             }
             Err(verdict) => {
-                self.emit(Event::Reloaded { generation: None, verdict: verdict.clone() });
+                self.audience.emit(Event::Reloaded { generation: None, verdict: verdict.clone() });
                 // Whoever no longer waits does not need the answer.
                 let _ = reply.map(|reply| reply.send(verdict));
             }
         }
     }
 
-    fn expect_verdict(&mut self, reply: oneshot::Sender<Verdict>) -> Caller {
-        self.next_caller += 1;
-        let caller = Caller(self.next_caller);
-        self.callers.insert(caller, reply);
-        caller
+    /// Which worker has this number.
+    fn numbered(&self, number: u64) -> WorkerId {
+        let known = self.children.iter().find(|(_, child)| child.number == number);
+        known.map_or(WorkerId::from_number(number), |(&worker, _)| worker)
+    }
+
+    /// Sends a signal to a worker's own process; whether it was sent.
+    fn signal_one(&self, number: u64, signal: i32) -> bool {
+        let Some(child) = self.children.get(&self.numbered(number)) else { return false };
+        match Signal::from_named_raw(signal) {
+            Some(signal) => child.process.signal_alone(signal).is_ok(),
+            // Zero asks whether it lives.
+            None => signal == 0,
+        }
+    }
+
+    /// A worker is to disconnect because its user says so.
+    fn disconnect(&self, number: u64) {
+        let worker = self.numbered(number);
+        let preload = self.shell.spec.preload;
+        let told = self.children.get(&worker).and_then(|child| child.preload);
+        let grace = preload.filter(|_| told.is_some()).map(|preload| preload.grace(preload.timeout));
+        self.dataplane.tell(Command::Disconnect { worker, grace });
     }
 }

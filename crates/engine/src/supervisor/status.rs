@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
-use recluster_core::{Phase, State};
+use recluster_core::{Phase, State, WorkerId};
 use tokio::sync::oneshot;
 
 use crate::config::balance::Balance;
@@ -73,6 +73,11 @@ impl Supervisor {
             workers: workers.chain(known.map(leftover)).collect(),
             listeners: self.shell.bound.iter().map(shared).collect(),
         }
+    }
+
+    /// The number of a worker, dead or alive.
+    fn number_of(&self, worker: WorkerId) -> u64 {
+        self.about(worker).map_or(worker.get(), |worker| worker.id)
     }
 
     fn worker_picture(&self, worker: &core::WorkerStatus) -> WorkerStatus {

@@ -1,0 +1,219 @@
+//! Failures in words: what a person needs to mend them.
+
+use std::time::Duration;
+
+use recluster_core as core;
+use recluster_core::{Cause, Due, Exit};
+
+use crate::config::ready::ReadyWhen;
+use crate::report::signal::signal_name;
+use crate::report::verdict::{Failure, Verdict};
+use crate::supervisor::child::DeadWorker;
+
+/// What the worker that failed was held to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    pub(crate) ready_when: ReadyWhen,
+    pub(crate) ready_timeout: Duration,
+    /// Its server file needs a Node that strips types.
+    pub(crate) is_typescript: bool,
+}
+
+/// A verdict, its failure explained.
+pub(crate) fn verdict(verdict: core::Verdict, explain: impl FnOnce(core::Failure) -> Failure) -> Verdict {
+    match verdict {
+        core::Verdict::Done => Verdict::Done,
+        core::Verdict::RolledBack(failure) => Verdict::RolledBack { failure: explain(failure) },
+        core::Verdict::StoppedPartWay { replaced, of, failure } => {
+            Verdict::StoppedPartWay { replaced, of, failure: explain(failure) }
+        }
+        core::Verdict::Abandoned => Verdict::Abandoned,
+    }
+}
+
+/// Why a worker did not come to serve.
+pub(crate) fn failure(failure: core::Failure, worker: DeadWorker, expected: Expected) -> Failure {
+    Failure {
+        worker: worker.worker,
+        reason: reason(failure.cause, &worker, expected.ready_timeout),
+        failures: failure.failures,
+        hint: hint(failure.cause, &worker, expected).map(str::to_owned),
+        stderr: worker.stderr,
+    }
+}
+
+/// What a worker was late for.
+pub(crate) fn late_for(due: Due) -> &'static str {
+    match due {
+        Due::Ready(_) => "ready",
+        Due::Bake(_) => "bake",
+        Due::Drain(_) => "drain",
+        Due::Surplus(_) => "surplus",
+        Due::Exit(_) => "exit",
+        Due::Kill(_) => "kill",
+        Due::Respawn => "respawn",
+        Due::Reload => "reload",
+    }
+}
+
+fn reason(cause: Cause, worker: &DeadWorker, ready_timeout: Duration) -> String {
+    match cause {
+        Cause::Exited(Exit::Code(code)) => format!("exited with status {code} before it served"),
+        Cause::Exited(Exit::Signal(signal)) => {
+            format!("was ended by {} before it served", signal_name(signal))
+        }
+        Cause::ReadyTimeout => {
+            let failure = worker.check_failure.as_ref();
+            let check = failure.map(|why| format!("; its check failed: {why}")).unwrap_or_default();
+            format!("was not ready within {ready_timeout:?}{check}")
+        }
+        Cause::SpawnFailed(_) => {
+            let error = worker.spawn_error.as_deref().unwrap_or("unknown error");
+            format!("could not be started: {error}")
+        }
+        Cause::Retired => "asked to be replaced before it served".to_owned(),
+    }
+}
+
+/// What is probably wrong, where it is something that people often meet.
+fn hint(cause: Cause, worker: &DeadWorker, expected: Expected) -> Option<&'static str> {
+    let says = |word: &str| worker.stderr.iter().any(|line| line.contains(word));
+    if expected.is_typescript && (says("ERR_UNKNOWN_FILE_EXTENSION") || says("SyntaxError")) {
+        return Some(
+            "Node runs TypeScript files by itself from version 22.18 on; with an older one use \
+             --node-arg=--import=tsx, or compile the file",
+        );
+    }
+    if cause != Cause::ReadyTimeout {
+        return None;
+    }
+    if expected.ready_when == ReadyWhen::Notify && worker.check_failure.is_none() {
+        return Some(
+            "it never said READY=1 on the socket that NOTIFY_SOCKET names: does it speak sd_notify, and has that \
+             to be turned on?",
+        );
+    }
+    if expected.ready_when == ReadyWhen::Listening && worker.seen.online && !worker.seen.listening {
+        return Some(
+            "it runs, but no server of it listens through the cluster: does it listen with `exclusive` or \
+             `reusePort`, or start the server in another process? --ready-when started or ready does not wait \
+             for a listen",
+        );
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use recluster_core::{SlotId, SpawnFailure};
+
+    use super::*;
+    use crate::report::worker::Worker;
+    use crate::supervisor::child::Seen;
+
+    const EXPECTED: Expected = Expected {
+        ready_when: ReadyWhen::Listening,
+        ready_timeout: Duration::from_secs(60),
+        is_typescript: false,
+    };
+
+    fn worker() -> DeadWorker {
+        DeadWorker {
+            worker: Worker { id: 7, slot: 1, generation: 2, pid: Some(42) },
+            stderr: Vec::new(),
+            seen: Seen::default(),
+            spawn_error: None,
+            check_failure: None,
+        }
+    }
+
+    fn explained(cause: Cause, worker: DeadWorker, expected: Expected) -> Failure {
+        let failed =
+            core::Failure { worker: core::WorkerId::from_number(7), slot: slot(), cause, failures: 3 };
+        failure(failed, worker, expected)
+    }
+
+    fn slot() -> SlotId {
+        let config = core::Config::new(core::Settings::default()).unwrap();
+        core::Cluster::new(config, core::Time::ZERO).status().slots.first().unwrap().slot
+    }
+
+    #[test]
+    fn every_cause_has_its_words() {
+        let reason = |cause, worker: DeadWorker| explained(cause, worker, EXPECTED).reason;
+        assert_eq!(reason(Cause::Exited(Exit::Code(3)), worker()), "exited with status 3 before it served");
+        assert_eq!(reason(Cause::Exited(Exit::Signal(9)), worker()), "was ended by SIGKILL before it served");
+        assert_eq!(reason(Cause::ReadyTimeout, worker()), "was not ready within 60s");
+        assert_eq!(reason(Cause::Retired, worker()), "asked to be replaced before it served");
+        let failed_check = DeadWorker { check_failure: Some("no answer".into()), ..worker() };
+        assert_eq!(
+            reason(Cause::ReadyTimeout, failed_check),
+            "was not ready within 60s; its check failed: no answer"
+        );
+        let spawn_error = Cause::SpawnFailed(SpawnFailure::Hopeless);
+        assert_eq!(reason(spawn_error, worker()), "could not be started: unknown error");
+        let refused = DeadWorker { spawn_error: Some("too many".into()), ..worker() };
+        assert_eq!(reason(spawn_error, refused), "could not be started: too many");
+    }
+
+    #[test]
+    fn what_is_known_of_the_worker_is_passed_on() {
+        let spoke = DeadWorker { stderr: vec!["Error: no".into()], ..worker() };
+        let failure = explained(Cause::Exited(Exit::Code(1)), spoke, EXPECTED);
+        assert_eq!((failure.worker.id, failure.failures), (7, 3));
+        assert_eq!((failure.stderr, failure.hint), (vec!["Error: no".to_owned()], None));
+    }
+
+    #[test]
+    fn typescript_on_an_old_node_is_recognised_in_typescript_files_alone() {
+        let says = |line: &str| DeadWorker { stderr: vec![line.to_owned()], ..worker() };
+        let typescript = Expected { is_typescript: true, ..EXPECTED };
+        let exited = Cause::Exited(Exit::Code(1));
+        for line in ["TypeError [ERR_UNKNOWN_FILE_EXTENSION]: .ts", "SyntaxError: Unexpected token ':'"] {
+            assert!(explained(exited, says(line), typescript).hint.is_some_and(|hint| hint.contains("tsx")));
+            assert_eq!(explained(exited, says(line), EXPECTED).hint, None);
+        }
+        assert_eq!(explained(exited, says("ReferenceError: x"), typescript).hint, None);
+    }
+
+    #[test]
+    fn a_worker_that_never_listens_is_explained_unless_it_did_or_never_ran() {
+        let seen =
+            |online, listening| DeadWorker { seen: Seen { online, listening, ready: false }, ..worker() };
+        let hint = |worker, expected| explained(Cause::ReadyTimeout, worker, expected).hint;
+        assert!(hint(seen(true, false), EXPECTED).is_some_and(|hint| hint.contains("exclusive")));
+        assert_eq!(hint(seen(false, false), EXPECTED), None);
+        assert_eq!(hint(seen(true, true), EXPECTED), None);
+        assert_eq!(hint(seen(true, false), Expected { ready_when: ReadyWhen::Ready, ..EXPECTED }), None);
+        assert_eq!(explained(Cause::Retired, seen(true, false), EXPECTED).hint, None);
+    }
+
+    #[test]
+    fn a_worker_that_never_notifies_is_explained_unless_its_check_failed() {
+        let expected = Expected { ready_when: ReadyWhen::Notify, ..EXPECTED };
+        let hint = |worker| explained(Cause::ReadyTimeout, worker, expected).hint;
+        assert!(hint(worker()).is_some_and(|hint| hint.contains("READY=1")));
+        assert_eq!(hint(DeadWorker { check_failure: Some("status 500".into()), ..worker() }), None);
+    }
+
+    #[test]
+    fn a_verdict_explains_its_failure() {
+        let failed = core::Failure {
+            worker: core::WorkerId::from_number(7),
+            slot: slot(),
+            cause: Cause::Retired,
+            failures: 1,
+        };
+        let explain = |failed| failure(failed, worker(), EXPECTED);
+        assert!(matches!(verdict(core::Verdict::Done, explain), Verdict::Done));
+        assert!(matches!(verdict(core::Verdict::Abandoned, explain), Verdict::Abandoned));
+        assert!(matches!(
+            verdict(core::Verdict::RolledBack(failed), explain),
+            Verdict::RolledBack { failure } if failure.worker.id == 7
+        ));
+        assert!(matches!(
+            verdict(core::Verdict::StoppedPartWay { replaced: 1, of: 2, failure: failed }, explain),
+            Verdict::StoppedPartWay { replaced: 1, of: 2, .. }
+        ));
+    }
+}

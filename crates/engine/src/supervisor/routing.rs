@@ -1,0 +1,93 @@
+//! Which workers may be given connections, as the data plane was last told.
+
+use recluster_core::{Phase, Status};
+
+use crate::dataplane::{Routes, Standing};
+
+/// What the data plane was told.
+#[derive(Debug, Default)]
+pub(crate) struct Routing {
+    published: Routes,
+    stops: bool,
+}
+
+impl Routing {
+    /// The routes by this status, if the data plane does not have them yet.
+    pub(crate) fn update(&mut self, status: &Status) -> Option<Routes> {
+        let standing = status.workers.iter().filter_map(|worker| {
+            let standing = match (worker.serves, worker.wanted) {
+                (true, _) => Standing::Serving,
+                (false, true) => Standing::Standby,
+                (false, false) => return None,
+            };
+            Some((worker.worker, standing))
+        });
+        let routes = Routes { standing: standing.collect(), settled: status.settled };
+        if routes == self.published {
+            return None;
+        }
+        self.published = routes.clone();
+        Some(routes)
+    }
+
+    /// Whether the listeners are to be closed now: once, when no worker will be started any more.
+    pub(crate) fn begins_to_stop(&mut self, phase: Phase) -> bool {
+        let stops = match phase {
+            Phase::Stopping | Phase::Terminating | Phase::Over => true,
+            Phase::Starting | Phase::Running | Phase::Released => false,
+        };
+        stops && !std::mem::replace(&mut self.stops, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recluster_core::{Action, Cluster, Config, Event, Settings, Time, WorkerId};
+
+    use super::*;
+
+    /// A cluster of two workers of which the first is ready, and serves.
+    fn cluster() -> Cluster {
+        let settings = Settings { workers: 2, bake: std::time::Duration::ZERO, ..Settings::default() };
+        let mut cluster = Cluster::new(Config::new(settings).unwrap(), Time::ZERO);
+        drain(&mut cluster);
+        cluster.handle(Event::Ready(WorkerId::from_number(1)), Time::ZERO);
+        drain(&mut cluster);
+        cluster
+    }
+
+    fn drain(cluster: &mut Cluster) -> Vec<Action> {
+        std::iter::from_fn(|| cluster.poll_action()).collect()
+    }
+
+    #[test]
+    fn the_same_routes_are_published_once() {
+        let mut routing = Routing::default();
+        let cluster = cluster();
+        let routes = routing.update(&cluster.status()).expect("they are new");
+        let standing: Vec<_> = routes.standing.into_iter().collect();
+        let id = WorkerId::from_number;
+        assert_eq!(standing, [(id(1), Standing::Serving), (id(2), Standing::Standby)]);
+        assert!(!routes.settled, "the second slot has no serving worker");
+        assert_eq!(routing.update(&cluster.status()), None);
+    }
+
+    #[test]
+    fn a_worker_that_leaves_is_given_nothing() {
+        let mut routing = Routing::default();
+        let mut cluster = cluster();
+        routing.update(&cluster.status());
+        cluster.handle(Event::Stop, Time::ZERO);
+        drain(&mut cluster);
+        let routes = routing.update(&cluster.status()).expect("they have changed");
+        assert!(routes.standing.is_empty());
+    }
+
+    #[test]
+    fn a_stop_begins_once() {
+        let mut routing = Routing::default();
+        let phases = [Phase::Running, Phase::Released, Phase::Stopping, Phase::Terminating, Phase::Over];
+        let begins = phases.map(|phase| routing.begins_to_stop(phase));
+        assert_eq!(begins, [false, false, true, false, false]);
+    }
+}
