@@ -13,6 +13,8 @@ pub(crate) mod spawn;
 mod stat;
 pub(crate) mod stderr;
 pub(crate) mod stdio;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io;

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt as _, FdMapping};
-use recluster_core::{Generation, SlotId, SpawnFailure, WorkerId};
+use recluster_core::{SpawnFailure, WorkerId};
 use recluster_wire::env::{
     Activation, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NodeChannel, NodeDrain,
     WATCHDOG_PID, WorkerEnv,
@@ -40,8 +40,8 @@ pub(crate) struct SpawnOptions<'a> {
     pub(crate) worker: WorkerId,
     /// What it is to be known by.
     pub(crate) number: u64,
-    pub(crate) slot: SlotId,
-    pub(crate) generation: Generation,
+    pub(crate) slot: u32,
+    pub(crate) generation: u64,
     /// How many slots there are.
     pub(crate) slots: u32,
     /// Its stderr goes where the master's does.
@@ -121,7 +121,7 @@ pub(crate) fn spawn_error(error: &io::Error) -> String {
     }
 }
 
-fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> Command {
+pub(super) fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> Command {
     let mut command = match &program.runtime {
         Runtime::Node { kind, binary, name, args } => {
             let mut command = Command::new(binary);
@@ -154,24 +154,23 @@ fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> Command {
 }
 
 /// What the generation's environment is, then what we say.
-fn environment(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> BTreeMap<OsString, OsString> {
+pub(super) fn environment(
+    program: &ResolvedProgram,
+    options: &SpawnOptions<'_>,
+) -> BTreeMap<OsString, OsString> {
     let mut variables = program.env.clone();
     variables.insert("PWD".into(), program.directory.clone().into());
     let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
     let drain = options.preload.as_ref().map(|(_, drain)| *drain);
     let channel = NodeChannel { fd: FIRST_FD, unique_id: options.number, drain };
     let node = program.is_node().then_some(channel);
-    let place = WorkerEnv {
-        slot: options.slot.get(),
-        generation: options.generation.get(),
-        workers: options.slots,
-        node,
-    };
+    let place =
+        WorkerEnv { slot: options.slot, generation: options.generation, workers: options.slots, node };
     for (name, value) in place.variables() {
         add(name, value);
     }
     let sockets = options.sockets.iter().map(|bound| bound.given()).collect();
-    let activation = Activation { sockets, generation: options.generation.get() };
+    let activation = Activation { sockets, generation: options.generation };
     for (name, value) in activation.variables() {
         // A Node worker gets its sockets by asking for them by number.
         if !program.is_node() || [LISTEN_FDS, LISTEN_FDNAMES].contains(&name.as_str()) {

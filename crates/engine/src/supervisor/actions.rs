@@ -66,8 +66,8 @@ impl Supervisor {
         let seat = SpawnOptions {
             worker,
             number,
-            slot,
-            generation,
+            slot: slot.get(),
+            generation: generation.get(),
             slots,
             raw_stdio: self.shell.raw_stdio,
             end_with_master: self.shell.end_with_master,
