@@ -167,4 +167,45 @@ mod tests {
             assert!(said.starts_with(&format!("'{text}' is nothing to know a client by")), "{said}");
         }
     }
+
+    fn all() -> [Balance; 5] {
+        let by_cookie = StickyBy::Cookie("sid".to_owned());
+        [
+            Balance::RoundRobin,
+            Balance::Shared,
+            Balance::Kernel,
+            Balance::Sticky(StickyBy::Ip),
+            Balance::Sticky(by_cookie),
+        ]
+    }
+
+    #[test]
+    fn each_balance_has_its_name() {
+        let names = all().map(|balance| balance.to_string());
+        assert_eq!(names, ["round-robin", "shared", "kernel", "sticky", "sticky"]);
+        assert_eq!(Balance::default(), Balance::RoundRobin);
+    }
+
+    #[test]
+    fn workers_accept_where_the_kernel_can_choose() {
+        assert_eq!(all().map(|balance| balance.has_workers_accept()), [false, true, true, true, false]);
+        let by = all().map(|balance| balance.sticky_by().map(ToString::to_string));
+        assert_eq!(by, [None, None, None, Some("ip".to_owned()), Some("cookie:sid".to_owned())]);
+    }
+
+    #[test]
+    fn what_needs_the_preload_says_so_where_there_is_none() {
+        let has_caveat = |is_node| all().map(|balance| balance.caveat_without_preload(is_node).is_some());
+        assert_eq!(has_caveat(true), [false, false, true, false, true]);
+        assert_eq!(has_caveat(false), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn only_some_clients_are_known_by_what_they_ask() {
+        let is_request = |text: &str| text.parse::<StickyBy>().unwrap().is_request();
+        for text in ["header:x", "cookie:x", "query:x"] {
+            assert!(is_request(text), "{text}");
+        }
+        assert!(!is_request("ip") && !is_request("proxy-protocol"));
+    }
 }

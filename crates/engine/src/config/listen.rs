@@ -167,4 +167,24 @@ mod tests {
         assert_eq!(error("8080?backlog=x"), "'x' is no value of backlog: a whole number");
         assert_eq!(error("unix:/a?mode=999"), "'999' is no value of mode: permissions in octal, such as 660");
     }
+
+    #[test]
+    fn a_name_is_not_replaced() {
+        assert_eq!(listen("8080").named("check").name(), Some("check"));
+        assert_eq!(listen("web=8080").named("check").name(), Some("web"));
+        assert_eq!(listen("web=8080?backlog=7").to_string(), "8080", "its address alone");
+    }
+
+    #[test]
+    fn a_listener_for_checks_needs_a_port_for_each_worker() {
+        for text in ["127.0.0.1:0", "0"] {
+            assert!(listen(text).suits_checks(false).is_ok(), "{text}");
+        }
+        for text in ["127.0.0.1:8080", "8080", "udp:127.0.0.1:0", "unix:/it.sock"] {
+            let error = listen(text).suits_checks(false).unwrap_err().to_string();
+            assert!(error.contains("name a TCP address with port 0"), "{error}");
+        }
+        let error = listen("127.0.0.1:0").suits_checks(true).unwrap_err().to_string();
+        assert!(error.starts_with("--check-listen 127.0.0.1:0: a Node worker needs none"), "{error}");
+    }
 }

@@ -59,3 +59,30 @@ impl fmt::Display for ReadyCheck {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_as_they_are_written() {
+        let http = ReadyCheck::Http("/healthz?full=1".to_owned());
+        assert_eq!("/healthz?full=1".parse(), Ok(http.clone()));
+        assert_eq!("http:/healthz?full=1".parse(), Ok(http));
+        assert_eq!("exec: ./check.sh".parse(), Ok(ReadyCheck::Command("./check.sh".to_owned())));
+        for wrong in ["", "healthz", "http:healthz", "http://a/b c", "exec:", "/a\r\nb"] {
+            let error = wrong.parse::<ReadyCheck>().unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("'{wrong}' is no check: write http:/path, or exec: and a command")
+            );
+        }
+    }
+
+    #[test]
+    fn a_check_is_written_as_it_is_read() {
+        for text in ["http:/healthz", "exec:./check.sh --fast"] {
+            assert_eq!(text.parse::<ReadyCheck>().unwrap().to_string(), text);
+        }
+    }
+}

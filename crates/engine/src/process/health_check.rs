@@ -181,21 +181,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checks_as_they_are_written() {
-        let http = ReadyCheck::Http("/healthz?full=1".to_owned());
-        assert_eq!("/healthz?full=1".parse(), Ok(http.clone()));
-        assert_eq!("http:/healthz?full=1".parse(), Ok(http));
-        assert_eq!("exec: ./check.sh".parse(), Ok(ReadyCheck::Command("./check.sh".to_owned())));
-        for wrong in ["", "healthz", "http:healthz", "http://a/b c", "exec:", "/a\r\nb"] {
-            let error = wrong.parse::<ReadyCheck>().unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("'{wrong}' is no check: write http:/path, or exec: and a command")
-            );
-        }
-    }
-
-    #[test]
     fn a_status_is_read_from_the_first_line() {
         assert_eq!(status_of(b"HTTP/1.1 204 No Content\r\n"), Some(204));
         assert_eq!(status_of(b"HTTP/1.0 503\r\n"), Some(503));
@@ -250,5 +235,129 @@ mod tests {
             theirs.write_all(b"x").await.unwrap();
             assert_eq!(ours.read_u8().await.unwrap(), b'x');
         });
+    }
+
+    fn http(path: &str) -> Checks {
+        let check = ReadyCheck::Http(path.to_owned());
+        Checks { check, every: Duration::ZERO, timeout: Duration::from_secs(30) }
+    }
+
+    /// Answers one connection after the other, each with the next of these responses; returns what was asked.
+    async fn answer(listener: TcpListener, responses: &[&str]) -> Vec<String> {
+        let mut asked = Vec::new();
+        for response in responses {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            asked.push(String::from_utf8(request).unwrap().lines().next().unwrap().to_owned());
+            stream.write_all(response.as_bytes()).await.unwrap();
+        }
+        asked
+    }
+
+    const WORKER: WorkerId = WorkerId::from_number(1);
+
+    #[test]
+    fn an_http_check_goes_by_the_status() {
+        runtime().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let target = Target::Own(listener.local_addr().unwrap());
+            let checks = http("/healthz");
+            let sink = Sink::new(|event| panic!("{event:?}"));
+            let asking = async {
+                let mut results = Vec::new();
+                for _ in 0..4 {
+                    results.push(checks.ask(WORKER, &target, &sink).await);
+                }
+                results
+            };
+            let responses =
+                ["HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 503 Busy\r\n\r\n", "SSH-2.0\r\n", ""];
+            let (results, asked) = tokio::join!(asking, answer(listener, &responses));
+            assert_eq!(asked, ["GET /healthz HTTP/1.1"; 4]);
+            let not_http = || Err("GET /healthz was not answered in HTTP".to_owned());
+            assert_eq!(
+                results,
+                [Ok(()), Err("GET /healthz was answered with status 503".to_owned()), not_http(), not_http()]
+            );
+            let refused = checks.ask(WORKER, &target, &sink).await;
+            assert_eq!(refused, Err("Connection refused (os error 111)".to_owned()));
+        });
+    }
+
+    #[test]
+    fn a_check_that_cannot_reach_its_target_fails() {
+        let sink = Sink::new(drop);
+        let asked = runtime().block_on(http("/").ask(WORKER, &Target::Process(asked()), &sink));
+        assert_eq!(asked, Err("this worker cannot be asked in this way".to_owned()));
+    }
+
+    #[test]
+    fn a_node_worker_is_asked_over_a_connection_that_is_handed_to_it() {
+        runtime().block_on(async {
+            let checks = http("/");
+            let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+            let sink = Sink::new(move |event| sender.send(event).unwrap());
+            let worker = async {
+                let Some(Event::HandOver(WORKER, HandOver { connection, reply })) = events.recv().await
+                else {
+                    panic!("no connection")
+                };
+                reply.send(true).unwrap();
+                let stream = std::net::TcpStream::from(connection);
+                stream.set_nonblocking(true).unwrap();
+                TcpStream::from_std(stream).unwrap().write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+                let Some(Event::HandOver(WORKER, HandOver { reply, .. })) = events.recv().await else {
+                    panic!("no connection")
+                };
+                reply.send(false).unwrap();
+            };
+            let asking = async {
+                assert_eq!(checks.ask(WORKER, &Target::HandOver, &sink).await, Ok(()));
+                let refused = checks.ask(WORKER, &Target::HandOver, &sink).await;
+                assert_eq!(refused, Err("it has no server to be asked on".to_owned()));
+            };
+            tokio::join!(worker, asking);
+        });
+    }
+
+    /// The first check fails and the second passes; after another failure and a success, three fail in a row.
+    #[test]
+    fn only_failures_in_a_row_make_a_serving_worker_unhealthy() {
+        let directory = tempfile::tempdir().unwrap();
+        // The n-th check ends with the n-th of these digits.
+        let script = "n=$(wc -l < count); echo >> count; exit $(echo 101011100000 | cut -c $((n + 1)))";
+        std::fs::write(directory.path().join("count"), "").unwrap();
+        let check = ReadyCheck::Command(script.to_owned());
+        let checks = Checks { check, every: Duration::ZERO, timeout: Duration::from_secs(30) };
+        let target = Target::Process(Asked { directory: directory.path().to_owned(), ..asked() });
+        runtime().block_on(async {
+            let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+            let sink = Sink::new(move |event| sender.send(event).unwrap());
+            let mut watching = std::pin::pin!(checks.watch(WORKER, target, sink));
+            let mut heard = Vec::new();
+            while heard.len() < 3 {
+                tokio::select! {
+                    () = &mut watching => panic!("a watch ends with its worker"),
+                    event = events.recv() => heard.push(event.unwrap()),
+                }
+            }
+            let [Event::CheckFailed(..), Event::CheckPassed(WORKER), Event::Unhealthy(WORKER, reason)] =
+                &heard[..]
+            else {
+                panic!("{heard:?}")
+            };
+            assert!(reason.ends_with("ended with status 1"), "{reason}");
+            let checks = std::fs::read_to_string(directory.path().join("count")).unwrap().lines().count();
+            assert!(checks >= 7, "three in a row are the fifth to the seventh, not the third: {checks}");
+        });
+    }
+
+    #[test]
+    fn a_command_that_is_ended_by_a_signal_has_failed() {
+        let ended = runtime().block_on(run("kill -9 $$", &asked()));
+        assert_eq!(ended, Err("`kill -9 $$` was ended by SIGKILL".to_owned()));
     }
 }

@@ -66,3 +66,51 @@ impl Drop for Group {
 fn reap_now(pidfd: &OwnedFd) -> rustix::io::Result<Option<WaitIdStatus>> {
     waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).stdin(Stdio::null());
+        command
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_command_is_told() {
+        assert_eq!(run_to_end(&mut shell("exit 3")).await.unwrap(), Exit::Code(3));
+        assert_eq!(run_to_end(&mut shell("kill -9 $$")).await.unwrap(), Exit::Signal(9));
+        let missing = run_to_end(&mut Command::new("/nowhere/check")).await.unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    /// All processes of the command hold the other end of a socket, which is at its end when all of them are gone.
+    #[tokio::test]
+    async fn a_command_that_is_given_up_is_ended_with_its_children() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let mut command = shell("sleep 1000 & echo there; wait");
+        command.stdout(OwnedFd::from(theirs));
+        let mut running = Box::pin(run_to_end(&mut command));
+        ours.set_nonblocking(true).unwrap();
+        let mut said = tokio::net::UnixStream::from_std(ours.try_clone().unwrap()).unwrap();
+        let mut there = [0; 6];
+        tokio::select! {
+            ended = &mut running => panic!("{ended:?}"),
+            read = said.read_exact(&mut there) => assert_eq!(read.unwrap(), 6),
+        }
+        drop(running);
+        drop(command);
+        let rest = timeout(Duration::from_secs(30), said.read(&mut there)).await.unwrap();
+        assert_eq!(rest.unwrap(), 0);
+        assert_eq!(ours.read(&mut there).unwrap(), 0);
+    }
+}

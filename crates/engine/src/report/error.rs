@@ -185,3 +185,54 @@ pub enum SendError {
     #[error("worker {0} does not read: its queue is full")]
     Full(u64),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_had_comes_with_advice() {
+        let message = |errno: i32| {
+            let source = io::Error::from_raw_os_error(errno);
+            StartError::Listen { address: "127.0.0.1:80".to_owned(), source }.to_string()
+        };
+        assert_eq!(
+            message(libc::EADDRINUSE),
+            "cannot listen on 127.0.0.1:80: Address already in use (os error 98) (who has it? `ss -ltnp` tells)"
+        );
+        assert!(message(libc::EACCES).contains("needs root or CAP_NET_BIND_SERVICE"));
+        assert!(message(libc::EADDRNOTAVAIL).ends_with("(no interface of this machine has that address)"));
+        assert!(message(libc::EIO).ends_with("Input/output error (os error 5)"));
+    }
+
+    #[test]
+    fn an_address_twice_is_named_by_both_names() {
+        let twice = |address: &str, other: &str| {
+            StartError::ListenTwice { address: address.to_owned(), other: other.to_owned() }.to_string()
+        };
+        assert_eq!(twice("8080", "8080"), "cannot listen on 8080 twice: name it once");
+        assert_eq!(
+            twice("*:8080", "8080"),
+            "cannot listen on *:8080 twice: name it once (8080 has it already)"
+        );
+    }
+
+    #[test]
+    fn every_verdict_but_done_is_an_error() {
+        let failure = || crate::report::verdict::tests::failure(1);
+        assert!(ReloadError::unless_done(Verdict::Done).is_ok());
+        let message = |verdict| ReloadError::unless_done(verdict).unwrap_err().to_string();
+        assert_eq!(
+            message(Verdict::RolledBack { failure: failure() }),
+            "rolled back: worker 5 (slot 0, pid 7) exited with status 1"
+        );
+        assert_eq!(
+            message(Verdict::StoppedPartWay { replaced: 1, of: 4, failure: failure() }),
+            "stopped at 1 of 4: worker 5 (slot 0, pid 7) exited with status 1"
+        );
+        assert_eq!(message(Verdict::Abandoned), "the cluster was told to end before the reload was done");
+        assert_eq!(message(Verdict::Refused { reason: "no".to_owned() }), "refused: no");
+    }
+}

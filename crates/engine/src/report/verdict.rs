@@ -65,3 +65,26 @@ impl fmt::Display for Failure {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::report) fn failure(failures: u32) -> Failure {
+        let worker = Worker { id: 5, slot: 0, generation: 2, pid: Some(7) };
+        let reason = "exited with status 1".to_owned();
+        Failure { worker, reason, failures, stderr: vec!["boom".to_owned()], hint: None }
+    }
+
+    #[test]
+    fn a_failure_is_one_line() {
+        assert_eq!(failure(1).to_string(), "worker 5 (slot 0, pid 7) exited with status 1");
+        assert_eq!(
+            failure(3).to_string(),
+            "worker 5 (slot 0, pid 7) exited with status 1, failure 3 of its slot"
+        );
+        let mut unstarted = failure(1);
+        unstarted.worker.pid = None;
+        assert_eq!(unstarted.to_string(), "worker 5 (slot 0) exited with status 1");
+    }
+}

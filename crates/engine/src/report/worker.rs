@@ -77,3 +77,29 @@ impl fmt::Display for Address {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_they_are_given() {
+        let ip: SocketAddr = "[::1]:8080".parse().unwrap();
+        let forms = [
+            (Address::Tcp(ip), "[::1]:8080", Some(ip)),
+            (Address::Udp(ip), "udp:[::1]:8080", Some(ip)),
+            (Address::Unix("/run/it.sock".into()), "unix:/run/it.sock", None),
+            (Address::Unix("\0it".into()), "unix:@it", None),
+            (Address::Fd(3), "fd:3", None),
+        ];
+        for (address, text, ip) in forms {
+            assert_eq!((address.to_string().as_str(), address.ip()), (text, ip));
+        }
+    }
+
+    #[test]
+    fn what_a_worker_still_has_is_one_line() {
+        let held = Held { connections: 3, upgraded: 1, requests: 2 };
+        assert_eq!(held.to_string(), "3 open connections, 1 of them upgraded, 2 requests in progress");
+    }
+}
