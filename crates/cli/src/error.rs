@@ -9,9 +9,9 @@ use recluster::{Failure, ProgramError, StartError};
 use crate::args;
 use crate::config;
 use crate::exit_code::ExitStatus;
+use crate::name::Name;
 use crate::paint::{Paint, printable};
-use crate::run::name::Name;
-use crate::run::pidfile::PidfileError;
+use crate::pidfile::PidfileError;
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]

@@ -6,14 +6,20 @@
 
 mod args;
 mod check;
+mod claim;
 mod client;
 mod config;
+mod describe;
 mod duration;
 mod error;
 mod exit_code;
+mod inherited;
 mod log;
+mod name;
 mod paint;
+mod pidfile;
 mod run;
+mod signals;
 mod size;
 
 use std::process::ExitCode;
@@ -22,7 +28,7 @@ use crate::args::Command;
 use crate::config::CommandLine;
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
-use crate::run::inherited::{self, Inherited};
+use crate::inherited::Inherited;
 
 fn main() -> ExitCode {
     let inherited = inherited::sockets();

@@ -6,7 +6,7 @@ use clap::Args;
 use recluster::Scale;
 
 use super::values;
-use crate::run::name::Name;
+use crate::name::Name;
 
 /// Which cluster is meant, and how its answer is shown.
 #[derive(Args, Debug)]

@@ -12,7 +12,7 @@ use recluster::{DrainSignal, Listen, ReadyCheck, ReadyWhen, Surge};
 use super::balancing::Balancing;
 use super::values::{self, ConfigAt, ControlAt};
 use crate::config::Settings;
-use crate::run::name::Name;
+use crate::name::Name;
 use crate::{duration, size};
 
 /// What stands below the options.

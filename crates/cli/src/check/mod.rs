@@ -11,11 +11,11 @@ use self::node::{Node, Syntax};
 use self::place::Place;
 use crate::args::{self, Run};
 use crate::client::output::{print, print_json};
+use crate::describe::describe;
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
-use crate::run::describe;
-use crate::run::name::Name;
-use crate::run::pidfile::{Pidfile, PidfileError};
+use crate::name::Name;
+use crate::pidfile::{Pidfile, PidfileError};
 
 /// What was found.
 #[derive(Debug)]

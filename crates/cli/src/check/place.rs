@@ -11,7 +11,7 @@ use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
 use crate::args::ControlAt;
-use crate::run::name::Name;
+use crate::name::Name;
 
 /// The longest path that a unix socket can have, in bytes.
 const PATH_LIMIT: usize = 107;

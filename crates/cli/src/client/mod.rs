@@ -18,6 +18,7 @@ pub(crate) use self::status::status;
 use crate::args::{Ask, ControlAt, Reload, ScaleArgs, Target};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
+use crate::name::Name;
 
 /// `reload`: asks for one, and shows how it goes until the verdict is there.
 pub(crate) async fn reload(args: Reload) -> Result<ExitStatus, Error> {
@@ -122,7 +123,7 @@ fn locate(target: &Target) -> Result<PathBuf, Error> {
     match control {
         Some(path) if path == Path::new(ControlAt::OFF) => Err(Error::ControlOff),
         Some(path) => Ok(path),
-        None => Ok(find(target.name.as_ref().map(crate::run::name::Name::as_str))?),
+        None => Ok(find(target.name.as_ref().map(Name::as_str))?),
     }
 }
 

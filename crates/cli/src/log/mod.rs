@@ -17,8 +17,8 @@ use self::sink::Sink;
 use self::words::Narrator;
 use crate::args::{Around, LogFormat, Verbosity};
 use crate::error::Error;
+use crate::name::Name;
 use crate::paint::printable;
-use crate::run::name::Name;
 
 /// Writes the log.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use recluster::control::protocol::Request;
 use serde::Serialize;
 
 use crate::args::{Run, Verbosity};
-use crate::run::signals::Wish;
+use crate::signals::Wish;
 
 /// Something that the command did or noticed. In a JSON log it looks as an event does.
 #[derive(Debug, Serialize)]

@@ -7,7 +7,7 @@ use recluster::{Address, Event, Exit, Failure, Held, Verdict, Worker};
 use serde_json::json;
 
 use super::*;
-use crate::run::signals::Wish;
+use crate::signals::Wish;
 
 fn worker(id: u64, generation: u64) -> Worker {
     serde_json::from_value(json!({"id": id, "slot": 1, "generation": generation, "pid": 4700 + id})).unwrap()

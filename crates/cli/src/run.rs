@@ -1,33 +1,22 @@
 //! `run`: a cluster in the foreground. The library does the work; this adds what belongs to a command: a name, a
 //! control socket, a pidfile, signals, a log and an exit status.
 
-mod claim;
-pub(crate) mod inherited;
-pub(crate) mod name;
-pub(crate) mod pidfile;
-pub(crate) mod signals;
-
-use std::env;
-use std::ffi::OsString;
 use std::mem;
-use std::time::Duration;
 
 use recluster::control::{Asked, Server};
 use recluster::{Cluster, ClusterBuilder, Ending, Events, Gone, Heard, Scale};
 use tokio::sync::mpsc;
 
-use self::claim::{Claim, claim};
-use self::inherited::{Given, Inherited};
-use self::pidfile::Pidfile;
-use self::signals::{Signals, Wish};
-use crate::args::{Leaving, Readiness, Run, Running, Switch};
+use crate::args::Run;
+use crate::claim::{Claim, claim};
 use crate::config::{CommandLine, Settings, changes_at_reload};
+use crate::describe::describe;
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
+use crate::inherited::{Given, Inherited};
 use crate::log::{Journal, Note};
-
-/// The drain timeout in production, where a worker may have long requests: an hour, as ever with this name.
-const PRODUCTION_TIMEOUT: Duration = Duration::from_secs(3600);
+use crate::pidfile::Pidfile;
+use crate::signals::{self, Signals, Wish};
 
 /// Runs a cluster until it has ended. Everything that can be wrong beforehand is found before a worker is started.
 pub(crate) async fn run(mut args: Run, line: CommandLine, inherited: Inherited) -> Result<ExitStatus, Error> {
@@ -46,7 +35,7 @@ pub(crate) async fn run(mut args: Run, line: CommandLine, inherited: Inherited) 
     let control = server.as_ref().map(|server| server.path().display().to_string());
     journal.note(&Note::starting(&args, control));
 
-    Supervisor { cluster: &cluster, server: server.as_mut(), journal: &mut journal, stopping: false }
+    Foreground { cluster: &cluster, server: server.as_mut(), journal: &mut journal, stopping: false }
         .run(&mut events, &mut signals, &mut changes)
         .await;
 
@@ -76,90 +65,8 @@ fn reread(
     }
 }
 
-/// Says to the library what was said on the command line.
-pub(crate) fn describe(args: &Run) -> ClusterBuilder {
-    let Run {
-        server,
-        args: arguments,
-        running,
-        balancing,
-        readiness,
-        leaving,
-        respawning,
-        recycling,
-        env,
-        around: _,
-        settings: _,
-    } = args;
-    let builder = Cluster::builder(server)
-        .args(arguments)
-        // The runtime is the main thread, which lives as long as the process.
-        .end_with_master(true);
-    let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
-    let builder = describe_running(builder, running);
-    let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());
-    let builder = describe_readiness(builder, readiness);
-    let node_env = env.get("NODE_ENV").map(OsString::from).or_else(|| env::var_os("NODE_ENV"));
-    let in_production = node_env.is_some_and(|value| value == "production");
-    let builder = describe_leaving(builder, leaving, in_production);
-    let builder = builder.respawn(respawning.respawn);
-    let builder = set(builder, respawning.backoff, ClusterBuilder::backoff);
-    let builder = set(builder, recycling.max_memory, ClusterBuilder::max_memory);
-    set(builder, recycling.max_lifetime, ClusterBuilder::max_lifetime)
-}
-
-fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilder {
-    let builder = builder
-        .node(&running.node)
-        .node_args(&running.node_arg)
-        .workers(running.workers.get())
-        .raw_stdio(running.raw_stdio);
-    running.listen.iter().cloned().fold(builder, ClusterBuilder::listen)
-}
-
-fn describe_readiness(builder: ClusterBuilder, readiness: &Readiness) -> ClusterBuilder {
-    let builder = builder
-        .ready_timeout(readiness.ready_timeout)
-        .bake(readiness.bake)
-        .attempts(readiness.attempts.get())
-        .keep_trying(readiness.keep_trying)
-        .check_interval(readiness.check_interval)
-        .check_timeout(readiness.check_timeout);
-    let builder = set(builder, readiness.ready_when.map(Into::into), ClusterBuilder::ready_when);
-    let builder = set(builder, readiness.ready_check.clone(), ClusterBuilder::ready_check);
-    let builder = set(builder, readiness.check_listen.clone(), ClusterBuilder::check_listen);
-    set(builder, readiness.watchdog, ClusterBuilder::watchdog)
-}
-
-fn describe_leaving(builder: ClusterBuilder, leaving: &Leaving, in_production: bool) -> ClusterBuilder {
-    let builder = builder
-        .surge(leaving.surge)
-        .drain_http(leaving.drain_http == Switch::On)
-        .drain_signal(leaving.drain_signal.into())
-        .accept_after_stop(leaving.accept_after_stop)
-        .exit_grace(leaving.exit_grace)
-        .kill_timeout(leaving.kill_timeout);
-    let builder = set(builder, leaving.max_draining, ClusterBuilder::max_draining);
-    let builder = set(builder, leaving.stop_timeout, ClusterBuilder::stop_timeout);
-    let builder = set(builder, leaving.idle_grace, ClusterBuilder::idle_grace);
-    let by_default = (in_production && builder.runs_under_node()).then_some(PRODUCTION_TIMEOUT);
-    set(builder, leaving.timeout.or(by_default), ClusterBuilder::timeout)
-}
-
-/// Says what was said, and nothing where nothing was.
-fn set<T>(
-    builder: ClusterBuilder,
-    value: Option<T>,
-    say: impl FnOnce(ClusterBuilder, T) -> ClusterBuilder,
-) -> ClusterBuilder {
-    match value {
-        Some(value) => say(builder, value),
-        None => builder,
-    }
-}
-
 /// Writes the log and obeys signals until the cluster is over.
-struct Supervisor<'a> {
+struct Foreground<'a> {
     cluster: &'a Cluster,
     server: Option<&'a mut Server>,
     journal: &'a mut Journal,
@@ -167,7 +74,7 @@ struct Supervisor<'a> {
     stopping: bool,
 }
 
-impl Supervisor<'_> {
+impl Foreground<'_> {
     async fn run(
         &mut self,
         events: &mut Events,

@@ -2,9 +2,9 @@
 
 use recluster::control::{BindError, Socket, socket_path};
 
-use super::name::Name;
 use crate::args::{ControlAt, Run};
 use crate::error::Error;
+use crate::name::Name;
 
 /// How many clusters of one name may run at once.
 const MOST: u32 = 99;
