@@ -24,7 +24,6 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         recycling,
         env,
         around: _,
-        settings: _,
     } = args;
     let builder = Cluster::builder(server)
         .args(arguments)

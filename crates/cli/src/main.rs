@@ -25,7 +25,7 @@ mod size;
 use std::process::ExitCode;
 
 use crate::args::Command;
-use crate::config::CommandLine;
+use crate::config::{CommandLine, Invocation};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
@@ -33,17 +33,22 @@ use crate::inherited::Inherited;
 fn main() -> ExitCode {
     let inherited = inherited::sockets();
     let line = CommandLine::of_process();
-    let outcome = line.read().map_err(Error::from).and_then(|command| {
+    let outcome = line.read().map_err(Error::from).and_then(|invocation| {
         let runtime = runtime()?;
-        runtime.block_on(execute(command, &line, inherited))
+        runtime.block_on(execute(invocation, &line, inherited))
     });
     outcome.unwrap_or_else(|error| error.report(line.wants_json())).into()
 }
 
-async fn execute(command: Command, line: &CommandLine, inherited: Inherited) -> Result<ExitStatus, Error> {
+async fn execute(
+    invocation: Invocation,
+    line: &CommandLine,
+    inherited: Inherited,
+) -> Result<ExitStatus, Error> {
+    let Invocation { command, settings } = invocation;
     match command {
-        Command::Run(args) => run::run(*args, line.clone(), inherited).await,
-        Command::Check(args) => check::check(*args).await,
+        Command::Run(args) => run::run(*args, settings, line.clone(), inherited).await,
+        Command::Check(args) => check::check(*args, &settings).await,
         Command::Reload(args) => client::reload(args).await,
         Command::Status(args) => client::status(args).await,
         Command::Scale(args) => client::scale(args).await,

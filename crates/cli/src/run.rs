@@ -1,8 +1,6 @@
 //! `run`: a cluster in the foreground. The library does the work; this adds what belongs to a command: a name, a
 //! control socket, a pidfile, signals, a log and an exit status.
 
-use std::mem;
-
 use recluster::control::{Asked, Server};
 use recluster::{Cluster, ClusterBuilder, Ending, Events, Gone, Heard, Scale};
 use tokio::sync::mpsc;
@@ -19,13 +17,18 @@ use crate::pidfile::Pidfile;
 use crate::signals::{self, Signals, Wish};
 
 /// Runs a cluster until it has ended. Everything that can be wrong beforehand is found before a worker is started.
-pub(crate) async fn run(mut args: Run, line: CommandLine, inherited: Inherited) -> Result<ExitStatus, Error> {
+pub(crate) async fn run(
+    args: Run,
+    settings: Settings,
+    line: CommandLine,
+    inherited: Inherited,
+) -> Result<ExitStatus, Error> {
     let mut signals = Signals::install().map_err(Error::Signals)?;
     let Claim { name, socket } = claim(&args)?;
     let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut journal = Journal::open(&name, &args.around)?;
     let (tell, mut changes) = mpsc::unbounded_channel();
-    let mut builder = describe(&args).reread(reread(line, mem::take(&mut args.settings), tell));
+    let mut builder = describe(&args).reread(reread(line, settings, tell));
     for Given { socket, name } in inherited {
         builder = builder.adopt(socket, name.as_deref()).map_err(Error::Inherited)?;
     }

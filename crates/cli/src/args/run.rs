@@ -11,7 +11,6 @@ use recluster::{DrainSignal, Listen, ReadyCheck, ReadyWhen, Surge};
 
 use super::balancing::Balancing;
 use super::values::{self, ConfigAt, ControlAt};
-use crate::config::Settings;
 use crate::name::Name;
 use crate::{duration, size};
 
@@ -68,10 +67,6 @@ pub(crate) struct Run {
     /// Variables for the workers. Only the config file has them.
     #[arg(skip)]
     pub(crate) env: BTreeMap<String, String>,
-
-    /// All of this once more, with where it comes from.
-    #[arg(skip)]
-    pub(crate) settings: Settings,
 }
 
 /// What is run, and how often.

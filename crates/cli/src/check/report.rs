@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::Findings;
+use super::findings::Findings;
 use crate::config::{Origin, Setting, changes_at_reload};
 use crate::error::Error;
 use crate::paint::printable;
@@ -36,7 +36,7 @@ pub(super) fn text(findings: &Findings<'_>) -> String {
 /// The same for programs.
 pub(super) fn json(findings: &Findings<'_>) -> Value {
     let node = findings.node.as_ref();
-    let settings = &findings.run.settings;
+    let settings = findings.settings;
     json!({
         "ok": findings.problems.is_empty(),
         "server": findings.server,
@@ -58,7 +58,7 @@ fn facts(findings: &Findings<'_>) -> Vec<(&'static str, String)> {
         let version = node.version.as_deref().unwrap_or("of an unknown version");
         format!("{}, {version}", node.binary.display())
     });
-    let config = Some(shown(findings.run.settings.file.as_ref()));
+    let config = Some(shown(findings.settings.file.as_ref()));
     let facts = [("server", server), ("node", node), ("config", config)];
     facts.into_iter().filter_map(|(what, is)| Some((what, is?))).collect()
 }
@@ -67,7 +67,7 @@ fn table(findings: &Findings<'_>) -> String {
     let titles = TITLES.map(str::to_owned);
     let rows: Vec<Row> = [titles]
         .into_iter()
-        .chain(findings.run.settings.list.iter().map(|setting| row(setting, findings)))
+        .chain(findings.settings.list.iter().map(|setting| row(setting, findings)))
         .collect();
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();

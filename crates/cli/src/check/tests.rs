@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
+use super::node::Node;
 use super::*;
-use crate::config::CommandLine;
+use crate::args::Run;
+use crate::config::{CommandLine, Settings};
+use crate::describe::describe;
 
 /// A directory with a server file, its config file and whatever a test puts there.
 struct Site {
@@ -23,11 +27,12 @@ impl Site {
         self.directory.path().join(name)
     }
 
-    fn run(&self, options: &str) -> Run {
+    fn run(&self, options: &str) -> (Run, Settings) {
         let typed = format!("recluster check {options}");
         let args = typed.split_whitespace().map(Into::into).collect();
         let line = CommandLine::new(args, self.directory.path().to_owned()).unwrap();
-        line.read().unwrap().into_run().unwrap()
+        let invocation = line.read().unwrap();
+        (invocation.command.into_run().unwrap(), invocation.settings)
     }
 
     fn server(&self) -> String {
@@ -40,8 +45,8 @@ impl Site {
     }
 }
 
-async fn looked_around(run: &Run) -> Findings<'_> {
-    let mut findings = Findings::of(run);
+async fn looked_around((run, settings): &(Run, Settings)) -> Findings<'_> {
+    let mut findings = Findings::of(run, settings);
     findings.look_around().await;
     findings.look_at_cluster().await;
     findings
@@ -52,14 +57,14 @@ fn messages(findings: &Findings<'_>) -> String {
 }
 
 /// One setting of every kind: the others are a matter of the command line.
-fn keep_some(run: &mut Run) {
+fn keep_some(settings: &mut Settings) {
     let kept = ["workers", "node-arg", "bake", "timeout", "name", "control", "pidfile", "env.TOKEN"];
-    run.settings.list.retain(|setting| kept.contains(&setting.key.as_str()));
+    settings.list.retain(|setting| kept.contains(&setting.key.as_str()));
 }
 
 /// A server in a place of its own whose settings come from everywhere.
-fn everything(run: &Run) -> Findings<'_> {
-    let mut findings = Findings::of(run);
+fn everything<'a>(run: &'a Run, settings: &'a Settings) -> Findings<'a> {
+    let mut findings = Findings::of(run, settings);
     findings.control = Some("/run/recluster/shop.sock".into());
     findings.is_running = true;
     findings.server = Some("/srv/server.js".into());
@@ -74,17 +79,17 @@ const CONFIG: &str =
 #[test]
 fn what_would_run_as_a_table() {
     let site = Site::new(CONFIG);
-    let mut run = site.run("--workers 2");
-    keep_some(&mut run);
-    insta::assert_snapshot!(site.anonymous(&report::text(&everything(&run))));
+    let (run, mut settings) = site.run("--workers 2");
+    keep_some(&mut settings);
+    insta::assert_snapshot!(site.anonymous(&report::text(&everything(&run, &settings))));
 }
 
 #[test]
 fn what_would_run_as_json() {
     let site = Site::new(CONFIG);
-    let mut run = site.run("--workers 2");
-    keep_some(&mut run);
-    let mut findings = everything(&run);
+    let (run, mut settings) = site.run("--workers 2");
+    keep_some(&mut settings);
+    let mut findings = everything(&run, &settings);
     findings.problems.push(Error::Syntax { reason: "/srv/server.js:3: SyntaxError: x".to_owned() });
     let json = report::json(&findings);
     insta::assert_snapshot!(site.anonymous(&format!("{json:#}")));
@@ -159,7 +164,7 @@ async fn a_directory_that_others_can_write_is_refused() {
 fn what_is_looked_at_here_is_what_run_would_find() {
     let site = Site::new("");
     let found = |options: &str| {
-        describe(&site.run(options)).check().map_err(|error| site.anonymous(&error.to_string()))
+        describe(&site.run(options).0).check().map_err(|error| site.anonymous(&error.to_string()))
     };
     let server = site.path("server.js").display().to_string();
     let program = found(&format!("{server} --node /bin/sh")).unwrap();

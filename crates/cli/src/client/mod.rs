@@ -1,24 +1,22 @@
 //! The commands that talk to a running cluster. What was asked for goes to stdout, everything else to stderr; with
 //! `--json` the master's replies go to stdout as they come.
 
+mod connect;
 pub(crate) mod output;
 mod progress;
 mod status;
 mod table;
 
-use std::env;
-use std::path::{Path, PathBuf};
-
+use recluster::control::Client;
 use recluster::control::protocol::{Reply, Request};
-use recluster::control::{Client, ClientError, find};
 
+use self::connect::{connect, unexpected};
 use self::output::{print, print_json};
 use self::progress::Screen;
 pub(crate) use self::status::status;
-use crate::args::{Ask, ControlAt, Reload, ScaleArgs, Target};
+use crate::args::{Ask, Reload, ScaleArgs, Target};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
-use crate::name::Name;
 
 /// `reload`: asks for one, and shows how it goes until the verdict is there.
 pub(crate) async fn reload(args: Reload) -> Result<ExitStatus, Error> {
@@ -104,38 +102,4 @@ fn finish(reply: &Reply, target: &Target) -> Result<ExitStatus, Error> {
         print_json(reply)?;
     }
     Ok(ExitStatus::Success)
-}
-
-/// Finds the cluster that is meant and connects to it; also tells where it is.
-async fn connect(target: &Target) -> Result<(Client, PathBuf), Error> {
-    let path = locate(target)?;
-    Ok((Client::connect(&path).await?, path))
-}
-
-fn locate(target: &Target) -> Result<PathBuf, Error> {
-    let by_environment =
-        || env::var_os("RECLUSTER_CONTROL").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let control = match (&target.control, &target.name) {
-        (Some(path), _) => Some(path.clone()),
-        (None, Some(_)) => None,
-        (None, None) => by_environment(),
-    };
-    match control {
-        Some(path) if path == Path::new(ControlAt::OFF) => Err(Error::ControlOff),
-        Some(path) => Ok(path),
-        None => Ok(find(target.name.as_ref().map(Name::as_str))?),
-    }
-}
-
-/// What a reply means that does not answer what was asked.
-fn unexpected(reply: Reply) -> Error {
-    match reply {
-        Reply::Refused { reason } => Error::Refused(reason),
-        Reply::Progress(_)
-        | Reply::Verdict { .. }
-        | Reply::Accepted
-        | Reply::Status(_)
-        | Reply::Scaled { .. }
-        | Reply::Ended => ClientError::Nonsense(None).into(),
-    }
 }

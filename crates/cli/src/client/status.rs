@@ -9,9 +9,9 @@ use recluster::control::Client;
 use recluster::control::protocol::{Reply, Request};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::connect::{connect, unexpected};
 use super::output::{Reader, print, print_json};
 use super::table::table;
-use super::{connect, unexpected};
 use crate::args::StatusArgs;
 use crate::error::Error;
 use crate::exit_code::ExitStatus;

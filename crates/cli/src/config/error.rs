@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::file::MOST_BYTES;
 use super::place::Place;
+
+/// The largest config file, in bytes. What is larger is something else.
+pub(super) const MOST_BYTES: u64 = 1024 * 1024;
 
 /// Why there is nothing to be run by this command line and this file.
 #[derive(Debug, thiserror::Error)]

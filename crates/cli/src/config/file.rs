@@ -6,15 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
-use super::error::{Error, Problem};
+use super::error::{Error, MOST_BYTES, Problem};
+use super::keys::{CONFIG, SERVER};
 use super::place::Place;
-use super::{CONFIG, SERVER};
 use crate::args::ConfigAt;
 
 /// What a config file is called.
 const FILE_NAME: &str = "recluster.toml";
-/// The largest config file, in bytes. What is larger is something else.
-pub(super) const MOST_BYTES: u64 = 1024 * 1024;
 
 /// A config file that was read.
 #[derive(Debug)]

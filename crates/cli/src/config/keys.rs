@@ -9,9 +9,14 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, Id, ValueHint};
 
-use super::CONFIG;
 use crate::args::{self, ControlAt};
 
+/// The option that names the file.
+pub(super) const CONFIG: &str = "config";
+/// The argument that a cluster cannot do without.
+pub(super) const SERVER: &str = "server";
+/// What stands before the server's own arguments.
+pub(super) const SERVERS_OWN: &str = "--";
 /// The table of variables for the workers, the one key that is no argument of `run`.
 pub(super) const ENV: &str = "env";
 /// What an address is called in the help. A unix socket's has a path in it.
@@ -72,7 +77,7 @@ impl Keys {
 
     /// Why this argument does not take this value, if it does not.
     pub(super) fn refusal(&self, arg: &Arg, value: &str) -> Option<String> {
-        let separator = arg.is_last_set().then(|| OsString::from(super::SERVERS_OWN));
+        let separator = arg.is_last_set().then(|| OsString::from(SERVERS_OWN));
         let typed = separator.into_iter().chain(as_typed(arg, value.as_ref()));
         let error = self.run.clone().try_get_matches_from(typed).err()?;
         if error.kind() == ErrorKind::ValueValidation {

@@ -24,18 +24,20 @@ use recluster::logical_directory;
 use self::contents::{Contents, Given};
 pub(crate) use self::error::Error;
 use self::file::File;
-use self::keys::Keys;
+use self::keys::{CONFIG, Keys, SERVER, SERVERS_OWN};
 pub(crate) use self::settings::{Origin, Setting, Settings, changes_at_reload};
 use crate::args::{self, Command, Run};
 
-/// The option that names the file.
-const CONFIG: &str = "config";
-/// The argument that a cluster cannot do without.
-const SERVER: &str = "server";
-/// What stands before the server's own arguments.
-const SERVERS_OWN: &str = "--";
 /// Where the options of `run` begin: behind the program's name and the command.
 const FIRST_OPTION: usize = 2;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) command: Command,
+    /// What is said about the cluster that is to be started, once more with where it comes from. Empty where none is.
+    pub(crate) settings: Settings,
+}
 
 /// What this process was told when it was started: its arguments, and, by way of them, its environment. Together with
 /// the file, which may change, it says what to do.
@@ -73,22 +75,26 @@ impl CommandLine {
     }
 
     /// Says what to do, by the command line, the environment and, for a command that has one, the file as it is now.
-    pub(crate) fn read(&self) -> Result<Command, Error> {
+    pub(crate) fn read(&self) -> Result<Invocation, Error> {
         match self.given.subcommand() {
             Some((_, given)) if given.try_contains_id(CONFIG).is_ok() => self.read_with_file(given),
-            Some(_) | None => Ok(args::typed(&parse(&self.args)?)?),
+            Some(_) | None => {
+                let command = args::typed(&parse(&self.args)?)?;
+                Ok(Invocation { command, settings: Settings::default() })
+            }
         }
     }
 
     /// Reads the file again, for a cluster that runs with these settings. Also says which of them have another value
     /// now; whether a reload is enough for that, [`changes_at_reload`] knows.
     pub(crate) fn reread(&self, running: &Settings) -> Result<(Run, Vec<String>), Error> {
-        let run = self.read()?.into_run().ok_or(Error::NotACluster)?;
-        let changed = run.settings.changed_since(running);
+        let Invocation { command, settings } = self.read()?;
+        let run = command.into_run().ok_or(Error::NotACluster)?;
+        let changed = settings.changed_since(running);
         Ok((run, changed))
     }
 
-    fn read_with_file(&self, given: &ArgMatches) -> Result<Command, Error> {
+    fn read_with_file(&self, given: &ArgMatches) -> Result<Invocation, Error> {
         let keys = Keys::of_run();
         let file = File::find(given, &self.directory)?;
         let contents = file.as_ref().map(|file| Contents::of(file, &keys)).transpose()?.unwrap_or_default();
@@ -100,12 +106,13 @@ impl CommandLine {
             options.into_iter().filter(|option| !self.overrules(given, option, &keys)).collect();
         let matches = parse(&self.with(&used))?;
         let mut command = args::typed(&matches)?;
+        let mut settings = Settings::default();
         if let (Some(run), Some((_, matches))) = (command.run_mut(), matches.subcommand()) {
-            run.settings = Settings::new(file.map(|file| file.path), &keys, matches, &used, &env);
+            settings = Settings::new(file.map(|file| file.path), &keys, matches, &used, &env);
             run.env =
                 env.into_iter().map(|variable| (variable.name, variable.value)).collect::<BTreeMap<_, _>>();
         }
-        Ok(command)
+        Ok(Invocation { command, settings })
     }
 
     /// Whether the command line or the environment says this, or something that rules it out.

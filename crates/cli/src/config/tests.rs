@@ -36,7 +36,11 @@ impl Place {
     }
 
     fn read(&self, typed: &str) -> Result<Run, Error> {
-        self.line(typed).read().map(|command| command.into_run().unwrap())
+        self.line(typed).read().map(|invocation| invocation.command.into_run().unwrap())
+    }
+
+    fn settings(&self, typed: &str) -> Result<Settings, Error> {
+        self.line(typed).read().map(|invocation| invocation.settings)
     }
 
     fn run(&self, typed: &str) -> Run {
@@ -102,9 +106,9 @@ fn every_option_of_run_is_a_key() {
             None => "1".to_owned(),
         };
         let key = keys::key_of(arg);
-        match Place::new(format!("server = \"a.js\"\n{key} = {text}")).read("recluster run") {
-            Ok(run) => {
-                let setting = run.settings.list.iter().find(|setting| setting.key == key).unwrap();
+        match Place::new(format!("server = \"a.js\"\n{key} = {text}")).settings("recluster run") {
+            Ok(settings) => {
+                let setting = settings.list.iter().find(|setting| setting.key == key).unwrap();
                 assert!(matches!(setting.origin, Origin::File(_)), "{setting:?}");
             }
             Err(error) => {
@@ -148,7 +152,7 @@ fn without_a_config_file_there_is_nothing_to_read() {
     for typed in
         ["recluster app/server.js", "recluster --config none server.js", "recluster nowhere/server.js"]
     {
-        assert_eq!(place.run(typed).settings.file, None, "{typed}");
+        assert_eq!(place.settings(typed).unwrap().file, None, "{typed}");
     }
     let missing = place.read("recluster run --config none").unwrap_err();
     insta::assert_snapshot!(missing, @"the following required arguments were not provided: <SERVER>");
@@ -298,7 +302,7 @@ fn what_is_too_large_is_no_config_file() {
 fn a_file_that_was_changed_is_read_again() {
     let place = Place::new("workers = 2\nbake = 1\nname = \"a\"\n[env]\nA = \"1\"\nB = \"1\"");
     let line = place.line("recluster server.js --bake 2s");
-    let running = line.read().unwrap().into_run().unwrap().settings;
+    let running = line.read().unwrap().settings;
     let (_, changed) = line.reread(&running).unwrap();
     assert_eq!(changed, Vec::<String>::new());
 
@@ -314,7 +318,7 @@ fn a_file_that_was_changed_is_read_again() {
     insta::assert_snapshot!(line.reread(&running).unwrap_err(), @"recluster.toml:1:11: 'workers' cannot be '0': write a number from 1 on, or 'max' for as many as there are usable cores");
     fs::remove_file(place.path("recluster.toml")).unwrap();
     let (run, _) = line.reread(&running).unwrap();
-    assert_eq!((run.settings.file, run.around.name), (None, None));
+    assert_eq!((line.read().unwrap().settings.file, run.around.name), (None, None));
 }
 
 #[test]
@@ -329,10 +333,10 @@ fn a_directory_that_is_swapped_is_looked_at_anew() {
     std::os::unix::fs::symlink("one", &current).unwrap();
     let args = ["recluster", "run"].map(OsString::from).to_vec();
     let line = CommandLine::new(args, current.clone()).unwrap();
-    let running = line.read().unwrap().into_run().unwrap();
+    let running = line.read().unwrap().settings;
     fs::remove_file(&current).unwrap();
     std::os::unix::fs::symlink("two", &current).unwrap();
-    let (run, changed) = line.reread(&running.settings).unwrap();
+    let (run, changed) = line.reread(&running).unwrap();
     assert_eq!(changed, ["workers"]);
     assert_eq!((run.server, run.running.workers.get()), (current.join("server.js"), 2));
 }
@@ -352,7 +356,7 @@ fn what_a_reload_changes() {
 #[test]
 fn commands_about_a_running_cluster_read_no_file() {
     let place = Place::new("nonsense");
-    assert!(matches!(place.line("recluster reload").read(), Ok(Command::Reload(_))));
+    assert!(matches!(place.line("recluster reload").read().unwrap().command, Command::Reload(_)));
     assert!(matches!(place.line("recluster scale").read(), Err(Error::Usage(_))));
     let none = Settings::default();
     insta::assert_snapshot!(place.line("recluster reload").reread(&none).unwrap_err(), @"this command line starts no cluster");

@@ -1,0 +1,45 @@
+//! Which cluster a command talks to, and what a reply means that it did not ask for.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use recluster::control::protocol::Reply;
+use recluster::control::{Client, ClientError, find};
+
+use crate::args::{ControlAt, Target};
+use crate::error::Error;
+use crate::name::Name;
+
+/// Finds the cluster that is meant and connects to it; also tells where it is.
+pub(super) async fn connect(target: &Target) -> Result<(Client, PathBuf), Error> {
+    let path = locate(target)?;
+    Ok((Client::connect(&path).await?, path))
+}
+
+fn locate(target: &Target) -> Result<PathBuf, Error> {
+    let by_environment =
+        || env::var_os("RECLUSTER_CONTROL").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let control = match (&target.control, &target.name) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Some(_)) => None,
+        (None, None) => by_environment(),
+    };
+    match control {
+        Some(path) if path == Path::new(ControlAt::OFF) => Err(Error::ControlOff),
+        Some(path) => Ok(path),
+        None => Ok(find(target.name.as_ref().map(Name::as_str))?),
+    }
+}
+
+/// What a reply means that does not answer what was asked.
+pub(super) fn unexpected(reply: Reply) -> Error {
+    match reply {
+        Reply::Refused { reason } => Error::Refused(reason),
+        Reply::Progress(_)
+        | Reply::Verdict { .. }
+        | Reply::Accepted
+        | Reply::Status(_)
+        | Reply::Scaled { .. }
+        | Reply::Ended => ClientError::Nonsense(None).into(),
+    }
+}
