@@ -56,14 +56,26 @@ impl ClusterBuilder {
     /// # Errors
     ///
     /// As those of [`start`](Self::start).
-    pub fn check(self) -> Result<Checked, StartError> {
-        bind::check_all(&self.listens)?;
+    pub fn check(mut self) -> Result<Checked, StartError> {
+        let listens = std::mem::take(&mut self.listens);
         let (_, first) = self.spec()?;
+        bind::check_all(&listens)?;
         let node = match first.runtime {
             Runtime::Node { binary, .. } => Some(binary),
             Runtime::Executable { .. } => None,
         };
         Ok(Checked { server: first.server, node })
+    }
+
+    /// Whether the addresses that it would bind can be bound now. Each is free again afterwards, and no file is made. An
+    /// address that is in use is waited for, as [`start`](Self::start) does. Must be called in a tokio runtime with time
+    /// enabled.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`start`](Self::start).
+    pub async fn check_addresses(&self) -> Result<(), StartError> {
+        bind::preview_all(&self.adopted, &self.listens).await
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::net::SocketType;
 use tokio::net::UnixListener;
 
 use crate::socket::file::{Probe, SocketFile, probe};
-use crate::socket::runtime_dir::{self, DirectoryError};
+use crate::socket::runtime_dir::{self, DirectoryError, may_create_in, parent_of};
 
 /// The longest path that a unix socket can have, in bytes.
 const PATH_LIMIT: usize = 107;
@@ -72,13 +72,8 @@ impl Socket {
     /// another user's or writable by others. What was at the path is still there then.
     pub fn bind(path: impl Into<PathBuf>) -> Result<Self, BindError> {
         let path = path.into();
-        if path.as_os_str().as_bytes().len() > PATH_LIMIT {
-            return Err(BindError::TooLong { path });
-        }
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            Some(_) | None => Path::new("."),
-        };
+        check_length(&path)?;
+        let directory = parent_of(&path);
         runtime_dir::prepare(directory)?;
         let system = |source| BindError::System { path: path.clone(), source };
         let locked = lock(directory).map_err(system)?;
@@ -88,6 +83,21 @@ impl Socket {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(system)?;
         drop(locked);
         Ok(Self { listener, file })
+    }
+
+    /// Whether [`bind`](Self::bind) would succeed now. Makes and removes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`bind`](Self::bind).
+    pub fn check(path: &Path) -> Result<(), BindError> {
+        check_length(path)?;
+        let directory = parent_of(path);
+        runtime_dir::preview(directory)?;
+        if directory.exists() {
+            may_create_in(directory).map_err(|source| BindError::System { path: path.to_owned(), source })?;
+        }
+        look(path).map(drop)
     }
 
     /// Where it is.
@@ -105,13 +115,37 @@ fn lock(directory: &Path) -> io::Result<File> {
 
 /// Removes a stale socket; refuses to touch anything else.
 fn make_room(path: &Path) -> Result<(), BindError> {
-    let system = |source| BindError::System { path: path.to_owned(), source };
-    match probe(path, SocketType::STREAM).map_err(system)? {
-        Probe::Alive => Err(BindError::Alive { path: path.to_owned() }),
-        Probe::NotASocket => Err(BindError::NotASocket { path: path.to_owned() }),
-        Probe::Stale => fs::remove_file(path).map_err(system),
-        Probe::Nothing => Ok(()),
+    match look(path)? {
+        Vacant::Nothing => Ok(()),
+        Vacant::Stale => {
+            fs::remove_file(path).map_err(|source| BindError::System { path: path.to_owned(), source })
+        }
     }
+}
+
+/// What is at a path where a socket can be bound.
+enum Vacant {
+    Nothing,
+    /// A socket on which no process listens any more.
+    Stale,
+}
+
+/// Looks at a path where a socket is to be bound, and refuses one that is taken.
+fn look(path: &Path) -> Result<Vacant, BindError> {
+    match probe(path, SocketType::STREAM) {
+        Ok(Probe::Nothing) => Ok(Vacant::Nothing),
+        Ok(Probe::Stale) => Ok(Vacant::Stale),
+        Ok(Probe::Alive) => Err(BindError::Alive { path: path.to_owned() }),
+        Ok(Probe::NotASocket) => Err(BindError::NotASocket { path: path.to_owned() }),
+        Err(source) => Err(BindError::System { path: path.to_owned(), source }),
+    }
+}
+
+fn check_length(path: &Path) -> Result<(), BindError> {
+    if path.as_os_str().as_bytes().len() > PATH_LIMIT {
+        return Err(BindError::TooLong { path: path.to_owned() });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -141,6 +175,25 @@ mod tests {
         assert!(matches!(Socket::bind(&path), Err(BindError::Alive { .. })));
         assert!(path.exists());
         drop(socket);
+    }
+
+    #[tokio::test]
+    async fn a_check_says_what_binding_would_and_makes_nothing() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        let _alive = StdListener::bind(at("alive.sock")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        for name in ["alive.sock", "file", "file/it.sock", "gone/away/it.sock", &"x".repeat(108)] {
+            let checked = Socket::check(&at(name)).unwrap_err().to_string();
+            assert_eq!(checked, Socket::bind(at(name)).unwrap_err().to_string(), "{name}");
+        }
+        drop(StdListener::bind(at("stale.sock")).unwrap());
+        let before = fs::read_dir(base.path()).unwrap().count();
+        for name in ["stale.sock", "it.sock", "made/it.sock"] {
+            Socket::check(&at(name)).unwrap();
+            assert_eq!(fs::read_dir(base.path()).unwrap().count(), before, "{name}");
+        }
+        Socket::bind(at("made/it.sock")).unwrap();
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
 /// The bits of a directory's mode that let others put something in it.
@@ -78,6 +79,31 @@ pub(crate) fn prepare_with(directory: &Path, mode: u32) -> Result<(), DirectoryE
     }
 }
 
+/// Answers as [`prepare`] would, but makes nothing.
+pub(crate) fn preview(directory: &Path) -> Result<(), DirectoryError> {
+    match fs::symlink_metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => may_create_in(parent_of(directory))
+            .map_err(|source| DirectoryError::Unusable { path: directory.to_owned(), source }),
+        Ok(_) | Err(_) => check(directory),
+    }
+}
+
+/// Whether this process may create files in a directory.
+pub(crate) fn may_create_in(directory: &Path) -> io::Result<()> {
+    if !fs::metadata(directory)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// The directory that a path is in.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
 pub(crate) fn check(directory: &Path) -> Result<(), DirectoryError> {
     let path = directory.to_owned();
     // Whoever owns a link can point it elsewhere after we have looked.
@@ -144,6 +170,23 @@ mod tests {
         }
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         prepare(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_preview_says_what_preparing_would_and_makes_nothing() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        fs::create_dir(at("open")).unwrap();
+        fs::set_permissions(at("open"), fs::Permissions::from_mode(0o777)).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        for name in ["gone/away", "file", "file/below", "open", "dangling", "."] {
+            let previewed = preview(&at(name)).map_err(|error| error.to_string());
+            assert_eq!(previewed, prepare(&at(name)).map_err(|error| error.to_string()), "{name}");
+        }
+        preview(&at("made")).unwrap();
+        assert!(!at("made").exists());
+        prepare(&at("made")).unwrap();
     }
 
     #[test]
