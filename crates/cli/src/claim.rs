@@ -1,4 +1,7 @@
-//! Taking a name and its control socket, before anything is started.
+//! A cluster's name and its control socket: which ones it is to have, whether it could, and taking them before anything is
+//! started.
+
+use std::path::PathBuf;
 
 use recluster::control::{BindError, Socket, socket_path};
 
@@ -16,29 +19,66 @@ pub(crate) struct Claim {
     pub(crate) socket: Option<Socket>,
 }
 
-/// Decides on the name and binds the control socket. A name that was given is had or not; one that we choose gets
-/// a number where it is taken.
-pub(crate) fn claim(args: &Run) -> Result<Claim, Error> {
-    let default = || Name::of_server(&args.server);
-    match (&args.around.control, &args.around.name) {
-        (Some(ControlAt::Off), name) => {
-            Ok(Claim { name: name.clone().unwrap_or_else(default), socket: None })
+/// The name and the control socket that a cluster is to have, unless another one has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) name: Name,
+    /// None where there is to be no control socket.
+    pub(crate) control: Option<PathBuf>,
+}
+
+/// Whether a cluster has what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// None has.
+    Free,
+    /// One that runs.
+    Running,
+}
+
+impl Wanted {
+    pub(crate) fn by(args: &Run) -> Self {
+        let name = args.around.name.clone().unwrap_or_else(|| Name::of_server(&args.server));
+        let control = match &args.around.control {
+            Some(ControlAt::Off) => None,
+            Some(ControlAt::Path(path)) => Some(path.clone()),
+            None => Some(socket_path(name.as_str())),
+        };
+        Self { name, control }
+    }
+
+    /// Whether it could be had, without taking it.
+    ///
+    /// # Errors
+    ///
+    /// What [`claim`] would refuse, but for a running cluster.
+    pub(crate) fn check(&self) -> Result<Standing, Error> {
+        match self.control.as_deref().map(Socket::check) {
+            None | Some(Ok(())) => Ok(Standing::Free),
+            Some(Err(BindError::Alive { .. })) => Ok(Standing::Running),
+            Some(Err(error)) => Err(error.into()),
         }
-        (Some(ControlAt::Path(path)), name) => {
-            let socket = Socket::bind(path)?;
-            Ok(Claim { name: name.clone().unwrap_or_else(default), socket: Some(socket) })
-        }
-        (None, Some(name)) => match Socket::bind(socket_path(name.as_str())) {
-            Ok(socket) => Ok(Claim { name: name.clone(), socket: Some(socket) }),
-            Err(BindError::Alive { path }) => Err(Error::NameTaken { name: name.clone(), path }),
-            Err(error) => Err(error.into()),
-        },
-        (None, None) => first_free(&default()),
     }
 }
 
-fn first_free(name: &Name) -> Result<Claim, Error> {
-    for number in 1..=MOST {
+/// Decides on the name and binds the control socket. A name that was given is had or not; one that we choose gets
+/// a number where it is taken.
+pub(crate) fn claim(args: &Run) -> Result<Claim, Error> {
+    let Wanted { name, control } = Wanted::by(args);
+    let Some(path) = control else { return Ok(Claim { name, socket: None }) };
+    match Socket::bind(path) {
+        Ok(socket) => Ok(Claim { name, socket: Some(socket) }),
+        Err(BindError::Alive { path }) if args.around.control.is_none() => match args.around.name {
+            Some(_) => Err(Error::NameTaken { name, path }),
+            None => next_free(&name),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The first number from 2 on with which the name is free.
+fn next_free(name: &Name) -> Result<Claim, Error> {
+    for number in 2..=MOST {
         let name = name.numbered(number);
         match Socket::bind(socket_path(name.as_str())) {
             Ok(socket) => return Ok(Claim { name, socket: Some(socket) }),

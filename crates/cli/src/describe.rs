@@ -7,6 +7,8 @@ use std::time::Duration;
 use recluster::{Cluster, ClusterBuilder};
 
 use crate::args::{Leaving, Readiness, Run, Running, Switch};
+use crate::error::Error;
+use crate::inherited::{Given, Inherited};
 
 /// The drain timeout in production, where a worker may have long requests: an hour, as ever with this name.
 const PRODUCTION_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -40,6 +42,13 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
     let builder = set(builder, respawning.backoff, ClusterBuilder::backoff);
     let builder = set(builder, recycling.max_memory, ClusterBuilder::max_memory);
     set(builder, recycling.max_lifetime, ClusterBuilder::max_lifetime)
+}
+
+/// Adds the sockets that the master was started with.
+pub(crate) fn with_inherited(builder: ClusterBuilder, inherited: Inherited) -> Result<ClusterBuilder, Error> {
+    inherited.into_iter().try_fold(builder, |builder, Given { socket, name }| {
+        builder.adopt(socket, name.as_deref()).map_err(Error::Inherited)
+    })
 }
 
 fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilder {

@@ -21,6 +21,7 @@ mod pidfile;
 mod run;
 mod signals;
 mod size;
+mod writable;
 
 use std::process::ExitCode;
 
@@ -48,7 +49,7 @@ async fn execute(
     let Invocation { command, settings } = invocation;
     match command {
         Command::Run(args) => run::run(*args, settings, line.clone(), inherited).await,
-        Command::Check(args) => check::check(*args, &settings).await,
+        Command::Check(args) => check::check(*args, &settings, inherited).await,
         Command::Reload(args) => client::reload(args).await,
         Command::Status(args) => client::status(args).await,
         Command::Scale(args) => client::scale(args).await,

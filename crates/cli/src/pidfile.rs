@@ -8,6 +8,8 @@ use std::process;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use crate::writable::may_create;
+
 /// A written pidfile. Dropping it removes the file, if it is still ours.
 #[derive(Debug)]
 pub(crate) struct Pidfile {
@@ -38,14 +40,18 @@ impl Pidfile {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Whether the file may be written: it is not there, or a dead process left it.
+    /// Whether the file could be written: it is not there or a dead process left it, and its draft could be made.
     pub(crate) fn check(path: &Path) -> Result<(), PidfileError> {
-        match holder(path).map_err(|source| PidfileError::System { path: path.to_owned(), source })? {
-            Holder::Nobody => Ok(()),
-            Holder::Process(pid) if is_ours(pid) || !is_alive(pid) => Ok(()),
-            Holder::Process(pid) => Err(PidfileError::Alive { path: path.to_owned(), pid: pid_number(pid) }),
-            Holder::Unclear => Err(PidfileError::NotAPidfile { path: path.to_owned() }),
+        let system = |source| PidfileError::System { path: path.to_owned(), source };
+        match holder(path).map_err(system)? {
+            Holder::Nobody => {}
+            Holder::Process(pid) if is_ours(pid) || !is_alive(pid) => {}
+            Holder::Process(pid) => {
+                return Err(PidfileError::Alive { path: path.to_owned(), pid: pid_number(pid) });
+            }
+            Holder::Unclear => return Err(PidfileError::NotAPidfile { path: path.to_owned() }),
         }
+        may_create(&draft_of(path)).map_err(system)
     }
 }
 

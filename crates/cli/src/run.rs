@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 use crate::args::Run;
 use crate::claim::{Claim, claim};
 use crate::config::{CommandLine, Settings, changes_at_reload};
-use crate::describe::describe;
+use crate::describe::{describe, with_inherited};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
-use crate::inherited::{Given, Inherited};
+use crate::inherited::Inherited;
 use crate::log::{Journal, Note};
 use crate::pidfile::Pidfile;
 use crate::signals::{self, Signals, Wish};
@@ -28,10 +28,7 @@ pub(crate) async fn run(
     let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut journal = Journal::open(&name, &args.around)?;
     let (tell, mut changes) = mpsc::unbounded_channel();
-    let mut builder = describe(&args).reread(reread(line, settings, tell));
-    for Given { socket, name } in inherited {
-        builder = builder.adopt(socket, name.as_deref()).map_err(Error::Inherited)?;
-    }
+    let builder = with_inherited(describe(&args), inherited)?.reread(reread(line, settings, tell));
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
     let mut server = socket.map(|socket| socket.serve(cluster.clone()));

@@ -5,6 +5,9 @@
 
 use std::env;
 use std::fs;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -126,6 +129,92 @@ fn what_would_run_code_is_not_run() {
     assert_eq!(output.status.code(), Some(0));
     assert!(stdout.contains("note: the server file's syntax was not checked: with --require"), "{stdout}");
     assert!(!site.directory.path().join("was-run").exists());
+}
+
+/// What makes `run` refuse to start, before any worker: a config file behind `attempts = 1`, options, and the environment.
+type Refused<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+
+const REFUSED: [Refused<'_>; 31] = [
+    // The control socket.
+    ("control = 'recluster.toml'", &["server.js"], &[]),
+    ("control = 'gone/away/it.sock'", &["server.js"], &[]),
+    ("control = 'server.js/it.sock'", &["server.js"], &[]),
+    ("control = 'open/it.sock'", &["server.js"], &[]),
+    ("", &["server.js"], &[("RECLUSTER_CONTROL", "gone/away/it.sock")]),
+    ("", &["server.js"], &[("XDG_RUNTIME_DIR", "/nowhere")]),
+    // The pidfile.
+    ("control = 'none'\npidfile = '1.pid'", &["server.js"], &[]),
+    ("control = 'none'\npidfile = 'server.js'", &["server.js"], &[]),
+    ("control = 'none'\npidfile = 'open'", &["server.js"], &[]),
+    ("control = 'none'\npidfile = 'gone/it.pid'", &["server.js"], &[]),
+    ("control = 'none'\npidfile = 'server.js/it.pid'", &["server.js"], &[]),
+    // The log file.
+    ("control = 'none'\nlog-file = 'open'", &["server.js"], &[]),
+    ("control = 'none'\nlog-file = 'server.js/it.log'", &["server.js"], &[]),
+    ("control = 'none'\nlog-file = 'astray.log'", &["server.js"], &[]),
+    // The name, other values, and the environment.
+    ("control = 'none'\nname = 'a/b'", &["server.js"], &[]),
+    ("control = 'none'", &["server.js", "--name", "a/b"], &[]),
+    ("control = 'none'", &["server.js"], &[("WEB_CONCURRENCY", "many")]),
+    ("control = 'none'", &["server.js"], &[("WEB_CONCURRENCY", "")]),
+    ("control = 'none'", &["server.js"], &[("RECLUSTER_CONFIG", "absent.toml")]),
+    ("control = 'none'", &["server.js", "--workers", "5000"], &[]),
+    ("control = 'none'", &["server.js", "--backoff", "100ms"], &[]),
+    // Addresses.
+    ("control = 'none'\nlisten = ['8080', '127.0.0.1:8080']", &["server.js"], &[]),
+    ("control = 'none'\nlisten = '203.0.113.1:0'", &["server.js"], &[]),
+    ("control = 'none'\nlisten = 'unix:gone/it.sock'", &["server.js"], &[]),
+    ("control = 'none'\nlisten = 'unix:server.js/it.sock'", &["server.js"], &[]),
+    // What does not go with the program, and programs that cannot be run.
+    ("control = 'none'\nbalance = 'sticky'", &["other"], &[]),
+    ("control = 'none'\nready-check = 'http:/'", &["other"], &[]),
+    ("control = 'none'\ncheck-listen = '127.0.0.1:0'", &["server.js"], &[]),
+    ("control = 'none'", &["recluster.toml"], &[]),
+    ("control = 'none'", &["absent.js"], &[]),
+    ("control = 'none'", &["server.js", "--node", "no-such-node"], &[]),
+];
+
+#[test]
+fn check_refuses_what_run_refuses_in_the_same_words() {
+    for (config, options, variables) in REFUSED {
+        let site = Site::new("");
+        site.write("recluster.toml", &format!("attempts = 1\n{config}"));
+        // Whatever is not refused ends by itself.
+        site.write("server.js", "process.exit(1)\n");
+        site.write("other", "#!/bin/sh\nexit 1\n");
+        site.write("1.pid", "1");
+        fs::set_permissions(site.directory.path().join("other"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(site.directory.path().join("open")).unwrap();
+        fs::set_permissions(site.directory.path().join("open"), fs::Permissions::from_mode(0o777)).unwrap();
+        symlink("gone/it.log", site.directory.path().join("astray.log")).unwrap();
+        let answer = |command: &str| {
+            let mut command = site.recluster(&[command]);
+            let output = command.args(options).envs(variables.iter().copied()).output().unwrap();
+            (output.status.code(), site.stderr(&output))
+        };
+        let refused = answer("run");
+        assert!(matches!(refused.0, Some(2 | 126 | 127)), "{config} {options:?}: {refused:?}");
+        assert_eq!(answer("check"), refused, "{config} {options:?}");
+    }
+}
+
+#[test]
+fn check_refuses_an_address_that_an_inherited_socket_has() {
+    let site = Site::new("attempts = 1");
+    site.write("server.js", "process.exit(1)\n");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answer = |command: &str| {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "sh"]);
+        shell.args([env!("CARGO_BIN_EXE_recluster"), command, "server.js", "--listen", &address]);
+        shell.current_dir(site.directory.path()).stdin(OwnedFd::from(listener.try_clone().unwrap()));
+        let output = shell.output().unwrap();
+        (output.status.code(), site.stderr(&output))
+    };
+    let refused = answer("run");
+    assert!(refused.1.contains("a socket it was started with has it already"), "{refused:?}");
+    assert_eq!(answer("check"), refused);
 }
 
 #[test]

@@ -50,6 +50,47 @@ const WORKER: Layers = (
 
 const NPM: Layers = ("npm", &[&["engine", "notes", "numbers", "sys"], &["plan"], &["cluster"], &["lib"]]);
 
+const CLI: Layers = (
+    "cli",
+    &[
+        &[
+            "args::values",
+            "config::place",
+            "duration",
+            "exit_code",
+            "inherited",
+            "name",
+            "paint",
+            "signals",
+            "size",
+            "writable",
+        ],
+        &[
+            "args::balancing",
+            "args::client",
+            "client::progress",
+            "client::table",
+            "config::error",
+            "log::sink",
+            "pidfile",
+        ],
+        &["args::run"],
+        &["args::check", "log::note", "log::words"],
+        &["args"],
+        &["config::keys"],
+        &["config::file"],
+        &["config::contents"],
+        &["config::settings"],
+        &["config"],
+        &["check::node", "error"],
+        &["claim", "client::connect", "client::output", "describe", "log"],
+        &["check::findings", "client::status", "run"],
+        &["check::report", "client"],
+        &["check"],
+        &["main"],
+    ],
+);
+
 /// What is wrong with the arrows of a crate, a line each.
 fn faults((name, layers): &Layers) -> Vec<String> {
     let modules = arrows::modules(&repository().join("crates").join(name).join("src"));
@@ -76,7 +117,7 @@ fn faults((name, layers): &Layers) -> Vec<String> {
 
 #[test]
 fn every_arrow_leads_downwards() {
-    for layers in [CORE, WIRE, WORKER, NPM] {
+    for layers in [CORE, WIRE, WORKER, NPM, CLI] {
         let faults = faults(&layers);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }

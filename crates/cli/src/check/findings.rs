@@ -2,24 +2,26 @@
 
 use std::path::PathBuf;
 
+use recluster::Checked;
+
 use super::node::{Node, Syntax};
-use super::place::{self, Place};
 use crate::args::Run;
+use crate::claim::{Standing, Wanted};
 use crate::config::Settings;
-use crate::describe::describe;
+use crate::describe::{describe, with_inherited};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
-use crate::name::Name;
-use crate::pidfile::{Pidfile, PidfileError};
+use crate::inherited::Inherited;
+use crate::log::Journal;
+use crate::pidfile::Pidfile;
 
 /// What was found.
 #[derive(Debug)]
 pub(super) struct Findings<'a> {
     pub(super) run: &'a Run,
     pub(super) settings: &'a Settings,
-    pub(super) name: Name,
-    /// Where the control socket would be.
-    pub(super) control: Option<PathBuf>,
+    /// The name, and where the control socket would be.
+    pub(super) wanted: Wanted,
     /// A cluster of that name, or with that socket, runs already.
     pub(super) is_running: bool,
     /// The server file, resolved.
@@ -33,55 +35,57 @@ pub(super) struct Findings<'a> {
 
 impl<'a> Findings<'a> {
     pub(super) fn of(run: &'a Run, settings: &'a Settings) -> Self {
-        let name = run.around.name.clone().unwrap_or_else(|| Name::of_server(&run.server));
-        let (control, is_running, server, node) = (None, false, None, None);
         Self {
             run,
             settings,
-            name,
-            control,
-            is_running,
-            server,
-            node,
+            wanted: Wanted::by(run),
+            is_running: false,
+            server: None,
+            node: None,
             notes: Vec::new(),
             problems: Vec::new(),
         }
     }
 
-    /// The control socket and the files.
-    pub(super) async fn look_around(&mut self) {
-        let around = &self.run.around;
-        self.control = place::control(around.control.as_ref(), &self.name);
-        if let Some(path) = &self.control {
-            match place::look(path).await {
-                Ok(Place::Free) => {}
-                Ok(Place::Alive) => self.is_running = true,
-                Err(error) => self.problems.push(error.into()),
+    /// The name, the control socket and the files.
+    pub(super) fn look_around(&mut self) {
+        match self.wanted.check() {
+            Ok(Standing::Free) => {}
+            Ok(Standing::Running) => {
+                let name = &self.wanted.name;
+                self.notes.push(format!("the cluster {name} is running: that is the one to reload"));
+                self.is_running = true;
+                // The pidfile and the addresses are that cluster's.
+                return;
             }
+            Err(error) => self.problems.push(error),
         }
-        if self.is_running {
-            self.notes.push(format!("the cluster {} is running: that is the one to reload", self.name));
-            // The pidfile is that cluster's.
-            return;
-        }
-        let pidfile = around.pidfile.as_deref().map(|path| {
-            let writable = place::look_at_file(path);
-            Pidfile::check(path)?;
-            writable.map_err(|source| PidfileError::System { path: path.to_owned(), source })
-        });
-        let log_file = around.log_file.as_deref().map(|path| {
-            place::look_at_file(path).map_err(|source| Error::Log { path: Some(path.to_owned()), source })
-        });
-        let problems = [pidfile.map(|looked| looked.map_err(Error::from)), log_file];
-        self.problems.extend(problems.into_iter().flatten().filter_map(Result::err));
+        let around = &self.run.around;
+        let pidfile = around.pidfile.as_deref().map_or(Ok(()), Pidfile::check).map_err(Error::from);
+        let files = [pidfile, Journal::check(around)];
+        self.problems.extend(files.into_iter().filter_map(Result::err));
     }
 
-    /// Whether the options agree; the server file, and node.
-    pub(super) async fn look_at_cluster(&mut self) {
-        let program = match describe(self.run).check() {
-            Ok(program) => program,
-            Err(error) => return self.problems.push(error.into()),
-        };
+    /// Whether the options agree; the addresses, the server file, and node.
+    pub(super) async fn look_at_cluster(&mut self, inherited: Inherited) {
+        match self.program(inherited).await {
+            Ok(program) => self.look_at_program(program).await,
+            Err(error) => self.problems.push(error),
+        }
+    }
+
+    /// What the cluster would run, if it can be started.
+    async fn program(&mut self, inherited: Inherited) -> Result<Checked, Error> {
+        let addresses = with_inherited(describe(self.run), inherited)?;
+        let program = describe(self.run).check()?;
+        if !self.is_running {
+            // What is wrong with an address does not hide what is wrong with the server file.
+            self.problems.extend(addresses.check_addresses().await.err().map(Error::from));
+        }
+        Ok(program)
+    }
+
+    async fn look_at_program(&mut self, program: Checked) {
         self.server = Some(program.server.clone());
         let Some(binary) = program.node else { return };
         let node = Node::ask(binary, self.run).await;

@@ -1,9 +1,8 @@
 //! `check`: whether `run` would start a cluster, and with which settings. It looks in the order in which `run` does,
-//! finds all that is wrong at once, and changes nothing: no socket is bound, no file is written, no worker is started.
+//! asks the same code, finds all that is wrong at once, and changes nothing: no file is written and no worker is started.
 
 mod findings;
 mod node;
-mod place;
 mod report;
 
 use self::findings::Findings;
@@ -12,12 +11,17 @@ use crate::client::output::{print, print_json};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
+use crate::inherited::Inherited;
 
 /// Looks at everything and says what it is.
-pub(crate) async fn check(args: args::Check, settings: &Settings) -> Result<ExitStatus, Error> {
+pub(crate) async fn check(
+    args: args::Check,
+    settings: &Settings,
+    inherited: Inherited,
+) -> Result<ExitStatus, Error> {
     let mut findings = Findings::of(&args.run, settings);
-    findings.look_around().await;
-    findings.look_at_cluster().await;
+    findings.look_around();
+    findings.look_at_cluster(inherited).await;
     if args.json {
         print_json(&report::json(&findings))?;
     } else {

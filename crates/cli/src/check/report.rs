@@ -42,8 +42,8 @@ pub(super) fn json(findings: &Findings<'_>) -> Value {
         "server": findings.server,
         "node": node.map(|node| json!({"path": node.binary, "version": node.version})),
         "config": settings.file,
-        "name": findings.name.as_str(),
-        "control": findings.control,
+        "name": findings.wanted.name.as_str(),
+        "control": findings.wanted.control,
         "running": findings.is_running,
         "settings": settings.list.iter().map(setting_as_json).collect::<Vec<_>>(),
         "notes": findings.notes,
@@ -89,8 +89,8 @@ fn row(setting: &Setting, findings: &Findings<'_>) -> Row {
 fn value_as_text(setting: &Setting, findings: &Findings<'_>) -> String {
     match (&setting.origin, setting.key.as_str()) {
         _ if setting.is_private() => HIDDEN.to_owned(),
-        (Origin::Default(_), "name") => findings.name.to_string(),
-        (Origin::Default(_), "control") => shown(findings.control.as_ref()),
+        (Origin::Default(_), "name") => findings.wanted.name.to_string(),
+        (Origin::Default(_), "control") => shown(findings.wanted.control.as_ref()),
         (Origin::Default(Some(words)), _) => words.clone(),
         _ if setting.values.is_empty() => "none".to_owned(),
         _ => setting.values.iter().map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(" "),

@@ -47,8 +47,8 @@ impl Site {
 
 async fn looked_around((run, settings): &(Run, Settings)) -> Findings<'_> {
     let mut findings = Findings::of(run, settings);
-    findings.look_around().await;
-    findings.look_at_cluster().await;
+    findings.look_around();
+    findings.look_at_cluster(Vec::new()).await;
     findings
 }
 
@@ -65,7 +65,7 @@ fn keep_some(settings: &mut Settings) {
 /// A server in a place of its own whose settings come from everywhere.
 fn everything<'a>(run: &'a Run, settings: &'a Settings) -> Findings<'a> {
     let mut findings = Findings::of(run, settings);
-    findings.control = Some("/run/recluster/shop.sock".into());
+    findings.wanted.control = Some("/run/recluster/shop.sock".into());
     findings.is_running = true;
     findings.server = Some("/srv/server.js".into());
     findings.node = Some(Node { binary: "/usr/bin/node".into(), version: Some("v22.1.0".to_owned()) });
@@ -111,12 +111,12 @@ async fn a_cluster_that_runs_is_the_one_to_reload() {
     let run = site.run(&site.server());
     // The pidfile is that cluster's too, by a process that lives.
     fs::write(site.path("it.pid"), std::os::unix::process::parent_id().to_string()).unwrap();
-    let listener = UnixListener::bind(site.path("it.sock")).unwrap();
+    let _listener = UnixListener::bind(site.path("it.sock")).unwrap();
     let findings = looked_around(&run).await;
     assert!(findings.is_running && findings.problems.is_empty());
     insta::assert_snapshot!(findings.notes.join("\n"), @"the cluster shop is running: that is the one to reload");
 
-    drop(listener);
+    fs::remove_file(site.path("it.sock")).unwrap();
     let findings = looked_around(&run).await;
     assert!(!findings.is_running);
     assert!(messages(&findings).contains("which the pidfile"));

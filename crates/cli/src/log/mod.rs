@@ -39,6 +39,13 @@ struct Style {
 }
 
 impl Journal {
+    /// Whether the log file, if there is to be one, could be opened. Makes no file.
+    pub(crate) fn check(args: &Around) -> Result<(), Error> {
+        args.log_file.as_deref().map_or(Ok(()), |path| {
+            sink::check(path).map_err(|source| Error::Log { path: Some(path.to_owned()), source })
+        })
+    }
+
     /// Opens the log file, or takes stderr.
     pub(crate) fn open(name: &Name, args: &Around) -> Result<Self, Error> {
         let sink = match &args.log_file {

@@ -1,14 +1,19 @@
 //! Where the log's lines go: stderr or a file, by way of a bounded queue and a thread. A reader who does not read
 //! must not stop the master, so only the thread ever waits for one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
+
+use rustix::fs::{Access, access};
+
+use crate::writable::may_create;
 
 /// How many lines may wait for a slow reader.
 const LINES_WAITING: usize = 1024;
@@ -92,6 +97,17 @@ impl Sink {
     }
 }
 
+/// Whether [`open`] would succeed. Makes no file.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => may_create(path),
+        Err(error) => Err(error),
+        // Opening a pipe waits for its reader.
+        Ok(about) if about.file_type().is_fifo() => Ok(access(path, Access::WRITE_OK)?),
+        Ok(_) => OpenOptions::new().append(true).open(path).map(drop),
+    }
+}
+
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
@@ -111,7 +127,6 @@ fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>, waiting: &Atomi
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
@@ -125,6 +140,20 @@ mod tests {
         assert!(sink.write("one\n".to_owned()) && sink.write("two\n".to_owned()));
         sink.close();
         assert_eq!(fs::read_to_string(&path).unwrap(), "before\none\ntwo\n");
+    }
+
+    #[test]
+    fn a_check_says_what_opening_would_and_makes_nothing() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        fs::write(at("it.log"), "before\n").unwrap();
+        for name in [".", "it.log/it.log", "gone/it.log"] {
+            assert_eq!(check(&at(name)).unwrap_err().kind(), open(&at(name)).unwrap_err().kind(), "{name}");
+        }
+        check(&at("new.log")).unwrap();
+        assert!(!at("new.log").exists());
+        check(&at("it.log")).unwrap();
+        assert_eq!(fs::read_to_string(at("it.log")).unwrap(), "before\n");
     }
 
     #[test]
