@@ -121,3 +121,163 @@ fn disconnect(worker: &mut Worker) -> Result<(), ProtocolViolation> {
     let seq = worker.channel.seq();
     worker.channel.send(&ToWorker::Disconnect { seq })
 }
+
+#[cfg(test)]
+mod tests {
+    use recluster_wire::node::FromWorker;
+    use recluster_wire::node::worker::FromPrimary;
+
+    use super::super::fixtures::{FarEnd, Harness, connection, id};
+    use super::super::messages::Command;
+    use super::super::worker::InFlight;
+    use super::*;
+    use crate::config::balance::Balance;
+
+    const TIMEOUT: Duration = Duration::from_secs(8);
+
+    /// A worker that serves on a listener.
+    fn serving(balance: Balance) -> (Harness, FarEnd) {
+        let mut harness = Harness::new(balance);
+        let mut far = harness.serving(1, 0);
+        harness.listen(1, &mut far);
+        harness.turn();
+        far.lines();
+        (harness, far)
+    }
+
+    fn drain(harness: &mut Harness, grace: Option<Duration>) {
+        let until = harness.state.reactor.now + TIMEOUT;
+        harness.obey(Command::Drain { worker: id(1), until, grace });
+    }
+
+    /// What has come: `d` for Node's disconnect, `u` for a message of the user, `?` for what is for the preload.
+    fn heard(far: &mut FarEnd) -> String {
+        let letter = |message| match message {
+            FromPrimary::Disconnect => 'd',
+            FromPrimary::User(_) => 'u',
+            FromPrimary::Unknown => '?',
+            other => panic!("{other:?}"),
+        };
+        far.messages().into_iter().map(letter).collect()
+    }
+
+    #[test]
+    fn the_preload_hears_of_it_first_then_the_application_and_node_late() {
+        let (mut harness, mut far) = serving(Balance::RoundRobin);
+        drain(&mut harness, Some(Duration::from_secs(1)));
+        assert_eq!(heard(&mut far), "?u");
+        harness.pass(HOLD_BACK - Duration::from_millis(1));
+        assert_eq!(heard(&mut far), "");
+        harness.pass(Duration::from_millis(1));
+        assert_eq!(heard(&mut far), "d");
+        harness.pass(TIMEOUT);
+        assert_eq!(heard(&mut far), "", "once");
+    }
+
+    #[test]
+    fn a_second_drain_tells_nothing_twice() {
+        let (mut harness, mut far) = serving(Balance::RoundRobin);
+        harness.obey(Command::Disconnect { worker: id(1), grace: None });
+        assert_eq!(heard(&mut far), "", "its user says so");
+        drain(&mut harness, Some(Duration::ZERO));
+        assert_eq!(heard(&mut far), "u");
+        drain(&mut harness, Some(Duration::ZERO));
+        assert_eq!(heard(&mut far), "");
+        harness.pass(HOLD_BACK);
+        assert_eq!(heard(&mut far), "d");
+        drain(&mut harness, None);
+        harness.pass(HOLD_BACK);
+        assert_eq!(heard(&mut far), "");
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_waited_for_up_to_a_limit() {
+        let (mut harness, mut far) = serving(Balance::RoundRobin);
+        harness.worker(1).in_flight.insert(7, InFlight { listener: 0, connection: connection().0 });
+        drain(&mut harness, None);
+        assert_eq!(heard(&mut far), "u");
+        harness.pass(TAKE_WAIT - Duration::from_millis(1));
+        assert_eq!(heard(&mut far), "");
+        harness.pass(Duration::from_millis(1));
+        assert_eq!(heard(&mut far), "d");
+    }
+
+    #[test]
+    fn what_is_taken_ends_the_wait() {
+        let (mut harness, mut far) = serving(Balance::RoundRobin);
+        harness.worker(1).in_flight.insert(7, InFlight { listener: 0, connection: connection().0 });
+        drain(&mut harness, None);
+        harness.pass(HOLD_BACK);
+        assert_eq!(heard(&mut far), "u");
+        harness.hear(1, FromWorker::Ack { ack: 7, accepted: true });
+        assert_eq!(heard(&mut far), "d");
+    }
+
+    #[test]
+    fn the_last_connection_has_its_moment_too() {
+        let (mut harness, _far) = serving(Balance::RoundRobin);
+        let start = harness.state.reactor.now;
+        let given = start + Duration::from_millis(70);
+        drain(&mut harness, None);
+        harness.worker(1).last_given = Some(given);
+        assert_eq!(disconnect_at(harness.worker(1), false), Some(given + HOLD_BACK));
+        harness.worker(1).last_given = Some(start - Duration::from_millis(70));
+        assert_eq!(disconnect_at(harness.worker(1), false), Some(start + HOLD_BACK));
+    }
+
+    #[test]
+    fn at_a_stop_leftovers_are_waited_for_for_half_of_the_timeout() {
+        let (mut harness, _far) = serving(Balance::RoundRobin);
+        let start = harness.state.reactor.now;
+        drain(&mut harness, None);
+        assert_eq!(disconnect_at(harness.worker(1), true), Some(start + TIMEOUT / 2));
+        assert!(!has_leftovers(&harness.state.listeners, true));
+        harness.listener(0).waiting.push_back(connection().0);
+        assert!(has_leftovers(&harness.state.listeners, true));
+        assert!(!has_leftovers(&harness.state.listeners, false), "nothing stops");
+    }
+
+    #[test]
+    fn a_worker_that_accepts_by_itself_hears_it_at_once() {
+        let (mut harness, mut far) = serving(Balance::Shared);
+        drain(&mut harness, None);
+        assert_eq!(heard(&mut far), "ud");
+    }
+
+    #[test]
+    fn at_a_stop_one_that_accepts_by_itself_has_its_moment_as_well() {
+        let (mut harness, mut far) = serving(Balance::Shared);
+        harness.obey(Command::CloseListeners);
+        drain(&mut harness, None);
+        assert_eq!(heard(&mut far), "u");
+        // The socket refuses connections first and is closed then; the last step ends the wait.
+        harness.pass(Duration::from_millis(80));
+        harness.pass(Duration::from_millis(10));
+        assert_eq!(heard(&mut far), "");
+        harness.pass(Duration::from_millis(10));
+        assert_eq!(heard(&mut far), "d");
+    }
+
+    #[test]
+    fn one_that_disconnects_by_itself_is_sent_no_disconnect() {
+        let (mut harness, mut far) = serving(Balance::RoundRobin);
+        harness.hear(1, FromWorker::ExitedAfterDisconnect { seq: 3 });
+        assert_eq!(far.messages(), [FromPrimary::Ack { ack: 3 }]);
+        drain(&mut harness, None);
+        harness.pass(HOLD_BACK);
+        assert_eq!(heard(&mut far), "u");
+        assert_eq!(harness.worker(1).drain, Drain::Disconnecting);
+    }
+
+    #[test]
+    fn one_that_had_closed_its_servers_is_known_to_be_finishing() {
+        let (mut harness, _far) = serving(Balance::RoundRobin);
+        let key = harness.worker(1).servers.keys().next().cloned().unwrap();
+        drain(&mut harness, None);
+        harness.hear(1, FromWorker::Close { key });
+        harness.pass(HOLD_BACK);
+        harness.facts();
+        harness.obey(Command::Ended(id(1)));
+        assert_eq!(harness.fact_names(), ["finishing 1", "drained 1"]);
+    }
+}

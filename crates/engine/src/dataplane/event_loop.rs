@@ -37,6 +37,11 @@ fn turn(state: &mut State, inbox: &Inbox) {
             Token::Peek(number) => note_peek(state, number),
         }
     }
+    finish_turn(state);
+}
+
+/// Reads, looks at the clock and sends connections to workers, as far as there is reason to.
+pub(super) fn finish_turn(state: &mut State) {
     for id in state.reactor.take_unread() {
         read_share(state, id);
     }
@@ -71,28 +76,28 @@ fn take_commands(state: &mut State, inbox: &Inbox) {
     }
 }
 
-fn note_acceptable(state: &mut State, id: ListenerId) {
+pub(super) fn note_acceptable(state: &mut State, id: ListenerId) {
     if let Some(listener) = state.listeners.get_mut(&id) {
         listener.acceptable = true;
         state.reactor.mark(id);
     }
 }
 
-fn note_member(state: &mut State, id: ListenerId, place: usize) {
+pub(super) fn note_member(state: &mut State, id: ListenerId, place: usize) {
     let State { workers, listeners, is_stopping, reactor, reports, .. } = state;
     if let Some(listener) = listeners.get_mut(&id) {
         kernel::note_member(listener, place, workers, *is_stopping, reactor, reports);
     }
 }
 
-fn note_worker(state: &mut State, id: WorkerId) {
+pub(super) fn note_worker(state: &mut State, id: WorkerId) {
     let Some(worker) = state.workers.get_mut(&id) else { return };
     worker.channel.flush();
     worker.mark_listeners(&mut state.reactor);
     state.reactor.mark_unread(id);
 }
 
-fn note_peek(state: &mut State, number: u64) {
+pub(super) fn note_peek(state: &mut State, number: u64) {
     state.peeks.note(number, &mut state.reactor, &mut state.reports);
     state.peeks.return_ended(&mut state.listeners);
 }

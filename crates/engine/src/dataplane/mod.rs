@@ -25,6 +25,8 @@ mod commands;
 mod connection;
 mod drain;
 mod event_loop;
+#[cfg(test)]
+mod fixtures;
 mod group;
 mod handover;
 mod listener;

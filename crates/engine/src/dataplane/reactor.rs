@@ -179,3 +179,103 @@ impl From<EventData> for Token {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::super::fixtures::{id, reactor};
+    use super::*;
+
+    #[test]
+    fn a_token_survives_the_kernel() {
+        let last_place = (1 << PLACE_BITS) - 1;
+        for token in [
+            Token::Waker,
+            Token::Listener(0),
+            Token::Listener(7),
+            Token::Member(0, 0),
+            Token::Member(7, 3),
+            Token::Member(1 << 40, last_place),
+            Token::Worker(id(1)),
+            Token::Worker(id(u64::MAX >> TAG_BITS)),
+            Token::Peek(0),
+            Token::Peek(12),
+        ] {
+            assert_eq!(Token::from(EventData::from(token)), token);
+        }
+    }
+
+    #[test]
+    fn timers_are_due_in_order_and_once() {
+        let mut reactor = reactor();
+        let start = reactor.now;
+        reactor.set_timer(start + Duration::from_secs(2), Timer::Peeks);
+        assert_eq!(
+            reactor.set_timer_in(Duration::from_secs(1), Timer::Listener(1)),
+            start + Duration::from_secs(1)
+        );
+        reactor.set_timer(start, Timer::Worker(id(1)));
+        reactor.set_timer(start, Timer::Worker(id(1)));
+        assert_eq!(reactor.next_due(), Some(Timer::Worker(id(1))));
+        assert_eq!(reactor.next_due(), None);
+        reactor.now += Duration::from_secs(2);
+        assert_eq!(reactor.next_due(), Some(Timer::Listener(1)));
+        assert_eq!(reactor.next_due(), Some(Timer::Peeks));
+        assert_eq!(reactor.next_due(), None);
+    }
+
+    #[test]
+    fn what_is_marked_twice_is_looked_at_once() {
+        let mut reactor = reactor();
+        for listener in [2, 1, 2] {
+            reactor.mark(listener);
+        }
+        assert_eq!(std::iter::from_fn(|| reactor.next_marked()).collect::<Vec<_>>(), [1, 2]);
+        reactor.mark_unread(id(1));
+        reactor.mark_unread(id(1));
+        assert_eq!(reactor.take_unread().len(), 1);
+        assert!(reactor.take_unread().is_empty());
+    }
+
+    #[test]
+    fn a_turn_begins_when_a_descriptor_is_ready() {
+        let waker = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let mut reactor = Reactor::new(&waker).unwrap();
+        let (one, other) = UnixStream::pair().unwrap();
+        reactor.watch(&one, Token::Peek(5)).unwrap();
+        rustix::io::write(&waker, &1_u64.to_ne_bytes()).unwrap();
+        rustix::io::write(&other, b"x").unwrap();
+        let mut ready = reactor.wait();
+        ready.sort_unstable_by_key(|token| *token == Token::Waker);
+        assert_eq!(ready, [Token::Peek(5), Token::Waker]);
+        // Only the waker is reported again: it still holds something, and is not edge-triggered.
+        assert_eq!(reactor.wait(), [Token::Waker]);
+        rustix::io::write(&other, b"x").unwrap();
+        reactor.unwatch(&one);
+        assert_eq!(reactor.wait(), [Token::Waker]);
+    }
+
+    #[test]
+    fn a_groups_socket_is_reported_once_for_each_arming() {
+        let mut reactor = reactor();
+        let (one, other) = UnixStream::pair().unwrap();
+        reactor.watch(&one, Token::Member(1, 2)).unwrap();
+        rustix::io::write(&other, b"x").unwrap();
+        assert_eq!(reactor.wait(), [Token::Member(1, 2)]);
+        // Nothing is ready, so that a timer has to end the wait.
+        reactor.set_timer(reactor.now, Timer::Peeks);
+        assert_eq!(reactor.wait(), []);
+        reactor.arm(&one, Token::Member(1, 2));
+        assert_eq!(reactor.wait(), [Token::Member(1, 2)]);
+    }
+
+    #[test]
+    fn a_wait_is_not_longer_than_what_is_unread_allows() {
+        let mut reactor = reactor();
+        reactor.mark_unread(id(1));
+        assert_eq!(reactor.wait(), []);
+    }
+}

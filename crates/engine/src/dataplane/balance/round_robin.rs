@@ -113,3 +113,172 @@ fn begin_next_round(listener: &mut Listener, reactor: &mut Reactor) {
     }
     listener.pause(REFUSED_PAUSE, reactor);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::balance::Balance;
+    use crate::dataplane::connection::Connection;
+    use crate::dataplane::fixtures::{FarEnd, Harness, connection, id};
+    use crate::dataplane::messages::{Command, Standing};
+    use crate::dataplane::reactor::ListenerId;
+    use crate::dataplane::worker::InFlight;
+    use recluster_wire::node::FromWorker;
+
+    /// Workers 1 to `count` that serve on one listener.
+    fn cluster(count: u64) -> (Harness, Vec<FarEnd>, ListenerId) {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut ends: Vec<FarEnd> =
+            (1..).zip(0..).take(count as usize).map(|(n, slot)| harness.serving(n, slot)).collect();
+        let listeners: Vec<ListenerId> =
+            (1..).zip(&mut ends).map(|(n, end)| harness.listen(n, end)).collect();
+        (harness, ends, listeners[0])
+    }
+
+    /// The worker that would get the next connection.
+    fn picked(harness: &mut Harness, listener: ListenerId) -> Option<u64> {
+        let is_stopping = harness.state.is_stopping;
+        let listener = &harness.state.listeners[&listener];
+        let workers = &harness.state.workers;
+        let index = pick(listener, workers, Eligible::of(listener, workers, is_stopping))?;
+        Some(listener.targets[index].worker.get())
+    }
+
+    fn give(harness: &mut Harness, worker: u64, listener: ListenerId) {
+        let worker = harness.worker(worker);
+        let number = 1000 + worker.in_flight.len() as u64;
+        worker.in_flight.insert(number, InFlight { listener, connection: connection().0 });
+    }
+
+    fn refused_by(workers: &[u64]) -> Connection {
+        Connection { refused_by: workers.iter().map(|&number| id(number)).collect(), ..connection().0 }
+    }
+
+    #[test]
+    fn the_worker_with_the_fewest_on_their_way_is_picked() {
+        let (mut harness, _ends, listener) = cluster(3);
+        give(&mut harness, 1, listener);
+        give(&mut harness, 1, listener);
+        give(&mut harness, 2, listener);
+        give(&mut harness, 3, listener);
+        assert_eq!(picked(&mut harness, listener), Some(2));
+        give(&mut harness, 2, listener);
+        assert_eq!(picked(&mut harness, listener), Some(3));
+    }
+
+    #[test]
+    fn equals_are_picked_in_turn() {
+        let (mut harness, mut ends, listener) = cluster(3);
+        let _clients: Vec<_> = (0..6).map(|_| harness.connect(listener)).collect();
+        harness.turn();
+        assert!(ends.iter_mut().all(|end| end.connections().len() == 2));
+        assert_eq!(picked(&mut harness, listener), Some(1));
+        harness.listener(listener).rotation = 2;
+        assert_eq!(picked(&mut harness, listener), Some(3));
+    }
+
+    #[test]
+    fn a_standby_is_picked_only_where_no_worker_serves() {
+        let (mut harness, _ends, listener) = cluster(2);
+        harness.set_standing(1, Some(Standing::Standby));
+        assert_eq!(picked(&mut harness, listener), Some(2));
+        // The one that serves has no room, and yet the other is not to be used.
+        (0..8).for_each(|_| give(&mut harness, 2, listener));
+        assert_eq!(picked(&mut harness, listener), None);
+        harness.set_standing(2, Some(Standing::Standby));
+        assert_eq!(picked(&mut harness, listener), Some(1));
+        harness.set_standing(1, None);
+        assert_eq!(picked(&mut harness, listener), None);
+    }
+
+    #[test]
+    fn a_worker_without_room_is_not_picked() {
+        let (mut harness, _ends, listener) = cluster(1);
+        (0..7).for_each(|_| give(&mut harness, 1, listener));
+        assert_eq!(picked(&mut harness, listener), Some(1));
+        give(&mut harness, 1, listener);
+        assert_eq!(picked(&mut harness, listener), None);
+    }
+
+    #[test]
+    fn a_paused_worker_is_not_picked_before_its_pause_is_over() {
+        let (mut harness, _ends, listener) = cluster(1);
+        let pause = Duration::from_millis(100);
+        let worker = harness.state.workers.get_mut(&id(1)).unwrap();
+        worker.pause(pause, &mut harness.state.reactor);
+        assert_eq!(picked(&mut harness, listener), None);
+        harness.pass(pause / 2);
+        assert_eq!(picked(&mut harness, listener), None);
+        harness.pass(pause / 2);
+        assert_eq!(picked(&mut harness, listener), Some(1));
+    }
+
+    #[test]
+    fn a_worker_that_leaves_is_never_picked() {
+        let (mut harness, _ends, listener) = cluster(3);
+        harness.hear(1, FromWorker::ExitedAfterDisconnect { seq: 9 });
+        let until = harness.state.reactor.now + Duration::from_secs(9);
+        harness.obey(Command::Drain { worker: id(2), until, grace: None });
+        harness.worker(3).said.retiring = true;
+        assert_eq!(picked(&mut harness, listener), None);
+        harness.worker(3).said.retiring = false;
+        assert_eq!(picked(&mut harness, listener), Some(3));
+    }
+
+    #[test]
+    fn at_a_stop_drains_and_standbys_take_what_waits() {
+        let (mut harness, _ends, listener) = cluster(2);
+        let until = harness.state.reactor.now + Duration::from_secs(9);
+        harness.obey(Command::CloseListeners);
+        harness.set_standing(1, None);
+        harness.obey(Command::Drain { worker: id(1), until, grace: None });
+        harness.worker(2).leaving = true;
+        assert_eq!(picked(&mut harness, listener), Some(1));
+        harness.pass(Duration::from_millis(100));
+        assert_eq!(picked(&mut harness, listener), None, "it was told to disconnect");
+    }
+
+    #[test]
+    fn a_connection_is_not_offered_again_to_a_worker_that_refused_it() {
+        let (mut harness, _ends, listener) = cluster(2);
+        harness.listener(listener).waiting.push_back(refused_by(&[1]));
+        assert_eq!(picked(&mut harness, listener), Some(2));
+    }
+
+    #[test]
+    fn what_all_refuse_is_offered_again_after_a_rest() {
+        let (mut harness, mut ends, listener) = cluster(2);
+        harness.listener(listener).waiting.push_back(refused_by(&[1, 2]));
+        harness.state.reactor.mark(listener);
+        harness.turn();
+        assert!(harness.listener(listener).paused_until.is_some());
+        assert!(ends.iter_mut().all(|end| end.connections().is_empty()));
+        harness.pass(REFUSED_PAUSE);
+        assert!(harness.listener(listener).waiting.is_empty());
+        assert_eq!(ends.iter_mut().map(|end| end.connections().len()).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn what_is_refused_for_ever_is_closed() {
+        let (mut harness, _ends, listener) = cluster(1);
+        let connection = Connection { rounds: MOST_ROUNDS, ..refused_by(&[1]) };
+        harness.listener(listener).waiting.push_back(connection);
+        harness.state.reactor.mark(listener);
+        harness.turn();
+        assert!(harness.listener(listener).waiting.is_empty());
+        assert!(harness.worker(1).in_flight.is_empty());
+    }
+
+    #[test]
+    fn what_no_worker_has_room_for_stays_in_the_kernels_queue() {
+        let (mut harness, mut ends, listener) = cluster(1);
+        let _clients: Vec<_> = (0..10).map(|_| harness.connect(listener)).collect();
+        harness.turn();
+        assert_eq!(harness.worker(1).in_flight.len(), 8);
+        assert!(harness.listener(listener).waiting.is_empty());
+        assert_eq!(harness.take(1, &mut ends[0]), 8);
+        harness.turn();
+        assert_eq!(harness.take(1, &mut ends[0]), 2);
+        assert_eq!(harness.worker(1).connections(), 10);
+    }
+}

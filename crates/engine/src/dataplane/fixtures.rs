@@ -1,0 +1,280 @@
+//! For unit tests: a data plane without a thread, in virtual time, and the far ends of its workers' channels.
+
+use std::io::{IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use recluster_core::WorkerId;
+use recluster_wire::node::worker::{FromPrimary, Reply};
+use recluster_wire::node::{FromWorker, QueryServer, SocketKind};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use super::channel::{Channel, Limits, ProtocolViolation};
+use super::commands::obey;
+use super::connection::Connection;
+use super::event_loop::{finish_turn, note_acceptable, note_worker};
+use super::listener::Listener;
+use super::messages::{Admission, Command, Config, Fact, Routes, Setup, Standing};
+use super::protocol::hear;
+use super::reactor::{ListenerId, Reactor};
+use super::state::State;
+use super::worker::Worker;
+use crate::config::balance::{Balance, PeekLimits};
+use crate::report::worker::Address;
+use crate::sink::Sink;
+
+pub(super) fn id(number: u64) -> WorkerId {
+    WorkerId::from_number(number)
+}
+
+pub(super) fn reactor() -> Reactor {
+    Reactor::new(&eventfd(0, EventfdFlags::NONBLOCK).unwrap()).unwrap()
+}
+
+/// A worker beside no data plane, and the far end of its channel.
+pub(super) fn worker(number: u64, slot: u32) -> (Worker, FarEnd) {
+    let (near, far) = FarEnd::pair();
+    (Worker::new(id(number), slot, Channel::new(near, Limits::USUAL), true), far)
+}
+
+/// A connection to nowhere, and its client.
+pub(super) fn connection() -> (Connection, UnixStream) {
+    let (near, client) = UnixStream::pair().unwrap();
+    (Connection::new(near.into()), client)
+}
+
+/// A request to listen on any port of 127.0.0.1.
+pub(super) fn query(seq: u64) -> QueryServer {
+    QueryServer {
+        seq,
+        index: 0,
+        address: Some("127.0.0.1".to_owned()),
+        port: Some(0),
+        kind: Some(SocketKind::Tcp4),
+        fd: None,
+        flags: 0,
+        backlog: None,
+        readable_all: false,
+        writable_all: false,
+        data: None,
+    }
+}
+
+/// What a worker's process has of its channel.
+pub(super) struct FarEnd {
+    pub(super) socket: UnixStream,
+    /// Descriptors that came with messages.
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+impl FarEnd {
+    fn pair() -> (OwnedFd, Self) {
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        (near.into(), Self { socket: far, fds: Vec::new() })
+    }
+
+    pub(super) fn say(&mut self, line: &str) {
+        writeln!(self.socket, "{line}").unwrap();
+    }
+
+    /// All that has come, a line each.
+    pub(super) fn lines(&mut self) -> Vec<String> {
+        let mut text = Vec::new();
+        let mut bytes = [0; 4096];
+        loop {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let parts = &mut [IoSliceMut::new(&mut bytes)];
+            match recvmsg(&self.socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Ok(got) if got.bytes > 0 => {
+                    for message in control.drain() {
+                        if let RecvAncillaryMessage::ScmRights(fds) = message {
+                            self.fds.extend(fds);
+                        }
+                    }
+                    text.extend_from_slice(&bytes[..got.bytes]);
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+        String::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    pub(super) fn messages(&mut self) -> Vec<FromPrimary> {
+        self.lines().iter().map(|line| FromPrimary::parse(line.as_bytes())).collect()
+    }
+
+    /// The answers to queries that have come: to which, and with what outcome.
+    pub(super) fn replies(&mut self) -> Vec<(u64, Result<(), i32>)> {
+        let replies = self.messages().into_iter().filter_map(|message| match message {
+            FromPrimary::Reply(reply) => Some(reply),
+            FromPrimary::Handle(inner) => match *inner {
+                FromPrimary::Reply(reply) => Some(reply),
+                _ => None,
+            },
+            _ => None,
+        });
+        replies.map(|Reply { ack, outcome, .. }| (ack, outcome)).collect()
+    }
+
+    /// The numbers of connections that have come.
+    pub(super) fn connections(&mut self) -> Vec<u64> {
+        let wrapped = self.messages().into_iter().filter_map(|message| match message {
+            FromPrimary::Handle(inner) => Some(*inner),
+            _ => None,
+        });
+        let numbers = wrapped.filter_map(|message| match message {
+            FromPrimary::NewConnection { seq, .. } => Some(seq),
+            _ => None,
+        });
+        numbers.collect()
+    }
+}
+
+/// A data plane without a thread. Time stands still but for [`pass`](Self::pass).
+pub(super) struct Harness {
+    pub(super) state: State,
+    facts: mpsc::Receiver<Fact>,
+    queries: u64,
+}
+
+impl Harness {
+    pub(super) fn new(balance: Balance) -> Self {
+        let (sender, facts) = mpsc::channel();
+        let sink = Sink::new(move |fact| drop(sender.send(fact)));
+        let limits = PeekLimits { connections: 2, ..PeekLimits::default() };
+        let config = Config { balance, peek: limits, workers_accept: true, is_hosted: false };
+        let setup = Setup::new(config, &[]).unwrap();
+        Self { state: State::new(setup, sink, reactor()), facts, queries: 0 }
+    }
+
+    /// Admits a worker that serves in this slot.
+    pub(super) fn serving(&mut self, number: u64, slot: u32) -> FarEnd {
+        let far = self.admitted(number, slot);
+        self.set_standing(number, Some(Standing::Serving));
+        far
+    }
+
+    /// Admits a worker that may be given nothing yet.
+    pub(super) fn admitted(&mut self, number: u64, slot: u32) -> FarEnd {
+        let (channel, far) = FarEnd::pair();
+        self.obey(Command::Admit(Admission { worker: id(number), slot, channel, is_node: true }));
+        far
+    }
+
+    pub(super) fn set_standing(&mut self, number: u64, standing: Option<Standing>) {
+        let mut routes = self.state.routes.clone();
+        routes.standing.remove(&id(number));
+        routes.standing.extend(standing.map(|standing| (id(number), standing)));
+        self.obey(Command::Route(routes));
+    }
+
+    /// Nothing is pending any more: listeners that no worker uses may be closed.
+    pub(super) fn settle(&mut self) {
+        let routes = Routes { settled: true, ..self.state.routes.clone() };
+        self.obey(Command::Route(routes));
+    }
+
+    pub(super) fn obey(&mut self, command: Command) {
+        obey(&mut self.state, command);
+    }
+
+    /// A worker says something.
+    pub(super) fn hear(&mut self, number: u64, message: FromWorker) {
+        hear(&mut self.state, id(number), message).unwrap();
+    }
+
+    pub(super) fn violation(&mut self, number: u64, message: FromWorker) -> Option<ProtocolViolation> {
+        hear(&mut self.state, id(number), message).err()
+    }
+
+    /// A worker asks for the first listener, and has the socket if it is sent one; returns the listener.
+    pub(super) fn listen(&mut self, number: u64, far: &mut FarEnd) -> ListenerId {
+        self.queries += 1;
+        self.hear(number, FromWorker::QueryServer(query(self.queries)));
+        let handles = far.lines().iter().filter(|line| line.contains("NODE_HANDLE")).count();
+        for _ in 0..handles {
+            self.hear(number, FromWorker::HandleAck);
+        }
+        let server = self.state.workers[&id(number)].servers.values().next_back();
+        server.expect("the worker has a server").listener
+    }
+
+    pub(super) fn listener(&mut self, id: ListenerId) -> &mut Listener {
+        self.state.listeners.get_mut(&id).expect("the listener is open")
+    }
+
+    pub(super) fn worker(&mut self, number: u64) -> &mut Worker {
+        self.state.workers.get_mut(&id(number)).expect("the worker is there")
+    }
+
+    /// A client connects, and the master is told so; returns the client's end.
+    pub(super) fn connect(&mut self, listener: ListenerId) -> TcpStream {
+        let client = TcpStream::connect(self.address(listener)).unwrap();
+        note_acceptable(&mut self.state, listener);
+        client
+    }
+
+    pub(super) fn address(&mut self, listener: ListenerId) -> SocketAddr {
+        match &self.listener(listener).address {
+            Address::Tcp(address) => *address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A worker's channel has something to read.
+    pub(super) fn note_worker(&mut self, number: u64) {
+        note_worker(&mut self.state, id(number));
+    }
+
+    /// Acts on what is due.
+    pub(super) fn turn(&mut self) {
+        finish_turn(&mut self.state);
+    }
+
+    /// Lets time pass, and acts on what is due then.
+    pub(super) fn pass(&mut self, span: Duration) {
+        self.state.reactor.now += span;
+        self.turn();
+    }
+
+    /// The worker takes all connections that have come.
+    pub(super) fn take(&mut self, number: u64, far: &mut FarEnd) -> usize {
+        let connections = far.connections();
+        for &ack in &connections {
+            self.hear(number, FromWorker::HandleAck);
+            self.hear(number, FromWorker::Ack { ack, accepted: true });
+        }
+        connections.len()
+    }
+
+    /// What was reported.
+    pub(super) fn facts(&mut self) -> Vec<Fact> {
+        self.facts.try_iter().collect()
+    }
+
+    /// What was reported, by its name and worker.
+    pub(super) fn fact_names(&mut self) -> Vec<String> {
+        let name = |fact: Fact| match fact {
+            Fact::Online(id) => format!("online {}", id.get()),
+            Fact::Listening(id, ..) => format!("listening {}", id.get()),
+            Fact::SaidReady(id) => format!("ready {}", id.get()),
+            Fact::Retiring(id) => format!("retiring {}", id.get()),
+            Fact::Message { worker, .. } => format!("message {}", worker.get()),
+            Fact::Held(id, _) => format!("held {}", id.get()),
+            Fact::CutOff(id, _) => format!("cut off {}", id.get()),
+            Fact::Caveat(_) => "caveat".to_owned(),
+            Fact::Disconnected { worker, finishing: false } => format!("disconnected {}", worker.get()),
+            Fact::Disconnected { worker, finishing: true } => format!("finishing {}", worker.get()),
+            Fact::ChannelDrained(id) => format!("drained {}", id.get()),
+        };
+        self.facts().into_iter().map(name).collect()
+    }
+}
