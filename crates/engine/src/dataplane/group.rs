@@ -145,3 +145,79 @@ impl Group {
         self.steered.iter().any(|steered| steered.number as usize == place)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+
+    use super::super::fixtures::id;
+    use super::*;
+
+    fn group() -> Group {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let spot = Spot { address, only_v6: false, backlog: 8, shared: true };
+        let first = Socket::from(spot.listen().unwrap());
+        let address = first.local_addr().unwrap().as_socket().unwrap();
+        Group::new(Spot { address, ..spot }, Rc::new(first.into()))
+    }
+
+    #[test]
+    fn each_worker_has_a_place_of_its_own() {
+        let mut group = group();
+        let places: Vec<usize> = (1..=3).map(|number| group.occupy(id(number)).unwrap()).collect();
+        assert_eq!(places, [0, 1, 2]);
+        let mut sockets: Vec<i32> = (0..3).map(|place| group.socket(place).unwrap().as_raw_fd()).collect();
+        sockets.dedup();
+        assert_eq!(sockets.len(), 3);
+        let addresses = group.members.iter().map(|member| rustix::net::getsockname(&member.socket).unwrap());
+        let ports: Vec<u16> = addresses.map(|it| SocketAddr::try_from(it).unwrap().port()).collect();
+        assert!(ports.iter().all(|port| *port == ports[0] && *port != 0));
+        assert!(group.socket(3).is_none());
+    }
+
+    #[test]
+    fn an_old_and_a_new_worker_of_a_slot_never_share_a_socket() {
+        let mut group = group();
+        group.occupy(id(1)).unwrap();
+        group.occupy(id(2)).unwrap();
+        assert_eq!(group.steerable(0, id(1)), Some(Place { slot: 0, number: 0 }));
+        assert_eq!(group.steerable(0, id(2)), Some(Place { slot: 0, number: 1 }));
+        assert_eq!(group.steerable(0, id(3)), None);
+    }
+
+    #[test]
+    fn a_vacant_socket_keeps_its_place_and_is_the_next_workers() {
+        let mut group = group();
+        (1..=3).for_each(|number| drop(group.occupy(id(number))));
+        let second = group.socket(1).unwrap().as_raw_fd();
+        group.vacate(id(2));
+        assert_eq!((group.members.len(), group.place_of(id(2)), group.place_of(id(3))), (3, None, Some(2)));
+        group.members[1].is_overdue = true;
+        assert_eq!(group.occupy(id(4)).unwrap(), 1);
+        assert_eq!(group.socket(1).unwrap().as_raw_fd(), second);
+        assert!(!group.members[1].is_overdue, "that was its former worker's");
+        group.vacate(id(9));
+        assert!(group.members.iter().all(|member| member.holder.is_some()));
+    }
+
+    #[test]
+    fn vacant_places_are_no_longer_chosen() {
+        let mut group = group();
+        (1..=2).for_each(|number| drop(group.occupy(id(number))));
+        group.steered = (1..=2).filter_map(|number| group.steerable(0, id(number))).collect();
+        assert!(group.is_steered(0) && group.is_steered(1) && !group.is_steered(2));
+        group.vacate(id(1));
+        group.forget_vacated();
+        assert!(!group.is_steered(0) && group.is_steered(1));
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_had_is_an_error_and_changes_nothing() {
+        let mut group = group();
+        group.occupy(id(1)).unwrap();
+        // Without the option that lets sockets share an address.
+        group.spot.shared = false;
+        assert_eq!(group.occupy(id(2)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!((group.members.len(), group.place_of(id(2))), (1, None));
+    }
+}

@@ -185,3 +185,159 @@ pub(super) fn give_up_leftovers(listeners: &mut Listeners, workers: &Workers, is
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpStream;
+
+    use recluster_wire::node::FromWorker;
+
+    use super::super::fixtures::{FarEnd, Harness, connection, id, query};
+    use super::super::messages::Command;
+    use super::super::state::State;
+    use super::super::worker::Drain;
+    use super::*;
+    use crate::config::balance::StickyBy;
+
+    /// A worker that has used a listener, and has closed it again.
+    fn unused(standing: Option<Standing>) -> (Harness, FarEnd) {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.admitted(1, 0);
+        harness.set_standing(1, standing);
+        harness.listen(1, &mut far);
+        close_servers(&mut harness);
+        (harness, far)
+    }
+
+    fn close_servers(harness: &mut Harness) {
+        let keys: Vec<String> = harness.worker(1).servers.keys().cloned().collect();
+        for key in keys {
+            harness.hear(1, FromWorker::Close { key });
+        }
+    }
+
+    fn count(harness: &Harness) -> usize {
+        harness.state.listeners.len()
+    }
+
+    #[test]
+    fn a_proven_listener_is_kept_for_a_while() {
+        let (mut harness, _far) = unused(Some(Standing::Serving));
+        harness.settle();
+        harness.pass(UNUSED_LINGER - Duration::from_millis(1));
+        assert_eq!(count(&harness), 1);
+        harness.pass(Duration::from_millis(1));
+        assert_eq!(count(&harness), 0);
+    }
+
+    #[test]
+    fn one_that_no_worker_that_serves_has_used_is_closed_at_once() {
+        for standing in [None, Some(Standing::Standby)] {
+            let (mut harness, _far) = unused(standing);
+            assert_eq!(count(&harness), 1, "it may be wanted again");
+            harness.settle();
+            assert_eq!(count(&harness), 0);
+        }
+    }
+
+    #[test]
+    fn nothing_is_closed_before_all_is_settled() {
+        let (mut harness, _far) = unused(Some(Standing::Serving));
+        harness.pass(UNUSED_LINGER * 2);
+        assert_eq!(count(&harness), 1);
+        harness.settle();
+        harness.pass(UNUSED_LINGER);
+        assert_eq!(count(&harness), 0);
+    }
+
+    #[test]
+    fn one_that_is_used_again_is_kept() {
+        let (mut harness, mut far) = unused(Some(Standing::Serving));
+        harness.settle();
+        harness.pass(UNUSED_LINGER / 2);
+        assert_eq!(harness.listen(1, &mut far), 0);
+        harness.pass(UNUSED_LINGER);
+        assert_eq!(count(&harness), 1);
+        close_servers(&mut harness);
+        harness.pass(UNUSED_LINGER - Duration::from_millis(1));
+        assert_eq!(count(&harness), 1, "the time begins anew");
+        harness.pass(Duration::from_millis(1));
+        assert_eq!(count(&harness), 0);
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_unused_ones_are_closed() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let _far = harness.serving(1, 0);
+        for index in 0..70 {
+            harness.hear(1, FromWorker::QueryServer(QueryServer { index, ..query(index.into()) }));
+        }
+        close_servers(&mut harness);
+        assert_eq!(count(&harness), MOST_UNUSED);
+        assert_eq!(harness.state.listeners.keys().next_back(), Some(&69));
+    }
+
+    #[test]
+    fn workers_that_ask_for_the_same_have_the_same_listener() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut ends = [harness.serving(1, 0), harness.serving(2, 1)];
+        let first = harness.listen(1, &mut ends[0]);
+        assert_eq!(harness.listen(2, &mut ends[1]), first);
+        // The same worker again: a new bind, which gets another port here.
+        assert_ne!(harness.listen(1, &mut ends[0]), first);
+        assert_eq!(count(&harness), 2);
+        assert!(harness.state.listeners[&1].identity.is_none(), "other workers mean the first");
+    }
+
+    #[test]
+    fn at_a_stop_what_the_kernel_has_is_taken_and_the_socket_closed() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        let listener = harness.listen(1, &mut far);
+        let address = harness.address(listener);
+        let _client = TcpStream::connect(address).unwrap();
+        harness.obey(Command::CloseListeners);
+        assert_eq!(harness.listener(listener).waiting.len(), 1);
+        assert!(TcpStream::connect(address).is_err());
+        harness.turn();
+        assert_eq!(far.connections().len(), 1);
+        assert!(!harness.listener(listener).has_leftovers());
+    }
+
+    #[test]
+    fn at_a_stop_workers_that_accept_have_a_last_call() {
+        for balance in [Balance::Shared, Balance::Kernel, Balance::Sticky(StickyBy::Ip)] {
+            let mut harness = Harness::new(balance);
+            let mut far = harness.serving(1, 0);
+            let listener = harness.listen(1, &mut far);
+            harness.turn();
+            let address = harness.address(listener);
+            harness.obey(Command::CloseListeners);
+            let _client = TcpStream::connect(address).unwrap();
+            harness.pass(LAST_CALL);
+            assert!(matches!(harness.listener(listener).closing, Some(Closing::Close(_))));
+            assert!(harness.listener(listener).socket.is_some());
+            harness.pass(REFUSE_SPAN);
+            assert!(harness.listener(listener).socket.is_none());
+            assert_eq!(far.connections().len(), 1, "what the worker had not accepted");
+        }
+    }
+
+    #[test]
+    fn what_no_worker_is_left_to_take_is_closed() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        let listener = harness.listen(1, &mut far);
+        let (left, mut client) = connection();
+        harness.listener(listener).waiting.push_back(left);
+        let State { listeners, workers, .. } = &mut harness.state;
+        give_up_leftovers(listeners, workers, false);
+        give_up_leftovers(listeners, workers, true);
+        assert!(listeners[&listener].has_leftovers(), "there is a worker");
+        workers.get_mut(&id(1)).unwrap().drain = Drain::Disconnecting;
+        give_up_leftovers(listeners, workers, true);
+        assert!(!listeners[&listener].has_leftovers());
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+}
