@@ -320,3 +320,6 @@ fn address_of(listening: &Listening) -> Option<Address> {
     let address = std::net::SocketAddr::new(ip, listening.port?);
     Some(if kind.is_udp() { Address::Udp(address) } else { Address::Tcp(address) })
 }
+
+#[cfg(test)]
+mod tests;
