@@ -106,3 +106,125 @@ fn report(state: &State) -> Report {
         tally: state.reports.tally.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+
+    use recluster_wire::node::worker::FromPrimary;
+    use recluster_wire::node::{FromWorker, HandleKind, QueryServer, SocketKind};
+    use tokio::sync::oneshot;
+
+    use super::super::fixtures::{Harness, id, query};
+    use super::super::messages::Standing;
+    use super::*;
+    use crate::config::balance::{Balance, StickyBy};
+
+    fn send(harness: &mut Harness, number: u64, text: &str, handle: Option<Handle>) -> Result<(), SendError> {
+        let (reply, mut answer) = oneshot::channel();
+        let json = Json::parse(text).unwrap();
+        harness.obey(Command::Send { worker: id(number), json, handle, reply });
+        answer.try_recv().unwrap()
+    }
+
+    fn hand_over(harness: &mut Harness, number: u64) -> bool {
+        let (connection, _client) = UnixStream::pair().unwrap();
+        let (reply, mut answer) = oneshot::channel();
+        harness.obey(Command::HandOver { worker: id(number), connection: connection.into(), reply });
+        answer.try_recv().unwrap()
+    }
+
+    fn reported(harness: &mut Harness) -> Report {
+        let (reply, mut answer) = oneshot::channel();
+        harness.obey(Command::Report(reply));
+        answer.try_recv().unwrap()
+    }
+
+    #[test]
+    fn a_worker_has_the_standing_that_was_published_before_it_came() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        harness.set_standing(1, Some(Standing::Standby));
+        let _far = harness.admitted(1, 0);
+        assert_eq!(harness.worker(1).standing, Some(Standing::Standby));
+        harness.set_standing(1, None);
+        assert_eq!(harness.worker(1).standing, None);
+    }
+
+    #[test]
+    fn messages_of_the_host_program_reach_the_application() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        send(&mut harness, 1, "{\"a\":1}", None).unwrap();
+        let (fd, _other) = UnixStream::pair().unwrap();
+        let handle = Handle { kind: HandleKind::NetNative, fd: fd.into() };
+        send(&mut harness, 1, "{\"b\":2}", Some(handle)).unwrap();
+        let messages = far.messages();
+        assert!(matches!(&messages[0], FromPrimary::User(message) if message.json().as_str() == "{\"a\":1}"));
+        assert!(matches!(&messages[1], FromPrimary::Handle(_)));
+        assert_eq!(far.fds.len(), 1);
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_sent_is_an_error() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        assert!(matches!(send(&mut harness, 1, "1", None), Err(SendError::NoWorker(1))));
+        let _far = harness.serving(1, 0);
+        let long = format!("\"{}\"", "x".repeat(1 << 20));
+        // The queue holds 32 MiB.
+        let first_error = (0..40).find_map(|_| send(&mut harness, 1, &long, None).err());
+        assert!(matches!(first_error, Some(SendError::Full(1))));
+    }
+
+    #[test]
+    fn a_connection_for_one_worker_goes_to_its_oldest_server_of_connections() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        assert!(!hand_over(&mut harness, 1), "it has no server");
+        let udp = QueryServer { kind: Some(SocketKind::Udp4), ..query(1) };
+        harness.hear(1, FromWorker::QueryServer(udp));
+        harness.hear(1, FromWorker::HandleAck);
+        assert!(!hand_over(&mut harness, 1), "it takes datagrams alone");
+        for index in 1..=12 {
+            harness.hear(1, FromWorker::QueryServer(QueryServer { index, ..query(2) }));
+        }
+        far.lines();
+        assert!(hand_over(&mut harness, 1));
+        // "10" would be the first in the order of texts.
+        assert!(far.lines()[0].contains("\"key\":\"2\""));
+        assert!(!hand_over(&mut harness, 9));
+    }
+
+    #[test]
+    fn the_report_says_where_it_listens_and_who_got_what() {
+        for (balance, word) in [
+            (Balance::RoundRobin, "round-robin"),
+            (Balance::Shared, "shared"),
+            (Balance::Kernel, "kernel"),
+            (Balance::Sticky(StickyBy::Ip), "sticky"),
+            (Balance::Sticky(StickyBy::ProxyProtocol), "sticky"),
+        ] {
+            let mut harness = Harness::new(balance);
+            let mut far = harness.serving(1, 0);
+            let listener = harness.listen(1, &mut far);
+            harness.worker(1).taken = 5;
+            let address = harness.listener(listener).address.to_string();
+            let report = reported(&mut harness);
+            assert_eq!(report.taken[&id(1)], 5);
+            let expected = ListenerStatus { address, balance: word.to_owned() };
+            assert_eq!(report.listeners, [expected]);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_commands_before_hears_of_it_when_the_turn_is_over() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let (done, settled) = mpsc::channel();
+        harness.obey(Command::Settle(done));
+        assert!(settled.try_recv().is_err());
+        harness.turn();
+        assert_eq!(settled.try_recv(), Ok(()));
+        harness.obey(Command::Finish);
+        assert!(harness.state.finished);
+    }
+}

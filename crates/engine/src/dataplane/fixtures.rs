@@ -36,10 +36,15 @@ pub(super) fn reactor() -> Reactor {
     Reactor::new(&eventfd(0, EventfdFlags::NONBLOCK).unwrap()).unwrap()
 }
 
-/// A worker beside no data plane, and the far end of its channel.
-pub(super) fn worker(number: u64, slot: u32) -> (Worker, FarEnd) {
+/// A moment less.
+pub(super) fn just_before(span: Duration) -> Duration {
+    span.saturating_sub(Duration::from_millis(1))
+}
+
+/// A channel beside no data plane, and its far end.
+pub(super) fn channel(limits: Limits) -> (Channel, FarEnd) {
     let (near, far) = FarEnd::pair();
-    (Worker::new(id(number), slot, Channel::new(near, Limits::USUAL), true), far)
+    (Channel::new(near, limits), far)
 }
 
 /// A connection to nowhere, and its client.
@@ -111,30 +116,29 @@ impl FarEnd {
         self.lines().iter().map(|line| FromPrimary::parse(line.as_bytes())).collect()
     }
 
+    /// All that has come, out of the envelopes of handles.
+    fn unwrapped(&mut self) -> impl Iterator<Item = FromPrimary> {
+        self.messages()
+            .into_iter()
+            .map(|message| if let FromPrimary::Handle(inner) = message { *inner } else { message })
+    }
+
     /// The answers to queries that have come: to which, and with what outcome.
     pub(super) fn replies(&mut self) -> Vec<(u64, Result<(), i32>)> {
-        let replies = self.messages().into_iter().filter_map(|message| match message {
-            FromPrimary::Reply(reply) => Some(reply),
-            FromPrimary::Handle(inner) => match *inner {
-                FromPrimary::Reply(reply) => Some(reply),
-                _ => None,
-            },
-            _ => None,
-        });
-        replies.map(|Reply { ack, outcome, .. }| (ack, outcome)).collect()
+        let reply = |message| {
+            let FromPrimary::Reply(Reply { ack, outcome, .. }) = message else { return None };
+            Some((ack, outcome))
+        };
+        self.unwrapped().filter_map(reply).collect()
     }
 
     /// The numbers of connections that have come.
     pub(super) fn connections(&mut self) -> Vec<u64> {
-        let wrapped = self.messages().into_iter().filter_map(|message| match message {
-            FromPrimary::Handle(inner) => Some(*inner),
-            _ => None,
-        });
-        let numbers = wrapped.filter_map(|message| match message {
-            FromPrimary::NewConnection { seq, .. } => Some(seq),
-            _ => None,
-        });
-        numbers.collect()
+        let number = |message| {
+            let FromPrimary::NewConnection { seq, .. } = message else { return None };
+            Some(seq)
+        };
+        self.unwrapped().filter_map(number).collect()
     }
 }
 
@@ -223,10 +227,8 @@ impl Harness {
     }
 
     pub(super) fn address(&mut self, listener: ListenerId) -> SocketAddr {
-        match &self.listener(listener).address {
-            Address::Tcp(address) => *address,
-            other => panic!("{other:?}"),
-        }
+        let Address::Tcp(address) = self.listener(listener).address else { panic!("it is not TCP") };
+        address
     }
 
     /// A worker's channel has something to read.

@@ -193,7 +193,7 @@ mod tests {
 
     use recluster_wire::node::FromWorker;
 
-    use super::super::fixtures::{FarEnd, Harness, connection, id, query};
+    use super::super::fixtures::{FarEnd, Harness, connection, id, just_before, query};
     use super::super::messages::Command;
     use super::super::state::State;
     use super::super::worker::Drain;
@@ -225,7 +225,7 @@ mod tests {
     fn a_proven_listener_is_kept_for_a_while() {
         let (mut harness, _far) = unused(Some(Standing::Serving));
         harness.settle();
-        harness.pass(UNUSED_LINGER - Duration::from_millis(1));
+        harness.pass(just_before(UNUSED_LINGER));
         assert_eq!(count(&harness), 1);
         harness.pass(Duration::from_millis(1));
         assert_eq!(count(&harness), 0);
@@ -260,7 +260,7 @@ mod tests {
         harness.pass(UNUSED_LINGER);
         assert_eq!(count(&harness), 1);
         close_servers(&mut harness);
-        harness.pass(UNUSED_LINGER - Duration::from_millis(1));
+        harness.pass(just_before(UNUSED_LINGER));
         assert_eq!(count(&harness), 1, "the time begins anew");
         harness.pass(Duration::from_millis(1));
         assert_eq!(count(&harness), 0);

@@ -105,3 +105,37 @@ impl DataPlane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    use recluster_core::WorkerId;
+
+    use super::*;
+    use crate::config::balance::{Balance, PeekLimits};
+
+    /// For what takes milliseconds.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_thread_hears_workers_and_ends_with_the_supervisors_end() {
+        let (sender, facts) = mpsc::channel();
+        let sink = Sink::new(move |fact| drop(sender.send(fact)));
+        let peek = PeekLimits::default();
+        let config = Config { balance: Balance::RoundRobin, peek, workers_accept: false, is_hosted: false };
+        let dataplane = DataPlane::start(Setup::new(config, &[]).unwrap(), sink).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let worker = WorkerId::from_number(1);
+        let admission = Admission { worker, slot: 0, channel: near.into(), is_node: true };
+        dataplane.tell(Command::Admit(admission));
+        dataplane.settle();
+        far.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n").unwrap();
+        assert!(matches!(facts.recv_timeout(DEADLINE), Ok(Fact::Online(id)) if id == worker));
+        drop(dataplane);
+        let gone = Some(mpsc::RecvTimeoutError::Disconnected);
+        assert_eq!(facts.recv_timeout(DEADLINE).err(), gone, "the thread's sink ends with it");
+    }
+}

@@ -65,3 +65,115 @@ fn read_once(state: &mut State, id: WorkerId) -> Result<Read, ProtocolViolation>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{Harness, id};
+    use super::super::messages::Command;
+    use crate::config::balance::Balance;
+
+    const ONLINE: &str = r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#;
+    const ACK: &str = r#"{"cmd":"NODE_HANDLE_ACK"}"#;
+
+    #[test]
+    fn a_message_is_heard_when_its_line_is_whole() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        rustix::io::write(&far.socket, &ONLINE.as_bytes()[..10]).unwrap();
+        harness.note_worker(1);
+        harness.turn();
+        assert!(harness.facts().is_empty());
+        far.say(&ONLINE[10..]);
+        harness.note_worker(1);
+        harness.turn();
+        assert_eq!(harness.fact_names(), ["online 1"]);
+    }
+
+    #[test]
+    fn a_worker_that_closes_its_channel_is_forgotten() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        far.say(ONLINE);
+        drop(far);
+        harness.note_worker(1);
+        harness.turn();
+        assert_eq!(harness.fact_names(), ["online 1", "disconnected 1"]);
+        assert!(harness.state.workers.is_empty());
+        harness.obey(Command::Ended(id(1)));
+        assert_eq!(harness.fact_names(), ["drained 1"]);
+    }
+
+    #[test]
+    fn one_that_breaks_a_rule_is_cut_off() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        far.say(ACK);
+        far.say(ONLINE);
+        harness.note_worker(1);
+        harness.turn();
+        assert_eq!(harness.fact_names(), ["cut off 1", "disconnected 1"]);
+        assert!(rustix::io::write(&far.socket, b"x").is_err());
+    }
+
+    #[test]
+    fn the_last_words_of_a_dead_worker_are_heard_first() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        far.say(ONLINE);
+        far.say("\"ready\"");
+        harness.obey(Command::Ended(id(1)));
+        let expected = ["online 1", "message 1", "ready 1", "disconnected 1", "drained 1"];
+        assert_eq!(harness.fact_names(), expected);
+    }
+
+    #[test]
+    fn a_child_that_goes_on_writing_does_not_hold_the_master() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let far = harness.serving(1, 0);
+        let writer = std::thread::spawn(move || {
+            far.socket.set_nonblocking(false).unwrap();
+            // It ends when the master has closed its end.
+            while rustix::io::write(&far.socket, b"{}\n").is_ok() {}
+        });
+        harness.obey(Command::Ended(id(1)));
+        assert!(harness.state.workers.is_empty());
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_worker_is_left_unread_while_the_supervisor_has_enough_to_do() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        let mut receipts = Vec::new();
+        while !harness.worker(1).backlog.is_full() {
+            far.say(&format!("\"{}\"", "x".repeat(60_000)));
+            harness.note_worker(1);
+            harness.turn();
+            receipts.extend(harness.facts());
+        }
+        far.say(ONLINE);
+        harness.note_worker(1);
+        harness.turn();
+        assert!(harness.facts().is_empty());
+        receipts.clear();
+        harness.pass(super::BACKLOG_PAUSE);
+        harness.turn();
+        assert_eq!(harness.fact_names(), ["online 1"]);
+    }
+
+    #[test]
+    fn a_talkative_worker_gets_its_share_of_a_turn() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        harness.state.scratch.truncate(ONLINE.len() + 1);
+        let mut far = harness.serving(1, 0);
+        for _ in 0..super::READS_A_TURN {
+            far.say(ONLINE);
+        }
+        far.say("\"ready\"");
+        harness.note_worker(1);
+        harness.turn();
+        assert_eq!(harness.fact_names(), ["online 1"]);
+        harness.turn();
+        assert_eq!(harness.fact_names(), ["message 1", "ready 1"]);
+    }
+}

@@ -137,7 +137,9 @@ mod tests {
             client.write_all(b"hello").unwrap();
         }
         let sent: Vec<TcpStream> = harness.worker(1).in_flight.values().map(copy).collect();
-        sent.iter().for_each(|it| await_bytes(it, 5));
+        for connection in &sent {
+            await_bytes(connection, 5);
+        }
         (&sent[1]).read_exact(&mut [0]).unwrap();
         (harness, ends, clients)
     }

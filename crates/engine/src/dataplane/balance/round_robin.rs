@@ -126,10 +126,10 @@ mod tests {
     use recluster_wire::node::FromWorker;
 
     /// Workers 1 to `count` that serve on one listener.
-    fn cluster(count: u64) -> (Harness, Vec<FarEnd>, ListenerId) {
+    fn cluster(count: usize) -> (Harness, Vec<FarEnd>, ListenerId) {
         let mut harness = Harness::new(Balance::RoundRobin);
         let mut ends: Vec<FarEnd> =
-            (1..).zip(0..).take(count as usize).map(|(n, slot)| harness.serving(n, slot)).collect();
+            (1..).zip(0..).take(count).map(|(n, slot)| harness.serving(n, slot)).collect();
         let listeners: Vec<ListenerId> =
             (1..).zip(&mut ends).map(|(n, end)| harness.listen(n, end)).collect();
         (harness, ends, listeners[0])

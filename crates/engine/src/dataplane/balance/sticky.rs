@@ -156,7 +156,7 @@ mod tests {
     use crate::config::balance::Balance;
     use crate::dataplane::client_hash::Client;
     use crate::dataplane::event_loop::note_peek;
-    use crate::dataplane::fixtures::{FarEnd, Harness, connection, id};
+    use crate::dataplane::fixtures::{FarEnd, Harness, connection, id, just_before};
     use crate::dataplane::messages::{Command, Standing};
     use crate::dataplane::reactor::{ListenerId, Token};
     use crate::dataplane::worker::InFlight;
@@ -331,7 +331,7 @@ mod tests {
         let _client = harness.connect(listener);
         harness.turn();
         let timeout = harness.state.config.peek.timeout;
-        harness.pass(timeout - Duration::from_millis(1));
+        harness.pass(just_before(timeout));
         assert!(ends.iter_mut().all(|end| end.connections().is_empty()));
         harness.pass(Duration::from_millis(1));
         let address = Client::at(IpAddr::from([127, 0, 0, 1]));
