@@ -1,7 +1,8 @@
-//! The programs that the kernel runs for us: for every new connection of a group of sockets (`SO_REUSEPORT`), to choose one
-//! of them by its place in the group; and for what comes to a socket that is about to be closed. They are classic BPF: no
-//! privilege is needed, jumps go forward only, and there is room for 4,096 instructions; of a kernel before 6.7, for about
-//! 2,500 of its own, into which it translates them.
+//! The programs that the kernel runs for us: one chooses a socket of a group (`SO_REUSEPORT`) for every new connection, by its
+//! place in the group; another lets no connection begin at a socket that is about to be closed.
+//!
+//! They are classic BPF, which needs no privilege. Jumps go forward only, and a program has at most 4,096 instructions. A
+//! kernel before 6.7 has room for about 2,500 of its own, into which it translates them.
 
 use libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_MISC, BPF_MOD,
@@ -31,55 +32,55 @@ const ACK: u32 = 0x10;
 pub(crate) struct Program(Vec<sock_filter>);
 
 impl Program {
-    /// Any of these places, by chance.
+    /// Chooses any of these places, at random.
     pub(super) fn any_of(places: &[u32]) -> Self {
         let mut program = Self::default();
         let places = places.get(..MOST_PLACES).unwrap_or(places);
         let [rest @ .., last] = places else { return program };
-        program.say(BPF_LD | BPF_W | BPF_ABS, (SKF_AD_OFF + SKF_AD_RANDOM).cast_unsigned());
+        program.emit(BPF_LD | BPF_W | BPF_ABS, (SKF_AD_OFF + SKF_AD_RANDOM).cast_unsigned());
         let modulo = program.0.len();
-        program.say(BPF_ALU | BPF_MOD | BPF_K, 1);
+        program.emit(BPF_ALU | BPF_MOD | BPF_K, 1);
         for (number, place) in (0..).zip(rest) {
             program.jump(BPF_JEQ, number, 0, 1);
-            program.say(BPF_RET | BPF_K, *place);
+            program.emit(BPF_RET | BPF_K, *place);
             if let Some(modulo) = program.0.get_mut(modulo) {
                 modulo.k = number + 2;
             }
         }
-        program.say(BPF_RET | BPF_K, *last);
+        program.emit(BPF_RET | BPF_K, *last);
         program
     }
 
-    /// The place of the bucket that the client at the source address is in ([`Client::at`](super::client_hash::Client::at)).
+    /// Chooses the place of the bucket that the client at the source address is in ([`Client::at`](super::client_hash::Client::at)).
     pub(super) fn by_source(place_of_bucket: &[u32]) -> Self {
         let source = |at: i32| (SKF_NET_OFF + at).cast_unsigned();
         let mut program = Self::default();
-        program.say(BPF_LD | BPF_B | BPF_ABS, source(0));
-        program.say(BPF_ALU | BPF_AND | BPF_K, VERSION);
+        program.emit(BPF_LD | BPF_B | BPF_ABS, source(0));
+        program.emit(BPF_ALU | BPF_AND | BPF_K, VERSION);
         program.jump(BPF_JEQ, VERSION_6, 2, 0);
-        program.say(BPF_LD | BPF_W | BPF_ABS, source(SOURCE_4));
+        program.emit(BPF_LD | BPF_W | BPF_ABS, source(SOURCE_4));
         let to_the_end = program.0.len();
-        program.say(BPF_JMP | BPF_JA, 0);
-        program.say(BPF_LD | BPF_W | BPF_ABS, source(SOURCE_6));
+        program.emit(BPF_JMP | BPF_JA, 0);
+        program.emit(BPF_LD | BPF_W | BPF_ABS, source(SOURCE_6));
         program.mix();
-        program.say(BPF_MISC | BPF_TAX, 0);
-        program.say(BPF_LD | BPF_W | BPF_ABS, source(SOURCE_6 + 4));
-        program.say(BPF_ALU | BPF_XOR | BPF_X, 0);
+        program.emit(BPF_MISC | BPF_TAX, 0);
+        program.emit(BPF_LD | BPF_W | BPF_ABS, source(SOURCE_6 + 4));
+        program.emit(BPF_ALU | BPF_XOR | BPF_X, 0);
         program.land(to_the_end);
         program.mix();
-        program.say(BPF_ALU | BPF_RSH | BPF_K, BUCKET_SHIFT);
+        program.emit(BPF_ALU | BPF_RSH | BPF_K, BUCKET_SHIFT);
         program.search(&runs(place_of_bucket));
         program
     }
 
-    /// Of what comes to a TCP socket, everything but what would begin a connection.
+    /// Lets everything through to a TCP socket but what would begin a connection.
     pub(super) fn no_beginnings() -> Self {
         let mut program = Self::default();
-        program.say(BPF_LD | BPF_B | BPF_ABS, TCP_FLAGS);
-        program.say(BPF_ALU | BPF_AND | BPF_K, SYN | ACK);
+        program.emit(BPF_LD | BPF_B | BPF_ABS, TCP_FLAGS);
+        program.emit(BPF_ALU | BPF_AND | BPF_K, SYN | ACK);
         program.jump(BPF_JEQ, SYN, 0, 1);
-        program.say(BPF_RET | BPF_K, 0);
-        program.say(BPF_RET | BPF_K, u32::MAX);
+        program.emit(BPF_RET | BPF_K, 0);
+        program.emit(BPF_RET | BPF_K, u32::MAX);
         program
     }
 
@@ -88,11 +89,11 @@ impl Program {
         &mut self.0
     }
 
-    fn say(&mut self, code: u32, k: u32) {
+    fn emit(&mut self, code: u32, k: u32) {
         self.push(code, 0, 0, k);
     }
 
-    /// Compares the accumulator, and skips so many instructions.
+    /// Compares the accumulator, and skips this many instructions.
     fn jump(&mut self, how: u32, k: u32, if_true: u8, if_false: u8) {
         self.push(BPF_JMP | how | BPF_K, if_true, if_false, k);
     }
@@ -103,7 +104,7 @@ impl Program {
         self.0.push(sock_filter { code, jt, jf, k });
     }
 
-    /// Has the jump at this place lead to what is said next.
+    /// Has the jump at this place lead to the next instruction.
     fn land(&mut self, jump: usize) {
         let skipped = self.0.len().saturating_sub(jump + 1);
         if let (Some(jump), Ok(skipped)) = (self.0.get_mut(jump), u32::try_from(skipped)) {
@@ -114,21 +115,21 @@ impl Program {
     /// Spreads the number in the accumulator.
     fn mix(&mut self) {
         for (number, shift) in SHIFTS.into_iter().enumerate() {
-            self.say(BPF_MISC | BPF_TAX, 0);
-            self.say(BPF_ALU | BPF_RSH | BPF_K, shift);
-            self.say(BPF_ALU | BPF_XOR | BPF_X, 0);
+            self.emit(BPF_MISC | BPF_TAX, 0);
+            self.emit(BPF_ALU | BPF_RSH | BPF_K, shift);
+            self.emit(BPF_ALU | BPF_XOR | BPF_X, 0);
             if let Some(&multiplier) = MULTIPLIERS.get(number) {
-                self.say(BPF_ALU | BPF_MUL | BPF_K, multiplier);
+                self.emit(BPF_ALU | BPF_MUL | BPF_K, multiplier);
             }
         }
     }
 
-    /// Finds the run that the bucket in the accumulator is in, by halves. (A conditional jump reaches 255 instructions; an
+    /// Finds the run that the bucket in the accumulator is in, by binary search. (A conditional jump reaches 255 instructions; an
     /// unconditional one, any.)
     fn search(&mut self, runs: &[(u32, u32)]) {
         let (lower, upper) = runs.split_at(runs.len() / 2);
         match (lower, upper) {
-            ([], [(_, place)]) => self.say(BPF_RET | BPF_K, *place),
+            ([], [(_, place)]) => self.emit(BPF_RET | BPF_K, *place),
             (_, [(begin, _), ..]) => {
                 let mut below = Self::default();
                 below.search(lower);
@@ -136,7 +137,7 @@ impl Program {
                     self.jump(BPF_JGE, *begin, length, 0);
                 } else {
                     self.jump(BPF_JGE, *begin, 0, 1);
-                    self.say(BPF_JMP | BPF_JA, u32::try_from(below.0.len()).unwrap_or_default());
+                    self.emit(BPF_JMP | BPF_JA, u32::try_from(below.0.len()).unwrap_or_default());
                 }
                 self.0.append(&mut below.0);
                 self.search(upper);
@@ -146,7 +147,7 @@ impl Program {
     }
 }
 
-/// Where runs of the same place begin, and which it is.
+/// Runs of buckets of the same place: where each begins, and its place.
 fn runs(places: &[u32]) -> Vec<(u32, u32)> {
     let mut runs: Vec<(u32, u32)> = Vec::new();
     for (bucket, &place) in (0..).zip(places) {

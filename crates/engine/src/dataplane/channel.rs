@@ -1,6 +1,6 @@
 //! One worker's IPC channel: bytes and descriptors in, bytes and descriptors out, all of it bounded.
 //!
-//! What the messages mean is `node_cluster`'s business; this module knows how they travel.
+//! `protocol` knows what the messages mean; this module knows how they travel.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -17,11 +17,11 @@ use rustix::net::{
 
 /// How much is read at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
-/// How many messages fit the channel's buffer for certain. (The default one of a unix socket takes 278 small ones.)
+/// How many messages certainly fit the channel's buffer. (The default one of a unix socket takes 278 small ones.)
 const RUN: usize = 100;
 /// How many descriptors may have come without the message that names them.
 const FDS_WAITING: usize = 16;
-/// How many descriptors are taken from one read; the kernel hands out one message's at a time.
+/// How many descriptors one read takes; the kernel gives out those of one message at a time.
 const FDS_A_READ: usize = 4;
 
 /// How much a channel holds.
@@ -34,9 +34,9 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// For messages that concern nobody but us.
+    /// Where messages end at the master.
     pub(super) const USUAL: Self = Self { line: DEFAULT_MAX_LINE, queue: 32 << 20 };
-    /// For those of a host: about as much as a string of Node holds.
+    /// Where a host program gets them: about as much as a string of Node holds.
     pub(super) const AMPLE: Self = Self { line: 512 << 20, queue: 512 << 20 };
 }
 
@@ -57,7 +57,7 @@ pub(super) enum ProtocolViolation {
     OutOfDescriptors,
 }
 
-/// What a handle that was sent is for, until the worker says that it has arrived.
+/// What a handle was sent for; kept until the worker says that it has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// The connection of the `newconn` with this `seq`.
@@ -91,7 +91,7 @@ struct Outgoing {
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: OwnedFd,
-    room: Limits,
+    limits: Limits,
     decoder: Decoder,
     received: VecDeque<OwnedFd>,
     queue: VecDeque<Outgoing>,
@@ -102,18 +102,18 @@ pub(super) struct Channel {
     next_seq: u64,
     /// The worker sent a handle of its own: from then on it queues its messages until it reads our acknowledgement.
     took_handle: bool,
-    /// How many messages were read since the last time that there was nothing to read.
+    /// How many messages were read since there was last nothing to read.
     run: usize,
-    /// So many messages waited once that the worker may have had to hold others back.
+    /// Once so many messages waited that the worker may have had to hold others back.
     crowded: bool,
 }
 
 impl Channel {
-    pub(super) fn new(socket: OwnedFd, room: Limits) -> Self {
+    pub(super) fn new(socket: OwnedFd, limits: Limits) -> Self {
         Self {
             socket,
-            room,
-            decoder: Decoder::new(room.line),
+            limits,
+            decoder: Decoder::new(limits.line),
             received: VecDeque::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -138,8 +138,7 @@ impl Channel {
         self.took_handle
     }
 
-    /// Whether a handle could be sent at once: nothing waits before it, and the one before it cannot be mistaken
-    /// for it.
+    /// Whether a handle could be sent at once: nothing waits before it, and the worker cannot take the one before for it.
     pub(super) fn takes_handles(&self) -> bool {
         self.queue.is_empty() && self.window.may_send()
     }
@@ -171,7 +170,7 @@ impl Channel {
                 self.received.extend(fds);
             }
         }
-        // Where we are out of descriptors ourselves, the envelope will find none, and is answered with a NACK.
+        // Where the master is out of descriptors, the message finds none here, and is answered with a NACK.
         if self.received.len() > FDS_WAITING {
             return Err(ProtocolViolation::StrayDescriptors);
         }
@@ -187,7 +186,7 @@ impl Channel {
     /// The next whole message of what was read.
     pub(super) fn next_message(&mut self) -> Result<Option<FromWorker>, ProtocolViolation> {
         let message =
-            self.decoder.next_message().map_err(|_| ProtocolViolation::LineTooLong(self.room.line))?;
+            self.decoder.next_message().map_err(|_| ProtocolViolation::LineTooLong(self.limits.line))?;
         self.run += usize::from(message.is_some());
         self.crowded |= self.run > RUN;
         Ok(message)
@@ -289,8 +288,8 @@ impl Channel {
         bytes: Vec<u8>,
         handle: Option<(Sent, Rc<OwnedFd>)>,
     ) -> Result<(), ProtocolViolation> {
-        if self.queued_bytes + bytes.len() > self.room.queue {
-            return Err(ProtocolViolation::QueueFull(self.room.queue));
+        if self.queued_bytes + bytes.len() > self.limits.queue {
+            return Err(ProtocolViolation::QueueFull(self.limits.queue));
         }
         self.queued_bytes += bytes.len();
         self.queue.push_back(Outgoing { bytes, sent: 0, handle });

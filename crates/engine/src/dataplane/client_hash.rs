@@ -1,12 +1,12 @@
-//! Which slot a client belongs to. Values only; the same arithmetic is done by the kernel's program in `bpf`.
+//! Which slot a client belongs to: values only. The kernel's program in `bpf` computes the same.
 //!
-//! A client is a number that its key is hashed to. Its upper bits name one of [`BUCKETS`] buckets, and each slot has its
-//! share of these: all shares are equal but for one bucket, and with one slot more or fewer only the share of that slot
-//! moves. The buckets of a slot that has nobody to serve are lent to the others meanwhile.
+//! A client is a number: the hash of its key. The upper bits name one of [`BUCKETS`] buckets, and each slot owns a share of
+//! these. All shares are equal but for one bucket, and with one slot more or fewer only the share of that slot moves. While a
+//! slot has no worker that serves, its buckets are lent to the others.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// More slots than this cannot have clients of their own.
+/// How many buckets there are: at most so many slots can have clients of their own.
 pub(super) const BUCKETS: usize = 512;
 /// How far a client's number is shifted to the right for its bucket.
 pub(super) const BUCKET_SHIFT: u32 = u32::BITS - BUCKETS.trailing_zeros();
@@ -64,7 +64,7 @@ fn fnv(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Who gets whose connections, while these slots have somebody to serve.
+/// Which slot gets whose connections, while these slots have a worker that serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     slots: Vec<u32>,
@@ -77,14 +77,14 @@ impl Table {
     pub(super) fn new(slots: Vec<u32>) -> Self {
         let Some(&highest) = slots.last() else { return Self::default() };
         let owners = (0..).zip(shares(highest)).map(|(bucket, slot)| {
-            // Another of them for what is lent, the same one as long as these slots are there.
+            // What is lent goes to the same slot as long as these are there.
             let other = || slots.get(mix(bucket) as usize % slots.len()).copied().unwrap_or(highest);
             if slots.binary_search(&slot).is_ok() { slot } else { other() }
         });
         Self { owners: owners.collect(), slots }
     }
 
-    /// For which slots it was made.
+    /// The slots for which it was made.
     pub(super) fn slots(&self) -> &[u32] {
         &self.slots
     }
@@ -100,15 +100,15 @@ impl Table {
     }
 }
 
-/// For each bucket the slot that owns it, of the slots up to this one. One slot after the other comes, and takes its share
-/// from whoever has the most.
+/// For each bucket the slot that owns it, of the slots up to this one. One slot after the other is added, and takes its share
+/// from those that have the most.
 fn shares(highest: u32) -> Vec<u32> {
     let mut owned = vec![(0..BUCKETS).collect::<Vec<usize>>()];
     let count = BUCKETS.min(highest as usize + 1);
     for slots in 2..=count {
         let mut share = Vec::with_capacity(BUCKETS / slots);
         for _ in 0..BUCKETS / slots {
-            // The first of those who have the most: `max_by_key` would find the last.
+            // The first of those that have the most: `max_by_key` would find the last.
             let richest = owned.iter_mut().rev().max_by_key(|buckets| buckets.len());
             share.extend(richest.and_then(Vec::pop));
         }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_served_where_nobody_is() {
+    fn without_slots_no_client_has_one() {
         assert_eq!(Table::new(Vec::new()).slot_of(Client::named(b"anna")), None);
         // More slots than buckets: the last ones have no clients, and all clients have a slot.
         let many = up_to(1500);

@@ -1,4 +1,4 @@
-//! One worker's leave, as it is told to the worker.
+//! How one worker is let go.
 //!
 //! ```text
 //!              begin: `Drain` to the preload             step, when `disconnect_at` has come:

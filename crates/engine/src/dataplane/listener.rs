@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   bind, adopt ──► Open ────────────────────────────────► stopped ──► dropped with the master
-//!                   │ │        stop: nobody accepts            ▲        (has no socket; what was accepted
-//!                   │ │        there but the master            │         still waits here)
+//!                   │ │        stop: only the master           ▲        (has no socket; what was accepted
+//!                   │ │        accepts there                   │         still waits here)
 //!                   │ └──► Closing::Refuse ──► Closing::Close ─┘
 //!                   │      stop: workers accept until then;    what they have not
 //!                   │      after it no connection begins       accepted is taken
@@ -113,7 +113,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds what the worker asked for. `replace` allows to replace the file of a unix socket that nobody holds any more.
+    /// Binds what the worker asked for. `replace` allows to replace the file of a unix socket that no process has open.
     pub(super) fn bind(query: &QueryServer, mode: Mode, replace: bool) -> io::Result<Self> {
         match query.kind {
             Some(SocketKind::Unix) => Self::bind_unix(query, mode, replace),
@@ -184,7 +184,7 @@ impl Listener {
         let mut listener = Self::new(socket, mode, Address::Tcp(bound));
         if let Some(socket) = listener.socket.clone().filter(|_| mode == Mode::Kernel) {
             if sys::attach(socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions()).is_err() {
-                // This kernel, or what emulates one, cannot be told how to choose.
+                // This kernel, or what emulates one, has no such programs.
                 drop((listener, socket));
                 return Self::bind_tcp_at(query, bound, mode.without_group());
             }
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_does_not_take_an_address_that_is_somebody_elses() {
+    fn a_group_does_not_join_another_programs_address() {
         let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         other.set_reuse_port(true).unwrap();
         other.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();

@@ -1,4 +1,4 @@
-//! What passes between the data plane and its owner: commands in, facts out, and who may be given what.
+//! What passes between the supervisor and the data plane: commands in, facts out, and which workers may be given what.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,39 +23,40 @@ use crate::socket::bind::{Bound, FIRST_LISTENER};
 /// How many bytes of one worker's messages may wait for the supervisor before that worker's channel is no longer read.
 const WAITING_BYTES: usize = 1024 * 1024;
 
-/// The most connections that wait for one worker: as many as the kernel has room for by Node's default.
-const PENDING: usize = 512;
+/// The most connections that are pending for one worker: as many as the kernel's queue holds by Node's default.
+const MOST_PENDING: usize = 512;
 
-/// The longest time that connections are looked at.
+/// The longest time that the master waits for the first bytes of a connection.
 const LONGEST_PEEK: Duration = Duration::from_secs(3600);
 
-/// What a message costs beside its text.
+/// What a message costs beside its text, in bytes.
 const MESSAGE_COST: usize = 256;
 
-/// How the dataplane works, from its beginning to its end.
+/// How the data plane works; it stays the same for its whole life.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) balance: Balance,
-    /// Limits of looking at what connections begin with.
+    /// Limits on looking at the first bytes of connections.
     pub(crate) peek: PeekLimits,
-    /// Workers under Node accept on sockets that they are given; else they are given connections.
+    /// Workers can accept from sockets of their own, where the balance is for it; those of Deno cannot.
     pub(crate) workers_accept: bool,
-    /// Messages are shown to somebody, and the descriptors that come with them are somebody's; else these are closed.
+    /// There is a host program that gets the workers' messages and their descriptors; else these descriptors are closed.
     pub(crate) is_hosted: bool,
 }
 
-/// How many connections wait for one of so many workers. What is more goes to any worker.
+/// How many connections may be pending for one of so many workers. One more goes to any worker.
 pub(super) fn pending_limit(workers: usize) -> usize {
-    (share_of_descriptors() / workers.max(1)).clamp(1, PENDING)
+    (share_of_descriptors() / workers.max(1)).clamp(1, MOST_PENDING)
 }
 
-/// How many descriptors connections may have that are looked at, and those that wait for their worker: a quarter each.
+/// How many descriptors the connections may have whose first bytes are awaited, and those that are pending: a quarter of all
+/// each.
 fn share_of_descriptors() -> usize {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(most / 4).unwrap_or(usize::MAX)
 }
 
-/// What the dataplane is told at the beginning.
+/// What the data plane starts with.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) config: Config,
@@ -64,7 +65,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Workers number what the master has bound from the first descriptor on that they may be given.
+    /// Workers know the sockets that the master has bound by numbers, from [`FIRST_LISTENER`] on.
     pub(crate) fn new(mut config: Config, bound: &[Bound]) -> io::Result<Self> {
         config.peek.connections = config.peek.connections.min(share_of_descriptors()).max(1);
         config.peek.timeout = config.peek.timeout.min(LONGEST_PEEK);
@@ -79,16 +80,16 @@ impl Setup {
 pub(crate) enum Standing {
     /// Connections.
     Serving,
-    /// Connections of listeners on which nobody serves.
+    /// Connections of listeners on which no worker serves.
     Standby,
 }
 
-/// Who may be given what: published by the supervisor whenever it changes.
+/// Which workers may be given what: published by the supervisor whenever it changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Routes {
-    /// Workers that are not here are given nothing.
+    /// A worker that is not here is given nothing.
     pub(crate) standing: BTreeMap<WorkerId, Standing>,
-    /// Nothing is pending: a listener that no worker in this table uses will not be wanted again.
+    /// No reload, start or respawn is in progress: a listener that no worker in this table uses will not be wanted again.
     pub(crate) settled: bool,
 }
 
@@ -99,25 +100,25 @@ pub(crate) struct Admission {
     pub(crate) slot: u32,
     /// Our end of its channel.
     pub(crate) channel: OwnedFd,
-    /// One that is not Node is given sockets, never connections.
+    /// One that is not Node accepts by itself, whatever the balance.
     pub(crate) is_node: bool,
 }
 
-/// What the supervisor tells the dataplane.
+/// What the supervisor wants the data plane to do.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// A worker begins.
     Admit(Admission),
-    /// Who may be given what, from now on.
+    /// Which workers may be given what, from now on.
     Route(Routes),
-    /// Let this worker go. It will be told so by a signal then. Where it has the preload, it is to spare idle connections
-    /// for the grace.
+    /// Let this worker go; `until` then, when a signal ends it. If it has the preload, it keeps idle connections open for
+    /// the grace.
     Drain { worker: WorkerId, until: Instant, grace: Option<Duration> },
     /// Everything stops: take what waits in the queues of the kernel and close the sockets.
     CloseListeners,
-    /// The worker's process has ended: hear its last words, take back what it had not taken, forget it.
+    /// The worker's process has ended: read what it had still written, take back what it had not taken, and forget it.
     Ended(WorkerId),
-    /// The worker's user lets it go: it is to disconnect, and nothing more.
+    /// A host program lets this worker go: it is to disconnect, and its application is sent no message.
     Disconnect { worker: WorkerId, grace: Option<Duration> },
     /// Send a message of the host program to this worker's application.
     Send {
@@ -126,24 +127,24 @@ pub(crate) enum Command {
         handle: Option<Handle>,
         reply: oneshot::Sender<Result<(), SendError>>,
     },
-    /// Hand a connection to this very worker; the answer says whether it could be.
+    /// Send a connection to this very worker; the answer says whether it could be sent.
     HandOver { worker: WorkerId, connection: OwnedFd, reply: oneshot::Sender<bool> },
-    /// Say when all that was told before is done.
+    /// Say when all earlier commands are carried out.
     Settle(mpsc::Sender<()>),
-    /// Tell what you have.
+    /// Say what there is, for the status.
     Report(oneshot::Sender<Report>),
     /// The cluster is over.
     Finish,
 }
 
-/// What the dataplane reports.
+/// What the data plane reports.
 #[derive(Debug)]
 pub(crate) enum Fact {
     Online(WorkerId),
     Listening(WorkerId, Address, Listening),
-    /// It said that it is ready.
+    /// The worker said that it is ready.
     SaidReady(WorkerId),
-    /// It asks to be replaced, or closes its servers.
+    /// The worker asks to be replaced, or has closed its servers.
     Retiring(WorkerId),
     Message {
         worker: WorkerId,
@@ -151,23 +152,23 @@ pub(crate) enum Fact {
         handle: Option<Handle>,
         receipt: Receipt,
     },
-    /// What it still has, in its drain.
+    /// What the worker still has, in its drain.
     Held(WorkerId, Held),
-    /// It broke a rule and was cut off.
+    /// The worker broke a rule of its channel, and the channel was closed.
     CutOff(WorkerId, String),
     /// Something that the cluster cannot do.
     Caveat(&'static str),
-    /// Its channel is closed. It may still have connections if it closed its servers before it was told to disconnect:
-    /// then nothing but its drain timeout says when it should be gone.
+    /// The worker's channel is closed. `finishing`: it had closed its servers before it was told to disconnect, so it may
+    /// still have connections, and its drain timeout alone says when it should be gone.
     Disconnected {
         worker: WorkerId,
         finishing: bool,
     },
-    /// Answer to [`Command::Ended`]: all its words have been heard.
+    /// Answer to [`Command::Ended`]: all that the worker wrote has been read.
     ChannelDrained(WorkerId),
 }
 
-/// What the dataplane has: for the status.
+/// What the data plane has: for the status.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) listeners: Vec<ListenerStatus>,
@@ -176,18 +177,18 @@ pub(crate) struct Report {
     pub(crate) tally: Tally,
 }
 
-/// What the dataplane counts.
+/// What the data plane counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    /// How many connections were handed to an idle worker because another was busy.
+    /// How many connections were sent to an idle worker because another was busy.
     pub(crate) stolen: u64,
-    /// How many connections were taken back from a worker's socket, its channel or its desk, to be given to another.
+    /// How many connections were taken back from a worker's socket, channel or pending queue, to be given to another.
     pub(crate) requeued: u64,
     /// How many connections the former workers of each slot got.
     pub(crate) past: BTreeMap<u32, u64>,
 }
 
-/// How much of one worker's messages waits for the supervisor, in bytes.
+/// How many bytes of one worker's messages wait for the supervisor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backlog(Arc<AtomicUsize>);
 
@@ -201,7 +202,7 @@ pub struct Handle {
     pub fd: OwnedFd,
 }
 
-/// A message that waits for the supervisor; when this is dropped, the supervisor has dealt with it.
+/// Stands for a message that waits for its receiver; it is dropped when the receiver has dealt with the message.
 #[derive(Debug)]
 pub struct Receipt {
     backlog: Backlog,
@@ -209,6 +210,7 @@ pub struct Receipt {
 }
 
 impl Backlog {
+    /// Counts a message until the receipt is dropped.
     pub(crate) fn note(&self, text: &Json) -> Receipt {
         let cost = text.as_str().len() + MESSAGE_COST;
         self.0.fetch_add(cost, Ordering::Relaxed);

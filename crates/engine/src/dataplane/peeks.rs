@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::client_key::{Looked, look};
+use super::client_key::{Finding, find};
 use super::connection::{Connection, Owner};
 use super::listener::Listeners;
 use super::reactor::{ListenerId, Reactor, Timer, Token};
@@ -67,11 +67,11 @@ impl Peeks {
                 // What cannot be read is not worth waiting for: the worker will see why.
                 Ok(_) | Err(_) => return Some(connection.owner_by_address()),
             };
-        match look(by, self.bytes.get(..received)?) {
-            Looked::Client(client) => Some(Owner::Client(client)),
-            Looked::TooLittle if received < length => None,
-            Looked::TooLittle | Looked::Nothing => Some(connection.owner_by_address()),
-            Looked::Encrypted => {
+        match find(by, self.bytes.get(..received)?) {
+            Finding::Client(client) => Some(Owner::Client(client)),
+            Finding::TooLittle if received < length => None,
+            Finding::TooLittle | Finding::Nothing => Some(connection.owner_by_address()),
+            Finding::Encrypted => {
                 reports.caveat(ENCRYPTED);
                 Some(connection.owner_by_address())
             }

@@ -1,7 +1,7 @@
 //! The primary's half of Node's cluster protocol: what each message of a worker means, and what it is answered.
 //!
 //! A worker's input is not trusted. What is unknown or makes no sense is ignored (Node does the same); what breaks a rule
-//! that the channel itself rests on is a [`ProtocolViolation`], and whoever calls cuts the worker off.
+//! that the channel itself rests on is a [`ProtocolViolation`], for which the caller cuts the worker off.
 
 use std::time::Duration;
 
