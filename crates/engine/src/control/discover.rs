@@ -94,6 +94,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::socket::file::tests::leave_stale;
 
     #[test]
     fn the_only_living_socket_is_found() {
@@ -103,7 +104,7 @@ mod tests {
             matches!(find_in(&directories, None), Err(FindError::None { tried }) if tried == directories)
         );
 
-        drop(UnixListener::bind(base.path().join("stale.sock")).unwrap());
+        leave_stale(&base.path().join("stale.sock"));
         let _one = UnixListener::bind(base.path().join("one.sock")).unwrap();
         assert_eq!(find_in(&directories, None).unwrap(), base.path().join("one.sock"));
         assert!(matches!(find_in(&directories, Some("stale")), Err(FindError::None { .. })));

@@ -154,6 +154,7 @@ mod tests {
     use std::os::unix::net::UnixListener as StdListener;
 
     use super::*;
+    use crate::socket::file::tests::leave_stale;
 
     #[tokio::test]
     async fn a_socket_is_private_and_goes_when_it_is_dropped() {
@@ -170,7 +171,7 @@ mod tests {
     async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("it.sock");
-        drop(StdListener::bind(&path).unwrap());
+        leave_stale(&path);
         let socket = Socket::bind(&path).unwrap();
         assert!(matches!(Socket::bind(&path), Err(BindError::Alive { .. })));
         assert!(path.exists());
@@ -187,7 +188,7 @@ mod tests {
             let checked = Socket::check(&at(name)).unwrap_err().to_string();
             assert_eq!(checked, Socket::bind(at(name)).unwrap_err().to_string(), "{name}");
         }
-        drop(StdListener::bind(at("stale.sock")).unwrap());
+        leave_stale(&at("stale.sock"));
         let before = fs::read_dir(base.path()).unwrap().count();
         for name in ["stale.sock", "it.sock", "made/it.sock"] {
             Socket::check(&at(name)).unwrap();

@@ -282,6 +282,10 @@ mod tests {
                 results,
                 [Ok(()), Err("GET /healthz was answered with status 503".to_owned()), not_http(), not_http()]
             );
+            // Bound, and not listening.
+            let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+            let target = Target::Own(silent.local_addr().unwrap().as_socket().unwrap());
             let refused = checks.ask(WORKER, &target, &sink).await;
             assert_eq!(refused, Err("Connection refused (os error 111)".to_owned()));
         });

@@ -158,6 +158,7 @@ mod tests {
     use rustix::process::getpgrp;
 
     use super::*;
+    use crate::socket::file::tests::leave_stale;
 
     fn said(socket: &Socket, words: &[u8], group: Pid) -> Option<Vec<Word>> {
         let sender = UnixDatagram::unbound().unwrap();
@@ -221,10 +222,10 @@ mod tests {
         let path = |name: String| directory.path().join(name);
         let (past, own) = (past(), std::process::id());
         let stale = path(format!("{past}-0.notify"));
-        drop(UnixDatagram::bind(&stale).unwrap());
+        leave_stale(&stale);
         let other = [format!("{own}-0.notify"), format!("{past}-1.sock"), "it.notify".to_owned()].map(path);
         for path in &other {
-            drop(UnixDatagram::bind(path).unwrap());
+            leave_stale(path);
         }
         let file = path(format!("{past}-2.notify"));
         fs::write(&file, "").unwrap();
@@ -242,7 +243,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         let stale = directory.path().join(format!("{}-0.notify", past()));
-        drop(UnixDatagram::bind(&stale).unwrap());
+        leave_stale(&stale);
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         remove_stale(directory.path());
         assert!(stale.exists());

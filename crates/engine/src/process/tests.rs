@@ -213,22 +213,22 @@ async fn a_status_and_a_signal_are_told_apart() {
     assert_eq!(Running::script("kill -9 $$").end().await, Exit::Signal(libc::SIGKILL));
 }
 
-/// Says that it is there, and then ends by the status that a trap gives.
+/// A shell with this trap and a child. The child says that it is there when it has no trap of its parent any more.
 fn patient(trap: &str) -> String {
-    format!("trap '{trap}' TERM USR1 HUP INT QUIT USR2 WINCH; sleep 1000 & echo $!; wait; wait")
+    format!(
+        "trap '{trap}' TERM USR1 HUP INT QUIT USR2 WINCH; sh -c 'echo there; exec sleep 1000' & wait; wait"
+    )
 }
 
 #[tokio::test]
 async fn a_signal_goes_to_the_whole_group() {
     let mut running = Running::script(&patient("exit 7"));
-    let sleep: i32 = running.line().parse().unwrap();
+    assert_eq!(running.line(), "there");
     assert_eq!((running.process.told, running.process.sent), (false, None));
     running.process.signal(core::Signal::Term);
     assert_eq!((running.process.told, running.process.sent), (true, Some(core::Signal::Term)));
-    let group = running.process.pid;
-    assert_eq!(running.line(), "", "sleep has the other end as well, and is gone too: {sleep}");
+    assert_eq!(running.line(), "", "the child had the other end as well, and is gone");
     assert_eq!(running.end().await, Exit::Code(7));
-    assert!(!groups::living().contains(&group.as_raw_nonzero().get()));
 }
 
 #[tokio::test]
@@ -294,13 +294,14 @@ fn a_process_that_cannot_be_watched_is_ended() {
     assert_eq!(process.exit(), Exit::Code(255), "it was reaped, so nothing is known of it");
 }
 
-#[test]
-fn the_usage_of_a_process_is_known() {
-    let mut process = spawn(&shell("sleep 1000"), &options()).unwrap().process;
-    let (memory, cpu) = process.usage();
+#[tokio::test]
+async fn the_usage_of_a_process_is_known() {
+    let mut running = Running::script(&patient("exit 7"));
+    running.line();
+    let (memory, cpu) = running.process.usage();
     assert!(memory.is_some_and(|bytes| bytes > 0) && cpu.is_some_and(|seconds| seconds >= 0.0));
-    process.kill_and_reap();
-    assert_eq!(process.usage(), (None, None));
+    running.process.kill_and_reap();
+    assert_eq!(running.process.usage(), (None, None));
 }
 
 #[tokio::test]

@@ -93,11 +93,19 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
+
+    /// Makes the file of a socket on which no process listens. It was never open here, so no process that another test
+    /// forks can hold it.
+    pub(crate) fn leave_stale(path: &Path) {
+        mknodat(CWD, path, FileType::Socket, Mode::RWXU, 0).unwrap();
+    }
 
     #[test]
     fn a_socket_is_alive_while_a_process_listens() {
@@ -105,12 +113,13 @@ mod tests {
         let path = base.path().join("it.sock");
         let stream = || probe(&path, SocketType::STREAM).unwrap();
         assert_eq!(stream(), Probe::Nothing);
-        let listener = UnixListener::bind(&path).unwrap();
-        assert_eq!(stream(), Probe::Alive);
-        assert!(accepts(&path));
-        drop(listener);
+        leave_stale(&path);
         assert_eq!(stream(), Probe::Stale);
         assert!(!accepts(&path));
+        fs::remove_file(&path).unwrap();
+        let _listener = UnixListener::bind(&path).unwrap();
+        assert_eq!(stream(), Probe::Alive);
+        assert!(accepts(&path));
     }
 
     #[test]
@@ -130,11 +139,12 @@ mod tests {
     fn datagram_sockets_are_probed_as_such() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("it.notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
+        leave_stale(&path);
+        assert_eq!(probe(&path, SocketType::DGRAM).unwrap(), Probe::Stale);
+        fs::remove_file(&path).unwrap();
+        let _socket = UnixDatagram::bind(&path).unwrap();
         assert_eq!(probe(&path, SocketType::DGRAM).unwrap(), Probe::Alive);
         assert!(probe(&path, SocketType::STREAM).is_err(), "it is of another type");
-        drop(socket);
-        assert_eq!(probe(&path, SocketType::DGRAM).unwrap(), Probe::Stale);
     }
 
     #[test]
@@ -143,12 +153,13 @@ mod tests {
         let [file, socket, link] = ["file", "socket", "link"].map(|name| base.path().join(name));
         fs::write(&file, "data").unwrap();
         assert_eq!(probe(&file, SocketType::STREAM).unwrap(), Probe::NotASocket);
-        let listener = UnixListener::bind(&socket).unwrap();
         symlink(&socket, &link).unwrap();
+        leave_stale(&socket);
+        assert_eq!(probe(&link, SocketType::STREAM).unwrap(), Probe::NotASocket);
+        fs::remove_file(&socket).unwrap();
+        let _listener = UnixListener::bind(&socket).unwrap();
         assert_eq!(probe(&link, SocketType::STREAM).unwrap(), Probe::NotASocket);
         assert!(accepts(&link), "a client follows links");
-        drop(listener);
-        assert_eq!(probe(&link, SocketType::STREAM).unwrap(), Probe::NotASocket);
     }
 
     #[test]

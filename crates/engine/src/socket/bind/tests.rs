@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::pin::pin;
 
 use super::*;
+use crate::socket::file::tests::leave_stale;
 
 fn listen(text: &str) -> Listen {
     text.parse().unwrap()
@@ -45,7 +46,6 @@ fn one_address_of_ipv6_is_for_ipv6_alone() {
         let (bound, address) = bound_at("[::]:0");
         assert!(SockRef::from(&bound.socket).only_v6().unwrap());
         assert_eq!(bound.at(), Some(BindAddress::One { address, kind: Kind::Tcp }));
-        TcpListener::bind((Ipv4Addr::LOCALHOST, address.port())).unwrap();
     }
 }
 
@@ -109,7 +109,7 @@ fn a_unix_socket_has_the_permissions_asked_for_and_goes_with_its_owner() {
 fn a_stale_unix_socket_is_replaced_and_a_file_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("it.sock");
-    drop(UnixListener::bind(&path).unwrap());
+    leave_stale(&path);
     bind_unix(&path, false).unwrap_err();
     let (socket, file) = bind_unix(&path, true).unwrap();
     drop((socket, file));
@@ -204,7 +204,7 @@ async fn a_preview_says_what_binding_would_and_keeps_nothing() {
         let bound = bind(&listen(&text)).unwrap_err();
         assert_eq!(previewed.to_string(), bound.to_string(), "{text}");
     }
-    drop(UnixListener::bind(directory.path().join("stale.sock")).unwrap());
+    leave_stale(&directory.path().join("stale.sock"));
     for text in ["127.0.0.1:0".to_owned(), "udp:0".to_owned(), at("new.sock"), at("stale.sock")] {
         preview_all(&[], &[listen(&text)]).await.unwrap();
         bind(&listen(&text)).unwrap();
