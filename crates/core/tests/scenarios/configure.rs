@@ -55,7 +55,7 @@ fn a_rollback_brings_those_before_back() {
     let mut world = World::serving(slots(1));
     world.reload_with(7, patience(1, 5));
     world.cannot_spawn(2, SpawnFailure::Hopeless);
-    assert_eq!(world.told_of("rolled back").len(), 1);
+    assert_eq!(world.notices_with("rolled back").len(), 1);
     assert_eq!(patience_now(&mut world), "3 until 130s");
 }
 
@@ -65,7 +65,7 @@ fn a_reload_stopped_part_way_keeps_its_own() {
     world.reload_with(7, Settings { timeout: secs(5), ..surge(2, 1) });
     world.come_to_serve([3]);
     world.cannot_spawn(4, SpawnFailure::Hopeless);
-    assert_eq!(world.told_of("stopped at 1 of 2").len(), 1);
+    assert_eq!(world.notices_with("stopped at 1 of 2").len(), 1);
     assert_eq!(patience_now(&mut world), "5 until 106s");
 }
 
@@ -76,7 +76,7 @@ fn those_of_a_reload_that_waits_wait_with_it() {
     world.reload_with(8, patience(1, 5));
     assert_eq!(patience_now(&mut world), "3 until 130s");
     world.pass(secs(1));
-    assert_eq!(world.told_of("began"), ["generation 3 began"]);
+    assert_eq!(world.notices_with("began"), ["generation 3 began"]);
     assert_eq!(patience_now(&mut world), "5 until 106s");
 }
 
@@ -87,7 +87,7 @@ fn those_of_a_reload_that_waits_outlive_a_rollback_of_the_one_that_runs() {
     world.reload_with(7, patience(1, 7));
     world.reload_with(8, patience(1, 5));
     world.cannot_spawn(2, SpawnFailure::Hopeless);
-    assert_eq!(world.told_of("began"), ["generation 2 began", "generation 3 began"]);
+    assert_eq!(world.notices_with("began"), ["generation 2 began", "generation 3 began"]);
     assert_eq!(patience_now(&mut world), "4 until 105s");
     world.cannot_spawn(3, SpawnFailure::Hopeless);
     assert_eq!(patience_now(&mut world), "5 until 130s");
@@ -100,7 +100,7 @@ fn a_rollback_brings_back_those_that_were_proven_meanwhile() {
     world.reload_with(7, bakes_not(7));
     world.reload_with(8, bakes_not(5));
     world.ready(2);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
     world.cannot_spawn(3, SpawnFailure::Hopeless);
     assert_eq!(patience_now(&mut world), "4 until 107s");
 }
@@ -111,7 +111,7 @@ fn a_rollback_after_superseding_brings_back_those_that_were_proven() {
     world.reload_with(7, patience(1, 7));
     world.pass(secs(2));
     world.reload_with(8, patience(1, 5));
-    assert_eq!(world.told_of("superseded").len(), 1);
+    assert_eq!(world.notices_with("superseded").len(), 1);
     world.cannot_spawn(3, SpawnFailure::Hopeless);
     assert_eq!(patience_now(&mut world), "4 until 132s");
 }

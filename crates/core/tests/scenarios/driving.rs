@@ -38,7 +38,7 @@ fn facts_about_a_worker_that_is_gone_change_nothing() {
         world.happens(event);
     }
     assert_eq!(world.cluster, before);
-    assert_eq!(world.told(), NOTHING);
+    assert_eq!(world.notices(), NOTHING);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_second_tick_at_the_same_time_yields_nothing() {
     let before = world.cluster.clone();
     world.happens(Event::Tick);
     assert_eq!(world.cluster, before);
-    assert_eq!(world.told(), NOTHING);
+    assert_eq!(world.notices(), NOTHING);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_late_tick_does_all_that_was_due() {
 }
 
 #[test]
-fn people_are_told_why_before_a_signal_is_sent() {
+fn a_notice_says_why_before_a_signal_is_sent() {
     let mut world = World::serving(slots(1));
     world.retires(1);
     for (at, signal, why) in [(130, Signal::Term, "drain 1"), (135, Signal::Kill, "kill 1")] {
@@ -188,7 +188,7 @@ fn a_worker_that_leaves_as_its_ready_timeout_ends_is_not_late_to_be_ready() {
     world.cluster.handle(Event::Stop, Time::after(secs(60)));
     world.pass(secs(60));
     assert_eq!(world.drained(), ["1 until 60s"]);
-    assert_eq!(world.told(), ["overdue: drain 1, TERM"]);
+    assert_eq!(world.notices(), ["overdue: drain 1, TERM"]);
     world.happens(Event::Exited(one, Exit::Signal(15)));
     assert_eq!(world.status().phase, Phase::Over);
 }

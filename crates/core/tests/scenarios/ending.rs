@@ -29,7 +29,7 @@ fn it_is_over_when_the_last_worker_is_gone_and_nothing_was_started() {
     assert_eq!(world.status().phase, Phase::Over);
     assert_eq!(world.deadline(), None);
     assert_eq!(world.spawned(), NOTHING);
-    assert_eq!(world.told(), ["1 is gone as expected, exit 0", "2 is gone as expected, exit 0"]);
+    assert_eq!(world.notices(), ["1 is gone as expected, exit 0", "2 is gone as expected, exit 0"]);
 }
 
 #[test]
@@ -90,10 +90,7 @@ fn a_stop_abandons_the_running_reload_and_the_one_that_waits() {
     world.reload(7);
     world.reload(8);
     world.happens(Event::Stop);
-    assert_eq!(
-        world.told_of(" for "),
-        ["generation 2 for [7]: abandoned", "no generation for [8]: abandoned"]
-    );
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: abandoned", "no generation for [8]: abandoned"]);
     assert_eq!(world.drained(), ["1 until 125s", "2 until 125s"]);
 }
 
@@ -103,10 +100,10 @@ fn a_reload_after_a_stop_is_abandoned_at_once() {
         let mut world = World::serving(slots(1));
         world.happens(end);
         world.reload(7);
-        assert_eq!(world.told_of(" for "), ["no generation for [7]: abandoned"]);
+        assert_eq!(world.verdicts(), ["no generation for [7]: abandoned"]);
         world.exits(1);
         world.reload(8);
-        assert_eq!(world.told_of(" for "), ["no generation for [8]: abandoned"]);
+        assert_eq!(world.verdicts(), ["no generation for [8]: abandoned"]);
         assert_eq!(world.spawned(), NOTHING);
     }
 }
@@ -161,7 +158,7 @@ fn release_leaves_workers_alone_that_are_not_ready() {
     let mut world = World::serving(slots(1));
     world.reload(7);
     world.happens(Event::Release);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: abandoned"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: abandoned"]);
     world.at(1000);
     assert_eq!(world.signalled(), NOTHING);
     world.come_to_serve([2]);
@@ -216,7 +213,7 @@ fn a_released_worker_that_ends_before_it_serves_has_not_failed() {
     world.happens(Event::Release);
     world.forget();
     world.crashes(1);
-    assert_eq!(world.told(), ["1 is gone, exit 1"]);
+    assert_eq!(world.notices(), ["1 is gone, exit 1"]);
 }
 
 #[test]
@@ -231,7 +228,7 @@ fn resumed_those_who_live_keep_their_slots_and_vacant_ones_are_filled_at_once() 
     assert_eq!(world.drained(), NOTHING);
     assert_eq!(world.status().phase, Phase::Running);
     world.crashes(3);
-    assert_eq!(world.told_of("must be replaced"), ["3 must be replaced in slot 2, in 1s"]);
+    assert_eq!(world.notices_with("must be replaced"), ["3 must be replaced in slot 2, in 1s"]);
 }
 
 #[test]
@@ -265,7 +262,7 @@ fn resumed_a_reload_is_possible_again() {
     world.happens(Event::Resume);
     world.reload(7);
     world.come_to_serve([2]);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
 }
 
 #[test]

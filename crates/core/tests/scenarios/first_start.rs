@@ -8,7 +8,7 @@ use crate::world::{NOTHING, World, slots};
 #[test]
 fn all_slots_are_started_at_once() {
     let mut world = World::new(slots(2));
-    assert_eq!(world.told(), ["generation 1 began"]);
+    assert_eq!(world.notices(), ["generation 1 began"]);
     assert_eq!(world.spawned(), ["1 in slot 0 of generation 1", "2 in slot 1 of generation 1"]);
     assert_eq!(world.status().phase, Phase::Starting);
 }
@@ -22,7 +22,7 @@ fn a_worker_serves_when_it_is_ready_and_has_lived_for_the_bake_time() {
     assert!(world.servers().is_empty());
     world.pass(millis(1));
     assert_eq!(world.servers(), [1]);
-    assert_eq!(world.told_of("serves"), ["1 serves, 1 of 1"]);
+    assert_eq!(world.notices_with("serves"), ["1 serves, 1 of 1"]);
 }
 
 #[test]
@@ -40,23 +40,23 @@ fn a_worker_that_is_ready_twice_counts_once() {
     world.ready(1);
     world.pass(millis(500));
     assert_eq!(world.servers(), [1], "the second port begins no second bake time");
-    assert_eq!(world.told_of("serves"), ["1 serves, 1 of 2"]);
+    assert_eq!(world.notices_with("serves"), ["1 serves, 1 of 2"]);
 }
 
 #[test]
 fn the_first_start_is_complete_once_when_every_slot_serves() {
     let mut world = World::new(slots(2));
     world.come_to_serve([1]);
-    assert_eq!(world.told_of("started"), NOTHING);
+    assert_eq!(world.notices_with("started"), NOTHING);
     assert_eq!(world.status().phase, Phase::Running);
 
     world.come_to_serve([2]);
-    assert_eq!(world.told_of("started"), ["generation 1 started"]);
+    assert_eq!(world.notices_with("started"), ["generation 1 started"]);
     assert!(world.status().settled);
 
     world.crashes(2);
     world.come_to_serve([3]);
-    assert_eq!(world.told_of("started"), NOTHING);
+    assert_eq!(world.notices_with("started"), NOTHING);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn the_first_start_fails_when_one_slot_has_failed_attempts_times() {
         world.crashes(attempt);
         world.pass(secs(1));
     }
-    assert_eq!(world.told_of("start failed"), ["start failed: 4 in slot 0 exit 1, failure 3"]);
+    assert_eq!(world.notices_with("start failed"), ["start failed: 4 in slot 0 exit 1, failure 3"]);
     assert_eq!(world.drained(), ["2 until 27s"], "what lives is drained with the stop timeout");
     assert_eq!(world.status().phase, Phase::Stopping);
 
@@ -84,7 +84,7 @@ fn failures_of_different_slots_do_not_add_up() {
         world.crashes(worker);
     }
     assert_eq!(
-        world.told_of("failed"),
+        world.notices_with("failed"),
         [
             "failed: 1 in slot 0 exit 1, failure 1",
             "failed: 2 in slot 1 exit 1, failure 1",
@@ -107,7 +107,7 @@ fn one_failing_slot_is_retried_at_a_time_the_one_that_failed_most_first() {
     assert_eq!(world.spawned(), ["5 in slot 0 of generation 1"], "it failed twice");
 
     world.crashes(5);
-    assert_eq!(world.told_of("start failed"), ["start failed: 5 in slot 0 exit 1, failure 3"]);
+    assert_eq!(world.notices_with("start failed"), ["start failed: 5 in slot 0 exit 1, failure 3"]);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn an_exit_within_the_bake_time_is_a_failure() {
     world.ready(1);
     world.pass(millis(999));
     world.crashes(1);
-    assert_eq!(world.told_of("start failed"), ["start failed: 1 in slot 0 exit 1, failure 1"]);
+    assert_eq!(world.notices_with("start failed"), ["start failed: 1 in slot 0 exit 1, failure 1"]);
 }
 
 #[test]
@@ -149,14 +149,14 @@ fn a_worker_that_dies_before_its_bake_time_was_noticed_to_end_has_not_served() {
 fn retiring_before_it_serves_is_a_failure() {
     let mut world = World::new(Settings { attempts: 1, ..slots(1) });
     world.retires(1);
-    assert_eq!(world.told_of("start failed"), ["start failed: 1 in slot 0 retired, failure 1"]);
+    assert_eq!(world.notices_with("start failed"), ["start failed: 1 in slot 0 retired, failure 1"]);
 }
 
 #[test]
 fn closing_the_channel_before_it_serves_is_a_failure() {
     let mut world = World::new(Settings { attempts: 1, ..slots(1) });
     world.disconnects(1);
-    assert_eq!(world.told_of("start failed"), ["start failed: 1 in slot 0 retired, failure 1"]);
+    assert_eq!(world.notices_with("start failed"), ["start failed: 1 in slot 0 retired, failure 1"]);
 }
 
 #[test]
@@ -164,7 +164,10 @@ fn a_ready_timeout_fails_the_first_start_at_once() {
     let mut world = World::new(Settings { bake: secs(90), ..slots(2) });
     world.ready(2);
     world.at(60);
-    assert_eq!(world.told_of("start failed"), ["start failed: 1 in slot 0 not ready in time, failure 1"]);
+    assert_eq!(
+        world.notices_with("start failed"),
+        ["start failed: 1 in slot 0 not ready in time, failure 1"]
+    );
     assert_eq!(world.signalled(), ["TERM to 1 at 60s"]);
     assert_eq!(world.drained(), ["2 until 85s"]);
 }
@@ -173,7 +176,7 @@ fn a_ready_timeout_fails_the_first_start_at_once() {
 fn a_hopeless_spawn_fails_the_first_start_at_once() {
     let mut world = World::new(slots(1));
     world.cannot_spawn(1, SpawnFailure::Hopeless);
-    assert_eq!(world.told_of("start failed"), ["start failed: 1 in slot 0 not spawned ever, failure 1"]);
+    assert_eq!(world.notices_with("start failed"), ["start failed: 1 in slot 0 not spawned ever, failure 1"]);
     assert_eq!(world.status().phase, Phase::Over);
 }
 
@@ -186,7 +189,7 @@ fn a_temporary_spawn_failure_is_a_failure_like_any_other() {
     world.cannot_spawn(2, SpawnFailure::Temporary);
     world.at(2);
     world.cannot_spawn(3, SpawnFailure::Temporary);
-    assert_eq!(world.told_of("start failed"), ["start failed: 3 in slot 0 not spawned now, failure 3"]);
+    assert_eq!(world.notices_with("start failed"), ["start failed: 3 in slot 0 not spawned now, failure 3"]);
 }
 
 #[test]
@@ -199,7 +202,7 @@ fn once_any_slot_has_served_failures_are_ordinary_respawns() {
         world.pass(secs(1));
         failing = failing.max(2) + 1;
     }
-    assert_eq!(world.told_of("start failed"), NOTHING);
+    assert_eq!(world.notices_with("start failed"), NOTHING);
     assert_eq!(world.status().phase, Phase::Running);
 }
 
@@ -212,7 +215,7 @@ fn a_first_start_that_is_to_be_kept_trying_never_fails() {
     }
     world.cannot_spawn(20, SpawnFailure::Hopeless);
     world.pass(secs(1));
-    assert_eq!(world.told_of("start failed"), NOTHING);
+    assert_eq!(world.notices_with("start failed"), NOTHING);
     assert_eq!(world.status().phase, Phase::Starting);
 }
 
@@ -222,7 +225,7 @@ fn kept_trying_a_ready_timeout_kills_the_worker_and_counts_as_any_failure() {
     world.forget();
     world.at(60);
     assert_eq!(world.signalled(), ["TERM to 1 at 60s"]);
-    assert_eq!(world.told_of("failed"), ["failed: 1 in slot 0 not ready in time, failure 1"]);
+    assert_eq!(world.notices_with("failed"), ["failed: 1 in slot 0 not ready in time, failure 1"]);
     assert_eq!(world.spawned(), ["2 in slot 0 of generation 1"]);
     world.at(65);
     assert_eq!(world.signalled(), ["KILL to 1 at 65s"]);
@@ -241,11 +244,11 @@ fn kept_trying_every_slot_has_its_turn() {
 }
 
 #[test]
-fn leniently_a_late_worker_is_told_of_once_and_left_alone() {
+fn leniently_a_late_worker_is_reported_once_and_left_alone() {
     let mut world = World::new(Settings { lenient: true, ..slots(1) });
     world.forget();
     world.at(600);
-    assert_eq!(world.told(), ["1 is late"]);
+    assert_eq!(world.notices(), ["1 is late"]);
     assert_eq!(world.signalled(), NOTHING);
     assert_eq!(world.deadline(), None);
     world.come_to_serve([1]);
@@ -259,7 +262,7 @@ fn leniently_a_late_respawn_is_left_alone_as_well() {
     world.pass(secs(1));
     world.forget();
     world.pass(secs(100));
-    assert_eq!(world.told(), ["2 is late"]);
+    assert_eq!(world.notices(), ["2 is late"]);
     assert_eq!(world.signalled(), NOTHING);
 }
 
@@ -281,7 +284,7 @@ fn a_lenient_cluster_judges_a_reload_all_the_same() {
     world.pass(secs(60));
     assert_eq!(world.signalled(), ["TERM to 2 at 160s"]);
     assert_eq!(
-        world.told_of(" for "),
+        world.verdicts(),
         ["generation 2 for [7]: rolled back, 2 in slot 0 not ready in time, failure 1"]
     );
 }
@@ -292,7 +295,7 @@ fn a_reload_takes_the_place_of_a_first_start_that_cannot_work() {
     world.reload(7);
     world.cannot_spawn(1, SpawnFailure::Hopeless);
     world.come_to_serve([2]);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
 }
 
 #[test]
@@ -302,7 +305,7 @@ fn a_reload_may_complete_the_first_start() {
     world.reload(7);
     world.come_to_serve([3, 4]);
     assert_eq!(
-        world.told().split_off(4),
+        world.notices().split_off(4),
         ["4 serves, 2 of 2", "generation 2 started", "generation 2 for [7]: done"]
     );
 }
@@ -314,11 +317,11 @@ fn a_reload_that_is_rolled_back_before_anything_served_leaves_the_first_start_on
     world.reload(7);
     world.at(1);
     world.cannot_spawn(2, SpawnFailure::Hopeless);
-    assert_eq!(world.told_of("rolled back").len(), 1);
+    assert_eq!(world.notices_with("rolled back").len(), 1);
 
     for worker in [3, 4, 5] {
         world.pass(secs(1));
         world.crashes(worker);
     }
-    assert_eq!(world.told_of("start failed"), ["start failed: 5 in slot 0 exit 1, failure 3"]);
+    assert_eq!(world.notices_with("start failed"), ["start failed: 5 in slot 0 exit 1, failure 3"]);
 }

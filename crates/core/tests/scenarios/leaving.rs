@@ -17,7 +17,7 @@ fn a_worker_that_is_let_go_has_the_drain_timeout_then_term_then_kill() {
     world.forget();
     world.at(200);
     assert_eq!(world.signalled(), ["TERM to 1 at 131s", "KILL to 1 at 136s"]);
-    assert_eq!(world.told(), ["overdue: drain 1, TERM", "overdue: kill 1, KILL"]);
+    assert_eq!(world.notices(), ["overdue: drain 1, TERM", "overdue: kill 1, KILL"]);
     assert_eq!(world.drained(), NOTHING);
 }
 
@@ -32,7 +32,7 @@ fn a_worker_that_closed_its_channel_is_sent_term_after_the_exit_grace() {
     assert_eq!(world.status().workers[0].deadline, Some(Time::after(secs(109))));
     world.at(200);
     assert_eq!(world.signalled(), ["TERM to 1 at 109s", "KILL to 1 at 114s"]);
-    assert!(world.told().contains(&"overdue: exit 1, TERM".to_owned()));
+    assert!(world.notices().contains(&"overdue: exit 1, TERM".to_owned()));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_worker_that_says_it_fails_leaves_and_is_replaced() {
     world.retires(1);
     assert_eq!(world.drained(), ["1 until 130s"]);
     assert_eq!(world.spawned(), ["3 in slot 0 of generation 1"]);
-    assert_eq!(world.told(), ["1 must be replaced in slot 0, in 0ns"]);
+    assert_eq!(world.notices(), ["1 must be replaced in slot 0, in 0ns"]);
     assert_eq!(world.servers(), [2]);
     world.at(200);
     assert!(world.signalled().starts_with(&["TERM to 1 at 130s".to_owned(), "KILL to 1 at 135s".to_owned()]));
@@ -142,7 +142,7 @@ fn two_old_generations(max_draining: u32) -> World {
 fn of_more_draining_generations_than_are_kept_the_oldest_is_sent_term() {
     let mut world = two_old_generations(1);
     assert_eq!(world.signalled(), ["TERM to 1 at 103s"]);
-    assert!(world.told().contains(&"overdue: surplus 1, TERM".to_owned()));
+    assert!(world.notices().contains(&"overdue: surplus 1, TERM".to_owned()));
     world.pass(secs(5));
     assert_eq!(world.signalled(), ["KILL to 1 at 108s"]);
 }

@@ -10,7 +10,7 @@ fn the_new_worker_takes_the_slot_over_when_it_serves_and_the_old_one_leaves_then
     let mut world = World::serving(slots(2));
     world.replace(1);
     assert_eq!(world.spawned(), ["3 in slot 0 of generation 1"]);
-    assert_eq!(world.told(), NOTHING);
+    assert_eq!(world.notices(), NOTHING);
     assert!(!world.status().settled);
     world.ready(3);
     assert_eq!(world.drained(), NOTHING);
@@ -70,7 +70,7 @@ fn if_the_old_worker_dies_meanwhile_the_new_one_has_the_slot() {
     world.forget();
     world.crashes(1);
     world.pass(secs(10));
-    assert_eq!(world.told(), ["1 is gone, exit 1"]);
+    assert_eq!(world.notices(), ["1 is gone, exit 1"]);
     assert_eq!(world.spawned(), NOTHING);
     world.come_to_serve([2]);
     assert!(world.status().settled);
@@ -94,7 +94,7 @@ fn failures_are_spaced_by_the_limiter() {
     let mut world = World::serving(slots(1));
     world.replace(1);
     world.crashes(2);
-    assert_eq!(world.told_of("must be replaced"), ["2 must be replaced in slot 0, in 1s"]);
+    assert_eq!(world.notices_with("must be replaced"), ["2 must be replaced in slot 0, in 1s"]);
     world.forget();
     world.pass(secs(1));
     assert_eq!(world.spawned(), ["3 in slot 0 of generation 1"]);
@@ -108,7 +108,7 @@ fn after_attempts_failures_the_old_worker_goes_on() {
         world.crashes(worker);
         world.pass(secs(1));
     }
-    assert_eq!(world.told_of("replace failed"), ["replace failed: 4 in slot 0 exit 1, failure 3"]);
+    assert_eq!(world.notices_with("replace failed"), ["replace failed: 4 in slot 0 exit 1, failure 3"]);
     world.forget();
     world.at(200);
     assert_eq!(world.spawned(), NOTHING);
@@ -124,7 +124,7 @@ fn a_renewal_that_cannot_work_is_given_up_at_once() {
     world.replace(2);
     world.at(170);
     assert_eq!(
-        world.told_of("replace failed"),
+        world.notices_with("replace failed"),
         [
             "replace failed: 3 in slot 0 not spawned ever, failure 1",
             "replace failed: 4 in slot 1 not ready in time, failure 1",
@@ -188,7 +188,7 @@ fn while_a_worker_is_renewed_its_slot_still_serves() {
     world.crashes(2);
     world.pass(secs(1));
     world.come_to_serve([4]);
-    assert_eq!(world.told_of("serves"), ["4 serves, 2 of 2"]);
+    assert_eq!(world.notices_with("serves"), ["4 serves, 2 of 2"]);
 }
 
 #[test]
@@ -202,16 +202,16 @@ fn failures_are_not_forgotten_when_the_old_worker_comes_to_serve() {
     world.pass(secs(1));
     assert_eq!(world.servers(), [2, 3]);
     world.crashes(5);
-    assert_eq!(world.told_of("replace failed"), ["replace failed: 5 in slot 0 exit 1, failure 2"]);
+    assert_eq!(world.notices_with("replace failed"), ["replace failed: 5 in slot 0 exit 1, failure 2"]);
 }
 
 #[test]
-fn the_delay_that_people_are_told_leaves_out_renewals_that_have_no_room() {
+fn the_delay_that_a_notice_names_leaves_out_renewals_that_have_no_room() {
     let mut world = World::serving(surge(3, 1));
     world.replace(1);
     world.replace(2);
     world.crashes(3);
-    assert_eq!(world.told_of("must be replaced"), ["3 must be replaced in slot 2, in 1s"]);
+    assert_eq!(world.notices_with("must be replaced"), ["3 must be replaced in slot 2, in 1s"]);
     world.forget();
     world.pass(secs(1));
     assert_eq!(world.spawned(), ["5 in slot 2 of generation 1"]);
@@ -240,7 +240,7 @@ fn once_the_old_worker_is_dead_there_is_nothing_to_give_up() {
     world.pass(secs(1));
     world.crashes(3);
     world.pass(secs(1));
-    assert_eq!(world.told_of("replace failed"), NOTHING);
+    assert_eq!(world.notices_with("replace failed"), NOTHING);
     assert_eq!(world.spawned().last().map(String::as_str), Some("4 in slot 0 of generation 1"));
 }
 
@@ -265,5 +265,5 @@ fn failures_before_the_renewal_do_not_count_against_it() {
     world.replace(4);
     world.pass(secs(1));
     world.crashes(5);
-    assert_eq!(world.told_of("replace failed"), NOTHING);
+    assert_eq!(world.notices_with("replace failed"), NOTHING);
 }

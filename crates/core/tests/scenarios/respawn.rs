@@ -10,7 +10,7 @@ fn a_worker_that_exits_is_respawned_in_its_slot_with_its_generation() {
     let mut world = World::serving(slots(2));
     world.crashes(2);
     assert_eq!(world.spawned(), ["3 in slot 1 of generation 1"]);
-    assert_eq!(world.told(), ["2 is gone, exit 1", "2 must be replaced in slot 1, in 0ns"]);
+    assert_eq!(world.notices(), ["2 is gone, exit 1", "2 must be replaced in slot 1, in 0ns"]);
 }
 
 #[test]
@@ -37,13 +37,13 @@ fn respawns_of_all_slots_together_are_spaced() {
 }
 
 #[test]
-fn the_delay_that_people_are_told_is_that_of_the_limiter_and_the_queue() {
+fn the_delay_that_a_notice_names_is_that_of_the_limiter_and_the_queue() {
     let mut world = World::serving(slots(3));
     for worker in [1, 2, 3] {
         world.crashes(worker);
     }
     assert_eq!(
-        world.told_of("must be replaced"),
+        world.notices_with("must be replaced"),
         [
             "1 must be replaced in slot 0, in 0ns",
             "2 must be replaced in slot 1, in 1s",
@@ -53,13 +53,13 @@ fn the_delay_that_people_are_told_is_that_of_the_limiter_and_the_queue() {
 }
 
 #[test]
-fn the_delay_that_people_are_told_grows_with_the_backoff() {
+fn the_delay_that_a_notice_names_grows_with_the_backoff() {
     let mut world = World::serving(Settings { backoff: Some(secs(10)), ..slots(3) });
     for worker in [1, 2, 3] {
         world.crashes(worker);
     }
-    let told = world.told_of("must be replaced");
-    assert_eq!(told[1..], ["2 must be replaced in slot 1, in 2s", "3 must be replaced in slot 2, in 6s"]);
+    let notices = world.notices_with("must be replaced");
+    assert_eq!(notices[1..], ["2 must be replaced in slot 1, in 2s", "3 must be replaced in slot 2, in 6s"]);
     world.forget();
     world.at(106);
     assert_eq!(world.spawned(), ["5 in slot 1 of generation 1", "6 in slot 2 of generation 1"]);
@@ -85,7 +85,7 @@ fn the_first_respawn_keeps_its_distance_from_the_first_start() {
     world.pass(millis(300));
     world.forget();
     world.crashes(1);
-    assert_eq!(world.told_of("must be replaced"), ["1 must be replaced in slot 0, in 700ms"]);
+    assert_eq!(world.notices_with("must be replaced"), ["1 must be replaced in slot 0, in 700ms"]);
     world.at(1);
     assert_eq!(world.spawned(), ["2 in slot 0 of generation 1"]);
 }
@@ -112,7 +112,7 @@ fn the_spacing_doubles_with_each_respawn_up_to_the_backoff() {
         }
     }
     assert_eq!(
-        world.told_of("must be replaced"),
+        world.notices_with("must be replaced"),
         [
             "1 must be replaced in slot 0, in 0ns",
             "2 must be replaced in slot 0, in 2s",
@@ -136,7 +136,7 @@ fn the_spacing_halves_after_each_backoff_without_a_respawn() {
     world.crashes(5);
     world.crashes(6);
     assert_eq!(
-        world.told_of("must be replaced"),
+        world.notices_with("must be replaced"),
         ["5 must be replaced in slot 0, in 0ns", "6 must be replaced in slot 0, in 2s"],
         "the calm brought the spacing back to a second, and the last respawn doubled it"
     );
@@ -162,7 +162,7 @@ fn a_respawn_that_fails_is_tried_again_for_ever_and_says_so() {
         world.pass(secs(1));
         world.crashes(worker);
     }
-    let failed = world.told_of("failed");
+    let failed = world.notices_with("failed");
     assert_eq!(failed.first().map(String::as_str), Some("failed: 2 in slot 0 not spawned ever, failure 1"));
     assert_eq!(failed.last().map(String::as_str), Some("failed: 9 in slot 0 exit 1, failure 8"));
     assert!(world.deadline().is_some_and(|deadline| deadline.starts_with("respawn")));
@@ -178,7 +178,7 @@ fn failures_are_counted_anew_once_the_slot_serves() {
     world.crashes(3);
     world.forget();
     world.crashes(4);
-    assert_eq!(world.told_of("failed"), ["failed: 4 in slot 0 exit 1, failure 1"]);
+    assert_eq!(world.notices_with("failed"), ["failed: 4 in slot 0 exit 1, failure 1"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn a_generation_fails_when_one_slot_has_failed_attempts_times() {
         world.crashes(attempt);
         world.pass(secs(1));
     }
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: rolled back, 6 in slot 0 exit 1, failure 3"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: rolled back, 6 in slot 0 exit 1, failure 3"]);
     assert_eq!(world.drained(), ["4 until 132s"]);
     assert_eq!(world.servers(), [1, 2]);
     assert_eq!(world.status().generation.get(), 1);
@@ -29,7 +29,7 @@ fn a_ready_timeout_fails_a_generation_at_once() {
     assert_eq!(world.signalled(), ["TERM to 3 at 160s"]);
     assert_eq!(world.drained(), ["4 until 190s"]);
     assert_eq!(
-        world.told_of(" for "),
+        world.verdicts(),
         ["generation 2 for [7]: rolled back, 3 in slot 0 not ready in time, failure 1"]
     );
     assert_eq!(world.servers(), [1, 2]);
@@ -41,7 +41,7 @@ fn a_hopeless_spawn_fails_a_generation_at_once() {
     world.reload(7);
     world.cannot_spawn(2, SpawnFailure::Hopeless);
     assert_eq!(
-        world.told_of(" for "),
+        world.verdicts(),
         ["generation 2 for [7]: rolled back, 2 in slot 0 not spawned ever, failure 1"]
     );
 }
@@ -53,7 +53,7 @@ fn new_workers_that_retire_before_they_serve_fail_a_generation() {
     world.retires(2);
     world.pass(secs(1));
     world.disconnects(3);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: rolled back, 3 in slot 0 retired, failure 2"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: rolled back, 3 in slot 0 retired, failure 2"]);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_new_worker_that_serves_and_crashes_again_and_again_fails_a_generation() {
         world.crashes(worker);
         world.pass(secs(1));
     }
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: rolled back, 6 in slot 0 exit 1, failure 3"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: rolled back, 6 in slot 0 exit 1, failure 3"]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn after_a_rollback_vacant_slots_are_filled_with_the_old_generation_through_the_
     world.cannot_spawn(3, SpawnFailure::Hopeless);
     assert_eq!(world.drained(), ["4 until 130s"], "the slot is vacant, and still the new one goes");
     assert_eq!(
-        world.told_of("must be replaced"),
+        world.notices_with("must be replaced"),
         ["3 must be replaced in slot 0, in 1s", "4 must be replaced in slot 1, in 2s"]
     );
     world.pass(secs(2));
@@ -126,7 +126,7 @@ fn failures_before_the_reload_do_not_count_against_it() {
     world.crashes(7);
     world.pass(secs(1));
     world.come_to_serve([8]);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn old_workers_that_fail_during_the_reload_do_not_count_against_it() {
     world.crashes(3);
     world.crashes(2);
     world.come_to_serve([4, 5]);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn failures_of_a_slot_are_not_forgotten_when_its_old_worker_comes_to_serve() {
     world.pass(secs(2));
     assert_eq!(world.servers(), [2]);
     world.crashes(4);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: rolled back, 4 in slot 0 exit 1, failure 2"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: rolled back, 4 in slot 0 exit 1, failure 2"]);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn after_a_rollback_the_next_reload_is_judged_afresh() {
     world.crashes(5);
     world.pass(secs(1));
     world.come_to_serve([6]);
-    assert_eq!(world.told_of("for [8]"), ["generation 3 for [8]: done"]);
+    assert_eq!(world.notices_with("for [8]"), ["generation 3 for [8]: done"]);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn an_old_worker_of_an_untouched_slot_that_dies_as_the_reload_fails_waits_for_th
     let exited = Event::Exited(world.id(2), Exit::Code(1));
     world.cluster.handle(exited, Time::after(secs(160)));
     world.at(189);
-    assert_eq!(world.told_of("rolled back").len(), 1);
+    assert_eq!(world.notices_with("rolled back").len(), 1);
     assert_eq!(world.spawned(), NOTHING);
     world.at(190);
     assert_eq!(world.spawned(), ["4 in slot 1 of generation 1"]);

@@ -12,7 +12,7 @@ fn new_slots_are_filled_at_once_with_the_proven_generation() {
     world.come_to_serve([2]);
     world.forget();
     world.scale(3);
-    assert_eq!(world.told(), ["scaled from 1 to 3"]);
+    assert_eq!(world.notices(), ["scaled from 1 to 3"]);
     assert_eq!(world.spawned(), ["3 in slot 1 of generation 2", "4 in slot 2 of generation 2"]);
 }
 
@@ -44,14 +44,14 @@ fn a_slot_that_comes_back_has_a_new_worker() {
 fn to_the_number_there_is_changes_nothing() {
     let mut world = World::serving(slots(2));
     world.scale(2);
-    assert_eq!(world.told(), NOTHING);
+    assert_eq!(world.notices(), NOTHING);
 }
 
 #[test]
 fn zero_is_taken_as_one() {
     let mut world = World::serving(slots(2));
     world.scale(0);
-    assert_eq!(world.told(), ["scaled from 2 to 1"]);
+    assert_eq!(world.notices(), ["scaled from 2 to 1"]);
     assert_eq!(world.servers(), [1]);
 }
 
@@ -70,9 +70,9 @@ fn a_slot_added_during_a_reload_gets_the_new_generation() {
     world.scale(2);
     assert_eq!(world.spawned(), ["3 in slot 1 of generation 2"]);
     world.come_to_serve([2]);
-    assert_eq!(world.told_of(" for "), NOTHING);
+    assert_eq!(world.verdicts(), NOTHING);
     world.come_to_serve([3]);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_slot_that_goes_during_a_reload_takes_both_its_workers_with_it() {
         ["1 until 131s", "2 until 131s", "4 until 131s"],
         "slot 0 served already, so that the reload is done now"
     );
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_slot_that_failed_too_often_takes_its_failures_with_it() {
     world.crashes(5);
     world.pass(secs(1));
     world.come_to_serve([3, 6]);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
 }
 
 #[test]
@@ -131,9 +131,9 @@ fn a_first_start_may_be_scaled() {
     world.scale(2);
     assert_eq!(world.spawned(), ["2 in slot 1 of generation 1"]);
     world.come_to_serve([1]);
-    assert_eq!(world.told_of("started"), NOTHING);
+    assert_eq!(world.notices_with("started"), NOTHING);
     world.scale(1);
-    assert_eq!(world.told_of("started"), ["generation 1 started"]);
+    assert_eq!(world.notices_with("started"), ["generation 1 started"]);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn after_a_stop_nothing_is_scaled() {
     world.happens(Event::Stop);
     world.forget();
     world.scale(3);
-    assert_eq!(world.told(), NOTHING);
+    assert_eq!(world.notices(), NOTHING);
     assert_eq!(world.spawned(), NOTHING);
 }
 
@@ -152,5 +152,5 @@ fn a_worker_whose_slot_goes_as_its_bake_time_ends_does_not_come_to_serve() {
     world.all_ready([1, 2]);
     world.cluster.handle(Event::Scale(1), Time::after(secs(1)));
     world.at(2);
-    assert_eq!(world.told_of("serves"), ["1 serves, 1 of 1"]);
+    assert_eq!(world.notices_with("serves"), ["1 serves, 1 of 1"]);
 }

@@ -31,7 +31,7 @@ fn calls_that_wait_together_share_one_reload() {
     );
     world.at(1);
     world.ready(3);
-    assert_eq!(world.told_of(" for "), ["generation 3 for [7, 8, 9]: done"]);
+    assert_eq!(world.verdicts(), ["generation 3 for [7, 8, 9]: done"]);
 }
 
 #[test]
@@ -40,9 +40,9 @@ fn the_callers_of_the_older_hear_the_verdict_of_the_newer() {
     world.reload(7);
     world.pass(secs(2));
     world.reload(8);
-    assert_eq!(world.told(), ["generation 2 began", "generation 2 superseded", "generation 3 began"]);
+    assert_eq!(world.notices(), ["generation 2 began", "generation 2 superseded", "generation 3 began"]);
     world.come_to_serve([3]);
-    assert_eq!(world.told_of(" for "), ["generation 3 for [7, 8]: done"]);
+    assert_eq!(world.verdicts(), ["generation 3 for [7, 8]: done"]);
 }
 
 #[test]
@@ -107,11 +107,11 @@ fn if_the_running_one_ends_before_the_newer_begins_its_callers_hear_its_own_verd
     world.reload(8);
     world.ready(2);
     world.pass(millis(100));
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
     world.at(101);
     world.ready(3);
     world.pass(millis(100));
-    assert_eq!(world.told_of(" for "), ["generation 3 for [8]: done"]);
+    assert_eq!(world.verdicts(), ["generation 3 for [8]: done"]);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn each_supersede_in_a_row_doubles_the_spacing() {
     }
     let began = ["generation 2 began", "generation 3 began", "generation 4 began", "generation 5 began"];
     assert_eq!(
-        world.told_of("began"),
+        world.notices_with("began"),
         [&began[..], &["generation 6 began"]].concat(),
         "at 0, 1, 3, 7 and 15 s"
     );
@@ -156,7 +156,7 @@ fn a_storm_of_calls_that_is_faster_than_a_boot_cannot_starve_the_reload() {
         }
         newest = last;
     }
-    let done = world.told_of("done");
+    let done = world.notices_with("done");
     assert!(done.len() > 2, "{done:?}");
 }
 
@@ -169,11 +169,11 @@ fn once_a_reload_ends_by_itself_the_spacing_is_short_again() {
     }
     world.come_to_serve([4]);
     world.reload(8);
-    assert_eq!(world.told_of("began").len(), 4);
+    assert_eq!(world.notices_with("began").len(), 4);
     world.pass(millis(999));
     world.reload(9);
     world.pass(millis(1));
-    assert_eq!(world.told_of("began"), ["generation 6 began"]);
+    assert_eq!(world.notices_with("began"), ["generation 6 began"]);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn under_a_bounded_surge_slots_that_were_replaced_stay_so_until_the_newer_takes_
     world.come_to_serve([5]);
     world.come_to_serve([6]);
     assert_eq!(world.drained(), ["3 until 132s", "2 until 133s"]);
-    assert_eq!(world.told_of(" for "), ["generation 3 for [7, 8]: done"]);
+    assert_eq!(world.verdicts(), ["generation 3 for [7, 8]: done"]);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn the_newer_is_judged_afresh() {
     world.crashes(4);
     world.pass(secs(1));
     world.come_to_serve([5]);
-    assert_eq!(world.told_of(" for "), ["generation 3 for [7, 8]: done"]);
+    assert_eq!(world.verdicts(), ["generation 3 for [7, 8]: done"]);
 }
 
 #[test]

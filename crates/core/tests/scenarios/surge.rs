@@ -47,10 +47,10 @@ fn a_reload_is_done_when_every_slot_is_held_by_the_new_generation() {
     let mut world = World::serving(surge(2, 1));
     world.reload(7);
     world.come_to_serve([3]);
-    assert_eq!(world.told_of(" for "), NOTHING);
+    assert_eq!(world.verdicts(), NOTHING);
     assert_eq!(world.status().generation.get(), 1);
     world.come_to_serve([4]);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
     assert_eq!(world.status().generation.get(), 2);
 }
 
@@ -98,7 +98,7 @@ fn a_failure_in_the_first_slot_rolls_back_and_nothing_was_touched() {
         world.crashes(worker);
         world.pass(secs(1));
     }
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: rolled back, 6 in slot 0 exit 1, failure 3"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: rolled back, 6 in slot 0 exit 1, failure 3"]);
     assert_eq!(world.servers(), [1, 2, 3]);
     assert_eq!(world.drained(), NOTHING);
 }
@@ -110,7 +110,7 @@ fn a_failure_later_stops_part_way_and_the_replaced_slots_keep_the_new_code() {
     world.come_to_serve([4]);
     world.cannot_spawn(5, SpawnFailure::Hopeless);
     assert_eq!(
-        world.told_of(" for "),
+        world.verdicts(),
         ["generation 2 for [7]: stopped at 1 of 3, 5 in slot 1 not spawned ever, failure 1"]
     );
     assert_eq!(world.servers(), [2, 3, 4]);
@@ -143,7 +143,7 @@ fn a_vacant_slot_that_the_new_generation_filled_counts_as_replaced() {
     world.come_to_serve([5]);
     world.cannot_spawn(4, SpawnFailure::Hopeless);
     assert_eq!(
-        world.told_of(" for "),
+        world.verdicts(),
         ["generation 2 for [7]: stopped at 1 of 2, 4 in slot 0 not spawned ever, failure 1"]
     );
 }
@@ -155,13 +155,13 @@ fn a_new_worker_that_took_over_and_dies_is_respawned_with_the_new_generation() {
     world.come_to_serve([3]);
     world.forget();
     world.crashes(3);
-    assert_eq!(world.told_of("failed"), ["failed: 3 in slot 0 exit 1, failure 1"]);
+    assert_eq!(world.notices_with("failed"), ["failed: 3 in slot 0 exit 1, failure 1"]);
     assert_eq!(world.spawned(), ["5 in slot 0 of generation 2"]);
 
     world.come_to_serve([4]);
-    assert_eq!(world.told_of(" for "), NOTHING, "slot 0 does not serve");
+    assert_eq!(world.verdicts(), NOTHING, "slot 0 does not serve");
     world.come_to_serve([5]);
-    assert_eq!(world.told_of(" for "), ["generation 2 for [7]: done"]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
 }
 
 #[test]
@@ -173,10 +173,7 @@ fn a_new_generation_that_serves_and_crashes_again_and_again_is_stopped() {
         world.crashes(worker);
         world.pass(secs(1));
     }
-    assert_eq!(
-        world.told_of(" for "),
-        ["generation 2 for [7]: stopped at 1 of 2, 6 in slot 0 exit 1, failure 3"]
-    );
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: stopped at 1 of 2, 6 in slot 0 exit 1, failure 3"]);
     assert_eq!(world.servers(), [2]);
     assert_eq!(world.drained(), ["1 until 131s", "4 until 135s"]);
     assert_eq!(world.spawned().last().map(String::as_str), Some("7 in slot 0 of generation 2"));

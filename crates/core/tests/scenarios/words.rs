@@ -6,13 +6,16 @@ use recluster_core::{
     Action, Caller, Cause, Due, Exit, Failure, Notice, Signal, SpawnFailure, Time, Verdict,
 };
 
-/// What was done or told, and when.
+/// What stands before the callers of a verdict, and in no other notice.
+pub(crate) const FOR_CALLERS: &str = " for ";
+
+/// What was done or reported, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
     Spawned(String),
     Drained(String),
     Signalled(String),
-    Told(String),
+    Notice(String),
 }
 
 pub(crate) fn word(action: &Action, now: Time) -> Word {
@@ -24,7 +27,7 @@ pub(crate) fn word(action: &Action, now: Time) -> Word {
         Action::Signal { worker, signal: sent } => {
             Word::Signalled(format!("{} to {worker} at {now}", signal(*sent)))
         }
-        Action::Notify(told) => Word::Told(notice(told)),
+        Action::Notify(reported) => Word::Notice(notice(reported)),
     }
 }
 
@@ -49,7 +52,7 @@ fn notice(notice: &Notice) -> String {
         Notice::Verdict { generation, callers, verdict: ended } => {
             let generation = generation.map_or("no generation".to_owned(), |it| format!("generation {it}"));
             let callers: Vec<u64> = callers.iter().map(|Caller(caller)| *caller).collect();
-            format!("{generation} for {callers:?}: {}", verdict(ended))
+            format!("{generation}{FOR_CALLERS}{callers:?}: {}", verdict(ended))
         }
         Notice::Scaled { from, to } => format!("scaled from {from} to {to}"),
         Notice::ReplaceFailed(failed) => format!("replace failed: {}", failure(failed)),

@@ -9,13 +9,13 @@ use recluster_core::{
     WorkerId,
 };
 
-use crate::words::{Word, due, word};
+use crate::words::{FOR_CALLERS, Word, due, word};
 
 /// Nothing was done of this kind.
 pub(crate) const NOTHING: [&str; 0] = [];
 
-/// Workers are named by their numbers. The questions `spawned`, `drained`, `signalled` and `told` answer with what
-/// was done since they were asked last.
+/// Workers are named by their numbers. The questions `spawned`, `drained`, `signalled` and `notices` answer with
+/// what was done since they were asked last.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     now: Time,
@@ -152,14 +152,19 @@ impl World {
         self.read(|word| if let Word::Signalled(words) = word { Some(words.clone()) } else { None })
     }
 
-    /// What people were told.
-    pub(crate) fn told(&mut self) -> Vec<String> {
-        self.read(|word| if let Word::Told(words) = word { Some(words.clone()) } else { None })
+    /// Which notices there were.
+    pub(crate) fn notices(&mut self) -> Vec<String> {
+        self.read(|word| if let Word::Notice(words) = word { Some(words.clone()) } else { None })
     }
 
-    /// What people were told that speaks of this.
-    pub(crate) fn told_of(&mut self, of: &str) -> Vec<String> {
-        self.told().into_iter().filter(|words| words.contains(of)).collect()
+    /// Which notices there were with these words in them.
+    pub(crate) fn notices_with(&mut self, words: &str) -> Vec<String> {
+        self.notices().into_iter().filter(|notice| notice.contains(words)).collect()
+    }
+
+    /// Which reloads got a verdict, for which callers.
+    pub(crate) fn verdicts(&mut self) -> Vec<String> {
+        self.notices_with(FOR_CALLERS)
     }
 
     /// What was done so far is of no interest.

@@ -1,13 +1,13 @@
-//! The rules of every step's end: who was let go, who sits where, who is overdue.
+//! The rules of every step's end: which workers were let go, which hold a slot, which are overdue.
 
 use std::collections::BTreeSet;
 use std::mem;
 
 use recluster_core::{Phase, Surge, Verdict, WorkerId};
 
-use crate::body::Body;
 use crate::model::{Model, index};
 use crate::rule::{DUE, Held, PACE, RETIRE, SEATS, hold};
+use crate::worker::Worker;
 
 impl Model {
     /// Ends a step: every rule is asked.
@@ -22,8 +22,8 @@ impl Model {
         self.surge_holds()?;
         self.conclusions_came()?;
         self.trial_ended_rightly()?;
-        self.nobody_else_fell()?;
-        self.people_were_told()?;
+        self.only_the_failed_generation_fell()?;
+        self.notices_are_complete()?;
         self.an_end_leaves_nothing_open()
     }
 
@@ -31,8 +31,8 @@ impl Model {
     /// same moment.
     fn note_takeovers(&mut self) {
         for id in mem::take(&mut self.step.served) {
-            let Some(body) = self.bodies.get(&id).filter(|body| self.wants(body)) else { continue };
-            let (slot, generation) = (body.slot, body.generation);
+            let Some(worker) = self.workers.get(&id).filter(|worker| self.wants(worker)) else { continue };
+            let (slot, generation) = (worker.slot, worker.generation);
             let ended = self.step.ended.as_mut().map(|(reload, _)| reload);
             let mut reloads = self.reload.as_mut().into_iter().chain(ended).chain(&mut self.step.superseded);
             let reload = reloads.find(|reload| reload.generation == generation);
@@ -47,40 +47,40 @@ impl Model {
     fn note_elders(&mut self) {
         let unnoted = self.reload.as_ref().filter(|reload| reload.elders.is_none());
         let Some(generation) = unnoted.map(|reload| reload.generation) else { return };
-        let elders = self.wanted().filter(|body| body.generation != generation);
-        let elders: BTreeSet<WorkerId> = elders.map(|body| body.id).collect();
+        let elders = self.wanted().filter(|worker| worker.generation != generation);
+        let elders: BTreeSet<WorkerId> = elders.map(|worker| worker.id).collect();
         if let Some(reload) = &mut self.reload {
             reload.elders = Some(elders);
         }
     }
 
-    /// 1: whoever was let go without asking for it had a reason.
+    /// 1: a worker that did not ask for it is let go for a reason only.
     fn retired_rightly(&self) -> Held {
-        for (body, served) in &self.step.drained {
-            let asked = body.leaving();
-            if asked || self.phase == Phase::Stopping || self.lost_its_slot(body) {
+        for (worker, served) in &self.step.drained {
+            let asked = worker.leaving();
+            if asked || self.phase == Phase::Stopping || self.lost_its_slot(worker) {
                 continue;
             }
-            let right = self.is_replaced(body) || (!served && self.may_give_way(body));
-            hold(right, RETIRE, || format!("worker {} is let go, and it {}", body.id, serves(*served)))?;
+            let right = self.is_replaced(worker) || (!served && self.may_give_way(worker));
+            hold(right, RETIRE, || format!("worker {} is let go, and it {}", worker.id, serves(*served)))?;
         }
         Ok(())
     }
 
     /// The slot went, perhaps to come back at once.
-    pub(crate) fn lost_its_slot(&self, body: &Body) -> bool {
-        index(body.slot) >= self.step.fewest.unwrap_or(self.seats.len())
+    pub(crate) fn lost_its_slot(&self, worker: &Worker) -> bool {
+        index(worker.slot) >= self.step.fewest.unwrap_or(self.seats.len())
     }
 
     /// What is to replace it serves: the whole generation, or the worker of its slot; or it was on trial and failed.
-    fn is_replaced(&self, body: &Body) -> bool {
-        let mut serving = self.wanted_in(body.slot).filter(|other| self.serves(other));
+    fn is_replaced(&self, worker: &Worker) -> bool {
+        let mut serving = self.wanted_in(worker.slot).filter(|other| self.serves(other));
         match (&self.step.ended, &self.step.superseded) {
             (Some((reload, Verdict::Done)), _) => {
-                reload.generation != body.generation && serving.next().is_some()
+                reload.generation != worker.generation && serving.next().is_some()
             }
-            (Some((reload, _)), _) => reload.generation == body.generation,
-            (None, Some(older)) if older.generation == body.generation => serving.next().is_some(),
+            (Some((reload, _)), _) => reload.generation == worker.generation,
+            (None, Some(older)) if older.generation == worker.generation => serving.next().is_some(),
             // One worker may be renewed at any time; slots of a reload are taken one by one under a bounded surge only.
             (None, _) => serving
                 .any(|other| self.settings.surge != Surge::All || self.reloading() != Some(other.generation)),
@@ -88,16 +88,16 @@ impl Model {
     }
 
     /// One that does not serve may give way to the elder that it was to replace, or to any that serves.
-    fn may_give_way(&self, body: &Body) -> bool {
-        let mut others = self.wanted_in(body.slot);
-        others.any(|other| other.id < body.id || self.serves(other))
+    fn may_give_way(&self, worker: &Worker) -> bool {
+        let mut others = self.wanted_in(worker.slot);
+        others.any(|other| other.id < worker.id || self.serves(other))
     }
 
     /// 2: one wanted worker a slot; beside it one of the running reload, or one that renews it.
     fn seats_hold(&self) -> Held {
         let new = self.reloading();
         for (at, seat) in self.seats.iter().enumerate() {
-            let here: Vec<&Body> = self.wanted().filter(|body| index(body.slot) == at).collect();
+            let here: Vec<&Worker> = self.wanted().filter(|worker| index(worker.slot) == at).collect();
             let fine = match here.as_slice() {
                 [] | [_] => true,
                 [elder, younger] => match new {
@@ -111,10 +111,10 @@ impl Model {
         Ok(())
     }
 
-    /// 14: nobody whose time is up was overlooked.
+    /// 14: every worker whose time is up was sent its signal.
     fn signals_came(&self) -> Held {
-        for body in self.bodies.values() {
-            let Some((at, due, signal)) = self.sentence(body) else { continue };
+        for worker in self.workers.values() {
+            let Some((at, due, signal)) = self.sentence(worker) else { continue };
             hold(at > self.now, DUE, || format!("{signal:?} was due at {at}: {due:?}"))?;
         }
         let most = self.settings.max_draining.filter(|_| self.supervises());
@@ -126,7 +126,7 @@ impl Model {
 
     /// 10: no more workers than slots and surge.
     fn surge_holds(&self) -> Held {
-        let live = self.bodies.values().filter(|body| !body.leaving()).count();
+        let live = self.workers.values().filter(|worker| !worker.leaving()).count();
         let most = self.seats.len() + self.allowance();
         hold(!self.supervises() || live <= most, PACE, || format!("{live} live, at most {most} may"))
     }

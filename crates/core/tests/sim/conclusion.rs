@@ -1,12 +1,12 @@
-//! The rules of every step's end: how generations end, and what people are told of it.
+//! The rules of every step's end: how generations end, and which notices that takes.
 
 use std::collections::BTreeSet;
 
 use recluster_core::{Cause, Failure, Generation, Phase, SpawnFailure, Surge, Verdict};
 
-use crate::body::Body;
 use crate::model::{Model, Reloading, Step, index};
 use crate::rule::{DONE, Held, ONCE, ROLLBACK, TRIAL, TRUTH, VERDICT, hold};
+use crate::worker::Worker;
 
 impl Model {
     /// 5, 9: what can be concluded is concluded at once.
@@ -20,8 +20,8 @@ impl Model {
         }
         let due = self.pending.is_some() && self.reload_due() <= self.now;
         hold(!due, VERDICT, || format!("a reload waits since it was due at {}", self.reload_due()))?;
-        let late = self.serving().find(|body| !body.served);
-        hold(late.is_none(), TRUTH, || format!("{late:?} serves, and nobody was told"))?;
+        let late = self.serving().find(|worker| !worker.served);
+        hold(late.is_none(), TRUTH, || format!("{late:?} serves, and no notice says so"))?;
         hold(self.started || !self.is_complete(), TRUTH, || "all slots serve, and it is not said".into())
     }
 
@@ -29,8 +29,8 @@ impl Model {
     fn is_complete(&self) -> bool {
         let all_at_once = self.reload.as_ref().filter(|_| self.settings.surge == Surge::All);
         let unproven = all_at_once.map(|reload| reload.generation);
-        let holders = self.serving().filter(|body| Some(body.generation) != unproven);
-        let held: BTreeSet<_> = holders.map(|body| body.slot).collect();
+        let holders = self.serving().filter(|worker| Some(worker.generation) != unproven);
+        let held: BTreeSet<_> = holders.map(|worker| worker.slot).collect();
         held.len() == self.seats.len()
     }
 
@@ -62,7 +62,7 @@ impl Model {
     }
 
     /// 11: after a failed reload the elders are all there that did not leave by themselves or were replaced in turn.
-    pub(crate) fn nobody_else_fell(&self) -> Held {
+    pub(crate) fn only_the_failed_generation_fell(&self) -> Held {
         let Some((reload, verdict)) = &self.step.ended else { return Ok(()) };
         match *verdict {
             Verdict::Done | Verdict::Abandoned => return Ok(()),
@@ -78,13 +78,15 @@ impl Model {
                 })?;
             }
         }
-        let fell = |body: &Body| !body.leaving() && !self.lost_its_slot(body);
-        let drained = self.step.drained.iter().filter(|(body, _)| fell(body)).map(|(body, _)| body.id);
+        let fell = |worker: &Worker| !worker.leaving() && !self.lost_its_slot(worker);
+        let drained =
+            self.step.drained.iter().filter(|(worker, _)| fell(worker)).map(|(worker, _)| worker.id);
         let mut fallen = drained.filter(|id| reload.elders.iter().flatten().any(|elder| elder == id));
         let fallen = fallen.next();
         hold(fallen.is_none(), ROLLBACK, || format!("worker {fallen:?} is of before, and went with it"))?;
-        let kept =
-            |body: &&Body| body.generation == reload.generation && !reload.replaced.contains(&body.slot);
+        let kept = |worker: &&Worker| {
+            worker.generation == reload.generation && !reload.replaced.contains(&worker.slot)
+        };
         let left = self.wanted().find(kept);
         hold(left.is_none(), ROLLBACK, || format!("{left:?} is of the failed generation, and is kept"))
     }
@@ -93,33 +95,33 @@ impl Model {
         reload.replaced.iter().filter(|slot| index(**slot) < self.seats.len()).count()
     }
 
-    /// 13: people hear of what happened, and of no failure that was none.
-    pub(crate) fn people_were_told(&self) -> Held {
+    /// 13: there is a notice of everything that happened, and of no failure that did not.
+    pub(crate) fn notices_are_complete(&self) -> Held {
         let Step { gone, scaled, .. } = &self.step;
-        hold(gone.is_none() && scaled.is_none(), TRUTH, || format!("not told: {gone:?}, {scaled:?}"))?;
+        hold(gone.is_none() && scaled.is_none(), TRUTH, || format!("no notice of {gone:?}, {scaled:?}"))?;
         for (_, failure) in &self.step.failures {
-            hold(self.step.told.contains(failure), TRUTH, || format!("{failure:?} was not told"))?;
+            hold(self.step.reported.contains(failure), TRUTH, || format!("no notice of {failure:?}"))?;
         }
-        for told in &self.step.told {
-            let so = self.step.departed.contains(&(told.worker, told.cause));
-            hold(so, TRUTH, || format!("{told:?} was told, and did not happen"))?;
+        for failure in &self.step.reported {
+            let so = self.step.departed.contains(&(failure.worker, failure.cause));
+            hold(so, TRUTH, || format!("a notice of {failure:?}, which did not happen"))?;
         }
         Ok(())
     }
 
-    /// 3, 9: after an end nobody waits for a verdict, and nobody was left out.
+    /// 3, 9: after an end no caller waits for a verdict, and every worker was asked to go.
     pub(crate) fn an_end_leaves_nothing_open(&self) -> Held {
         if self.supervises() {
             return Ok(());
         }
         let open = self.pending.is_some() || self.reload.is_some();
         hold(!open, VERDICT, || format!("callers wait for ever: {:?}, {:?}", self.pending, self.reload))?;
-        let told = |body: &Body| match self.phase {
-            Phase::Stopping => body.leaving() || body.closed.is_some(),
-            Phase::Terminating => body.killed,
+        let was_asked = |worker: &Worker| match self.phase {
+            Phase::Stopping => worker.leaving() || worker.closed.is_some(),
+            Phase::Terminating => worker.killed,
             Phase::Starting | Phase::Running | Phase::Released | Phase::Over => true,
         };
-        let left = self.bodies.values().find(|body| !told(body));
+        let left = self.workers.values().find(|worker| !was_asked(worker));
         hold(left.is_none(), ONCE, || format!("{left:?} was not asked to go, after {:?}", self.step.event))
     }
 }

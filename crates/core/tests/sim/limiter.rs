@@ -1,4 +1,4 @@
-//! The simulator's own account of how far apart respawns must be.
+//! The simulator's own reckoning of how far apart respawns must be.
 
 use std::time::Duration;
 

@@ -1,31 +1,47 @@
-//! The seeded simulator: fake processes and impatient people around a cluster, in virtual time, and after every step
-//! all rules of the policy are asked. It knows the policy only by its public calls.
+//! The seeded simulator: a cluster, fake processes and random requests in virtual time, and a model that checks every rule
+//! after every step. The model knows the policy by its public calls alone.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `run`, `world`, `plan` | the stages of a run; the cluster with its processes and its clock; what a seed draws beforehand |
+//! | `process` | a fake process: the *words* that it says by itself, and in answer to a signal |
+//! | `model`, `worker`, `limiter` | what follows from the events and actions so far |
+//! | `events`, `actions`, `notices` | how each of them changes the model, and the rules that it must keep at once |
+//! | `check`, `conclusion`, `size` | the rules at the end of a step |
+//! | `status` | status and next deadline, compared with the model |
+//! | `rule`, `tally`, `trace` | the rules by number; how often everything occurred; the log of one run |
+//!
+//! The model has words of its own:
+//!
+//! - *wanted*: a worker that holds a slot or is to take one over. *Leaving*: one that drains or was sent a signal.
+//! - *seat*: what the model knows of one slot. *Elder*: the worker that had the slot before a reload or a renewal.
+//! - *trial*: a generation whose failures may end it. *Renewal*: one worker is replaced within its generation.
+//! - *promise*: the time of a respawn that a notice has named.
+//! - *sentence*: the signal that a worker is sent next if it does nothing. *Patience*: the time until then.
+//! - *temper*: what is wrong with the processes of one generation. *Calm*: the stage without faults and requests.
 //!
 //! `RECLUSTER_SIM_SEEDS` is how many seeds are run; `RECLUSTER_SIM_SEED` runs one alone and prints its whole trace.
 //! A failure names the seed, the rule that was broken and the end of the trace; add such a seed to `tests/seeds.txt`.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "whatever it looks up by index, it has checked; and a test may stop"
-)]
+#![expect(clippy::indexing_slicing, reason = "every index was checked before; and a test may stop")]
 
-mod body;
+mod actions;
 mod check;
 mod conclusion;
+mod events;
 mod limiter;
 mod model;
-mod picture;
+mod notices;
 mod plan;
 mod process;
-mod record;
 mod rng;
 mod rule;
 mod run;
 mod size;
+mod status;
 mod tally;
-mod told;
 mod trace;
-mod watch;
+mod worker;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +50,7 @@ use std::{env, thread};
 use run::{Run, run};
 use tally::Tally;
 
-/// How many seeds are run unless somebody asks for another number.
+/// How many seeds are run by default.
 const SEEDS: u64 = 20_000;
 
 /// With fewer seeds it is no fault that something rare never occurred.
@@ -131,7 +147,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(value.parse().expect("RECLUSTER_SIM_SEED and RECLUSTER_SIM_SEEDS are numbers"))
 }
 
-/// What to tell of a run in which a rule was broken.
+/// The message about a run in which a rule was broken.
 fn report(run: &Run) -> String {
     let Run { seed, world, held } = run;
     let Err(broken) = held else { return format!("seed {seed} broke nothing") };

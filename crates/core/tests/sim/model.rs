@@ -1,17 +1,17 @@
-//! What is known of a cluster from the events it was told and the actions it answered with, and from nothing else.
+//! What is known of a cluster from its events and its actions, and from nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use recluster_core::{Caller, Cause, Due, Event, Exit, Failure, Generation, Phase, Settings, Signal, SlotId};
 use recluster_core::{Surge, Time, Verdict, WorkerId};
 
-use crate::body::Body;
 use crate::limiter::{Limiter, doubled};
+use crate::worker::Worker;
 
 /// One slot.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
-    /// What a respawn belongs to; nobody's before the first generation began.
+    /// What a respawn belongs to; none before the first generation began.
     pub(crate) generation: Option<Generation>,
     /// The next spawn is the first of its generation or of a new slot, and need not wait.
     pub(crate) fresh: bool,
@@ -19,7 +19,7 @@ pub(crate) struct Seat {
     /// How many workers were started here.
     pub(crate) spawns: u64,
     pub(crate) renew: Option<Renewal>,
-    /// What was said of the next worker.
+    /// The respawn that a notice has named.
     pub(crate) promised: Option<Promise>,
 }
 
@@ -42,13 +42,13 @@ pub(crate) struct Renewal {
 pub(crate) struct Reloading {
     pub(crate) generation: Generation,
     pub(crate) callers: Vec<Caller>,
-    /// Who was wanted when it began, as soon as all that follows from its beginning is known.
+    /// The workers that were wanted when it began, as soon as all that follows from its beginning is known.
     pub(crate) elders: Option<BTreeSet<WorkerId>>,
     /// The slots that its workers have taken over (bounded surge).
     pub(crate) replaced: BTreeSet<SlotId>,
     /// The settings that a rollback brings back.
     pub(crate) before: Settings,
-    /// How many slots there were before and are to be afterwards, unless people have said since how many.
+    /// How many slots there were before and are to be afterwards, unless a request has changed the number since.
     pub(crate) slots: Option<(usize, usize)>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Waiting {
     pub(crate) callers: Vec<Caller>,
     /// What was said last.
     pub(crate) settings: Option<Settings>,
-    /// People have said since how many slots there are to be.
+    /// A request has changed the number of slots since.
     pub(crate) scaled: bool,
 }
 
@@ -68,27 +68,27 @@ pub(crate) struct Step {
     pub(crate) event: Option<Event>,
     /// Wanted workers of a generation on trial, or renewals, that failed.
     pub(crate) failures: Vec<(Generation, Failure)>,
-    /// Who was let go, as it was before; and whether it served.
-    pub(crate) drained: Vec<(Body, bool)>,
-    /// The process that ended, until people are told.
-    pub(crate) gone: Option<(Body, Exit)>,
-    /// How many slots there were and are, until people are told.
+    /// The workers that were let go, each as it was before; and whether it served.
+    pub(crate) drained: Vec<(Worker, bool)>,
+    /// The process that ended, until a notice says so.
+    pub(crate) gone: Option<(Worker, Exit)>,
+    /// How many slots there were and are, until a notice says so.
     pub(crate) scaled: Option<(usize, usize)>,
     /// The fewest slots that there were meanwhile, if the number changed: a slot that comes back is a new one.
     pub(crate) fewest: Option<usize>,
     pub(crate) ended: Option<(Reloading, Verdict)>,
     pub(crate) superseded: Option<Reloading>,
-    /// Who left or ended by itself, or was not ready in time.
+    /// The workers that left or ended by themselves, or were not ready in time.
     pub(crate) departed: Vec<(WorkerId, Cause)>,
-    /// The failures that people were told of.
-    pub(crate) told: Vec<Failure>,
-    /// Who was said to serve.
+    /// The failures of which there was a notice.
+    pub(crate) reported: Vec<Failure>,
+    /// The workers that a notice said to serve.
     pub(crate) served: Vec<WorkerId>,
-    /// What was said last of a worker whose patience ended.
+    /// The latest notice of a worker whose patience ended.
     pub(crate) overdue: Option<(WorkerId, Due, Signal)>,
 }
 
-/// The whole account.
+/// Everything that is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) settings: Settings,
@@ -96,7 +96,7 @@ pub(crate) struct Model {
     pub(crate) phase: Phase,
     pub(crate) started: bool,
     pub(crate) seats: Vec<Seat>,
-    pub(crate) bodies: BTreeMap<WorkerId, Body>,
+    pub(crate) workers: BTreeMap<WorkerId, Worker>,
     /// How many workers and generations were ever begun.
     pub(crate) born: u64,
     pub(crate) begun: u64,
@@ -121,7 +121,7 @@ impl Model {
             phase: Phase::Starting,
             started: false,
             seats: (0..settings.workers).map(|_| Seat::new(None)).collect(),
-            bodies: BTreeMap::new(),
+            workers: BTreeMap::new(),
             born: 0,
             begun: 0,
             proven: None,
@@ -143,36 +143,36 @@ impl Model {
     }
 
     /// It is not on its way out, and its slot exists.
-    pub(crate) fn wants(&self, body: &Body) -> bool {
-        self.supervises() && !body.leaving() && index(body.slot) < self.seats.len()
+    pub(crate) fn wants(&self, worker: &Worker) -> bool {
+        self.supervises() && !worker.leaving() && index(worker.slot) < self.seats.len()
     }
 
-    pub(crate) fn wanted(&self) -> impl Iterator<Item = &Body> {
-        self.bodies.values().filter(|body| self.wants(body))
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values().filter(|worker| self.wants(worker))
     }
 
     /// The wanted workers that serve.
-    pub(crate) fn serving(&self) -> impl Iterator<Item = &Body> {
-        self.wanted().filter(|body| self.serves(body))
+    pub(crate) fn serving(&self) -> impl Iterator<Item = &Worker> {
+        self.wanted().filter(|worker| self.serves(worker))
     }
 
     pub(crate) fn is_wanted(&self, id: WorkerId) -> bool {
-        self.bodies.get(&id).is_some_and(|body| self.wants(body))
+        self.workers.get(&id).is_some_and(|worker| self.wants(worker))
     }
 
     /// The wanted workers of a slot, the elder first.
-    pub(crate) fn wanted_in(&self, slot: SlotId) -> impl Iterator<Item = &Body> {
-        self.wanted().filter(move |body| body.slot == slot)
+    pub(crate) fn wanted_in(&self, slot: SlotId) -> impl Iterator<Item = &Worker> {
+        self.wanted().filter(move |worker| worker.slot == slot)
     }
 
-    pub(crate) fn serves(&self, body: &Body) -> bool {
-        body.serves(self.now, &self.settings)
+    pub(crate) fn serves(&self, worker: &Worker) -> bool {
+        worker.serves(self.now, &self.settings)
     }
 
     /// The next signal that it earns by doing nothing. A released worker is left alone unless it was on its way out.
-    pub(crate) fn sentence(&self, body: &Body) -> Option<(Time, Due, Signal)> {
-        let left_alone = self.phase == Phase::Released && !body.leaving();
-        if left_alone { None } else { body.sentence(&self.settings) }
+    pub(crate) fn sentence(&self, worker: &Worker) -> Option<(Time, Due, Signal)> {
+        let left_alone = self.phase == Phase::Released && !worker.leaving();
+        if left_alone { None } else { worker.sentence(&self.settings) }
     }
 
     /// The generation whose failures may end it: a reload's, or the first while no worker has ever served.
@@ -195,14 +195,15 @@ impl Model {
 
     /// In how many slots a worker of this generation serves; of any, if none is named.
     pub(crate) fn serving_slots(&self, generation: Option<Generation>) -> usize {
-        let of = |body: &&Body| generation.is_none_or(|generation| body.generation == generation);
-        self.serving().filter(of).map(|body| body.slot).collect::<BTreeSet<_>>().len()
+        let of = |worker: &&Worker| generation.is_none_or(|generation| worker.generation == generation);
+        self.serving().filter(of).map(|worker| worker.slot).collect::<BTreeSet<_>>().len()
     }
 
     /// The generations that drain and have no wanted worker any more.
     pub(crate) fn old_generations(&self) -> BTreeSet<Generation> {
-        let wanted: BTreeSet<Generation> = self.wanted().map(|body| body.generation).collect();
-        let draining = self.bodies.values().filter(|body| body.draining()).map(|body| body.generation);
+        let wanted: BTreeSet<Generation> = self.wanted().map(|worker| worker.generation).collect();
+        let draining =
+            self.workers.values().filter(|worker| worker.draining()).map(|worker| worker.generation);
         draining.filter(|generation| !wanted.contains(generation)).collect()
     }
 

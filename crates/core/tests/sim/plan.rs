@@ -1,4 +1,4 @@
-//! What one seed draws before its run begins: the settings, and what people will ask of the cluster.
+//! What one seed draws before its run begins: the settings, and what will be asked of the cluster.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const TROUBLE: [u64; 4] = [1_000, 5_000, 20_000, 60_000];
 /// What ends a cluster.
 const ENDS: [Request; 4] = [Request::Stop, Request::Stop, Request::Terminate, Request::Release];
 
-/// Something that people ask for.
+/// Something that is asked of the cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Request {
     Reload {
@@ -37,7 +37,7 @@ pub(crate) enum Request {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
-    /// Until then people ask for things and processes misbehave.
+    /// Until then requests come and processes misbehave.
     pub(crate) trouble: Duration,
     /// What is asked, and when.
     pub(crate) script: Vec<(Duration, Request)>,
@@ -85,7 +85,7 @@ fn settings(rng: &mut Rng) -> Settings {
         surge: surge(rng),
         attempts: rng.pick(&[1, 2, 3]),
         keep_trying: rng.chance(15),
-        // Whoever is forgiven may never come to serve, and there would be no rest to wait for: scenarios try it.
+        // A worker that is forgiven may never serve, and then the cluster never comes to rest: scenarios try it.
         lenient: false,
         bake: millis(rng, &[0, 100, 500, 1_000, 3_000]),
         ready_timeout: millis(rng, &[400, 1_000, 5_000, 60_000]),

@@ -23,16 +23,14 @@ pub(crate) const VERDICT: Rule =
     Rule(9, "every reload ends, and every caller hears the one verdict of the reload it ended up in");
 pub(crate) const PACE: Rule =
     Rule(10, "no more workers than the surge allows, and no faster than the limiter allows");
-pub(crate) const ROLLBACK: Rule = Rule(11, "a failed generation takes nobody else down with it");
+pub(crate) const ROLLBACK: Rule = Rule(11, "a failed generation takes no other worker down with it");
 pub(crate) const PROVEN: Rule = Rule(12, "a respawn belongs to the generation that its slot was proven with");
 pub(crate) const TRUTH: Rule = Rule(13, "notices and status say what is so");
 pub(crate) const DUE: Rule = Rule(14, "a signal is sent when it is due, neither earlier nor later");
 pub(crate) const TRIAL: Rule =
     Rule(15, "a generation on trial fails exactly when one slot has used up its attempts, or at once");
-pub(crate) const SIZE: Rule = Rule(
-    16,
-    "a reload brings more slots at once and fewer when it is done, unless people have said how many",
-);
+pub(crate) const SIZE: Rule =
+    Rule(16, "a reload brings more slots at once and fewer when it is done, unless a request says how many");
 
 /// A rule was broken.
 #[derive(Clone, Debug)]

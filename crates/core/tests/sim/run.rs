@@ -31,7 +31,7 @@ impl World {
         self.end()
     }
 
-    /// People ask for things, processes misbehave.
+    /// Requests come, processes misbehave.
     fn trouble(&mut self) -> Held {
         self.begin()?;
         let end = Time::after(self.plan.trouble);
@@ -65,7 +65,7 @@ impl World {
         {
             self.asked(request)?;
         }
-        hold(self.model.phase() == Phase::Over && self.model.bodies.is_empty(), LIVE, || {
+        hold(self.model.phase() == Phase::Over && self.model.workers.is_empty(), LIVE, || {
             "something is left".into()
         })
     }
@@ -75,10 +75,10 @@ impl World {
         let latest = self.now + self.patience();
         while self.advance(latest)? {}
         let over = self.model.phase() == Phase::Over;
-        let nobody_leaves = self.model.bodies.values().all(|body| !body.leaving());
-        let at_rest = over || (self.model.settled() && nobody_leaves);
+        let none_leaves = self.model.workers.values().all(|worker| !worker.leaving());
+        let at_rest = over || (self.model.settled() && none_leaves);
         hold(at_rest, LIVE, || {
-            format!("no {rest} by {latest}: {:?}, {:?}", self.model.phase(), self.model.bodies)
+            format!("no {rest} by {latest}: {:?}, {:?}", self.model.phase(), self.model.workers)
         })?;
         let next = self.next_deadline();
         hold(next.is_none(), DEADLINE, || format!("all is at rest, and something is due: {next:?}"))

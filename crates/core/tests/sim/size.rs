@@ -7,7 +7,7 @@ use crate::rule::{Held, SIZE, TRUTH, hold};
 
 impl Model {
     /// How many slots there were before a reload that begins, and are to be after it. The settings count where they name
-    /// another number than those of before, which are those of a superseded reload only where people had their say since.
+    /// another number than those of before, which are those of a superseded reload only where a request has changed the number since.
     pub(crate) fn slots_of(&self, waiting: &Waiting, older: Option<&Reloading>) -> (usize, usize) {
         let open = older.and_then(|older| Some((older.slots?, older.before.workers)));
         let from = open.map_or(self.seats.len(), |((from, _), _)| from);
@@ -19,7 +19,7 @@ impl Model {
         (from, if says_another { settings.workers as usize } else { from })
     }
 
-    /// People asked for it, or a reload begins or ends.
+    /// A request asked for it, or a reload begins or ends.
     pub(crate) fn scaled(&mut self, from: usize, to: usize) -> Held {
         if let Some(so) = self.step.scaled.take() {
             return hold(so == (from, to), TRUTH, || {

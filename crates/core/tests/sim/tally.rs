@@ -43,9 +43,9 @@ const EXPECTED: [&str; 62] = [
     "verdict StoppedPartWay",
     "verdict Abandoned",
     "verdict Abandoned before it began",
-    "verdict heard by nobody",
-    "verdict heard by one",
-    "verdict heard by many",
+    "verdict for no caller",
+    "verdict for one caller",
+    "verdict for many callers",
     "cause Exited",
     "cause ReadyTimeout",
     "cause SpawnFailed(Temporary)",
@@ -154,9 +154,9 @@ impl Tally {
 
     fn callers(&mut self, callers: usize) {
         self.count(match callers {
-            0 => "verdict heard by nobody",
-            1 => "verdict heard by one",
-            _ => "verdict heard by many",
+            0 => "verdict for no caller",
+            1 => "verdict for one caller",
+            _ => "verdict for many callers",
         });
     }
 

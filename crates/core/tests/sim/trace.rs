@@ -1,4 +1,4 @@
-//! What happened in one run, for people who look for the reason of a failure.
+//! What happened in one run, to find the reason of a failure.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ const SHOWN: usize = 60;
 /// One line of a trace.
 #[derive(Clone, Debug)]
 enum Line {
-    Told(Time, Event),
-    Did(Action),
+    Event(Time, Event),
+    Action(Action),
     Stage(&'static str),
 }
 
@@ -20,12 +20,12 @@ enum Line {
 pub(crate) struct Trace(Vec<Line>);
 
 impl Trace {
-    pub(crate) fn told(&mut self, now: Time, event: Event) {
-        self.0.push(Line::Told(now, event));
+    pub(crate) fn event(&mut self, now: Time, event: Event) {
+        self.0.push(Line::Event(now, event));
     }
 
-    pub(crate) fn did(&mut self, action: &Action) {
-        self.0.push(Line::Did(action.clone()));
+    pub(crate) fn action(&mut self, action: &Action) {
+        self.0.push(Line::Action(action.clone()));
     }
 
     pub(crate) fn stage(&mut self, name: &'static str) {
@@ -49,9 +49,9 @@ impl fmt::Display for Trace {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Told(now, event) => write!(f, "{now:>8} {event:?}"),
-            Self::Did(Action::Notify(notice)) => write!(f, "             · {notice:?}"),
-            Self::Did(action) => write!(f, "             → {action:?}"),
+            Self::Event(now, event) => write!(f, "{now:>8} {event:?}"),
+            Self::Action(Action::Notify(notice)) => write!(f, "             · {notice:?}"),
+            Self::Action(action) => write!(f, "             → {action:?}"),
             Self::Stage(name) => write!(f, "— {name}"),
         }
     }

@@ -1,4 +1,4 @@
-//! A cluster under test, its fake processes, the people who ask things of it, and the time that passes.
+//! A cluster under test, its fake processes, the requests that it gets, and the time that passes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -126,7 +126,7 @@ impl World {
         });
     }
 
-    /// Processes that nobody supervises any more end by themselves.
+    /// Released processes end by themselves.
     pub(crate) fn processes_end(&mut self) {
         for worker in self.alive.clone() {
             let at = self.rng.upto(3_000);
@@ -200,17 +200,17 @@ impl World {
         }
     }
 
-    /// Tells the cluster one thing, performs what it answers, and asks every rule.
+    /// Hands the cluster one event, performs its actions, and checks every rule.
     fn step(&mut self, event: Event) -> Held {
         self.steps += 1;
         hold(self.steps < MOST_STEPS, LIVE, || format!("{MOST_STEPS} steps by {}, and no end", self.now))?;
         // A clock that steps back must not matter.
         let back = if self.rng.chance(self.plan.sloth) { self.rng.upto(500) } else { Duration::ZERO };
-        let told = Time::after(self.now.elapsed().saturating_sub(back));
-        self.trace.told(told, event);
+        let time = Time::after(self.now.elapsed().saturating_sub(back));
+        self.trace.event(time, event);
         self.tally.event(event);
-        self.model.record(event, told);
-        self.cluster.handle(event, told);
+        self.model.apply_event(event, time);
+        self.cluster.handle(event, time);
         self.perform_all()?;
         self.end_step()
     }
@@ -226,7 +226,7 @@ impl World {
 
     fn second_tick_is_quiet(&mut self) -> Held {
         let before = self.cluster.clone();
-        // The latest time it was told: a clock that stepped back is behind the run's own.
+        // The latest time that it was given: a clock that stepped back is behind the run's own.
         self.cluster.handle(Event::Tick, self.model.now);
         let action = self.cluster.poll_action();
         hold(action.is_none() && before == self.cluster, QUIET, || format!("it answers {action:?}"))
@@ -235,9 +235,9 @@ impl World {
     fn perform_all(&mut self) -> Held {
         for _ in 0..MOST_ACTIONS {
             let Some(action) = self.cluster.poll_action() else { return Ok(()) };
-            self.trace.did(&action);
+            self.trace.action(&action);
             self.tally.action(&action);
-            self.model.saw(&action)?;
+            self.model.apply_action(&action)?;
             self.perform(&action);
         }
         hold(false, LIVE, || format!("{MOST_ACTIONS} actions at {}, and no end", self.now))

@@ -1,4 +1,4 @@
-//! One worker, as far as it can be known from what was reported of it and what was done to it.
+//! One worker, as far as its events and the actions about it say.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use recluster_core::{Due, Generation, Settings, Signal, SlotId, Time, WorkerId};
 
 /// A live worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Body {
+pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
@@ -22,7 +22,7 @@ pub(crate) struct Body {
     pub(crate) killed: bool,
 }
 
-impl Body {
+impl Worker {
     pub(crate) const fn new(id: WorkerId, slot: SlotId, generation: Generation, born: Time) -> Self {
         Self {
             id,

@@ -1,10 +1,10 @@
-//! The cluster's own picture of itself, held against the account: status and next deadline.
+//! The cluster's status and its next deadline, compared with the model.
 
 use recluster_core::{Due, Phase, SlotStatus, State, Status, Time, WorkerStatus};
 
-use crate::body::Body;
 use crate::model::{Model, index};
 use crate::rule::{DEADLINE, Held, TRUTH, hold};
+use crate::worker::Worker;
 
 impl Model {
     /// 7: the next deadline lies in the future, and is no later than what is known to come.
@@ -21,7 +21,7 @@ impl Model {
     }
 
     fn known_deadlines(&self) -> impl Iterator<Item = Time> {
-        let workers = self.bodies.values().filter_map(|body| self.body_deadline(body));
+        let workers = self.workers.values().filter_map(|worker| self.worker_deadline(worker));
         let promises = self
             .seats
             .iter()
@@ -31,10 +31,10 @@ impl Model {
         workers.chain(promises).chain(reload)
     }
 
-    fn body_deadline(&self, body: &Body) -> Option<Time> {
-        let sentence = self.sentence(body).map(|(at, ..)| at);
-        let bake = body.ready.map(|since| since + self.settings.bake);
-        sentence.or(bake.filter(|_| self.wants(body) && !body.served))
+    fn worker_deadline(&self, worker: &Worker) -> Option<Time> {
+        let sentence = self.sentence(worker).map(|(at, ..)| at);
+        let bake = worker.ready.map(|since| since + self.settings.bake);
+        sentence.or(bake.filter(|_| self.wants(worker) && !worker.served))
     }
 
     /// 13: status says what is so.
@@ -44,11 +44,11 @@ impl Model {
         hold(Some(status.generation) == self.proven, TRUTH, || {
             format!("generation is {} instead of {:?}", status.generation, self.proven)
         })?;
-        self.reload_as_told(status)?;
-        self.workers_as_told(&status.workers)?;
+        self.reload_as_reported(status)?;
+        self.workers_as_reported(&status.workers)?;
         hold(status.slots.len() == self.seats.len(), TRUTH, || format!("{:?} are the slots", status.slots))?;
         for (at, slot) in status.slots.iter().enumerate() {
-            let in_place = index(slot.slot) == at && self.slot_as_told(slot);
+            let in_place = index(slot.slot) == at && self.slot_as_reported(slot);
             hold(in_place, TRUTH, || format!("slot {at} is said to be {slot:?}"))?;
         }
         let settled = self.settled();
@@ -57,53 +57,58 @@ impl Model {
         })
     }
 
-    fn reload_as_told(&self, status: &Status) -> Held {
-        let told = status
+    fn reload_as_reported(&self, status: &Status) -> Held {
+        let reported = status
             .reload
             .as_ref()
             .map(|reload| (reload.generation, reload.serving as usize, reload.of as usize));
         let so = self
             .reloading()
             .map(|generation| (generation, self.serving_slots(Some(generation)), self.slots_for(generation)));
-        hold(told == so, TRUTH, || format!("the reload is {told:?} instead of {so:?}"))
+        hold(reported == so, TRUTH, || format!("the reload is {reported:?} instead of {so:?}"))
     }
 
-    fn workers_as_told(&self, told: &[WorkerStatus]) -> Held {
-        let same = told.len() == self.bodies.len()
-            && told.iter().zip(self.bodies.values()).all(|(told, body)| self.worker_as_told(told, body));
-        hold(same, TRUTH, || format!("workers are {told:?} instead of {:?}", self.bodies))
+    fn workers_as_reported(&self, reported: &[WorkerStatus]) -> Held {
+        let same = reported.len() == self.workers.len()
+            && reported
+                .iter()
+                .zip(self.workers.values())
+                .all(|(reported, worker)| self.worker_as_reported(reported, worker));
+        hold(same, TRUTH, || format!("workers are {reported:?} instead of {:?}", self.workers))
     }
 
-    fn worker_as_told(&self, told: &WorkerStatus, body: &Body) -> bool {
-        let place = (told.worker, told.slot, told.generation) == (body.id, body.slot, body.generation);
-        let state = told.state == self.state(body);
-        // What is wanted of a released worker is nobody's business any more.
+    fn worker_as_reported(&self, reported: &WorkerStatus, worker: &Worker) -> bool {
+        let place = (reported.worker, reported.slot, reported.generation)
+            == (worker.id, worker.slot, worker.generation);
+        let state = reported.state == self.state(worker);
+        // A released worker is neither wanted nor unwanted.
         let roles = !self.supervises()
-            || (told.wanted, told.serves) == (self.wants(body), self.wants(body) && self.serves(body));
+            || (reported.wanted, reported.serves)
+                == (self.wants(worker), self.wants(worker) && self.serves(worker));
         place && state && roles
     }
 
-    fn state(&self, body: &Body) -> State {
-        if body.killed {
+    fn state(&self, worker: &Worker) -> State {
+        if worker.killed {
             return State::Killed;
         }
-        match (body.termed, body.until, body.ready) {
+        match (worker.termed, worker.until, worker.ready) {
             (Some(termed), ..) => State::Terminating { until: termed + self.settings.kill_timeout },
             (None, Some(until), _) => State::Draining { until },
             (None, None, Some(since)) => State::Ready { since },
-            (None, None, None) => State::Starting { until: body.born + self.settings.ready_timeout },
+            (None, None, None) => State::Starting { until: worker.born + self.settings.ready_timeout },
         }
     }
 
     /// The active worker of a slot is its elder, once that is ready; until then the other one, if that is ready.
-    fn slot_as_told(&self, told: &SlotStatus) -> bool {
-        let mut ready = self.wanted_in(told.slot).filter(|body| body.ready.is_some());
-        let active = ready.next().map(|body| body.id);
-        let restarts = self.seats[index(told.slot)].spawns.saturating_sub(1);
-        !self.supervises() || (told.active, told.restarts) == (active, restarts)
+    fn slot_as_reported(&self, reported: &SlotStatus) -> bool {
+        let mut ready = self.wanted_in(reported.slot).filter(|worker| worker.ready.is_some());
+        let active = ready.next().map(|worker| worker.id);
+        let restarts = self.seats[index(reported.slot)].spawns.saturating_sub(1);
+        !self.supervises() || (reported.active, reported.restarts) == (active, restarts)
     }
 
-    /// Everybody is there and serves, and nothing else is asked for.
+    /// Every slot serves, and nothing else is asked for.
     pub(crate) fn settled(&self) -> bool {
         let busy = self.reload.is_some() || self.pending.is_some() || self.renews();
         !busy && self.serving_slots(None) == self.seats.len()
@@ -111,6 +116,6 @@ impl Model {
 
     /// What the cluster as a whole is doing.
     pub(crate) fn phase(&self) -> Phase {
-        if !self.supervises() && self.bodies.is_empty() { Phase::Over } else { self.phase }
+        if !self.supervises() && self.workers.is_empty() { Phase::Over } else { self.phase }
     }
 }

@@ -1,21 +1,21 @@
-//! What each action changes in the account, and the rules that it must keep at that very moment.
+//! What each action changes in the model, and the rules that it must keep at that very moment.
 
 use std::mem;
 
 use recluster_core::{Action, Cause, Due, Generation, Phase, Signal, SlotId, Time, WorkerId};
 
-use crate::body::Body;
 use crate::model::{Model, index};
 use crate::rule::{DUE, Held, NO_SPAWN, ONCE, PACE, PROVEN, SEATS, SIZE, TRIAL, TRUTH, hold};
+use crate::worker::Worker;
 
 impl Model {
     /// Takes note of an action. Each is checked against what was known before it.
-    pub(crate) fn saw(&mut self, action: &Action) -> Held {
+    pub(crate) fn apply_action(&mut self, action: &Action) -> Held {
         match action {
             Action::Spawn { worker, slot, generation } => self.spawn(*worker, *slot, *generation),
             Action::Drain { worker, until } => self.drain(*worker, *until),
             Action::Signal { worker, signal } => self.signal(*worker, *signal),
-            Action::Notify(notice) => self.told(notice),
+            Action::Notify(notice) => self.apply_notice(notice),
         }
     }
 
@@ -35,7 +35,7 @@ impl Model {
         })?;
         self.spawn_in_time(id, slot)?;
         self.retried_alone(slot)?;
-        self.bodies.insert(id, Body::new(id, slot, generation, self.now));
+        self.workers.insert(id, Worker::new(id, slot, generation, self.now));
         Ok(())
     }
 
@@ -60,17 +60,17 @@ impl Model {
     fn retried_alone(&self, slot: SlotId) -> Held {
         let Some(generation) = self.on_trial() else { return Ok(()) };
         let retried = |slot: SlotId| self.seats[index(slot)].failures > 0;
-        let other = self.bodies.values().find(|body| {
-            let on_trial = self.wants(body) && body.generation == generation && body.slot != slot;
-            on_trial && retried(body.slot) && !self.serves(body)
+        let other = self.workers.values().find(|worker| {
+            let on_trial = self.wants(worker) && worker.generation == generation && worker.slot != slot;
+            on_trial && retried(worker.slot) && !self.serves(worker)
         });
         hold(other.is_none() || !retried(slot), TRIAL, || {
-            format!("slot {slot} is retried beside {:?}", other.map(|body| body.slot))
+            format!("slot {slot} is retried beside {:?}", other.map(|worker| worker.slot))
         })
     }
 
     fn drain(&mut self, id: WorkerId, until: Time) -> Held {
-        let served = self.bodies.get(&id).is_some_and(|body| self.serves(body));
+        let served = self.workers.get(&id).is_some_and(|worker| self.serves(worker));
         let timeout = match self.phase {
             Phase::Stopping => self.settings.stop_timeout,
             Phase::Starting | Phase::Running | Phase::Terminating | Phase::Released | Phase::Over => {
@@ -78,36 +78,36 @@ impl Model {
             }
         };
         let (now, settings) = (self.now, &self.settings);
-        let body = self.bodies.get_mut(&id).filter(|body| !body.drained && body.closed.is_none());
-        let body = body.filter(|body| body.termed.is_none() && !body.killed);
-        let Some(body) = body else { return hold(false, ONCE, || format!("worker {id} is asked to go")) };
-        self.step.drained.push((body.clone(), served));
-        let patience = body.patience(now, timeout, settings);
-        body.until = Some(until);
-        body.drained = true;
+        let worker = self.workers.get_mut(&id).filter(|worker| !worker.drained && worker.closed.is_none());
+        let worker = worker.filter(|worker| worker.termed.is_none() && !worker.killed);
+        let Some(worker) = worker else { return hold(false, ONCE, || format!("worker {id} is asked to go")) };
+        self.step.drained.push((worker.clone(), served));
+        let patience = worker.patience(now, timeout, settings);
+        worker.until = Some(until);
+        worker.drained = true;
         hold(until == patience, DUE, || format!("worker {id} is drained until {until} instead of {patience}"))
     }
 
     fn signal(&mut self, id: WorkerId, signal: Signal) -> Held {
-        let Some(body) = self.bodies.get(&id).cloned() else {
+        let Some(worker) = self.workers.get(&id).cloned() else {
             return hold(false, ONCE, || format!("worker {id} is gone and sent {signal:?}"));
         };
-        let again = body.killed || (signal == Signal::Term && body.termed.is_some());
+        let again = worker.killed || (signal == Signal::Term && worker.termed.is_some());
         hold(!again, ONCE, || format!("worker {id} is sent {signal:?} once more"))?;
         let terminated = self.phase == Phase::Terminating && signal == Signal::Kill;
         if !terminated {
-            let cold = signal == Signal::Kill && body.termed.is_none();
+            let cold = signal == Signal::Kill && worker.termed.is_none();
             hold(!cold, ONCE, || format!("worker {id} is sent KILL, and was never sent TERM"))?;
-            self.signal_is_due(&body, signal)?;
+            self.signal_is_due(&worker, signal)?;
         }
-        if body.ready.is_none() && !body.leaving() {
+        if worker.ready.is_none() && !worker.leaving() {
             self.departed(id, Cause::ReadyTimeout);
         }
         let now = self.now;
-        if let Some(body) = self.bodies.get_mut(&id) {
+        if let Some(worker) = self.workers.get_mut(&id) {
             match signal {
-                Signal::Term => body.termed = Some(now),
-                Signal::Kill => body.killed = true,
+                Signal::Term => worker.termed = Some(now),
+                Signal::Kill => worker.killed = true,
             }
         }
         self.forget_renewals();
@@ -115,22 +115,23 @@ impl Model {
     }
 
     /// The worker's time is up, and that was said just before.
-    fn signal_is_due(&mut self, body: &Body, signal: Signal) -> Held {
+    fn signal_is_due(&mut self, worker: &Worker, signal: Signal) -> Held {
         let said = self.step.overdue.take();
-        let capped = self.drains_too_long(body) && said == Some((body.id, Due::Surplus(body.id), signal));
-        let sentence = self.sentence(body).filter(|(at, ..)| *at <= self.now);
-        let expected = sentence.map(|(_, due, signal)| (body.id, due, signal));
+        let capped =
+            self.drains_too_long(worker) && said == Some((worker.id, Due::Surplus(worker.id), signal));
+        let sentence = self.sentence(worker).filter(|(at, ..)| *at <= self.now);
+        let expected = sentence.map(|(_, due, signal)| (worker.id, due, signal));
         hold(capped || (expected.is_some() && said == expected), DUE, || {
-            let due = self.sentence(body);
-            format!("worker {} is sent {signal:?}, said was {said:?}, due is {due:?}", body.id)
+            let due = self.sentence(worker);
+            format!("worker {} is sent {signal:?}, said was {said:?}, due is {due:?}", worker.id)
         })
     }
 
     /// It drains with the oldest of more old generations than are to be kept.
-    fn drains_too_long(&self, body: &Body) -> bool {
+    fn drains_too_long(&self, worker: &Worker) -> bool {
         let Some(most) = self.settings.max_draining.filter(|_| self.supervises()) else { return false };
         let old = self.old_generations();
         let beyond = old.len().saturating_sub(most.get() as usize);
-        body.draining() && old.iter().take(beyond).any(|generation| *generation == body.generation)
+        worker.draining() && old.iter().take(beyond).any(|generation| *generation == worker.generation)
     }
 }

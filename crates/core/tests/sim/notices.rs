@@ -1,29 +1,29 @@
-//! What each notice changes in the account: reloads and their callers, slots that were taken over, announcements.
+//! What each notice changes in the model: reloads and their callers, slots that were taken over, announcements.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use recluster_core::{Caller, Failure, Generation, Notice, Phase, SlotId, Time, Verdict, WorkerId};
 
-use crate::body::Body;
 use crate::model::{Model, Promise, Reloading, Waiting, index};
 use crate::rule::{DONE, Held, PACE, TRIAL, TRUTH, VERDICT, hold};
+use crate::worker::Worker;
 
 impl Model {
-    pub(crate) fn told(&mut self, notice: &Notice) -> Held {
+    pub(crate) fn apply_notice(&mut self, notice: &Notice) -> Held {
         match notice {
             Notice::GenerationBegan { generation } => self.generation_began(*generation),
             Notice::Superseded { generation } => self.superseded(*generation),
             Notice::Verdict { generation, callers, verdict } => self.verdict(*generation, callers, *verdict),
             Notice::Serving { worker, slot, generation, serving, of } => {
                 self.came_to_serve(*worker)?;
-                let told = (slot.get(), *generation, *serving as usize, *of as usize);
-                self.serving_as_told(*worker, told)
+                let reported = (slot.get(), *generation, *serving as usize, *of as usize);
+                self.serving_as_reported(*worker, reported)
             }
-            Notice::Started { generation } => self.told_started(*generation),
+            Notice::Started { generation } => self.generation_started(*generation),
             Notice::StartFailed(failure) => self.start_failed(*failure),
             Notice::Failed(failure) => {
-                self.step.told.push(*failure);
+                self.step.reported.push(*failure);
                 Ok(())
             }
             Notice::ReplaceFailed(failure) => self.replace_failed(*failure),
@@ -36,17 +36,16 @@ impl Model {
                 Ok(())
             }
             Notice::Gone { worker, slot, generation, exit, expected } => {
-                let so = self
-                    .step
-                    .gone
-                    .take()
-                    .map(|(body, how)| (body.id, body.slot, body.generation, how, body.leaving()));
-                let told = Some((*worker, *slot, *generation, *exit, *expected));
-                hold(told == so, TRUTH, || format!("{told:?} is said to be gone, so it is {so:?}"))
+                let so =
+                    self.step.gone.take().map(|(worker, how)| {
+                        (worker.id, worker.slot, worker.generation, how, worker.leaving())
+                    });
+                let reported = Some((*worker, *slot, *generation, *exit, *expected));
+                hold(reported == so, TRUTH, || format!("{reported:?} is said to be gone, so it is {so:?}"))
             }
             Notice::Scaled { from, to } => self.scaled(*from as usize, *to as usize),
             Notice::Late { .. } => {
-                hold(false, TRUTH, || "nobody is lenient, and a worker is forgiven".into())
+                hold(false, TRUTH, || "no plan is lenient, and a worker is forgiven".into())
             }
             other => hold(false, TRUTH, || format!("the simulator does not know {other:?}")),
         }
@@ -73,7 +72,7 @@ impl Model {
             self.proven = Some(generation);
         } else {
             let Some(waiting) = self.pending.take() else {
-                return hold(false, VERDICT, || format!("{}, and nobody asked for it", name()));
+                return hold(false, VERDICT, || format!("{}, and no request for it", name()));
             };
             let due = self.reload_due();
             hold(self.now >= due, PACE, || format!("{} at {}, before {due}", name(), self.now))?;
@@ -116,7 +115,7 @@ impl Model {
         let Some(generation) = generation else {
             let waiting = self.pending.take();
             hold(verdict == Verdict::Abandoned, VERDICT, || format!("no reload, but {verdict:?}"))?;
-            return heard(waiting.map(|waiting| waiting.callers), callers);
+            return goes_to_all(waiting.map(|waiting| waiting.callers), callers);
         };
         if verdict == Verdict::Done {
             self.reload_done(generation)?;
@@ -134,7 +133,7 @@ impl Model {
         self.superseded = 0;
         let waiting = reload.callers.clone();
         self.step.ended = Some((reload, verdict));
-        heard(Some(waiting), callers)
+        goes_to_all(Some(waiting), callers)
     }
 
     fn reload_done(&mut self, generation: Generation) -> Held {
@@ -147,14 +146,14 @@ impl Model {
     }
 
     fn came_to_serve(&mut self, id: WorkerId) -> Held {
-        let so = |body: &Body| {
-            let stays = self.wants(body) || self.phase == Phase::Released;
-            stays && self.serves(body) && !body.served
+        let so = |worker: &Worker| {
+            let stays = self.wants(worker) || self.phase == Phase::Released;
+            stays && self.serves(worker) && !worker.served
         };
-        let body = self.bodies.get(&id);
-        hold(body.is_some_and(so), TRUTH, || format!("worker {id} is said to serve: {body:?}"))?;
-        if let Some(body) = self.bodies.get_mut(&id) {
-            body.served = true;
+        let worker = self.workers.get(&id);
+        hold(worker.is_some_and(so), TRUTH, || format!("worker {id} is said to serve: {worker:?}"))?;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.served = true;
         }
         if self.phase == Phase::Starting {
             self.phase = Phase::Running;
@@ -163,18 +162,20 @@ impl Model {
         Ok(())
     }
 
-    fn serving_as_told(&self, id: WorkerId, told: (u32, Generation, usize, usize)) -> Held {
-        let Some(body) = self.bodies.get(&id).filter(|_| self.supervises()) else { return Ok(()) };
+    fn serving_as_reported(&self, id: WorkerId, reported: (u32, Generation, usize, usize)) -> Held {
+        let Some(worker) = self.workers.get(&id).filter(|_| self.supervises()) else { return Ok(()) };
         let announced = |slot: &usize| {
             let mut here = self.wanted().filter(|other| index(other.slot) == *slot);
-            here.any(|other| other.served && other.generation == body.generation)
+            here.any(|other| other.served && other.generation == worker.generation)
         };
         let serving = (0..self.seats.len()).filter(announced).count();
-        let so = (body.slot.get(), body.generation, serving, self.slots_for(body.generation));
-        hold(told == so, TRUTH, || format!("worker {id} is said to serve as {told:?}, but it is {so:?}"))
+        let so = (worker.slot.get(), worker.generation, serving, self.slots_for(worker.generation));
+        hold(reported == so, TRUTH, || {
+            format!("worker {id} is said to serve as {reported:?}, but it is {so:?}")
+        })
     }
 
-    fn told_started(&mut self, generation: Generation) -> Held {
+    fn generation_started(&mut self, generation: Generation) -> Held {
         let (serving, of) = (self.serving_slots(None), self.seats.len());
         hold(!self.started && serving == of, TRUTH, || {
             format!("generation {generation} is said to be started with {serving} of {of} slots")
@@ -191,13 +192,13 @@ impl Model {
         Ok(())
     }
 
-    /// Another patience holds from now on, also with whoever left just now and has not been let go.
+    /// Another patience holds from now on, also for a worker that left just now and has not been let go.
     pub(crate) fn let_go_anew(&mut self, timeout: Duration) {
         let (now, settings) = (self.now, &self.settings);
         for (id, _) in &self.step.departed {
-            let body = self.bodies.get_mut(id).filter(|body| body.draining() && !body.drained);
-            if let Some(body) = body {
-                body.until = Some(body.patience(now, timeout, settings));
+            let worker = self.workers.get_mut(id).filter(|worker| worker.draining() && !worker.drained);
+            if let Some(worker) = worker {
+                worker.until = Some(worker.patience(now, timeout, settings));
             }
         }
     }
@@ -211,12 +212,14 @@ impl Model {
     }
 }
 
-/// Who is told is who waited.
-fn heard(waiting: Option<Vec<Caller>>, told: &[Caller]) -> Held {
+/// A verdict goes to exactly the callers that waited for it.
+fn goes_to_all(waiting: Option<Vec<Caller>>, callers: &[Caller]) -> Held {
     let sorted = |mut callers: Vec<Caller>| {
         callers.sort_unstable();
         callers
     };
-    let (waiting, told) = (waiting.map(sorted), sorted(told.to_vec()));
-    hold(waiting.as_ref() == Some(&told), VERDICT, || format!("{told:?} are told, {waiting:?} waited"))
+    let (waiting, callers) = (waiting.map(sorted), sorted(callers.to_vec()));
+    hold(waiting.as_ref() == Some(&callers), VERDICT, || {
+        format!("the verdict goes to {callers:?}, {waiting:?} waited")
+    })
 }

@@ -1,4 +1,4 @@
-//! What each event changes in the account.
+//! What each event changes in the model.
 
 use recluster_core::{Caller, Cause, Config, Event, Failure, Phase, SlotId, SpawnFailure, Time, WorkerId};
 
@@ -6,7 +6,7 @@ use crate::model::{Model, Renewal, Seat, Step, index};
 
 impl Model {
     /// Takes note of an event, as the policy is about to.
-    pub(crate) fn record(&mut self, event: Event, now: Time) {
+    pub(crate) fn apply_event(&mut self, event: Event, now: Time) {
         self.now = self.now.max(now);
         if self.wake.is_some_and(|wake| wake < self.now) {
             // The shell is late: so may be all that queues for the limiter.
@@ -21,7 +21,7 @@ impl Model {
             Event::Disconnected(id) => self.closed(id),
             Event::Exited(id, exit) => {
                 self.departed(id, Cause::Exited(exit));
-                self.step.gone = self.bodies.remove(&id).map(|body| (body, exit));
+                self.step.gone = self.workers.remove(&id).map(|worker| (worker, exit));
             }
             Event::SpawnFailed(id, failure) => self.not_spawned(id, failure),
             Event::Reload { caller, config } => self.asked_to_reload(caller, config),
@@ -36,8 +36,8 @@ impl Model {
 
     fn ready(&mut self, id: WorkerId) {
         let now = self.now;
-        if let Some(body) = self.bodies.get_mut(&id).filter(|body| !body.leaving()) {
-            body.ready.get_or_insert(now);
+        if let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.leaving()) {
+            worker.ready.get_or_insert(now);
         }
     }
 
@@ -46,31 +46,33 @@ impl Model {
         if self.is_wanted(id) {
             self.departed(id, Cause::Retired);
             let (now, settings) = (self.now, &self.settings);
-            if let Some(body) = self.bodies.get_mut(&id) {
-                body.until = Some(body.patience(now, settings.timeout, settings));
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.until = Some(worker.patience(now, settings.timeout, settings));
             }
         }
     }
 
     fn closed(&mut self, id: WorkerId) {
         let now = self.now;
-        if let Some(body) = self.bodies.get_mut(&id).filter(|body| body.termed.is_none() && !body.killed) {
-            body.closed.get_or_insert(now);
+        if let Some(worker) =
+            self.workers.get_mut(&id).filter(|worker| worker.termed.is_none() && !worker.killed)
+        {
+            worker.closed.get_or_insert(now);
             self.leaves(id);
         }
     }
 
     fn not_spawned(&mut self, id: WorkerId, failure: SpawnFailure) {
         self.departed(id, Cause::SpawnFailed(failure));
-        self.bodies.remove(&id);
+        self.workers.remove(&id);
     }
 
-    /// A wanted worker ends or leaves without being told to.
+    /// A wanted worker ends or leaves without being asked to.
     pub(crate) fn departed(&mut self, id: WorkerId, cause: Cause) {
-        let Some(body) = self.bodies.get(&id).filter(|_| self.is_wanted(id)).cloned() else { return };
+        let Some(worker) = self.workers.get(&id).filter(|_| self.is_wanted(id)).cloned() else { return };
         self.step.departed.push((id, cause));
-        let tried = self.on_trial() == Some(body.generation);
-        let index = index(body.slot);
+        let tried = self.on_trial() == Some(worker.generation);
+        let index = index(worker.slot);
         let seat = &mut self.seats[index];
         let failures = if tried {
             seat.failures += 1;
@@ -81,8 +83,8 @@ impl Model {
         } else {
             return;
         };
-        let failure = Failure { worker: id, slot: body.slot, cause, failures };
-        self.step.failures.push((body.generation, failure));
+        let failure = Failure { worker: id, slot: worker.slot, cause, failures };
+        self.step.failures.push((worker.generation, failure));
     }
 
     fn asked_to_reload(&mut self, caller: Option<Caller>, config: Option<Config>) {
@@ -95,8 +97,8 @@ impl Model {
     }
 
     fn asked_to_replace(&mut self, id: WorkerId) {
-        let Some(body) = self.bodies.get(&id).filter(|_| self.replaceable(id)) else { return };
-        let slot = body.slot;
+        let Some(worker) = self.workers.get(&id).filter(|_| self.replaceable(id)) else { return };
+        let slot = worker.slot;
         if self.wanted_in(slot).next().map(|holder| holder.id) == Some(id) {
             let seat = &mut self.seats[index(slot)];
             if seat.renew.is_none() {
@@ -152,12 +154,12 @@ impl Model {
     pub(crate) fn stopping(&mut self) {
         self.phase = Phase::Stopping;
         let until = self.now + self.settings.stop_timeout;
-        for body in self.bodies.values_mut() {
-            if let Some(before) = body.until {
-                body.until = Some(before.min(until));
-            } else if body.closed.is_some() && !body.leaving() {
+        for worker in self.workers.values_mut() {
+            if let Some(before) = worker.until {
+                worker.until = Some(before.min(until));
+            } else if worker.closed.is_some() && !worker.leaving() {
                 // It cannot hear that it is asked to go.
-                body.until = Some(body.patience(self.now, self.settings.stop_timeout, &self.settings));
+                worker.until = Some(worker.patience(self.now, self.settings.stop_timeout, &self.settings));
             }
         }
     }
@@ -181,7 +183,7 @@ impl Model {
         }
     }
 
-    /// The queue for the limiter has changed: who waits may come sooner than was said.
+    /// The queue for the limiter has changed: a slot that waits may have its turn sooner than was announced.
     pub(crate) fn forget_promises(&mut self) {
         for seat in &mut self.seats {
             seat.promised = None;
