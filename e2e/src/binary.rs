@@ -32,6 +32,15 @@ pub fn rust_example(name: &str) -> PathBuf {
     beside(name)
 }
 
+/// The path of the addon of the npm package, which is built first if it is not up to date.
+pub fn addon() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        build(&["--lib"]);
+        beside("librecluster_npm.so")
+    })
+}
+
 /// The command `recluster` with an environment that holds nothing a surrounding cluster or shell may have left.
 pub fn command(home: &Path) -> Command {
     let mut command = Command::new(recluster());
@@ -52,14 +61,19 @@ fn build(what: &[&str]) {
         Some(other) => other,
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--workspace", "--profile", profile])
-        .args(what)
-        .arg("--target-dir")
-        .arg(target_dir)
-        .current_dir(repository())
-        .status()
-        .expect("cargo should run");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--workspace", "--profile", profile]).args(what);
+    command.arg("--target-dir").arg(target_dir).current_dir(repository());
+    // What cargo tells a test about its package would make it build again what depends on these variables.
+    for (name, _) in env::vars_os() {
+        if ["CARGO_MANIFEST_", "CARGO_PKG_", "OUT_DIR"]
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
+    let status = command.status().expect("cargo should run");
     assert!(status.success(), "did not build: {what:?}");
 }
 

@@ -1,14 +1,11 @@
 //! The npm package: its tests are Node's, in `npm/test`. They are run here by the node under test, with the addon that is
 //! built first.
 
-use std::env;
-use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 
-use recluster_e2e::{Node, repository};
+use recluster_e2e::{Node, addon, repository};
 
 /// Runs one file of `npm/test`. Its own waits are bounded.
 #[track_caller]
@@ -25,28 +22,6 @@ fn passes(name: &str) {
 
 fn tests() -> PathBuf {
     repository().join("npm/test")
-}
-
-/// The path of the addon, which is built first if it is not up to date: with the profile of this test, beside it.
-fn addon() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let test = env::current_exe().expect("the test knows its own path");
-        let profile_dir = test.ancestors().nth(2).expect("TARGET/PROFILE/deps/TEST");
-        let target_dir = profile_dir.parent().expect("TARGET/PROFILE");
-        let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(other) => other,
-        };
-        let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
-            .args(["build", "--quiet", "--workspace", "--lib", "--profile", profile, "--target-dir"])
-            .arg(target_dir)
-            .current_dir(repository())
-            .status()
-            .expect("cargo should run");
-        assert!(status.success(), "the addon did not build");
-        profile_dir.join("librecluster_npm.so")
-    })
 }
 
 /// A test for each file, so that cargo names the one that fails.
