@@ -23,6 +23,7 @@ mod http;
 mod http2;
 mod launch;
 mod load;
+mod machine;
 mod master;
 mod node;
 mod process;
@@ -30,6 +31,7 @@ mod puppet;
 mod stage;
 mod transcript;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,11 +61,16 @@ pub fn fixture(name: &str) -> PathBuf {
     path
 }
 
-/// Says that a test is left out because something is not installed. Where `RECLUSTER_TEST_NO_SKIP` is set, as in CI, that
-/// is a failure.
-pub fn not_installed(what: &str) {
-    assert!(std::env::var_os("RECLUSTER_TEST_NO_SKIP").is_none(), "{what} is not installed");
-    eprintln!("skipped: {what} is not installed");
+/// The path of a program of the machine. A test that needs one is ignored where it is not installed (`build.rs`).
+#[track_caller]
+pub fn installed(name: &str) -> PathBuf {
+    machine::find(name).unwrap_or_else(|| panic!("{name} is not installed"))
+}
+
+/// Says something that is to be seen even when the test passes: cargo hides what a test prints otherwise.
+pub fn remark(text: &str) {
+    // Nothing is lost but the remark.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Waits until a condition holds of which nobody tells: a closed port, a removed file. Where there is an event, wait

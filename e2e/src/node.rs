@@ -1,6 +1,5 @@
 //! Which Node the workers run under, and npm packages for those that need some.
 
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +8,7 @@ use std::sync::OnceLock;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::binary::repository;
-use crate::fixture;
+use crate::{fixture, machine};
 
 /// The Node under test: `RECLUSTER_TEST_NODE`, or `node` from `PATH`.
 #[derive(Clone, Debug)]
@@ -27,12 +26,10 @@ impl Node {
     pub fn under_test() -> &'static Self {
         static NODE: OnceLock<Node> = OnceLock::new();
         NODE.get_or_init(|| {
-            let path = env::var("RECLUSTER_TEST_NODE").unwrap_or_else(|_| in_path("node"));
-            let output = Command::new(&path).arg("--version").output().expect("the tests need Node.js");
-            let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_owned();
-            let mut parts = version.split('.').map_while(|part| part.parse().ok());
-            let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-            assert!(major >= 18, "Node {version} is older than what recluster supports");
+            let path = machine::node().expect("the tests need Node.js");
+            let (major, minor) = machine::node_version(&path);
+            assert!(major >= 18, "{} is not Node 18 or newer", path.display());
+            let path = path.to_string_lossy().into_owned();
             Self { path, major, minor }
         })
     }
@@ -48,13 +45,6 @@ impl Node {
         command.arg(fixture(name)).env_remove("NODE_OPTIONS");
         command
     }
-}
-
-fn in_path(name: &str) -> String {
-    let directories = env::var_os("PATH").unwrap_or_default();
-    let found =
-        env::split_paths(&directories).map(|directory| directory.join(name)).find(|path| path.is_file());
-    found.expect("the tests need Node.js").to_string_lossy().into_owned()
 }
 
 /// The `node_modules` directory with the packages of `fixtures/frameworks/package.json`. They are installed into

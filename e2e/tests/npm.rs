@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use recluster_e2e::{Node, addon, repository};
+use recluster_e2e::{Node, addon, remark, repository};
 
 /// Runs one file of `npm/test`. Its own waits are bounded.
 #[track_caller]
@@ -18,6 +18,10 @@ fn passes(name: &str) {
     let output = node.output().expect("node should run");
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(output.status.success(), "{stdout}\n{stderr}");
+    for line in stdout.lines().map(str::trim).filter(|line| line.starts_with('﹣') || line.contains("# SKIP"))
+    {
+        remark(&format!("skipped in {name}.test.js: {line}"));
+    }
 }
 
 fn tests() -> PathBuf {

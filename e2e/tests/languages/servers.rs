@@ -4,11 +4,11 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use recluster_e2e::{Home, Launch, fixture};
+use recluster_e2e::{Home, Launch, fixture, installed};
 
 use crate::ask::fastcgi;
 use crate::meter::nobody_waits;
-use crate::programs::{built_by_go, compiled, installed, of_python};
+use crate::programs::{built_by_go, compiled, of_python};
 use crate::trial::{Ends, Trial};
 
 /// A server with a listener, and the small application in this directory.
@@ -29,80 +29,81 @@ fn known_before() -> (TcpListener, String) {
 }
 
 #[test]
+#[cfg_attr(not(has = "gcc"), ignore = "gcc is not installed")]
 fn c() {
     let home = Home::new();
-    if let Some(server) = compiled(&home) {
-        Trial::of("C", serving(server, &[]), Ends::Cleanly).clients(nobody_waits()).run();
-    }
+    let server = compiled(&home);
+    Trial::of("C", serving(server, &[]), Ends::Cleanly).clients(nobody_waits()).run();
 }
 
 #[test]
+#[cfg_attr(not(has = "go"), ignore = "Go is not installed")]
 fn go() {
     let home = Home::new();
-    if let Some(server) = built_by_go(&home) {
-        Trial::of("Go", serving(server, &[]), Ends::Cleanly).run();
-    }
+    let server = built_by_go(&home);
+    Trial::of("Go", serving(server, &[]), Ends::Cleanly).run();
 }
 
 /// A connection that it accepts while it begins to shut down is kept for as long as the client likes, but for the timeout.
 #[test]
+#[cfg_attr(not(has = "python3-venv"), ignore = "python3-venv is not installed")]
 fn uvicorn() {
-    if let Some(server) = of_python("uvicorn") {
-        let args = ["--fd", "3", "--timeout-graceful-shutdown", "3", "--no-access-log", "hello:app"];
-        let launch = serving(server, &args);
-        Trial::of("uvicorn", launch, Ends::AsItDoes).run();
-    }
+    let server = of_python("uvicorn");
+    let args = ["--fd", "3", "--timeout-graceful-shutdown", "3", "--no-access-log", "hello:app"];
+    let launch = serving(server, &args);
+    Trial::of("uvicorn", launch, Ends::AsItDoes).run();
 }
 
 /// It says by `sd_notify` that it is ready.
 #[test]
+#[cfg_attr(not(has = "python3-venv"), ignore = "python3-venv is not installed")]
 fn gunicorn() {
-    if let Some(server) = of_python("gunicorn") {
-        let launch = serving(server, &["--workers", "1", "hello:application"]);
-        let launch = launch.option("--ready-when", "notify");
-        Trial::of("gunicorn", launch, Ends::AsItDoes).clients(nobody_waits()).run();
-    }
+    let server = of_python("gunicorn");
+    let launch = serving(server, &["--workers", "1", "hello:application"]);
+    let launch = launch.option("--ready-when", "notify");
+    Trial::of("gunicorn", launch, Ends::AsItDoes).clients(nobody_waits()).run();
 }
 
 #[test]
+#[cfg_attr(not(has = "python3-venv"), ignore = "python3-venv is not installed")]
 fn hypercorn() {
-    if let Some(server) = of_python("hypercorn") {
-        let launch = serving(server, &["--bind", "fd://3", "hello:app"]);
-        Trial::of("hypercorn", launch, Ends::AsItDoes).run();
-    }
+    let server = of_python("hypercorn");
+    let launch = serving(server, &["--bind", "fd://3", "hello:app"]);
+    Trial::of("hypercorn", launch, Ends::AsItDoes).run();
 }
 
 /// While each of its threads has a client that keeps its connection and soon asks again, puma 5 does not look at signals:
 /// it has more threads than the meter has clients.
 #[test]
+#[cfg_attr(not(has = "puma"), ignore = "puma is not installed")]
 fn puma() {
-    if let Some(server) = installed("puma") {
-        let args = ["--threads=0:32", "--bind-to-activated-sockets=only", &application("hello.ru")];
-        Trial::of("puma", serving(server, &args), Ends::AsItDoes).run();
-    }
+    let server = installed("puma");
+    let args = ["--threads=0:32", "--bind-to-activated-sockets=only", &application("hello.ru")];
+    Trial::of("puma", serving(server, &args), Ends::AsItDoes).run();
 }
 
 /// It finds its socket by the variable of `Server::Starter`.
 #[test]
+#[cfg_attr(not(has = "plackup"), ignore = "plackup (starlet) is not installed")]
 fn starlet() {
-    if let Some(server) = installed("plackup") {
-        let args = ["-s", "Starlet", "--max-workers=2", "-E", "production", &application("hello.psgi")];
-        Trial::of("Starlet", serving(server, &args), Ends::AsItDoes).clients(nobody_waits()).run();
-    }
+    let server = installed("plackup");
+    let args = ["-s", "Starlet", "--max-workers=2", "-E", "production", &application("hello.psgi")];
+    Trial::of("Starlet", serving(server, &args), Ends::AsItDoes).clients(nobody_waits()).run();
 }
 
 #[test]
+#[cfg_attr(not(has = "php"), ignore = "PHP is not installed")]
 fn php() {
-    if let Some(server) = installed("php") {
-        let launch = serving(server, &[&application("hello.php")]);
-        Trial::of("PHP", launch, Ends::Cleanly).clients(nobody_waits()).run();
-    }
+    let server = installed("php");
+    let launch = serving(server, &[&application("hello.php")]);
+    Trial::of("PHP", launch, Ends::Cleanly).clients(nobody_waits()).run();
 }
 
 /// It is told of its socket by a variable of its own, and says by `sd_notify` that it is ready.
 #[test]
+#[cfg_attr(not(has = "php-fpm8.2"), ignore = "php8.2-fpm is not installed")]
 fn php_fpm() {
-    let Some(server) = installed("php-fpm8.2") else { return };
+    let server = installed("php-fpm8.2");
     let home = Home::new();
     let (socket, address) = known_before();
     let text = fs::read_to_string(fixture("languages/fpm.conf")).expect("the fixture");
@@ -116,8 +117,9 @@ fn php_fpm() {
 
 /// It takes over sockets as when its own binary is replaced.
 #[test]
+#[cfg_attr(not(has = "nginx"), ignore = "nginx is not installed")]
 fn nginx() {
-    let Some(server) = installed("nginx") else { return };
+    let server = installed("nginx");
     let home = Home::new();
     let (socket, address) = known_before();
     let configure = |generation: u64| {

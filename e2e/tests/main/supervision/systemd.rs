@@ -1,30 +1,11 @@
 //! `sd_notify` and socket activation with systemd's own library and command in the worker.
 
-use std::process::{Command, Stdio};
-
-use recluster_e2e::{Launch, not_installed, on};
+use recluster_e2e::{Launch, on};
 use rustix::process::Signal;
 
-/// Whether this command succeeds here; where it does not, the test is over.
-fn has(what: &str, command: &mut Command) -> bool {
-    let has =
-        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    if !has {
-        not_installed(what);
-    }
-    has
-}
-
-fn has_command() -> bool {
-    has("systemd-notify", Command::new("systemd-notify").arg("--version"))
-}
-
 #[test]
+#[cfg_attr(not(has = "libsystemd"), ignore = "libsystemd0 is not installed")]
 fn by_the_library() {
-    let load = ["-c", "import ctypes; ctypes.CDLL('libsystemd.so.0').sd_notify_barrier"];
-    if !has("libsystemd", Command::new("python3").args(load)) {
-        return;
-    }
     let launch = Launch::fixture("libsystemd.py").workers(1).option("--ready-when", "notify");
     let mut master = launch.option("--watchdog", "1h").listen("web=127.0.0.1:0").serve();
     for line in [
@@ -47,10 +28,8 @@ fn by_the_library() {
 
 /// The command is a process of its own, in the worker's group, and waits until it was heard.
 #[test]
+#[cfg_attr(not(has = "systemd-notify"), ignore = "systemd-notify is not installed")]
 fn by_the_command() {
-    if !has_command() {
-        return;
-    }
     let launch = Launch::fixture("systemd-notify.sh").workers(2).option("--ready-when", "notify");
     let master = launch.serve();
     assert_eq!(master.status()["workers"][1]["status"], "started by hand");
@@ -58,10 +37,8 @@ fn by_the_command() {
 }
 
 #[test]
+#[cfg_attr(not(has = "systemd-notify"), ignore = "systemd-notify is not installed")]
 fn a_node_worker_by_the_command() {
-    if !has_command() {
-        return;
-    }
     let launch = Launch::fixture("notifies.js").workers(1).option("--ready-when", "notify");
     let master = launch.serve();
     assert_eq!(master.get("/").status, 200);

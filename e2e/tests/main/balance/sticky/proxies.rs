@@ -78,16 +78,18 @@ fn each_keeps_its_slot(master: &Master, crowd: &mut Crowd) -> Vec<u64> {
 #[track_caller]
 fn behind_haproxy(key: &str, clients: Vec<Client>) {
     let master = cluster(key).serve();
-    let Some(proxy) = Proxy::haproxy(master.address(), "") else { return };
+    let proxy = Proxy::haproxy(master.address(), "");
     each_keeps_its_slot(&master, &mut Crowd::on_one_connection(clients, proxy.address()));
 }
 
 #[test]
+#[cfg_attr(not(has = "haproxy"), ignore = "haproxy is not installed")]
 fn header_behind_haproxy() {
     behind_haproxy("header:X-Client", with_header("X-Client", CLIENTS));
 }
 
 #[test]
+#[cfg_attr(not(has = "haproxy"), ignore = "haproxy is not installed")]
 fn cookie_behind_haproxy() {
     let cookie = |number| format!("theme=dark; session={number}");
     let clients = (0..CLIENTS).map(|number| Client::anyone().header("Cookie", &cookie(number)));
@@ -95,6 +97,7 @@ fn cookie_behind_haproxy() {
 }
 
 #[test]
+#[cfg_attr(not(has = "haproxy"), ignore = "haproxy is not installed")]
 fn query_behind_haproxy() {
     let clients = (0..CLIENTS).map(|number| Client::anyone().target(&format!("/?user={number}")));
     behind_haproxy("query:user", clients.collect());
@@ -104,7 +107,7 @@ fn query_behind_haproxy() {
 #[track_caller]
 fn proxy_protocol_behind_haproxy(option: &str) {
     let master = cluster("proxy-protocol").env("PROXY_PROTOCOL", "1").serve();
-    let Some(proxy) = Proxy::haproxy(master.address(), option) else { return };
+    let proxy = Proxy::haproxy(master.address(), option);
     let clients = addresses(31);
     let mut crowd = Crowd::on_their_own(clients.clone(), proxy.address());
     for (client, answer) in clients.iter().zip(crowd.ask(1)) {
@@ -114,20 +117,23 @@ fn proxy_protocol_behind_haproxy(option: &str) {
 }
 
 #[test]
+#[cfg_attr(not(has = "haproxy"), ignore = "haproxy is not installed")]
 fn proxy_protocol_version_1_behind_haproxy() {
     proxy_protocol_behind_haproxy("send-proxy");
 }
 
 #[test]
+#[cfg_attr(not(has = "haproxy"), ignore = "haproxy is not installed")]
 fn proxy_protocol_version_2_behind_haproxy() {
     proxy_protocol_behind_haproxy("send-proxy-v2");
 }
 
 /// Those who reach nginx from addresses of their own, and those whom another proxy before it speaks for.
 #[test]
+#[cfg_attr(not(has = "nginx"), ignore = "nginx is not installed")]
 fn forwarded_for_behind_nginx() {
     let master = cluster("header:X-Forwarded-For").serve();
-    let Some(proxy) = Proxy::nginx(master.address()) else { return };
+    let proxy = Proxy::nginx(master.address());
     let near = addresses(31);
     let spoken_for =
         |client: &Client| Client::anyone().header("X-Forwarded-For", &client.address().to_string());
@@ -139,9 +145,9 @@ fn forwarded_for_behind_nginx() {
 
 /// What all this is about: a proxy sends several clients' requests on the same connection.
 #[track_caller]
-fn mixes_clients(proxy: impl FnOnce(SocketAddr) -> Option<Proxy>) {
+fn mixes_clients(proxy: impl FnOnce(SocketAddr) -> Proxy) {
     let master = Launch::fixture("sticky/who.js").serve();
-    let Some(proxy) = proxy(master.address()) else { return };
+    let proxy = proxy(master.address());
     let mut crowd = Crowd::on_their_own(addresses(31), proxy.address());
     let answers = [crowd.ask(1), crowd.ask(3)].concat();
     let connections: BTreeSet<String> = answers.iter().map(|answer| answer.text("connection")).collect();
@@ -149,11 +155,13 @@ fn mixes_clients(proxy: impl FnOnce(SocketAddr) -> Option<Proxy>) {
 }
 
 #[test]
+#[cfg_attr(not(has = "haproxy"), ignore = "haproxy is not installed")]
 fn haproxy_mixes_clients() {
     mixes_clients(|cluster| Proxy::haproxy(cluster, ""));
 }
 
 #[test]
+#[cfg_attr(not(has = "nginx"), ignore = "nginx is not installed")]
 fn nginx_mixes_clients() {
     mixes_clients(Proxy::nginx);
 }

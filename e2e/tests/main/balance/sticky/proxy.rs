@@ -1,17 +1,13 @@
 //! Proxies that keep their connections to the cluster, as people run them before one.
 
-use std::env;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
-use recluster_e2e::{Home, Process, Running, fixture, not_installed};
+use recluster_e2e::{Home, Process, Running, fixture, installed};
 use rustix::process::Signal;
-
-/// Where administrators' programs are, which are not in everybody's `PATH`.
-const SYSTEM: &str = "/usr/sbin";
 
 /// A proxy that runs; it is ended when dropped.
 pub(crate) struct Proxy {
@@ -27,35 +23,27 @@ impl Proxy {
     }
 
     /// `HAProxy`. `protocol` is what its line for the server ends with, such as `send-proxy`.
-    pub(crate) fn haproxy(cluster: SocketAddr, protocol: &str) -> Option<Self> {
-        let program = installed("haproxy")?;
-        Some(Self::start(
-            "haproxy.cfg",
-            cluster,
-            |configuration| {
-                let mut command = Command::new(&program);
-                // In the foreground, and quiet.
-                command.args(["-db", "-q", "-f"]).arg(configuration);
-                command
-            },
-            protocol,
-        ))
+    pub(crate) fn haproxy(cluster: SocketAddr, protocol: &str) -> Self {
+        let program = installed("haproxy");
+        let command = |configuration: &Path| {
+            let mut command = Command::new(&program);
+            // In the foreground, and quiet.
+            command.args(["-db", "-q", "-f"]).arg(configuration);
+            command
+        };
+        Self::start("haproxy.cfg", cluster, command, protocol)
     }
 
     /// nginx.
-    pub(crate) fn nginx(cluster: SocketAddr) -> Option<Self> {
-        let program = installed("nginx")?;
-        Some(Self::start(
-            "nginx.conf",
-            cluster,
-            |configuration| {
-                let mut command = Command::new(&program);
-                // It takes over sockets as when its own binary is replaced.
-                command.args(["-e", "stderr", "-c"]).arg(configuration).env("NGINX", "3;");
-                command
-            },
-            "",
-        ))
+    pub(crate) fn nginx(cluster: SocketAddr) -> Self {
+        let program = installed("nginx");
+        let command = |configuration: &Path| {
+            let mut command = Command::new(&program);
+            // It takes over sockets as when its own binary is replaced.
+            command.args(["-e", "stderr", "-c"]).arg(configuration).env("NGINX", "3;");
+            command
+        };
+        Self::start("nginx.conf", cluster, command, "")
     }
 
     /// The socket is bound and listens before the proxy runs: whoever connects waits until it does.
@@ -90,15 +78,4 @@ impl Drop for Proxy {
             nginx.wait_end();
         }
     }
-}
-
-/// A program of the machine.
-fn installed(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let directories = env::split_paths(&path).chain([PathBuf::from(SYSTEM)]);
-    let found = directories.map(|directory| directory.join(name)).find(|path| path.is_file());
-    if found.is_none() {
-        not_installed(name);
-    }
-    found
 }

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use recluster_e2e::{Launch, Master, eventually};
+use recluster_e2e::{Launch, Master, eventually, remark};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::by;
@@ -33,7 +33,7 @@ impl Silent {
         let allowed = raise_limit() / 2;
         let count = SILENT.min(allowed);
         if count < SILENT {
-            eprintln!("only {count} silent connections instead of {SILENT}: this process may not have more");
+            remark(&format!("only {count} silent connections instead of {SILENT}: RLIMIT_NOFILE is too low"));
         }
         let to = master.address();
         let crowd = addresses(ADDRESSES);

@@ -1,0 +1,71 @@
+//! Looks for what only some tests need, and tells the compiler by `cfg(has = "…")`: cargo lists the tests of what is missing
+//! as *ignored*, with the reason. Where `RECLUSTER_TEST_NO_SKIP` is set, as in CI, every program counts as installed, and
+//! the tests of a missing one fail.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+#[path = "src/machine.rs"]
+mod machine;
+
+/// Programs that are looked for by their name.
+const PROGRAMS: [&str; 9] =
+    ["gcc", "go", "haproxy", "nginx", "php", "php-fpm8.2", "plackup", "puma", "systemd-notify"];
+
+/// The list of what is installed on Debian: a library is in no directory of programs.
+const PACKAGES: &str = "/var/lib/dpkg/status";
+
+fn main() {
+    let mut all: Vec<(&str, bool)> =
+        PROGRAMS.into_iter().map(|name| (name, machine::find(name).is_some())).collect();
+    all.push(("python3-venv", python("import venv, ensurepip")));
+    all.push(("libsystemd", python("import ctypes; ctypes.CDLL('libsystemd.so.0').sd_notify_barrier")));
+    if env::var_os("RECLUSTER_TEST_NO_SKIP").is_some() {
+        for (_, has) in &mut all {
+            *has = true;
+        }
+    }
+    let node = machine::node().map_or((0, 0), |node| machine::node_version(&node));
+    all.push(("node-20", node >= (20, 0)));
+    all.push(("node-22.18", node >= (22, 18)));
+    all.push(("privileged-ports", has_privileged_ports()));
+    all.push(("root", is_root()));
+    for (name, has) in all {
+        println!("cargo::rustc-check-cfg=cfg(has, values(\"{name}\"))");
+        if has {
+            println!("cargo::rustc-cfg=has=\"{name}\"");
+        }
+    }
+    run_again_when_something_is_installed();
+}
+
+fn run_again_when_something_is_installed() {
+    for variable in ["PATH", "RECLUSTER_TEST_NODE", "RECLUSTER_TEST_NO_SKIP"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    // What is not there counts as changed each time.
+    for path in machine::directories().iter().map(|path| &**path).chain([Path::new(PACKAGES)]) {
+        if path.exists() {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
+    }
+}
+
+/// Whether Python runs this.
+fn python(text: &str) -> bool {
+    let status = Command::new("python3").args(["-c", text]).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Whether there are ports that only a privileged process may listen on.
+fn has_privileged_ports() -> bool {
+    let first_free = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    first_free.is_ok_and(|port| port.trim() != "0")
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
