@@ -3,17 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use recluster_core::{Generation, SlotId, WorkerId};
 use recluster_wire::env::NodeDrain;
 use recluster_wire::node;
-use tokio::task::JoinHandle;
 
-use crate::process::Process;
 use crate::process::program::{NodeKind, ResolvedProgram};
-use crate::process::sd_notify;
+use crate::process::{Process, sd_notify};
 use crate::report::worker::{Held, Worker};
+use crate::supervisor::readiness::{Readiness, Seen};
+use crate::supervisor::watchdog::Watchdog;
 
 /// A worker that lives, or whose end has not been dealt with yet.
 #[derive(Debug)]
@@ -23,9 +23,8 @@ pub(crate) struct Child {
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
     pub(crate) process: Process,
-    pub(crate) seen: Seen,
-    /// It drains. It may fall silent, and need not pass checks any more: its drain has a deadline of its own.
-    pub(crate) leaving: bool,
+    pub(crate) readiness: Readiness,
+    pub(crate) watchdog: Watchdog,
     pub(crate) channel_use: ChannelUse,
     /// What its preload was told, if it has loaded it.
     pub(crate) preload: Option<NodeDrain>,
@@ -33,62 +32,61 @@ pub(crate) struct Child {
     pub(crate) held: Option<node::Held>,
     /// What it says that it does.
     pub(crate) status: Option<String>,
-    /// How long it may be silent.
-    pub(crate) watchdog: Option<Duration>,
-    /// It was silent for too long, and is being ended.
-    pub(crate) hung: bool,
-    /// Whether it has been silent for too long already, as far as is known.
-    pub(crate) watch: WatchState,
     /// How many notifications were ignored: they came from another process, or made no sense.
     pub(crate) notify_ignored: u64,
     /// Where it alone listens, for its checks.
     pub(crate) own_listener: Option<SocketAddr>,
-    pub(crate) check: Option<CheckTask>,
-    /// Why its check did not pass the last time, before it ever did.
-    pub(crate) check_failure: Option<String>,
     /// Hears its notifications. Dropping this ends the listening.
     pub(crate) notify: Option<sd_notify::Listening>,
 }
 
+/// Which worker a child is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) worker: WorkerId,
+    /// The number that people know it by.
+    pub(crate) number: u64,
+    pub(crate) slot: SlotId,
+    pub(crate) generation: Generation,
+}
+
+impl Place {
+    /// What people are told of a worker here.
+    pub(crate) fn about(self, pid: Option<u32>) -> Worker {
+        Worker { id: self.number, slot: self.slot.get(), generation: self.generation.get(), pid }
+    }
+}
+
 impl Child {
-    /// A worker that has just been started.
+    /// A worker that has just been started, and may be silent for so long.
     pub(crate) fn new(
-        number: u64,
-        slot: SlotId,
-        generation: Generation,
+        place: Place,
         process: Process,
         channel_use: ChannelUse,
+        patience: Option<Duration>,
     ) -> Self {
+        let Place { worker, number, slot, generation } = place;
         Self {
             number,
             slot,
             generation,
             process,
-            seen: Seen::default(),
-            leaving: false,
+            readiness: Readiness::default(),
+            watchdog: Watchdog::new(worker, patience),
             channel_use,
             preload: None,
             held: None,
             status: None,
-            watchdog: None,
-            hung: false,
-            watch: WatchState::Trusted,
             notify_ignored: 0,
             own_listener: None,
-            check: None,
-            check_failure: None,
             notify: None,
         }
     }
 
     /// What people are told of it.
     pub(crate) fn about(&self) -> Worker {
-        Worker {
-            id: self.number,
-            slot: self.slot.get(),
-            generation: self.generation.get(),
-            pid: Some(self.pid().unsigned_abs()),
-        }
+        let pid = Some(self.pid().unsigned_abs());
+        Worker { id: self.number, slot: self.slot.get(), generation: self.generation.get(), pid }
     }
 
     /// The number of its process, and of its process group.
@@ -96,10 +94,28 @@ impl Child {
         self.process.pid.as_raw_nonzero().get()
     }
 
+    /// How long ago it was started.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.process.begun)
+    }
+
     /// What it last told that it still has.
     pub(crate) fn held(&self) -> Option<Held> {
         let held = self.held?;
         Some(Held { connections: held.connections, upgraded: held.upgraded, requests: held.requests })
+    }
+
+    /// Its process has ended: it is not checked or listened to any more.
+    pub(crate) fn ends(&mut self) {
+        self.readiness.ends();
+        self.notify = None;
+    }
+
+    /// It said its first word over its channel, so it knows of it.
+    pub(crate) fn speaks(&mut self) {
+        if self.channel_use == ChannelUse::Unproven {
+            self.channel_use = ChannelUse::Full;
+        }
     }
 }
 
@@ -123,54 +139,47 @@ impl ChannelUse {
             None => Self::Unproven,
         }
     }
-}
 
-/// Whether a worker is believed to live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WatchState {
-    /// It said so in time.
-    Trusted,
-    /// It did not, or its word is not read yet.
-    Doubted,
-}
-
-/// A worker's checks; they end with this.
-#[derive(Debug)]
-pub(crate) struct CheckTask(JoinHandle<()>);
-
-impl From<JoinHandle<()>> for CheckTask {
-    fn from(task: JoinHandle<()>) -> Self {
-        Self(task)
+    /// Whether it is told to drain over its channel.
+    pub(crate) fn may_hear_a_drain(self) -> bool {
+        self != Self::Unproven
     }
-}
 
-impl Drop for CheckTask {
-    fn drop(&mut self) {
-        self.0.abort();
+    /// Whether it has to be told to drain by a signal.
+    pub(crate) fn needs_a_signal(self) -> bool {
+        self != Self::Full
     }
-}
-
-/// What was seen of a worker so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
-    /// Its first word.
-    pub(crate) online: bool,
-    /// A server that listens.
-    pub(crate) listening: bool,
-    /// Whatever makes it ready.
-    pub(crate) ready: bool,
 }
 
 /// A worker that is gone, for the verdict that names it.
 #[derive(Clone, Debug)]
 pub(crate) struct DeadWorker {
     pub(crate) worker: Worker,
+    /// The last lines that it wrote to its stderr.
     pub(crate) stderr: Vec<String>,
     pub(crate) seen: Seen,
     /// Why its process could not be started, if that is what became of it.
     pub(crate) spawn_error: Option<String>,
     /// How its check failed the last time, if it never passed.
     pub(crate) check_failure: Option<String>,
+}
+
+impl DeadWorker {
+    /// One of which nothing more is known.
+    pub(crate) fn unknown(worker: Worker) -> Self {
+        Self { worker, stderr: Vec::new(), seen: Seen::default(), spawn_error: None, check_failure: None }
+    }
+
+    /// What is known of one that has just died, or is about to.
+    pub(crate) fn of(child: &Child) -> Self {
+        Self {
+            worker: child.about(),
+            stderr: child.process.tail.lines(),
+            seen: child.readiness.seen(),
+            spawn_error: None,
+            check_failure: child.readiness.check_failure().map(ToOwned::to_owned),
+        }
+    }
 }
 
 /// Gives workers the numbers that people know them by.
@@ -192,6 +201,36 @@ impl Numbering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::fixtures;
+
+    #[test]
+    fn a_program_that_says_a_word_knows_of_its_channel() {
+        let mut child = fixtures::child(7);
+        assert_eq!(child.channel_use, ChannelUse::Unproven);
+        child.speaks();
+        assert_eq!(child.channel_use, ChannelUse::Full);
+        child.channel_use = ChannelUse::DeafToDrains;
+        child.speaks();
+        assert_eq!(child.channel_use, ChannelUse::DeafToDrains);
+    }
+
+    #[test]
+    fn a_drain_is_said_where_it_may_be_heard() {
+        let told = |channel_use: ChannelUse| (channel_use.may_hear_a_drain(), channel_use.needs_a_signal());
+        assert_eq!(told(ChannelUse::Unproven), (false, true));
+        assert_eq!(told(ChannelUse::DeafToDrains), (true, true));
+        assert_eq!(told(ChannelUse::Full), (true, false));
+    }
+
+    #[test]
+    fn people_are_told_what_it_holds_in_their_own_terms() {
+        let mut child = fixtures::child(7);
+        assert_eq!(child.held(), None);
+        child.held = Some(node::Held { connections: 3, upgraded: 2, requests: 1 });
+        assert_eq!(child.held(), Some(Held { connections: 3, upgraded: 2, requests: 1 }));
+        assert_eq!(child.about().pid, Some(child.pid().unsigned_abs()));
+        assert_eq!(child.age(child.process.begun), Duration::ZERO);
+    }
 
     #[test]
     fn numbers_are_shared_where_they_are_to_be() {

@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
     use crate::report::worker::Worker;
-    use crate::supervisor::child::Seen;
+    use crate::supervisor::readiness::Seen;
 
     const EXPECTED: Expected = Expected {
         ready_when: ReadyWhen::Listening,

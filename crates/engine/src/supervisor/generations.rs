@@ -1,59 +1,294 @@
-//! How a cluster is run, as far as a reload may change it; and the changing.
+//! How the cluster is run now, how it will be run, and how it was; and what each generation runs.
+//!
+//! Only the program belongs to a generation: it is resolved once, when the generation begins. Everything else that a
+//! [`Spec`] says is in force for all workers from the beginning of the generation that it came with.
+//!
+//! The policy keeps the settings of before as well, and needs them itself: a rollback puts them in force in the middle of
+//! one decision, before this shell hears of the verdict. Both come from the same spec, and both are put back by the same
+//! verdict.
+
+use std::collections::BTreeMap;
 
 use recluster_core as core;
-use recluster_core::{Config, Generation};
+use recluster_core::{Generation, SpawnFailure};
 
-use crate::supervisor::Supervisor;
-use crate::supervisor::input::Reloaded;
+use crate::process::program::{Program, ResolvedProgram};
+use crate::process::spawn;
+use crate::report::error::ProgramError;
 use crate::supervisor::spec::Spec;
 
-impl Supervisor {
-    /// Asks how the cluster is to be run after a reload: as this says, or as is said now. Nothing changes before that reload
-    /// begins. If it cannot be, the reason is returned; else what the policy is to know.
-    pub(crate) fn reread(&mut self, with: Option<Reloaded>) -> Result<Option<Config>, String> {
-        let said = match (with, &mut self.shell.reread) {
-            (Some(said), _) => *said?,
-            (None, Some(reread)) => reread.say()?,
-            (None, None) => return Ok(None),
-        };
-        let config = said.config;
-        // Reloads that wait begin as one, and what was said last counts.
-        self.said = Some(said);
-        Ok(Some(config))
+/// Why a worker could not be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpawnError {
+    pub(crate) failure: SpawnFailure,
+    pub(crate) reason: String,
+}
+
+/// The specs of a cluster, and the programs of its generations.
+#[derive(Debug)]
+pub(crate) struct Generations {
+    in_force: Spec,
+    /// What was said for the reload that waits to begin.
+    pending: Option<Spec>,
+    /// What was in force before the reload that is running.
+    before: Option<Spec>,
+    programs: BTreeMap<Generation, Result<ResolvedProgram, SpawnError>>,
+}
+
+impl Generations {
+    /// The first generation runs this program, which its check has resolved.
+    pub(crate) fn new(spec: Spec, first: ResolvedProgram) -> Self {
+        let programs = BTreeMap::from([(Generation::FIRST, Ok(first))]);
+        Self { in_force: spec, pending: None, before: None, programs }
     }
 
-    /// A generation begins, by what was said for it. The policy has the same settings in force from here on.
-    pub(crate) fn begin_generation(&mut self) {
-        if let Some(said) = self.said.take() {
-            let before = self.run_by(said);
+    /// How the cluster is run now.
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.in_force
+    }
+
+    /// The cluster is to be run so from the next generation on. Reloads that wait begin as one: the last spec counts.
+    pub(crate) fn ask(&mut self, spec: Spec) {
+        self.pending = Some(spec);
+    }
+
+    /// A generation begins, by what was said for it, and its program is resolved. Generations older than the oldest that
+    /// is still in use are forgotten.
+    pub(crate) fn begin(&mut self, generation: Generation, oldest: Generation) {
+        if let Some(spec) = self.pending.take() {
+            let before = std::mem::replace(&mut self.in_force, spec);
             // What was proven is kept while one reload gives way to another.
-            self.fallback.get_or_insert(before);
+            self.before.get_or_insert(before);
         }
+        self.programs.entry(generation).or_insert_with(|| resolve(&self.in_force.program));
+        self.programs.retain(|known, _| *known >= oldest);
     }
 
     /// A reload has ended, or will never begin. After a rollback everything is as it was before.
-    pub(crate) fn end_generation(&mut self, generation: Option<Generation>, verdict: core::Verdict) {
+    pub(crate) fn end(&mut self, generation: Option<Generation>, verdict: core::Verdict) {
         if generation.is_none() {
-            self.said = None;
+            self.pending = None;
             return;
         }
-        let fallback = self.fallback.take();
-        if let (core::Verdict::RolledBack(_), Some(before)) = (verdict, fallback) {
-            self.run_by(before);
+        let before = self.before.take();
+        if let (core::Verdict::RolledBack(_), Some(before)) = (verdict, before) {
+            self.in_force = before;
         }
     }
 
-    /// How many slots there are for the workers of a generation, as far as that is known.
-    pub(crate) fn slots_for(&self, generation: Generation) -> u32 {
-        let status = self.policy.status();
-        let reload = status.reload.filter(|reload| reload.generation == generation);
-        reload.map_or(u32::try_from(status.slots.len()).unwrap_or(u32::MAX), |reload| reload.of)
+    /// What a worker of this generation is started with. Where the machine was short of something when the generation
+    /// began, it is asked again.
+    pub(crate) fn program_for_spawn(
+        &mut self,
+        generation: Generation,
+    ) -> Result<&ResolvedProgram, SpawnError> {
+        let forgotten = || SpawnError {
+            failure: SpawnFailure::Hopeless,
+            reason: format!("generation {generation} is forgotten"),
+        };
+        let program = self.programs.get_mut(&generation).ok_or_else(forgotten)?;
+        if matches!(program, Err(SpawnError { failure: SpawnFailure::Temporary, .. })) {
+            *program = resolve(&self.in_force.program);
+        }
+        program.as_ref().map_err(Clone::clone)
     }
 
-    /// Puts this in force; returns what was before.
-    fn run_by(&mut self, spec: Spec) -> Spec {
-        let before = std::mem::replace(&mut self.shell.spec, spec);
-        self.watch_limits();
-        before
+    /// Whether the server file of the generation with this number needs a Node that strips types.
+    pub(crate) fn runs_typescript(&self, number: u64) -> bool {
+        let mut known = self.programs.iter().filter(|(generation, _)| generation.get() == number);
+        known.any(|(_, program)| program.as_ref().is_ok_and(ResolvedProgram::is_typescript))
+    }
+
+    /// What a generation runs, where that is known.
+    pub(crate) fn program(&self, generation: Generation) -> Option<&ResolvedProgram> {
+        self.programs.get(&generation)?.as_ref().ok()
+    }
+}
+
+fn resolve(program: &Program) -> Result<ResolvedProgram, SpawnError> {
+    program.resolve().map_err(|error| SpawnError { failure: failure_of(&error), reason: error.to_string() })
+}
+
+/// Whether trying again may help: it does where the machine was short of descriptors.
+fn failure_of(error: &ProgramError) -> SpawnFailure {
+    match error {
+        ProgramError::NotRunnable { source, .. } | ProgramError::Directory { source, .. } => {
+            spawn::failure_of(source)
+        }
+        ProgramError::NotFound { .. } | ProgramError::NodeNotFound { .. } => SpawnFailure::Hopeless,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, Instant};
+
+    use recluster_core::{Action, Cause, Event, Failure, Notice, WorkerId};
+
+    use super::*;
+    use crate::config::balance::Balance;
+    use crate::supervisor::policy::{Clock, Policy};
+    use crate::supervisor::spec::Draft;
+
+    /// A spec that is told from others by its kill timeout.
+    fn spec(seconds: u64) -> Spec {
+        let mut draft = Draft::new(PathBuf::from("/bin/sh"));
+        draft.settings.kill_timeout = Duration::from_secs(seconds);
+        draft.check(&Balance::default()).unwrap().0
+    }
+
+    fn generations() -> Generations {
+        let spec = spec(0);
+        let first = spec.program.resolve().unwrap();
+        Generations::new(spec, first)
+    }
+
+    fn in_force(generations: &Generations) -> u64 {
+        generations.spec().settings().kill_timeout.as_secs()
+    }
+
+    /// Four generations, as a policy counts them when each reload supersedes the one before; and a failure.
+    fn numbers() -> (Vec<Generation>, Failure) {
+        let began = Instant::now();
+        let mut policy = Policy::new(spec(0).config, Clock::starting(began));
+        let mut numbers = Vec::new();
+        for round in 0..4 {
+            let now = began + Duration::from_secs(10 * round);
+            while let Some(action) = policy.next_action(now) {
+                if let Action::Notify(Notice::GenerationBegan { generation }) = action {
+                    numbers.push(generation);
+                }
+            }
+            policy.tell(Event::Reload { caller: None, config: None });
+        }
+        let slot = policy.status().slots[0].slot;
+        let worker = WorkerId::from_number(1);
+        (numbers, Failure { worker, slot, cause: Cause::Retired, failures: 1 })
+    }
+
+    #[test]
+    fn what_was_said_last_is_in_force_from_the_beginning_of_its_generation() {
+        let (numbers, _) = numbers();
+        let mut generations = generations();
+        generations.ask(spec(1));
+        generations.ask(spec(2));
+        assert_eq!(in_force(&generations), 0, "it waits");
+        generations.begin(numbers[1], numbers[0]);
+        assert_eq!(in_force(&generations), 2);
+        generations.end(Some(numbers[1]), core::Verdict::Done);
+        assert_eq!(in_force(&generations), 2);
+    }
+
+    #[test]
+    fn a_rollback_puts_back_what_was_proven_however_many_reloads_gave_way() {
+        let (numbers, failure) = numbers();
+        let mut generations = generations();
+        for (round, generation) in numbers.iter().enumerate().skip(1) {
+            generations.ask(spec(round as u64));
+            generations.begin(*generation, numbers[0]);
+            assert_eq!(in_force(&generations), round as u64);
+        }
+        generations.end(numbers.last().copied(), core::Verdict::RolledBack(failure));
+        assert_eq!(in_force(&generations), 0);
+        generations.end(numbers.last().copied(), core::Verdict::RolledBack(failure));
+        assert_eq!(in_force(&generations), 0, "there is nothing to put back any more");
+    }
+
+    #[test]
+    fn a_reload_that_never_begins_changes_nothing() {
+        let (numbers, _) = numbers();
+        let mut generations = generations();
+        generations.ask(spec(1));
+        generations.end(None, core::Verdict::Abandoned);
+        generations.begin(numbers[1], numbers[0]);
+        assert_eq!(in_force(&generations), 0);
+    }
+
+    #[test]
+    fn a_reload_that_stopped_part_way_keeps_the_new() {
+        let (numbers, failure) = numbers();
+        let mut generations = generations();
+        generations.ask(spec(1));
+        generations.begin(numbers[1], numbers[0]);
+        generations.end(Some(numbers[1]), core::Verdict::StoppedPartWay { replaced: 1, of: 2, failure });
+        assert_eq!(in_force(&generations), 1);
+    }
+
+    #[test]
+    fn generations_that_nobody_runs_are_forgotten() {
+        let (numbers, _) = numbers();
+        let mut generations = generations();
+        generations.begin(numbers[1], numbers[0]);
+        assert!(generations.program(numbers[0]).is_some());
+        generations.begin(numbers[2], numbers[1]);
+        assert!(generations.program(numbers[0]).is_none());
+        assert!(generations.program(numbers[1]).is_some());
+        let error = generations.program_for_spawn(numbers[0]).unwrap_err();
+        assert_eq!(error.reason, "generation 1 is forgotten");
+    }
+
+    fn executable(path: &Path) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_program_is_what_it_was_when_its_generation_began() {
+        let (numbers, _) = numbers();
+        let directory = tempfile::tempdir().unwrap();
+        let current = directory.path().join("current");
+        let release = |name: &str| {
+            let server = directory.path().join(name);
+            executable(&server);
+            let _ = std::fs::remove_file(&current);
+            std::os::unix::fs::symlink(server, &current).unwrap();
+        };
+        release("one");
+        let (spec, first) = Draft::new(current.clone()).check(&Balance::default()).unwrap();
+        let mut generations = Generations::new(spec, first);
+        release("two");
+        let runs = |generations: &mut Generations, generation| {
+            generations.program_for_spawn(generation).unwrap().server.file_name().unwrap().to_owned()
+        };
+        assert_eq!(runs(&mut generations, numbers[0]), "one");
+        generations.begin(numbers[1], numbers[0]);
+        release("three");
+        assert_eq!(runs(&mut generations, numbers[1]), "two");
+        assert_eq!(runs(&mut generations, numbers[0]), "one");
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_resolved_fails_its_own_generation_alone() {
+        let (numbers, _) = numbers();
+        let directory = tempfile::tempdir().unwrap();
+        let server = directory.path().join("server");
+        executable(&server);
+        let (spec, first) = Draft::new(server.clone()).check(&Balance::default()).unwrap();
+        let mut generations = Generations::new(spec, first);
+        std::fs::remove_file(&server).unwrap();
+        generations.begin(numbers[1], numbers[0]);
+        executable(&server);
+        let error = generations.program_for_spawn(numbers[1]).unwrap_err();
+        assert_eq!(error.failure, SpawnFailure::Hopeless);
+        assert_eq!(error.reason, format!("server file not found: {}", server.display()));
+        assert!(generations.program_for_spawn(numbers[0]).is_ok());
+    }
+
+    #[test]
+    fn only_what_the_machine_was_short_of_is_worth_another_try() {
+        let not_runnable = |errno| ProgramError::NotRunnable {
+            path: PathBuf::new(),
+            source: io::Error::from_raw_os_error(errno),
+        };
+        assert_eq!(failure_of(&not_runnable(libc::EMFILE)), SpawnFailure::Temporary);
+        assert_eq!(failure_of(&not_runnable(libc::EACCES)), SpawnFailure::Hopeless);
+        let mut generations = generations();
+        let short = SpawnError { failure: SpawnFailure::Temporary, reason: "too many open files".to_owned() };
+        generations.programs.insert(Generation::FIRST, Err(short));
+        assert!(generations.program(Generation::FIRST).is_none());
+        assert!(generations.program_for_spawn(Generation::FIRST).is_ok());
     }
 }

@@ -1,57 +1,84 @@
-//! What a program leaves behind: processes of its group that live on when the first one has ended.
+//! What programs leave behind: processes of a worker's group that live on when its first one has ended.
 //!
-//! A server of several processes may well end its first one at once and let the others finish what they have. They get the
-//! time that the whole worker had; then TERM, if nobody was sent that yet, and then KILL. What a released cluster's
+//! A server of several processes may end its first one and let the others finish what they have. They get the time that the
+//! whole worker had. Then they are sent TERM, if they were not sent that before, and then KILL. What a released cluster's
 //! workers leave is left alone, as the workers were.
 //!
-//! The first process is not reaped while any of the others lives: its number is the group's, and only a number that is taken
-//! is sure to mean this group and none that came later.
+//! The first process is not reaped while any of the others lives: its number is the group's, and only a number that is
+//! taken is sure to mean this group and none that came later.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
-use recluster_core::{Phase, State, WorkerId};
+use recluster_core::{Phase, Settings, State};
 
-use crate::process::groups;
 use crate::report::event::Event;
 use crate::report::signal::name_of;
 use crate::report::worker::Worker;
-use crate::supervisor::Supervisor;
 use crate::supervisor::child::Child;
-use crate::supervisor::timers::Timer;
+use crate::supervisor::policy::Clock;
 
-/// How often it is looked who has ended.
+/// How often the groups are looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// Whoever ends so soon after the first process, or after KILL, is no news.
+/// A group that ends so soon after its first process, or after KILL, is no news.
 const SOON: Duration = Duration::from_millis(50);
-/// How long the end of those that were sent KILL is waited for. They may hold sockets until then.
+/// How long the end of a group is waited for that was sent KILL. It may hold sockets until then.
 const LAST: Duration = Duration::from_secs(2);
 
-/// A worker whose first process has ended.
+/// A worker whose first process has ended, and whose group has not.
 #[derive(Debug)]
-pub(crate) struct Remains {
+pub(crate) struct Leftover {
     pub(crate) worker: Worker,
     pub(crate) child: Child,
     /// When the first process ended.
     since: Instant,
-    fate: Fate,
-    /// People were told of them.
-    pub(crate) is_known: bool,
+    next: Step,
+    /// People were told of it.
+    is_known: bool,
 }
 
-/// What becomes of those who are left, if they have not ended by then.
-#[derive(Clone, Copy, Debug)]
-enum Fate {
-    /// They are sent TERM.
+/// What is done next, and when, if the group has not ended by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It is sent TERM.
     Term(Instant),
-    /// They are sent KILL.
+    /// It is sent KILL.
     Kill(Instant),
-    /// They were sent KILL, and are waited for no longer.
+    /// It was sent KILL, and is waited for no longer.
     Forget(Instant),
 }
 
-impl Fate {
-    /// No later than this.
+impl Step {
+    /// What is due to a worker is due to what it leaves. None where that is left alone.
+    fn after_end(
+        state: Option<State>,
+        phase: Phase,
+        sent: Option<core::Signal>,
+        settings: &Settings,
+        clock: Clock,
+        now: Instant,
+    ) -> Option<Self> {
+        if sent == Some(core::Signal::Kill) {
+            return Some(Self::Forget(now + LAST));
+        }
+        let until = match state {
+            Some(State::Terminating { until }) => return Some(Self::Kill(clock.instant(until))),
+            Some(State::Draining { until }) => until,
+            Some(State::Starting { .. } | State::Ready { .. } | State::Killed) | None => {
+                if phase == Phase::Released {
+                    return None;
+                }
+                clock.time(now) + drain_timeout(phase, settings)
+            }
+        };
+        Some(match sent {
+            None => Self::Term(clock.instant(until)),
+            Some(_) => Self::Kill(clock.instant(until + settings.kill_timeout)),
+        })
+    }
+
+    /// The same, but no later than this.
     fn by(self, term: Instant, kill: Instant) -> Self {
         match self {
             Self::Term(at) => Self::Term(at.min(term)),
@@ -61,147 +88,271 @@ impl Fate {
     }
 }
 
-impl Remains {
-    /// When they are sent the next signal, if there is one.
-    pub(crate) fn signal_due(&self) -> Option<Instant> {
-        match self.fate {
-            Fate::Term(at) | Fate::Kill(at) => Some(at),
-            Fate::Forget(_) => None,
-        }
-    }
-
-    /// When to look at them.
-    fn look_due(&self) -> Instant {
-        let next = if self.is_known { Instant::now() + LOOK } else { self.since + SOON };
-        self.signal_due().map_or_else(|| Instant::now() + SOON, |at| at.min(next))
-    }
-
-    fn kill(&mut self) {
-        if self.signal_due().is_some() {
-            self.child.process.signal(core::Signal::Kill);
-            self.fate = Fate::Forget(Instant::now() + LAST);
-        }
+/// The drain timeout in this phase.
+fn drain_timeout(phase: Phase, settings: &Settings) -> Duration {
+    match phase {
+        Phase::Starting | Phase::Running | Phase::Released => settings.timeout,
+        Phase::Stopping | Phase::Terminating | Phase::Over => settings.stop_timeout,
     }
 }
 
-impl Supervisor {
-    /// A program's first process has ended. It is reaped when it has left no others.
-    pub(crate) fn leave_behind(&mut self, id: WorkerId, worker: Worker, mut child: Child) {
-        (child.check, child.notify) = (None, None);
-        let Some(fate) = self.fate_of_rest(id, &mut child) else { return child.process.reap() };
-        self.remains.push(Remains { worker, child, since: Instant::now(), fate, is_known: false });
-        self.look_again();
+impl Leftover {
+    /// When the next signal is due, if there is one.
+    pub(crate) fn signal_due(&self) -> Option<Instant> {
+        match self.next {
+            Step::Term(at) | Step::Kill(at) => Some(at),
+            Step::Forget(_) => None,
+        }
     }
 
-    /// What is due to a worker is due to those it leaves. None where they are left alone.
-    fn fate_of_rest(&self, id: WorkerId, child: &mut Child) -> Option<Fate> {
-        if child.process.sent == Some(core::Signal::Kill) {
-            return Some(Fate::Forget(Instant::now() + LAST));
+    /// When to look at it.
+    fn look_due(&self, now: Instant) -> Instant {
+        let next = if self.is_known { now + LOOK } else { self.since + SOON };
+        self.signal_due().map_or_else(|| now + SOON, |at| at.min(next))
+    }
+
+    fn kill(&mut self, now: Instant) {
+        if self.signal_due().is_some() {
+            self.child.process.signal(core::Signal::Kill);
+            self.next = Step::Forget(now + LAST);
         }
-        let status = self.policy.status();
-        let worker = status.workers.iter().find(|worker| worker.worker == id);
-        let until = match worker.map(|worker| worker.state) {
-            Some(State::Terminating { until }) => return Some(Fate::Kill(self.instant(until))),
-            Some(State::Draining { until }) => until,
-            Some(State::Starting { .. } | State::Ready { .. } | State::Killed) | None => {
-                if status.phase == Phase::Released {
-                    return None;
-                }
-                self.now() + self.patience()
+    }
+
+    /// It is waited for no longer.
+    fn is_forgotten(&self, now: Instant) -> bool {
+        matches!(self.next, Step::Forget(at) if at <= now)
+    }
+
+    /// Does what is due; returns what people are to be told.
+    fn step(&mut self, kill_at: Instant, now: Instant) -> Option<Event> {
+        let signal = match self.next {
+            Step::Forget(_) => return None,
+            Step::Term(at) | Step::Kill(at) if now < at => return self.make_known(at - now, now),
+            Step::Term(_) => {
+                self.child.process.signal(core::Signal::Term);
+                self.next = Step::Kill(kill_at);
+                core::Signal::Term
+            }
+            Step::Kill(_) => {
+                self.kill(now);
+                core::Signal::Kill
             }
         };
-        if !child.process.told {
-            // They would go on accepting.
+        self.is_known = true;
+        Some(Event::Overdue { worker: self.worker, due: "rest", signal: name_of(signal), held: None })
+    }
+
+    fn make_known(&mut self, timeout: Duration, now: Instant) -> Option<Event> {
+        let is_news = !self.is_known && now.saturating_duration_since(self.since) >= SOON;
+        self.is_known |= is_news;
+        is_news.then_some(Event::LeftBehind { worker: self.worker, timeout })
+    }
+}
+
+/// Everything that has been left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers(Vec<Leftover>);
+
+impl Leftovers {
+    /// A worker's first process has ended in this state. It is reaped when it has left no others, or where those are left
+    /// alone.
+    pub(crate) fn take(
+        &mut self,
+        mut child: Child,
+        (state, phase): (Option<State>, Phase),
+        settings: &Settings,
+        (clock, now): (Clock, Instant),
+    ) {
+        let worker = child.about();
+        child.ends();
+        let step = |child: &Child| Step::after_end(state, phase, child.process.sent, settings, clock, now);
+        if step(&child).is_some() && !child.process.told {
+            // The others would go on accepting.
             child.process.let_go();
         }
-        Some(match child.process.sent {
-            None => Fate::Term(self.instant(until)),
-            Some(_) => Fate::Kill(self.instant(until + self.shell.spec.settings().kill_timeout)),
-        })
-    }
-
-    /// Whether nothing is left of any program that has ended.
-    pub(crate) fn leaves_nothing(&mut self) -> bool {
-        if !self.remains.is_empty() {
-            self.look_at_remains();
+        match step(&child) {
+            Some(next) => self.0.push(Leftover { worker, child, since: now, next, is_known: false }),
+            None => child.process.reap(),
         }
-        self.remains.is_empty()
     }
 
-    /// Reaps programs of which nothing is left, and ends what had its time.
-    pub(crate) fn look_at_remains(&mut self) {
-        let living = groups::living();
-        for mut remains in std::mem::take(&mut self.remains) {
-            let lives = living.contains(&remains.child.pid());
-            if lives && self.waits_for(&mut remains) {
-                self.remains.push(remains);
-            } else {
-                remains.child.process.reap();
+    /// Reaps workers whose group does not live any more, and does what is due to the others. Returns what people are to
+    /// be told.
+    pub(crate) fn look(
+        &mut self,
+        living: &BTreeSet<i32>,
+        kill_timeout: Duration,
+        now: Instant,
+    ) -> Vec<Event> {
+        let kill_at = now.checked_add(kill_timeout).unwrap_or(now);
+        let mut events = Vec::new();
+        for mut leftover in std::mem::take(&mut self.0) {
+            let lives = living.contains(&leftover.child.pid());
+            if !lives || leftover.is_forgotten(now) {
+                leftover.child.process.reap();
+                continue;
             }
+            events.extend(leftover.step(kill_at, now));
+            self.0.push(leftover);
         }
-        self.look_again();
+        events
     }
 
-    /// Does what is due to those who are left; false where they are waited for no longer.
-    fn waits_for(&self, remains: &mut Remains) -> bool {
+    /// A stop begins: none has more time than it gives.
+    pub(crate) fn hurry(&mut self, settings: &Settings, clock: Clock, now: Instant) {
+        let term = clock.time(now) + settings.stop_timeout;
+        let (term, kill) = (clock.instant(term), clock.instant(term + settings.kill_timeout));
+        for leftover in &mut self.0 {
+            leftover.next = leftover.next.by(term, kill);
+        }
+    }
+
+    /// Kills them all at once.
+    pub(crate) fn kill(&mut self, now: Instant) {
+        self.0.iter_mut().for_each(|leftover| leftover.kill(now));
+    }
+
+    /// When to look at them next.
+    pub(crate) fn look_due(&self, now: Instant) -> Option<Instant> {
+        self.0.iter().map(|leftover| leftover.look_due(now)).min()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those that people were told of.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &Leftover> {
+        self.0.iter().filter(|leftover| leftover.is_known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recluster_core::Time;
+
+    use super::*;
+    use crate::supervisor::fixtures;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn settings() -> Settings {
+        Settings {
+            timeout: 30 * SECOND,
+            stop_timeout: 20 * SECOND,
+            kill_timeout: 5 * SECOND,
+            ..Settings::default()
+        }
+    }
+
+    /// One worker's rest, to which this is done next, and the number of its group.
+    fn one(next: impl Fn(Instant) -> Step) -> (Leftovers, BTreeSet<i32>, Instant) {
+        let (mut leftovers, child, now) = (Leftovers::default(), fixtures::child(7), Instant::now());
+        let living = BTreeSet::from([child.pid()]);
+        let (worker, next) = (child.about(), next(now));
+        leftovers.0.push(Leftover { worker, child, since: now, next, is_known: false });
+        (leftovers, living, now)
+    }
+
+    fn sent(leftovers: &Leftovers) -> Option<core::Signal> {
+        leftovers.0[0].child.process.sent
+    }
+
+    #[test]
+    fn what_is_left_gets_the_time_of_the_worker() {
+        let (now, settings) = (Instant::now(), settings());
+        let clock = Clock::starting(now);
+        let step = |state, phase, sent| Step::after_end(state, phase, sent, &settings, clock, now);
+        let until = Time::after(9 * SECOND);
+        let running = Phase::Running;
+        assert_eq!(step(None, running, None), Some(Step::Term(now + 30 * SECOND)));
+        assert_eq!(step(None, Phase::Stopping, None), Some(Step::Term(now + 20 * SECOND)));
+        assert_eq!(step(Some(State::Ready { since: until }), Phase::Released, None), None, "left alone");
+        let draining = Some(State::Draining { until });
+        assert_eq!(step(draining, running, None), Some(Step::Term(now + 9 * SECOND)));
+        assert_eq!(step(draining, Phase::Released, None), Some(Step::Term(now + 9 * SECOND)));
+        let termed = Some(core::Signal::Term);
+        assert_eq!(
+            step(draining, running, termed),
+            Some(Step::Kill(now + 14 * SECOND)),
+            "not sent TERM twice"
+        );
+        let terminating = Some(State::Terminating { until });
+        assert_eq!(step(terminating, running, termed), Some(Step::Kill(now + 9 * SECOND)));
+        let killed = Some(core::Signal::Kill);
+        assert_eq!(step(Some(State::Killed), running, killed), Some(Step::Forget(now + LAST)));
+    }
+
+    #[test]
+    fn a_group_that_was_not_told_to_go_is_told_unless_it_is_left_alone() {
         let now = Instant::now();
-        match remains.fate {
-            Fate::Forget(at) => return now < at,
-            Fate::Term(at) | Fate::Kill(at) if now < at => self.make_known(remains, at - now),
-            Fate::Term(_) => {
-                self.overdue(remains, core::Signal::Term);
-                remains.child.process.signal(core::Signal::Term);
-                remains.fate = Fate::Kill(self.after(self.shell.spec.settings().kill_timeout));
-            }
-            Fate::Kill(_) => {
-                self.overdue(remains, core::Signal::Kill);
-                remains.kill();
-            }
-        }
-        true
+        let times = (Clock::starting(now), now);
+        let mut leftovers = Leftovers::default();
+        leftovers.take(fixtures::child(7), (None, Phase::Released), &settings(), times);
+        assert!(leftovers.is_empty(), "left alone");
+        leftovers.take(fixtures::child(8), (None, Phase::Running), &settings(), times);
+        assert_eq!(sent(&leftovers), Some(core::Signal::Term), "its drain signal is TERM");
+        assert_eq!(leftovers.0[0].next, Step::Kill(now + 35 * SECOND));
     }
 
-    fn make_known(&self, remains: &mut Remains, timeout: Duration) {
-        if !remains.is_known && remains.since.elapsed() >= SOON {
-            remains.is_known = true;
-            self.audience.emit(Event::LeftBehind { worker: remains.worker, timeout });
-        }
+    #[test]
+    fn it_is_sent_term_then_kill_and_then_forgotten() {
+        let (mut leftovers, living, now) = one(|now| Step::Term(now + 10 * SECOND));
+        let look = |leftovers: &mut Leftovers, after| leftovers.look(&living, 5 * SECOND, now + after);
+        assert!(look(&mut leftovers, Duration::ZERO).is_empty(), "it may end at once");
+        assert_eq!(leftovers.known().count(), 0);
+        assert_eq!(leftovers.look_due(now), Some(now + SOON));
+        let told = look(&mut leftovers, SECOND);
+        assert!(matches!(told[..], [Event::LeftBehind { timeout, .. }] if timeout == 9 * SECOND), "{told:?}");
+        assert!(look(&mut leftovers, SECOND).is_empty(), "told once");
+        assert_eq!(leftovers.look_due(now + SECOND), Some(now + SECOND + LOOK));
+        assert_eq!(leftovers.look_due(now + 9 * SECOND + LOOK), Some(now + 9 * SECOND + 2 * LOOK));
+
+        let told = look(&mut leftovers, 10 * SECOND);
+        assert!(matches!(told[..], [Event::Overdue { due: "rest", signal: "SIGTERM", .. }]), "{told:?}");
+        assert_eq!(sent(&leftovers), Some(core::Signal::Term));
+        assert_eq!(leftovers.known().next().unwrap().signal_due(), Some(now + 15 * SECOND));
+
+        let told = look(&mut leftovers, 15 * SECOND);
+        assert!(matches!(told[..], [Event::Overdue { due: "rest", signal: "SIGKILL", .. }]), "{told:?}");
+        assert_eq!(sent(&leftovers), Some(core::Signal::Kill));
+        assert!(look(&mut leftovers, 16 * SECOND).is_empty());
+        assert!(!leftovers.is_empty());
+        assert_eq!(leftovers.look_due(now), Some(now + SOON));
+        assert!(look(&mut leftovers, 15 * SECOND + LAST).is_empty());
+        assert!(leftovers.is_empty(), "it is waited for no longer");
     }
 
-    fn overdue(&self, remains: &mut Remains, signal: core::Signal) {
-        remains.is_known = true;
-        let (worker, signal) = (remains.worker, name_of(signal));
-        self.audience.emit(Event::Overdue { worker, due: "rest", signal, held: None });
+    #[test]
+    fn a_group_that_has_ended_is_reaped_and_is_no_news() {
+        let (mut leftovers, _, now) = one(|now| Step::Term(now + SECOND));
+        assert!(leftovers.look(&BTreeSet::new(), SECOND, now + 2 * SECOND).is_empty());
+        assert!(leftovers.is_empty());
+        assert_eq!(leftovers.look_due(now), None);
     }
 
-    /// A stop begins: nobody has more time than it gives.
-    pub(crate) fn hurry_remains(&mut self) {
-        let term = self.after(self.patience());
-        let kill = self.after(self.patience().saturating_add(self.shell.spec.settings().kill_timeout));
-        for remains in &mut self.remains {
-            remains.fate = remains.fate.by(term, kill);
-        }
-        self.look_again();
+    #[test]
+    fn a_stop_hurries_and_never_gives_more_time() {
+        let due = |step: fn(Instant) -> Step| {
+            let (mut leftovers, _, now) = one(step);
+            leftovers.hurry(&settings(), Clock::starting(now), now);
+            let next = leftovers.0[0].next;
+            let (Step::Term(at) | Step::Kill(at) | Step::Forget(at)) = next;
+            (next, at - now)
+        };
+        assert!(matches!(due(|now| Step::Term(now + 60 * SECOND)), (Step::Term(_), at) if at == 20 * SECOND));
+        assert!(matches!(due(|now| Step::Kill(now + 60 * SECOND)), (Step::Kill(_), at) if at == 25 * SECOND));
+        assert!(matches!(due(|now| Step::Term(now + SECOND)), (Step::Term(_), SECOND)));
+        assert!(matches!(due(|now| Step::Forget(now + LAST)), (Step::Forget(_), LAST)));
     }
 
-    /// Ends them all at once.
-    pub(crate) fn kill_remains(&mut self) {
-        self.remains.iter_mut().for_each(Remains::kill);
-        self.look_again();
-    }
-
-    fn look_again(&mut self) {
-        if let Some(at) = self.remains.iter().map(Remains::look_due).min() {
-            self.timers.set_by(Timer::Remains, at);
-        }
-    }
-
-    /// The drain timeout, as it is now.
-    fn patience(&self) -> Duration {
-        let settings = self.shell.spec.settings();
-        match self.policy.phase() {
-            Phase::Starting | Phase::Running | Phase::Released => settings.timeout,
-            Phase::Stopping | Phase::Terminating | Phase::Over => settings.stop_timeout,
-        }
+    #[test]
+    fn a_termination_kills_at_once_and_once() {
+        let (mut leftovers, living, now) = one(|now| Step::Term(now + 10 * SECOND));
+        leftovers.kill(now);
+        assert_eq!(sent(&leftovers), Some(core::Signal::Kill));
+        leftovers.kill(now + SECOND);
+        assert!(leftovers.look(&living, SECOND, now + LAST).is_empty());
+        assert!(leftovers.is_empty(), "a second termination does not wait longer");
     }
 }

@@ -1,171 +1,230 @@
-//! What the supervisor makes of a worker's signs of life: its first word, its readiness, its checks, its notifications and its
-//! silence.
+//! How far a worker has come: its first word, a server that listens, its checks, and that it is ready.
 
-use std::time::{Duration, Instant};
-
-use recluster_core as core;
-use recluster_core::WorkerId;
 use recluster_wire::notify::Word;
+use tokio::task::JoinHandle;
 
-use crate::config::ready::ReadyCheck;
 use crate::config::ready::ReadyWhen;
-use crate::process::event::Words;
-use crate::process::health_check::{Asked, Target};
-use crate::report::event::Event;
-use crate::supervisor::Supervisor;
-use crate::supervisor::child::{CheckTask, WatchState};
-use crate::supervisor::timers::Timer;
+use crate::process::health_check::Checks;
 
-/// How long a silent worker is doubted before it counts as hung: all that is in the queues is read meanwhile.
-const DOUBT: Duration = Duration::from_millis(100);
-/// A master that wakes up later than this has not been able to listen: a worker then gets its whole patience again.
-const LATE: Duration = Duration::from_millis(100);
+/// What was seen of a worker so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Its first word.
+    pub(crate) online: bool,
+    /// A server that listens.
+    pub(crate) listening: bool,
+    /// Whatever makes it ready.
+    pub(crate) ready: bool,
+}
 
-impl Supervisor {
-    /// The worker's first word; of a program that says none, that it runs.
-    pub(crate) fn online(&mut self, worker: WorkerId) {
-        let Some(child) = self.children.get_mut(&worker) else { return };
-        if std::mem::replace(&mut child.seen.online, true) {
-            return;
-        }
-        self.emit_about(worker, |worker| Event::Online { worker });
-        self.follow_ups.push_back(core::Event::Online(worker));
-        self.ready(worker, ReadyWhen::Started);
+/// A worker's way to readiness.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness {
+    seen: Seen,
+    /// It drains. It is not made ready any more, and need not pass checks.
+    is_leaving: bool,
+    check: Option<CheckTask>,
+    /// Why its check did not pass the last time, before it ever did.
+    check_failure: Option<String>,
+}
+
+/// What follows when a worker did what may make it ready.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Nothing: something else makes it ready, or it is ready, or on its way.
+    Nothing,
+    /// It is ready.
+    Ready,
+    /// It is ready when it passes these checks, which are to begin.
+    Check(Checks),
+}
+
+impl Readiness {
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen
     }
 
-    /// The worker did what may make it ready. Where there is a check, that decides.
-    pub(crate) fn ready(&mut self, worker: WorkerId, by: ReadyWhen) {
-        let events = self.process_events();
-        let Some(child) = self.children.get_mut(&worker) else { return };
-        if self.shell.spec.ready_when != by || child.seen.ready || child.leaving || child.check.is_some() {
-            return;
-        }
-        let Some(checks) = self.shell.spec.checks.clone() else { return self.passed(worker) };
-        let program = self.programs.get(&child.generation);
-        let target = match (&checks.check, child.own_listener) {
-            (ReadyCheck::Http(_), Some(address)) => Target::Own(address),
-            (ReadyCheck::Http(_), None) => Target::HandOver,
-            (ReadyCheck::Command(_), _) => Target::Process(Asked {
-                pid: child.pid().unsigned_abs(),
-                slot: child.slot.get(),
-                directory: program.map(|program| program.directory.clone()).unwrap_or_default(),
-                env: program.map(|program| program.env.clone()).unwrap_or_default(),
-            }),
-        };
-        let watch = checks.watch(worker, target, events);
-        child.check = Some(CheckTask::from(tokio::spawn(watch)));
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving
     }
 
-    /// The worker is ready.
-    pub(crate) fn passed(&mut self, worker: WorkerId) {
-        let Some(child) = self.children.get_mut(&worker) else { return };
-        if !std::mem::replace(&mut child.seen.ready, true) {
-            child.check_failure = None;
-            self.emit_about(worker, |worker| Event::Ready { worker });
-            self.follow_ups.push_back(core::Event::Ready(worker));
-            self.heard_of(worker);
-        }
+    pub(crate) fn check_failure(&self) -> Option<&str> {
+        self.check_failure.as_deref()
     }
 
-    /// Acts on what a worker said by `sd_notify`. What is not named here is for service managers that can do more.
-    pub(crate) fn notified(&mut self, worker: WorkerId, words: &Words) {
-        for word in &words.said {
-            match word {
-                Word::Ready => {
-                    if let Some(child) = self.children.get_mut(&worker)
-                        && child.status.as_deref() == Some("reloading")
-                    {
-                        child.status = None;
-                    }
-                    self.ready(worker, ReadyWhen::Notify);
-                }
-                Word::Status(text) => {
-                    if let Some(child) = self.children.get_mut(&worker) {
-                        child.status = Some(text.clone()).filter(|text| !text.is_empty());
-                    }
-                }
-                Word::Stopping => self.tell(core::Event::Retiring(worker)),
-                Word::WatchdogBeat => self.heard_of(worker),
-                Word::WatchdogTrigger => self.gives_up(worker),
-                Word::WatchdogTimeout(patience) => {
-                    if let Some(child) = self.children.get_mut(&worker) {
-                        child.watchdog = Some(*patience).filter(|patience| !patience.is_zero());
-                    }
-                    self.heard_of(worker);
-                }
-                Word::FdStore => self.emit_about(worker, |worker| Event::NotStored { worker }),
-                Word::Reloading => {
-                    if let Some(child) = self.children.get_mut(&worker) {
-                        child.status = Some("reloading".to_owned());
-                    }
-                }
-                Word::Monotonic(_)
-                | Word::FdStoreRemove
-                | Word::Barrier
-                | Word::MainPid(_)
-                | Word::Errno(_)
-                | Word::ExtendTimeout(_) => {}
-            }
+    /// It said its first word; false where it had before.
+    pub(crate) fn said_first_word(&mut self) -> bool {
+        !std::mem::replace(&mut self.seen.online, true)
+    }
+
+    /// A server of it listens.
+    pub(crate) fn listens(&mut self) {
+        self.seen.listening = true;
+    }
+
+    /// It did this. Where there are checks, they decide whether it is ready.
+    pub(crate) fn did(&self, what: ReadyWhen, awaited: ReadyWhen, checks: Option<&Checks>) -> Next {
+        let is_on_its_way = self.seen.ready || self.is_leaving || self.check.is_some();
+        match checks {
+            _ if what != awaited || is_on_its_way => Next::Nothing,
+            Some(checks) => Next::Check(checks.clone()),
+            None => Next::Ready,
         }
     }
 
-    /// The worker lives. From when it is ready on it must say so again in time, if it has a watchdog.
-    fn heard_of(&mut self, worker: WorkerId) {
-        let Some(child) = self.children.get_mut(&worker) else { return };
-        if child.hung || child.leaving || !child.seen.ready {
-            return;
+    /// Its checks have begun.
+    pub(crate) fn is_checked_by(&mut self, task: JoinHandle<()>) {
+        self.check = Some(CheckTask(task));
+    }
+
+    /// Its check did not pass.
+    pub(crate) fn check_failed(&mut self, reason: String) {
+        self.check_failure = Some(reason);
+    }
+
+    /// It is ready; false where it was before, or is leaving.
+    pub(crate) fn becomes_ready(&mut self) -> bool {
+        if self.is_leaving || std::mem::replace(&mut self.seen.ready, true) {
+            return false;
         }
-        child.watch = WatchState::Trusted;
-        match child.watchdog.and_then(|patience| Instant::now().checked_add(patience)) {
-            Some(at) => self.timers.set(Timer::Watchdog(worker), at),
-            None => self.timers.clear(Timer::Watchdog(worker)),
+        self.check_failure = None;
+        true
+    }
+
+    /// It drains from now on.
+    pub(crate) fn leaves(&mut self) {
+        self.is_leaving = true;
+        self.check = None;
+    }
+
+    /// Its process has ended.
+    pub(crate) fn ends(&mut self) {
+        self.check = None;
+    }
+}
+
+/// A worker's checks; they end with this.
+#[derive(Debug)]
+struct CheckTask(JoinHandle<()>);
+
+impl Drop for CheckTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What a worker says that it does, after one more word by `sd_notify`.
+pub(crate) fn status_after(status: Option<String>, word: &Word) -> Option<String> {
+    const RELOADING: &str = "reloading";
+    match word {
+        Word::Ready => status.filter(|status| status != RELOADING),
+        Word::Status(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Word::Reloading => Some(RELOADING.to_owned()),
+        Word::Stopping
+        | Word::WatchdogBeat
+        | Word::WatchdogTrigger
+        | Word::WatchdogTimeout(_)
+        | Word::FdStore
+        | Word::Monotonic(_)
+        | Word::FdStoreRemove
+        | Word::Barrier
+        | Word::MainPid(_)
+        | Word::Errno(_)
+        | Word::ExtendTimeout(_) => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::ready::ReadyCheck;
+
+    fn checks() -> Checks {
+        let second = Duration::from_secs(1);
+        Checks { check: ReadyCheck::Command("true".to_owned()), every: second, timeout: second }
+    }
+
+    #[test]
+    fn what_is_awaited_makes_it_ready_and_nothing_else() {
+        let readiness = Readiness::default();
+        let did = |what| readiness.did(what, ReadyWhen::Listening, None);
+        assert!(matches!(did(ReadyWhen::Started), Next::Nothing));
+        assert!(matches!(did(ReadyWhen::Ready), Next::Nothing));
+        assert!(matches!(did(ReadyWhen::Listening), Next::Ready));
+    }
+
+    #[test]
+    fn it_is_ready_once() {
+        let mut readiness = Readiness::default();
+        assert!(readiness.said_first_word() && !readiness.said_first_word());
+        readiness.listens();
+        assert!(readiness.becomes_ready() && !readiness.becomes_ready());
+        assert_eq!(readiness.seen(), Seen { online: true, listening: true, ready: true });
+        assert!(matches!(readiness.did(ReadyWhen::Ready, ReadyWhen::Ready, None), Next::Nothing));
+    }
+
+    #[test]
+    fn a_leaving_worker_is_not_made_ready() {
+        let mut readiness = Readiness::default();
+        readiness.leaves();
+        assert!(readiness.is_leaving());
+        assert!(matches!(readiness.did(ReadyWhen::Ready, ReadyWhen::Ready, None), Next::Nothing));
+        assert!(!readiness.becomes_ready(), "a check that passes too late counts no more");
+        assert!(!readiness.seen().ready);
+    }
+
+    #[tokio::test]
+    async fn checks_decide_where_there_are_any() {
+        let mut readiness = Readiness::default();
+        let checks = checks();
+        let did =
+            |readiness: &Readiness| readiness.did(ReadyWhen::Started, ReadyWhen::Started, Some(&checks));
+        assert!(matches!(did(&readiness), Next::Check(_)));
+        readiness.is_checked_by(tokio::spawn(std::future::pending()));
+        assert!(matches!(did(&readiness), Next::Nothing), "they have begun");
+        readiness.check_failed("answered 500".to_owned());
+        assert_eq!(readiness.check_failure(), Some("answered 500"));
+        assert!(!readiness.seen().ready);
+        assert!(readiness.becomes_ready());
+        assert_eq!(readiness.check_failure(), None);
+    }
+
+    /// Says when it is dropped.
+    struct Bell(Option<tokio::sync::oneshot::Sender<()>>);
+
+    impl Drop for Bell {
+        fn drop(&mut self) {
+            let _ = self.0.take().unwrap().send(());
         }
     }
 
-    /// The worker drains: from now on only its deadline counts.
-    pub(crate) fn leaves(&mut self, worker: WorkerId) {
-        let Some(child) = self.children.get_mut(&worker) else { return };
-        child.leaving = true;
-        child.check = None;
-        // One that is being ended because it hangs still is.
-        if !child.hung {
-            self.timers.clear(Timer::Watchdog(worker));
+    #[tokio::test]
+    async fn checks_end_with_the_worker_or_its_leaving() {
+        for end in [Readiness::leaves, Readiness::ends, |readiness: &mut Readiness| {
+            drop(std::mem::take(readiness));
+        }] {
+            let (ring, heard) = tokio::sync::oneshot::channel();
+            let bell = Bell(Some(ring));
+            let mut readiness = Readiness::default();
+            readiness.is_checked_by(tokio::spawn(async move {
+                let _bell = bell;
+                std::future::pending::<()>().await;
+            }));
+            end(&mut readiness);
+            heard.await.unwrap();
         }
     }
 
-    /// The worker itself says that it hangs.
-    fn gives_up(&mut self, worker: WorkerId) {
-        if self.children.get(&worker).is_some_and(|child| !child.hung && !child.leaving) {
-            self.bite(worker);
-        }
-    }
-
-    /// A worker has been silent for too long, as far as is known. Its word may lie in the queue still, all the more so where
-    /// the master itself could not run: it is doubted first.
-    pub(crate) fn silent(&mut self, worker: WorkerId, late: Duration) {
-        let Some(child) = self.children.get_mut(&worker) else { return };
-        if child.hung || child.watch == WatchState::Doubted {
-            return self.bite(worker);
-        }
-        child.watch = WatchState::Doubted;
-        let patience = child.watchdog.filter(|_| late > LATE).unwrap_or(DOUBT);
-        if let Some(at) = Instant::now().checked_add(patience) {
-            self.timers.set(Timer::Watchdog(worker), at);
-        }
-    }
-
-    /// A worker that is silent for too long is hung. It is asked to leave a picture of itself, and then killed; whether
-    /// it is replaced is the policy's business.
-    pub(crate) fn bite(&mut self, worker: WorkerId) {
-        let Some(child) = self.children.get_mut(&worker) else { return };
-        if std::mem::replace(&mut child.hung, true) {
-            return child.process.signal(core::Signal::Kill);
-        }
-        child.process.abort();
-        let silent = child.watchdog.unwrap_or_default();
-        self.emit_about(worker, |worker| Event::Hung { worker, silent });
-        if let Some(at) = Instant::now().checked_add(self.shell.spec.settings().kill_timeout) {
-            self.timers.set(Timer::Watchdog(worker), at);
-        }
+    #[test]
+    fn the_status_is_what_it_said_last() {
+        let said = |text: &str| Word::Status(text.to_owned());
+        let after = |words: &[Word]| words.iter().fold(None, status_after);
+        assert_eq!(after(&[said("warms up"), Word::WatchdogBeat]).as_deref(), Some("warms up"));
+        assert_eq!(after(&[said("warms up"), said("")]), None);
+        assert_eq!(after(&[Word::Reloading]).as_deref(), Some("reloading"));
+        assert_eq!(after(&[Word::Reloading, Word::Ready]), None);
+        assert_eq!(after(&[said("busy"), Word::Ready]).as_deref(), Some("busy"));
     }
 }

@@ -1,52 +1,45 @@
-//! Workers that have grown too big or too old are renewed, new first, one at a time.
+//! Which worker has grown too big or too old: it is renewed, new first. One at a time is, the most urgent first.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use recluster_core as core;
 use recluster_core::WorkerId;
 
-use crate::process::groups;
-use crate::report::event::Event;
+use crate::config::limits::Limits;
 use crate::report::event::RecycleReason;
-use crate::supervisor::Supervisor;
-use crate::supervisor::timers::Timer;
+use crate::supervisor::timers::{Timer, Timers};
 
 /// How often workers are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
-impl Supervisor {
-    /// Goes on looking after workers, or begins to, where there are limits now.
-    pub(crate) fn watch_limits(&mut self) {
-        if !self.shell.spec.limits.are_set() {
-            self.timers.clear(Timer::Recycle);
-        } else if !self.timers.is_set(Timer::Recycle) {
-            self.timers.set(Timer::Recycle, Instant::now() + LOOK);
-        }
-    }
+/// A serving worker, as far as limits are concerned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) worker: WorkerId,
+    pub(crate) pid: i32,
+    pub(crate) age: Duration,
+    /// Resident memory of its process group.
+    pub(crate) bytes: u64,
+}
 
-    /// Renews one worker that is beyond its limits, unless something else is going on: the next look comes soon.
-    pub(crate) fn recycle(&mut self) {
-        self.watch_limits();
-        let status = self.policy.status();
-        if !status.settled {
-            return;
-        }
-        let sizes = self.shell.spec.limits.memory.map(|_| groups::resident()).unwrap_or_default();
-        let serving = status.workers.iter().filter(|worker| worker.serves);
-        let found =
-            serving.filter_map(|worker| Some((worker.worker, self.excess_of(worker.worker, &sizes)?)));
-        let Some((worker, excess)) = found.max_by_key(|(_, excess)| urgency(*excess)) else { return };
-        self.emit_about(worker, |worker| Event::Recycling { worker, excess });
-        self.tell(core::Event::Replace(worker));
+/// Goes on looking at workers, or begins to, where there are limits now.
+pub(crate) fn schedule(limits: Limits, timers: &mut Timers, now: Instant) {
+    if !limits.are_set() {
+        timers.clear(Timer::Recycle);
+    } else if !timers.is_set(Timer::Recycle) {
+        timers.set(Timer::Recycle, now + LOOK);
     }
+}
 
-    fn excess_of(&self, worker: WorkerId, sizes: &BTreeMap<i32, u64>) -> Option<RecycleReason> {
-        let child = self.children.get(&worker)?;
-        let bytes = sizes.get(&child.pid()).copied().unwrap_or(0);
-        self.shell.spec.limits.excess(child.process.begun.elapsed(), bytes, jitter_of(worker, child.pid()))
-    }
+/// The worker that is to be renewed now, and why.
+pub(crate) fn most_urgent(
+    limits: Limits,
+    candidates: impl Iterator<Item = Candidate>,
+) -> Option<(WorkerId, RecycleReason)> {
+    let beyond = candidates.filter_map(|Candidate { worker, pid, age, bytes }| {
+        Some((worker, limits.excess(age, bytes, jitter_of(worker, pid))?))
+    });
+    beyond.max_by_key(|(_, excess)| urgency(*excess))
 }
 
 /// Memory before age, and the biggest or oldest first.
@@ -63,4 +56,55 @@ fn jitter_of(worker: WorkerId, pid: i32) -> f64 {
     (worker.get(), pid).hash(&mut hasher);
     let [byte, ..] = hasher.finish().to_ne_bytes();
     f64::from(byte) / f64::from(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { memory: Some(100), lifetime: Some(Duration::from_secs(1000)) };
+
+    fn candidate(number: u64, seconds: u64, bytes: u64) -> Candidate {
+        Candidate { worker: WorkerId::from_number(number), pid: 42, age: Duration::from_secs(seconds), bytes }
+    }
+
+    fn picked(candidates: &[Candidate]) -> Option<u64> {
+        most_urgent(LIMITS, candidates.iter().copied()).map(|(worker, _)| worker.get())
+    }
+
+    #[test]
+    fn only_the_most_urgent_worker_is_renewed() {
+        let fine = candidate(1, 800, 100);
+        let (old, older) = (candidate(2, 2000, 0), candidate(3, 3000, 0));
+        let (big, bigger) = (candidate(4, 0, 101), candidate(5, 0, 102));
+        assert_eq!(picked(&[fine]), None);
+        assert_eq!(picked(&[older, old, fine]), Some(3));
+        assert_eq!(picked(&[big, older, fine]), Some(4), "memory comes before age");
+        assert_eq!(picked(&[bigger, big, older]), Some(5));
+        let reason = most_urgent(LIMITS, [bigger].into_iter()).unwrap().1;
+        assert_eq!(reason, RecycleReason::Memory { bytes: 102, limit: 100 });
+    }
+
+    #[test]
+    fn workers_that_were_born_together_are_not_all_due_together() {
+        let due = |pid| {
+            let worker = Candidate { pid, ..candidate(1, 950, 0) };
+            most_urgent(LIMITS, [worker].into_iter()).is_some()
+        };
+        let due: Vec<bool> = (1..100).map(due).collect();
+        assert!(due.contains(&true) && due.contains(&false));
+        assert!((1..100).all(|pid| (0.0..=1.0).contains(&jitter_of(WorkerId::from_number(1), pid))));
+    }
+
+    #[test]
+    fn workers_are_looked_at_while_there_are_limits() {
+        let (mut timers, now) = (Timers::default(), Instant::now());
+        schedule(Limits::default(), &mut timers, now);
+        assert_eq!(timers.next(), None);
+        schedule(LIMITS, &mut timers, now);
+        schedule(LIMITS, &mut timers, now + Duration::from_secs(1));
+        assert_eq!(timers.next(), Some(now + LOOK), "a reload does not put the look off");
+        schedule(Limits::default(), &mut timers, now);
+        assert_eq!(timers.next(), None);
+    }
 }

@@ -1,46 +1,43 @@
-//! What the supervisor answers to those who hold a handle of the cluster.
+//! One arm for each request of those who hold a handle of the cluster.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use recluster_core as core;
-use recluster_core::{Phase, WorkerId};
+use recluster_core::{Phase, SlotId, WorkerId};
 use rustix::process::Signal;
-
 use tokio::sync::oneshot;
 
 use crate::config::scale::Scale;
-use crate::dataplane::Command;
+use crate::dataplane::{Command, Handle};
 use crate::report::error::SendError;
 use crate::report::event::Event;
+use crate::report::status::Status;
 use crate::report::verdict::Verdict;
+use crate::report::worker::Worker;
+use crate::supervisor::Supervisor;
 use crate::supervisor::input::{Reloaded, Request};
-use crate::supervisor::timers::Timer;
-use crate::supervisor::{FAR_AWAY, Supervisor};
+use crate::supervisor::status::{self, Parts};
+use crate::supervisor::timers::{FAR_AWAY, Timer};
 
 impl Supervisor {
-    pub(crate) fn answer(&mut self, request: Request) {
+    /// An answer that is no longer waited for is dropped: so everywhere here.
+    pub(super) fn answer(&mut self, request: Request) {
         match request {
             Request::Reload(with, reply) => self.reload(with, reply),
-            Request::Replace(worker) => self.tell(core::Event::Replace(self.numbered(worker))),
+            Request::Replace(worker) => self.tell(core::Event::Replace(self.workers.numbered(worker))),
             Request::Scale(scale, reply) => {
-                let slots = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
-                let wanted = match scale {
-                    Scale::To(number) => number,
-                    Scale::By(change) => slots.saturating_add_signed(change),
-                };
-                self.tell(core::Event::Scale(wanted));
-                let now = u32::try_from(self.policy.status().slots.len()).unwrap_or(u32::MAX);
-                // Whoever no longer waits for an answer does not need it; so for all answers.
-                let _ = reply.send(now);
+                let _ = reply.send(self.scale(scale));
             }
             Request::Stop => self.stop(),
             Request::Terminate => {
                 self.tell(core::Event::Terminate);
-                self.kill_remains();
+                self.leftovers.kill(Instant::now());
+                self.look_again();
             }
             Request::Release => self.tell(core::Event::Release),
             Request::Workers(reply) => {
-                let _ = reply.send(self.live_workers());
+                let _ = reply.send(self.workers.living());
             }
             Request::ActiveWorkers(reply) => {
                 let _ = reply.send(self.active_workers());
@@ -51,29 +48,7 @@ impl Supervisor {
                 let _ = reply.send(self.signal_one(worker, signal));
             }
             Request::Resume => self.tell(core::Event::Resume),
-            Request::Send { worker, json, handle, reply } => match recluster_wire::Json::parse(&json) {
-                Ok(json) => {
-                    let worker = self.numbered(worker);
-                    self.dataplane.tell(Command::Send { worker, json, handle, reply });
-                }
-                Err(_) => {
-                    let _ = reply.send(Err(SendError::NoWorker(worker)));
-                }
-            },
-        }
-    }
-
-    /// Begins to stop, at once or when the time is over for which it is to go on accepting. Asked a second time, it does
-    /// not begin anew.
-    fn stop(&mut self) {
-        let accepting = self.shell.spec.accept_after_stop;
-        if accepting.is_zero() || self.policy.phase() != Phase::Running {
-            self.timers.clear(Timer::Stop);
-            self.tell(core::Event::Stop);
-        } else if !self.timers.is_set(Timer::Stop) {
-            let far_away = || Instant::now() + FAR_AWAY;
-            self.timers.set(Timer::Stop, Instant::now().checked_add(accepting).unwrap_or_else(far_away));
-            self.audience.emit(Event::AcceptingUntilStop { accepting });
+            Request::Send { worker, json, handle, reply } => self.send(worker, &json, handle, reply),
         }
     }
 
@@ -83,30 +58,94 @@ impl Supervisor {
             // It would not live long enough to serve.
             Err(Verdict::Abandoned)
         } else {
-            self.reread(with).map_err(|reason| Verdict::Refused { reason })
+            let said = with.or_else(|| self.reread.as_mut().map(|reread| reread.say().map(Box::new)));
+            said.transpose().map_err(|reason| Verdict::Refused { reason })
         };
         match said {
-            Ok(config) => {
+            Ok(spec) => {
                 let caller = reply.map(|reply| self.callers.add(reply));
+                let config = spec.as_ref().map(|spec| spec.config);
+                if let Some(spec) = spec {
+                    self.generations.ask(*spec);
+                }
                 self.tell(core::Event::Reload { caller, config });
             }
             Err(verdict) => {
-                self.audience.emit(Event::Reloaded { generation: None, verdict: verdict.clone() });
-                // Whoever no longer waits does not need the answer.
+                self.emit(Event::Reloaded { generation: None, verdict: verdict.clone() });
                 let _ = reply.map(|reply| reply.send(verdict));
             }
         }
     }
 
-    /// Which worker has this number.
-    fn numbered(&self, number: u64) -> WorkerId {
-        let known = self.children.iter().find(|(_, child)| child.number == number);
-        known.map_or(WorkerId::from_number(number), |(&worker, _)| worker)
+    /// Changes the number of slots; returns the new one.
+    fn scale(&mut self, scale: Scale) -> u32 {
+        let wanted = match scale {
+            Scale::To(number) => number,
+            Scale::By(change) => self.policy.slots().saturating_add_signed(change),
+        };
+        self.tell(core::Event::Scale(wanted));
+        // The number is known when the policy has been told.
+        self.act();
+        self.policy.slots()
     }
 
-    /// Sends a signal to a worker's own process; whether it was sent.
+    /// Begins to stop, at once or when the time is over for which it is to go on accepting. Asked a second time, it does
+    /// not begin anew.
+    fn stop(&mut self) {
+        let accepting = self.spec().accept_after_stop;
+        if accepting.is_zero() || self.policy.phase() != Phase::Running {
+            self.timers.clear(Timer::Stop);
+            self.tell(core::Event::Stop);
+        } else if !self.timers.is_set(Timer::Stop) {
+            let now = Instant::now();
+            self.timers.set(Timer::Stop, now.checked_add(accepting).unwrap_or_else(|| now + FAR_AWAY));
+            self.emit(Event::AcceptingUntilStop { accepting });
+        }
+    }
+
+    /// The active worker of each slot.
+    fn active_workers(&self) -> Vec<Option<Worker>> {
+        let slots: BTreeMap<SlotId, Option<WorkerId>> =
+            self.policy.status().slots.into_iter().map(|slot| (slot.slot, slot.active)).collect();
+        slots.into_values().map(|active| active.and_then(|worker| self.workers.about(worker))).collect()
+    }
+
+    /// Answers when the data plane has told what it knows. The loop does not wait for that.
+    fn answer_status(&self, reply: oneshot::Sender<Status>) {
+        let policy = self.policy.status();
+        let parts = Parts {
+            policy: &policy,
+            workers: &self.workers,
+            leftovers: &self.leftovers,
+            balance: &self.balance,
+            bound: self.spawner.bound(),
+            kill_timeout: self.spec().settings().kill_timeout,
+            clock: self.policy.clock(),
+            now: Instant::now(),
+        };
+        let mut status = parts.status();
+        let workers: Vec<WorkerId> = policy.workers.iter().map(|worker| worker.worker).collect();
+        let (ask, answer) = oneshot::channel();
+        self.dataplane.tell(Command::Report(ask));
+        tokio::spawn(async move {
+            if let Ok(report) = answer.await {
+                status::add_report(&mut status, &workers, report);
+            }
+            let _ = reply.send(status);
+        });
+    }
+
+    /// A worker is to disconnect because its user says so.
+    fn disconnect(&self, number: u64) {
+        let worker = self.workers.numbered(number);
+        let told = self.workers.get(worker).and_then(|child| child.preload);
+        let preload = self.spec().preload.filter(|_| told.is_some());
+        let grace = preload.map(|preload| preload.grace(preload.timeout));
+        self.dataplane.tell(Command::Disconnect { worker, grace });
+    }
+
     fn signal_one(&self, number: u64, signal: i32) -> bool {
-        let Some(child) = self.children.get(&self.numbered(number)) else { return false };
+        let Some(child) = self.workers.get(self.workers.numbered(number)) else { return false };
         match Signal::from_named_raw(signal) {
             Some(signal) => child.process.signal_alone(signal).is_ok(),
             // Zero asks whether it lives.
@@ -114,12 +153,21 @@ impl Supervisor {
         }
     }
 
-    /// A worker is to disconnect because its user says so.
-    fn disconnect(&self, number: u64) {
-        let worker = self.numbered(number);
-        let preload = self.shell.spec.preload;
-        let told = self.children.get(&worker).and_then(|child| child.preload);
-        let grace = preload.filter(|_| told.is_some()).map(|preload| preload.grace(preload.timeout));
-        self.dataplane.tell(Command::Disconnect { worker, grace });
+    fn send(
+        &self,
+        number: u64,
+        json: &str,
+        handle: Option<Handle>,
+        reply: oneshot::Sender<Result<(), SendError>>,
+    ) {
+        match recluster_wire::Json::parse(json) {
+            Ok(json) => {
+                let worker = self.workers.numbered(number);
+                self.dataplane.tell(Command::Send { worker, json, handle, reply });
+            }
+            Err(_) => {
+                let _ = reply.send(Err(SendError::NoWorker(number)));
+            }
+        }
     }
 }

@@ -1,117 +1,128 @@
-//! The supervisor's picture of itself: [`Status`], put together from the policy, the processes and the dataplane.
+//! Builds the [`Status`] of a cluster from what the policy, the workers and the data plane know.
 
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::{Phase, State, WorkerId};
-use tokio::sync::oneshot;
 
 use crate::config::balance::Balance;
-use crate::dataplane::Command;
+use crate::dataplane::messages::Report;
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::socket::bind::Bound;
-use crate::supervisor::Supervisor;
-use crate::supervisor::leftovers::Remains;
+use crate::supervisor::child::Child;
+use crate::supervisor::leftovers::{Leftover, Leftovers};
+use crate::supervisor::policy::Clock;
+use crate::supervisor::workers::Workers;
 
-impl Supervisor {
-    /// Answers when the dataplane has told what it has; the supervisor's loop does not wait for that.
-    pub(crate) fn answer_status(&self, reply: oneshot::Sender<Status>) {
-        let mut status = self.picture();
-        let ids: Vec<_> = self.policy.status().workers.iter().map(|worker| worker.worker).collect();
-        let (ask, answer) = oneshot::channel();
-        self.dataplane.tell(Command::Report(ask));
-        tokio::spawn(async move {
-            if let Ok(report) = answer.await {
-                for (id, worker) in ids.iter().zip(&mut status.workers) {
-                    worker.connections = report.taken.get(id).copied().unwrap_or(0);
-                }
-                (status.stolen, status.requeued) = (report.tally.stolen, report.tally.requeued);
-                for slot in &mut status.slots {
-                    let now = status.workers.iter().filter(|worker| worker.slot == slot.slot);
-                    let past = report.tally.past.get(&slot.slot).copied().unwrap_or(0);
-                    slot.connections = past + now.map(|worker| worker.connections).sum::<u64>();
-                }
-                let known = report.listeners;
-                status
-                    .listeners
-                    .retain(|listener| known.iter().all(|other| other.address != listener.address));
-                status.listeners.extend(known);
-            }
-            // Whoever no longer waits does not need the answer.
-            let _ = reply.send(status);
-        });
-    }
+/// What a status is built from.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) policy: &'a core::Status,
+    pub(crate) workers: &'a Workers,
+    pub(crate) leftovers: &'a Leftovers,
+    pub(crate) balance: &'a Balance,
+    /// What the master has bound for programs.
+    pub(crate) bound: &'a [Bound],
+    pub(crate) kill_timeout: Duration,
+    pub(crate) clock: Clock,
+    pub(crate) now: Instant,
+}
 
-    fn picture(&self) -> Status {
-        let status = self.policy.status();
+impl Parts<'_> {
+    /// The status, but for what the data plane knows.
+    pub(crate) fn status(&self) -> Status {
+        let status = self.policy;
         let slots = status.slots.iter().map(|slot| SlotStatus {
             slot: slot.slot.get(),
-            active: slot.active.map(|worker| self.number_of(worker)),
+            active: slot.active.map(|worker| self.workers.number_of(worker)),
             restarts: slot.restarts,
             connections: 0,
         });
-        let workers = status.workers.iter().map(|worker| self.worker_picture(worker));
-        let known = self.remains.iter().filter(|remains| remains.is_known);
+        let workers = status.workers.iter().map(|worker| self.worker(worker));
         // It is not over before they are gone.
-        let waits = status.phase == Phase::Over && !self.remains.is_empty();
+        let waits = status.phase == Phase::Over && !self.leftovers.is_empty();
         let phase = if waits { Phase::Stopping } else { status.phase };
         Status {
             pid: std::process::id(),
             phase: phase_name(phase).to_owned(),
             generation: status.generation.get(),
-            reload: status.reload.map(|reload| ReloadStatus {
+            reload: status.reload.as_ref().map(|reload| ReloadStatus {
                 generation: reload.generation.get(),
                 serving: reload.serving,
                 of: reload.of,
             }),
-            uptime_seconds: self.uptime().as_secs_f64(),
-            balance: self.shell.balance.to_string(),
-            sticky_by: self.shell.balance.sticky_by().map(ToString::to_string),
+            uptime_seconds: self.clock.uptime(self.now).as_secs_f64(),
+            balance: self.balance.to_string(),
+            sticky_by: self.balance.sticky_by().map(ToString::to_string),
             stolen: 0,
             requeued: 0,
             slots: slots.collect(),
-            workers: workers.chain(known.map(leftover)).collect(),
-            listeners: self.shell.bound.iter().map(shared).collect(),
+            workers: workers.chain(self.leftovers.known().map(|leftover| self.leftover(leftover))).collect(),
+            listeners: self.bound.iter().map(shared).collect(),
         }
     }
 
-    /// The number of a worker, dead or alive.
-    fn number_of(&self, worker: WorkerId) -> u64 {
-        self.about(worker).map_or(worker.get(), |worker| worker.id)
-    }
-
-    fn worker_picture(&self, worker: &core::WorkerStatus) -> WorkerStatus {
-        let child = self.children.get(&worker.worker);
+    fn worker(&self, worker: &core::WorkerStatus) -> WorkerStatus {
+        let child = self.workers.get(worker.worker);
         let (memory_bytes, cpu_seconds) = child.map_or((None, None), |child| child.process.usage());
-        let uptime = child.map_or(Duration::ZERO, |child| child.process.begun.elapsed());
-        // Whoever was sent TERM at the beginning of its drain is not sent it again at the end.
+        // A worker that was sent TERM at the beginning of its drain is not sent it again at the end.
         let is_termed = matches!(worker.state, State::Draining { .. })
-            && self.was_sent(worker.worker, core::Signal::Term);
-        let more = if is_termed { self.shell.spec.settings().kill_timeout } else { Duration::ZERO };
-        let state = match worker.state {
-            State::Starting { .. } => "starting",
-            State::Ready { .. } if worker.serves => "serving",
-            State::Ready { .. } => "ready",
-            State::Draining { .. } => "draining",
-            State::Terminating { .. } => "terminating",
-            State::Killed => "killed",
-        };
+            && self.workers.was_sent(worker.worker, core::Signal::Term);
+        let more = if is_termed { self.kill_timeout } else { Duration::ZERO };
+        let now = self.clock.time(self.now);
         WorkerStatus {
-            id: self.number_of(worker.worker),
+            id: self.workers.number_of(worker.worker),
             slot: worker.slot.get(),
             generation: worker.generation.get(),
-            pid: self.about(worker.worker).and_then(|about| about.pid),
-            state: state.to_owned(),
-            seconds_left: worker.deadline.map(|at| (at + more).since(self.now()).as_secs_f64()),
-            uptime_seconds: uptime.as_secs_f64(),
+            pid: self.workers.about(worker.worker).and_then(|about| about.pid),
+            state: state_name(worker).to_owned(),
+            seconds_left: worker.deadline.map(|at| (at + more).since(now).as_secs_f64()),
+            uptime_seconds: child.map_or(Duration::ZERO, |child| child.age(self.now)).as_secs_f64(),
             status: child.and_then(|child| child.status.clone()),
             notifications_ignored: child.map_or(0, |child| child.notify_ignored),
-            held: self.held_by(worker.worker),
+            held: child.and_then(Child::held),
             memory_bytes,
             cpu_seconds,
             connections: 0,
         }
     }
+
+    /// A worker of which only other processes of its group are left.
+    fn leftover(&self, leftover: &Leftover) -> WorkerStatus {
+        let Leftover { worker, child, .. } = leftover;
+        let left = leftover.signal_due().map(|at| at.saturating_duration_since(self.now));
+        WorkerStatus {
+            id: worker.id,
+            slot: worker.slot,
+            generation: worker.generation,
+            pid: worker.pid,
+            state: "leftover".to_owned(),
+            seconds_left: left.map(|left| left.as_secs_f64()),
+            uptime_seconds: child.age(self.now).as_secs_f64(),
+            status: child.status.clone(),
+            notifications_ignored: child.notify_ignored,
+            held: None,
+            memory_bytes: None,
+            cpu_seconds: None,
+            connections: 0,
+        }
+    }
+}
+
+/// Adds what the data plane knows. The first workers of the status are these.
+pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Report) {
+    for (id, worker) in workers.iter().zip(&mut status.workers) {
+        worker.connections = report.taken.get(id).copied().unwrap_or(0);
+    }
+    (status.stolen, status.requeued) = (report.tally.stolen, report.tally.requeued);
+    for slot in &mut status.slots {
+        let now = status.workers.iter().filter(|worker| worker.slot == slot.slot);
+        let past = report.tally.past.get(&slot.slot).copied().unwrap_or(0);
+        slot.connections = past + now.map(|worker| worker.connections).sum::<u64>();
+    }
+    let known = report.listeners;
+    status.listeners.retain(|listener| known.iter().all(|other| other.address != listener.address));
+    status.listeners.extend(known);
 }
 
 /// A socket that the master has bound for programs, which accept by themselves.
@@ -119,25 +130,14 @@ fn shared(bound: &Bound) -> ListenerStatus {
     ListenerStatus { address: bound.address.to_string(), balance: Balance::Shared.to_string() }
 }
 
-/// A worker of which only other processes of its group are left.
-fn leftover(remains: &Remains) -> WorkerStatus {
-    let Remains { worker, child, .. } = remains;
-    WorkerStatus {
-        id: worker.id,
-        slot: worker.slot,
-        generation: worker.generation,
-        pid: worker.pid,
-        state: "leftover".to_owned(),
-        seconds_left: remains
-            .signal_due()
-            .map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64()),
-        uptime_seconds: child.process.begun.elapsed().as_secs_f64(),
-        status: child.status.clone(),
-        notifications_ignored: child.notify_ignored,
-        held: None,
-        memory_bytes: None,
-        cpu_seconds: None,
-        connections: 0,
+fn state_name(worker: &core::WorkerStatus) -> &'static str {
+    match worker.state {
+        State::Starting { .. } => "starting",
+        State::Ready { .. } if worker.serves => "serving",
+        State::Ready { .. } => "ready",
+        State::Draining { .. } => "draining",
+        State::Terminating { .. } => "terminating",
+        State::Killed => "killed",
     }
 }
 
@@ -149,5 +149,138 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Terminating => "terminating",
         Phase::Released => "released",
         Phase::Over => "over",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use recluster_core::{Event, Exit, Settings};
+
+    use super::*;
+    use crate::dataplane::messages::Tally;
+    use crate::supervisor::fixtures;
+    use crate::supervisor::policy::Policy;
+
+    const WORKER: WorkerId = WorkerId::from_number(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A cluster of one worker, that has number 7.
+    struct Cluster {
+        policy: Policy,
+        workers: Workers,
+        leftovers: Leftovers,
+        began: Instant,
+    }
+
+    impl Cluster {
+        fn new() -> Self {
+            let began = Instant::now();
+            let mut workers = Workers::default();
+            workers.insert(WORKER, fixtures::child(7));
+            let policy = fixtures::policy(Settings::default(), began);
+            Self { policy, workers, leftovers: Leftovers::default(), began }
+        }
+
+        fn tell(&mut self, events: &[Event], seconds: u32) -> Status {
+            for event in events {
+                self.policy.tell(*event);
+            }
+            let now = self.began + seconds * SECOND;
+            while self.policy.next_action(now).is_some() {}
+            let parts = Parts {
+                policy: &self.policy.status(),
+                workers: &self.workers,
+                leftovers: &self.leftovers,
+                balance: &Balance::RoundRobin,
+                bound: &[],
+                kill_timeout: 5 * SECOND,
+                clock: self.policy.clock(),
+                now,
+            };
+            parts.status()
+        }
+    }
+
+    fn only(status: &Status) -> &WorkerStatus {
+        assert_eq!(status.workers.len(), 1);
+        &status.workers[0]
+    }
+
+    fn left(status: &Status) -> Option<Duration> {
+        only(status).seconds_left.map(Duration::from_secs_f64)
+    }
+
+    #[test]
+    fn a_worker_goes_down_the_list_of_its_states() {
+        let mut cluster = Cluster::new();
+        let status = cluster.tell(&[], 0);
+        assert_eq!((status.phase.as_str(), only(&status).state.as_str()), ("starting", "starting"));
+        assert_eq!((only(&status).id, left(&status)), (7, Some(60 * SECOND)));
+        let status = cluster.tell(&[Event::Online(WORKER), Event::Ready(WORKER)], 1);
+        assert_eq!((only(&status).state.as_str(), left(&status)), ("ready", None));
+        assert_eq!(status.slots[0].active, Some(7));
+        let status = cluster.tell(&[Event::Tick], 2);
+        assert_eq!((status.phase.as_str(), only(&status).state.as_str()), ("running", "serving"));
+        assert_eq!(Duration::from_secs_f64(status.uptime_seconds), 2 * SECOND);
+        let status = cluster.tell(&[Event::Stop], 3);
+        assert_eq!((status.phase.as_str(), only(&status).state.as_str()), ("stopping", "draining"));
+        assert_eq!(left(&status), Some(25 * SECOND));
+        cluster.workers.get_mut(WORKER).unwrap().process.let_go();
+        assert_eq!(left(&cluster.tell(&[], 3)), Some(30 * SECOND), "it was sent TERM: KILL is what follows");
+        let status = cluster.tell(&[Event::Tick], 28);
+        assert_eq!(only(&status).state, "terminating");
+        let status = cluster.tell(&[Event::Terminate], 29);
+        assert_eq!((status.phase.as_str(), only(&status).state.as_str()), ("terminating", "killed"));
+    }
+
+    #[test]
+    fn it_is_not_over_before_what_workers_left_is_gone() {
+        let mut cluster = Cluster::new();
+        let child = cluster.workers.bury(WORKER).unwrap();
+        let (worker, group) = (child.about(), BTreeSet::from([child.pid()]));
+        let times = (cluster.policy.clock(), cluster.began);
+        let settings = Settings::default();
+        cluster.leftovers.take(child, (None, Phase::Stopping), &settings, times);
+        let events = [Event::Stop, Event::Exited(WORKER, Exit::Code(0))];
+        let status = cluster.tell(&events, 1);
+        assert_eq!(status.phase, "stopping");
+        assert!(status.workers.is_empty(), "it may end at once");
+        cluster.leftovers.look(&group, 5 * SECOND, cluster.began + SECOND);
+        let status = cluster.tell(&[], 1);
+        assert_eq!((only(&status).state.as_str(), only(&status).pid), ("leftover", worker.pid));
+        assert_eq!(left(&status), Some(29 * SECOND));
+        cluster.leftovers.look(&BTreeSet::new(), 5 * SECOND, cluster.began + SECOND);
+        assert_eq!(cluster.tell(&[], 2).phase, "over");
+        assert_eq!(cluster.tell(&[Event::Release], 2).phase, "over");
+    }
+
+    #[test]
+    fn the_data_plane_adds_connections_and_its_listeners() {
+        let mut cluster = Cluster::new();
+        let mut status = cluster.tell(&[], 0);
+        let listener = |address: &str, balance: &str| ListenerStatus {
+            address: address.to_owned(),
+            balance: balance.to_owned(),
+        };
+        status.listeners = vec![listener("a", "shared"), listener("b", "shared")];
+        let report = Report {
+            listeners: vec![listener("b", "round-robin"), listener("c", "round-robin")],
+            taken: BTreeMap::from([(WORKER, 3)]),
+            tally: Tally { stolen: 1, requeued: 2, past: BTreeMap::from([(0, 40)]) },
+        };
+        add_report(&mut status, &[WORKER], report);
+        assert_eq!((only(&status).connections, status.slots[0].connections), (3, 43));
+        assert_eq!((status.stolen, status.requeued), (1, 2));
+        let expected =
+            vec![listener("a", "shared"), listener("b", "round-robin"), listener("c", "round-robin")];
+        assert_eq!(status.listeners, expected);
+    }
+
+    #[test]
+    fn a_released_cluster_says_so() {
+        let mut cluster = Cluster::new();
+        assert_eq!(cluster.tell(&[Event::Release], 0).phase, "released");
     }
 }

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 
+/// What stands for a moment that no clock can say: a year.
+pub(crate) const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
@@ -13,7 +16,7 @@ pub(crate) enum Timer {
     /// Workers are looked at: are they too big, or too old?
     Recycle,
     /// What programs have left behind is looked at.
-    Remains,
+    Leftovers,
     /// A worker should have said by now that it is alive.
     Watchdog(WorkerId),
 }
@@ -23,13 +26,13 @@ pub(crate) enum Timer {
 pub(crate) struct Timers(BTreeSet<(Instant, Timer)>);
 
 impl Timers {
-    /// Sets an timer, in the place of the same one that was set for another moment.
+    /// Sets a timer, in the place of the same one that was set for another moment.
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
         self.clear(timer);
         self.0.insert((at, timer));
     }
 
-    /// Sets an timer, unless it is set for an earlier moment.
+    /// Sets a timer, unless it is set for an earlier moment.
     pub(crate) fn set_by(&mut self, timer: Timer, at: Instant) {
         if !self.0.iter().any(|(earlier, set)| *set == timer && *earlier <= at) {
             self.set(timer, at);
@@ -62,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alarm_is_due_once_and_at_its_last_moment() {
+    fn a_timer_is_due_once_and_at_its_last_moment() {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let mut timers = Timers::default();

@@ -1,0 +1,246 @@
+//! One arm for each thing that processes and the data plane report.
+
+use std::time::{Duration, Instant};
+
+use recluster_core as core;
+use recluster_core::WorkerId;
+use recluster_wire::notify::Word;
+use tokio::time::sleep;
+
+use crate::config::ready::{ReadyCheck, ReadyWhen};
+use crate::dataplane::{Command, Fact};
+use crate::process::event::Event as Heard;
+use crate::process::event::{HandOver, Words};
+use crate::process::health_check::{Asked, Checks, Target};
+use crate::report::event::Event;
+use crate::supervisor::Supervisor;
+use crate::supervisor::input::Input;
+use crate::supervisor::readiness::{Next, status_after};
+use crate::supervisor::timers::Timer;
+use crate::supervisor::watchdog::Bite;
+
+/// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
+/// how it died is worth more to people than that it fell silent.
+const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
+
+impl Supervisor {
+    /// The data plane reports.
+    pub(super) fn note(&mut self, fact: Fact) {
+        match fact {
+            Fact::Online(worker) => {
+                if let Some(child) = self.workers.get_mut(worker) {
+                    child.speaks();
+                }
+                self.online(worker);
+            }
+            Fact::Listening(worker, address, listening) => {
+                if let Some(child) = self.workers.get_mut(worker) {
+                    child.readiness.listens();
+                }
+                if let Some(about) = self.workers.about(worker) {
+                    self.audience.listening(about, address, listening);
+                }
+                self.did(worker, ReadyWhen::Listening);
+            }
+            Fact::SaidReady(worker) => self.did(worker, ReadyWhen::Ready),
+            Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
+            Fact::Message { worker, json, handle, receipt } => {
+                if let Some(about) = self.workers.about(worker) {
+                    self.audience.message(about, &json, handle, receipt);
+                }
+            }
+            Fact::Held(worker, held) => {
+                if let Some(child) = self.workers.get_mut(worker) {
+                    child.held = Some(held);
+                }
+            }
+            Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat }),
+            Fact::CutOff(worker, reason) => {
+                self.emit_about(worker, |worker| Event::CutOff { worker, reason });
+            }
+            Fact::Disconnected { worker, finishing } => self.disconnected(worker, finishing),
+            Fact::ChannelDrained(worker) => self.bury(worker),
+        }
+    }
+
+    /// A worker's process reports.
+    pub(super) fn hear(&mut self, event: Heard) {
+        match event {
+            // It may have left words in its channel: the data plane reads them first.
+            Heard::Ended(worker) => self.dataplane.tell(Command::Ended(worker)),
+            Heard::LinesLost(worker, lines) => {
+                self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
+            }
+            Heard::Notified(worker, words) => self.notified(worker, &words),
+            Heard::NotifyIgnored(worker, _turn) => {
+                if let Some(child) = self.workers.get_mut(worker) {
+                    child.notify_ignored += 1;
+                }
+            }
+            Heard::CheckFailed(worker, reason) => {
+                if let Some(child) = self.workers.get_mut(worker) {
+                    child.readiness.check_failed(reason);
+                }
+            }
+            Heard::CheckPassed(worker) => self.becomes_ready(worker),
+            Heard::Unhealthy(worker, reason) => {
+                self.emit_about(worker, |worker| Event::Unhealthy { worker, reason });
+                self.tell(core::Event::Replace(worker));
+            }
+            Heard::HandOver(worker, HandOver { connection, reply }) => {
+                self.dataplane.tell(Command::HandOver { worker, connection, reply });
+            }
+        }
+    }
+
+    /// The worker's first word; of a program that says none, that it runs.
+    pub(super) fn online(&mut self, worker: WorkerId) {
+        let Some(child) = self.workers.get_mut(worker) else { return };
+        if child.readiness.said_first_word() {
+            self.emit_about(worker, |worker| Event::Online { worker });
+            self.tell(core::Event::Online(worker));
+            self.did(worker, ReadyWhen::Started);
+        }
+    }
+
+    /// The worker did what may make it ready.
+    fn did(&mut self, worker: WorkerId, what: ReadyWhen) {
+        let spec = self.generations.spec();
+        let Some(child) = self.workers.get(worker) else { return };
+        match child.readiness.did(what, spec.ready_when, spec.checks.as_ref()) {
+            Next::Nothing => {}
+            Next::Ready => self.becomes_ready(worker),
+            Next::Check(checks) => self.begin_checks(worker, checks),
+        }
+    }
+
+    fn begin_checks(&mut self, worker: WorkerId, checks: Checks) {
+        let Some(child) = self.workers.get_mut(worker) else { return };
+        let program = self.generations.program(child.generation);
+        let target = match (&checks.check, child.own_listener) {
+            (ReadyCheck::Http(_), Some(address)) => Target::Own(address),
+            (ReadyCheck::Http(_), None) => Target::HandOver,
+            (ReadyCheck::Command(_), _) => Target::Process(Asked {
+                pid: child.pid().unsigned_abs(),
+                slot: child.slot.get(),
+                directory: program.map(|program| program.directory.clone()).unwrap_or_default(),
+                env: program.map(|program| program.env.clone()).unwrap_or_default(),
+            }),
+        };
+        let watch = checks.watch(worker, target, self.spawner.events());
+        child.readiness.is_checked_by(tokio::spawn(watch));
+    }
+
+    fn becomes_ready(&mut self, worker: WorkerId) {
+        let Some(child) = self.workers.get_mut(worker) else { return };
+        if child.readiness.becomes_ready() {
+            self.emit_about(worker, |worker| Event::Ready { worker });
+            self.tell(core::Event::Ready(worker));
+            self.is_alive(worker);
+        }
+    }
+
+    /// A worker said this by `sd_notify`. What is not named here is for service managers that can do more.
+    fn notified(&mut self, worker: WorkerId, words: &Words) {
+        for word in &words.said {
+            if let Some(child) = self.workers.get_mut(worker) {
+                child.status = status_after(child.status.take(), word);
+            }
+            match word {
+                Word::Ready => self.did(worker, ReadyWhen::Notify),
+                Word::Stopping => self.tell(core::Event::Retiring(worker)),
+                Word::WatchdogBeat => self.is_alive(worker),
+                Word::WatchdogTrigger => self.gives_up(worker),
+                Word::WatchdogTimeout(patience) => {
+                    if let Some(child) = self.workers.get_mut(worker) {
+                        child.watchdog.set_patience(*patience);
+                    }
+                    self.is_alive(worker);
+                }
+                Word::FdStore => self.emit_about(worker, |worker| Event::NotStored { worker }),
+                Word::Status(_)
+                | Word::Reloading
+                | Word::Monotonic(_)
+                | Word::FdStoreRemove
+                | Word::Barrier
+                | Word::MainPid(_)
+                | Word::Errno(_)
+                | Word::ExtendTimeout(_) => {}
+            }
+        }
+    }
+
+    /// The worker is alive. From when it is ready on until it drains it must say so again in time, if it has a watchdog.
+    fn is_alive(&mut self, worker: WorkerId) {
+        let Some(child) = self.workers.get_mut(worker) else { return };
+        if child.readiness.seen().ready && !child.readiness.is_leaving() {
+            child.watchdog.heard(&mut self.timers, Instant::now());
+        }
+    }
+
+    /// The worker itself says that it hangs.
+    fn gives_up(&mut self, worker: WorkerId) {
+        let kill_timeout = self.spec().settings().kill_timeout;
+        let Some(child) = self.workers.get_mut(worker) else { return };
+        if !child.readiness.is_leaving() {
+            let bite = child.watchdog.gives_up(kill_timeout, &mut self.timers, Instant::now());
+            self.bite(worker, bite);
+        }
+    }
+
+    /// The worker has not said in time that it is alive.
+    pub(super) fn is_silent(&mut self, worker: WorkerId, late: Duration) {
+        let kill_timeout = self.spec().settings().kill_timeout;
+        let Some(child) = self.workers.get_mut(worker) else { return };
+        let bite = child.watchdog.due(late, kill_timeout, &mut self.timers, Instant::now());
+        self.bite(worker, bite);
+    }
+
+    fn bite(&mut self, worker: WorkerId, bite: Option<Bite>) {
+        let Some(child) = self.workers.get_mut(worker) else { return };
+        match bite {
+            None => {}
+            Some(Bite::Kill) => child.process.signal(core::Signal::Kill),
+            Some(Bite::Abort { patience: silent }) => {
+                child.process.abort();
+                self.emit_about(worker, |worker| Event::Hung { worker, silent });
+            }
+        }
+    }
+
+    /// The worker's channel is closed. Its exit may follow, and is told in the place of this.
+    fn disconnected(&mut self, worker: WorkerId, finishing: bool) {
+        // A program that does not know of its channel may close it like any other descriptor.
+        if !self.workers.get(worker).is_some_and(|child| child.channel_use.may_hear_a_drain()) {
+            return;
+        }
+        self.emit_about(worker, |worker| Event::Disconnect { worker });
+        if !finishing {
+            let inputs = self.inputs.clone();
+            tokio::spawn(async move {
+                sleep(EXIT_FOLLOWS).await;
+                // It fails when the cluster is over.
+                let _ = inputs.send(Input::LivesOn(worker));
+            });
+        }
+    }
+
+    /// The worker's process has ended, and everything that it said has been heard.
+    fn bury(&mut self, worker: WorkerId) {
+        let Some(child) = self.workers.bury(worker) else { return };
+        self.timers.clear(Timer::Watchdog(worker));
+        let exit = child.process.exit();
+        // A Node worker's children are its application's business.
+        if self.generations.program(child.generation).is_some_and(|program| !program.is_node()) {
+            let status = self.policy.status();
+            let known = status.workers.iter().find(|known| known.worker == worker);
+            let state = (known.map(|known| known.state), status.phase);
+            let times = (self.policy.clock(), Instant::now());
+            self.leftovers.take(child, state, self.generations.spec().settings(), times);
+            self.look_again();
+        } else {
+            child.process.reap();
+        }
+        self.tell(core::Event::Exited(worker, exit));
+    }
+}

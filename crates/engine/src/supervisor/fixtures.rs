@@ -1,0 +1,55 @@
+//! What the tests of the supervisor's parts have in common.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use recluster_core::{Generation, Settings, SlotId, WorkerId};
+
+use crate::config::balance::Balance;
+use crate::config::drain_signal::DrainSignal;
+use crate::process::spawn::{self, SpawnOptions};
+use crate::supervisor::child::{ChannelUse, Child, Place};
+use crate::supervisor::policy::{Clock, Policy};
+use crate::supervisor::spec::{Draft, Spec};
+
+/// A spec of a shell, with these settings.
+pub(crate) fn spec(settings: Settings) -> Spec {
+    let draft = Draft { settings, ..Draft::new(PathBuf::from("/bin/sh")) };
+    draft.check(&Balance::default()).unwrap().0
+}
+
+/// A policy that has just begun, with these settings.
+pub(crate) fn policy(settings: Settings, began: Instant) -> Policy {
+    Policy::new(spec(settings).config, Clock::starting(began))
+}
+
+/// The first slot of a cluster.
+pub(crate) fn slot() -> SlotId {
+    policy(Settings::default(), Instant::now()).status().slots[0].slot
+}
+
+/// A worker of the first slot and generation, with this number. Its process ends at once and is not reaped, so that it can
+/// be sent every signal.
+pub(crate) fn child(number: u64) -> Child {
+    let mut draft = Draft::new(PathBuf::from("/bin/sh"));
+    draft.program.args = vec!["-c".into(), ":".into()];
+    let (_, program) = draft.check(&Balance::default()).unwrap();
+    let options = SpawnOptions {
+        worker: WorkerId::from_number(number),
+        number,
+        slot: 0,
+        generation: 1,
+        slots: 1,
+        raw_stdio: false,
+        end_with_master: false,
+        preload: None,
+        sockets: Vec::new(),
+        notify: None,
+        watchdog: None,
+        drain_signal: DrainSignal::default(),
+    };
+    let spawned = spawn::spawn(&program, &options).unwrap();
+    let worker = WorkerId::from_number(number);
+    let place = Place { worker, number, slot: slot(), generation: Generation::FIRST };
+    Child::new(place, spawned.process, ChannelUse::Unproven, None)
+}

@@ -1,0 +1,184 @@
+//! The only loop of the control plane: do what the policy wants, wait, and let what happened have its consequences.
+
+use std::time::{Duration, Instant};
+
+use recluster_core as core;
+use recluster_core::Phase;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use crate::dataplane::Command;
+use crate::process::groups;
+use crate::process::program::{NodeKind, ResolvedProgram};
+use crate::report::event::Event;
+use crate::supervisor::Supervisor;
+use crate::supervisor::input::Input;
+use crate::supervisor::recycle::{self, Candidate};
+use crate::supervisor::timers::Timer;
+
+impl Supervisor {
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
+        self.introduce();
+        loop {
+            self.act();
+            if self.policy.phase() == Phase::Over && self.has_left_nothing() {
+                return self.finish();
+            }
+            let deadline = self.policy.deadline().into_iter().chain(self.timers.next()).min();
+            let input = tokio::select! {
+                biased;
+                input = inbox.recv() => input,
+                () = sleep_until_some(deadline) => None,
+            };
+            // The clock is asked, not the timer: a busy inbox must not keep a deadline waiting.
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                self.tell(core::Event::Tick);
+                self.act();
+            }
+            while let Some((timer, late)) = self.timers.take_due(Instant::now()) {
+                self.ring(timer, late);
+                self.act();
+            }
+            if let Some(input) = input {
+                self.handle(input);
+            }
+        }
+    }
+
+    /// Tells people what they should know before the first worker is started.
+    fn introduce(&mut self) {
+        for bound in self.spawner.bound() {
+            let name = bound.name.as_ref().map(ToString::to_string);
+            self.emit(Event::Bound { name, address: bound.address.clone() });
+        }
+        let kind = self.generations.program(core::Generation::FIRST).and_then(ResolvedProgram::node_kind);
+        if let Some(caveat) = kind.and_then(NodeKind::caveat) {
+            self.emit(Event::Caveat { caveat });
+        }
+        let is_node = kind == Some(NodeKind::Node);
+        let has_preload = is_node && self.spec().preload.is_some();
+        if let Some(caveat) = self.balance.caveat_without_preload(is_node).filter(|_| !has_preload) {
+            self.emit(Event::Caveat { caveat });
+        }
+        self.watch_limits();
+    }
+
+    /// Does everything that the policy wants, and what that brought about.
+    pub(super) fn act(&mut self) {
+        while let Some(action) = self.policy.next_action(Instant::now()) {
+            self.close_listeners_when_stopping();
+            self.perform(action);
+        }
+        self.close_listeners_when_stopping();
+        self.publish_routes();
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Fact(fact) => self.note(fact),
+            Input::Process(event) => self.hear(event),
+            Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
+            Input::Request(request) => self.answer(request),
+        }
+    }
+
+    fn ring(&mut self, timer: Timer, late: Duration) {
+        match timer {
+            Timer::Stop => self.tell(core::Event::Stop),
+            Timer::Recycle => self.recycle(),
+            Timer::Leftovers => self.look_at_leftovers(),
+            Timer::Watchdog(worker) => self.is_silent(worker, late),
+        }
+    }
+
+    fn close_listeners_when_stopping(&mut self) {
+        if self.routing.begins_to_stop(self.policy.phase()) {
+            self.spawner.close();
+            let now = Instant::now();
+            self.leftovers.hurry(self.generations.spec().settings(), self.policy.clock(), now);
+            self.look_again();
+            self.dataplane.tell(Command::CloseListeners);
+        }
+    }
+
+    /// Has the data plane do what is decided before people hear of it.
+    pub(super) fn settle_routes(&mut self) {
+        if self.publish_routes() {
+            self.dataplane.settle();
+        }
+    }
+
+    /// Tells the data plane which workers may be given connections, where that has changed; whether it has.
+    fn publish_routes(&mut self) -> bool {
+        let status = self.policy.status();
+        let active = status.slots.iter().filter_map(|slot| Some((slot.slot.get(), slot.active?)));
+        self.audience.active(active, |worker| self.workers.about(worker));
+        let Some(routes) = self.routing.update(&status) else { return false };
+        self.dataplane.tell(Command::Route(routes));
+        true
+    }
+
+    /// Goes on looking for workers that are beyond their limits, or begins to, where there are limits now.
+    pub(super) fn watch_limits(&mut self) {
+        recycle::schedule(self.generations.spec().limits, &mut self.timers, Instant::now());
+    }
+
+    /// Renews one worker that is beyond its limits, unless something else is going on: the next look comes soon.
+    fn recycle(&mut self) {
+        self.watch_limits();
+        let status = self.policy.status();
+        if !status.settled {
+            return;
+        }
+        let limits = self.spec().limits;
+        let (sizes, now) = (limits.memory.map(|_| groups::resident()).unwrap_or_default(), Instant::now());
+        let serving = status.workers.iter().filter(|worker| worker.serves);
+        let candidates = serving.filter_map(|worker| {
+            let child = self.workers.get(worker.worker)?;
+            let (pid, age) = (child.pid(), child.age(now));
+            let bytes = sizes.get(&pid).copied().unwrap_or(0);
+            Some(Candidate { worker: worker.worker, pid, age, bytes })
+        });
+        let Some((worker, excess)) = recycle::most_urgent(limits, candidates) else { return };
+        self.emit_about(worker, |worker| Event::Recycling { worker, excess });
+        self.tell(core::Event::Replace(worker));
+    }
+
+    /// Whether nothing is left of any program that has ended.
+    fn has_left_nothing(&mut self) -> bool {
+        if !self.leftovers.is_empty() {
+            self.look_at_leftovers();
+        }
+        self.leftovers.is_empty()
+    }
+
+    fn look_at_leftovers(&mut self) {
+        let kill_timeout = self.spec().settings().kill_timeout;
+        let events = self.leftovers.look(&groups::living(), kill_timeout, Instant::now());
+        for event in events {
+            self.emit(event);
+        }
+        self.look_again();
+    }
+
+    /// Sees to it that what programs have left behind is looked at when something is due.
+    pub(super) fn look_again(&mut self) {
+        if let Some(at) = self.leftovers.look_due(Instant::now()) {
+            self.timers.set_by(Timer::Leftovers, at);
+        }
+    }
+
+    /// The cluster is over. Callers that still wait are told by the end of their channels.
+    fn finish(self) {
+        self.dataplane.tell(Command::Finish);
+        self.emit(Event::Over);
+        self.progress.send_modify(|progress| progress.over = true);
+    }
+}
+
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

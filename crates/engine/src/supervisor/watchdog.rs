@@ -1,0 +1,200 @@
+//! A worker's watchdog: from when it is ready on, the worker must say again and again that it is alive. One that is silent
+//! for too long is hung: it is aborted, and later killed. The policy decides whether it is replaced.
+//!
+//! ```text
+//! trusted ──silent──▶ doubted ──still silent──▶ hung: ABRT, then KILL
+//!    ▲                   │
+//!    └───────heard───────┘
+//! ```
+
+use std::time::{Duration, Instant};
+
+use recluster_core::WorkerId;
+
+use crate::supervisor::timers::{Timer, Timers};
+
+/// How long a silent worker is doubted before it counts as hung: all that is in the queues is read meanwhile.
+const DOUBT: Duration = Duration::from_millis(100);
+/// A master that wakes up later than this could not listen in time: a worker then gets its whole patience again.
+const LATE: Duration = Duration::from_millis(100);
+
+/// The watchdog of one worker.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    worker: WorkerId,
+    /// How long the worker may be silent; none where it need not say anything.
+    patience: Option<Duration>,
+    trust: Trust,
+}
+
+/// Whether a worker is believed to be alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// It said so in time.
+    Trusted,
+    /// It did not, or its word has not been read yet.
+    Doubted,
+    /// It was silent for too long, and is being ended.
+    Hung,
+}
+
+/// What is to be done about a silent worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bite {
+    /// It is hung: people are told for how long it may be silent, and it is to abort.
+    Abort {
+        /// How long it may be silent.
+        patience: Duration,
+    },
+    /// It has not ended by itself, and is killed.
+    Kill,
+}
+
+impl Watchdog {
+    pub(crate) fn new(worker: WorkerId, patience: Option<Duration>) -> Self {
+        Self { worker, patience, trust: Trust::Trusted }
+    }
+
+    /// From now on the worker may be silent for so long; zero: for ever.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.patience = Some(patience).filter(|patience| !patience.is_zero());
+    }
+
+    /// The worker is alive, and serves. It must say so again in time.
+    pub(crate) fn heard(&mut self, timers: &mut Timers, now: Instant) {
+        if self.trust == Trust::Hung {
+            return;
+        }
+        self.trust = Trust::Trusted;
+        match self.patience.and_then(|patience| now.checked_add(patience)) {
+            Some(at) => timers.set(Timer::Watchdog(self.worker), at),
+            None => timers.clear(Timer::Watchdog(self.worker)),
+        }
+    }
+
+    /// The worker drains: from now on only its deadline counts. One that is hung is still to be killed.
+    pub(crate) fn leaves(&self, timers: &mut Timers) {
+        if self.trust != Trust::Hung {
+            timers.clear(Timer::Watchdog(self.worker));
+        }
+    }
+
+    /// The worker's timer is due, and it is late by so much. Its word may lie in the queue still, all the more so where the
+    /// master itself could not run: the worker is doubted first.
+    pub(crate) fn due(
+        &mut self,
+        late: Duration,
+        kill_timeout: Duration,
+        timers: &mut Timers,
+        now: Instant,
+    ) -> Option<Bite> {
+        if self.trust != Trust::Trusted {
+            return Some(self.bite(kill_timeout, timers, now));
+        }
+        self.trust = Trust::Doubted;
+        let patience = self.patience.filter(|_| late > LATE).unwrap_or(DOUBT);
+        if let Some(at) = now.checked_add(patience) {
+            timers.set(Timer::Watchdog(self.worker), at);
+        }
+        None
+    }
+
+    /// The worker itself says that it hangs.
+    pub(crate) fn gives_up(
+        &mut self,
+        kill_timeout: Duration,
+        timers: &mut Timers,
+        now: Instant,
+    ) -> Option<Bite> {
+        (self.trust != Trust::Hung).then(|| self.bite(kill_timeout, timers, now))
+    }
+
+    fn bite(&mut self, kill_timeout: Duration, timers: &mut Timers, now: Instant) -> Bite {
+        if std::mem::replace(&mut self.trust, Trust::Hung) == Trust::Hung {
+            return Bite::Kill;
+        }
+        if let Some(at) = now.checked_add(kill_timeout) {
+            timers.set(Timer::Watchdog(self.worker), at);
+        }
+        Bite::Abort { patience: self.patience.unwrap_or_default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+    const NOT_LATE: Duration = Duration::ZERO;
+
+    /// A watchdog that has just heard its worker, the timers, and that moment.
+    fn heard() -> (Watchdog, Timers, Instant) {
+        let (mut timers, now) = (Timers::default(), Instant::now());
+        let mut watchdog = Watchdog::new(WorkerId::from_number(1), Some(PATIENCE));
+        watchdog.heard(&mut timers, now);
+        assert_eq!(timers.next(), Some(now + PATIENCE));
+        (watchdog, timers, now)
+    }
+
+    #[test]
+    fn a_silent_worker_is_doubted_then_aborted_then_killed() {
+        let (mut watchdog, mut timers, begin) = heard();
+        let mut due = |at: Instant| {
+            let (timer, late) = timers.take_due(at).unwrap();
+            assert_eq!(timer, Timer::Watchdog(WorkerId::from_number(1)));
+            watchdog.due(late, KILL_TIMEOUT, &mut timers, at)
+        };
+        assert_eq!(due(begin + PATIENCE), None);
+        assert_eq!(due(begin + PATIENCE + DOUBT), Some(Bite::Abort { patience: PATIENCE }));
+        assert_eq!(due(begin + PATIENCE + DOUBT + KILL_TIMEOUT), Some(Bite::Kill));
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn a_word_that_comes_while_it_is_doubted_is_in_time() {
+        let (mut watchdog, mut timers, now) = heard();
+        assert_eq!(watchdog.due(NOT_LATE, KILL_TIMEOUT, &mut timers, now + PATIENCE), None);
+        watchdog.heard(&mut timers, now + PATIENCE);
+        assert_eq!(timers.next(), Some(now + 2 * PATIENCE));
+        assert_eq!(watchdog.due(NOT_LATE, KILL_TIMEOUT, &mut timers, now + 2 * PATIENCE), None);
+    }
+
+    #[test]
+    fn a_master_that_could_not_run_gives_the_whole_patience_again() {
+        let (mut watchdog, mut timers, now) = heard();
+        let late = now + PATIENCE + 2 * LATE;
+        assert_eq!(watchdog.due(2 * LATE, KILL_TIMEOUT, &mut timers, late), None);
+        assert_eq!(timers.next(), Some(late + PATIENCE));
+    }
+
+    #[test]
+    fn a_hung_worker_is_killed_whatever_it_says_and_though_it_leaves() {
+        let (mut watchdog, mut timers, now) = heard();
+        let bite = watchdog.gives_up(KILL_TIMEOUT, &mut timers, now);
+        assert_eq!(bite, Some(Bite::Abort { patience: PATIENCE }));
+        assert_eq!(watchdog.gives_up(KILL_TIMEOUT, &mut timers, now), None, "it is being ended already");
+        watchdog.heard(&mut timers, now);
+        watchdog.leaves(&mut timers);
+        assert_eq!(timers.next(), Some(now + KILL_TIMEOUT));
+        assert_eq!(watchdog.due(NOT_LATE, KILL_TIMEOUT, &mut timers, now + KILL_TIMEOUT), Some(Bite::Kill));
+    }
+
+    #[test]
+    fn a_worker_that_leaves_may_be_silent() {
+        let (watchdog, mut timers, _) = heard();
+        watchdog.leaves(&mut timers);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn the_worker_may_say_how_long_it_may_be_silent() {
+        let (mut watchdog, mut timers, now) = heard();
+        watchdog.set_patience(Duration::from_secs(1));
+        watchdog.heard(&mut timers, now);
+        assert_eq!(timers.next(), Some(now + Duration::from_secs(1)));
+        watchdog.set_patience(Duration::ZERO);
+        watchdog.heard(&mut timers, now);
+        assert_eq!(timers.next(), None);
+    }
+}
