@@ -30,8 +30,8 @@
 //! The library installs no signal handler, has no global state, and reaps nothing but its own workers: any number of
 //! clusters live in one process. Linux only (pidfd, `SCM_RIGHTS`; kernel 5.4 or newer).
 //!
-//! Inside, a pure policy (`recluster-core`) decides and this crate does: `supervisor` is the only loop of the control
-//! dataplane; `dataplane` is the data plane, a thread of its own that accepts connections and talks to workers.
+//! Inside, a pure policy (`recluster-core`) decides and this crate acts: `supervisor` is the control plane, with one loop;
+//! `dataplane` is the data plane, a thread of its own that accepts connections and talks to workers.
 
 mod api;
 mod config;

@@ -1,4 +1,4 @@
-//! Where the master is to listen: how that is written, and which writings mean the same place.
+//! Where the master listens: how an address is written, and which two cannot be bound at the same time.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -54,7 +54,7 @@ impl BindAddress {
         same_port && (self.includes(other) || other.includes(self))
     }
 
-    /// A port that is the same each time it is bound: one of the kernel's choice is not.
+    /// The port, unless the kernel chooses it.
     fn port(&self) -> Option<(u16, Kind)> {
         let (port, kind) = match self {
             Self::Everywhere { port, kind } => (*port, *kind),
@@ -64,7 +64,7 @@ impl BindAddress {
         (port != 0).then_some((port, kind))
     }
 
-    /// Whether whoever connects to the other one, on the same port, would reach this one.
+    /// Whether a client that connects to the other one, on the same port, would reach this one.
     fn includes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Everywhere { .. }, Self::Everywhere { .. } | Self::One { .. }) => true,

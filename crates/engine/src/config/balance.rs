@@ -1,4 +1,4 @@
-//! What can be said about how new connections reach workers: plain values.
+//! How new connections reach workers: the values of `--balance` and `--sticky-by`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,7 +21,7 @@ pub enum Balance {
 }
 
 impl Balance {
-    /// What people should know who use it, where workers have not loaded the preload. Deno and Bun never do.
+    /// What does not work where workers have not loaded the preload, as in Deno and Bun.
     pub(crate) fn caveat_without_preload(&self, is_node: bool) -> Option<&'static str> {
         match self {
             Self::Sticky(by) if by.is_request() => Some(
@@ -36,12 +36,12 @@ impl Balance {
         }
     }
 
-    /// Whether workers accept by themselves, where that can be had.
+    /// Whether workers accept by themselves, where that is possible.
     pub(crate) fn has_workers_accept(&self) -> bool {
         matches!(self, Self::Shared | Self::Kernel | Self::Sticky(StickyBy::Ip))
     }
 
-    /// What makes connections one client's, if anything does.
+    /// What identifies a client under `sticky`.
     pub(crate) fn sticky_by(&self) -> Option<&StickyBy> {
         match self {
             Self::Sticky(by) => Some(by),
@@ -50,7 +50,7 @@ impl Balance {
     }
 }
 
-/// Its name alone: of `sticky` not by what.
+/// The name alone, without what `sticky` goes by.
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -62,11 +62,11 @@ impl fmt::Display for Balance {
     }
 }
 
-/// What makes two connections one client's.
+/// What identifies a client: two connections with the same value are of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StickyBy {
-    /// The address that it comes from; of IPv6 the first 64 bits. A client without one, on a unix socket, is anybody.
+    /// The client's IP address, of IPv6 the first 64 bits. On a unix socket clients have none, and any worker gets them.
     Ip,
     /// The value of this header of the first request, such as `X-Forwarded-For`. Of a list with commas the first entry counts,
     /// and an IP address, with a port or without, counts as above.
@@ -80,7 +80,7 @@ pub enum StickyBy {
 }
 
 impl StickyBy {
-    /// Whether clients are told apart by what an HTTP request says.
+    /// Whether an HTTP request says which client it is.
     pub(crate) fn is_request(&self) -> bool {
         matches!(self, Self::Header(_) | Self::Cookie(_) | Self::Query(_))
     }
@@ -98,7 +98,7 @@ impl fmt::Display for StickyBy {
     }
 }
 
-/// This says nothing that a client could be known by.
+/// The text is no [`StickyBy`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' is nothing to know a client by: say ip, header:NAME, cookie:NAME, query:NAME or proxy-protocol"

@@ -1,6 +1,6 @@
-//! What a program that is not Node is sent when it is to drain.
+//! The signal that begins the drain of a program that is not Node.
 
-/// What a program that is not Node is sent when it is to drain.
+/// The signal that begins the drain of a program that is not Node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DrainSignal {

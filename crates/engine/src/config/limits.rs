@@ -1,14 +1,14 @@
-//! When a worker is renewed although it serves.
+//! The limits beyond which a serving worker is replaced.
 
 use std::time::Duration;
 
 use crate::report::event::RecycleReason;
 
-/// By how much a worker's lifetime may be shorter than the most, in parts of it: workers that were born together must not
-/// all be due together.
+/// The largest part by which a worker's lifetime is shortened at random: workers that started together must not all be
+/// replaced together.
 const JITTER: f64 = 0.1;
 
-/// When a worker is to be renewed.
+/// When a serving worker is replaced.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
     /// Resident memory of its process group, in bytes.
@@ -22,7 +22,7 @@ impl Limits {
         self.memory.is_some() || self.lifetime.is_some()
     }
 
-    /// In which way a worker is beyond its limits, if it is.
+    /// Which limit a worker exceeds, if any. `jitter` is a random number from 0 to 1.
     pub(crate) fn excess(self, age: Duration, bytes: u64, jitter: f64) -> Option<RecycleReason> {
         if let Some(limit) = self.memory.filter(|limit| bytes > *limit) {
             return Some(RecycleReason::Memory { bytes, limit });

@@ -21,7 +21,7 @@ const BACKLOG: u32 = 511;
 /// - `udp:` before any of the first two: a UDP socket.
 ///
 /// Port 0 lets the kernel choose. Options: `backlog`, the length of the accept queue (511); `mode`, the permissions of a
-/// unix socket in octal (what the umask leaves of 777).
+/// unix socket in octal (777 without the bits of the umask).
 ///
 /// ```
 /// # use recluster::Listen;

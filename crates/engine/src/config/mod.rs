@@ -1,4 +1,4 @@
-//! Values that a user may say: how they are written, and what they mean.
+//! Settings: how a user writes them, and what they mean.
 
 pub(crate) mod address;
 pub(crate) mod balance;

@@ -1,4 +1,4 @@
-//! When a worker counts as ready, and what it is asked to find that out.
+//! When a worker counts as ready, and the check that finds out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +11,13 @@ pub enum ReadyWhen {
     Listening,
     /// Its process runs (Node: its first word).
     Started,
-    /// It said so: `process.send({cmd: 'ready'})` or `process.send('ready')`.
+    /// It sent a message: `process.send({cmd: 'ready'})` or `process.send('ready')`.
     Ready,
-    /// It said `READY=1` by `sd_notify`.
+    /// It sent `READY=1` by `sd_notify`.
     Notify,
 }
 
-/// What a worker is asked to find out whether it serves.
+/// The check that finds out whether a worker serves.
 ///
 /// - `http:/healthz` (or just `/healthz`): a GET of this path, which must be answered with a status of 200 to 399;
 /// - `exec:./check.sh`: a command for `/bin/sh`, which must end with status 0. It finds the worker's pid in

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::lines::{Line, Lines};
 use super::protocol::{REPLY_LIMIT, Reply, Request};
 
-/// How long a master may take for what needs no waiting for.
+/// How long a master may take for an answer that it can give at once.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// A connection to a running cluster.
@@ -26,7 +26,7 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody listens there.
+    /// No process listens there.
     #[error("no cluster answers at {}: {source}", path.display())]
     NoCluster {
         /// The control socket.
@@ -53,16 +53,17 @@ impl Client {
         Ok(Self { lines: Lines::new(reader, REPLY_LIMIT), writer })
     }
 
-    /// Asks something that is answered at once: not a reload that is waited for, nor the end of the cluster.
+    /// Sends a request that is answered at once, and returns the answer. For a reload with `wait`, and for a stop, use
+    /// [`send`](Self::send) and [`next`](Self::next).
     pub async fn ask(&mut self, request: &Request) -> Result<Reply, ClientError> {
         self.send(request).await?;
         timeout(ANSWER, self.next()).await.unwrap_or(Err(ClientError::Silent))
     }
 
-    /// Asks something; [`Client::next`] hears the answers.
+    /// Sends a request; [`Client::next`] returns the replies.
     pub async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
         let line = request.encode().map_err(|error| ClientError::Nonsense(Some(error)))?;
-        // A failure shows in what is read next: a master that listens to no more clients says so before it closes.
+        // After a failure there may still be a reply to read: a master that refuses a client says why before it closes.
         let _ = self.writer.write_all(&line).await;
         Ok(())
     }

@@ -20,7 +20,7 @@ pub enum FindError {
         /// Where one was looked for.
         tried: Vec<PathBuf>,
     },
-    /// There are several, and none was named.
+    /// Several are running, and the user named none.
     #[error("several clusters are running: {}", list(found))]
     Several {
         /// Their sockets.

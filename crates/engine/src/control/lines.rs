@@ -18,7 +18,7 @@ pub(super) struct Lines<R> {
 pub(super) enum Line {
     /// A line, without its line feed.
     Whole(Vec<u8>),
-    /// Longer than the limit. There is no use in reading on.
+    /// Longer than the limit. Reading on makes no sense.
     TooLong,
     /// Nothing more will come.
     End,
@@ -29,9 +29,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { reader: BufReader::new(reader), line: Vec::new(), limit }
     }
 
-    /// The next line. What comes before the end without a line feed counts as one too.
+    /// The next line. The last one may lack its line feed.
     ///
-    /// The future may be dropped and asked for anew: what was read of a line is kept.
+    /// Cancel safe: if the future is dropped, what was read of a line is kept.
     pub(super) async fn next(&mut self) -> io::Result<Line> {
         loop {
             let room = (self.limit + 1).saturating_sub(self.line.len());

@@ -1,12 +1,11 @@
 //! The control socket: how another process asks a running cluster something.
 //!
-//! One unix socket a cluster. A master binds it with [`Socket::bind`] before it starts anything, so that a name that
-//! is taken is found out early, and answers on it with [`Socket::serve`]; whoever wants something uses [`find`] and
-//! [`Client`]. What they say to each other is in [`protocol`].
+//! Each cluster has one unix socket. A master binds it with [`Socket::bind`] before it starts anything, so that it fails
+//! early if the name is taken, and answers requests with [`Socket::serve`]. A client uses [`find`] and [`Client`]. Their
+//! messages are in [`protocol`].
 //!
-//! This module uses the crate's public API and its directories alone, and nothing that a client does can stop the master: there are
-//! limits on clients, on the length of their lines and on the time they may take, and only the user that the master
-//! runs as, and root, are listened to at all.
+//! Nothing that a client does can stop the master: the number of clients, the length of their lines and their time are
+//! limited, and only root and the user that the master runs as may connect.
 
 mod client;
 mod discover;

@@ -1,7 +1,7 @@
-//! What a client and a master say to each other on the control socket, and how it is written.
+//! The messages between a client and a master on the control socket.
 //!
-//! Each side writes lines, each of which is one JSON object. A client asks with a [`Request`]; the version of the
-//! protocol stands in the same object:
+//! Each message is one JSON object on a line of its own. A client sends a [`Request`], with the version of the protocol in
+//! the same object:
 //!
 //! ```text
 //! → {"version":1,"request":"scale_by","workers":2}
@@ -11,9 +11,9 @@
 //! ← {"reply":"verdict","generation":2,"verdict":"done"}
 //! ```
 //!
-//! A client may ask again after it has its answer. What the master does not understand it answers with one
-//! [`Reply::Refused`], and then it closes the connection. A client that closes its side, or says anything more
-//! while it waits for an answer, gives up waiting; what it had asked for goes on.
+//! A client may send the next request after it has its answer. The master answers a line that it does not understand with
+//! [`Reply::Refused`], and then closes the connection. If a client closes its side, or sends anything more while it waits
+//! for an answer, the master stops answering it; the request itself is carried out.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,18 +40,18 @@ pub const REPLY_LIMIT: usize = 4 * 1024 * 1024;
 pub enum Request {
     /// Replace every worker.
     Reload {
-        /// Hear of the progress and the verdict. Without it the answer is [`Reply::Accepted`] at once.
+        /// Whether to send the progress and the verdict. If not, the answer is [`Reply::Accepted`] at once.
         #[serde(default)]
         wait: bool,
     },
-    /// A picture of the cluster.
+    /// The status of the cluster.
     Status,
-    /// So many slots.
+    /// Set the number of slots.
     ScaleTo {
         /// How many.
         workers: u32,
     },
-    /// So many slots more, or fewer.
+    /// Change the number of slots by this.
     ScaleBy {
         /// How many.
         workers: i32,
@@ -79,7 +79,7 @@ pub enum Reply {
     },
     /// To a reload that is not waited for: it will be done.
     Accepted,
-    /// The picture that was asked for.
+    /// The status that was asked for.
     Status(Box<Status>),
     /// The number of slots, after it was changed.
     Scaled {
@@ -154,7 +154,7 @@ struct Envelope<'a> {
     request: &'a Request,
 }
 
-/// What is looked at before anything else, so that a request of the future is not called nonsense.
+/// Read before the rest, so that a request of another version is refused for its version.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
@@ -198,7 +198,7 @@ impl Reply {
 }
 
 impl Progress {
-    /// What an event means to somebody who waits for a reload, if anything.
+    /// The progress that an event means to a client that waits for a reload, if any.
     pub(super) fn of(event: Event) -> Option<Self> {
         #[expect(
             clippy::wildcard_enum_match_arm,

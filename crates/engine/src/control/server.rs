@@ -1,5 +1,5 @@
-//! Answering on the control socket. A task accepts clients, and each client has a task of its own, which holds no
-//! more than a handle to the cluster: it can ask, and its end changes nothing.
+//! Answering on the control socket. One task accepts clients. Each client has a task of its own, which holds only a handle
+//! to the cluster: when it ends, the cluster goes on.
 
 use std::io;
 use std::path::Path;
@@ -23,26 +23,26 @@ use crate::report::verdict::Verdict;
 use crate::socket::file::SocketFile;
 use crate::socket::runtime_dir;
 
-/// How many clients are listened to at once.
+/// How many clients may be connected at once.
 const CLIENTS: usize = 64;
-/// How long a client may take to say what it wants, whole line and all.
+/// How long a client may take to send one whole request.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a client may take to read an answer.
 const READING: Duration = Duration::from_secs(10);
 /// How long clients may take to read their last answer when the master ends.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// The pause after a failed accept: the machine is short of something, and asking at once again would not help.
+/// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How many requests may wait for [`Server::asked`]. It is for the log; requests are answered without it.
 const ASKED: usize = 64;
 
-/// A control socket that is answered on. Dropping it ends that; [`Server::close`] ends it in order.
+/// A control socket on which requests are answered, until this is dropped. [`Server::close`] ends it in order.
 #[derive(Debug)]
 pub struct Server {
     file: SocketFile,
     asked: mpsc::Receiver<Asked>,
-    /// Clients end when this says so, or when it is gone.
+    /// The tasks of clients end when this becomes true, or when it is dropped.
     closing: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
@@ -72,8 +72,8 @@ impl Socket {
 }
 
 impl Server {
-    /// The next request that a client made. What is not looked at in time is not kept for long; `None` says that
-    /// there will be no more.
+    /// The next request that a client made, for a log; requests that are not read in time are dropped. `None` when the
+    /// server has ended.
     pub async fn asked(&mut self) -> Option<Asked> {
         self.asked.recv().await
     }
@@ -100,7 +100,7 @@ struct Closed(watch::Receiver<bool>);
 
 impl Closed {
     async fn wait(&mut self) {
-        // An error says that the sender is gone, which means the same.
+        // An error means that the sender was dropped: the server closes.
         let _ = self.0.wait_for(|closing| *closing).await;
     }
 }
@@ -145,7 +145,7 @@ fn admit(stream: UnixStream, clients: &mut JoinSet<()>, host: &Host) {
     }
 }
 
-/// Talks to one client until either side has enough.
+/// Answers one client until either side closes the connection.
 async fn attend(mut client: Conversation) {
     while let Ok(Next::Listen) = client.turn().await {}
 }
@@ -169,7 +169,7 @@ impl Conversation {
         Self { lines: Lines::new(reader, REQUEST_LIMIT), writer, peer, host }
     }
 
-    /// One request and its answer. An error says that the client is gone.
+    /// Handles one request. An error means that the client is gone.
     async fn turn(&mut self) -> io::Result<Next> {
         let line = tokio::select! {
             line = timeout(IDLE, self.lines.next()) => match line {
@@ -190,7 +190,7 @@ impl Conversation {
     }
 
     async fn answer(&mut self, request: Request) -> io::Result<Next> {
-        // Nobody may be listening, and the request is answered all the same.
+        // If the log is not read, the request is answered all the same.
         let _ = self.host.tell.try_send(Asked { request, pid: self.peer.pid(), uid: self.peer.uid() });
         let answer = match request {
             Request::Reload { wait: true } => return self.reload().await,
@@ -198,7 +198,7 @@ impl Conversation {
             Request::Status => self.host.cluster.status().await.map(|status| Reply::Status(Box::new(status))),
             Request::ScaleTo { workers } => self.scale(Scale::To(workers)).await,
             Request::ScaleBy { workers } => self.scale(Scale::By(workers)).await,
-            // An error says that the cluster has ended already, which is what was asked for.
+            // An error means that the cluster has ended already.
             Request::Stop => {
                 let _ = self.host.cluster.request_stop();
                 return self.end().await;
@@ -218,7 +218,7 @@ impl Conversation {
         self.host.cluster.scale(scale).await.map(|workers| Reply::Scaled { workers })
     }
 
-    /// Asks for a reload and tells of its progress until the verdict is there, or the client has had enough.
+    /// Asks for a reload and sends its progress, until the verdict is there or the client leaves.
     async fn reload(&mut self) -> io::Result<Next> {
         let mut events = self.host.cluster.subscribe();
         let mut verdict = match self.host.cluster.ask_reload(None) {
@@ -228,7 +228,7 @@ impl Conversation {
         let mut generation = None;
         loop {
             let reply = tokio::select! {
-                // What happened before the verdict is told before it.
+                // Progress that came before the verdict is sent before it.
                 biased;
                 Some(heard) = events.next() => {
                     let Some(progress) = progress(heard, &mut generation) else { continue };
@@ -252,7 +252,7 @@ impl Conversation {
         Ok(Next::Listen)
     }
 
-    /// Waits for the end of the cluster, says so, and keeps the connection until the control socket is gone too.
+    /// Waits for the end of the cluster and reports it. The connection stays open until the control socket is removed.
     async fn end(&mut self) -> io::Result<Next> {
         tokio::select! {
             _ = self.host.cluster.wait() => {}
@@ -263,7 +263,7 @@ impl Conversation {
         Ok(Next::Close)
     }
 
-    /// The client did not wait for its answer: it left, or spoke out of turn.
+    /// The client did not wait for its answer: it left, or sent another request.
     async fn interrupted(&mut self, line: Line) -> io::Result<Next> {
         match line {
             Line::End => Ok(Next::Close),

@@ -40,13 +40,13 @@ pub enum BindError {
     /// The directory is no place for it.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// Something else is there, which is not ours to remove.
+    /// A file of another kind is there. It is not removed.
     #[error("the path of the control socket is taken by something that is no socket: {}", path.display())]
     NotASocket {
         /// The path.
         path: PathBuf,
     },
-    /// A unix socket cannot have so long a path.
+    /// The path is longer than that of a unix socket can be.
     #[error("the path of the control socket is longer than {PATH_LIMIT} bytes: {}", path.display())]
     TooLong {
         /// The path.
@@ -63,7 +63,7 @@ pub enum BindError {
 }
 
 impl Socket {
-    /// Binds a control socket for this user alone. A stale one, on which nobody listens any more, is replaced.
+    /// Binds a control socket for this user alone, and replaces one on which no process listens any more.
     /// Must be called in a tokio runtime with IO enabled.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Socket {
     }
 }
 
-/// Holds the directory's lock until the file is dropped. Nobody holds it for longer than it takes to bind.
+/// Holds the directory's lock until the file is dropped. Masters hold it only while they bind.
 fn lock(directory: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(LOCK))?;
     flock(&file, FlockOperation::LockExclusive)?;

@@ -1,4 +1,4 @@
-//! What is seen and heard of a worker's process.
+//! What is reported about a worker's process.
 
 use std::os::fd::OwnedFd;
 
@@ -13,9 +13,9 @@ pub(crate) enum Event {
     Ended(WorkerId),
     /// Lines of its stderr were not passed on.
     LinesLost(WorkerId, u64),
-    /// It said something by `sd_notify`.
+    /// It sent a notification by `sd_notify`.
     Notified(WorkerId, Words),
-    /// Another process sent something to its socket, or what was sent makes no sense.
+    /// A datagram to its socket was ignored: it came from another process group, or makes no sense.
     NotifyIgnored(WorkerId, OwnedSemaphorePermit),
     /// Its check has not passed yet, and why.
     CheckFailed(WorkerId, String),
@@ -23,7 +23,7 @@ pub(crate) enum Event {
     CheckPassed(WorkerId),
     /// Its check failed several times in a row.
     Unhealthy(WorkerId, String),
-    /// Its check has a connection that must reach this very worker.
+    /// Its check has a connection that must reach this worker and no other.
     HandOver(WorkerId, HandOver),
 }
 
@@ -34,11 +34,11 @@ pub(crate) struct HandOver {
     pub(crate) reply: oneshot::Sender<bool>,
 }
 
-/// Words, and what a sender waits for: [`Word::Barrier`] is over when its descriptor is closed.
+/// A notification. Dropping it closes the descriptors that came with it, which ends the sender's [`Word::Barrier`].
 #[derive(Debug)]
 pub(crate) struct Words {
     pub(crate) said: Vec<Word>,
-    /// Closed when the words have been dealt with.
+    /// Closed when the notification has been handled.
     pub(super) _descriptors: Vec<OwnedFd>,
     /// The next datagram may come when this is dropped.
     #[expect(dead_code, reason = "it is there to be dropped")]

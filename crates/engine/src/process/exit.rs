@@ -1,4 +1,4 @@
-//! The eyes on a worker's process: its end is seen by pidfd, and its stderr is passed on until then.
+//! Watching a worker's process: its pidfd shows its end, and its stderr is forwarded until then.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use crate::process::stderr::{Forwarder, Stderr, Tail};
 use crate::sink::Sink;
 use crate::sys;
 
-/// What is reported of a process that somebody else has reaped.
+/// The exit status that is reported if another part of this program has reaped the process.
 pub(crate) const UNKNOWN_STATUS: i32 = 255;
 
 /// What is needed to watch a process.
@@ -23,7 +23,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Passes the worker's stderr on until its process ends, and reports the end when its last words are in.
+    /// Forwards the worker's stderr until its process ends, reads what is left in the pipe, and then reports the end.
     pub(crate) fn start(self, forwarder: Forwarder, events: Sink<Event>) -> io::Result<()> {
         let end = sys::readable(self.pidfd)?;
         let (worker, tail) = (self.worker, self.tail);
@@ -41,14 +41,14 @@ impl Watch {
             }
             // The supervisor is gone only when the cluster is over.
             events.send(Event::Ended(worker));
-            // A child of the worker may hold the pipe and go on writing.
+            // A child of the worker may still hold the pipe and write to it.
             while stderr.is_some() && Stderr::pass_on(stderr.as_mut()).await {}
         });
         Ok(())
     }
 }
 
-/// How a process ended that was reaped.
+/// How a process ended, from the result of waitid(2).
 pub(crate) fn exit_of(status: &WaitIdStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code),
@@ -57,7 +57,7 @@ pub(crate) fn exit_of(status: &WaitIdStatus) -> Exit {
     }
 }
 
-/// One for whoever signals and reaps, and one for the task that waits.
+/// Opens two pidfds of a process: one to signal and reap it, and one to wait for its end.
 pub(crate) fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let watched = pidfd.try_clone()?;

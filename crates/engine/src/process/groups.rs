@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn a_group_lives_as_long_as_one_of_its_processes() {
-        // The shell says when the other process is there, and ends; the other one goes on.
+        // The shell reports that the other process is there and ends. The other one goes on.
         let mut shell = Command::new("/bin/sh")
             .args(["-c", "sleep 1000 & echo started"])
             .stdout(Stdio::piped())

@@ -1,8 +1,8 @@
-//! Health checks: a worker serves only once its check passes, and is renewed when it fails again and again later.
+//! Health checks: a worker serves only after its check has passed, and is replaced if it fails several times in a row later.
 //!
-//! A check must reach this very worker, whose neighbours share its sockets. In a Node worker an HTTP request therefore goes
-//! over a connection that the master makes and hands to just that worker; a program of another kind is asked on a
-//! listener of its own, or by a command that is told whom to ask about.
+//! A check must reach one certain worker, although all workers share the listening sockets. For a Node worker the master
+//! makes a connection and hands it to that worker. A program that is not Node is asked on a listener of its own, or by a
+//! command that finds the worker's pid in its environment.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -26,9 +26,9 @@ use crate::process::shell_command;
 use crate::report::signal::signal_name;
 use crate::sink::Sink;
 
-/// How soon a check is made again that has not passed yet.
+/// The pause before a check that has not passed yet is made again.
 const SOON: Duration = Duration::from_millis(250);
-/// How many checks in a row a serving worker may fail before it is renewed.
+/// A serving worker that fails this many checks in a row is replaced.
 const PATIENCE: u32 = 3;
 /// How much of a response is read: its status line is enough.
 const HEAD: usize = 1024;
@@ -62,7 +62,7 @@ pub(crate) struct Asked {
 }
 
 impl Checks {
-    /// Asks until the worker passes, says so, and goes on asking. Ends with the worker, whose process aborts it.
+    /// Checks the worker until it passes, reports that, and goes on checking. The task is aborted when the worker ends.
     pub(crate) async fn watch(self, worker: WorkerId, target: Target, events: Sink<Event>) {
         while let Err(reason) = self.ask(worker, &target, &events).await {
             events.send(Event::CheckFailed(worker, reason));
@@ -85,7 +85,7 @@ impl Checks {
         }
     }
 
-    /// One check. One that hangs has failed.
+    /// Makes one check. A check that hangs has failed.
     async fn ask(&self, worker: WorkerId, target: &Target, events: &Sink<Event>) -> Result<(), String> {
         let asked = async {
             match (&self.check, target) {
@@ -113,7 +113,7 @@ impl Checks {
 async fn hand_over(worker: WorkerId, events: &Sink<Event>) -> Result<TcpStream, String> {
     let (ours, theirs) = pair().await.map_err(|error| format!("no connection could be made: {error}"))?;
     let (reply, taken) = oneshot::channel();
-    // If the supervisor is gone, the reply is dropped with the message.
+    // If the supervisor is gone, the reply channel is dropped with the event.
     events.send(Event::HandOver(worker, HandOver { connection: theirs, reply }));
     match taken.await {
         Ok(true) => Ok(ours),
@@ -128,14 +128,14 @@ async fn pair() -> io::Result<(TcpStream, OwnedFd)> {
     let expected = ours.local_addr()?;
     loop {
         let (theirs, peer) = listener.accept().await?;
-        // Somebody else may have found the port.
+        // Another process may have connected to the port.
         if peer == expected {
             return Ok((ours, theirs.into_std()?.into()));
         }
     }
 }
 
-/// A GET, as short as it can be, and what its status says.
+/// Sends a GET request, and judges the status of the response.
 async fn get(mut stream: TcpStream, path: &str) -> Result<(), String> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: recluster\r\nConnection: close\r\n\r\n"

@@ -1,5 +1,6 @@
-//! A worker's process: begun in a group of its own, watched by pidfd, signalled as a group, and reaped by the supervisor
-//! alone, so that a pid is never signalled after it was given to somebody else.
+//! A worker's process. It has a process group of its own, and signals go to the whole group. Its end is seen through a
+//! pidfd. Only the supervisor reaps it: until then the kernel gives its pid to no other process, so that a signal cannot
+//! reach the wrong one.
 
 pub(crate) mod event;
 pub(crate) mod exit;
@@ -36,24 +37,24 @@ pub(crate) struct Process {
     pub(crate) pid: Pid,
     pub(crate) begun: Instant,
     pub(crate) tail: Tail,
-    /// Its group was told to go, by whatever signal.
+    /// Its group was sent a signal that asks it to end or ends it.
     pub(crate) told: bool,
-    /// The strongest signal that its group was sent to end it; its drain signal is one of them where that is TERM.
+    /// The strongest of TERM and KILL that its group was sent. A drain signal counts if it is TERM.
     pub(crate) sent: Option<core::Signal>,
-    /// What it is sent when it is to drain, as it was said when it was begun.
+    /// The signal that begins its drain, as configured when it was started.
     pub(crate) drain_signal: DrainSignal,
     pidfd: OwnedFd,
 }
 
 impl Process {
-    /// Sends a signal to the worker and to whatever it has started in its group.
+    /// Sends a signal to the worker and to all processes of its group.
     pub(crate) fn signal(&mut self, signal: core::Signal) {
         (self.told, self.sent) = (true, self.sent.max(Some(signal)));
         let signal = match signal {
             core::Signal::Term => Signal::TERM,
             core::Signal::Kill => Signal::KILL,
         };
-        // It fails only where the process has just ended; its end is on its way to the supervisor.
+        // This fails only if the process has just ended. The supervisor is about to see its end.
         let _ = kill_process_group(self.pid, signal);
     }
 
@@ -62,13 +63,13 @@ impl Process {
         Ok(pidfd_send_signal(&self.pidfd, signal)?)
     }
 
-    /// Has the worker end itself and leave a picture of what it was doing, where the system keeps such pictures.
+    /// Sends SIGABRT to the group, so that the worker dumps core where the system allows it.
     pub(crate) fn abort(&self) {
-        // As above.
+        // This fails only if the process has just ended.
         let _ = kill_process_group(self.pid, Signal::ABORT);
     }
 
-    /// Tells a program that is not Node, and its group, that it is to drain.
+    /// Sends the drain signal to a program that is not Node, and to its group.
     pub(crate) fn let_go(&mut self) {
         self.told = true;
         if self.drain_signal == DrainSignal::Term {
@@ -83,17 +84,17 @@ impl Process {
             DrainSignal::Usr2 => Signal::USR2,
             DrainSignal::Winch => Signal::WINCH,
         };
-        // As above.
+        // This fails only if the process has just ended.
         let _ = kill_process_group(self.pid, signal);
     }
 
-    /// Ends a process that cannot be watched. It was just started, so this does not take long.
+    /// Kills a process that cannot be watched, and waits for its end. It was just started, so this does not take long.
     pub(crate) fn kill_and_reap(&mut self) {
         self.signal(core::Signal::Kill);
         let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 
-    /// How the process ended, which is not reaped yet.
+    /// How the process ended. Must be called before [`reap`](Self::reap).
     pub(crate) fn exit(&self) -> Exit {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
@@ -102,10 +103,10 @@ impl Process {
         }
     }
 
-    /// Reaps the process, which has ended: from now on its number may be given to another.
+    /// Reaps the process, which has ended. From now on the kernel may give its pid to another process.
     pub(crate) fn reap(self) {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        // It fails only where somebody else has reaped it.
+        // This fails only if another part of this program has reaped it.
         let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), options);
     }
 
@@ -116,7 +117,7 @@ impl Process {
     }
 }
 
-/// Whether SIGCHLD is ignored in this process, so that the kernel reaps its children and nobody learns how they ended.
+/// Whether SIGCHLD is ignored in this process. If so, the kernel reaps its children, and their exit status is lost.
 pub(crate) fn ignores_ended_children() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,10 +1,10 @@
 //! The preload: a small file that Node workers load before the application, so that their drain loses no request. What it
 //! does is in the file itself, `preload/drain.cjs`; this module puts it where node can read it.
 //!
-//! It has to be a file, because `--require` takes nothing else. It lies in a directory of its own, under a name that tells
-//! its contents, and is shared by all masters of the same build. Threads of a worker read it again whenever one is started,
-//! perhaps after the worker has given its privileges up: so anybody may read it, nobody else may write it, and it is kept
-//! there for as long as the cluster lives, whatever cleans temporary directories.
+//! It has to be a file, because `--require` takes nothing else. It is in a directory of its own, its name is a hash of its
+//! contents, and all masters of the same build share it. Each new thread of a worker reads it again, perhaps after the
+//! worker has dropped its privileges: so every user may read it, and only its owner may write it. It is kept there for as
+//! long as the cluster lives, even if temporary directories are cleaned.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
@@ -22,9 +22,9 @@ use crate::socket::runtime_dir;
 
 const SOURCE: &str = include_str!("../../preload/drain.cjs");
 
-/// Everybody may read it, and its owner write.
+/// Every user may read it, and its owner may write it.
 const READABLE: u32 = 0o644;
-/// How often it is looked after.
+/// How often it is put back if it is gone.
 const KEEP: Duration = Duration::from_secs(60);
 /// How much earlier than a drain's end idle connections are closed, so that the worker is gone in time.
 const TO_EXIT: Duration = Duration::from_secs(1);
@@ -36,24 +36,24 @@ pub(crate) struct Preload {
     pub(crate) idle_grace: Duration,
     /// The drain timeout after a reload.
     pub(crate) timeout: Duration,
-    /// The worker tells how many connections it has got: the master cannot see what it accepts by itself.
+    /// Whether the worker reports how many connections it has got: the master cannot see what it accepts by itself.
     pub(crate) counts: bool,
 }
 
 impl Preload {
-    /// What a worker is told that nobody can tell any more.
+    /// The settings for a worker whose master has died.
     pub(crate) fn settings(self) -> NodeDrain {
         NodeDrain { grace: self.grace(self.timeout), timeout: self.timeout, counts: self.counts }
     }
 
-    /// How long idle connections are spared in a drain of so long. They are closed before its end: what arrives at the
-    /// last moment is to be answered as well.
+    /// How long a drain with this timeout spares idle connections. They are closed before its end, so that a request that
+    /// arrives at the last moment is still answered.
     pub(crate) fn grace(self, patience: Duration) -> Duration {
         self.idle_grace.min(patience.saturating_sub(TO_EXIT.min(patience / 5)))
     }
 }
 
-/// Puts the file where it belongs unless it is there; returns its path, without any symlink.
+/// Writes the file, unless it is there already, and returns its path with symlinks resolved.
 pub(crate) fn place() -> io::Result<PathBuf> {
     let mut contents = DefaultHasher::new();
     SOURCE.hash(&mut contents);
@@ -68,16 +68,16 @@ pub(crate) fn place() -> io::Result<PathBuf> {
     Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
-/// Keeps the file in its place for as long as somebody wants it.
+/// Keeps the file in its place for as long as it is wanted.
 pub(crate) async fn keep(is_wanted: impl Fn() -> bool) {
     while is_wanted() {
-        // Where it cannot be put, the next worker that is started says so.
+        // An error is reported when the next worker starts.
         let _ = place();
         sleep(KEEP).await;
     }
 }
 
-/// Where it may lie, best first: not in `XDG_RUNTIME_DIR`, which goes with the user's last session.
+/// The directories for it, best first. `XDG_RUNTIME_DIR` is not among them: it is removed with the user's last session.
 fn directories() -> Vec<PathBuf> {
     let uid = geteuid().as_raw();
     let temporary = PathBuf::from(format!("/tmp/recluster-preload-{uid}"));
@@ -85,7 +85,7 @@ fn directories() -> Vec<PathBuf> {
     lasting.into_iter().chain([temporary]).collect()
 }
 
-/// What node is told to load it. Under node's permission model a file that is to be read has to be named.
+/// The arguments with which node loads the file. Under node's permission model it must also be allowed to read it.
 pub(crate) fn arguments(file: &Path, node_args: &[OsString], node_options: Option<&OsStr>) -> Vec<OsString> {
     let with = |option: &str| {
         let mut argument = OsString::from(option);
@@ -102,27 +102,27 @@ pub(crate) fn arguments(file: &Path, node_args: &[OsString], node_options: Optio
 
 fn place_in(directory: &Path, name: &str) -> io::Result<PathBuf> {
     runtime_dir::prepare_with(directory, 0o755).map_err(io::Error::other)?;
-    // Node says the path without symlinks: it must be the same in both mouths.
+    // The preload removes its own option from `process.execArgv`, by its path as node has it: with symlinks resolved.
     let directory = fs::canonicalize(directory)?;
     let path = directory.join(name);
     if is_ours(&path) {
-        // So that it does not look forgotten.
+        // So that cleaners of temporary directories do not take it for an old file.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         return Ok(path);
     }
-    // Whole or not at all: another master may be reading it.
+    // Renamed into place, because another master may be reading it.
     let unfinished = directory.join(format!("{name}.{}", std::process::id()));
-    // One that was left behind, if any.
+    // A process of the same pid may have left one.
     let _ = fs::remove_file(&unfinished);
     let written = write_new(&unfinished).and_then(|()| fs::rename(&unfinished, &path));
     if written.is_err() {
-        // It may never have come to be.
+        // It may not exist.
         let _ = fs::remove_file(&unfinished);
     }
     written.map(|()| path)
 }
 
-/// Whether the file is whole, and nobody else can have written or can write it.
+/// Whether the file is complete, and no other user can have written it or can write it.
 fn is_ours(path: &Path) -> bool {
     let is_safe = fs::symlink_metadata(path).is_ok_and(|about| {
         about.is_file() && runtime_dir::is_trusted(about.uid()) && about.mode() & 0o777 == READABLE
@@ -133,7 +133,7 @@ fn is_ours(path: &Path) -> bool {
 fn write_new(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(READABLE).open(path)?;
     file.write_all(SOURCE.as_bytes())?;
-    // Whatever the umask took away.
+    // The umask may have taken some of these bits.
     file.set_permissions(fs::Permissions::from_mode(READABLE))
 }
 

@@ -1,6 +1,6 @@
-//! What a generation runs. A [`Program`] is what was asked for; a [`ResolvedProgram`] is what that meant when a generation
-//! began: every symlink resolved, so that a release directory swapped by symlink comes in with a reload and never
-//! with a respawn.
+//! What a generation runs. A [`Program`] is what the user configured. A [`ResolvedProgram`] is the same with every symlink
+//! resolved, as of the moment when a generation began. So a release directory that is swapped by symlink takes effect with a
+//! reload, and never with a respawn.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -23,14 +23,14 @@ const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
 /// The endings that need a Node that strips types.
 const TYPESCRIPT_ENDINGS: [&str; 3] = ["ts", "mts", "cts"];
 
-/// How much of a file is looked at to see whether it is text: as much as the kernel looks at, in bytes.
+/// How many bytes of a file decide whether it is text: as many as the kernel reads to recognise a format.
 const TEXT_LOOK: u64 = 256;
 /// The control characters that text may have.
 const TEXT_CONTROLS: &[u8] = b"\t\n\r\x0c\x1b";
-/// Where the kernel tells what it runs beside its own formats and scripts.
+/// Where the kernel lists the formats that were registered with it.
 const BINARY_FORMATS: &str = "/proc/sys/fs/binfmt_misc";
 
-/// What was asked for, unresolved.
+/// The program as the user configured it, unresolved.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     /// The server file, absolute, symlinks and all.
@@ -41,12 +41,12 @@ pub(crate) struct Program {
     pub(crate) node: PathBuf,
     pub(crate) node_args: Vec<OsString>,
     pub(crate) env: BTreeMap<OsString, OsString>,
-    /// In the place of the master's own environment.
+    /// Replaces the master's own environment.
     pub(crate) environment: Option<BTreeMap<OsString, OsString>>,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) stdio: [Stdio; 3],
-    /// It runs under node whatever its ending.
+    /// Run it under node, whatever its ending.
     pub(crate) under_node: bool,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct ResolvedProgram {
     pub(crate) server: PathBuf,
     pub(crate) directory: PathBuf,
     pub(crate) args: Vec<OsString>,
-    /// The master's environment without what speaks of the master, and what the user added.
+    /// The master's environment without the variables that are about the master, and with what the user added.
     pub(crate) env: BTreeMap<OsString, OsString>,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
@@ -67,36 +67,36 @@ pub(crate) struct ResolvedProgram {
 /// How a server file is run.
 #[derive(Clone, Debug)]
 pub(crate) enum Runtime {
-    /// Under node, or one of its kin, with a channel.
+    /// Under node, Deno or Bun, with a channel.
     Node {
         /// Which of them.
         kind: NodeKind,
         /// The binary, resolved.
         binary: PathBuf,
-        /// Its name as it was asked for: version managers look at it.
+        /// The name that the user gave. Version managers look at it.
         name: PathBuf,
         args: Vec<OsString>,
     },
     /// As it is.
     Executable {
-        /// Its name as it was asked for: programs with several names, and Python's virtual environments, look at it.
+        /// The name that the user gave. Programs with several names, and Python's virtual environments, look at it.
         name: PathBuf,
     },
 }
 
-/// Who runs a server file for node. The others speak Node's protocol as far as they go.
+/// The runtime of a server file for node. Deno and Bun speak parts of Node's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeKind {
     /// Node.js.
     Node,
-    /// Deno: takes connections from us, and closes idle ones at once when it is to drain.
+    /// Deno: takes connections from the master, and closes idle ones at once when it drains.
     Deno,
-    /// Bun: binds its own sockets, and leaves when it is sent a signal.
+    /// Bun: binds its own sockets, and drains when it is sent a signal.
     Bun,
 }
 
 impl NodeKind {
-    /// By the name of the binary, as it was asked for or as it is.
+    /// By the name of the binary, as the user gave it or with symlinks resolved.
     fn of(name: &Path, binary: &Path) -> Self {
         let is =
             |kin: &str| [name, binary].iter().any(|path| path.file_stem().is_some_and(|stem| stem == kin));
@@ -109,7 +109,7 @@ impl NodeKind {
         }
     }
 
-    /// What people should know who use it in Node's place.
+    /// What does not work as in Node.
     pub(crate) fn caveat(self) -> Option<&'static str> {
         match self {
             Self::Node => None,
@@ -230,7 +230,7 @@ impl ResolvedProgram {
         matches!(self.runtime, Runtime::Node { .. })
     }
 
-    /// Who runs the server file, if it is one for node.
+    /// The runtime, if the server file is one for node.
     pub(crate) fn node_kind(&self) -> Option<NodeKind> {
         match &self.runtime {
             Runtime::Node { kind, .. } => Some(*kind),
@@ -258,17 +258,17 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Whether the kernel would refuse to run a file because it is text that does not say by what it is to be run. Whatever
-/// else it is, a program of this machine or of one that it emulates, the kernel knows best.
+/// Whether the kernel would refuse to run a file because it is text without an interpreter line (`#!`). Other files are left
+/// to the kernel, which may know formats that this function does not.
 fn is_bare_text(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = fs::File::open(path).and_then(|file| file.take(TEXT_LOOK).read_to_end(&mut start));
     let is_text = !start.iter().any(|byte| byte.is_ascii_control() && !TEXT_CONTROLS.contains(byte));
-    // A program may be run by somebody who may not read it.
+    // A user may be allowed to run a program that they may not read.
     read.is_ok() && is_text && !start.starts_with(b"#!") && !has_registered_ending(path)
 }
 
-/// Whether somebody has told the kernel how files with this ending are run.
+/// Whether the kernel has a registered format for files with this ending (`binfmt_misc`).
 fn has_registered_ending(path: &Path) -> bool {
     let Some(ending) = path.extension().and_then(OsStr::to_str) else { return false };
     let registered = format!("extension .{ending}");

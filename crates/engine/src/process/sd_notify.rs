@@ -1,4 +1,4 @@
-//! What workers tell by `sd_notify`: a datagram socket for each worker, on which nobody else is heard.
+//! What workers say by `sd_notify`: each worker has a datagram socket, on which other processes are ignored.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -28,7 +28,7 @@ use crate::sys::Datagram;
 const ENDING: &str = "notify";
 /// How many datagrams of one worker may wait for the supervisor.
 const UNHEARD: usize = 8;
-/// Tells sockets of one process apart.
+/// The number of the next socket of this process.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// One worker's socket, before the worker is there.
@@ -38,7 +38,7 @@ pub(crate) struct Socket {
     file: SocketFile,
 }
 
-/// The task that listens; it ends with this.
+/// The task that reads the socket. Dropping this ends it.
 #[derive(Debug)]
 pub(crate) struct Listening(JoinHandle<()>);
 
@@ -64,7 +64,7 @@ impl Socket {
     fn open_in(directory: &Path, name: &str) -> io::Result<Self> {
         runtime_dir::prepare(directory).map_err(io::Error::other)?;
         let path = directory.join(name);
-        // A process of this id that is long gone may have left one.
+        // An earlier process with the same pid may have left one.
         let _ = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path)?;
         let file = SocketFile::at(path)?;
@@ -77,13 +77,13 @@ impl Socket {
         self.file.path()
     }
 
-    /// Reports what the worker, or a process of its group, says.
+    /// Reports the notifications of the worker and of other processes of its group.
     pub(crate) fn start(self, worker: WorkerId, group: Pid, events: Sink<Event>) -> io::Result<Listening> {
         let Self { socket, file } = self;
         let socket = sys::readable(socket)?;
         Ok(Listening(tokio::spawn(async move {
             let _file = file;
-            // Whoever talks faster than the supervisor hears waits in the kernel's queue, at its own expense.
+            // What the supervisor has not handled yet waits in the kernel's queue, and then the sender blocks.
             let turns = Arc::new(Semaphore::new(UNHEARD));
             loop {
                 let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
@@ -99,7 +99,7 @@ impl Socket {
                     }
                     Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                     Ok(Err(_)) => return,
-                    // Nothing there, after all.
+                    // There was nothing to read.
                     Err(_) => {}
                 }
             }
@@ -107,8 +107,9 @@ impl Socket {
     }
 }
 
-/// Removes the sockets of processes that had no chance to: they no longer live, and nobody listens there. (Where another
-/// namespace has the process, its number says nothing, and where its number was given to another, the socket stays for now.)
+/// Removes the sockets of processes that could not remove them: the process is gone, and no process listens there. The
+/// second condition is for processes of other pid namespaces, whose pids mean nothing here. If the pid belongs to a new
+/// process, the socket stays for now.
 fn remove_stale(directory: &Path) {
     if runtime_dir::check(directory).is_err() {
         return;
@@ -135,8 +136,8 @@ impl Drop for Listening {
     }
 }
 
-/// What a datagram says, if it comes from this process group and makes sense. Whoever lives where its pid cannot be seen
-/// from here is a stranger.
+/// What a datagram says, if it comes from this process group and makes sense. A sender whose pid is not visible in this
+/// pid namespace is not of the group.
 fn words(datagram: Datagram, group: Pid) -> Option<Words> {
     let from = datagram.from?;
     let is_known = from.uid == geteuid() || from.uid.is_root();
@@ -147,7 +148,7 @@ fn words(datagram: Datagram, group: Pid) -> Option<Words> {
     Some(Words { said, _descriptors: datagram.descriptors, turn: None })
 }
 
-/// One byte more than is understood, so that what is too long is seen to be.
+/// Receives one byte more than the limit, so that a datagram that is too long is recognised.
 fn receive(socket: BorrowedFd<'_>) -> io::Result<Datagram> {
     sys::receive(socket, MAX_DATAGRAM + 1)
 }
@@ -183,7 +184,7 @@ mod tests {
         assert!(super::words(datagram, getpgrp()).is_none());
     }
 
-    /// Whoever talks faster than the supervisor hears waits in the kernel's queue.
+    /// What the supervisor has not handled yet waits in the kernel's queue.
     #[tokio::test]
     async fn a_flood_waits_outside() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! A command that is run to its end, such as a check: reaped by its pidfd, and ended with all that it has started when nobody
-//! waits for it any more.
+//! A command that is run to its end, such as a check. It is reaped through its pidfd. If its caller gives up, the command and
+//! all that it has started are killed.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,14 +14,14 @@ use tokio::runtime::Handle;
 use crate::process::exit::{UNKNOWN_STATUS, exit_of, open_pidfds};
 use crate::sys;
 
-/// Runs a command to its end, in a process group of its own; whoever no longer waits ends the group.
+/// Runs a command to its end in a process group of its own. Dropping the future kills the group.
 pub(crate) async fn run_to_end(command: &mut Command) -> io::Result<Exit> {
     let mut child = command.process_group(0).spawn()?;
     let pid = Pid::from_child(&child);
     let (pidfd, watched) = match open_pidfds(pid).and_then(|(pidfd, end)| Ok((pidfd, sys::readable(end)?))) {
         Ok(pidfds) => pidfds,
         Err(error) => {
-            // As in `begin`.
+            // A process that cannot be watched must not live.
             let _ = child.kill();
             let _ = child.wait();
             return Err(error);
@@ -34,7 +34,7 @@ pub(crate) async fn run_to_end(command: &mut Command) -> io::Result<Exit> {
 /// A command that runs, and what it has started.
 struct Group {
     pid: Pid,
-    /// Its pidfd to reap it by, and to see its end; none once that is in other hands.
+    /// Two pidfds, to reap it and to see its end. None once it is reaped, or a task has taken over.
     end: Option<(OwnedFd, AsyncFd<OwnedFd>)>,
 }
 
@@ -51,9 +51,9 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let Some((pidfd, end)) = self.end.take() else { return };
-        // It has not been reaped, so the number is still its own.
+        // It is not reaped yet, so the pid is still its own.
         let _ = kill_process_group(self.pid, Signal::KILL);
-        // Its end may take long, and nobody here waits for it.
+        // Its end may take long: a task reaps it.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 let _ready = end.readable().await;

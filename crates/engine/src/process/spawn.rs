@@ -35,10 +35,10 @@ pub(crate) struct Spawned {
     pub(crate) pipes: [Option<OwnedFd>; 3],
 }
 
-/// What kind of worker is begun.
+/// Everything about a new worker but its program.
 pub(crate) struct SpawnOptions<'a> {
     pub(crate) worker: WorkerId,
-    /// What it is to be known by.
+    /// The number that people know it by.
     pub(crate) number: u64,
     pub(crate) slot: u32,
     pub(crate) generation: u64,
@@ -48,15 +48,15 @@ pub(crate) struct SpawnOptions<'a> {
     pub(crate) raw_stdio: bool,
     /// A program that is not Node is sent TERM when the master dies.
     pub(crate) end_with_master: bool,
-    /// A Node worker loads this file, and is told this.
+    /// The file that a Node worker loads, and the settings for it.
     pub(crate) preload: Option<(PathBuf, NodeDrain)>,
-    /// What the master has bound for its workers.
+    /// The sockets that the master has bound for its workers.
     pub(crate) sockets: Vec<&'a Bound>,
-    /// Where the worker can notify us.
+    /// The path of its `sd_notify` socket.
     pub(crate) notify: Option<PathBuf>,
-    /// How long it may be silent.
+    /// The longest time between two watchdog notifications.
     pub(crate) watchdog: Option<Duration>,
-    /// What it is to be sent when it is to drain.
+    /// The signal that begins its drain.
     pub(crate) drain_signal: DrainSignal,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io
     } else {
         let sockets = options.sockets.iter().map(|bound| bound.socket.try_clone());
         give(&mut command, sockets.chain([Ok(theirs)]).collect::<io::Result<Vec<_>>>()?)?;
-        // A Node worker learns from its channel that the master is gone; others may not listen to theirs.
+        // A Node worker sees from its channel that the master is gone. Other programs may not read theirs.
         if options.end_with_master {
             sys::term_when_parent_dies(&mut command);
         }
@@ -111,7 +111,7 @@ pub(crate) fn failure_of(error: &io::Error) -> SpawnFailure {
     }
 }
 
-/// Such an error in words.
+/// The text of such an error.
 pub(crate) fn spawn_error(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOEXEC) => {
@@ -153,7 +153,7 @@ pub(super) fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> 
     command
 }
 
-/// What the generation's environment is, then what we say.
+/// The generation's environment, and on top of it the variables of this worker.
 pub(super) fn environment(
     program: &ResolvedProgram,
     options: &SpawnOptions<'_>,
@@ -172,7 +172,7 @@ pub(super) fn environment(
     let sockets = options.sockets.iter().map(|bound| bound.given()).collect();
     let activation = Activation { sockets, generation: options.generation };
     for (name, value) in activation.variables() {
-        // A Node worker gets its sockets by asking for them by number.
+        // A Node worker asks for its sockets by number, over its channel.
         if !program.is_node() || [LISTEN_FDS, LISTEN_FDNAMES].contains(&name.as_str()) {
             add(&name, value);
         }
@@ -186,7 +186,7 @@ pub(super) fn environment(
     variables
 }
 
-/// The variables that are to name the worker's own process.
+/// The variables whose value is the worker's own pid.
 fn own_pid(options: &SpawnOptions<'_>) -> Vec<&'static str> {
     let listen = (!options.sockets.is_empty()).then_some(LISTEN_PID);
     let watchdog = options.watchdog.map(|_| WATCHDOG_PID);
@@ -200,7 +200,7 @@ fn channel_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// Gives the worker these descriptors, from 3 on.
+/// Makes these the worker's descriptors from 3 on.
 fn give(command: &mut Command, descriptors: impl IntoIterator<Item = OwnedFd>) -> io::Result<()> {
     let mappings = (FIRST_LISTENER..).zip(descriptors);
     let mappings = mappings.map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();

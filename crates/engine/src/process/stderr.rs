@@ -1,5 +1,5 @@
-//! Workers' stderr: passed on to the master's own, with its tail kept for verdicts. Never blocks a worker, and a
-//! reader who is too slow loses lines and is told how many.
+//! Workers' stderr: forwarded to the master's own stderr, with the last lines kept for verdicts. A worker never blocks. If
+//! the reader of the master's stderr is too slow, lines are lost, and their number is reported.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -15,17 +15,17 @@ use tokio::io::unix::AsyncFd;
 use crate::process::event::Event;
 use crate::sink::Sink;
 
-/// How much of a worker's last words is kept, in bytes.
+/// How many of the last bytes of a worker's stderr are kept.
 const TAIL_BYTES: usize = 8 * 1024;
-/// How many lines of them a verdict shows.
+/// How many lines of these a verdict shows.
 const TAIL_LINES: usize = 20;
 /// How much of a worker's stderr is read at a time.
 const STDERR_CHUNK: usize = 8 * 1024;
-/// How many chunks of last words are read: more than fits a pipe.
+/// How many chunks are read after the worker's end: more than fits into a pipe.
 const LAST_CHUNKS: usize = 16;
-/// How often people are told of lines that were lost.
+/// How often lost lines are reported.
 const TELL_OF_LOSS: Duration = Duration::from_secs(1);
-/// How many chunks may wait for a slow reader of the master's stderr.
+/// How many chunks may wait for the reader of the master's stderr.
 const CHUNKS_WAITING: usize = 256;
 
 /// The last bytes that a worker wrote to its stderr.
@@ -50,7 +50,7 @@ impl Tail {
     }
 }
 
-/// The way to the master's stderr: a bounded queue before a thread that may block.
+/// The way to the master's stderr: a bounded queue, read by a thread that may block.
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarder(SyncSender<Vec<u8>>);
 
@@ -60,7 +60,7 @@ impl Forwarder {
         thread::Builder::new().name("recluster-stderr".to_owned()).stack_size(64 * 1024).spawn(
             move || {
                 for chunk in chunks {
-                    // Whoever read our stderr may be gone: that must not matter to anybody.
+                    // If the reader of our stderr is gone, the workers serve all the same.
                     let _ = io::stderr().write_all(&chunk);
                 }
             },
@@ -84,7 +84,7 @@ pub(super) struct Stderr {
     worker: WorkerId,
     pipe: AsyncFd<OwnedFd>,
     tail: Tail,
-    /// Lines that were not passed on, and not told of yet.
+    /// Lines that were lost and not reported yet.
     lost: u64,
     told: Instant,
     forwarder: Forwarder,
@@ -102,7 +102,7 @@ impl Stderr {
         Self { worker, pipe, tail, lost: 0, told: Instant::now(), forwarder, events }
     }
 
-    /// Waits for words and passes them on; false at their end. Without a pipe it waits for ever.
+    /// Waits for output and forwards it. False at the end of the pipe. Without a pipe it waits for ever.
     pub(super) async fn pass_on(stderr: Option<&mut Self>) -> bool {
         let Some(stderr) = stderr else { return std::future::pending().await };
         let mut chunk = [0_u8; STDERR_CHUNK];
@@ -120,12 +120,12 @@ impl Stderr {
                 true
             }
             Ok(Err(error)) => error.kind() == io::ErrorKind::Interrupted,
-            // Nothing there, after all.
+            // There was nothing to read.
             Err(_) => true,
         }
     }
 
-    /// Takes what is in the pipe now: the last words of a worker, unless somebody else goes on writing.
+    /// Forwards what is in the pipe after the worker's end. The amount is bounded: a child may still write to it.
     pub(super) fn take_last_words(&mut self) {
         let mut chunk = [0_u8; STDERR_CHUNK];
         for _ in 0..LAST_CHUNKS {

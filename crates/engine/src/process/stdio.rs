@@ -15,10 +15,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 pub enum Stdio {
     /// Where the master's own goes.
     Inherit,
-    /// Nowhere; reading it finds nothing.
+    /// To `/dev/null`.
     Null,
-    /// To the host, which is given the other end with `Told::Spawned`: a socket, as Node
-    /// does it.
+    /// To the host, which gets the other end of a socket pair with `HostEvent::Spawned`, as in Node.
     Pipe,
     /// To this descriptor.
     Fd(Arc<OwnedFd>),
@@ -26,7 +25,7 @@ pub enum Stdio {
     Tail,
 }
 
-/// What is left with the master of a worker's standard descriptors.
+/// The master's ends of a worker's standard descriptors.
 #[derive(Debug, Default)]
 pub(crate) struct Ends {
     /// Its ends of pipes.
@@ -35,7 +34,7 @@ pub(crate) struct Ends {
     pub(crate) tail: Option<OwnedFd>,
 }
 
-/// Gives a worker its stdin, stdout and stderr; raw, nothing goes by way of the master.
+/// Gives a worker its stdin, stdout and stderr. With `raw` its stderr is the master's own.
 pub(crate) fn attach(command: &mut Command, stdio: &[Stdio; 3], raw: bool) -> io::Result<Ends> {
     let mut ends = Ends::default();
     for (number, stdio) in stdio.iter().enumerate() {

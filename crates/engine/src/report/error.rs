@@ -41,7 +41,7 @@ pub enum StartError {
     /// Deno never accepts on a socket that it shares with others.
     #[error("Deno does not accept connections on a shared socket: use --balance round-robin")]
     DenoTakesNoSocket,
-    /// Connections are not handed to a program that is not Node, so nobody can choose its worker.
+    /// A program that is not Node accepts connections by itself, so the master cannot choose the worker.
     #[error(
         "--balance sticky needs a server that runs under Node: other programs accept connections by themselves, and the \
          kernel picks (use --balance shared)"
@@ -55,7 +55,7 @@ pub enum StartError {
         /// Why not.
         reason: &'static str,
     },
-    /// SIGCHLD is ignored in this process, so that nobody could learn how a worker ended.
+    /// SIGCHLD is ignored in this process, so that the exit status of workers would be lost.
     #[error("SIGCHLD is ignored in this process: the exits of workers could not be seen (give it a handler)")]
     ChildrenIgnored,
     /// The machine refused something that every cluster needs.
@@ -148,7 +148,7 @@ pub enum ReloadError {
 }
 
 impl ReloadError {
-    /// What a verdict is to whoever waited for it.
+    /// The verdict as the result of waiting for it.
     pub(crate) fn unless_done(verdict: Verdict) -> Result<(), Self> {
         match verdict {
             Verdict::Done => Ok(()),
@@ -162,7 +162,7 @@ impl ReloadError {
     }
 }
 
-/// The cluster is over: there is nobody to ask.
+/// The cluster has ended and answers no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the cluster has ended")]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! What a cluster tells those who listen: one [`Event`] for each thing that happened, in order.
+//! The events of a cluster: one [`Event`] for each thing that happened, in order.
 //!
 //! Events are plain data and serialise to JSON objects with the field `event` as their tag; the command's
 //! `--log-format json` prints exactly these.
@@ -15,8 +15,8 @@ use crate::report::worker::{Address, Held, Worker};
 
 /// How many events a slow subscriber may lag behind before it loses the oldest.
 pub(crate) const EVENT_BACKLOG: usize = 1024;
-/// How many of them may wait before messages of applications are no longer passed on: a worker that talks without end
-/// must not hide from anybody what happens to the cluster.
+/// How many events may wait before messages of applications are dropped: a worker that sends without end must not push
+/// other events out of the backlog.
 pub(crate) const MESSAGE_BACKLOG: usize = 512;
 
 /// Something that happened in a cluster.
@@ -36,7 +36,7 @@ pub enum Event {
         /// The address; a port of the kernel's choice is known.
         address: Address,
     },
-    /// Something that the cluster cannot do for this kind of server.
+    /// A feature does not work for this kind of server.
     Caveat {
         /// What, for people.
         caveat: &'static str,
@@ -46,7 +46,7 @@ pub enum Event {
         /// The worker.
         worker: Worker,
     },
-    /// A worker said its first word.
+    /// A worker's first message came.
     Online {
         /// The worker.
         worker: Worker,
@@ -100,15 +100,15 @@ pub enum Event {
         /// How.
         #[serde(serialize_with = "exit_map")]
         exit: Exit,
-        /// Whether it had been told to go.
+        /// Whether it was asked to end.
         expected: bool,
     },
-    /// A worker is not ready in time, and nothing is done about it: the cluster is lenient, and no reload waits for it.
+    /// A worker is not ready in time. It is left alone: the cluster keeps trying, and no reload waits for it.
     Late {
         /// The worker.
         worker: Worker,
     },
-    /// A worker's patience ended, and it is sent a signal.
+    /// A worker's deadline passed, and it is sent a signal.
     Overdue {
         /// The worker.
         worker: Worker,
@@ -121,7 +121,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         held: Option<Held>,
     },
-    /// A draining program's patience ended. It was let go by SIGTERM and is not sent that again: SIGKILL follows.
+    /// A draining program's deadline passed. SIGTERM began its drain and is not sent again: SIGKILL follows.
     OutOfTime {
         /// The worker.
         worker: Worker,
@@ -163,31 +163,31 @@ pub enum Event {
         #[serde(serialize_with = "seconds", rename = "accepting_seconds")]
         accepting: Duration,
     },
-    /// A worker is renewed, new first, because it is beyond a limit.
+    /// A worker exceeds a limit and is replaced; the new one starts first.
     Recycling {
         /// The worker.
         worker: Worker,
-        /// In which way.
+        /// Which limit.
         #[serde(flatten)]
         excess: RecycleReason,
     },
-    /// A serving worker fails its check again and again, and is renewed, new first.
+    /// A serving worker failed its check several times in a row and is replaced; the new one starts first.
     Unhealthy {
         /// The worker.
         worker: Worker,
         /// How the last check failed.
         reason: String,
     },
-    /// A worker wanted the master to keep descriptors for it, which it does not do: they were closed.
+    /// A worker asked the master to keep descriptors for it. The master does not do that: they were closed.
     NotStored {
         /// The worker.
         worker: Worker,
     },
-    /// A worker has not said in time that it is alive, and is ended.
+    /// A worker has sent no watchdog notification in time, and is ended.
     Hung {
         /// The worker.
         worker: Worker,
-        /// How long it was silent.
+        /// How long it sent none.
         #[serde(serialize_with = "seconds", rename = "silent_seconds")]
         silent: Duration,
     },
@@ -230,7 +230,7 @@ pub enum Event {
         /// Now.
         to: u32,
     },
-    /// Renewing one worker was given up; the old one goes on.
+    /// Replacing one worker was given up; the old one goes on.
     ReplaceFailed {
         /// Why.
         failure: Failure,
@@ -251,7 +251,7 @@ pub enum Event {
     Over,
 }
 
-/// Why a worker is renewed.
+/// Which limit a worker exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]

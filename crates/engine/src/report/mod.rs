@@ -1,4 +1,4 @@
-//! Values that a user is told: events, verdicts, the status, errors.
+//! What a user gets to know: events, verdicts, the status, errors.
 
 pub(crate) mod error;
 pub(crate) mod event;

@@ -2,7 +2,7 @@
 
 use recluster_core as core;
 
-/// The name of the signal of this number, such as `SIGTERM`; of one that seldom ends a process, its number in words.
+/// The name of the signal of this number, such as `SIGTERM`. A signal that seldom ends a process is named `signal N`.
 pub fn signal_name(number: i32) -> String {
     let names = [
         (libc::SIGHUP, "SIGHUP"),

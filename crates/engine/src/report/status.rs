@@ -1,17 +1,17 @@
-//! A picture of the cluster, for people and programs.
+//! The status of a cluster, for people and programs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::report::worker::Held;
 
-/// A picture of the whole cluster.
+/// The status of a cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Status {
     /// The master's process.
     pub pid: u32,
-    /// `starting`, `running`, `stopping`, `terminating`, `released` or `over`. It is not over before everybody is gone whom
-    /// workers have left behind.
+    /// `starting`, `running`, `stopping`, `terminating`, `released` or `over`. It is over only when all processes that
+    /// workers have left behind are gone.
     pub phase: String,
     /// The generation that serves, or is to.
     pub generation: u64,
@@ -101,13 +101,13 @@ pub struct WorkerStatus {
     pub memory_bytes: Option<u64>,
     /// CPU time of its process, user and system.
     pub cpu_seconds: Option<f64>,
-    /// What it says that it does (`STATUS=` by `sd_notify`).
+    /// Its last `STATUS=` by `sd_notify`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Notifications for it that were not heard, because a stranger sent them or they make no sense.
+    /// How many notifications were ignored: they came from another process, or make no sense.
     #[serde(default)]
     pub notifications_ignored: u64,
-    /// What it still has, as it tells it in its drain.
+    /// What it still has, as it reports in its drain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
     /// Connections that it has got, as long as its channel is open; known as those of its slot.

@@ -9,7 +9,7 @@ use crate::report::worker::Worker;
 /// How a reload ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
-#[expect(clippy::exhaustive_enums, reason = "whoever waits for a reload must handle each of them")]
+#[expect(clippy::exhaustive_enums, reason = "a caller that waits for a reload must handle each of them")]
 pub enum Verdict {
     /// Every slot is served by the new generation.
     Done,
@@ -36,7 +36,7 @@ pub enum Verdict {
     },
 }
 
-/// Why a worker did not come to serve: everything a person needs to mend it.
+/// Why a worker did not come to serve, with everything a person needs to fix it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {

@@ -20,7 +20,7 @@ pub struct Worker {
     pub pid: Option<u32>,
 }
 
-/// What a draining Node worker still has, as it tells it.
+/// What a draining Node worker still has, as it reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Held {

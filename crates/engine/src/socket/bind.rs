@@ -68,7 +68,7 @@ impl Bound {
         })
     }
 
-    /// What the environment of a worker says about it.
+    /// Its description for the environment of a worker.
     pub(crate) fn given(&self) -> Given {
         let address = match &self.address {
             Address::Tcp(address) => GivenAddress::Tcp(*address),
@@ -206,11 +206,11 @@ pub(crate) fn on_every_address<T>(bind: impl Fn(IpAddr) -> io::Result<T>) -> io:
 ///
 /// - `EAFNOSUPPORT` comes from socket(2) in a kernel without IPv6, in one that was started with `ipv6.disable=1`, and under
 ///   a filter such as systemd's `RestrictAddressFamilies=` (`__sock_create` in the kernel's net/socket.c).
-/// - `EADDRNOTAVAIL` comes from bind(2) for an address that no interface has. Linux 6.18 never says it of `::`, other
+/// - `EADDRNOTAVAIL` comes from bind(2) for an address that no interface has. Linux 6.18 never returns it for `::`, other
 ///   kernels that run Linux programs may.
 ///
 /// With `net.ipv6.conf.all.disable_ipv6=1` Linux does bind `::`, and such a socket takes IPv4. `EINVAL` does not mean that
-/// there is no IPv6: bind(2) says it of a socket that is bound already.
+/// there is no IPv6: bind(2) returns it for a socket that is bound already.
 fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }

@@ -1,4 +1,4 @@
-//! Directories for what belongs to running clusters and to nobody else: control sockets, and the preload of Node workers.
+//! The directories of control sockets, `sd_notify` sockets and the preload, which no other user may write to.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -16,7 +16,7 @@ const OTHERS_MAY_WRITE: u32 = 0o022;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
-    /// It belongs to somebody else, who could put a socket of their own in its place.
+    /// It belongs to another user, who could replace the socket.
     #[error("the directory of the control socket belongs to another user (uid {owner}): {}", path.display())]
     Foreign {
         /// The directory.
@@ -54,7 +54,7 @@ fn directories_of(runtime_dir: Option<OsString>, uid: u32) -> Vec<PathBuf> {
     runtime_dir.map(|path| path.join("recluster")).into_iter().chain([own.into()]).collect()
 }
 
-/// Where a file of ours may be put, best first: in a read-only system perhaps in the last one alone.
+/// The directories for files of ours, best first. On a read-only system perhaps only the last one is writable.
 pub(crate) fn candidates() -> Vec<PathBuf> {
     let temporary = PathBuf::from(format!("/tmp/recluster-{}", geteuid().as_raw()));
     let mut candidates = directories();
@@ -64,7 +64,7 @@ pub(crate) fn candidates() -> Vec<PathBuf> {
     candidates
 }
 
-/// Makes the directory if it is not there, and checks that nobody else can put a socket into it.
+/// Makes the directory if it is not there, and checks that no other user can put a socket into it.
 pub(crate) fn prepare(directory: &Path) -> Result<(), DirectoryError> {
     prepare_with(directory, 0o700)
 }
@@ -106,7 +106,7 @@ pub(crate) fn parent_of(path: &Path) -> &Path {
 
 pub(crate) fn check(directory: &Path) -> Result<(), DirectoryError> {
     let path = directory.to_owned();
-    // Whoever owns a link can point it elsewhere after we have looked.
+    // The owner of a link can point it elsewhere after this check.
     match fs::symlink_metadata(directory) {
         Ok(link) if link.is_symlink() && !is_trusted(link.uid()) => {
             return Err(DirectoryError::Foreign { path, owner: link.uid() });
@@ -128,7 +128,7 @@ pub(crate) fn check(directory: &Path) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-/// Whether this user may decide about our cluster: the one that we run as, or root.
+/// Whether this user may control the cluster: root, or the user that this process runs as.
 pub(crate) fn is_trusted(uid: u32) -> bool {
     uid == geteuid().as_raw() || uid == 0
 }
