@@ -43,6 +43,8 @@ mod sink;
 mod socket;
 mod supervisor;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 pub use api::builder::ClusterBuilder;
 pub use api::cluster::{Cluster, Ending};

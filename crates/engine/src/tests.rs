@@ -1,0 +1,254 @@
+//! Everything that the engine serialises, as `docs/json.md` describes it.
+
+use std::time::Duration;
+
+use recluster_json_page::{OF_ENGINE, Page, Samples, every};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::config::balance::{Balance, StickyBy};
+use crate::control::protocol::{Progress, Reply, Request};
+use crate::report::event::{Event, Exit, RecycleReason};
+use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
+use crate::report::verdict::{Failure, Verdict};
+use crate::report::worker::{Address, Held, Worker};
+
+/// Both that a worker can be: one whose process could not be started has no pid.
+fn workers() -> [Worker; 2] {
+    [Some(4703), None].map(|pid| Worker { id: 3, slot: 1, generation: 1, pid })
+}
+
+/// All that a failure can be.
+fn failures() -> Vec<Failure> {
+    let hints = [None, Some("is the database up?".to_owned())];
+    let failures = workers().into_iter().zip(hints).map(|(worker, hint)| Failure {
+        worker,
+        reason: "exited with status 1 before it served".to_owned(),
+        failures: 3,
+        stderr: vec!["Error: boom".to_owned()],
+        hint,
+    });
+    failures.collect()
+}
+
+fn held() -> Held {
+    Held { connections: 5, upgraded: 1, requests: 2 }
+}
+
+fn addresses() -> Vec<Address> {
+    let localhost = ([127, 0, 0, 1], 8080).into();
+    every! {
+        Address::Tcp(_) => [Address::Tcp(localhost)],
+        Address::Udp(_) => [Address::Udp(localhost)],
+        Address::Unix(_) => [Address::Unix("/run/app.sock".into())],
+        Address::Fd(_) => [Address::Fd(3)],
+    }
+}
+
+fn verdicts() -> Vec<Verdict> {
+    let of_failures =
+        |verdict: fn(Failure) -> Verdict| failures().into_iter().map(verdict).collect::<Vec<_>>();
+    every! {
+        Verdict::Done => [Verdict::Done],
+        Verdict::RolledBack { .. } => of_failures(|failure| Verdict::RolledBack { failure }),
+        Verdict::StoppedPartWay { .. } => {
+            of_failures(|failure| Verdict::StoppedPartWay { replaced: 1, of: 4, failure })
+        },
+        Verdict::Abandoned => [Verdict::Abandoned],
+        Verdict::Refused { .. } => [Verdict::Refused { reason: "no such file".to_owned() }],
+    }
+}
+
+fn recycle_reasons() -> Vec<RecycleReason> {
+    every! {
+        RecycleReason::Memory { .. } => [RecycleReason::Memory { bytes: 600, limit: 512 }],
+        RecycleReason::Age { .. } => [RecycleReason::Age { seconds: 3600 }],
+    }
+}
+
+/// Every event about this worker.
+fn events(worker: Worker) -> Vec<Event> {
+    let second = Duration::from_secs(1);
+    let reason = "its line is too long".to_owned();
+    let failed = |event: fn(Failure) -> Event| failures().into_iter().map(event).collect::<Vec<_>>();
+    let overdue = |due| Event::Overdue { worker, due, signal: "SIGTERM", held: (due == "drain").then(held) };
+    let bound = |name: Option<&str>, address| Event::Bound { name: name.map(str::to_owned), address };
+    let listening = |address| Event::Listening { worker, address };
+    let message = |text: &str| Event::Message { worker, message: text.to_owned() };
+    let reloaded = |verdict| {
+        [None, Some(3)].map(|generation| Event::Reloaded { generation, verdict: Verdict::clone(&verdict) })
+    };
+    every! {
+        Event::GenerationBegan { .. } => [Event::GenerationBegan { generation: 1 }],
+        Event::Bound { .. } => {
+            addresses().into_iter().flat_map(|address| [bound(None, address.clone()), bound(Some("web"), address)]).collect::<Vec<_>>()
+        },
+        Event::Caveat { .. } => [Event::Caveat { caveat: "text" }],
+        Event::Spawned { .. } => [Event::Spawned { worker }],
+        Event::Online { .. } => [Event::Online { worker }],
+        Event::Listening { .. } => addresses().into_iter().map(listening).collect::<Vec<_>>(),
+        Event::Ready { .. } => [Event::Ready { worker }],
+        Event::Serving { .. } => [Event::Serving { worker, serving: 1, of: 2 }],
+        Event::Message { .. } => ["{\"a\":[1,2.5,true,null]}", "\"ready\"", "not JSON"].map(message),
+        Event::Disconnect { .. } => [Event::Disconnect { worker }],
+        Event::Draining { .. } => [Event::Draining { worker, timeout: second }],
+        Event::Exit { .. } => {
+            [Exit::Code(1), Exit::Signal(9)].map(|exit| Event::Exit { worker, exit, expected: true })
+        },
+        Event::Late { .. } => [Event::Late { worker }],
+        Event::Overdue { .. } => ["ready", "drain", "exit", "kill", "surplus", "rest"].map(overdue),
+        Event::OutOfTime { .. } => {
+            ["drain", "exit", "surplus"].map(|due| Event::OutOfTime { worker, due, kill_timeout: second })
+        },
+        Event::LeftBehind { .. } => [Event::LeftBehind { worker, timeout: second }],
+        Event::Respawning { .. } => [Event::Respawning { worker, delay: second }],
+        Event::Failed { .. } => failed(|failure| Event::Failed { failure }),
+        Event::PreloadMissing { .. } => [Event::PreloadMissing { reason: reason.clone() }],
+        Event::AcceptingUntilStop { .. } => [Event::AcceptingUntilStop { accepting: second }],
+        Event::Recycling { .. } => {
+            recycle_reasons().into_iter().map(|excess| Event::Recycling { worker, excess }).collect::<Vec<_>>()
+        },
+        Event::Unhealthy { .. } => [Event::Unhealthy { worker, reason: reason.clone() }],
+        Event::NotStored { .. } => [Event::NotStored { worker }],
+        Event::Hung { .. } => [Event::Hung { worker, silent: second }],
+        Event::CutOff { .. } => [Event::CutOff { worker, reason: reason.clone() }],
+        Event::Started { .. } => [Event::Started { generation: 1, workers: 2 }],
+        Event::StartFailed { .. } => failed(|failure| Event::StartFailed { failure }),
+        Event::Superseded { .. } => [Event::Superseded { generation: 2 }],
+        Event::Reloaded { .. } => verdicts().into_iter().flat_map(reloaded).collect::<Vec<_>>(),
+        Event::Scaled { .. } => [Event::Scaled { from: 2, to: 4 }],
+        Event::ReplaceFailed { .. } => failed(|failure| Event::ReplaceFailed { failure }),
+        Event::MessagesLost { .. } => [Event::MessagesLost { messages: 9 }],
+        Event::LinesLost { .. } => [Event::LinesLost { worker, lines: 9 }],
+        Event::Over => [Event::Over],
+    }
+}
+
+/// A status with as much as there can be, and one with as little.
+fn statuses() -> Vec<Status> {
+    let balances = every! {
+        Balance::RoundRobin => [Balance::RoundRobin],
+        Balance::Shared => [Balance::Shared],
+        Balance::Kernel => [Balance::Kernel],
+        Balance::Sticky(_) => [Balance::Sticky(StickyBy::Ip)],
+    };
+    let phases = ["starting", "running", "stopping", "terminating", "released", "over"];
+    let pairs = phases.into_iter().zip(balances.into_iter().cycle());
+    let all = pairs.enumerate().map(|(number, (phase, balance))| {
+        let is_full = number == 0;
+        Status {
+            pid: 4700,
+            phase: phase.to_owned(),
+            generation: 1,
+            reload: is_full.then_some(ReloadStatus { generation: 2, serving: 1, of: 2 }),
+            uptime_seconds: 1.0,
+            balance: balance.to_string(),
+            sticky_by: balance.sticky_by().map(ToString::to_string),
+            stolen: 0,
+            requeued: 0,
+            slots: [None, Some(3)]
+                .map(|active| SlotStatus { slot: 1, active, restarts: 0, connections: 7 })
+                .into(),
+            workers: worker_statuses(),
+            listeners: vec![ListenerStatus {
+                address: "127.0.0.1:8080".to_owned(),
+                balance: balance.to_string(),
+            }],
+        }
+    });
+    all.collect()
+}
+
+fn worker_statuses() -> Vec<WorkerStatus> {
+    let states = ["starting", "ready", "serving", "draining", "terminating", "killed", "leftover"];
+    let all = states.into_iter().enumerate().map(|(number, state)| {
+        let is_full = number == 0;
+        WorkerStatus {
+            id: 3,
+            slot: 1,
+            generation: 1,
+            pid: is_full.then_some(4703),
+            state: state.to_owned(),
+            seconds_left: is_full.then_some(1.0),
+            uptime_seconds: 1.0,
+            memory_bytes: is_full.then_some(1),
+            cpu_seconds: is_full.then_some(1.0),
+            status: is_full.then(|| "warm".to_owned()),
+            notifications_ignored: 0,
+            held: is_full.then(held),
+            connections: 7,
+        }
+    });
+    all.collect()
+}
+
+fn requests() -> Vec<Request> {
+    every! {
+        Request::Reload { .. } => [Request::Reload { wait: true }],
+        Request::Status => [Request::Status],
+        Request::ScaleTo { .. } => [Request::ScaleTo { workers: 2 }],
+        Request::ScaleBy { .. } => [Request::ScaleBy { workers: -2 }],
+        Request::Stop => [Request::Stop],
+        Request::Terminate => [Request::Terminate],
+    }
+}
+
+fn progress() -> Vec<Progress> {
+    let failed = failures().into_iter().map(|failure| Progress::Failed { failure });
+    every! {
+        Progress::Began { .. } => [Progress::Began { generation: 2 }],
+        Progress::Serving { .. } => workers().map(|worker| Progress::Serving { worker, serving: 1, of: 2 }),
+        Progress::Failed { .. } => failed.collect::<Vec<_>>(),
+        Progress::Superseded { .. } => [Progress::Superseded { generation: 2 }],
+    }
+}
+
+fn replies() -> Vec<Reply> {
+    let verdict = |verdict| {
+        [None, Some(3)].map(|generation| Reply::Verdict { generation, verdict: Verdict::clone(&verdict) })
+    };
+    every! {
+        Reply::Progress(_) => progress().into_iter().map(Reply::Progress).collect::<Vec<_>>(),
+        Reply::Verdict { .. } => verdicts().into_iter().flat_map(verdict).collect::<Vec<_>>(),
+        Reply::Accepted => [Reply::Accepted],
+        Reply::Status(_) => statuses().into_iter().map(|status| Reply::Status(Box::new(status))).collect::<Vec<_>>(),
+        Reply::Scaled { .. } => [Reply::Scaled { workers: 2 }],
+        Reply::Ended => [Reply::Ended],
+        Reply::Refused { .. } => [Reply::Refused { reason: "too many".to_owned() }],
+    }
+}
+
+fn values<T: Serialize>(all: &[T]) -> Vec<Value> {
+    all.iter().map(|one| json!(one)).collect()
+}
+
+/// Requests as they stand on the wire.
+fn encoded() -> Vec<Value> {
+    let line = |request: &Request| serde_json::from_slice(&request.encode().unwrap()).unwrap();
+    requests().iter().map(line).collect()
+}
+
+#[test]
+fn the_page_describes_what_is_serialised_and_nothing_else() {
+    let page = Page::read();
+    let (of_progress, of_replies): (Vec<_>, Vec<_>) =
+        values(&replies()).into_iter().partition(|reply| reply["reply"] == "progress");
+    let events = workers().into_iter().flat_map(events).collect::<Vec<_>>();
+    let (of_library, of_cluster): (Vec<_>, Vec<_>) =
+        values(&events).into_iter().partition(|event| event["event"] == "late");
+    let faults = OF_ENGINE.map(|part| match part {
+        "Events of the cluster" => page.compare(part, &Samples::by_tag("event", &[], of_cluster.clone())),
+        "Events of the library" => page.compare(part, &Samples::by_tag("event", &[], of_library.clone())),
+        "Status" => page.compare_fields("status", &values(&statuses())),
+        "Requests" => page.compare(part, &Samples::by_tag("request", &["version"], encoded())),
+        "Replies" => page.compare(part, &Samples::by_tag("reply", &[], of_replies.clone())),
+        "Progress of a reload" => {
+            page.compare(part, &Samples::by_tag("progress", &["reply"], of_progress.clone()))
+        }
+        // What the others consist of.
+        "Objects" => page.unused_objects(),
+        other => vec![format!("{other}: nothing is compared with it")],
+    });
+    let faults = [page.faults(), faults.concat()].concat();
+    assert!(faults.is_empty(), "docs/json.md:\n{}", faults.join("\n"));
+}
