@@ -4,11 +4,15 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
+use recluster::control::FindError;
+use recluster_json_page::{Page, every};
+
 use super::node::Node;
 use super::*;
 use crate::args::Run;
-use crate::config::{CommandLine, Settings};
+use crate::config::{CommandLine, Origin, Setting, Settings};
 use crate::describe::describe;
+use crate::error::Error;
 
 /// A directory with a server file, its config file and whatever a test puts there.
 struct Site {
@@ -93,6 +97,40 @@ fn what_would_run_as_json() {
     findings.problems.push(Error::Syntax { reason: "/srv/server.js:3: SyntaxError: x".to_owned() });
     let json = report::json(&findings);
     insta::assert_snapshot!(site.anonymous(&format!("{json:#}")));
+}
+
+/// A setting from everywhere.
+fn of_every_origin(settings: &mut Settings) {
+    let place = |setting: &Setting| match &setting.origin {
+        Origin::File(place) => Some(place.clone()),
+        Origin::CommandLine | Origin::Environment(_) | Origin::Default(_) => None,
+    };
+    let place = settings.list.iter().find_map(place).unwrap();
+    let origins = every! {
+        Origin::CommandLine => [Origin::CommandLine],
+        Origin::Environment(_) => [Origin::Environment("WEB_CONCURRENCY".to_owned())],
+        Origin::File(_) => [Origin::File(place.clone())],
+        Origin::Default(_) => [None, Some("ip".to_owned())].map(Origin::Default),
+    };
+    let setting = |origin| Setting { key: "workers".to_owned(), values: vec!["2".into()], origin };
+    settings.list.extend(origins.into_iter().map(setting));
+}
+
+#[test]
+fn the_page_describes_the_json() {
+    let site = Site::new(CONFIG);
+    let (run, mut settings) = site.run("--workers 2");
+    of_every_origin(&mut settings);
+    let mut full = everything(&run, &settings);
+    full.problems.extend([Error::ControlOff, Error::from(FindError::Several { found: Vec::new() })]);
+    let mut without_version = everything(&run, &settings);
+    without_version.node = Some(Node { binary: "/usr/bin/node".into(), version: None });
+    let bare = Settings { file: None, list: Vec::new() };
+    let mut empty = Findings::of(&run, &bare);
+    empty.wanted.control = None;
+    let json = [&full, &without_version, &empty].map(report::json);
+    let faults = Page::read().compare_fields("the-answer-of-check", &json);
+    assert!(faults.is_empty(), "docs/json.md:\n{}", faults.join("\n"));
 }
 
 #[tokio::test]

@@ -113,3 +113,11 @@ fn an_error_as_json() {
     let error = Error::from(FindError::Several { found: vec!["/a/one.sock".into(), "/a/two.sock".into()] });
     insta::assert_snapshot!(error.as_json());
 }
+
+#[test]
+fn the_page_describes_an_error_as_json() {
+    let with_hint = Error::from(FindError::Several { found: Vec::new() });
+    let errors = [Error::Refused("too many".to_owned()), with_hint].map(|error| error.as_json());
+    let faults = recluster_json_page::Page::read().compare_fields("failures", &errors);
+    assert!(faults.is_empty(), "docs/json.md:\n{}", faults.join("\n"));
+}

@@ -1,10 +1,13 @@
 //! Every line that the log can have.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use recluster::control::protocol::Request;
 use recluster::{Address, Event, Exit, Failure, Held, Verdict, Worker};
-use serde_json::json;
+use recluster_json_page::{Page, Samples, every};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::signals::Wish;
@@ -149,4 +152,49 @@ fn every_signal_is_said() {
     let wishes =
         [Wish::Reload, Wish::Stop, Wish::Terminate, Wish::MoreWorkers, Wish::FewerWorkers, Wish::ReopenLog];
     insta::assert_snapshot!(wishes.map(|wish| Note::signal("SIGX", wish).words()).join("\n"));
+}
+
+/// The lines of these as `docs/json.md` has them.
+fn as_json(record: &impl Serialize) -> Value {
+    serde_json::from_str(&style(LogFormat::Json).line(UNIX_EPOCH, "", record)).unwrap()
+}
+
+/// The notes above, and some of each that there is.
+fn notes_of_every_kind() -> Vec<Note> {
+    let of = |is_meant: fn(&Note) -> bool| notes().into_iter().filter(is_meant).collect::<Vec<_>>();
+    let wishes = every! {
+        Wish::Reload => [Wish::Reload],
+        Wish::Stop => [Wish::Stop],
+        Wish::Terminate => [Wish::Terminate],
+        Wish::MoreWorkers => [Wish::MoreWorkers],
+        Wish::FewerWorkers => [Wish::FewerWorkers],
+        Wish::ReopenLog => [Wish::ReopenLog],
+    };
+    every! {
+        Note::Starting { .. } => of(|note| matches!(note, Note::Starting { .. })),
+        Note::Signal { .. } => wishes.into_iter().map(|wish| Note::signal("SIGX", wish)).collect::<Vec<_>>(),
+        Note::Asked { .. } => of(|note| matches!(note, Note::Asked { .. })),
+        Note::Configured { .. } => of(|note| matches!(note, Note::Configured { .. })),
+        Note::LogReopened => [Note::LogReopened],
+        Note::LogNotReopened { .. } => of(|note| matches!(note, Note::LogNotReopened { .. })),
+        Note::EventsMissed { .. } => [Note::EventsMissed { events: 7 }],
+        Note::LinesMissed { .. } => [Note::LinesMissed { lines: 7 }],
+    }
+}
+
+#[test]
+fn the_page_describes_every_line() {
+    let page = Page::read();
+    let lines: Vec<Value> = notes_of_every_kind().iter().map(as_json).collect();
+    let samples = Samples::by_tag("event", &["time", "cluster"], lines.clone());
+    let mut faults = page.compare("Events of the command", &samples);
+    faults.extend(page.compare_fields("log-lines", &[as_json(&Note::LogReopened)]));
+    let not_utf8 = OsString::from_vec(b"/run/\xff.sock".to_vec());
+    let bound = Event::Bound { name: None, address: Address::Unix(not_utf8.into()) };
+    faults.extend(page.compare_fields("lines-that-are-no-json", &[as_json(&bound)]));
+    // What the engine serialises is compared there: here, that a line adds nothing else.
+    for line in events().iter().map(as_json) {
+        faults.extend(page.check("Events of the cluster", line["event"].as_str().unwrap(), &line));
+    }
+    assert!(faults.is_empty(), "docs/json.md:\n{}", faults.join("\n"));
 }
