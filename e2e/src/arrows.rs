@@ -50,12 +50,12 @@ pub fn modules(crate_src: &Path) -> BTreeMap<String, Module> {
     modules.collect()
 }
 
-/// Every source file that is not a test, with the names of its module.
+/// Every source file that is not for tests alone, with the names of its module.
 fn collect(directory: &Path, names: &mut Names, files: &mut Vec<(PathBuf, Names)>) {
     for entry in fs::read_dir(directory).expect("a directory of the crate") {
         let path = entry.expect("a directory of the crate").path();
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if stem == "tests" {
+        if ["tests", "fixtures"].contains(&stem.as_str()) {
             continue;
         }
         let is_source = path.extension().is_some_and(|ending| ending == "rs");

@@ -91,6 +91,92 @@ const CLI: Layers = (
     ],
 );
 
+/// The rooms of the engine from the ground up: `control → api → supervisor → {dataplane, process} → socket → config →
+/// report`, and `sink` and `sys` below them all.
+const ENGINE: Layers = (
+    "engine",
+    &[
+        &["sink", "sys"],
+        &["report", "report::signal", "report::worker"],
+        &["report::status", "report::verdict"],
+        &["report::error", "report::event"],
+        &[
+            "config",
+            "config::address",
+            "config::balance",
+            "config::drain_signal",
+            "config::limits",
+            "config::ready",
+            "config::scale",
+            "config::working_directory",
+        ],
+        &["config::listen"],
+        &["socket", "socket::file", "socket::runtime_dir"],
+        &["socket::bind"],
+        &["process::event", "process::preload", "process::stat", "process::stdio"],
+        &["process::groups", "process::program", "process::sd_notify", "process::stderr"],
+        &["process::exit"],
+        &["process", "process::shell_command"],
+        &["process::health_check", "process::spawn"],
+        &[
+            "dataplane::balance",
+            "dataplane::channel",
+            "dataplane::client_hash",
+            "dataplane::messages",
+            "dataplane::reactor",
+        ],
+        &["dataplane::bpf", "dataplane::client_key", "dataplane::connection", "dataplane::reports"],
+        &["dataplane::group", "dataplane::worker"],
+        &["dataplane::listener"],
+        &["dataplane::balance::eligible", "dataplane::drain", "dataplane::handover", "dataplane::peeks"],
+        &[
+            "dataplane::balance::kernel",
+            "dataplane::balance::round_robin",
+            "dataplane::balance::sticky",
+            "dataplane::listeners",
+            "dataplane::reclaim",
+        ],
+        &["dataplane::state"],
+        &["dataplane::protocol"],
+        &["dataplane::reading"],
+        &["dataplane::commands"],
+        &["dataplane::event_loop"],
+        &["dataplane"],
+        &[
+            "supervisor::audience",
+            "supervisor::callers",
+            "supervisor::readiness",
+            "supervisor::routing",
+            "supervisor::spec",
+            "supervisor::timers",
+        ],
+        &[
+            "supervisor::generations",
+            "supervisor::input",
+            "supervisor::policy",
+            "supervisor::recycle",
+            "supervisor::watchdog",
+        ],
+        &["supervisor::child"],
+        &["supervisor::explain", "supervisor::leftovers", "supervisor::spawner", "supervisor::workers"],
+        &["supervisor", "supervisor::status"],
+        &[
+            "supervisor::actions",
+            "supervisor::facts",
+            "supervisor::notices",
+            "supervisor::requests",
+            "supervisor::run",
+        ],
+        &["api", "api::builder"],
+        &["api::cluster"],
+        &["api::host", "api::start"],
+        &["control::discover", "control::lines", "control::protocol", "control::socket"],
+        &["control::client", "control::server"],
+        &["control"],
+        &["lib"],
+    ],
+);
+
 /// What is wrong with the arrows of a crate, a line each.
 fn faults((name, layers): &Layers) -> Vec<String> {
     let modules = arrows::modules(&repository().join("crates").join(name).join("src"));
@@ -117,7 +203,7 @@ fn faults((name, layers): &Layers) -> Vec<String> {
 
 #[test]
 fn every_arrow_leads_downwards() {
-    for layers in [CORE, WIRE, WORKER, NPM, CLI] {
+    for layers in [CORE, WIRE, WORKER, ENGINE, NPM, CLI] {
         let faults = faults(&layers);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
@@ -129,5 +215,32 @@ fn a_module_that_is_not_named_and_an_arrow_upwards_are_faults() {
     let faults = faults(&upside_down).join("\n");
     for fault in ["no module gone", "numbers is in no layer", "cluster uses plan, which is not below it"] {
         assert!(faults.contains(fault), "{fault}: {faults}");
+    }
+}
+
+#[test]
+fn the_data_plane_and_the_processes_do_not_know_each_other() {
+    let modules = arrows::modules(&repository().join("crates/engine/src"));
+    for (module, about) in &modules {
+        for (one, other) in [("dataplane", "process"), ("process", "dataplane")] {
+            let is_in = |name: &str, room: &str| name.split("::").next() == Some(room);
+            let met = about.uses.iter().find(|used| is_in(module, one) && is_in(used, other));
+            assert!(met.is_none(), "{module} must not use {met:?}");
+        }
+    }
+}
+
+/// The files of the supervisor that are its wiring. All others are parts.
+const WIRING: [&str; 6] = ["", "actions", "facts", "notices", "requests", "run"];
+
+#[test]
+fn no_part_names_its_owner() {
+    let modules = arrows::modules(&repository().join("crates/engine/src"));
+    let inside = modules.iter().filter_map(|(name, about)| Some((name.strip_prefix("supervisor")?, about)));
+    let (wiring, parts): (Vec<_>, Vec<_>) =
+        inside.partition(|(name, _)| WIRING.contains(&name.trim_start_matches("::")));
+    assert_eq!(wiring.len(), WIRING.len(), "the wiring is there");
+    for (name, about) in parts {
+        assert!(!about.words.contains("Supervisor"), "supervisor{name} is a part and names the Supervisor");
     }
 }
