@@ -4,7 +4,7 @@
 const express = require('express')
 const { Readable } = require('node:stream')
 const { digest, chunks } = require('./answers')
-const { open } = require('./door')
+const { open } = require('./endpoint')
 
 const app = express()
 app.use((request, response, next) => {

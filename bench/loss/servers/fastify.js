@@ -3,7 +3,7 @@
 
 const { Readable } = require('node:stream')
 const { digest, chunks } = require('./answers')
-const { open } = require('./door')
+const { open } = require('./endpoint')
 
 const app = require('fastify')({ bodyLimit: 1024 * 1024 })
 app.addHook('onRequest', (request, reply, done) => {

@@ -3,7 +3,7 @@
 
 const http2 = require('node:http2')
 const { handle } = require('./answers')
-const { open } = require('./door')
+const { open } = require('./endpoint')
 const identity = require('./identity')
 
 const server = http2.createSecureServer({ ...identity, allowHTTP1: true }, handle)

@@ -3,7 +3,7 @@
 
 const https = require('node:https')
 const { handle } = require('./answers')
-const { open } = require('./door')
+const { open } = require('./endpoint')
 const identity = require('./identity')
 
 const server = https.createServer(identity, handle)

@@ -1,4 +1,4 @@
-//! What every client has: a door to go to, a book to write into, and an ear for the end of the load.
+//! What every client has: an endpoint, a tally, and a signal for the end of the load.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Kind;
-use crate::door::{Connector, Door, Protocol};
+use crate::endpoint::{Connector, Endpoint, Protocol};
 use crate::http1::{ANSWER_LIMIT, Answer, Broken, Connection};
 use crate::request::Request;
 use crate::stream::{Idle, Stream};
@@ -19,7 +19,7 @@ const AFTER_NO_CONNECTION: Duration = Duration::from_millis(10);
 /// One client of a load.
 pub(crate) struct Client {
     pub(crate) kind: Kind,
-    pub(crate) door: Door,
+    pub(crate) endpoint: Endpoint,
     pub(crate) connector: Connector,
     pub(crate) tally: Arc<Mutex<Tally>>,
     /// Becomes true when no further request is to be sent.
@@ -54,12 +54,12 @@ impl Client {
 
     /// A small request.
     pub(crate) fn small(&mut self) -> Request {
-        if self.door.plain { Request::any() } else { Request::small(self.number()) }
+        if self.endpoint.plain { Request::any() } else { Request::small(self.number()) }
     }
 
     /// A request for a connection of its own.
     pub(crate) fn single(&mut self) -> Request {
-        if self.door.plain { Request::any() } else { Request::post(self.number()) }
+        if self.endpoint.plain { Request::any() } else { Request::post(self.number()) }
     }
 
     /// A number for a request.
@@ -88,7 +88,7 @@ impl Client {
 
     /// Connects; that it could not is a loss.
     pub(crate) async fn connect(&mut self, protocol: Protocol) -> Option<Stream> {
-        let result = timeout(ANSWER_LIMIT, self.connector.connect(&self.door, protocol)).await;
+        let result = timeout(ANSWER_LIMIT, self.connector.connect(&self.endpoint, protocol)).await;
         let why = match result {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => error.to_string(),

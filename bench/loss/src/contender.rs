@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::Door;
+use crate::Endpoint;
 use crate::home::{Home, lives};
 
 pub(crate) use ours::deploy;
@@ -123,7 +123,7 @@ impl Server {
     }
 
     /// In how many places a worker of it listens.
-    fn doors(self) -> usize {
+    fn endpoints(self) -> usize {
         match self {
             Self::Express | Self::Fastify | Self::Https | Self::Http2 => 1,
             Self::Http => 2,
@@ -179,7 +179,7 @@ impl Cluster {
         let program = command.as_std().get_program().to_owned();
         let master = command.spawn().with_context(|| format!("failed to run {}", program.display()))?;
         let cluster = Self { contender, settings: settings.clone(), home, master: Mutex::new(master) };
-        let wanted = settings.workers * settings.server.doors();
+        let wanted = settings.workers * settings.server.endpoints();
         cluster
             .wait_until("the workers listen", |home| Ok(home.reports()?.listening.len() >= wanted))
             .await?;
@@ -187,14 +187,14 @@ impl Cluster {
     }
 
     /// Where it can be reached.
-    pub(crate) fn doors(&self) -> Result<Vec<Door>> {
-        let mut doors = Vec::new();
-        for (_, door) in self.home.reports()?.listening {
-            if !doors.contains(&door) {
-                doors.push(door);
+    pub(crate) fn endpoints(&self) -> Result<Vec<Endpoint>> {
+        let mut endpoints = Vec::new();
+        for (_, endpoint) in self.home.reports()?.listening {
+            if !endpoints.contains(&endpoint) {
+                endpoints.push(endpoint);
             }
         }
-        Ok(doors)
+        Ok(endpoints)
     }
 
     /// The workers that live.

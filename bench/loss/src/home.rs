@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::Door;
+use crate::Endpoint;
 
 /// The variable by which the processes of a run are recognised: all inherit it.
 const MARK: &str = "LOSS_HOME";
@@ -38,7 +38,7 @@ pub(crate) struct Home {
 #[serde(untagged)]
 enum Report {
     /// A worker listens.
-    Listens { pid: u32, door: Door },
+    Listens { pid: u32, endpoint: Endpoint },
     /// The reference has reloaded.
     Reloaded { reloaded: bool },
 }
@@ -47,7 +47,7 @@ enum Report {
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     /// Who listens where, each pair once, in the order of the reports.
-    pub(crate) listening: Vec<(u32, Door)>,
+    pub(crate) listening: Vec<(u32, Endpoint)>,
     /// How many reloads the reference has declared done.
     pub(crate) reloaded: usize,
 }
@@ -108,8 +108,9 @@ impl Home {
         let mut reports = Reports::default();
         for report in self.lines::<Report>("events")? {
             match report {
-                Report::Listens { pid, door } if reports.listening.contains(&(pid, door.clone())) => {}
-                Report::Listens { pid, door } => reports.listening.push((pid, door)),
+                Report::Listens { pid, endpoint } if reports.listening.contains(&(pid, endpoint.clone())) => {
+                }
+                Report::Listens { pid, endpoint } => reports.listening.push((pid, endpoint)),
                 Report::Reloaded { reloaded } => reports.reloaded += usize::from(reloaded),
             }
         }

@@ -12,7 +12,7 @@ mod chaos;
 mod client;
 mod clients;
 mod contender;
-mod door;
+mod endpoint;
 mod home;
 mod http1;
 mod load;
@@ -26,7 +26,7 @@ mod trial;
 
 pub use chaos::Chaos;
 pub use contender::{Contender, Server, Settings};
-pub use door::{Connector, Door};
+pub use endpoint::{Connector, Endpoint};
 pub use load::Load;
 pub use mix::{BadMix, Kind, Mix};
 pub use packages::packages;

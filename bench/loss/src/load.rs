@@ -1,4 +1,4 @@
-//! A mix of clients against the doors of one server, until it is told to stop.
+//! A mix of clients against the endpoints of one server, until it is told to stop.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::clients;
-use crate::door::{Connector, Door};
+use crate::endpoint::{Connector, Endpoint};
 use crate::tally::Tally;
 use crate::{Kind, Mix};
 
@@ -23,14 +23,14 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts the clients. The clients of a kind are spread over the doors where their protocol is spoken; a kind that
-    /// no door understands has no clients. `think` is the pause after each answer of those kinds that make none by
+    /// Starts the clients. The clients of a kind are spread over the endpoints where their protocol is spoken; a kind that
+    /// no endpoint understands has no clients. `think` is the pause after each answer of those kinds that make none by
     /// themselves.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start(mix: &Mix, doors: &[Door], connector: &Connector, think: Duration) -> Self {
+    pub fn start(mix: &Mix, endpoints: &[Endpoint], connector: &Connector, think: Duration) -> Self {
         let mut load = Self {
             tally: Arc::default(),
             stop: watch::Sender::new(false),
@@ -38,9 +38,9 @@ impl Load {
             began: Instant::now(),
         };
         for kind in Kind::ALL {
-            let doors = doors.iter().filter(|door| door.speaks(kind)).cycle();
-            for door in doors.take(mix.count(kind)) {
-                let client = load.client(kind, door, connector, think);
+            let endpoints = endpoints.iter().filter(|endpoint| endpoint.speaks(kind)).cycle();
+            for endpoint in endpoints.take(mix.count(kind)) {
+                let client = load.client(kind, endpoint, connector, think);
                 load.clients.spawn(clients::run(client));
             }
         }
@@ -74,10 +74,10 @@ impl Load {
         std::mem::take(&mut *self.tally.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn client(&self, kind: Kind, door: &Door, connector: &Connector, think: Duration) -> Client {
+    fn client(&self, kind: Kind, endpoint: &Endpoint, connector: &Connector, think: Duration) -> Client {
         Client {
             kind,
-            door: door.clone(),
+            endpoint: endpoint.clone(),
             connector: connector.clone(),
             tally: Arc::clone(&self.tally),
             stop: self.stop.subscribe(),

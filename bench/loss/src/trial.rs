@@ -81,13 +81,13 @@ impl Trial {
         let chaos = if ours { self.chaos } else { Chaos::default() };
         let settings = &Settings { journal: chaos.kill, ..settings.clone() };
         let cluster = Cluster::start(contender, settings).await?;
-        let mut doors = cluster.doors()?;
+        let mut endpoints = cluster.endpoints()?;
         if chaos.kill {
             // A client of a unix socket has no port by which the journal could tell who accepted it.
-            doors.retain(|door| door.port.is_some());
+            endpoints.retain(|endpoint| endpoint.port.is_some());
         }
         let connector = Connector::new(&Settings::identity())?;
-        let load = Load::start(&self.mix, &doors, &connector, self.think);
+        let load = Load::start(&self.mix, &endpoints, &connector, self.think);
         let (farewells, killed, count) = (JoinSet::new(), Vec::new(), 0);
         let mut reloads = Reloads { trial: self, settings, chaos, cluster, farewells, killed, count };
         sleep(WARM_UP).await;

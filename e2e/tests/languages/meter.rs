@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use recluster_e2e::eventually;
-use recluster_loss::{Cause, Connector, Door, Kind, Load, Loss, Mix, Settings, Tally};
+use recluster_loss::{Cause, Connector, Endpoint, Kind, Load, Loss, Mix, Settings, Tally};
 use tokio::runtime::{Builder, Runtime};
 
 /// The pause of a client after each answer.
@@ -37,7 +37,7 @@ impl Meter {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let connector = Connector::new(&Settings::identity()).expect("the certificate of the tests");
         let inside = runtime.enter();
-        let load = Load::start(&mix, &[Door::plain(address.port())], &connector, THINK);
+        let load = Load::start(&mix, &[Endpoint::plain(address.port())], &connector, THINK);
         drop(inside);
         Self { runtime, load, mix }
     }

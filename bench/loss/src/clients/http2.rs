@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::pending::Pending;
 use crate::client::{Client, mistake};
-use crate::door::Protocol;
+use crate::endpoint::Protocol;
 use crate::http1::{ANSWER_LIMIT, Broken, cause_of};
 use crate::request::Request;
 use crate::tally::Cause;

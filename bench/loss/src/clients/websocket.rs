@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::client::Client;
-use crate::door::Protocol;
+use crate::endpoint::Protocol;
 use crate::http1::{ANSWER_LIMIT, Broken, cause_of};
 use crate::stream::Stream;
 use crate::tally::Cause;

@@ -1,6 +1,6 @@
 //! HTTP/1.
 
-use recluster_loss::{Cause, Door, Kind, Loss};
+use recluster_loss::{Cause, Endpoint, Kind, Loss};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -112,9 +112,9 @@ async fn an_upload_that_is_cut_off_is_a_loss() {
 #[tokio::test]
 async fn where_nobody_listens_the_connection_is_lost() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let door = Door::tcp(listener.local_addr().unwrap().port());
+    let endpoint = Endpoint::tcp(listener.local_addr().unwrap().port());
     drop(listener);
-    let counts = counts(&door, Kind::New, 2).await;
+    let counts = counts(&endpoint, Kind::New, 2).await;
     assert!(counts.losses.iter().all(|loss| matches!(loss.cause, Cause::Connect(_))), "{counts:?}");
     assert_eq!(counts.sent(), counts.lost());
 }
@@ -130,7 +130,7 @@ async fn silence_is_a_loss() {
         }
     })
     .await;
-    let load = load(&server.door, Kind::KeepAlive);
+    let load = load(&server.endpoint, Kind::KeepAlive);
     let _open = connections.recv().await.unwrap();
     tokio::time::pause();
     let counts = load.finish().await.of(Kind::KeepAlive);
@@ -271,7 +271,7 @@ async fn a_burst_comes_to_an_end_where_each_answer_closes() {
 }
 
 #[tokio::test]
-async fn behind_a_plain_door_any_whole_answer_will_do() {
+async fn behind_a_plain_endpoint_any_whole_answer_will_do() {
     let server = Server::start(|mut stream, _| async move {
         let mut head = [0; 4096];
         while tokio::io::AsyncReadExt::read(&mut stream, &mut head).await.is_ok_and(|length| length > 0) {
@@ -280,22 +280,22 @@ async fn behind_a_plain_door_any_whole_answer_will_do() {
         }
     })
     .await;
-    let door = Door { plain: true, ..server.door.clone() };
+    let endpoint = Endpoint { plain: true, ..server.endpoint.clone() };
     for kind in [Kind::KeepAlive, Kind::New, Kind::Held] {
-        let counts = counts(&door, kind, 3).await;
+        let counts = counts(&endpoint, kind, 3).await;
         assert!(counts.losses.is_empty() && counts.answered >= 3, "{kind}: {counts:?}");
     }
 }
 
 #[tokio::test]
-async fn behind_a_plain_door_half_an_answer_is_a_loss() {
+async fn behind_a_plain_endpoint_half_an_answer_is_a_loss() {
     let server = Server::start(|mut stream, _| async move {
         request(&mut stream).await;
         say(&mut stream, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
     })
     .await;
-    let door = Door { plain: true, ..server.door.clone() };
-    let counts = counts(&door, Kind::New, 1).await;
+    let endpoint = Endpoint { plain: true, ..server.endpoint.clone() };
+    let counts = counts(&endpoint, Kind::New, 1).await;
     assert_eq!(counts.answered, 0);
     assert_eq!(counts.losses[0].story(), "answer cut: connection closed");
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, server};
 use http::Request;
-use recluster_loss::{Cause, Counts, Door, Kind};
+use recluster_loss::{Cause, Counts, Endpoint, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -22,8 +22,8 @@ where
         serve(server::handshake(stream).await.unwrap(), which).await;
     })
     .await;
-    let door = Door { h2: true, ..server.door.clone() };
-    crate::server::counts(&door, Kind::Http2, requests).await
+    let endpoint = Endpoint { h2: true, ..server.endpoint.clone() };
+    crate::server::counts(&endpoint, Kind::Http2, requests).await
 }
 
 /// Answers rightly.
@@ -91,8 +91,8 @@ async fn a_stream_behind_a_goaway_is_opened_again() {
         }
     })
     .await;
-    let door = Door { h2: true, ..server.door.clone() };
-    let counts = crate::server::counts(&door, Kind::Http2, 20).await;
+    let endpoint = Endpoint { h2: true, ..server.endpoint.clone() };
+    let counts = crate::server::counts(&endpoint, Kind::Http2, 20).await;
     assert_eq!(counts.lost(), 0, "{counts:?}");
     assert!(server.accepted() >= 2 && counts.answered >= 12, "{counts:?}");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use recluster_loss::{Connector, Counts, Door, Kind, Load, Mix, Settings};
+use recluster_loss::{Connector, Counts, Endpoint, Kind, Load, Mix, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -18,7 +18,7 @@ pub(crate) const THINK: Duration = Duration::from_millis(50);
 
 /// A server that runs until the test ends.
 pub(crate) struct Server {
-    pub(crate) door: Door,
+    pub(crate) endpoint: Endpoint,
     accepted: Arc<AtomicUsize>,
 }
 
@@ -29,7 +29,7 @@ impl Server {
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let door = Door::tcp(listener.local_addr().unwrap().port());
+        let endpoint = Endpoint::tcp(listener.local_addr().unwrap().port());
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);
         tokio::spawn(async move {
@@ -38,7 +38,7 @@ impl Server {
                 tokio::spawn(serve(stream, count.fetch_add(1, SeqCst)));
             }
         });
-        Self { door, accepted }
+        Self { endpoint, accepted }
     }
 
     /// How many connections were accepted.
@@ -48,13 +48,13 @@ impl Server {
 
     /// What one client of a kind makes of it in so many requests.
     pub(crate) async fn counts(&self, kind: Kind, requests: u64) -> Counts {
-        counts(&self.door, kind, requests).await
+        counts(&self.endpoint, kind, requests).await
     }
 }
 
-/// What one client of a kind makes of a door in so many requests.
-pub(crate) async fn counts(door: &Door, kind: Kind, requests: u64) -> Counts {
-    let load = load(door, kind);
+/// What one client of a kind makes of an endpoint in so many requests.
+pub(crate) async fn counts(endpoint: &Endpoint, kind: Kind, requests: u64) -> Counts {
+    let load = load(endpoint, kind);
     let enough = async {
         while load.requests() < requests {
             sleep(Duration::from_millis(1)).await;
@@ -65,9 +65,9 @@ pub(crate) async fn counts(door: &Door, kind: Kind, requests: u64) -> Counts {
 }
 
 /// One client.
-pub(crate) fn load(door: &Door, kind: Kind) -> Load {
+pub(crate) fn load(endpoint: &Endpoint, kind: Kind) -> Load {
     let connector = Connector::new(&Settings::identity()).unwrap();
-    Load::start(&Mix::nobody().with(kind, 1), std::slice::from_ref(door), &connector, THINK)
+    Load::start(&Mix::nobody().with(kind, 1), std::slice::from_ref(endpoint), &connector, THINK)
 }
 
 /// Reads requests without a body, until there are so many. What they are numbered with; fewer when the client is done.

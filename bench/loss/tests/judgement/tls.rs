@@ -1,6 +1,6 @@
 //! TLS.
 
-use recluster_loss::{Cause, Door, Kind};
+use recluster_loss::{Cause, Endpoint, Kind};
 use tokio::io::AsyncReadExt;
 
 use crate::server::{Server, counts};
@@ -11,8 +11,8 @@ async fn a_handshake_that_is_cut_off_is_a_lost_connection() {
         let _ = stream.read(&mut [0; 8192]).await;
     })
     .await;
-    let door = Door { tls: true, ..server.door.clone() };
-    let counts = counts(&door, Kind::KeepAlive, 2).await;
+    let endpoint = Endpoint { tls: true, ..server.endpoint.clone() };
+    let counts = counts(&endpoint, Kind::KeepAlive, 2).await;
     assert_eq!((counts.answered, counts.sent()), (0, counts.lost()));
     assert!(counts.losses.iter().all(|loss| matches!(loss.cause, Cause::Connect(_))), "{counts:?}");
 }

@@ -20,7 +20,7 @@ use crate::stream::Stream;
 
 /// A place where a server listens, and what has to be spoken there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Door {
+pub struct Endpoint {
     /// A port of the loopback interface.
     pub port: Option<u16>,
     /// Or the path of a unix socket.
@@ -36,7 +36,7 @@ pub struct Door {
     pub plain: bool,
 }
 
-/// Makes connections, with TLS where a door wants it.
+/// Makes connections, with TLS where an endpoint wants it.
 #[derive(Clone)]
 pub struct Connector {
     http1: TlsConnector,
@@ -50,7 +50,7 @@ pub(crate) enum Protocol {
     Http2,
 }
 
-impl Door {
+impl Endpoint {
     /// A port of the loopback interface where plain HTTP/1 is spoken.
     pub fn tcp(port: u16) -> Self {
         Self { port: Some(port), path: None, tls: false, h2: false, plain: false }
@@ -92,14 +92,14 @@ impl Connector {
         Ok(Self { http1: connector(b"http/1.1"), http2: connector(b"h2") })
     }
 
-    pub(crate) async fn connect(&self, door: &Door, protocol: Protocol) -> io::Result<Stream> {
-        let Some(port) = door.port else {
-            let path = door.path.as_deref().unwrap_or(Path::new(""));
+    pub(crate) async fn connect(&self, endpoint: &Endpoint, protocol: Protocol) -> io::Result<Stream> {
+        let Some(port) = endpoint.port else {
+            let path = endpoint.path.as_deref().unwrap_or(Path::new(""));
             return Ok(Stream::Unix(UnixStream::connect(path).await?));
         };
         let stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         stream.set_nodelay(true)?;
-        if !door.tls {
+        if !endpoint.tls {
             return Ok(Stream::Tcp(stream));
         }
         let connector = match protocol {

@@ -1,4 +1,4 @@
-// What every server does beside answering: it tells the meter where it listens, echoes WebSocket messages on /ws, and
+// What every server does beside answering: it reports to the meter where it listens, echoes WebSocket messages on /ws, and
 // leaves as its master expects.
 'use strict'
 
@@ -17,8 +17,8 @@ function open(server, { tls = false, h2 = false } = {}) {
   servers.push(server)
   server.on('listening', () => {
     const address = server.address()
-    const door = typeof address === 'string' ? { path: address, tls, h2 } : { port: address.port, tls, h2 }
-    append(process.env.LOSS_EVENTS, { pid: process.pid, door })
+    const endpoint = typeof address === 'string' ? { path: address, tls, h2 } : { port: address.port, tls, h2 }
+    append(process.env.LOSS_EVENTS, { pid: process.pid, endpoint })
   })
   server.on('upgrade', (request, socket, head) => {
     sockets.handleUpgrade(request, socket, head, (webSocket) => sockets.emit('connection', webSocket))
