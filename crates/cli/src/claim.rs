@@ -1,5 +1,5 @@
-//! A cluster's name and its control socket: which ones it is to have, whether it could, and taking them before anything is
-//! started.
+//! A cluster's name and its control socket: which ones it is to have, whether they are free, and taking them, before
+//! anything is started.
 
 use std::path::PathBuf;
 
@@ -47,7 +47,7 @@ impl Wanted {
         Self { name, control }
     }
 
-    /// Whether it could be had, without taking it.
+    /// Whether they are free, without taking them.
     ///
     /// # Errors
     ///
@@ -61,8 +61,8 @@ impl Wanted {
     }
 }
 
-/// Decides on the name and binds the control socket. A name that was given is had or not; one that we choose gets
-/// a number where it is taken.
+/// Decides on the name and binds the control socket. A name that was given and is taken is an error; a default name
+/// that is taken gets a number.
 pub(crate) fn claim(args: &Run) -> Result<Claim, Error> {
     let Wanted { name, control } = Wanted::by(args);
     let Some(path) = control else { return Ok(Claim { name, socket: None }) };

@@ -13,7 +13,7 @@ use crate::inherited::{Given, Inherited};
 /// The drain timeout in production, where a worker may have long requests: an hour, as ever with this name.
 const PRODUCTION_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Says to the library what was said on the command line.
+/// The cluster that these arguments describe.
 pub(crate) fn describe(args: &Run) -> ClusterBuilder {
     let Run {
         server,
@@ -89,7 +89,7 @@ fn describe_leaving(builder: ClusterBuilder, leaving: &Leaving, in_production: b
     set(builder, leaving.timeout.or(by_default), ClusterBuilder::timeout)
 }
 
-/// Says what was said, and nothing where nothing was.
+/// Sets a value that was given; leaves the default where none was.
 fn set<T>(
     builder: ClusterBuilder,
     value: Option<T>,

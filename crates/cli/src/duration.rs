@@ -1,4 +1,4 @@
-//! Durations as people write them: `500ms`, `30s`, `10m`, `1h`; a bare number is seconds.
+//! Durations, as options take them: `500ms`, `30s`, `10m`, `1h`; a bare number is seconds.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) enum DurationError {
     TooLong,
 }
 
-/// A hundred years. Whatever is longer is a mistake, and this much can be added to any clock.
+/// A hundred years. A longer one is a mistake, and this much can be added to any clock.
 const LONGEST_HOURS: u32 = 876_600;
 
 /// Reads a duration.

@@ -40,7 +40,7 @@ pub(crate) enum Error {
     NeverServed(Failure),
     #[error(transparent)]
     Find(#[from] FindError),
-    #[error("--control none: without a control socket there is nobody to ask")]
+    #[error("--control none: without a control socket no cluster can be asked")]
     ControlOff,
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -51,9 +51,9 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Tells whoever started the command, and says what it must exit with. Whoever wanted JSON gets it beside that.
+    /// Prints the error to stderr, and with `json` to stdout as well. Returns the exit status.
     pub(crate) fn report(&self, json: bool) -> ExitStatus {
-        // If nobody reads, the status must do.
+        // If it cannot be written, the exit status still says that it failed.
         let _ = if let Self::Config(config::Error::Usage(error)) = self {
             // Clap's own words have more than one paragraph.
             error.print()
@@ -112,7 +112,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, where we know.
+    /// What to do about it, if that is known.
     pub(crate) fn hint(&self) -> Option<String> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "most errors say all there is to say")]
         match self {
@@ -150,7 +150,7 @@ impl Error {
     }
 }
 
-/// Whether somebody may have meant a command: server files mostly have an ending.
+/// Whether a command may have been meant: most server files have an extension.
 fn looks_like_a_command(server: &Path) -> bool {
     server.extension().is_none()
 }

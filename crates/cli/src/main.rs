@@ -1,8 +1,8 @@
 //! The `recluster` command: runs a cluster in the foreground, and talks to running ones.
 //!
-//! What people write on the command line becomes typed arguments in `args`, once, with what `config` finds in the config
-//! file; everything after that is `run`, which is the library plus signals, a log and a control socket, `check`, which
-//! says what `run` would do, or `client`, which asks a running master.
+//! `args` and `config` turn the command line and the config file into typed arguments, once. Then one of three acts on
+//! them: `run`, which is the library plus signals, a log and a control socket; `check`, which says what `run` would do;
+//! or `client`, which asks a running master.
 
 mod args;
 mod check;

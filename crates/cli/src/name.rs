@@ -1,4 +1,4 @@
-//! A cluster's name: what people call it by, and what its control socket and log lines are named after.
+//! A cluster's name, which is also that of its control socket and stands in its log lines.
 
 use std::fmt;
 use std::fs;
@@ -82,7 +82,7 @@ fn is_allowed(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// The name in a `package.json`. One that is not there, has no name or makes no sense has nothing to say.
+/// The name in a `package.json`; none where the file is missing, has no name or is not valid.
 fn package_name(path: &Path) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Package {

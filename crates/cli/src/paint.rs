@@ -47,7 +47,7 @@ impl Paint {
 }
 
 /// The text without control characters. What comes from workers, such as a path that they listen on or a line of
-/// their stderr, must neither break a line of the log nor command somebody's terminal.
+/// their stderr, must neither break a line of the log nor control the reader's terminal.
 pub(crate) fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().map(shown).collect()

@@ -27,8 +27,8 @@ pub(crate) async fn run(
     let Claim { name, socket } = claim(&args)?;
     let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut journal = Journal::open(&name, &args.around)?;
-    let (tell, mut changes) = mpsc::unbounded_channel();
-    let builder = with_inherited(describe(&args), inherited)?.reread(reread(line, settings, tell));
+    let (notes, mut changes) = mpsc::unbounded_channel();
+    let builder = with_inherited(describe(&args), inherited)?.reread(reread(line, settings, notes));
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
     let mut server = socket.map(|socket| socket.serve(cluster.clone()));
@@ -47,11 +47,11 @@ pub(crate) async fn run(
     conclude(cluster.wait().await, &args)
 }
 
-/// Reads the config file again when a reload begins, and tells what it changes: a reload cannot change everything.
+/// Reads the config file again when a reload begins, and logs which settings change now and which need a restart.
 fn reread(
     line: CommandLine,
     running: Settings,
-    tell: mpsc::UnboundedSender<Note>,
+    notes: mpsc::UnboundedSender<Note>,
 ) -> impl FnMut() -> Result<ClusterBuilder, String> + Send {
     move || {
         let (run, changed) = line.reread(&running).map_err(|error| error.to_string())?;
@@ -59,7 +59,7 @@ fn reread(
             changed.into_iter().partition(|key| changes_at_reload(key));
         if !(changed.is_empty() && needs_restart.is_empty()) {
             // The log is gone only when the cluster is over.
-            let _ = tell.send(Note::Configured { changed, needs_restart });
+            let _ = notes.send(Note::Configured { changed, needs_restart });
         }
         Ok(describe(&run))
     }
@@ -70,7 +70,7 @@ struct Foreground<'a> {
     cluster: &'a Cluster,
     server: Option<&'a mut Server>,
     journal: &'a mut Journal,
-    /// A signal has asked for a stop already: the next one means it.
+    /// A signal has asked for a stop already: the next one terminates.
     stopping: bool,
 }
 
@@ -123,7 +123,7 @@ async fn asked(server: Option<&mut Server>) -> Option<Asked> {
 fn conclude(ending: Ending, args: &Run) -> Result<ExitStatus, Error> {
     match ending {
         Ending::Asked => Ok(ExitStatus::Success),
-        // Whoever started it may not look into the log file; on stderr the log has said it already.
+        // A log on stderr has said why already; one in a file may not be looked at.
         Ending::StartFailed(failure) if args.around.log_file.is_some() => Err(Error::NeverServed(failure)),
         Ending::StartFailed(_) => Ok(ExitStatus::NeverServed),
         Ending::Lost => Ok(ExitStatus::Failure),

@@ -7,7 +7,7 @@ use std::task::Poll;
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
-/// What somebody wants who sends a signal.
+/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     Reload,
@@ -41,13 +41,13 @@ pub(crate) struct Heard {
 #[derive(Debug)]
 pub(crate) struct Signals {
     streams: Vec<(unix::Signal, Heard)>,
-    /// Never listened to. But whoever started us may have had SIGCHLD ignored, and that is inherited: the kernel would
-    /// reap the workers, and nobody could learn how they ended. A handler undoes it.
+    /// Never read. It is here because a process can be started with SIGCHLD ignored: the kernel then reaps the workers,
+    /// and their exit statuses are lost. Installing a handler undoes that.
     _children: unix::Signal,
 }
 
 impl Signals {
-    /// From now on these signals wait to be heard, and no longer do what they do by default.
+    /// Installs handlers for all of them: from now on they are queued, and have no other effect.
     pub(crate) fn install() -> io::Result<Self> {
         let listen = |(signal, name, wish): (Signal, _, _)| {
             let stream = unix::signal(SignalKind::from_raw(signal.as_raw()))?;

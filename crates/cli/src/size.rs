@@ -1,4 +1,4 @@
-//! Amounts of memory as people write them: `512M`, `2G`; a bare number is bytes.
+//! Amounts of memory, as options take them: `512M`, `2G`; a bare number is bytes.
 
 /// Why a text is not an amount of memory.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -179,7 +179,7 @@ fn check_refuses_what_run_refuses_in_the_same_words() {
     for (config, options, variables) in REFUSED {
         let site = Site::new("");
         site.write("recluster.toml", &format!("attempts = 1\n{config}"));
-        // Whatever is not refused ends by itself.
+        // A server that is not refused ends by itself.
         site.write("server.js", "process.exit(1)\n");
         site.write("other", "#!/bin/sh\nexit 1\n");
         site.write("1.pid", "1");

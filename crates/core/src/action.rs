@@ -1,4 +1,4 @@
-//! What to do, and what to tell people: the core's answers to events.
+//! What the shell has to do, and what it has to report: the core's answers to events.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ pub enum Action {
         /// The generation it belongs to.
         generation: Generation,
     },
-    /// Ask the worker to finish what it has and exit. Said at most once of a worker, and never of one that closed
-    /// its channel: nobody could hear it.
+    /// Ask the worker to finish its work and exit. At most once for a worker, and never for one that has closed its
+    /// channel: it could not read the request.
     Drain {
         /// The worker that leaves.
         worker: WorkerId,
-        /// When its patience ends: it is sent TERM then. A later stop may shorten this, and does not say so.
+        /// The end of its drain timeout, when it is sent TERM. A later stop may shorten that without another action.
         until: Time,
     },
     /// Send a signal to the worker's process. Each signal at most once to a worker, TERM before KILL.
@@ -32,7 +32,7 @@ pub enum Action {
         /// The signal.
         signal: Signal,
     },
-    /// Tell people.
+    /// Report something, in the log and to subscribers.
     Notify(Notice),
 }
 
@@ -46,7 +46,7 @@ pub enum Signal {
     Kill,
 }
 
-/// Something worth telling people. No notice changes anything.
+/// A report of something that happened or was decided. It asks for nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
@@ -56,7 +56,7 @@ pub enum Notice {
         /// Which.
         generation: Generation,
     },
-    /// A worker came to serve: it was ready and has lived for the bake time.
+    /// A worker serves from now on: it was ready and has lived for the bake time.
     Serving {
         /// The worker.
         worker: WorkerId,
@@ -79,25 +79,25 @@ pub enum Notice {
         /// longer: one failing slot is retried at a time.
         delay: Duration,
     },
-    /// A wanted worker did not come to serve; or it did, and ended while its generation was still on trial.
+    /// A wanted worker failed before it served; or it served, and ended while its generation was still on trial.
     Failed(Failure),
-    /// A worker is not ready in time, and is forgiven: the cluster is lenient, and no reload waits for it.
+    /// A worker is not ready in time and may go on: the cluster is lenient, and no reload waits for it.
     Late {
         /// The worker.
         worker: WorkerId,
         /// Its slot.
         slot: SlotId,
     },
-    /// A worker's patience ended.
+    /// A worker has missed a deadline and is sent a signal.
     Overdue {
         /// The worker.
         worker: WorkerId,
-        /// What it was late for.
+        /// The deadline.
         due: Due,
         /// What it is sent.
         signal: Signal,
     },
-    /// A worker is gone. One that could not be started was never there: nothing is said of its end but the failure.
+    /// A worker has ended. One that could not be started has a notice of its failure only.
     Gone {
         /// The worker.
         worker: WorkerId,
@@ -138,13 +138,13 @@ pub enum Notice {
         /// Now.
         to: u32,
     },
-    /// Renewing one worker was given up: what was to replace it did not come to serve. The old one goes on.
+    /// The replacement of one worker was given up, since the new one never served. The old one goes on.
     ReplaceFailed(Failure),
 }
 
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "every caller must be told apart which")]
+#[expect(clippy::exhaustive_enums, reason = "every caller must handle each of them")]
 pub enum Verdict {
     /// Every slot is served by the new generation.
     Done,
@@ -159,7 +159,7 @@ pub enum Verdict {
         /// Why it stopped.
         failure: Failure,
     },
-    /// The cluster was told to stop, terminate or release before the reload ended.
+    /// A stop, a terminate or a release came before the reload ended.
     Abandoned,
 }
 
@@ -171,7 +171,7 @@ pub enum Due {
     Ready(WorkerId),
     /// A worker has lived for the bake time and serves from then on.
     Bake(WorkerId),
-    /// A draining worker's patience ends.
+    /// A draining worker's timeout ends.
     Drain(WorkerId),
     /// A draining worker is of an old generation beyond those that may drain at once. No moment is ever due for this.
     Surplus(WorkerId),

@@ -21,19 +21,19 @@ pub enum Phase {
     Stopping,
     /// Everything is being killed.
     Terminating,
-    /// Supervised no more.
+    /// No longer supervised.
     Released,
     /// After stop, terminate or release: no worker is left. Nothing will happen any more.
     Over,
 }
 
-/// The whole policy as one value: it is told events and answers with actions. The crate's page says how to drive it.
+/// The whole policy as one value: it takes events and answers with actions. The crate's page says how to drive it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cluster {
     pub(crate) settings: Settings,
     /// The time of the last event.
     pub(crate) now: Time,
-    /// What the cluster was told or came to do. Never [`Phase::Over`], which is derived: see [`Cluster::phase`].
+    /// The phase as of the last event. Never [`Phase::Over`], which is derived: see [`Cluster::phase`].
     pub(crate) phase: Phase,
     pub(crate) slots: Vec<Slot>,
     pub(crate) workers: Workers,
@@ -128,8 +128,8 @@ impl Cluster {
         self.reloading().or(first_start.then_some(self.generation))
     }
 
-    /// What each worker must have done by when. To become ready and to serve is for wanted workers only, and a
-    /// released cluster does not insist that they become ready.
+    /// The deadlines of each worker. Only wanted workers have one for readiness and for the bake time, and those of a
+    /// released cluster have none for readiness.
     pub(crate) fn worker_deadlines(&self) -> impl Iterator<Item = (Time, Due)> {
         let bound = |id, worker: &Worker| !worker.stays() || self.wants(id, worker);
         let workers = self.workers.iter().filter(move |(id, worker)| bound(*id, worker));

@@ -1,10 +1,10 @@
-//! What the policy is told at the beginning, and anew by a reload that changes it: a [`Config`] that exists is valid.
+//! The settings of the policy, from its beginning and from reloads that change them. A [`Config`] is always valid.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The knobs of the policy, as people set them. [`Config::new`] checks them.
+/// The settings of the policy, not checked yet: [`Config::new`] does that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "built with struct update syntax from the default")]
 pub struct Settings {
@@ -16,7 +16,8 @@ pub struct Settings {
     pub attempts: u32,
     /// A first start is never given up. Default off.
     pub keep_trying: bool,
-    /// A worker that is not ready in time is only told of, unless a reload waits for it. Default off.
+    /// A worker that is not ready in time has a notice and no other consequence, unless a reload waits for it. Default
+    /// off.
     pub lenient: bool,
     /// How long a ready worker must live before it serves. Default 1 s.
     pub bake: Duration,
@@ -79,7 +80,7 @@ impl Default for Settings {
     }
 }
 
-/// Settings that were checked.
+/// Checked settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config(Settings);
 
@@ -87,7 +88,7 @@ impl Config {
     /// The most slots a cluster may have.
     pub const MOST_WORKERS: u32 = 1024;
 
-    /// Checks the settings. The error names the first one that cannot be.
+    /// Checks the settings. The error names the first one that is wrong.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         let Settings { workers, attempts, ready_timeout, respawn, backoff, .. } = settings;
         if workers == 0 {
@@ -118,7 +119,7 @@ impl Config {
     }
 }
 
-/// Why settings cannot be. Displayed as one line that says what is wrong and what would do.
+/// Why settings are refused. Displayed as one line that says what is wrong and what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConfigError {

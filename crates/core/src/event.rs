@@ -1,14 +1,14 @@
-//! What happened: the facts that the shell tells the core.
+//! What happened: the facts that the shell reports to the core.
 
 use crate::{Caller, Config, SlotId, WorkerId};
 
-/// One fact. The core never doubts it; a fact about a worker that is gone is ignored.
+/// One fact. The core takes it as true; a fact about a worker that has ended is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the shell must name each of them; a new one is a new duty")]
 pub enum Event {
-    /// The worker's process runs and has said its first word.
+    /// The worker's process runs and has sent its first message.
     Online(WorkerId),
-    /// The worker may serve. Said again (a second port), it means nothing.
+    /// The worker can serve. A second one, such as for another port, changes nothing.
     Ready(WorkerId),
     /// The worker asks to be replaced: it said so, or it closes its servers.
     Retiring(WorkerId),
@@ -20,7 +20,7 @@ pub enum Event {
     SpawnFailed(WorkerId, SpawnFailure),
     /// Replace every worker by a new generation.
     Reload {
-        /// Who waits for the verdict, if anybody does.
+        /// The caller who waits for the verdict, if there is one.
         caller: Option<Caller>,
         /// The settings that come with the new generation, if others than now: they are in force from its beginning, and
         /// a rollback brings back those before. Of several calls that wait together the last word counts.
@@ -32,7 +32,7 @@ pub enum Event {
     /// Renew one worker within its generation, new first. Means nothing for a worker that does not hold its slot,
     /// during a reload, and before anything has served.
     Replace(WorkerId),
-    /// Change the number of slots. Zero is taken as one. It stands, whatever becomes of a reload that runs or waits.
+    /// Change the number of slots. Zero is taken as one. The number stays, however a reload that runs or waits ends.
     Scale(u32),
     /// Drain everything, start nothing more.
     Stop,

@@ -70,6 +70,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// Somebody who waits for the verdict of a reload. The shell invents the number; the core hands it back once.
+/// A caller who waits for the verdict of a reload. The shell chooses the number; the core returns it once, with the
+/// verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Caller(pub u64);

@@ -4,7 +4,7 @@
 //!
 //! **A serving worker leaves only when what replaces it serves**, unless by a stop, a scale-down or its own request.
 //! Under [`Surge::All`] what replaces it is the whole new generation, under [`Surge::AtMost`] the new worker of its
-//! slot. What a reload has started and not yet put in a slot is no such worker: if the reload fails, it goes.
+//! slot. A worker that a reload has started and not yet put in a slot is not protected: if the reload fails, it goes.
 //!
 //! # The driving contract
 //!
@@ -12,10 +12,10 @@
 //! turn:
 //!
 //! 1. it drains [`Cluster::poll_action`] and performs each [`Action`];
-//! 2. it waits for whatever comes first: something that happens, or the moment of [`Cluster::next_deadline`];
-//! 3. it tells [`Cluster::handle`] what happened and when: an [`Event`], or [`Event::Tick`] if it was the deadline.
+//! 2. it waits for the next event, but no longer than until [`Cluster::next_deadline`];
+//! 3. it passes the [`Event`] and its time to [`Cluster::handle`]: [`Event::Tick`] if the deadline came first.
 //!
-//! `handle` only changes facts; then a few ordered rules look at all facts, whatever the last event was, and decide.
+//! `handle` only changes facts; then a few ordered rules look at all facts, not only at the last event, and decide.
 //! So no event is missed by being early, late or repeated, and a fact about a worker that is gone changes nothing.
 //!
 //! ```
@@ -42,8 +42,8 @@
 //! assert_eq!(wake, ready_at + Duration::from_secs(1));
 //! cluster.handle(Event::Tick, wake);
 //!
-//! let told: Vec<Action> = std::iter::from_fn(|| cluster.poll_action()).collect();
-//! assert!(matches!(told.last(), Some(Action::Notify(Notice::Started { .. }))));
+//! let actions: Vec<Action> = std::iter::from_fn(|| cluster.poll_action()).collect();
+//! assert!(matches!(actions.last(), Some(Action::Notify(Notice::Started { .. }))));
 //! assert!(cluster.status().settled);
 //! # Ok::<(), recluster_core::ConfigError>(())
 //! ```

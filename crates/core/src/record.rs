@@ -1,4 +1,4 @@
-//! Facts: what each event changes, before any rule is asked. Nothing is decided here.
+//! Facts: what each event changes, before any rule applies. Nothing is decided here.
 
 use crate::{Caller, Cause, Cluster, Config, Event, Exit, Failure, Notice, Phase, SpawnFailure, State};
 use crate::{Verdict, WorkerId};
@@ -6,7 +6,7 @@ use crate::{Verdict, WorkerId};
 impl Cluster {
     pub(crate) fn record(&mut self, event: Event) {
         match event {
-            // Whether a running process is ready is the shell's to know; time itself is recorded by `handle`.
+            // A process that runs is not ready yet; `handle` records the time.
             Event::Online(_) | Event::Tick => {}
             Event::Ready(worker) => self.ready(worker),
             Event::Retiring(worker) => self.retiring(worker),
@@ -32,7 +32,7 @@ impl Cluster {
         }
     }
 
-    /// It leaves its seat; not being wanted, it is then drained. A released worker is left alone, whatever it says.
+    /// It leaves its slot. It is not wanted then, and so it is drained. A released worker is left alone.
     fn retiring(&mut self, id: WorkerId) {
         if self.supervises() {
             self.lose(id, Cause::Retired);
@@ -61,13 +61,13 @@ impl Cluster {
         self.workers.end(id);
     }
 
-    /// A worker ends or leaves. If it was wanted its seat is empty now, and its slot may have failed once more.
+    /// A worker ends or leaves. If it was wanted, its slot is vacant now, and may have failed once more.
     pub(crate) fn lose(&mut self, id: WorkerId, cause: Cause) {
         let Some(worker) = self.workers.get(id) else {
             return;
         };
         let failed = match self.on_trial() {
-            // Every end of its workers counts, even of one that served: else it could come and crash for ever.
+            // The end of a worker that served counts too: otherwise a generation could start and crash for ever.
             Some(generation) => worker.generation == generation,
             None => self.supervises() && !worker.proven,
         };
@@ -104,7 +104,7 @@ impl Cluster {
         }
     }
 
-    /// Nobody is wanted any more. Those that drain already get no more time than the others.
+    /// No worker is wanted any more. Those that drain already get no more time than the others.
     pub(crate) fn stop(&mut self) {
         if self.supervises() || self.phase == Phase::Released {
             self.cease(Phase::Stopping);

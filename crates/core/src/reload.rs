@@ -11,7 +11,7 @@ pub(crate) struct Reload {
     pub(crate) callers: Vec<Caller>,
     /// The settings of what was proven last, which a rollback brings back.
     pub(crate) before: Settings,
-    /// What it does to the number of slots; nothing any more once somebody has said how many there are to be.
+    /// What it does to the number of slots; nothing after a request to scale.
     pub(crate) sizing: Option<Sizing>,
 }
 
@@ -31,14 +31,14 @@ impl Reload {
     }
 }
 
-/// A reload that was asked for and has not begun: one, however many asked.
+/// The one reload that waits to begin, for all requests so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Pending {
     /// Who asked.
     pub(crate) waiting: Vec<Caller>,
-    /// The settings that it brings, as they were said last.
+    /// The settings that it brings: those of the latest request.
     pub(crate) config: Option<Config>,
-    /// Somebody has said since then how many slots there are to be.
+    /// A request to scale came after these settings.
     pub(crate) overruled: bool,
 }
 

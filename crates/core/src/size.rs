@@ -1,4 +1,4 @@
-//! How many slots there are. People say it, and so do the settings that come with a reload: the later word counts.
+//! The number of slots. Requests to scale change it, and so do the settings of a reload: the later one counts.
 
 use crate::reload::{Pending, Reload, Sizing};
 use crate::slot::{Slot, count};
@@ -16,7 +16,7 @@ impl Cluster {
         reload.map_or(self.size(), |reload| reload.covers(self.size()))
     }
 
-    /// People say it.
+    /// A request to scale.
     pub(crate) fn scale(&mut self, workers: u32) {
         if self.supervises() {
             if let Some(reload) = &mut self.reload {
@@ -43,7 +43,7 @@ impl Cluster {
 
     /// What a reload that begins does to the number of slots, and to what an older one did that it supersedes.
     ///
-    /// Settings say something new only where they name another number than those before; else it is what it was.
+    /// Settings change the number only where they name another one than the settings before them.
     pub(crate) fn sizing(&self, newer: &Pending, older: Option<&Reload>) -> Sizing {
         let undone = older.and_then(|older| Some((older.sizing?, older.before.workers)));
         let (from, named) =

@@ -1,4 +1,4 @@
-//! One seat: who holds it, who is to take it over, and what it waits for.
+//! One slot: which worker holds it, which is to take it over, and what it waits for.
 
 use crate::worker::Workers;
 use crate::{Config, Failure, Generation, SlotId, Time, WorkerId};
@@ -27,7 +27,7 @@ pub(crate) struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Waiting {
     pub(crate) since: Time,
-    /// The worker that ended, until people have been told when its successor comes.
+    /// The worker that ended, until a notice has said when its successor starts.
     pub(crate) unannounced: Option<WorkerId>,
 }
 
@@ -95,7 +95,7 @@ impl Slot {
         }
         self.holder = None;
         if !self.awaits(reload) {
-            // Renewing is moot: either the new worker has the seat now, or the next one will be new.
+            // There is nothing left to renew: either the new worker has the seat now, or the next one will be new.
             self.renew = false;
             self.take_over();
             if self.holder.is_none() {

@@ -1,10 +1,10 @@
-//! What the cluster looks like now, for people and for the data plane.
+//! The status of the cluster, for the user and for the data plane.
 
 use crate::slot::Slot;
 use crate::worker::Worker;
 use crate::{Cluster, Generation, Phase, SlotId, State, Time, WorkerId};
 
-/// A picture of the whole cluster.
+/// The status of the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Status {
@@ -56,10 +56,10 @@ pub struct WorkerStatus {
     pub slot: SlotId,
     /// Its generation.
     pub generation: Generation,
-    /// Where it is in its life.
+    /// Its state.
     pub state: State,
-    /// When the next signal follows if it has not done by then what it should have: become ready, or gone. Sooner than
-    /// what its state says where its channel is closed.
+    /// When it is sent the next signal unless it is ready, or has exited, before. Sooner than its state says where its
+    /// channel is closed.
     pub deadline: Option<Time>,
     /// It is wanted: it holds its slot or is to take it over.
     pub wanted: bool,
@@ -68,7 +68,7 @@ pub struct WorkerStatus {
 }
 
 impl Cluster {
-    /// A picture of the whole cluster as of the last event.
+    /// The status of the whole cluster as of the last event.
     pub fn status(&self) -> Status {
         let slots: Vec<SlotStatus> = self.slots.iter().map(|slot| self.slot_status(slot)).collect();
         let workers = self.workers.iter().map(|(id, worker)| self.worker_status(id, worker)).collect();

@@ -38,11 +38,11 @@ pub(crate) struct Worker {
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
     pub(crate) state: State,
-    /// It was ready and has lived for the bake time. Once said, it stays said.
+    /// It was ready and has lived for the bake time. Never cleared.
     pub(crate) proven: bool,
     /// When its channel was closed.
     pub(crate) closed: Option<Time>,
-    /// It was not ready in time, and was forgiven: it may take as long as it likes.
+    /// It was not ready in time and has no deadline for readiness any more.
     pub(crate) late: bool,
 }
 
@@ -52,7 +52,7 @@ impl Worker {
         Self { slot, generation, state: State::Starting { until }, proven: false, closed: None, late: false }
     }
 
-    /// It is coming up or at work: nobody asked it to go, and it did not say that it goes.
+    /// It starts or works: it was not asked to go, and has not said that it goes.
     pub(crate) fn stays(&self) -> bool {
         matches!(self.state, State::Starting { .. } | State::Ready { .. })
     }
@@ -70,7 +70,7 @@ impl Worker {
         self.is_ready() && self.proven
     }
 
-    /// What it must have done by when.
+    /// Its deadlines.
     pub(crate) fn deadline(&self, id: WorkerId, settings: &Settings) -> Option<(Time, Due)> {
         match self.state {
             State::Starting { until } => (!self.late).then_some((until, Due::Ready(id))),
@@ -117,7 +117,7 @@ impl Workers {
         self.living.values_mut()
     }
 
-    /// The names of those of which this is true.
+    /// The ids of the workers for which this holds.
     pub(crate) fn which(&self, mut is: impl FnMut(WorkerId, &Worker) -> bool) -> Vec<WorkerId> {
         self.iter().filter(|(id, worker)| is(*id, worker)).map(|(id, _)| id).collect()
     }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::args::Run;
 
-/// How long node may take for an answer. It needs a tenth of a second, and a busy machine may need more.
+/// How long node may take to answer. It takes a tenth of a second on a machine that is not busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The endings of files that node can check: it does not check TypeScript.
 const CHECKED_ENDINGS: [&str; 3] = ["js", "cjs", "mjs"];
@@ -25,7 +25,7 @@ const DOING_MORE: [&str; 8] =
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) binary: PathBuf,
-    /// As it says it itself.
+    /// What `node --version` prints.
     pub(super) version: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Syntax {
     Right,
     /// It cannot, and says where and why.
     Wrong(String),
-    /// That cannot be said, for this reason.
+    /// It was not checked, for this reason.
     Unknown(String),
 }
 
@@ -70,7 +70,7 @@ impl Node {
     }
 }
 
-/// What node's complaint means.
+/// What node's error output means.
 fn verdict(stderr: &str) -> Syntax {
     let mut lines = stderr.lines().filter(|line| !line.trim().is_empty());
     let place = lines.next().unwrap_or_default();

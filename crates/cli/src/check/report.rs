@@ -1,4 +1,4 @@
-//! What was found, as a table for people and as JSON for programs.
+//! The findings of `check`, as a table and as JSON.
 
 use std::path::PathBuf;
 

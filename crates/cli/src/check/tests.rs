@@ -14,7 +14,7 @@ use crate::config::{CommandLine, Origin, Setting, Settings};
 use crate::describe::describe;
 use crate::error::Error;
 
-/// A directory with a server file, its config file and whatever a test puts there.
+/// A directory with a server file, its config file and the files of a test.
 struct Site {
     directory: tempfile::TempDir,
 }

@@ -1,4 +1,4 @@
-//! Which cluster a command talks to, and what a reply means that it did not ask for.
+//! Connecting to the cluster that a command is about, and the error for a reply that does not fit the request.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::args::{ControlAt, Target};
 use crate::error::Error;
 use crate::name::Name;
 
-/// Finds the cluster that is meant and connects to it; also tells where it is.
+/// Finds the cluster that is meant and connects to it; also returns the path of its socket.
 pub(super) async fn connect(target: &Target) -> Result<(Client, PathBuf), Error> {
     let path = locate(target)?;
     Ok((Client::connect(&path).await?, path))
@@ -31,7 +31,7 @@ fn locate(target: &Target) -> Result<PathBuf, Error> {
     }
 }
 
-/// What a reply means that does not answer what was asked.
+/// The error for a reply that does not fit the request.
 pub(super) fn unexpected(reply: Reply) -> Error {
     match reply {
         Reply::Refused { reason } => Error::Refused(reason),

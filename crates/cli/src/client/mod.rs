@@ -30,7 +30,7 @@ pub(crate) async fn reload(args: Reload) -> Result<ExitStatus, Error> {
     if args.target.json { relay(&mut client).await } else { watch(&mut client).await }
 }
 
-/// Prints what the master says of a reload until the verdict is there.
+/// Prints the master's replies to a reload, up to the verdict.
 async fn relay(client: &mut Client) -> Result<ExitStatus, Error> {
     loop {
         let reply = client.next().await?;
@@ -44,7 +44,7 @@ async fn relay(client: &mut Client) -> Result<ExitStatus, Error> {
     }
 }
 
-/// Shows what the master says of a reload until the verdict is there.
+/// Shows the progress of a reload, up to the verdict.
 async fn watch(client: &mut Client) -> Result<ExitStatus, Error> {
     let mut screen = Screen::on_stderr();
     loop {
@@ -81,7 +81,7 @@ pub(crate) async fn stop(args: Ask) -> Result<ExitStatus, Error> {
     end(&args.target, Request::Stop).await
 }
 
-/// `terminate`: the same, without patience.
+/// `terminate`: kills every worker at once, and waits until the master has ended.
 pub(crate) async fn terminate(args: Ask) -> Result<ExitStatus, Error> {
     end(&args.target, Request::Terminate).await
 }

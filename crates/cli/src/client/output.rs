@@ -1,4 +1,4 @@
-//! Writing to stdout, where somebody may stop reading at any time: that is no error.
+//! Writing to stdout. A reader may stop reading at any time, and that is no error.
 
 use std::io::{self, Write as _};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// Whether somebody still reads.
+/// Whether stdout is still read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     Reads,

@@ -1,5 +1,5 @@
-//! A reload as somebody sees it who waits for it: one line that changes on a terminal, lines one after the other
-//! anywhere else, and in the end the verdict.
+//! The progress of a reload for the caller who waits for it: one line that changes on a terminal, a line for each event
+//! anywhere else, and the verdict at the end.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -52,7 +52,7 @@ impl Screen {
     }
 }
 
-/// What the caller's script is told.
+/// The exit status for a verdict.
 pub(super) fn exit_status(verdict: &Verdict) -> ExitStatus {
     match verdict {
         Verdict::Done => ExitStatus::Success,
@@ -128,7 +128,7 @@ fn details(failure: &Failure, paint: Paint) -> String {
 }
 
 fn write(text: &str) {
-    // Whoever looked on may be gone; the exit status still tells how it ended.
+    // If it cannot be written, the exit status still says how the reload ended.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 

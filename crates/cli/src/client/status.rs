@@ -1,4 +1,4 @@
-//! `status`: a picture of a cluster, once or every second.
+//! `status`: shows the status of a cluster, once or every second.
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -23,7 +23,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Moves the cursor to the top and clears what is below.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-/// Shows how the cluster is. With `--watch` it ends when the cluster does, or nobody looks any more.
+/// Shows how the cluster is. With `--watch` it ends when the cluster does, or stdout is no longer read.
 pub(crate) async fn status(args: StatusArgs) -> Result<ExitStatus, Error> {
     let (mut client, path) = connect(&args.target).await?;
     let view = View::of(&args, &path);
@@ -54,12 +54,12 @@ fn exit_status(status: &Status) -> ExitStatus {
     if serves { ExitStatus::Success } else { ExitStatus::NotServing }
 }
 
-/// How pictures are shown.
+/// How a status is shown.
 struct View {
     name: String,
     json: bool,
     paint: Paint,
-    /// What comes before each picture.
+    /// What is printed before each status.
     before: &'static str,
 }
 

@@ -26,7 +26,7 @@ const STATE: usize = 4;
 /// One line of the table.
 type Row = [String; TITLES.len()];
 
-/// The whole picture: a line about the cluster, one about where it listens, and a row for each slot and for each
+/// The whole status: a line about the cluster, one about where it listens, and a row for each slot and for each
 /// worker that is not the active one of its slot.
 pub(super) fn table(name: &str, status: &Status, paint: Paint) -> String {
     let mut lines = vec![format!(
@@ -100,7 +100,7 @@ fn row(worker: &WorkerStatus, restarts: &str, connections: u64) -> Row {
     ]
 }
 
-/// What a worker tells of itself: in its drain, what it still has.
+/// What a worker reports of itself: in its drain, its open connections and requests.
 fn says(worker: &WorkerStatus) -> String {
     let held = worker.held.map(|held| held.to_string());
     held.into_iter().chain(worker.status.clone()).collect::<Vec<_>>().join("; ")
@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    fn picture() -> Status {
+    fn status() -> Status {
         let worker = |id: u64, slot: u32, generation: u64, state: &str, left: Option<f64>| {
             json!({
                 "id": id, "slot": slot, "generation": generation, "pid": 4700 + id, "state": state,
@@ -196,7 +196,7 @@ mod tests {
             })
         };
         let slot = |slot: u32, active: Option<u64>, restarts: u64| json!({"slot": slot, "active": active, "restarts": restarts, "connections": 1007});
-        let picture = json!({
+        let json = json!({
             "pid": 4700, "phase": "running", "generation": 2, "uptime_seconds": 93_784.0, "balance": "round-robin",
             "reload": {"generation": 3, "serving": 1, "of": 2},
             "slots": [slot(0, Some(5), 0), slot(1, None, 12)],
@@ -207,17 +207,17 @@ mod tests {
                 {"address": "unix:/run/\u{1b}app", "balance": "shared"}
             ]
         });
-        serde_json::from_value(picture).unwrap()
+        serde_json::from_value(json).unwrap()
     }
 
     #[test]
     fn a_cluster_in_the_middle_of_everything() {
-        insta::assert_snapshot!(table("shop", &picture(), Paint::new(false)));
+        insta::assert_snapshot!(table("shop", &status(), Paint::new(false)));
     }
 
     #[test]
     fn a_cluster_at_rest_has_fewer_lines() {
-        let mut status = picture();
+        let mut status = status();
         (status.reload, status.listeners) = (None, Vec::new());
         status.slots.truncate(1);
         status.workers.retain(|worker| worker.state == "serving");
@@ -226,8 +226,8 @@ mod tests {
 
     #[test]
     fn colours_do_not_move_columns() {
-        let plain = table("shop", &picture(), Paint::new(false));
-        let coloured = table("shop", &picture(), Paint::new(true));
+        let plain = table("shop", &status(), Paint::new(false));
+        let coloured = table("shop", &status(), Paint::new(true));
         let mut without = String::new();
         let mut pieces = coloured.split("\x1b[");
         without += pieces.next().unwrap();

@@ -21,7 +21,7 @@ pub(super) struct Contents {
     pub(super) env: Vec<Variable>,
 }
 
-/// An option that the file gives. Its values have been found to be such.
+/// An option that the file gives. Its values were checked one by one.
 #[derive(Debug)]
 pub(super) struct Given {
     pub(super) arg: Arg,
@@ -54,7 +54,7 @@ impl Contents {
         self.options.iter().any(|given| given.arg.get_id() == id)
     }
 
-    /// Whether one more option goes with those that are there.
+    /// Whether one more option can be used together with those before it.
     fn agree(&self, new: &Given, keys: &Keys) -> Result<(), Problem> {
         let is_typed = |given: &Given| given.as_typed().next().is_some();
         let mut others = self.options.iter().filter(|given| is_typed(given) && is_typed(new));
@@ -70,7 +70,7 @@ impl Contents {
 }
 
 impl Given {
-    /// How it would be typed.
+    /// The arguments of a command line that say the same.
     pub(super) fn as_typed(&self) -> impl Iterator<Item = OsString> {
         self.values.iter().filter_map(|value| keys::as_typed(&self.arg, value))
     }
@@ -100,7 +100,7 @@ impl Reader<'_> {
         Ok(contents)
     }
 
-    /// The values of an option: texts as they would be typed, each of which the option takes.
+    /// The values of an option, as on a command line; each is one that the option accepts.
     fn values(&self, arg: &Arg, value: &Spanned<DeValue<'_>>) -> Result<Vec<OsString>, Finding> {
         match value.get_ref().as_array().filter(|_| keys::is_list(arg)) {
             Some(items) => items.iter().map(|item| self.value(arg, item)).collect(),

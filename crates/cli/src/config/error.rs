@@ -8,7 +8,7 @@ use super::place::Place;
 /// The largest config file, in bytes. What is larger is something else.
 pub(super) const MOST_BYTES: u64 = 1024 * 1024;
 
-/// Why there is nothing to be run by this command line and this file.
+/// Why a command line and its file make no [`Invocation`](super::Invocation).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// With what the file adds, the command line is still not complete, or contradicts itself.
@@ -52,7 +52,7 @@ pub(crate) enum Problem {
     Nul { key: String },
 }
 
-/// The first paragraph of a refusal of clap's, whose other ones are about usage and help.
+/// The first paragraph of an error of clap; the others are about usage and help.
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);

@@ -19,7 +19,7 @@ const FILE_NAME: &str = "recluster.toml";
 pub(super) struct File {
     /// Where it is, absolute.
     pub(super) path: PathBuf,
-    /// As people know it.
+    /// As it was named, for messages.
     pub(super) shown: PathBuf,
     pub(super) text: String,
 }

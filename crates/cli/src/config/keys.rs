@@ -21,7 +21,7 @@ pub(super) const SERVERS_OWN: &str = "--";
 pub(super) const ENV: &str = "env";
 /// What an address is called in the help. A unix socket's has a path in it.
 const ADDRESS: &str = "ADDR";
-/// How alike, from 0 to 1, two keys must be for one to be meant by the other. Clap has the same bar for options.
+/// How similar, from 0 to 1, a wrong key must be to a right one to be taken for it. Clap's threshold for options.
 const ALIKE: f64 = 0.7;
 
 /// The arguments of `run`, to be asked about one by one.
@@ -42,7 +42,7 @@ impl Keys {
         let variable =
             |arg: &Arg| Some((arg.get_id().clone(), arg.get_env()?.to_string_lossy().into_owned()));
         let variables = command.get_arguments().filter_map(variable).collect();
-        // A value is judged alone: neither the environment nor what is missing beside it has to do with that.
+        // A value is checked alone: neither the environment nor a missing argument matters for that.
         let alone = |arg: Arg| arg.env(Resettable::Reset).required(false);
         Self { run: command.no_binary_name(true).mut_args(alone), variables }
     }
@@ -60,14 +60,14 @@ impl Keys {
         self.variables.get(arg.get_id()).map(String::as_str)
     }
 
-    /// The key that somebody may have meant.
+    /// The key that was probably meant.
     pub(super) fn nearest(&self, key: &str) -> Option<String> {
         let alike = |known: &str| strsim::jaro(key, known);
         let known = self.args().map(key_of).chain([ENV]).filter(|known| alike(known) > ALIKE);
         known.max_by(|a, b| alike(a).total_cmp(&alike(b))).map(str::to_owned)
     }
 
-    /// Whether two arguments rule each other out. Clap keeps it with the one that says so.
+    /// Whether two arguments exclude each other. Clap keeps that with the argument that declares it.
     pub(super) fn contradict(&self, a: &Arg, b: &Arg) -> bool {
         let rules_out = |a: &Arg, b: &Arg| {
             self.run.get_arg_conflicts_with(a).iter().any(|conflict| conflict.get_id() == b.get_id())
@@ -83,7 +83,7 @@ impl Keys {
         if error.kind() == ErrorKind::ValueValidation {
             return error.source().map(ToString::to_string);
         }
-        // Anything else is not about the value. What is missing beside it is seen when all is put together.
+        // Other errors are not about the value: missing arguments are found when the whole command line is parsed.
         let is_about_it = error.kind() == ErrorKind::InvalidValue;
         is_about_it.then(|| match error.get(ContextKind::ValidValue) {
             Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
@@ -128,7 +128,7 @@ pub(super) fn is_on_off(arg: &Arg) -> bool {
     values.len() == 2 && ["on", "off"].iter().all(|word| values.iter().any(|value| value.get_name() == *word))
 }
 
-/// A value as it is meant in a file in this directory: a path in it begins there.
+/// A value of a file in this directory: relative paths in it begin there.
 pub(super) fn rooted(arg: &Arg, value: &str, directory: &Path) -> OsString {
     if is_path(arg, value) {
         return directory.join(value).into();
@@ -146,7 +146,7 @@ pub(super) fn rooted(arg: &Arg, value: &str, directory: &Path) -> OsString {
 fn is_path(arg: &Arg, value: &str) -> bool {
     let hint = arg.get_value_hint();
     hint == ValueHint::AnyPath
-        // Called a file and not only a path: there may be none.
+        // The hint of options that also take `none`.
         || hint == ValueHint::FilePath && value != ControlAt::OFF
         // A name alone is looked up in PATH.
         || hint == ValueHint::CommandName && value.contains('/')

@@ -1,8 +1,8 @@
 //! The config file: the options of `run` by their long names, for what neither the command line nor the environment says.
 //!
 //! An option is defined once, as an argument of `run` (in `args`). A key of the file is the option of that name, and what
-//! it says is put on the command line as if it had been typed there. So whatever `run` comes to take can be written in
-//! the file, is read by the same rules and refused with the same words, without a line here.
+//! it says is put on the command line as if it had been typed there. So every option of `run`, new
+//! ones included, can be written in the file, is parsed by the same rules and refused with the same words.
 
 mod contents;
 mod error;
@@ -35,16 +35,16 @@ const FIRST_OPTION: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Invocation {
     pub(crate) command: Command,
-    /// What is said about the cluster that is to be started, once more with where it comes from. Empty where none is.
+    /// The settings of the cluster that is to be started, each with its origin. Empty where none is started.
     pub(crate) settings: Settings,
 }
 
-/// What this process was told when it was started: its arguments, and, by way of them, its environment. Together with
-/// the file, which may change, it says what to do.
+/// What this process was started with: its arguments and, as their defaults, its environment. With the file, which may
+/// change, they make an [`Invocation`].
 #[derive(Clone, Debug)]
 pub(crate) struct CommandLine {
     args: Vec<OsString>,
-    /// Where it was typed.
+    /// The working directory.
     directory: PathBuf,
     given: ArgMatches,
 }
@@ -55,7 +55,7 @@ impl CommandLine {
         Self::new(env::args_os().collect(), logical_directory()).unwrap_or_else(|error| error.exit())
     }
 
-    /// A command line that was typed in this directory.
+    /// A command line with this working directory.
     pub(crate) fn new(args: Vec<OsString>, directory: PathBuf) -> Result<Self, clap::Error> {
         let args = args::with_command(args);
         let given = match args::definition().try_get_matches_from(&args) {
@@ -85,8 +85,8 @@ impl CommandLine {
         }
     }
 
-    /// Reads the file again, for a cluster that runs with these settings. Also says which of them have another value
-    /// now; whether a reload is enough for that, [`changes_at_reload`] knows.
+    /// Reads the file again, for a cluster that runs with these settings. Returns the keys whose values have changed as
+    /// well; [`changes_at_reload`] says which of them a reload changes.
     pub(crate) fn reread(&self, running: &Settings) -> Result<(Run, Vec<String>), Error> {
         let Invocation { command, settings } = self.read()?;
         let run = command.into_run().ok_or(Error::NotACluster)?;

@@ -1,5 +1,4 @@
-//! What a cluster was told, option by option, and by whom: for a person who wants to see it, and for telling what a
-//! changed file changes.
+//! The settings of a cluster with their origins: what `check` shows, and what tells the changes of a changed file.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -53,14 +52,14 @@ pub(crate) struct Setting {
     pub(crate) origin: Origin,
 }
 
-/// Who has said it.
+/// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     CommandLine,
     /// The variable of this name.
     Environment(String),
     File(Place),
-    /// Nobody. Where the default is not a value, this is what the help says about it.
+    /// The default. Where that is not a value, these are the words of the help.
     Default(Option<String>),
 }
 
@@ -89,7 +88,7 @@ impl Settings {
         Self { file, list: options.chain(variables).collect() }
     }
 
-    /// What is not as it was in these, whoever has said it.
+    /// The keys whose values differ from these, whatever their origin.
     pub(super) fn changed_since(&self, old: &Self) -> Vec<String> {
         let is_new = |setting: &&Setting| old.values(&setting.key) != Some(&setting.values);
         let is_gone = |setting: &&Setting| self.values(&setting.key).is_none();

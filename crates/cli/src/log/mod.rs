@@ -1,5 +1,4 @@
-//! The log: one line an event, for people or for programs. What events are called is in `words`; where lines go is
-//! in `sink`.
+//! The log: one line for each event, as text or as JSON. `words` says what events are called, `sink` writes the lines.
 
 mod note;
 mod sink;
@@ -61,9 +60,9 @@ impl Journal {
         })
     }
 
-    /// Writes what happened in the cluster, if it is wanted.
+    /// Writes an event of the cluster, if the verbosity has it.
     pub(crate) fn event(&mut self, event: &Event) {
-        let words = self.narrator.tell(event);
+        let words = self.narrator.words(event);
         if words::needs(event) > self.verbosity {
             return;
         }
@@ -74,14 +73,14 @@ impl Journal {
         }
     }
 
-    /// Writes what the command itself has to say, if it is wanted.
+    /// Writes a note of the command itself, if the verbosity has it.
     pub(crate) fn note(&mut self, note: &Note) {
         if note.needs() <= self.verbosity {
             self.write(&self.narrator.line(note.words()), note);
         }
     }
 
-    /// Opens the log file anew, after somebody has moved it away.
+    /// Opens the log file anew, as after a rotation.
     pub(crate) fn reopen(&mut self) {
         match self.sink.reopen() {
             Ok(()) => self.note(&Note::LogReopened),

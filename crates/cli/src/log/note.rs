@@ -1,4 +1,4 @@
-//! What the command itself has to say, beside the events of its cluster.
+//! The command's own log lines, beside the events of its cluster.
 
 use std::path::absolute;
 use std::process;
@@ -10,15 +10,15 @@ use serde::Serialize;
 use crate::args::{Run, Verbosity};
 use crate::signals::Wish;
 
-/// Something that the command did or noticed. In a JSON log it looks as an event does.
+/// Something that the command did or noticed. A JSON log has it in the form of an event.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Note {
     /// The first line of every log.
     Starting { version: &'static str, pid: u32, server: String, workers: u32, control: Option<String> },
-    /// A signal was heard.
+    /// A signal has arrived.
     Signal { signal: &'static str, meaning: &'static str },
-    /// Somebody asked for something on the control socket.
+    /// A request came on the control socket.
     Asked {
         #[serde(flatten)]
         request: Request,
@@ -36,7 +36,7 @@ pub(crate) enum Note {
     LogReopened,
     /// The log file could not be opened anew.
     LogNotReopened { error: String },
-    /// So much happened at once that some events are not in the log.
+    /// Events came faster than they were logged, and some are missing.
     EventsMissed { events: u64 },
     /// The reader of the log was too slow.
     LinesMissed { lines: u64 },
@@ -44,7 +44,7 @@ pub(crate) enum Note {
 
 impl Note {
     pub(crate) fn starting(args: &Run, control: Option<String>) -> Self {
-        // Whoever reads this later does not know the working directory.
+        // A reader of the log does not know the working directory.
         let server = absolute(&args.server).unwrap_or_else(|_| args.server.clone());
         Self::Starting {
             version: env!("CARGO_PKG_VERSION"),

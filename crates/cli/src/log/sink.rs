@@ -1,5 +1,5 @@
-//! Where the log's lines go: stderr or a file, by way of a bounded queue and a thread. A reader who does not read
-//! must not stop the master, so only the thread ever waits for one.
+//! Where the log's lines go: stderr or a file, by way of a bounded queue and a thread. Only the thread
+//! waits for the reader: one that does not read must not stop the master.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -18,16 +18,16 @@ use crate::writable::may_create;
 /// How many lines may wait for a slow reader.
 const LINES_WAITING: usize = 1024;
 
-/// How many of them may be about what applications say, so that no application can talk the log full.
+/// How many of them may be about what applications say, so that an application cannot fill the queue.
 const CHATTER_WAITING: usize = 512;
 
 /// How long a slow reader may take for the last lines.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The thread needs little more than a buffer.
+/// The size of the thread's stack: it needs little more than a buffer.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// The near end of the queue.
+/// The sending end of the queue.
 #[derive(Debug)]
 pub(super) struct Sink {
     queue: SyncSender<Job>,
@@ -77,7 +77,7 @@ impl Sink {
         sent
     }
 
-    /// Whether there is room for a line that may as well be missing.
+    /// Whether there is room for a line that the log can do without.
     pub(super) fn has_room_for_chatter(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) < CHATTER_WAITING
     }
@@ -92,7 +92,7 @@ impl Sink {
     /// Waits a moment until every line is written.
     pub(super) fn close(self) {
         drop(self.queue);
-        // Either error is an answer: the thread has ended, or it waits for somebody who does not read.
+        // Either error means that there is nothing to wait for: the thread has ended, or its reader does not read.
         let _ = self.ended.recv_timeout(FAREWELL);
     }
 }
@@ -115,7 +115,7 @@ fn open(path: &Path) -> io::Result<File> {
 fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
     for job in jobs {
         match job {
-            // There is nobody to tell that the log cannot be written, and the cluster goes on without it.
+            // An error has nowhere to be reported, and the cluster goes on without a log.
             Job::Line(line) => {
                 let _ = output.write_all(line.as_bytes());
                 waiting.fetch_sub(1, Ordering::Relaxed);
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(fs::read_to_string(moved.join("it.log")).unwrap(), "still\n");
     }
 
-    /// An output whose reader does not read until it is told to.
+    /// An output that blocks until the test lets it go on.
     struct Stuck {
         begun: Sender<()>,
         go_on: Receiver<()>,

@@ -28,7 +28,7 @@ fn held() -> Held {
     serde_json::from_value(json!({"connections": 5, "upgraded": 1, "requests": 2})).unwrap()
 }
 
-/// Every event, in an order in which a cluster might tell them.
+/// Every event, in an order in which a cluster might emit them.
 fn events() -> Vec<Event> {
     let (old, new, failure) = (worker(3, 1), worker(9, 2), failure());
     let second = Duration::from_secs(1);
@@ -117,7 +117,7 @@ fn style(format: LogFormat) -> Style {
     Style { format, cluster: "shop".to_owned() }
 }
 
-/// The verbosity that a line needs, and the line without what all lines begin with.
+/// The verbosity that a line needs, and the line without the beginning that all lines share.
 fn narrated() -> String {
     let mut narrator = Narrator::new(4700);
     let line = |words: &str| {
@@ -129,7 +129,7 @@ fn narrated() -> String {
         lines.push(format!("{:?} {}", note.needs(), line(&narrator.line(note.words()))));
     }
     for event in &events() {
-        lines.push(format!("{:?} {}", words::needs(event), line(&narrator.tell(event))));
+        lines.push(format!("{:?} {}", words::needs(event), line(&narrator.words(event))));
     }
     lines.concat()
 }

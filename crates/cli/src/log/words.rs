@@ -1,4 +1,4 @@
-//! Events in words, for somebody who reads the log at three in the morning: which worker, what, and why.
+//! Events as text: which worker, what happened, and why.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use recluster::{Event, Exit, Failure, Held, RecycleReason, Verdict, Worker, sign
 
 use crate::args::Verbosity;
 
-/// Tells events one after the other, and remembers what a later one needs.
+/// Puts events into words one after the other, and remembers what a later one needs.
 #[derive(Debug)]
 pub(super) struct Narrator {
     /// The master's process id.
@@ -23,7 +23,7 @@ impl Narrator {
     }
 
     /// The event as one line.
-    pub(super) fn tell(&mut self, event: &Event) -> String {
+    pub(super) fn words(&mut self, event: &Event) -> String {
         if let Event::Listening { address, .. } | Event::Bound { address, .. } = event {
             let address = address.to_string();
             if !self.addresses.contains(&address) {
@@ -69,7 +69,7 @@ impl Narrator {
             Event::Overdue { worker, due, signal, held } => about(worker, &overdue(due, signal, *held)),
             Event::OutOfTime { worker, due, kill_timeout } => about(worker, &out_of_time(due, *kill_timeout)),
             Event::LeftBehind { worker, timeout } => about(worker, &left_behind(*timeout)),
-            // The words of the npm package: people have scripts that look for them.
+            // The words of the npm package, which scripts look for.
             Event::Respawning { worker, delay } => {
                 about(worker, &format!("must be replaced, respawning in {}", delay.as_millis()))
             }
@@ -92,7 +92,7 @@ impl Narrator {
             Event::Unhealthy { worker, reason } => about(worker, &unhealthy(reason)),
             Event::Hung { worker, silent } => about(worker, &hung(*silent)),
             Event::NotStored { worker } => about(worker, NOT_STORED),
-            // The library may learn to tell more than this command has words for.
+            // The library may add events before this command has words for them.
             unknown => self.line(format!("{unknown:?}")),
         }
     }
@@ -234,7 +234,7 @@ fn left_behind(timeout: Duration) -> String {
     format!("is gone, what it had started goes on, {timeout:.0?} at most")
 }
 
-/// What somebody was late for.
+/// The deadline that a worker has missed.
 fn late(due: &str) -> &'static str {
     match due {
         "ready" => "was not ready in time",

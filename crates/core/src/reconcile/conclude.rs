@@ -88,7 +88,7 @@ impl Cluster {
         self.end_reload(reload, Verdict::Done);
     }
 
-    /// A reload ended by itself: what was counted while it ran counts no more.
+    /// A reload has ended: failures while it ran no longer count.
     fn end_reload(&mut self, reload: Reload, verdict: Verdict) {
         for slot in &mut self.slots {
             slot.failure = None;
@@ -131,7 +131,7 @@ impl Cluster {
         let sizing = self.sizing(&newer, older.as_ref());
         let (mut before, mut callers) = (self.settings, Vec::new());
         if let Some(older) = older {
-            // Calls that come faster than a boot must not supersede for ever: the next one waits longer.
+            // Requests that come faster than workers start must not supersede each other for ever: the next waits longer.
             self.generation_spacing = doubled(self.generation_spacing, self.settings.respawn);
             self.notify(Notice::Superseded { generation: older.generation });
             before = older.before;
@@ -147,7 +147,7 @@ impl Cluster {
         self.resize(sizing.from.max(sizing.to));
     }
 
-    /// Other settings from now on. What a worker was told or sent before keeps its time.
+    /// Other settings from now on. A drain or a signal that has begun keeps its deadline.
     fn configure(&mut self, settings: Settings) {
         self.settings = settings;
         self.backoff.configure(settings.respawn, settings.backoff);

@@ -1,5 +1,5 @@
-//! Rule 1: a worker's deadline has passed. One that was ready in time and has lived serves now; one that is late is
-//! told so in stronger words: TERM, then KILL.
+//! Rule 1: a worker's deadline has passed. A ready worker that has lived for the bake time serves from now on; one that
+//! is late is sent TERM, then KILL.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ impl Cluster {
                 Due::Ready(worker) if self.forgives(worker) => self.forgive(worker),
                 Due::Ready(worker) => {
                     self.term(worker, due);
-                    // The next one need not wait for the body.
+                    // Its slot is vacant at once: the next worker does not wait until this one has exited.
                     self.lose(worker, Cause::ReadyTimeout);
                 }
                 Due::Drain(worker) | Due::Exit(worker) => self.term(worker, due),
@@ -25,7 +25,7 @@ impl Cluster {
                     self.notify(Notice::Overdue { worker, due, signal: Signal::Kill });
                     self.kill(worker);
                 }
-                // No worker's moments.
+                // Not deadlines of a worker.
                 Due::Surplus(_) | Due::Respawn | Due::Reload => {}
             }
         }
@@ -41,7 +41,7 @@ impl Cluster {
         if self.phase == Phase::Starting {
             self.phase = Phase::Running;
         }
-        // Failures are counted in a row; but on trial, and of what is to renew a holder, all of them count.
+        // A worker that serves ends a row of failures; but on trial and in a renewal every failure counts.
         if let Some(slot) = self.slots.get_mut(slot.index()).filter(|slot| !on_trial && !slot.renew) {
             slot.failure = None;
         }
@@ -49,7 +49,7 @@ impl Cluster {
         self.notify(Notice::Serving { worker: id, slot, generation, serving, of });
     }
 
-    /// Whether this worker may take longer than it should: it holds its slot, so that nobody waits for it to take one over.
+    /// Whether this worker may be late: it holds its slot, so no other worker waits until it takes one over.
     fn forgives(&self, id: WorkerId) -> bool {
         let worker = self.workers.get(id);
         let reloads = worker.is_some_and(|worker| self.reloading() == Some(worker.generation));

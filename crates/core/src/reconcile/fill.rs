@@ -1,5 +1,5 @@
-//! Rule 4: who is missing is started: at once where nothing was started before, through the limiter where
-//! something ended.
+//! Rule 4: missing workers are started: at once where none was started before, through the limiter where one has
+//! ended.
 
 use std::cmp::Reverse;
 
@@ -61,7 +61,7 @@ impl Cluster {
 
     /// Slots that wait for the limiter, the next one first.
     ///
-    /// First come, first served; but on trial the one that failed most comes first, so that the verdict comes soon.
+    /// In the order of their waiting; but on trial the one that failed most comes first, for an early verdict.
     fn queue(&self) -> Vec<SlotId> {
         let trial = self.on_trial().is_some();
         let mut queue: Vec<&Slot> = self.slots.iter().filter(|slot| slot.waiting.is_some()).collect();
@@ -72,7 +72,7 @@ impl Cluster {
         self.within_surge(queue.into_iter())
     }
 
-    /// Tells people of every ended worker when its successor comes.
+    /// Reports for every ended worker when its successor starts.
     fn announce_respawns(&mut self) {
         let mut limiter = self.backoff;
         for slot in self.queue() {

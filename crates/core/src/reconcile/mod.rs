@@ -2,8 +2,8 @@
 //!
 //! 1. *escalate*: a deadline of a worker has passed;
 //! 2. *conclude*: a generation has failed or is proven, a reload that waits may begin;
-//! 3. *retire*: who is not wanted leaves;
-//! 4. *fill*: who is missing is started.
+//! 3. *retire*: workers that are not wanted leave;
+//! 4. *fill*: missing workers are started.
 
 mod conclude;
 mod escalate;
@@ -12,8 +12,8 @@ mod retire;
 
 use crate::Cluster;
 
-/// More rounds than any chain of consequences needs. The longest is that of a worker without patience, which is
-/// drained, sent TERM and sent KILL in one round each.
+/// More rounds than any chain of consequences needs. The longest is that of a worker whose timeouts are all
+/// zero: it is drained, sent TERM and sent KILL in one round each.
 const MOST_ROUNDS: usize = 16;
 
 impl Cluster {

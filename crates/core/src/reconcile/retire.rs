@@ -1,4 +1,4 @@
-//! Rule 3: who is not wanted leaves.
+//! Rule 3: workers that are not wanted leave.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ impl Cluster {
     /// The promise: a serving worker leaves only when what replaces it serves, unless by stop, scale-down or its
     /// own request.
     ///
-    /// It holds because nobody is retired here but those that no slot wants, and a slot gives its holder up for
-    /// nothing but a candidate that serves: its own under a bounded surge, all slots' under [`Surge::All`]. A
-    /// candidate has replaced nobody yet: when its generation fails or is superseded it goes, serving or not.
+    /// It holds because only workers that no slot wants are retired here, and a slot gives up its holder only for a
+    /// candidate that serves: its own under a bounded surge, those of all slots under [`Surge::All`]. A candidate has
+    /// not replaced a worker yet: when its generation fails or is superseded it goes, serving or not.
     ///
     /// [`Surge::All`]: crate::Surge::All
     pub(super) fn retire(&mut self) {
@@ -28,8 +28,8 @@ impl Cluster {
         }
     }
 
-    /// It is asked to finish and exit, unless it closed its channel and cannot hear it. A worker that is not ready
-    /// gets no more time than it had to become ready, unless it was forgiven that.
+    /// It is asked to finish and exit, unless its channel is closed. A worker that is not ready gets no more time than
+    /// its deadline for readiness leaves, if it still has one.
     fn drain(&mut self, id: WorkerId, patience: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let until = match worker.state {

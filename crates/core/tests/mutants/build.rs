@@ -63,7 +63,7 @@ impl Workshop {
 
 impl Drop for Workshop {
     fn drop(&mut self) {
-        // What cannot be removed lies in the target directory and harms nobody.
+        // What cannot be removed stays in the target directory, where it does no harm.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }

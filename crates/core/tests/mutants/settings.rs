@@ -48,11 +48,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
-        name: "a verdict takes back how many slots people asked for during the reload",
+        name: "a verdict takes back how many slots were asked for during the reload",
         edits: &[Edit { file: "size.rs", old: "reload.sizing = None;", new: "drop(reload.sizing);" }],
     },
     Mutant {
-        name: "a reload that waited overrules how many slots people asked for meanwhile",
+        name: "a reload that waited overrules how many slots were asked for meanwhile",
         edits: &[Edit {
             file: "size.rs",
             old: "pending.overruled = true;",

@@ -160,7 +160,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
-        name: "a worker that nobody wants any more comes to serve",
+        name: "a worker that is not wanted any more serves",
         edits: &[Edit { file: "cluster.rs", old: "!worker.stays() || self.wants(id, worker)", new: "true" }],
     },
 ];

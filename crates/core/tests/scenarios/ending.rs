@@ -196,7 +196,7 @@ fn a_stop_after_a_release_drains() {
     world.at(110);
     world.happens(Event::Stop);
     assert_eq!(world.drained(), ["1 until 135s"]);
-    assert_eq!(world.signalled(), ["TERM to 2 at 110s"], "nobody can ask it, and its grace has passed");
+    assert_eq!(world.signalled(), ["TERM to 2 at 110s"], "its channel is closed, and its grace has passed");
 }
 
 #[test]

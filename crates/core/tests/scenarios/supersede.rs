@@ -1,4 +1,4 @@
-//! A reload during a reload: the newer supersedes, and nobody who waits is forgotten.
+//! A reload during a reload: the newer supersedes the older, and every caller gets a verdict.
 
 use recluster_core::{Settings, SpawnFailure};
 
