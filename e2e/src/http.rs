@@ -135,6 +135,19 @@ impl<S: Read + Write> Connection<S> {
         Ok(Response { status: status_code(&self.line()?)?, headers: self.headers()?, body: String::new() })
     }
 
+    /// Reads one chunk of an answer that has no length; the last one is empty.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends before it came, or it is not a chunk.
+    pub fn chunk(&mut self) -> io::Result<String> {
+        let length = self.line()?;
+        let length = usize::from_str_radix(&length, 16).map_err(io::Error::other)?;
+        let text = String::from_utf8_lossy(&self.read(length)?).into_owned();
+        self.line()?;
+        Ok(text)
+    }
+
     /// Begins a request that lasts until [`Connection::finish_request`], and waits until a worker has it. `server.js`
     /// answers when the body is complete, and three bytes of it are missing.
     ///

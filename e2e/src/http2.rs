@@ -60,6 +60,8 @@ impl<S: Read + Write> Http2<S> {
         let mut session = Self { connection };
         session.connection.send(PREFACE)?;
         session.send(Kind::Other(SETTINGS), 0, 0, &[])?;
+        // Room for as many answers as a test may get.
+        session.send(Kind::Other(WINDOW_UPDATE), 0, 0, &(1_u32 << 30).to_be_bytes())?;
         Ok(session)
     }
 
@@ -200,6 +202,7 @@ fn number(bytes: &[u8]) -> u32 {
 }
 
 const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
 const PING: u8 = 6;
 
 // The headers of a request, as HPACK has them (RFC 7541): whole, or a name whose value follows.

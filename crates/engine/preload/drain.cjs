@@ -3,7 +3,10 @@
 //
 // - a response whose head is still to be sent says `Connection: close`, and its connection is closed behind it;
 // - an idle connection stays open for a grace, so that a request already on its way is answered, and then is closed;
+//   it lasts longer where a server has promised that by its keepAliveTimeout;
+// - a connection is closed behind a stream of events, whose client would come back on it;
 // - an HTTP/2 session is told to go away, and finishes its streams;
+// - the channel stays open for as long as a connection does; then what the application has for SIGTERM or SIGINT runs;
 // - when the master has died, the worker answers what it has, and ends.
 //
 // At any time, where the master wants it:
@@ -15,9 +18,11 @@
 //
 // Upgraded connections (WebSocket) and other protocols are the application's own: nothing here touches them.
 // Nothing is visible to the application: no global, no argument, no variable; nothing is wrapped before the drain but
-// `cluster.worker.disconnect`, `process._fatalException` and, below Node 24, `cluster._getServer`; and from the first
-// connection for a single response on, `http.ServerResponse.prototype._storeHeader`. Who counts connections is a
-// subscriber of the diagnostics channel `net.server.socket`.
+// `cluster.worker.disconnect`, `process.disconnect`, `process._fatalException` and `cluster._getServer`; and from the first connection for a
+// single response on, `http.ServerResponse.prototype._storeHeader`. Who counts connections is a subscriber of the
+// diagnostics channel `net.server.socket`.
+//
+// Node loads one file: this one, with those beside it behind it. They hold functions only.
 
 'use strict';
 
@@ -25,14 +30,28 @@ const SETTINGS = 'RECLUSTER_DRAIN';
 /** The longest time that a timer can wait, in milliseconds. */
 const LONGEST = 2 ** 31 - 1;
 
+/** What the application may replace, for its tests or its logs. */
+const own = (() => {
+  const { setTimeout, setInterval, setImmediate, clearTimeout, Date, Map, WeakMap, Set, WeakSet } = globalThis;
+  const { nextTick, send, _getActiveHandles: getHandles, versions } = process;
+  const major = Number.parseInt(versions.node, 10);
+  const { now } = Date;
+  return {
+    setTimeout, setInterval, setImmediate, clearTimeout, now, nextTick, send, getHandles, major, Map, WeakMap, Set, WeakSet,
+  };
+})();
+
+const define = (object, name, value) =>
+  Object.defineProperty(object, name, { value, configurable: true, writable: true });
+
 // Threads of a worker load this file as well. They have no such variable.
 const variable = process.env[SETTINGS];
 delete process.env[SETTINGS];
 hide(__filename);
 if (variable !== undefined) {
-  const [grace, timeout, ...wishes] = variable.split(',');
+  const [grace, most, timeout, ...wishes] = variable.split(',');
   const span = (text) => Math.min(Number(text), LONGEST);
-  attend({ grace: span(grace), timeout: span(timeout), counts: wishes.includes('count') });
+  attend({ grace: span(grace), most: span(most), timeout: span(timeout), counts: wishes.includes('count') });
 }
 
 /** Takes what gives this file away out of sight: the arguments of node, and the places in the caches of modules. */
@@ -55,48 +74,49 @@ function attend(settings) {
   const cluster = require('cluster');
   const { worker } = cluster;
   if (!worker) return;
-  // The application may replace any of these, for its tests or its logs.
-  const { setTimeout, setInterval, setImmediate, clearTimeout, Date, Map, WeakMap, Set, WeakSet } = globalThis;
-  const { now } = Date;
-  const send = process.send;
-  const major = Number.parseInt(process.versions.node, 10);
+  const { setTimeout, setInterval, setImmediate, now, send, WeakMap, Set, WeakSet } = own;
   const master = process.ppid;
-  const define = (object, name, value) =>
-    Object.defineProperty(object, name, { value, configurable: true, writable: true });
 
   /** How often connections are looked at while the worker drains, in milliseconds. */
   const LOOK = 200;
-  /** How long an HTTP/2 session may be watched for the best moment to end it, in milliseconds. */
-  const WATCH = 1000;
-  /** How long a master whose channel closed may take to be seen dead. */
-  const DYING = 300;
-  /** The same, for a worker that would end at once otherwise. */
+  /** How long a master whose channel closed may take to be seen dead by a worker that would end at once otherwise. */
   const DEATH_THROES = 20;
   /** How often the master is told of new connections, at most, in milliseconds. */
   const COUNT = 1000;
+  /** How much longer than its server keeps it an idle connection is spared. */
+  const MARGIN = 1000;
 
-  let draining = false;
-  let grace = settings.grace;
+  /** How the worker drains: idle connections are spared for the grace, and no promise of a server extends it beyond `most`. */
+  const drain = { begun: false, grace: settings.grace, most: settings.most, tell, leave };
   /** No server may begin any more. */
   let closing = false;
-  /** The channel is gone, and so is the master. */
-  let orphaned = false;
+  /** There is no master to be told anything, or to end this worker. */
+  let alone = false;
 
   /** What the sockets of connections for a single response have as their handles. */
   const single = new WeakSet();
+  /** Since when a connection has been idle, and what it had received by then. */
+  const idleSince = new WeakMap();
+  let told = '';
+  /** The longest time for which a server keeps idle connections, as the master knows it. */
+  let keeps = 0;
+
+  const responses = endsOfResponses(drain, single);
+  const sessions = endsOfSessions(drain, closeIfIdleLong);
+  const goodbye = goodbyes(drain, () => accepted().length);
 
   // ---- what the master says
 
   process.prependListener('internalMessage', (message, handle) => {
     if (message?.cmd === 'NODE_RECLUSTER_DRAIN') {
-      begin(message.grace);
+      begin(message);
     } else if (message?.cmd === 'NODE_RECLUSTER_PING') {
       tell({ cmd: 'NODE_RECLUSTER_PONG' });
     } else if (message?.cmd === 'NODE_CLUSTER' && message.act === 'disconnect') {
       closing = true;
     } else if (message?.cmd === 'NODE_CLUSTER' && message.recluster === 'close' && handle) {
       single.add(handle);
-      announceClose();
+      responses.announceClose();
     }
   });
 
@@ -105,36 +125,34 @@ function attend(settings) {
   // A worker that leaves of its own accord is not told to: it begins here.
   const { disconnect } = worker;
   define(worker, 'disconnect', function () {
-    begin(settings.grace);
+    leave();
     closing = true;
     return disconnect.call(this);
   });
 
   process.prependListener('disconnect', () => {
     if (worker.exitedAfterDisconnect) {
-      if (draining) forgetChannel();
+      if (drain.begun) goodbye.forgetChannel();
       return;
     }
-    // Node would exit now, in the middle of requests. It does not exit a worker that leaves.
+    // The master is gone. Node would exit now, in the middle of requests. It does not exit a worker that leaves.
     worker.exitedAfterDisconnect = true;
-    forgetChannel();
-    begin(settings.grace);
-    closing = true;
-    disconnect.call(worker);
-    expectOrphanhood(now() + DYING);
+    goodbye.forgetChannel();
+    leave();
+    goOnAlone();
   });
 
-  /** The channel closed unasked. If the master lives, it or the application wanted that: exit, as Node does. */
-  function expectOrphanhood(until) {
-    if (process.ppid !== master) outlive();
-    else if (now() >= until) process.exit(0);
-    else setTimeout(expectOrphanhood, 10, until);
+  /** Begins a drain that nobody has asked for. */
+  function leave() {
+    if (drain.begun) return;
+    tell({ cmd: 'NODE_RECLUSTER_LEAVES' });
+    begin(settings);
   }
 
-  /** The master is dead: take nothing new, answer what there is, and end. */
-  function outlive() {
-    if (orphaned) return;
-    orphaned = true;
+  /** Nobody can be told anything: take nothing new, answer what there is, and end. */
+  function goOnAlone() {
+    if (alone) return;
+    alone = true;
     closing = true;
     disconnect.call(worker);
     setTimeout(() => process.exit(0), settings.timeout);
@@ -175,24 +193,15 @@ function attend(settings) {
     return handled;
   }
 
-  /** What talks to a master that is gone would end the worker by an error. */
-  function forgetChannel() {
-    for (const name of ['stdout', 'stderr']) process[name].on('error', () => {});
-    define(process, 'disconnect', () => {});
-    define(process, 'send', (...args) => {
-      const callback = args.at(-1);
-      const error = Object.assign(new Error('Channel closed'), { code: 'ERR_IPC_CHANNEL_CLOSED' });
-      if (typeof callback === 'function') process.nextTick(callback, error);
-      return false;
-    });
-  }
-
-  function begin(patience) {
-    if (draining) return;
-    draining = true;
-    grace = Math.min(patience, LONGEST);
-    if (isLoaded('http')) announceClose();
+  /** Begins the drain. Whoever drains already is told again when everything stops: then the time is shorter. */
+  function begin({ grace, most }) {
+    drain.grace = Math.min(grace, LONGEST);
+    drain.most = Math.min(most, LONGEST);
+    if (drain.begun) return;
+    drain.begun = true;
+    if (isLoaded('http')) responses.announceClose();
     spareIdleConnections();
+    forgiveClosing();
     closeWhatBeginsLate();
     look();
     // Behind a poll: a request that has arrived while the loop was busy has been read by then.
@@ -203,72 +212,6 @@ function attend(settings) {
     return process.moduleLoadList.includes(`NativeModule ${name}`);
   }
 
-  // ---- responses
-
-  let announces = false;
-
-  function announceClose() {
-    if (announces) return;
-    announces = true;
-    const { prototype } = require('http').ServerResponse;
-    const { _storeHeader } = prototype;
-    prototype._storeHeader = function (firstLine, headers) {
-      _storeHeader.call(this, firstLine, headers);
-      const socket = this.req?.socket;
-      if (!draining && !single.has(socket?._handle)) return;
-      // What no parser of Node's reads is a connection that the application made up.
-      if (this.statusCode < 200 || !socket?.parser || hasMore(socket, this.req)) return;
-      this._header = withClose(this._header);
-      // Node closes the connection itself behind a response that was the last one anyway.
-      if (!this._last) this.once('finish', () => closeBehind(socket, this.req));
-    };
-  }
-
-  /** Whether another request has been received behind this one (pipelining): then this is not the last response. */
-  function hasMore(socket, request) {
-    const latest = socket.parser?.incoming;
-    return Boolean(latest) && latest !== request;
-  }
-
-  /** The head of a response, with `Connection: close` in the place of whatever keeps the connection. */
-  function withClose(head) {
-    const tokens = ['close'];
-    const rest = head.replace(/\r\n(connection|keep-alive):([^\r\n]*)/gi, (_, name, value) => {
-      if (name.toLowerCase() === 'connection') {
-        tokens.push(...value.split(',').map((token) => token.trim()));
-      }
-      return '';
-    });
-    const others = tokens.filter((token, at) => at === 0 || (token && !/^(keep-alive|close)$/i.test(token)));
-    return `${rest.slice(0, -2)}Connection: ${others.join(', ')}\r\n\r\n`;
-  }
-
-  /**
-   * Closes a connection behind its last response: our end at once, the client's when the client does so, or when the
-   * connection has been idle for the grace, or, outside of a drain, when the grace is over. What the client still sends is
-   * read and dropped; to close at once would reset the connection, and the client might lose the response.
-   */
-  function closeBehind(socket, request) {
-    if (socket.destroyed || socket._httpMessage || hasMore(socket, request)) return;
-    if (!request.complete) {
-      request.once('end', () => closeBehind(socket, request));
-      destroyLater(socket);
-      return;
-    }
-    const listeners = socket.listeners('data');
-    socket.on('data', () => {});
-    for (const listener of listeners) socket.removeListener('data', listener);
-    socket.resume();
-    socket.end();
-    if (!draining) destroyLater(socket);
-  }
-
-  function destroyLater(socket) {
-    const late = setTimeout(() => socket.destroy(), grace);
-    late.unref();
-    socket.once('close', () => clearTimeout(late));
-  }
-
   // ---- servers
 
   /** Closing a server must not cut its idle connections off: `look` closes them when the grace is over. */
@@ -276,6 +219,17 @@ function attend(settings) {
     const spare = function closeIdleConnections() {};
     if (isLoaded('http')) require('http').Server.prototype.closeIdleConnections = spare;
     if (isLoaded('https')) require('https').Server.prototype.closeIdleConnections = spare;
+  }
+
+  /** A server that Node's disconnect has closed is closed for the application, too, which did not close it itself. */
+  function forgiveClosing() {
+    const { prototype } = require('net').Server;
+    const { close } = prototype;
+    prototype.close = function (...args) {
+      const [callback] = args;
+      if (!this._handle && typeof callback === 'function') args[0] = () => callback.call(this);
+      return close.apply(this, args);
+    };
   }
 
   /** A server that begins when the others have been closed would never be closed. */
@@ -288,53 +242,43 @@ function attend(settings) {
     };
   }
 
-  // Node lists neither the sessions of an HTTP/2 server (below 24) nor its HTTP/1 connections (below 20).
-  const sessions = new Set();
-  const secured = new Set();
-  if (major < 24) {
-    const { _getServer } = cluster;
-    cluster._getServer = function (server, ...rest) {
-      if (isOfHttp2(server)) {
-        server.on('session', (session) => keep(sessions, session));
-        if (major < 20) server.on('secureConnection', (socket) => keep(secured, socket));
-      }
-      return _getServer.call(this, server, ...rest);
-    };
-  }
+  const { _getServer } = cluster;
+  cluster._getServer = function (server, ...rest) {
+    sessions.begins(server);
+    // The application may say its keepAliveTimeout as late as when the server listens.
+    if (typeof server.keepAliveTimeout === 'number') server.once('listening', () => own.nextTick(tellWhatKeeps, server));
+    return _getServer.call(this, server, ...rest);
+  };
 
-  function keep(set, item) {
-    set.add(item);
-    item.once('close', () => set.delete(item));
+  /** Tells the master for how long a server keeps idle connections, if none keeps them longer. */
+  function tellWhatKeeps({ keepAliveTimeout }) {
+    if (!(keepAliveTimeout > keeps)) return;
+    keeps = Math.min(keepAliveTimeout, LONGEST);
+    tell({ cmd: 'NODE_RECLUSTER_KEEPS', timeout: Math.ceil(keeps) });
   }
 
   // ---- connections
 
-  const getHandles = process._getActiveHandles;
-  /** Since when a connection has been idle, and what it had received by then. */
-  const idleSince = new WeakMap();
-  /** HTTP/2 sessions that are to end: on which connection, and whether the client was told. */
-  const farewells = new Map();
-  let told = '';
-
   /** Every connection that a server of ours has accepted, as the kernel knows it: under TLS, the bare one. */
   function accepted() {
-    return getHandles.call(process).filter((handle) => handle.server && !handle.destroyed);
+    return own.getHandles.call(process).filter((handle) => handle.server && !handle.destroyed);
   }
 
   function look() {
     const sockets = accepted();
     const held = { connections: sockets.length, upgraded: 0, requests: 0 };
     const http = lookAtHttp(sockets, held);
-    const http2 = lookAtHttp2(sockets, held);
+    const http2 = sessions.look(sockets, held);
     for (const socket of sockets) {
       if (http.has(socket) || http2.has(socket)) continue;
       // It has not begun its TLS handshake, or it is upgraded, or what it speaks is none of our business.
-      if (socket.bytesRead === 0 && isOfHttp(socket.server)) closeIfIdleLong(socket);
+      if (socket.bytesRead === 0 && isOfHttp(socket.server)) closeIfIdleLong(socket, drain.grace);
       else held.upgraded += 1;
     }
     report(held);
-    if (!orphaned && !process.connected && process.ppid !== master) outlive();
-    if (orphaned && sockets.length === 0) process.exit(0);
+    goodbye.look();
+    if (!process.connected && process.ppid !== master) goOnAlone();
+    if (alone && sockets.length === 0) goodbye.end();
   }
 
   /** Closes HTTP/1 connections that have been idle for the grace; returns those that speak HTTP/1. */
@@ -347,18 +291,27 @@ function attend(settings) {
       for (const { socket, incoming } of connections?.all() ?? []) {
         if (!socket) continue;
         known.add(socket).add(socket._parent);
+        responses.closeBehindEvents(socket);
         const isIdle = idle.has(socket.parser) || socket.bytesRead === 0;
         if (incoming || socket._httpMessage) held.requests += 1;
-        else if (isIdle) closeIfIdleLong(socket);
+        else if (isIdle) closeIfIdleLong(socket, graceOf(socket, server));
       }
     }
-    for (const socket of secured) {
+    for (const socket of sessions.secured) {
       known.add(socket._parent);
       if (!socket.parser) continue;
+      responses.closeBehindEvents(socket);
       if (socket.parser.incoming || socket._httpMessage) held.requests += 1;
-      else closeIfIdleLong(socket);
+      else closeIfIdleLong(socket, graceOf(socket, socket.server));
     }
     return known;
+  }
+
+  /** How long a connection is spared: a response may have promised that it stays open for the server's keepAliveTimeout. */
+  function graceOf(socket, server) {
+    const isPromised = server?.keepAliveTimeout > 0 && socket.bytesRead > 0 && !socket.writableEnded;
+    const promised = isPromised ? Number(server.keepAliveTimeout) + MARGIN : 0;
+    return Math.max(drain.grace, Math.min(promised, drain.most));
   }
 
   /** A server that is closed does not enforce its own limits on requests that come slowly any more. */
@@ -369,77 +322,13 @@ function attend(settings) {
     }
   }
 
-  function closeIfIdleLong(socket) {
+  function closeIfIdleLong(socket, grace) {
     const before = idleSince.get(socket);
     if (before?.bytesRead !== socket.bytesRead) {
       idleSince.set(socket, { since: now(), bytesRead: socket.bytesRead });
       if (grace > 0) return;
     }
     if (now() - idleSince.get(socket).since >= grace) socket.destroy();
-  }
-
-  /** Says farewell to HTTP/2 sessions, and closes what is left of those that are over; returns their connections. */
-  function lookAtHttp2(sockets, held) {
-    const all = new Set(sessions);
-    for (const server of new Set(sockets.map((socket) => socket.server))) {
-      for (const session of bySymbol(server, 'sessions') ?? []) all.add(session);
-    }
-    for (const session of all) {
-      const socket = bySymbol(session, 'socket');
-      if (socket && !session.destroyed && !farewells.has(session)) farewell(session, socket);
-    }
-    const known = new Set();
-    for (const [session, ending] of farewells) {
-      const { socket } = ending;
-      known.add(socket).add(socket._parent);
-      const open = streamsOf(session).size;
-      held.requests += open;
-      if (session.destroyed) closeIfIdleLong(socket);
-      // Not at once: Node 18 may have the end of the last stream still to send.
-      else if (ending.said && open === 0) setImmediate(close, session);
-      if (socket.destroyed) farewells.delete(session);
-    }
-    return known;
-  }
-
-  function close(session) {
-    delete session.close;
-    session.close();
-  }
-
-  function streamsOf(session) {
-    return bySymbol(session, 'state').streams;
-  }
-
-  /**
-   * Tells a client to go away. What it opens behind the stream that GOAWAY names is not served, and for Node that is
-   * the last one that has arrived. So it is said when nothing is likely to be on its way: when a stream arrives and no
-   * more were ever open, since most clients wait for an answer then; or when the client has been quiet.
-   */
-  function farewell(session, socket) {
-    const ending = { socket, said: false };
-    farewells.set(session, ending);
-    const patience = Math.min(WATCH, grace);
-    const watched = now() + patience / 2;
-    let most = 0;
-    const say = () => {
-      clearTimeout(late);
-      session.removeListener('stream', arrived);
-      if (!session.destroyed) session.goaway();
-      ending.said = true;
-    };
-    const arrived = () => {
-      const open = streamsOf(session).size;
-      if (open >= most && now() >= watched) say();
-      most = Math.max(most, open);
-    };
-    const late = setTimeout(say, patience);
-    late.unref();
-    session.prependListener('stream', arrived);
-    // From Node 24 on a server that is closed says GOAWAY itself, at once.
-    define(session, 'close', (callback) => {
-      if (typeof callback === 'function') session.once('close', callback);
-    });
   }
 
   function report(held) {
@@ -472,17 +361,17 @@ function attend(settings) {
       setTimeout(report, COUNT).unref();
     });
   }
+}
 
-  function bySymbol(object, description) {
-    const symbol = Object.getOwnPropertySymbols(object).find((symbol) => symbol.description === description);
-    return symbol && object[symbol];
-  }
+function bySymbol(object, description) {
+  const symbol = Object.getOwnPropertySymbols(object).find((symbol) => symbol.description === description);
+  return symbol && object[symbol];
+}
 
-  function isOfHttp(server) {
-    return isOfHttp2(server) || bySymbol(server, 'http.server.connections') !== undefined;
-  }
+function isOfHttp(server) {
+  return isOfHttp2(server) || bySymbol(server, 'http.server.connections') !== undefined;
+}
 
-  function isOfHttp2(server) {
-    return typeof server.updateSettings === 'function';
-  }
+function isOfHttp2(server) {
+  return typeof server.updateSettings === 'function';
 }

@@ -105,11 +105,20 @@ pub struct NodeChannel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeDrain {
     /// How long an idle connection is spared.
-    pub grace: Duration,
+    pub grace: IdleGrace,
     /// When it ends whatever it still has, after its master has died.
     pub timeout: Duration,
     /// It tells how many connections it has got: [`FromWorker::Taken`](crate::node::FromWorker::Taken).
     pub counts: bool,
+}
+
+/// How long a draining worker spares idle connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleGrace {
+    /// Any connection.
+    pub least: Duration,
+    /// One whose server keeps it longer than that, by its `keepAliveTimeout`: so long, and no longer than this.
+    pub most: Duration,
 }
 
 impl WorkerEnv {
@@ -129,7 +138,9 @@ impl WorkerEnv {
             ]);
             let drain = channel.drain.map(|NodeDrain { grace, timeout, counts }| {
                 let count = if counts { ",count" } else { "" };
-                (DRAIN, format!("{},{}{count}", grace.as_millis(), timeout.as_millis()))
+                let IdleGrace { least, most } = grace;
+                let [least, most, timeout] = [least, most, timeout].map(|span| span.as_millis());
+                (DRAIN, format!("{least},{most},{timeout}{count}"))
             });
             variables.extend(drain);
         }
@@ -171,8 +182,9 @@ mod tests {
 
     #[test]
     fn a_worker_with_the_preload_is_told_its_patience_in_milliseconds() {
-        for (counts, expected) in [(false, "6000,30500"), (true, "6000,30500,count")] {
-            let (grace, timeout) = (Duration::from_secs(6), Duration::from_millis(30_500));
+        for (counts, expected) in [(false, "6000,29500,30500"), (true, "6000,29500,30500,count")] {
+            let grace = IdleGrace { least: Duration::from_secs(6), most: Duration::from_millis(29_500) };
+            let timeout = Duration::from_millis(30_500);
             let drain = NodeDrain { grace, timeout, counts };
             let channel = NodeChannel { fd: 3, unique_id: 77, drain: Some(drain) };
             let variables = WorkerEnv { node: Some(channel), ..PLAIN }.variables();

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use recluster_wire::Json;
 use recluster_wire::node::worker::{FromPrimary, Reply, ToPrimary};
 use recluster_wire::node::{
-    DEFAULT_MAX_LINE, Decoder, Fault, FromWorker, HandleKind, Listening, QueryServer, SocketKind, ToWorker,
-    UserCommand,
+    DEFAULT_MAX_LINE, Decoder, Fault, FromWorker, HandleKind, IdleGrace, Listening, QueryServer, SocketKind,
+    ToWorker, UserCommand,
 };
 
 /// What the primary makes of a worker's message.
@@ -146,7 +146,7 @@ fn what_concerns_node_alone_is_unknown() {
         ToWorker::HandleNack,
         ToWorker::SocketCount { key: "k", count: 1 },
         ToWorker::SocketAllClosed { key: "k" },
-        ToWorker::Drain { grace: Duration::from_secs(6) },
+        ToWorker::Drain { grace: IdleGrace { least: Duration::from_secs(6), most: Duration::from_secs(29) } },
     ] {
         assert_eq!(told(message), FromPrimary::Unknown, "{message}");
     }

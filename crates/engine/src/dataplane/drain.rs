@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use recluster_wire::node::ToWorker;
+use recluster_wire::node::{IdleGrace, ToWorker};
 
 use super::channel::ProtocolViolation;
 use super::listener::{Listener, Listeners, Mode};
@@ -37,7 +37,7 @@ pub(super) struct Terms {
     /// When the supervisor loses patience with it.
     pub(super) until: Instant,
     /// How long its preload is to spare idle connections, where it has one.
-    pub(super) grace: Option<Duration>,
+    pub(super) grace: Option<IdleGrace>,
     /// The application hears of it, by the message `{cmd: 'disconnect'}`.
     pub(super) tells_application: bool,
 }
@@ -51,7 +51,7 @@ pub(super) enum Step {
     Disconnect,
 }
 
-/// Begins a worker's drain, or tells the application of the one that has begun.
+/// Begins a worker's drain, or changes the terms of the one that has begun.
 pub(super) fn begin(
     worker: &mut Worker,
     terms: Terms,
@@ -66,9 +66,10 @@ pub(super) fn begin(
         let accepts_itself = !is_stopping && used.any(|listener| listener.mode == Mode::Shared);
         let held_back = if accepts_itself { Duration::ZERO } else { HOLD_BACK };
         worker.drain = Drain::Taking { since: reactor.now, until: terms.until, held_back };
-        if let Some(grace) = terms.grace {
-            worker.channel.send(&ToWorker::Drain { grace })?;
-        }
+    }
+    // A worker that drains already may be given less time at a stop.
+    if let Some(grace) = terms.grace {
+        worker.channel.send(&ToWorker::Drain { grace })?;
     }
     // Once, and after the preload has heard of it, so that an application that then closes its servers closes none of their
     // connections.
@@ -146,6 +147,7 @@ mod tests {
     }
 
     fn drain(harness: &mut Harness, grace: Option<Duration>) {
+        let grace = grace.map(|grace| IdleGrace { least: grace, most: grace });
         let until = harness.state.reactor.now + TIMEOUT;
         harness.obey(Command::Drain { worker: id(1), until, grace });
     }
@@ -179,13 +181,22 @@ mod tests {
     }
 
     #[test]
+    fn a_second_drain_gives_the_preload_another_grace() {
+        let (mut harness, mut far) = serving(Balance::RoundRobin);
+        drain(&mut harness, Some(Duration::from_secs(60)));
+        assert_eq!(heard(&mut far), "?u");
+        drain(&mut harness, Some(Duration::from_secs(1)));
+        assert_eq!(heard(&mut far), "?", "and nothing else is said twice");
+    }
+
+    #[test]
     fn a_second_drain_tells_nothing_twice() {
         let (mut harness, mut far) = serving(Balance::RoundRobin);
         harness.obey(Command::Disconnect { worker: id(1), grace: None });
         assert_eq!(heard(&mut far), "", "its user says so");
-        drain(&mut harness, Some(Duration::ZERO));
+        drain(&mut harness, None);
         assert_eq!(heard(&mut far), "u");
-        drain(&mut harness, Some(Duration::ZERO));
+        drain(&mut harness, None);
         assert_eq!(heard(&mut far), "");
         harness.pass(HOLD_BACK);
         assert_eq!(heard(&mut far), "d");

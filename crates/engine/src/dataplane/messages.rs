@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::Json;
-use recluster_wire::node::{HandleKind, Held, Listening};
+use recluster_wire::node::{HandleKind, Held, IdleGrace, Listening};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot;
 
@@ -113,13 +113,13 @@ pub(crate) enum Command {
     Route(Routes),
     /// Let this worker go; `until` then, when a signal ends it. If it has the preload, it keeps idle connections open for
     /// the grace.
-    Drain { worker: WorkerId, until: Instant, grace: Option<Duration> },
+    Drain { worker: WorkerId, until: Instant, grace: Option<IdleGrace> },
     /// Everything stops: take what waits in the queues of the kernel and close the sockets.
     CloseListeners,
     /// The worker's process has ended: read what it had still written, take back what it had not taken, and forget it.
     Ended(WorkerId),
     /// A host program lets this worker go: it is to disconnect, and its application is sent no message.
-    Disconnect { worker: WorkerId, grace: Option<Duration> },
+    Disconnect { worker: WorkerId, grace: Option<IdleGrace> },
     /// Send a message of the host program to this worker's application.
     Send {
         worker: WorkerId,

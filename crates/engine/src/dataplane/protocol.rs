@@ -50,6 +50,7 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
         FromWorker::SocketNotifyClose { key } => {
             return worker.channel.send(&ToWorker::SocketAllClosed { key: &key });
         }
+        FromWorker::Leaves => retiring(worker, reactor, reports),
         FromWorker::Pong => ping_answered(state, id),
         FromWorker::Taken(connections) => worker.own_count = Some(connections),
         FromWorker::Held(held) => reports.fact(Fact::Held(id, held)),

@@ -1,5 +1,5 @@
 //! The preload: a small file that Node workers load before the application, so that their drain loses no request. What it
-//! does is in the file itself, `preload/drain.cjs`; this module puts it where node can read it.
+//! does is in the file itself, `preload/drain.cjs` and its other parts; this module puts it where node can read it.
 //!
 //! It has to be a file, because `--require` takes nothing else. It is in a directory of its own, its name is a hash of its
 //! contents, and all masters of the same build share it. Each new thread of a worker reads it again, perhaps after the
@@ -15,12 +15,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use recluster_wire::env::NodeDrain;
+use recluster_wire::node::IdleGrace;
 use rustix::process::geteuid;
 use tokio::time::sleep;
 
 use crate::socket::runtime_dir;
 
-const SOURCE: &str = include_str!("../../preload/drain.cjs");
+/// One script, since node loads one file. The first part does the work, the others hold functions.
+const SOURCE: &str = concat!(
+    include_str!("../../preload/drain.cjs"),
+    include_str!("../../preload/responses.cjs"),
+    include_str!("../../preload/http2.cjs"),
+    include_str!("../../preload/goodbye.cjs"),
+);
 
 /// Every user may read it, and its owner may write it.
 const READABLE: u32 = 0o644;
@@ -43,13 +50,16 @@ pub(crate) struct Preload {
 impl Preload {
     /// The settings for a worker whose master has died.
     pub(crate) fn settings(self) -> NodeDrain {
-        NodeDrain { grace: self.grace(self.timeout), timeout: self.timeout, counts: self.counts }
+        NodeDrain { grace: self.grace(self.timeout, false), timeout: self.timeout, counts: self.counts }
     }
 
-    /// How long a drain with this timeout spares idle connections. They are closed before its end, so that a request that
-    /// arrives at the last moment is still answered.
-    pub(crate) fn grace(self, patience: Duration) -> Duration {
-        self.idle_grace.min(patience.saturating_sub(TO_EXIT.min(patience / 5)))
+    /// How long a drain with this timeout spares idle connections: longer than the idle grace where their server has
+    /// promised it, unless everything stops. They are closed before the end of the drain, so that a request that arrives
+    /// at the last moment is still answered.
+    pub(crate) fn grace(self, patience: Duration, stops: bool) -> IdleGrace {
+        let most = patience.saturating_sub(TO_EXIT.min(patience / 5));
+        let least = self.idle_grace.min(most);
+        IdleGrace { least, most: if stops { least } else { most } }
     }
 }
 
@@ -146,10 +156,20 @@ mod tests {
 
     #[test]
     fn idle_connections_are_closed_before_a_drain_ends() {
-        assert_eq!(SIX.grace(Duration::from_secs(30)), Duration::from_secs(6));
-        assert_eq!(SIX.grace(Duration::from_secs(6)), Duration::from_secs(5));
-        assert_eq!(SIX.grace(Duration::from_secs(3)), Duration::from_millis(2400));
-        assert_eq!(SIX.grace(Duration::ZERO), Duration::ZERO);
+        let grace = |patience| {
+            let IdleGrace { least, most } = SIX.grace(patience, false);
+            (least.as_millis(), most.as_millis())
+        };
+        assert_eq!(grace(Duration::from_secs(30)), (6000, 29_000));
+        assert_eq!(grace(Duration::from_secs(6)), (5000, 5000));
+        assert_eq!(grace(Duration::from_secs(3)), (2400, 2400));
+        assert_eq!(grace(Duration::ZERO), (0, 0));
+    }
+
+    #[test]
+    fn a_stop_waits_for_no_promise_of_a_server() {
+        let IdleGrace { least, most } = SIX.grace(Duration::from_secs(25), true);
+        assert_eq!((least, most), (SIX.idle_grace, SIX.idle_grace));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use recluster_core as core;
 use recluster_core::{Exit, SpawnFailure, WorkerId};
 use recluster_wire::env::NodeDrain;
+use recluster_wire::node::IdleGrace;
 use rustix::process::{Signal, kill_process_group};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -153,7 +154,8 @@ fn variables(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> BTreeMap<
 #[test]
 fn the_environment_suits_the_kind_of_program() {
     let bound = [tcp("web=127.0.0.1:0")];
-    let drain = NodeDrain { grace: Duration::from_secs(6), timeout: Duration::from_secs(30), counts: false };
+    let grace = IdleGrace { least: Duration::from_secs(6), most: Duration::from_secs(29) };
+    let drain = NodeDrain { grace, timeout: Duration::from_secs(30), counts: false };
     let options = SpawnOptions {
         sockets: bound.iter().collect(),
         preload: Some(("/preload.cjs".into(), drain)),
@@ -184,7 +186,8 @@ fn what_the_user_says_does_not_hide_what_we_say() {
 
 #[test]
 fn each_kind_of_node_has_its_command_line() {
-    let drain = NodeDrain { grace: Duration::ZERO, timeout: Duration::ZERO, counts: false };
+    let grace = IdleGrace { least: Duration::ZERO, most: Duration::ZERO };
+    let drain = NodeDrain { grace, timeout: Duration::ZERO, counts: false };
     let with_preload = SpawnOptions { preload: Some(("/preload.cjs".into(), drain)), ..options() };
     let words = |program: &ResolvedProgram, options: &SpawnOptions<'_>| {
         let command = command(program, options);

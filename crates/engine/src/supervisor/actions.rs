@@ -9,7 +9,7 @@ use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Admission, Command};
 use crate::report::event::Event;
 use crate::supervisor::Supervisor;
-use crate::supervisor::child::Place;
+use crate::supervisor::child::{Child, Place};
 use crate::supervisor::generations::SpawnError;
 
 impl Supervisor {
@@ -72,11 +72,26 @@ impl Supervisor {
         child.watchdog.leaves(&mut self.timers);
         if child.channel_use.may_hear_a_drain() {
             let preload = self.generations.spec().preload.filter(|_| child.preload.is_some());
-            let grace = preload.map(|preload| preload.grace(timeout));
+            let grace = preload.map(|preload| preload.grace(timeout, self.routing.stops()));
             self.dataplane.tell(Command::Drain { worker, until: clock.instant(until), grace });
         }
         if child.channel_use.needs_a_signal() {
             child.process.let_go();
+        }
+    }
+
+    /// At a stop, workers that drain already spare idle connections for no longer than the others.
+    pub(super) fn shorten_graces(&self) {
+        let Some(preload) = self.generations.spec().preload else { return };
+        let (clock, now) = (self.policy.clock(), Instant::now());
+        for status in self.policy.status().workers {
+            let drains = |child: &Child| child.preload.is_some() && child.readiness.is_leaving();
+            let Some(until) = status.deadline else { continue };
+            if self.workers.get(status.worker).is_some_and(drains) {
+                let grace = Some(preload.grace(until.since(clock.time(now)), true));
+                let until = clock.instant(until);
+                self.dataplane.tell(Command::Drain { worker: status.worker, until, grace });
+            }
         }
     }
 

@@ -140,7 +140,7 @@ impl Supervisor {
         let worker = self.workers.numbered(number);
         let told = self.workers.get(worker).and_then(|child| child.preload);
         let preload = self.spec().preload.filter(|_| told.is_some());
-        let grace = preload.map(|preload| preload.grace(preload.timeout));
+        let grace = preload.map(|preload| preload.grace(preload.timeout, false));
         self.dataplane.tell(Command::Disconnect { worker, grace });
     }
 

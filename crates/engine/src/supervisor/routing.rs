@@ -30,6 +30,11 @@ impl Routing {
         Some(routes)
     }
 
+    /// Whether everything stops.
+    pub(crate) fn stops(&self) -> bool {
+        self.stops
+    }
+
     /// Whether the listeners are to be closed now: once, when no worker will be started any more.
     pub(crate) fn begins_to_stop(&mut self, phase: Phase) -> bool {
         let stops = match phase {

@@ -97,6 +97,7 @@ impl Supervisor {
             let now = Instant::now();
             self.leftovers.hurry(self.generations.spec().settings(), self.policy.clock(), now);
             self.look_again();
+            self.shorten_graces();
             self.dataplane.tell(Command::CloseListeners);
         }
     }

@@ -3,10 +3,10 @@
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::message::HandleKind;
 use crate::Json;
+use crate::env::IdleGrace;
 
 /// One message to a worker.
 ///
@@ -98,11 +98,12 @@ pub enum ToWorker<'a> {
     /// Workers without it ignore this.
     Ping,
     /// To our own preload in the worker, before [`UserDisconnect`](Self::UserDisconnect) and
-    /// [`Disconnect`](Self::Disconnect): answer with `Connection: close`, and spare idle connections for the grace.
+    /// [`Disconnect`](Self::Disconnect): answer with `Connection: close`, and spare idle connections for the grace. Said
+    /// again, it changes the grace.
     /// Workers without it ignore this.
     Drain {
         /// In whole milliseconds.
-        grace: Duration,
+        grace: IdleGrace,
     },
     /// The user message `{cmd: 'disconnect'}`: you are being let go.
     UserDisconnect,
@@ -176,9 +177,9 @@ impl fmt::Display for ToWorker<'_> {
                 write!(f, r#"{{"cmd":"NODE_SOCKET_ALL_CLOSED","key":{key}}}"#)
             }
             Self::Ping => f.write_str(r#"{"cmd":"NODE_RECLUSTER_PING"}"#),
-            Self::Drain { grace } => {
-                let grace = grace.as_millis();
-                write!(f, r#"{{"cmd":"NODE_RECLUSTER_DRAIN","grace":{grace}}}"#)
+            Self::Drain { grace: IdleGrace { least, most } } => {
+                let (least, most) = (least.as_millis(), most.as_millis());
+                write!(f, r#"{{"cmd":"NODE_RECLUSTER_DRAIN","grace":{least},"most":{most}}}"#)
             }
             Self::UserDisconnect => f.write_str(r#"{"cmd":"disconnect"}"#),
             Self::User(json) => json.fmt(f),

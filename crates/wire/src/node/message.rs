@@ -53,6 +53,8 @@ pub enum FromWorker {
     /// Our own preload tells how many connections the worker's servers have got since the worker began, whoever accepted
     /// them.
     Taken(u64),
+    /// Our own preload tells that the worker has begun to leave by itself.
+    Leaves,
     /// Our own preload answers [`ToWorker::Ping`](super::ToWorker::Ping): the worker's loop turns.
     Pong,
     /// A message of the user's code.

@@ -35,6 +35,7 @@ mod query;
 mod window;
 pub mod worker;
 
+pub use crate::env::IdleGrace;
 pub use decode::{DEFAULT_MAX_LINE, Decoder, LineTooLong};
 pub use encode::ToWorker;
 pub use listener_key::ListenerKey;

@@ -93,6 +93,7 @@ fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromW
         b"NODE_SOCKET_GET_COUNT" => FromWorker::SocketGetCount { key: key(fields)? },
         b"NODE_SOCKET_NOTIFY_CLOSE" => FromWorker::SocketNotifyClose { key: key(fields)? },
         b"NODE_RECLUSTER_HELD" => FromWorker::Held(held(fields)?),
+        b"NODE_RECLUSTER_LEAVES" => FromWorker::Leaves,
         b"NODE_RECLUSTER_PONG" => FromWorker::Pong,
         b"NODE_RECLUSTER_TAKEN" => FromWorker::Taken(connections(fields)?),
         _ => FromWorker::Unknown,

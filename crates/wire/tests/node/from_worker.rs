@@ -94,6 +94,7 @@ fn what_a_draining_worker_still_has() {
 fn what_a_worker_has_got() {
     let told = |connections: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_TAKEN"{connections}}}"#));
     assert_eq!(one(r#"{"cmd":"NODE_RECLUSTER_PONG"}"#), FromWorker::Pong);
+    assert_eq!(one(r#"{"cmd":"NODE_RECLUSTER_LEAVES"}"#), FromWorker::Leaves);
     assert_eq!(told(r#","connections":0"#), FromWorker::Taken(0));
     assert_eq!(told(r#","connections":9007199254740991"#), FromWorker::Taken(9_007_199_254_740_991));
     for absurd in ["", "-1", "1.5", "1e3", "null", r#""7""#, "18446744073709551616"] {

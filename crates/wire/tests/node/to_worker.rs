@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use recluster_wire::Json;
-use recluster_wire::node::{DatagramKind, HandleKind, ToWorker};
+use recluster_wire::node::{DatagramKind, HandleKind, IdleGrace, ToWorker};
 use serde_json::{Value, json};
 
 fn line(message: ToWorker<'_>) -> String {
@@ -75,8 +75,10 @@ fn other_internal_messages() {
     );
     check(ToWorker::SocketAllClosed { key: "6:::80" }, r#"{"cmd":"NODE_SOCKET_ALL_CLOSED","key":"6:::80"}"#);
     check(
-        ToWorker::Drain { grace: Duration::from_secs(6) },
-        r#"{"cmd":"NODE_RECLUSTER_DRAIN","grace":6000}"#,
+        ToWorker::Drain {
+            grace: IdleGrace { least: Duration::from_secs(6), most: Duration::from_millis(29_500) },
+        },
+        r#"{"cmd":"NODE_RECLUSTER_DRAIN","grace":6000,"most":29500}"#,
     );
 }
 
@@ -120,7 +122,7 @@ fn an_envelope_and_nothing_else_carries_a_handle() {
         ToWorker::HandleNack,
         ToWorker::SocketCount { key, count: 0 },
         ToWorker::SocketAllClosed { key },
-        ToWorker::Drain { grace: Duration::ZERO },
+        ToWorker::Drain { grace: IdleGrace { least: Duration::ZERO, most: Duration::ZERO } },
         ToWorker::UserDisconnect,
         ToWorker::User(&json),
         ToWorker::UserHandle { kind, json: &json },

@@ -3,7 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use recluster_wire::node::ToWorker;
+use recluster_wire::node::{IdleGrace, ToWorker};
 
 use super::master::{DEADLINE, Master, in_time, later};
 use crate::Json;
@@ -32,7 +32,9 @@ fn a_master_that_dies_lets_its_worker_go() {
 #[test]
 fn the_word_to_nodes_preload_means_nothing() {
     let (master, worker) = Master::with_worker();
-    master.tell(ToWorker::Drain { grace: Duration::from_secs(6) });
+    master.tell(ToWorker::Drain {
+        grace: IdleGrace { least: Duration::from_secs(6), most: Duration::from_secs(29) },
+    });
     master.tell(ToWorker::User(&Json::parse("1").expect("JSON")));
     assert!(worker.messages().next().is_some(), "what came later is here");
     assert!(!worker.shutdown().wait_timeout(Duration::ZERO));

@@ -3,9 +3,8 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use recluster_e2e::{Connection, Launch, Master, eventually, on};
+use recluster_e2e::{Connection, Launch, Master, eventually};
 use rustix::process::Signal;
-use serde_json::json;
 
 use super::lossless::{Tunnel, answered, answered_last, cluster, drain, ended, tell};
 
@@ -118,13 +117,4 @@ fn an_orphan_that_keeps_its_process_alive_ends_when_its_connections_have() {
     master.wait_end();
     ended(idle);
     master.wait_workers_gone();
-}
-
-/// It is no orphan: it wants to end, and does, as it would under Node's own master.
-#[test]
-fn a_worker_that_closes_its_channel_itself_ends_at_once() {
-    let master = Launch::fixture("server.js").workers(1).serve();
-    let _connection = master.begin_request();
-    master.get("/disconnect");
-    assert_eq!(master.wait(on("exit")).at("/exit"), &json!({ "code": 0 }));
 }

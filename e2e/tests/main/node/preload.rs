@@ -2,25 +2,33 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use recluster_e2e::{Connection, Node, Running, eventually, repository};
+use std::fs;
+
+use recluster_e2e::{Connection, Home, Node, Running, eventually, repository};
 
 use crate::drain::lossless::{answered, ended, last_answer};
 
 /// A worker with the preload, and its master.
 struct Worker {
     master: Running,
+    _home: Home,
     address: SocketAddr,
 }
 
 impl Worker {
     fn start(variables: &[(&str, &str)]) -> Self {
         let mut command = Node::under_test().client("node-master.cjs");
-        command.env("PRELOAD", repository().join("crates/engine/preload/drain.cjs"));
-        command.env("SETTINGS", "3600000,3600000").env("SINGLE", "0").envs(variables.iter().copied());
+        let home = Home::new();
+        let parts = ["drain.cjs", "responses.cjs", "http2.cjs", "goodbye.cjs"].map(|part| {
+            let path = repository().join("crates/engine/preload").join(part);
+            fs::read_to_string(path).expect("a part of the preload")
+        });
+        command.env("PRELOAD", home.write("preload.cjs", &parts.concat()));
+        command.env("SETTINGS", "3600000,3600000,3600000").env("SINGLE", "0").envs(variables.iter().copied());
         let master = Running::start(command);
         let line = master.wait_stdout("listening ");
         let port = line.trim_start_matches("listening ").parse().expect("it prints the port");
-        Self { master, address: SocketAddr::from(([127, 0, 0, 1], port)) }
+        Self { master, _home: home, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
     fn connect(&self) -> Connection<TcpStream> {
@@ -104,7 +112,7 @@ fn a_client_that_still_sends_can_read_the_one_response() {
 
 #[test]
 fn a_client_that_does_not_close_its_end_is_cut_off_when_the_grace_is_over() {
-    let worker = Worker::start(&[("SINGLE", "1"), ("SETTINGS", "200,3600000")]);
+    let worker = Worker::start(&[("SINGLE", "1"), ("SETTINGS", "200,200,3600000")]);
     let mut single = worker.connect();
     single.send(REQUEST).expect("it is open");
     assert_eq!(single.response().expect("an answer").header("connection").as_deref(), Some("close"));
@@ -116,7 +124,7 @@ fn a_client_that_does_not_close_its_end_is_cut_off_when_the_grace_is_over() {
 fn a_worker_tells_how_many_connections_it_has_got() {
     for balance in ["round-robin", "shared"] {
         for protocol in ["http", "https", "h2c", "h2+http1"] {
-            let settings = ("SETTINGS", "3600000,3600000,count");
+            let settings = ("SETTINGS", "3600000,3600000,3600000,count");
             let worker = Worker::start(&[settings, ("BALANCE", balance), ("PROTOCOL", protocol)]);
             let _first = [(); 3].map(|()| worker.connect());
             worker.master.wait_stdout("taken 3.");
@@ -129,7 +137,7 @@ fn a_worker_tells_how_many_connections_it_has_got() {
 /// The count is due while the worker is busy, and is told to a channel that nobody reads any more.
 #[test]
 fn a_worker_whose_master_died_does_not_stumble_over_its_count() {
-    let worker = Worker::start(&[("SETTINGS", "3600000,3600000,count")]);
+    let worker = Worker::start(&[("SETTINGS", "3600000,3600000,3600000,count")]);
     let (mut blocking, mut begun) = (worker.connect(), worker.connect());
     begun.begin_request().expect("it is open");
     blocking.send("GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is open");

@@ -11,12 +11,15 @@ use crate::drain::lossless::{answered, answered_last, cluster, drain, left};
 type Seen = BTreeMap<String, String>;
 
 /// What is different after all: two listeners, of messages that Node keeps to itself and of the end of the channel; the
-/// worker's `disconnect`; what handles errors that nobody handles.
-const EXCEPTIONS: [&str; 4] =
-    ["listeners.disconnect", "listeners.internalMessage", "process._fatalException", "worker.disconnect"];
-
-/// Below Node 24 also the function by which a server gets its socket.
-const EXCEPTION_OF_OLD: &str = "cluster._getServer";
+/// worker's `disconnect`; what closes the channel; what handles errors that nobody handles; the function by which a server gets its socket.
+const EXCEPTIONS: [&str; 6] = [
+    "listeners.disconnect",
+    "listeners.internalMessage",
+    "process._fatalException",
+    "process.disconnect",
+    "worker.disconnect",
+    "cluster._getServer",
+];
 
 /// What a worker sees, and what it writes to its stderr when it fails.
 fn seen(launch: Launch, drain_http: &str) -> (Seen, Vec<String>) {
@@ -53,9 +56,12 @@ fn sees_the_same(launch: impl Fn(&Home) -> Launch) {
     let different: Vec<_> = names.filter(|name| with.get(*name) != without.get(*name)).collect();
     for name in different {
         let thing = name.split_once('/').map_or("", |(_, thing)| thing);
-        let excepted =
-            EXCEPTIONS.contains(&thing) || Node::under_test().major < 24 && thing == EXCEPTION_OF_OLD;
-        assert!(excepted, "{name}: {:?}, but {:?} without", with.get(name), without.get(name));
+        assert!(
+            EXCEPTIONS.contains(&thing),
+            "{name}: {:?}, but {:?} without",
+            with.get(name),
+            without.get(name)
+        );
     }
     assert_eq!(stderr, expected);
 }

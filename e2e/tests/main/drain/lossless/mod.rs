@@ -4,8 +4,10 @@
 mod applications;
 mod connections;
 mod edges;
+mod goodbye;
 mod http2;
 mod responses;
+mod streams;
 mod upgraded;
 
 use std::cell::Cell;

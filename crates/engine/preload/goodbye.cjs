@@ -1,0 +1,130 @@
+// Part of the preload, behind drain.cjs: how a worker ends when it has no connection any more, or no master.
+
+/**
+ * Holds the channel until the last connection is gone, so that the master knows until then what the worker has; tells it
+ * then what else keeps the worker alive; and runs what the application has for the signal that would end the worker.
+ * `countConnections` says how many there are.
+ */
+function goodbyes(drain, countConnections) {
+  const { setTimeout, setImmediate, nextTick, Map } = own;
+  /** How many kinds of things that keep a worker alive are named to the master. */
+  const KINDS = 16;
+  /** How long an application may clean up that has no master to end it, in milliseconds. */
+  const CLEAN_UP = 5000;
+  /** The signals that ask a process to end, the usual one first. */
+  const SIGNALS = { SIGTERM: 15, SIGINT: 2 };
+  const { worker } = require('cluster');
+  const { disconnect: closeChannel } = process;
+  let isToClose = false;
+  let isClosed = false;
+  /** The application's handlers have run. */
+  let isSignalled = false;
+  let isEnding = false;
+
+  // The channel is closed when the last connection is.
+  define(process, 'disconnect', function () {
+    if (!process.connected || worker.state === 'destroying') return closeChannel.call(this);
+    drain.leave();
+    // Node calls this as well when the other end is closed, and shows that behind the call.
+    nextTick(() => {
+      if (isClosed) return;
+      if (!process.channel) return loseChannel();
+      if (worker.exitedAfterDisconnect) isToClose = true;
+      // The application calls it: to Node that would be a reason to exit at once.
+      else worker.disconnect();
+      look();
+    });
+  });
+
+  return { look, forgetChannel, end };
+
+  function look() {
+    watchForSignal();
+    if (isToClose && countConnections() === 0) close();
+  }
+
+  function close() {
+    if (isClosed) return;
+    isClosed = true;
+    const name = nextSignal();
+    drain.tell({ cmd: 'NODE_RECLUSTER_FAREWELL', alive: aliveness(), handles: name === 'SIGTERM' });
+    if (process.connected) closeChannel.call(process);
+    // Behind whatever the application does when the channel is closed.
+    if (name) setImmediate(cleanUp, name);
+  }
+
+  /** What Node itself does when the other end is closed. */
+  function loseChannel() {
+    isClosed = true;
+    process.connected = false;
+    process.emit('disconnect');
+  }
+
+  /** The signal for which the application has handlers that have not run. */
+  function nextSignal() {
+    return isSignalled ? undefined : Object.keys(SIGNALS).find((name) => process.listeners(name).some(isForeign));
+  }
+
+  function isForeign(listener) {
+    return listener !== noteSignal;
+  }
+
+  /**
+   * Runs the handlers. They are called and no signal is sent: Node might end before it noticed that. Handlers that take
+   * themselves away and send the signal to their own process then, as many do, end it by that.
+   */
+  function cleanUp(name) {
+    if (isSignalled) return;
+    isSignalled = true;
+    process.removeListener('SIGTERM', noteSignal);
+    process.emit(name, name, SIGNALS[name]);
+  }
+
+  /** Handlers that a signal from outside has run are not run again. */
+  function watchForSignal() {
+    const listeners = process.listeners('SIGTERM');
+    const watches = listeners.includes(noteSignal);
+    if (watches && !listeners.some(isForeign)) process.removeListener('SIGTERM', noteSignal);
+    else if (!watches && nextSignal() === 'SIGTERM') process.prependOnceListener('SIGTERM', noteSignal);
+  }
+
+  function noteSignal() {
+    isSignalled = true;
+    // The application has taken its own handlers away in the meantime: this one must not protect the process.
+    if (process.listenerCount('SIGTERM') === 0) process.kill(process.pid, 'SIGTERM');
+  }
+
+  /** What keeps the event loop alive, by Node's names: how many of each. The standard streams and the channel do not. */
+  function aliveness() {
+    const counts = new Map();
+    const add = (name, count) => counts.set(name, (counts.get(name) ?? 0) + count);
+    for (const name of process.getActiveResourcesInfo?.() ?? []) add(name, 1);
+    for (const handle of own.getHandles.call(process)) {
+      if (handle._isStdio && handle._handle?.hasRef?.()) add(`${handle._handle.constructor.name}Wrap`, -1);
+    }
+    if (process.connected) add('PipeWrap', -1);
+    return Object.fromEntries([...counts].filter(([, count]) => count > 0).slice(0, KINDS));
+  }
+
+  /** What talks to a master that is gone would end the worker by an error. */
+  function forgetChannel() {
+    for (const name of ['stdout', 'stderr']) process[name].on('error', () => {});
+    define(process, 'disconnect', () => {});
+    define(process, 'send', (...args) => {
+      const callback = args.at(-1);
+      const error = Object.assign(new Error('Channel closed'), { code: 'ERR_IPC_CHANNEL_CLOSED' });
+      if (typeof callback === 'function') nextTick(callback, error);
+      return false;
+    });
+  }
+
+  /** Ends a worker without a master that has no connection any more. */
+  function end() {
+    if (isEnding) return;
+    isEnding = true;
+    const name = nextSignal();
+    if (name) cleanUp(name);
+    else if (!isSignalled) process.exit(0);
+    setTimeout(() => process.exit(0), CLEAN_UP).unref();
+  }
+}
