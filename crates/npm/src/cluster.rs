@@ -1,6 +1,6 @@
-//! A cluster as JavaScript holds it: each method asks the engine one thing.
+//! A cluster as JavaScript sees it: each method is one request to the engine.
 //!
-//! What can be answered at once is returned. What takes longer is answered by a note that bears the ticket of the asker.
+//! An answer that is there at once is returned. One that takes longer comes as a note with the ticket of its request.
 #![expect(clippy::needless_pass_by_value, reason = "JavaScript gives strings away")]
 
 use std::fmt::{self, Display};
@@ -37,9 +37,9 @@ struct Parts {
 pub fn start(plan: String, wake: Function<'_, (), ()>, ends_with_thread: bool) -> Result<NativeCluster> {
     let builder = Plan::parse(&plan).map_err(thrown)?.builder().map_err(thrown)?;
     let notes = Arc::new(Notes::new(wake.build_threadsafe_function().weak::<true>().build()?));
-    let told = Arc::clone(&notes);
+    let queue = Arc::clone(&notes);
     let runtime = engine::runtime().map_err(thrown)?;
-    let cluster = runtime.block_on(builder.host(move |what| told.leave(Note::Told(what))).start());
+    let cluster = runtime.block_on(builder.host(move |what| queue.leave(Note::Event(what))).start());
     let cluster = cluster.map_err(thrown)?;
     Ok(NativeCluster(AssertUnwindSafe(Parts { cluster, notes, runtime, ends_with_thread })))
 }
@@ -84,7 +84,7 @@ impl NativeCluster {
         );
     }
 
-    /// The answer is a picture of the whole cluster.
+    /// The answer is the status of the whole cluster.
     #[napi(catch_unwind)]
     pub fn status(&self, ticket: u32) {
         let cluster = self.0.cluster.clone();
@@ -119,7 +119,7 @@ impl NativeCluster {
         Ok(())
     }
 
-    /// Tells a worker to disconnect, as Node's `worker.disconnect()` does.
+    /// Asks a worker to disconnect, as Node's `worker.disconnect()` does.
     #[napi(catch_unwind)]
     pub fn disconnect(&self, worker: u32) {
         // The worker of a cluster that is over has disconnected.
@@ -145,7 +145,7 @@ impl NativeCluster {
         let _ = self.0.cluster.request_terminate();
     }
 
-    /// Supervises no more, and leaves workers alone.
+    /// Ends the supervision, and leaves the workers running.
     #[napi(catch_unwind)]
     pub fn release(&self) {
         let _ = self.0.cluster.release();
@@ -155,7 +155,7 @@ impl NativeCluster {
     #[napi(catch_unwind)]
     pub fn resume(&self) -> bool {
         let cluster = &self.0.cluster;
-        // It may be about to end: if it still answers behind the request, it has heard it.
+        // It may be about to end: if it still answers a later request, it has got this one.
         cluster.resume().and_then(|()| cluster.workers_blocking()).is_ok()
     }
 

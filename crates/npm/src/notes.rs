@@ -1,4 +1,4 @@
-//! What Node's thread is told, in order: the events of a cluster, and answers to what was asked.
+//! Notes for Node's thread, in order: the events of a cluster, and answers to requests.
 //!
 //! Notes wait in a queue. Node is woken when the first one is left there, and takes all of them.
 
@@ -21,15 +21,15 @@ pub(crate) struct Notes {
     wake: Wake,
 }
 
-/// One thing that Node's thread is told.
+/// One note for Node's thread.
 pub(crate) enum Note {
-    /// By the cluster.
-    Told(HostEvent),
-    /// In answer to what was asked under this number.
+    /// An event of the cluster.
+    Event(HostEvent),
+    /// The answer to the request with this ticket.
     Answer {
-        /// The asker's number.
+        /// The ticket.
         ticket: u32,
-        /// What came of it; an error has at least a `message`.
+        /// The result; an error has at least a `message`.
         answer: Result<Value, Value>,
     },
 }
@@ -39,7 +39,7 @@ impl Notes {
         Self { waiting: Mutex::default(), wake }
     }
 
-    /// Leaves a note. There may be nobody any more to read it.
+    /// Leaves a note. Node's thread may have ended, and then no one reads it.
     pub(crate) fn leave(&self, note: Note) {
         let mut waiting = self.waiting();
         waiting.push_back(note);
@@ -49,7 +49,7 @@ impl Notes {
         }
     }
 
-    /// Takes all notes, oldest first. Whoever takes them owns the descriptors that they name.
+    /// Takes all notes, oldest first. The caller then owns the descriptors that they name.
     pub(crate) fn take(&self) -> Value {
         let notes = std::mem::take(&mut *self.waiting());
         notes.into_iter().map(in_words).collect()
@@ -62,21 +62,21 @@ impl Notes {
 
 fn in_words(note: Note) -> Value {
     match note {
-        Note::Told(HostEvent::Event(event)) => json!(event),
-        Note::Told(HostEvent::Spawned { worker, stdio }) => {
+        Note::Event(HostEvent::Event(event)) => json!(event),
+        Note::Event(HostEvent::Spawned { worker, stdio }) => {
             let stdio = stdio.map(|end| end.map(OwnedFd::into_raw_fd));
             json!({ "event": "spawned", "worker": worker, "stdio": stdio })
         }
-        Note::Told(HostEvent::Listening { worker, listening }) => {
+        Note::Event(HostEvent::Listening { worker, listening }) => {
             json!({ "event": "listening", "worker": worker, "listening": as_node_says(&listening) })
         }
         // The receipt ends here: Node reads all that it has taken before it takes more.
-        Note::Told(HostEvent::Message { worker, json, handle, receipt: _ }) => {
+        Note::Event(HostEvent::Message { worker, json, handle, receipt: _ }) => {
             let handle =
                 handle.map(|Handle { kind, fd }| json!({ "kind": word_of(kind), "fd": fd.into_raw_fd() }));
             json!({ "event": "message", "worker": worker, "json": json, "handle": handle })
         }
-        Note::Told(HostEvent::Active { slot, worker }) => {
+        Note::Event(HostEvent::Active { slot, worker }) => {
             json!({ "event": "active", "slot": slot, "worker": worker })
         }
         Note::Answer { ticket, answer: Ok(value) } => {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{numbers, sys};
 
-/// Everything that a cluster is to be.
+/// The settings of a cluster.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Plan {
@@ -121,7 +121,7 @@ impl Plan {
         serde_json::from_str(json)
     }
 
-    /// The cluster that it describes, which must be told where its notes go.
+    /// The cluster that it describes, without a receiver for its notes.
     pub(crate) fn builder(self) -> Result<ClusterBuilder, Box<dyn Error>> {
         let [input, output, errors] = &self.stdio;
         let stdio = [input.stdio()?, output.stdio()?, errors.stdio()?];
@@ -196,7 +196,7 @@ impl Plan {
     }
 }
 
-/// Says one thing more, if there is one to say.
+/// Sets a value that was given; leaves the default where none was.
 fn with<T>(
     builder: ClusterBuilder,
     value: Option<T>,

@@ -1,4 +1,4 @@
-//! The environment variables of a worker: what it is told, and what it must not inherit.
+//! The environment variables of a worker: those that it gets, and those that it must not inherit.
 //!
 //! ```
 //! use recluster_wire::env::{NodeChannel, WorkerEnv, is_withheld};
@@ -38,19 +38,19 @@ pub const UNIQUE_ID: &str = "NODE_UNIQUE_ID";
 /// The one value of [`CHANNEL_SERIALIZATION_MODE`] that we speak.
 pub const JSON: &str = "json";
 
-/// For our preload alone, which removes it: how a worker drains that nobody tells how. See [`NodeDrain`].
+/// For our preload alone, which removes it: how a worker drains without a request from the master. See [`NodeDrain`].
 pub const DRAIN: &str = "RECLUSTER_DRAIN";
 
-/// The variables whose value is the pid of the worker itself. Only its own process knows that pid in time, so whoever
-/// starts it sets them between fork and exec: the first with the sockets of an [`Activation`], the second with a
-/// watchdog. What the worker starts in its turn inherits them, and is told by them that nothing of this is for it.
+/// The variables whose value is the pid of the worker itself. Only its own process knows that pid in time, so they
+/// are set between fork and exec: the first with the sockets of an [`Activation`], the second with a watchdog. A child
+/// of the worker inherits them, and sees by the pid that sockets and watchdog are not for it.
 pub const OWN_PID: [&str; 2] = [LISTEN_PID, WATCHDOG_PID];
 
-/// What a worker must never inherit from the master's own environment, because there it speaks of the master.
+/// What a worker must never inherit from the master's own environment, because its values are about the master.
 ///
 /// A master that is a child of Node would hand on its own channel; one that runs under a service manager
-/// would hand on the manager's sockets, so that a worker takes them for its own, says to the manager that
-/// the whole service stops, or answers the watchdog in the place of a master that hangs.
+/// would hand on the manager's sockets, so that a worker takes them for its own, reports to the manager
+/// that the whole service stops, or answers the watchdog in the place of a master that hangs.
 pub const WITHHELD: [&str; 12] = [
     CHANNEL_FD,
     CHANNEL_SERIALIZATION_MODE,
@@ -66,7 +66,7 @@ pub const WITHHELD: [&str; 12] = [
     DRAIN,
 ];
 
-/// Whatever begins with one of these is withheld as well: each of these managers has a number of variables.
+/// Variables that begin with one of these are withheld as well: each of these managers has several.
 const WITHHELD_FAMILIES: [&str; 2] = ["EINHORN_", "SERVER_STARTER_"];
 
 /// Whether a variable of the master must be removed from a worker's environment, before
@@ -76,7 +76,7 @@ pub fn is_withheld(name: &OsStr) -> bool {
     WITHHELD.iter().any(|withheld| name == *withheld) || WITHHELD_FAMILIES.iter().any(family)
 }
 
-/// What one worker is told by its environment.
+/// The environment of one worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerEnv {
     /// The worker's slot, from 0.
@@ -101,14 +101,14 @@ pub struct NodeChannel {
     pub drain: Option<NodeDrain>,
 }
 
-/// How a worker with our preload drains when it begins to leave by itself, or its master dies; and what it tells before.
+/// How a worker with our preload drains when it leaves by itself or its master dies, and what it reports before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeDrain {
     /// How long an idle connection is spared.
     pub grace: IdleGrace,
-    /// When it ends whatever it still has, after its master has died.
+    /// How long after the death of its master it ends, even with open connections.
     pub timeout: Duration,
-    /// It tells how many connections it has got: [`FromWorker::Taken`](crate::node::FromWorker::Taken).
+    /// It reports how many connections it has got: [`FromWorker::Taken`](crate::node::FromWorker::Taken).
     pub counts: bool,
 }
 

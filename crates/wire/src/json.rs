@@ -9,8 +9,8 @@ use serde::de::IgnoredAny;
 
 /// One valid JSON value as text, on one line.
 ///
-/// Only its syntax is looked at. It may be nested as deep as its length allows: the check does not
-/// recurse, and whoever reads it has limits of its own.
+/// Only its syntax is checked. It may be nested as deep as its length allows: the check does not
+/// recurse, and a reader has limits of its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Json(Box<str>);
 

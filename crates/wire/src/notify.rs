@@ -20,21 +20,21 @@ pub const MAX_STATUS: usize = 512;
 /// One assignment that means something to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// I serve.
+    /// The worker serves.
     Ready,
-    /// What I am doing, for people. One line, no control characters, at most [`MAX_STATUS`] bytes; may be empty.
+    /// What the worker does, as text. One line, no control characters, at most [`MAX_STATUS`] bytes; may be empty.
     Status(String),
-    /// I am on my way out: replace me.
+    /// The worker stops and asks to be replaced.
     Stopping,
-    /// I am reading my configuration again; [`Ready`](Self::Ready) follows when that is done.
+    /// The worker reads its configuration again; [`Ready`](Self::Ready) follows when that is done.
     Reloading,
     /// When the reloading began, on the monotonic clock.
     Monotonic(Duration),
-    /// I live.
+    /// The worker is alive.
     WatchdogBeat,
-    /// Treat me as if I had fallen silent.
+    /// The worker asks to be treated as hung.
     WatchdogTrigger,
-    /// From now on I may be silent for this long.
+    /// The watchdog's timeout from now on.
     WatchdogTimeout(Duration),
     /// Keep the descriptors that came with this.
     FdStore,
@@ -44,20 +44,20 @@ pub enum Word {
     Barrier,
     /// The process to watch.
     MainPid(u32),
-    /// Why I fail, as the system numbers errors.
+    /// Why the worker fails, as an errno.
     Errno(i32),
-    /// What I am doing now (starting, stopping) takes this much longer than allowed.
+    /// How much longer than allowed the start or the stop takes.
     ExtendTimeout(Duration),
 }
 
-/// A datagram that says nothing, as a whole.
+/// Why a datagram is refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// It has more than [`MAX_DATAGRAM`] bytes; what was cut off is unknown.
     TooLong,
     /// It has a NUL before its end.
     Nul,
-    /// A barrier has to come alone, or what it waits for is not what came before it.
+    /// A barrier with other assignments: a barrier has to come alone, behind all that it waits for.
     BarrierInCompany,
 }
 

@@ -25,13 +25,13 @@ fn heard(message: ToPrimary<'_>) -> FromWorker {
 }
 
 /// What a worker makes of the primary's message.
-fn told(message: ToWorker<'_>) -> FromPrimary {
+fn received(message: ToWorker<'_>) -> FromPrimary {
     let mut line = Vec::new();
     message.encode(&mut line);
     let mut decoder = Decoder::new(DEFAULT_MAX_LINE);
     decoder.push(&line);
-    let told = decoder.next_line().expect("it is short").map(FromPrimary::parse);
-    told.expect("it is a whole line")
+    let message = decoder.next_line().expect("it is short").map(FromPrimary::parse);
+    message.expect("it is a whole line")
 }
 
 fn json(text: &str) -> Json {
@@ -110,12 +110,12 @@ fn a_worker_understands_every_reply() {
     let success = Reply { ack, key: key.into(), outcome: Ok(()) };
     let sockname = "127.0.0.1:8080".parse().ok();
     let passing = ToWorker::RoundRobinReply { seq, ack, key, data, sockname };
-    assert_eq!(told(passing), FromPrimary::Reply(success.clone()));
+    assert_eq!(received(passing), FromPrimary::Reply(success.clone()));
     let sharing = ToWorker::SharedReply { seq, ack, key, data, kind: HandleKind::NetNative };
-    assert_eq!(told(sharing), FromPrimary::Handle(Box::new(FromPrimary::Reply(success))));
+    assert_eq!(received(sharing), FromPrimary::Handle(Box::new(FromPrimary::Reply(success))));
     let failure = Reply { ack, key: key.into(), outcome: Err(98) };
     let refusing = ToWorker::ErrorReply { seq, ack, key, data, errno: 98 };
-    assert_eq!(told(refusing), FromPrimary::Reply(failure));
+    assert_eq!(received(refusing), FromPrimary::Reply(failure));
 }
 
 #[test]
@@ -123,19 +123,19 @@ fn a_worker_understands_everything_else_that_concerns_it() {
     let connection = FromPrimary::NewConnection { seq: 9, key: "12".into() };
     let handle = FromPrimary::Handle(Box::new(connection));
     for closes in [false, true] {
-        assert_eq!(told(ToWorker::NewConnection { seq: 9, key: "12", closes }), handle);
+        assert_eq!(received(ToWorker::NewConnection { seq: 9, key: "12", closes }), handle);
     }
-    assert_eq!(told(ToWorker::Disconnect { seq: 9 }), FromPrimary::Disconnect);
-    assert_eq!(told(ToWorker::Ack { seq: 9, ack: 3 }), FromPrimary::Ack { ack: 3 });
+    assert_eq!(received(ToWorker::Disconnect { seq: 9 }), FromPrimary::Disconnect);
+    assert_eq!(received(ToWorker::Ack { seq: 9, ack: 3 }), FromPrimary::Ack { ack: 3 });
     for (message, command) in [
         (ToWorker::UserDisconnect, UserCommand::Disconnect),
         (ToWorker::User(&json("[1,\"x\"]")), UserCommand::Other),
     ] {
-        let FromPrimary::User(user) = told(message) else { panic!("{message}") };
+        let FromPrimary::User(user) = received(message) else { panic!("{message}") };
         assert_eq!((user.json().to_string(), user.command()), (message.to_string(), command));
     }
     let with_socket = ToWorker::UserHandle { kind: HandleKind::NetSocket, json: &json("1") };
-    let FromPrimary::Handle(inner) = told(with_socket) else { panic!("{with_socket}") };
+    let FromPrimary::Handle(inner) = received(with_socket) else { panic!("{with_socket}") };
     assert!(matches!(*inner, FromPrimary::User(_)));
 }
 
@@ -148,7 +148,7 @@ fn what_concerns_node_alone_is_unknown() {
         ToWorker::SocketAllClosed { key: "k" },
         ToWorker::Drain { grace: IdleGrace { least: Duration::from_secs(6), most: Duration::from_secs(29) } },
     ] {
-        assert_eq!(told(message), FromPrimary::Unknown, "{message}");
+        assert_eq!(received(message), FromPrimary::Unknown, "{message}");
     }
 }
 
@@ -218,7 +218,7 @@ proptest! {
     fn every_key_and_errno_arrives(key in ".{1,40}", seq: u64, ack: u64, errno in 1_i32..) {
         let expected = Reply { ack, key: key.clone(), outcome: Err(errno) };
         let reply = ToWorker::ErrorReply { seq, ack, key: &key, data: None, errno };
-        prop_assert_eq!(told(reply), FromPrimary::Reply(expected));
+        prop_assert_eq!(received(reply), FromPrimary::Reply(expected));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The channel to the master: one thread reads it, whoever has something to say writes to it.
+//! The channel to the master: one thread reads it, any thread may write to it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSliceMut};
@@ -35,10 +35,10 @@ pub(crate) struct Channel {
     latch: Arc<Latch>,
 }
 
-/// What became of a request for a socket.
+/// The answer to a request for a socket.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// Here it is.
+    /// The socket.
     Socket(OwnedFd),
     /// The master accepts, and would pass connections on.
     Passing,
@@ -61,7 +61,7 @@ struct Writer {
 }
 
 impl Channel {
-    /// Says hello to the master and begins to listen to it.
+    /// Sends the first message to the master and starts the thread that reads.
     pub(crate) fn open(socket: UnixStream, latch: Arc<Latch>, inbox: Arc<Inbox>) -> io::Result<Self> {
         socket.set_nonblocking(false)?;
         let socket = Arc::new(socket);
@@ -96,7 +96,7 @@ impl Channel {
         let questions = &self.questions;
         let mut seq = self.writer.lock();
         query.seq = *seq;
-        // Known to the reader before the answer can be there.
+        // Registered before the answer can arrive.
         questions.change(|questions| questions.open.insert(query.seq, None));
         let said = self.writer.write(&ToPrimary::QueryServer(query));
         *seq += 1;
@@ -127,7 +127,7 @@ fn tell_error(error: io::Error) -> Error {
 }
 
 impl Writer {
-    /// Writes one whole message; nobody else's falls into it, since whoever writes holds the number.
+    /// Writes one whole message. Messages of other threads do not mix with it: the lock on the number is held.
     fn say(&self, message: &ToPrimary<'_>) -> io::Result<()> {
         let _held = self.lock();
         self.write(message)
@@ -159,7 +159,7 @@ impl Writer {
     }
 }
 
-/// The thread that listens to the master.
+/// The thread that reads the master's messages.
 struct Reader {
     socket: Arc<UnixStream>,
     writer: Arc<Writer>,
@@ -187,7 +187,7 @@ impl Reader {
         }
         self.questions.change(|questions| questions.ended = true);
         self.inbox.end();
-        // Without a master there is nobody who would end this worker, or start another one in its place.
+        // Without a master this worker is neither ended nor replaced.
         self.request_shutdown();
     }
 
@@ -217,7 +217,7 @@ impl Reader {
         };
         let socket = self.received.pop_front();
         let arrived = socket.is_some();
-        // That the master is gone shows at the next read.
+        // If the master is gone, the next read says so.
         let _ = self.writer.say(if arrived { &ToPrimary::HandleAck } else { &ToPrimary::HandleNack });
         if arrived {
             self.act_on(*message, socket);
@@ -228,7 +228,7 @@ impl Reader {
         match message {
             FromPrimary::Reply(reply) => self.answered(reply, socket),
             FromPrimary::NewConnection { seq: ack, .. } => {
-                // The master keeps it until it is accepted, and gives it to somebody else.
+                // The master keeps it until it is accepted, and gives it to another worker.
                 let _ = self.writer.say_numbered(|seq| ToPrimary::Ack { seq, ack, accepted: false });
             }
             FromPrimary::Disconnect => self.request_shutdown(),
@@ -249,13 +249,13 @@ impl Reader {
             (Err(errno), _) => Answer::Refused(errno),
             (Ok(()), Some(socket)) => Answer::Socket(socket),
             (Ok(()), None) => {
-                // Connections that nobody here takes must not be meant for us.
+                // This worker takes no single connections: none may be routed to it.
                 let _ = self.writer.say_numbered(|seq| ToPrimary::Close { seq, key: &key });
                 Answer::Passing
             }
         };
         self.questions.change(|questions| {
-            // An answer to what nobody asked, or waits for any more, is dropped, and its socket closed.
+            // An answer that no request waits for is dropped, and its socket closed.
             if let Some(open) = questions.open.get_mut(&ack) {
                 *open = Some(answer);
             }
@@ -264,7 +264,7 @@ impl Reader {
 
     fn request_shutdown(&self) {
         self.latch.request();
-        // Whoever waits for an answer looks at that, too.
+        // This wakes the threads that wait for an answer as well.
         self.questions.change(|_| ());
     }
 }

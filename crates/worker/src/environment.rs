@@ -1,11 +1,11 @@
-//! What the environment says to this process. It is read once, and says nothing to the children of a worker, which
-//! inherit it: sockets and watchdog are for one pid, and the channel's descriptor does not reach them.
+//! The environment of this process, read once. Children of a worker inherit it, and nothing in it is for them: sockets
+//! and watchdog are for one pid, and the channel's descriptor does not reach them.
 
 use std::time::Duration;
 
 use recluster_wire::env;
 
-/// More sockets are never passed on; a number beyond is nonsense.
+/// The most sockets that are taken; a greater number is a mistake.
 const MAX_SOCKETS: u32 = 1024;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,12 +71,13 @@ mod tests {
         let links =
             Links { channel_fd: Some(5), notify_socket: Some("/n"), watchdog: Some(Duration::from_secs(2)) };
         let place = WorkerEnv { slot: 1, generation: 7, workers: 4, node: None };
-        let mut told = activation.variables();
+        let mut variables = activation.variables();
         let rest = place.variables().into_iter().chain(links.variables());
-        told.extend(rest.map(|(name, value)| (name.to_owned(), value)));
-        told.push(("LISTEN_PID".into(), "4711".into()));
-        told.push(("WATCHDOG_PID".into(), "4711".into()));
-        let told: Vec<_> = told.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        variables.extend(rest.map(|(name, value)| (name.to_owned(), value)));
+        variables.push(("LISTEN_PID".into(), "4711".into()));
+        variables.push(("WATCHDOG_PID".into(), "4711".into()));
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let expected = Environment {
             slot: Some(1),
             generation: Some(7),
@@ -86,7 +87,7 @@ mod tests {
             notify_socket: Some("/n".into()),
             watchdog: Some(Duration::from_secs(2)),
         };
-        assert_eq!(read(&told), expected);
+        assert_eq!(read(&variables), expected);
     }
 
     #[test]

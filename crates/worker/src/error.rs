@@ -17,7 +17,7 @@ pub enum Error {
     /// A socket was asked for by its name alone, and the process was started without one of that name and kind.
     #[error("no socket named '{0}' was passed to this process")]
     NoSocket(String),
-    /// Nobody may, or nobody can, listen there.
+    /// The system refuses to listen there.
     #[error("failed to listen on {address}: {error}")]
     Listen {
         /// The address as it was asked for.
@@ -43,7 +43,7 @@ pub enum Error {
     /// A message is not one JSON value.
     #[error("the message is {0}")]
     NotJson(#[from] NotJson),
-    /// The channel or the notify socket takes nothing.
+    /// The channel or the notify socket cannot be written to.
     #[error("failed to tell the master: {0}")]
     Tell(io::Error),
     /// No signal handler, thread or descriptor is to be had.

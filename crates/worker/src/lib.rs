@@ -1,7 +1,7 @@
 //! For a server that runs under recluster: its sockets, its readiness, its shutdown, and messages to and from the master.
 //!
-//! The same program runs alone: where there is no master it binds its sockets itself, has nobody to tell that it is
-//! ready, and shuts down on TERM and INT.
+//! The same program runs alone: where there is no master it binds its sockets itself, and shuts down on TERM and INT;
+//! [`ready`] and the like then do nothing.
 //!
 //! ```
 //! use std::io::Write as _;
@@ -27,9 +27,9 @@
 //!
 //! The first call of [`listen`], [`listen_unix`], [`bind_udp`], [`shutdown`], [`ready`] or any other that needs it takes
 //! over the descriptors that the environment announces (`LISTEN_FDS`, `RECLUSTER_CHANNEL_FD`), so that programs which this
-//! one starts later do not inherit them, and from then on a thread listens to the master. So let one of them stand early
-//! in `main`; nothing else may take the same descriptors. The variables stay in the environment, and mean nothing to
-//! another process.
+//! one starts later do not inherit them, and from then on a thread listens to the master. So call one of them early
+//! in `main`; nothing else may take the same descriptors. The variables stay in the environment, but do not apply
+//! to another process.
 //!
 //! # Threads and signals
 //!
@@ -120,7 +120,7 @@ pub fn listen(address: &str) -> Result<TcpListener, Error> {
 
 /// A unix stream listener, by its path, or by its name as in `recluster --listen NAME=unix:PATH`.
 ///
-/// As [`listen`] otherwise. Where there is no master, the file of a socket that nobody listens on any more is replaced.
+/// As [`listen`] otherwise. Where there is no master, the file of a socket without a listener is replaced.
 ///
 /// ```
 /// # let directory = tempfile::tempdir()?;
@@ -144,7 +144,8 @@ pub fn bind_udp(address: &str) -> Result<UdpSocket, Error> {
     Worker::of_process()?.listen(address, Kind::Udp).map(UdpSocket::from)
 }
 
-/// Tells the master that this worker serves: by the message `{cmd: 'ready'}` and by `READY=1`, whichever it can hear.
+/// Reports to the master that this worker serves: by the message `{cmd: 'ready'}` where there is a channel, and by
+/// `READY=1` where there is a notify socket.
 /// This is what `--ready-when ready` and `--ready-when notify` wait for.
 ///
 /// Does nothing without a master. Fails with [`Error::MasterGone`] or [`Error::Tell`].
@@ -164,9 +165,8 @@ pub fn status(text: &str) -> Result<(), Error> {
     Worker::of_process()?.status(text)
 }
 
-/// Tells the master that this worker is on its way out and wants to be replaced: by the message `{cmd: 'disconnect'}` and
-/// by `STOPPING=1`. To be called by a worker that is failing and knows it. It goes on with what it can still do; the master
-/// asks it to shut down like any other.
+/// Asks the master to replace this worker, by the message `{cmd: 'disconnect'}` and by `STOPPING=1`. For a worker that
+/// knows that it is failing. It goes on with its work as far as it can; the master asks it to shut down like any other.
 ///
 /// Does nothing without a master. Fails with [`Error::MasterGone`] or [`Error::Tell`].
 #[doc(alias = "stopping")]
@@ -174,7 +174,7 @@ pub fn replace_me() -> Result<(), Error> {
     Worker::of_process()?.replace_me()
 }
 
-/// Tells when to shut down: to take no more connections, finish what is under way, and return from `main`.
+/// Says when to shut down: to take no more connections, finish what is under way, and return from `main`.
 ///
 /// That is requested by the master (the message `{cmd: 'disconnect'}`, or Node's disconnect), by the end of the channel,
 /// since then the master is dead, and by TERM and INT, which this function begins to handle at its first call. The second

@@ -1,4 +1,4 @@
-//! Where a worker's sockets come from: from the start, from the master, or from nowhere but itself.
+//! Where a worker's sockets come from: inherited, from the master, or bound by the worker itself.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -103,7 +103,7 @@ impl Worker {
         }
     }
 
-    /// Makes a socket what callers are promised, and tells the master where it is.
+    /// Makes a socket non-blocking, as callers expect it, and reports its address to the master.
     fn ready_to_use(&self, socket: OwnedFd, index: u32, text: &str) -> Result<OwnedFd, Error> {
         let refused = |error| Error::Listen { address: text.to_owned(), error };
         SockRef::from(&socket).set_nonblocking(true).map_err(refused)?;
@@ -113,7 +113,7 @@ impl Worker {
         Ok(socket)
     }
 
-    /// Takes the first inherited socket that is meant. Each is given out once.
+    /// Takes the first inherited socket that fits. Each is given out once.
     fn take(&self, is_meant: impl Fn(Option<&str>, &Bound) -> bool) -> Option<OwnedFd> {
         let mut inherited = self.inherited();
         let found = inherited.iter().position(|given| is_meant(given.name.as_deref(), &given.bound))?;

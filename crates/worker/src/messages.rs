@@ -1,4 +1,4 @@
-//! What the master's user says to this worker.
+//! Messages from the master's user to this worker.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::watched::Watched;
 
 /// How much may wait to be fetched, in bytes.
 const MOST_BYTES: usize = 16 << 20;
-/// What a message costs beside its text.
+/// What a message takes beside its text, in bytes.
 const OVERHEAD: usize = 64;
 
-/// The messages that nobody has fetched yet.
+/// The messages that were not fetched yet.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     waiting: Watched<Waiting>,

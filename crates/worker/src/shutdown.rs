@@ -1,4 +1,4 @@
-//! The request to shut down: made once, heard by everybody who waits for it.
+//! The request to shut down: made once, and seen by all threads and tasks that wait for it.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -28,7 +28,7 @@ impl Latch {
     }
 
     pub(crate) fn request(&self) {
-        // It fails only where it was rung more often than fits into 64 bits.
+        // It fails only when the counter of 64 bits is full.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         self.requested.change(|requested| *requested = true);
     }
@@ -38,7 +38,7 @@ impl Latch {
     }
 }
 
-/// Tells when this program is to finish what it has and exit. Cheap to clone; see [`shutdown`](crate::shutdown).
+/// Says when this program is to finish its work and exit. Cheap to clone; see [`shutdown`](crate::shutdown).
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     latch: Arc<Latch>,

@@ -11,8 +11,8 @@ use signal_hook::{flag, low_level};
 
 use crate::shutdown::Latch;
 
-/// From now on the first of these signals requests to shut down, and the second one ends the process as if nobody
-/// handled it.
+/// From now on the first of these signals requests to shut down, and the second one ends the process as if it
+/// had no handler.
 pub(crate) fn watch(latch: Arc<Latch>) -> io::Result<()> {
     let (mut ours, handlers) = UnixStream::pair()?;
     let thread = thread::Builder::new().name("recluster-signals".into());
@@ -24,7 +24,7 @@ pub(crate) fn watch(latch: Arc<Latch>) -> io::Result<()> {
     })?;
     let once = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        // They act in this order, so that the first signal does not meet its own mark.
+        // They run in this order, so that the first signal does not see the flag that it sets.
         flag::register_conditional_default(signal, Arc::clone(&once))?;
         flag::register(signal, Arc::clone(&once))?;
         low_level::pipe::register(signal, handlers.try_clone()?)?;

@@ -31,7 +31,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// None for what is no socket of ours.
+    /// None for another kind of descriptor.
     pub(crate) fn new(name: Option<String>, socket: OwnedFd) -> Option<Self> {
         let bound = bound(&socket)?;
         Some(Self { name, bound, socket })
@@ -81,7 +81,7 @@ fn bind_one(address: SocketAddr, v6_only: bool, kind: Kind) -> io::Result<OwnedF
     Ok(socket.into())
 }
 
-/// Binds a unix stream socket, in the place of one that nobody listens on any more.
+/// Binds a unix stream socket, and replaces the file of one on which no process listens any more.
 pub(crate) fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
@@ -96,7 +96,7 @@ pub(crate) fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Never waits: an owner whose queue is full lives.
+/// Never waits: an owner whose queue is full is alive.
 fn is_stale(path: &Path, address: &SockAddr) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     let connect = || {

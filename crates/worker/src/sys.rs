@@ -11,11 +11,11 @@ const FIRST_OTHER: RawFd = 3;
 ///
 /// Only one that came by the exec of this process is taken: it is open, and not marked to be closed at an exec, as is
 /// everything that the standard library opens, and what was adopted before. It must be called only for numbers which
-/// the environment says are for this process to take, so that nobody else has taken them.
+/// the environment says are for this process to take, so that no other code has taken them.
 pub(crate) fn adopt(number: u32) -> io::Result<OwnedFd> {
     let number = RawFd::try_from(number).ok().filter(|&number| number >= FIRST_OTHER);
     let number = number.ok_or(io::ErrorKind::InvalidInput)?;
-    // SAFETY: the call reads a flag of whatever has this number, or fails if nothing has.
+    // SAFETY: the call reads a flag of the descriptor with this number, or fails if there is none.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     if flags == -1 {
         return Err(io::Error::last_os_error());

@@ -1,4 +1,4 @@
-//! Signs of life.
+//! The watchdog: signs of life for the master.
 
 use std::sync::Arc;
 use std::thread;
@@ -27,16 +27,15 @@ impl Watchdog {
         self.timeout
     }
 
-    /// Tells the master that this worker lives.
+    /// Reports to the master that this worker is alive.
     ///
     /// Fails with [`Error::Tell`] if the master does not take it.
     pub fn beat(&self) -> Result<(), Error> {
         self.notifier.say(&[Word::WatchdogBeat]).map_err(Error::Tell)
     }
 
-    /// Has a thread beat, twice in each timeout, whenever `healthy` says that the program is well: that a request got
-    /// through, that the loop of events has turned since the last time. A thread that beats whatever happens proves
-    /// nothing.
+    /// Has a thread beat, twice in each timeout, whenever `healthy` returns true: for example, if the event loop has
+    /// turned since the last call. A thread that beats without such a check proves nothing.
     ///
     /// The thread lives as long as the process. Fails with [`Error::Setup`] if there is none to be had.
     ///
@@ -53,7 +52,7 @@ impl Watchdog {
         let watch = move || {
             loop {
                 if healthy() {
-                    // A beat that is lost is made up for by the next one, or the master is gone.
+                    // The next beat makes up for one that is lost, unless the master is gone.
                     let _ = self.beat();
                 }
                 thread::sleep(self.timeout / 2);

@@ -16,7 +16,7 @@ impl<T> Watched<T> {
         look(&mut self.lock())
     }
 
-    /// Changes the value, and has everybody who waits look at it again.
+    /// Changes the value, and wakes all that wait for it.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let result = change(&mut self.lock());
         self.changed.notify_all();

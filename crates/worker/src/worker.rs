@@ -1,4 +1,4 @@
-//! This process, as its master sees it.
+//! This process as a worker: what it was started with, and its side of the channel.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -122,8 +122,8 @@ impl Worker {
 }
 
 impl Start {
-    /// Takes over what the environment announces. What is not there, or is something else, was meant for a process
-    /// further up.
+    /// Takes over what the environment announces. What is not there, or is of another kind, was meant for a parent
+    /// process.
     fn inherited(environment: &Environment) -> Self {
         let sockets = environment.sockets.iter().filter_map(|(number, name)| {
             let socket = sys::adopt(*number).ok()?;
@@ -155,7 +155,7 @@ pub(crate) fn environment() -> &'static Environment {
     ENVIRONMENT.get_or_init(Environment::of_process)
 }
 
-/// How often each socket was asked for: the master tells apart by it what asks for a port of its own.
+/// How often each socket was asked for. The number makes every request for a random port one for a port of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Indices {
     used: Mutex<BTreeMap<Asked, u32>>,

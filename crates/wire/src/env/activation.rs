@@ -1,5 +1,5 @@
-//! Sockets that a worker has from its start, told in the words of every manager that passes sockets on: systemd,
-//! `Server::Starter` and einhorn. A program that was written for one of them finds its sockets unchanged.
+//! Sockets that a worker has from its start, announced by the variables of every manager that passes sockets on:
+//! systemd, `Server::Starter` and einhorn. A program that was written for one of them finds its sockets unchanged.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ pub const MAX_NAME: usize = 255;
 pub const LISTEN_FDS: &str = "LISTEN_FDS";
 /// systemd: their names, joined by colons.
 pub const LISTEN_FDNAMES: &str = "LISTEN_FDNAMES";
-/// systemd: whom they are for. One of [`OWN_PID`](super::OWN_PID).
+/// systemd: the process that they are for. One of [`OWN_PID`](super::OWN_PID).
 pub const LISTEN_PID: &str = "LISTEN_PID";
 /// `Server::Starter`: addresses and numbers, as `host:port=3;/path=4`.
 pub const SERVER_STARTER_PORT: &str = "SERVER_STARTER_PORT";
@@ -116,7 +116,7 @@ impl GivenAddress {
     }
 }
 
-/// As `Server::Starter` writes it, which tells UDP from TCP by the socket alone.
+/// As `Server::Starter` writes it. UDP and TCP look alike there: a program asks the socket.
 impl fmt::Display for GivenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -185,9 +185,9 @@ mod tests {
             generation: 7,
         };
         let variables = activation.variables();
-        let told: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let written: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
-            told,
+            written,
             [
                 "LISTEN_FDS=4",
                 "LISTEN_FDNAMES=http:unknown:dns:all",

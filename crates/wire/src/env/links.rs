@@ -9,10 +9,10 @@ pub const RECLUSTER_CHANNEL_FD: &str = "RECLUSTER_CHANNEL_FD";
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 /// systemd: how long a worker may be silent, in microseconds.
 pub const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
-/// systemd: whose silence that is. One of [`OWN_PID`](super::OWN_PID).
+/// systemd: the process that may be silent for so long. One of [`OWN_PID`](super::OWN_PID).
 pub const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
-/// The ways to its master that a worker is told of.
+/// The ways to its master that a worker finds in its environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Links<'a> {
     /// The number of its channel.
@@ -46,11 +46,11 @@ mod tests {
             notify_socket: Some("/run/recluster/app.notify"),
             watchdog: Some(Duration::from_millis(1500)),
         };
-        let told: Vec<_> =
+        let variables: Vec<_> =
             links.variables().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let expected =
             ["RECLUSTER_CHANNEL_FD=5", "NOTIFY_SOCKET=/run/recluster/app.notify", "WATCHDOG_USEC=1500000"];
-        assert_eq!(told, expected);
+        assert_eq!(variables, expected);
         assert_eq!(Links::default().variables(), []);
     }
 }

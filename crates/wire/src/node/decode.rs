@@ -5,12 +5,12 @@ use std::fmt;
 use super::message::FromWorker;
 use super::parse::parse_line;
 
-/// The longest line a worker may send unless somebody says otherwise: 16 MiB.
+/// The default limit for a line of a worker: 16 MiB.
 ///
-/// Node itself knows no limit, but a master that had none could be killed by one worker.
+/// Node itself has none; but without a limit one worker could exhaust the memory of the master.
 pub const DEFAULT_MAX_LINE: usize = 16 << 20;
 
-/// What an empty buffer may keep allocated, in bytes, so that one huge message is not paid for ever.
+/// How much an empty buffer may keep allocated, in bytes: after a huge message the memory is given back.
 const KEPT_CAPACITY: usize = 256 << 10;
 
 /// Cuts the bytes of one worker's channel into messages.

@@ -43,15 +43,15 @@ pub enum FromWorker {
         /// The server's key, chosen by the worker.
         key: String,
     },
-    /// Tell me when they are closed: [`SocketAllClosed`](super::ToWorker::SocketAllClosed).
+    /// Asks for a message when they are closed: [`SocketAllClosed`](super::ToWorker::SocketAllClosed).
     SocketNotifyClose {
         /// The server's key, chosen by the worker.
         key: String,
     },
-    /// Our own preload tells what the draining worker still has.
+    /// Our own preload reports the open connections and requests of a draining worker.
     Held(Held),
-    /// Our own preload tells how many connections the worker's servers have got since the worker began, whoever accepted
-    /// them.
+    /// Our own preload reports how many connections the worker's servers have got since the worker began, accepted by
+    /// the worker or by the master.
     Taken(u64),
     /// Our own preload tells that the worker has begun to leave by itself.
     Leaves,
@@ -59,9 +59,9 @@ pub enum FromWorker {
     Pong,
     /// A message of the user's code.
     User(UserMessage),
-    /// An internal message that nobody here knows. Node ignores these as well.
+    /// An internal message that this crate does not know. Node ignores such messages as well.
     Unknown,
-    /// Nothing to be understood.
+    /// A line that is not a valid message.
     Malformed(Malformed),
 }
 
@@ -72,7 +72,7 @@ pub enum FromWorker {
 pub struct QueryServer {
     /// What the reply has to name as its `ack`.
     pub seq: u64,
-    /// Tells apart servers of one worker that ask for the same address.
+    /// The number of this server among those of the worker that ask for the same address.
     pub index: u32,
     /// An IP address (maybe with a `%zone`), a path, or an abstract unix name with its leading NUL.
     /// None: any address, IPv6 first.
@@ -87,9 +87,9 @@ pub struct QueryServer {
     pub flags: u32,
     /// The length of the accept queue, if the user named one; see [`listen_backlog`](Self::listen_backlog).
     pub backlog: Option<u32>,
-    /// A unix socket is to be readable for everybody.
+    /// A unix socket is to be readable by all users.
     pub readable_all: bool,
-    /// A unix socket is to be writable for everybody.
+    /// A unix socket is to be writable by all users.
     pub writable_all: bool,
     /// The keys of TLS session tickets. The first worker's are to be returned to all workers of the
     /// listener; and something in every reply, errors included, or a TLS worker dies of it.
@@ -123,7 +123,7 @@ pub struct Held {
 /// Which sort of socket a worker asks for: Node's `addressType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SocketKind {
-    /// TCP over IPv4, or over whatever there is if no address is given.
+    /// TCP over IPv4; without an address, over IPv6 and IPv4 as the machine has them.
     Tcp4,
     /// TCP over IPv6.
     Tcp6,
@@ -190,7 +190,7 @@ pub enum UserCommand {
     Other,
 }
 
-/// A line that says nothing to be understood, and why.
+/// A line that is not a valid message, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// What is wrong with it.

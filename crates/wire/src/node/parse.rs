@@ -1,4 +1,4 @@
-//! One line of a worker to one message; what a line is before anybody's messages are looked for in it.
+//! From one line of a worker to one message, by way of what every line is: internal, or of a user.
 //!
 //! Nothing a worker writes is trusted: a field that is missing, of a wrong type or beyond its limits
 //! makes the message [`Malformed`], and where the worker waits for an answer, that says how to give one.
@@ -27,7 +27,7 @@ const BUN_INTERNAL: u8 = 2;
 /// What every `cmd` of an internal message begins with, and is longer than.
 const INTERNAL: &[u8] = b"NODE_";
 
-/// What every line is, whoever wrote it.
+/// The two kinds of lines, in both directions.
 #[expect(clippy::large_enum_variant, reason = "it lives for one call, which is made for every connection")]
 pub(super) enum Shape<'a> {
     /// A message between the two halves of the protocol, by its `cmd`.
@@ -63,7 +63,7 @@ fn parse_text(text: &str, depth: Depth) -> FromWorker {
     }
 }
 
-/// Tells internal messages from those of users, as Node does: by a `cmd` that begins with `NODE_` and goes on.
+/// Distinguishes internal messages from those of users as Node does: by a `cmd` that begins with `NODE_` and is longer.
 pub(super) fn shape(source: &str) -> Result<Shape<'_>, Fault> {
     let Some(fields) = Fields::read(source) else {
         let json = Json::parse(source).map_err(|_| Fault::NotJson)?;
@@ -112,8 +112,7 @@ fn connections<N: FromStr>(fields: &Fields<'_>) -> Result<N, Fault> {
     number(fields.connections).ok_or(Fault::Field("connections"))
 }
 
-/// An envelope is never malformed itself: its sender waits for an answer to the descriptor, whatever
-/// is written around it.
+/// An envelope is never malformed itself: its sender waits for an answer to the descriptor in any case.
 fn envelope(fields: &Fields<'_>) -> HandleEnvelope {
     HandleEnvelope {
         kind: handle_kind(fields),

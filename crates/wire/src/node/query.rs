@@ -73,7 +73,7 @@ fn socket_kind(field: Field<'_>) -> Result<Option<SocketKind>, Fault> {
 }
 
 /// The address without the working directory that Node puts before the NUL of an abstract unix name.
-/// Any other NUL would end the address early in the kernel, and so name a socket nobody asked for.
+/// Any other NUL would end the address early in the kernel, and so name another socket than the one asked for.
 fn address(field: Field<'_>, kind: Option<SocketKind>) -> Result<Option<String>, Fault> {
     const ABSURD: Fault = Fault::Field("address");
     if field.is_none() {
@@ -113,7 +113,7 @@ fn flags(field: Field<'_>) -> Result<u32, Fault> {
     if field.is_none() { Ok(0) } else { number(field).ok_or(Fault::Field("flags")) }
 }
 
-/// The user's `backlog` comes as he wrote it; all that is not a number above 0 means the default.
+/// The user's `backlog` comes as it was written; all that is not a number above 0 means the default.
 fn backlog(field: Field<'_>) -> Option<u32> {
     number_in_string(field).filter(|&length| length > 0)
 }

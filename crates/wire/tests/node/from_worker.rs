@@ -84,22 +84,22 @@ fn answers_for_handles_and_questions_about_sockets() {
 
 #[test]
 fn what_a_draining_worker_still_has() {
-    let told = r#"{"cmd":"NODE_RECLUSTER_HELD","connections":5,"upgraded":1,"requests":2}"#;
-    assert_eq!(one(told), FromWorker::Held(Held { connections: 5, upgraded: 1, requests: 2 }));
+    let held = r#"{"cmd":"NODE_RECLUSTER_HELD","connections":5,"upgraded":1,"requests":2}"#;
+    assert_eq!(one(held), FromWorker::Held(Held { connections: 5, upgraded: 1, requests: 2 }));
     let absurd = r#"{"cmd":"NODE_RECLUSTER_HELD","connections":-5,"upgraded":1,"requests":2}"#;
     assert_eq!(one(absurd), FromWorker::Malformed(Fault::Field("connections").into()));
 }
 
 #[test]
 fn what_a_worker_has_got() {
-    let told = |connections: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_TAKEN"{connections}}}"#));
+    let taken = |connections: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_TAKEN"{connections}}}"#));
     assert_eq!(one(r#"{"cmd":"NODE_RECLUSTER_PONG"}"#), FromWorker::Pong);
     assert_eq!(one(r#"{"cmd":"NODE_RECLUSTER_LEAVES"}"#), FromWorker::Leaves);
-    assert_eq!(told(r#","connections":0"#), FromWorker::Taken(0));
-    assert_eq!(told(r#","connections":9007199254740991"#), FromWorker::Taken(9_007_199_254_740_991));
+    assert_eq!(taken(r#","connections":0"#), FromWorker::Taken(0));
+    assert_eq!(taken(r#","connections":9007199254740991"#), FromWorker::Taken(9_007_199_254_740_991));
     for absurd in ["", "-1", "1.5", "1e3", "null", r#""7""#, "18446744073709551616"] {
         let field = if absurd.is_empty() { String::new() } else { format!(r#","connections":{absurd}"#) };
-        assert_eq!(told(&field), FromWorker::Malformed(Fault::Field("connections").into()), "{absurd}");
+        assert_eq!(taken(&field), FromWorker::Malformed(Fault::Field("connections").into()), "{absurd}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The requests for sockets that Node's workers make, and those that nobody should make.
+//! The requests for sockets that Node's workers make, and invalid ones.
 
 use crate::lines::one;
 use recluster_wire::Json;

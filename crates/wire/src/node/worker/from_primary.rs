@@ -34,7 +34,7 @@ pub enum FromPrimary {
     User(UserMessage),
     /// An internal message that means nothing to a worker of this kind.
     Unknown,
-    /// Nothing to be understood.
+    /// A line that is not a valid message.
     Malformed(Fault),
 }
 
