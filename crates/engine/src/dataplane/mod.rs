@@ -2,9 +2,9 @@
 //! channels. Connections never pass the supervisor's loop, and a busy host program never delays them.
 //!
 //! The supervisor sends [`Command`]s (a worker begins, which workers may be given what, drain this one); the data plane
-//! reports [`Fact`]s (a worker listens, is ready, has closed its channel). Neither waits for the other, with one exception:
+//! reports [`Fact`]s (a worker listens, is ready, has closed its channel). Neither waits for the other, with two exceptions:
 //! before the supervisor says that a reload is done, it waits a moment, so that from then on no connection meets an old
-//! worker.
+//! worker; and at the end it waits for the thread, so that no file of a unix socket is left.
 //!
 //! - `event_loop` waits for what `reactor` watches; `commands` and `reading` act on commands and on the workers' messages,
 //!   which `protocol` understands (the primary's half of Node's cluster protocol). `state` has the parts that they all
@@ -67,12 +67,14 @@ const SETTLE_WAIT: Duration = Duration::from_millis(100);
 pub(crate) struct DataPlane {
     commands: mpsc::Sender<Command>,
     waker: Arc<OwnedFd>,
+    /// None once it has ended.
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 /// The thread ends with the supervisor, however that ends.
 impl Drop for DataPlane {
     fn drop(&mut self) {
-        self.tell(Command::Finish);
+        self.finish();
     }
 }
 
@@ -83,11 +85,11 @@ impl DataPlane {
         let (commands, received) = mpsc::channel();
         let inbox = Inbox { commands: received, waker: Arc::clone(&waker) };
         let reactor = Reactor::new(&waker)?;
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("recluster-dataplane".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || event_loop::run(State::new(setup, facts, reactor), &inbox))?;
-        Ok(Self { commands, waker })
+        Ok(Self { commands, waker, thread: Some(thread) })
     }
 
     /// Waits until all earlier commands are carried out, for at most [`SETTLE_WAIT`].
@@ -96,6 +98,16 @@ impl DataPlane {
         self.tell(Command::Settle(done));
         // It takes microseconds, unless the machine has no time for the thread.
         let _ = settled.recv_timeout(SETTLE_WAIT);
+    }
+
+    /// Ends the thread, and waits until it has closed everything: the process may exit at once afterwards, and the files of
+    /// unix sockets are to be gone by then.
+    pub(crate) fn finish(&mut self) {
+        self.tell(Command::Finish);
+        if let Some(thread) = self.thread.take() {
+            // It takes one turn of its loop. That it has panicked would not matter any more.
+            let _ = thread.join();
+        }
     }
 
     pub(crate) fn tell(&self, command: Command) {
@@ -135,7 +147,7 @@ mod tests {
         far.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n").unwrap();
         assert!(matches!(facts.recv_timeout(DEADLINE), Ok(Fact::Online(id)) if id == worker));
         drop(dataplane);
-        let gone = Some(mpsc::RecvTimeoutError::Disconnected);
-        assert_eq!(facts.recv_timeout(DEADLINE).err(), gone, "the thread's sink ends with it");
+        let gone = Some(mpsc::TryRecvError::Disconnected);
+        assert_eq!(facts.try_recv().err(), gone, "the thread has ended, and its sink with it");
     }
 }

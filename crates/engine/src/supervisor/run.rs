@@ -170,8 +170,8 @@ impl Supervisor {
     }
 
     /// The cluster is over. Callers that still wait are told by the end of their channels.
-    fn finish(self) {
-        self.dataplane.tell(Command::Finish);
+    fn finish(mut self) {
+        self.dataplane.finish();
         self.emit(Event::Over);
         self.progress.send_modify(|progress| progress.over = true);
     }
