@@ -162,7 +162,12 @@ fn as_the_worker_reads_it(message: ToWorker<'_>) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    // PROPTEST_CASES may ask for more.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(500),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn whatever_is_said_arrives(key in any::<String>(), (value, json) in any_json(), seq: u64, ack: u64) {
