@@ -8,7 +8,7 @@ use crate::{Caller, Exit, Failure, Generation, SlotId, Time, WorkerId};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the shell must perform each of them")]
 pub enum Action {
-    /// Start a process for this worker. The first spawn of a generation fixes what that generation is.
+    /// Start a process for this worker.
     Spawn {
         /// The new worker.
         worker: WorkerId,

@@ -133,6 +133,11 @@ impl Peeks {
         self.open.retain(|_, peek| peek.listener != listener);
     }
 
+    /// Whether connections are about to go back to their listeners.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
     /// Gives connections that are awaited no longer to their listeners.
     pub(super) fn return_ended(&mut self, listeners: &mut Listeners) {
         for (listener, connection) in self.ended.drain(..) {

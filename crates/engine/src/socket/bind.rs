@@ -102,12 +102,13 @@ pub(crate) async fn bind_all(adopted: Vec<Bound>, listens: &[Listen]) -> Result<
     Ok(bound)
 }
 
-/// Answers as [`bind_all`] would, but keeps no address and makes no file.
+/// Answers as [`bind_all`] would, but keeps no address and makes no file, and does not wait for an address in use: it is not
+/// known that its owner is about to leave.
 pub(crate) async fn preview_all(adopted: &[Bound], listens: &[Listen]) -> Result<(), StartError> {
     check_all(listens)?;
     let given: Vec<BindAddress> = adopted.iter().filter_map(Bound::at).collect();
     for listen in listens {
-        bind_patiently(listen, &given, PATIENCE, preview).await?;
+        bind_patiently(listen, &given, Duration::ZERO, preview).await?;
     }
     Ok(())
 }

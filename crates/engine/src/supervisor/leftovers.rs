@@ -18,6 +18,7 @@ use crate::report::signal::name_of;
 use crate::report::worker::Worker;
 use crate::supervisor::child::Child;
 use crate::supervisor::policy::Clock;
+use crate::supervisor::timers::FAR_AWAY;
 
 /// How often the groups are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -184,7 +185,7 @@ impl Leftovers {
         kill_timeout: Duration,
         now: Instant,
     ) -> Vec<Event> {
-        let kill_at = now.checked_add(kill_timeout).unwrap_or(now);
+        let kill_at = now.checked_add(kill_timeout).unwrap_or_else(|| now + FAR_AWAY);
         let mut events = Vec::new();
         for mut leftover in std::mem::take(&mut self.0) {
             let lives = living.contains(&leftover.child.pid());

@@ -77,12 +77,13 @@ impl Sorting<'_> {
         }
     }
 
-    /// Accepts, unless there are connections already for which no worker has room.
+    /// Accepts, unless there are connections already for which no worker has room, or of which some are about to come back
+    /// because too many clients are still to be known.
     fn sort_arriving(&mut self) {
         for _ in 0..BATCH {
             let Listener { mode, acceptable, paused_until, waiting, .. } = &*self.listener;
             let accepts = *mode == Mode::RoundRobin && *acceptable && paused_until.is_none();
-            if !accepts || !waiting.is_empty() {
+            if !accepts || !waiting.is_empty() || self.peeks.has_ended() {
                 return;
             }
             let Some(connection) = next_connection(self.listener, self.reactor) else { return };
@@ -323,6 +324,22 @@ mod tests {
         note_peek(&mut harness.state, 0);
         harness.turn();
         assert_eq!(ends[1].connections().len(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_silent_clients_waits_in_the_kernel() {
+        let (mut harness, _ends, listener) = two_workers();
+        fill(&mut harness, 1, listener);
+        fill(&mut harness, 2, listener);
+        let _clients: Vec<_> = (0..20).map(|_| harness.connect(listener)).collect();
+        harness.turn();
+        // Two may be awaited: the third one takes the place of the first, and that is where accepting stops.
+        let listener = harness.listener(listener);
+        assert_eq!(
+            listener.waiting.len()
+                + listener.pending.values().map(std::collections::VecDeque::len).sum::<usize>(),
+            1
+        );
     }
 
     #[test]
