@@ -1,9 +1,9 @@
 //! The harness of the end-to-end tests: it starts the built `recluster` command with real workers, listens to the
 //! events that the command logs, and waits for them.
 //!
-//! A test never sleeps and never polls on a guess. It says which event it expects ([`on`]), and [`Master::wait`]
-//! blocks until that event was logged or [`DEADLINE`] has passed. When a test fails, everything that the master
-//! and its workers said is printed.
+//! A test never sleeps. It says which event it expects ([`on`]), and [`Master::wait`] blocks until that event was logged or
+//! [`DEADLINE`] has passed. Where no event tells, it asks again and again until a condition holds ([`eventually`]). When a test
+//! fails, everything that the master and its workers said is printed.
 //!
 //! Two kinds of workers are used: server files in `fixtures/` under a real Node, and the *puppet*, a program that
 //! says on its channel exactly what the test tells it to ([`Stage`]).

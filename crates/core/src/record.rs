@@ -1,4 +1,4 @@
-//! Facts: what each event changes, before any rule applies. Nothing is decided here.
+//! Facts: what each event changes, before any rule applies. Only what an event asks for in vain is refused here.
 
 use crate::{Caller, Cause, Cluster, Config, Event, Exit, Failure, Notice, Phase, SpawnFailure, State};
 use crate::{Verdict, WorkerId};

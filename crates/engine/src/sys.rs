@@ -1,4 +1,4 @@
-//! Every `unsafe` block of the workspace. Each is a thin door to one system call that has no safe binding in the
+//! Every `unsafe` block of this crate. Each is a thin door to one system call that has no safe binding in the
 //! crates we use.
 #![expect(unsafe_code, reason = "this module is the one place for it")]
 

@@ -1,4 +1,4 @@
-//! One arm for each action of the policy. Nothing here waits, and no failure ends the loop: it becomes an event.
+//! One arm for each action of the policy. No failure ends the loop: it becomes an event.
 
 use std::time::Instant;
 

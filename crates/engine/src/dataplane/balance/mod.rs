@@ -1,5 +1,5 @@
-//! How new connections reach workers: a file for each way, by the option's own word. `shared` has none, because workers
-//! accept by themselves there.
+//! How new connections reach workers: a file for each way. `shared` has none, because workers accept by themselves there;
+//! `sticky` by address is `kernel`'s where the kernel can do it.
 
 pub(super) mod eligible;
 pub(super) mod kernel;
