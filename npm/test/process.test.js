@@ -2,6 +2,8 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const os = require('node:os')
 const path = require('node:path')
 
 const { begin, get } = require('./lib/client')
@@ -21,36 +23,51 @@ async function serving (t, ...words) {
   return { host, port: listen()[0].listening }
 }
 
+// Blocks the host's event loop, until what this gives is called.
+function block (t, host, deed) {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
+  t.after(() => fs.rmSync(directory, { recursive: true }))
+  const file = path.join(directory, 'wakes')
+  host.send({ do: deed, file })
+  return async () => {
+    fs.writeFileSync(file, '')
+    await host.told('awake')
+  }
+}
+
 const has = (host, name) => host.messages.some((message) => name in message)
 
-test.beside('a host that blocks its loop for seconds: connections are served', onlyOurs, async (t) => {
+test.beside('a host that blocks its loop: connections are served', onlyOurs, async (t) => {
   const { host, port } = await serving(t)
-  host.send({ do: 'block', ms: 3000 })
+  const wake = block(t, host, 'block')
   const pids = await host.told('blocks')
   const answered = new Set()
   for (let request = 0; request < 50; request++) answered.add((await get(port)).pid)
   assert.deepEqual([...answered].sort(), [...pids].sort(), 'by both')
   assert.ok(!has(host, 'awake'), 'while it blocked')
+  await wake()
 })
 
-test.beside('a host that blocks its loop for seconds: a worker that crashes is respawned', onlyOurs, async (t) => {
+test.beside('a host that blocks its loop: a worker that crashes is respawned', onlyOurs, async (t) => {
   const { host, port } = await serving(t)
-  host.send({ do: 'block', ms: 3000 })
+  const wake = block(t, host, 'block')
   const pids = await host.told('blocks')
   await get(port, '/exit')
   await until('an answer of a new worker', async () => !pids.includes((await get(port)).pid))
   assert.ok(!has(host, 'awake'), 'while it blocked')
+  await wake()
   await until('its host to be told', () => has(host, 'exited'))
   assert.ok(has(host, 'awake'))
 })
 
-test.beside('a host that blocks its loop for seconds: a reload goes on, and old workers are killed in time', onlyOurs, async (t) => {
+test.beside('a host that blocks its loop: a reload goes on, and old workers are killed in time', onlyOurs, async (t) => {
   const { host, port } = await serving(t, 'stay')
-  host.send({ do: 'reload and block', ms: 4000 })
+  const wake = block(t, host, 'reload and block')
   const old = await host.told('blocks')
   await until('an answer of a new worker', async () => !old.includes((await get(port)).pid))
   await until('the end of the old ones', () => !old.some(runs))
   assert.ok(!has(host, 'awake'), 'while it blocked')
+  await wake()
   await host.told('reloaded')
 })
 

@@ -46,9 +46,10 @@ test('what is sent is as JSON has it', async ({ serve }) => {
 
 test('send tells when much is waiting', async ({ serve }) => {
   const [worker] = (await serve('puppet.js', started)).workers()
-  worker.send({ do: 'block', ms: 500 })
+  process.kill(worker.process.pid, 'SIGSTOP')
   let sent = 0
-  while (worker.send('x'.repeat(100_000))) assert.ok(++sent < 1000, 'nobody can read so much')
+  while (worker.send('x'.repeat(100_000))) assert.ok(++sent < 1000, 'a stopped worker reads nothing')
+  process.kill(worker.process.pid, 'SIGCONT')
   const back = heard(worker, 'message')
   worker.send({ do: 'say', message: 'all the same' })
   assert.equal((await back)[0], 'all the same')

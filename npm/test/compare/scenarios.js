@@ -149,7 +149,7 @@ const scenarios = {
 
   'reload of broken code, mended': {
     file: 'listens',
-    options: { respawn: 0.3 },
+    options: { respawn: 2 },
     async script (stage) {
       await stage.serving('0a')
       stage.write('throws')
@@ -177,7 +177,7 @@ const scenarios = {
   },
 
   'a crash during a reload': {
-    options: { readyWhen: 'ready', respawn: 10, ...listens(['ready']) },
+    options: { readyWhen: 'ready', respawn: 60, ...listens(['ready']) },
     async script (stage) {
       await stage.serving('0a')
       const reloaded = stage.reload()

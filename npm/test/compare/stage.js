@@ -21,7 +21,7 @@ class Stage {
   constructor (recluster, { file, options }) {
     if (file) this.write(file)
     const logger = { log: (...args) => this.#recorder.logger.log(...args) }
-    this.made = recluster(file ? this.#file : PUPPET, { workers: 1, respawn: 0.01, timeout: 10, logger, ...options })
+    this.made = recluster(file ? this.#file : PUPPET, { workers: 1, respawn: 0.01, timeout: 3600, logger, ...options })
     this.#recorder = new Recorder(this.made)
   }
 

@@ -59,9 +59,9 @@ class Host {
   log = []
   logger = { log: (...args) => this.log.push(args) }
 
-  /** A cluster that is not running yet. What tests rarely care for has short times. */
+  /** A cluster that is not running yet. Respawns come at once, and an old worker has an hour: a slow machine changes nothing. */
   make = (file, options = {}) => this.recluster(path.isAbsolute(file) ? file : fixture(file), {
-    workers: 1, respawn: 0.01, timeout: 10, logger: this.logger, ...options
+    workers: 1, respawn: 0.01, timeout: 3600, logger: this.logger, ...options
   })
 
   /** A cluster that has been started. */

@@ -3,7 +3,7 @@
 'use strict'
 
 /** How long any single wait may take, in milliseconds. */
-const DEADLINE = 30_000
+const DEADLINE = 120_000
 
 /** Between two looks at something that nobody tells of, in milliseconds. */
 const PAUSE = 10
