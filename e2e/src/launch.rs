@@ -15,10 +15,18 @@ use crate::master::Master;
 use crate::node::Node;
 use crate::{command, fixture};
 
+/// The config file of a cluster that has one, in its directory.
+pub(crate) const CONFIG: &str = "recluster.toml";
+
+/// The options that say when the master gives up on something.
+const PATIENCE: [&str; 6] =
+    ["--ready-timeout", "--check-timeout", "--timeout", "--stop-timeout", "--exit-grace", "--kill-timeout"];
+
 /// A cluster that is about to be started: `recluster run` with its options and environment.
 ///
-/// Two workers under the Node under test, everything logged as JSON, and short spans for the bake and the
-/// respawns, so that no test waits for them: an option that is set again replaces these.
+/// Two workers under the Node under test, everything logged as JSON, short spans for the bake and the respawns, so that
+/// no test waits for them, and an hour for everything that the master gives up on, so that a slow machine changes
+/// nothing: an option that is set again replaces these.
 #[derive(Debug)]
 pub struct Launch {
     server: PathBuf,
@@ -62,6 +70,17 @@ impl Launch {
             .option("--log-format", "json")
             .option("--node", &Node::under_test().path)
             .flag("-v")
+            .patient()
+    }
+
+    fn patient(self) -> Self {
+        PATIENCE.into_iter().fold(self, |launch, name| launch.option(name, "1h"))
+    }
+
+    /// Leaves all times that the master gives up after as they are for its users.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        PATIENCE.into_iter().fold(self, Self::without)
     }
 
     /// The directory that control sockets and files go to; several masters may share one.
@@ -69,6 +88,18 @@ impl Launch {
     pub fn home(mut self, home: &Home) -> Self {
         self.home = home.clone();
         self
+    }
+
+    /// A config file in the cluster's directory, which a reload reads again: a time that is short only from then on does
+    /// not run out during the start. The harness's own options of these names are taken back.
+    #[must_use]
+    pub fn config(mut self, text: &str) -> Self {
+        for line in text.lines() {
+            let name = line.split('=').next().unwrap_or_default().trim();
+            self.options.retain(|option, _| option.strip_prefix("--") != Some(name));
+        }
+        let path = self.home.write(CONFIG, text);
+        self.option("--config", &path.to_string_lossy())
     }
 
     /// Another server file.

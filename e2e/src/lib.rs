@@ -52,7 +52,7 @@ pub use stage::Stage;
 
 /// How long any single wait may take. It is generous, because a machine may be slow, and it is no assertion of a
 /// speed: a test that works never comes near it.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The path of a file in `fixtures/`.
 pub fn fixture(name: &str) -> PathBuf {

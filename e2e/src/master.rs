@@ -15,6 +15,7 @@ use crate::command::{Finished, Running};
 use crate::event::{Event, Pattern, on};
 use crate::home::Home;
 use crate::http::{self, Connection, Response};
+use crate::launch::CONFIG;
 use crate::process::Process;
 use crate::transcript::{Line, Transcript};
 
@@ -174,6 +175,11 @@ impl Master {
         let finished = self.client(&["reload"]);
         self.wait_all(before + 1, on("reloaded"));
         finished
+    }
+
+    /// Writes the config file of [`crate::Launch::config`] anew: the next reload reads it.
+    pub fn configure(&self, text: &str) {
+        self.home.write(CONFIG, text);
     }
 
     /// The cluster's status by the client command.

@@ -46,7 +46,7 @@ fn a_shared_socket_serves_everybody() {
 #[test]
 fn a_respawned_worker_is_given_nothing_before_it_serves() {
     let stage = Stage::new();
-    let master = stage.launch_beside("server.js", 2).option("--bake", "3s").start();
+    let master = stage.launch_beside("server.js", 2).option("--bake", "5s").start();
     let mut first = stage.next();
     first.serve();
     master.wait(on("started"));
@@ -61,10 +61,11 @@ fn a_respawned_worker_is_given_nothing_before_it_serves() {
 #[test]
 fn a_worker_of_a_reload_is_given_nothing_before_it_serves() {
     let stage = Stage::new();
-    let master = stage.launch().workers(1).option("--bake", "3s").start();
+    let master = stage.launch().workers(1).config("bake = \"100ms\"").start();
     let mut old = stage.next();
     old.serve();
     master.wait(on("started"));
+    master.configure("bake = \"5s\"");
     master.signal(Signal::USR2);
     let mut new = stage.next();
     new.serve();

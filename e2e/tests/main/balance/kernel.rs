@@ -71,7 +71,8 @@ fn what_waited_for_a_killed_worker_is_served_by_the_next_one() {
 
 #[test]
 fn a_worker_that_does_not_serve_yet_is_given_nothing() {
-    let master = launch().option("--bake", "2s").serve();
+    let master = launch().config("bake = \"100ms\"").serve();
+    master.configure("bake = \"5s\"");
     master.signal(Signal::USR2);
     master.wait_all(2, on("ready").generation(2));
     for _ in 0..20 {

@@ -36,7 +36,8 @@ fn it_may_be_another_signal() {
     for (name, signal) in signals {
         // WINCH does nothing to whoever does not know of it: what remains is TERM, which is ignored, and KILL.
         let ignores = if name == "WINCH" { "TERM" } else { "" };
-        let options = [("--drain-signal", name), ("--timeout", "300ms"), ("--kill-timeout", "300ms")];
+        let time = if name == "WINCH" { "300ms" } else { "1h" };
+        let options = [("--drain-signal", name), ("--timeout", time), ("--kill-timeout", time)];
         let (_stage, master, _puppet) = program(&options, ignores);
         assert_eq!(replaced(&master).at("/exit"), &json!({ "signal": signal.as_raw() }), "{name}");
     }

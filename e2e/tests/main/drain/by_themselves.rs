@@ -12,8 +12,8 @@ fn wait_for_the_replacement(master: &recluster_e2e::Master) {
 #[test]
 fn a_worker_that_leaves_the_cluster_finishes_its_requests() {
     // Its server must have lived for a while, or its end means nothing.
-    let launch = Launch::fixture("server.js").workers(1).option("--bake", "1200ms");
-    let master = launch.option("--exit-grace", "50ms").serve();
+    let launch = Launch::fixture("server.js").workers(1).option("--bake", "3s");
+    let master = launch.option("--exit-grace", "2s").serve();
     let mut connection = master.begin_request();
     master.get("/leave");
     master.wait(on("draining"));

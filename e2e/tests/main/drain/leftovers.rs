@@ -126,7 +126,7 @@ fn a_second_signal_kills_leftovers_at_once() {
 /// The time of a worker that drains is what the stop leaves of it, also for what it leaves behind later.
 #[test]
 fn a_stop_shortens_the_time_of_later_leftovers() {
-    let options = [("--timeout", "1h"), ("--stop-timeout", "3s"), ("--kill-timeout", "200ms")];
+    let options = [("--timeout", "1h"), ("--stop-timeout", "8s"), ("--kill-timeout", "200ms")];
     let launch = Launch::fixture("leaves-its-children.py").workers(1).env("LINGERS", "1");
     let mut master = with(launch, &options).serve();
     let child = child(&master);
@@ -145,7 +145,7 @@ fn a_stop_shortens_the_time_of_later_leftovers() {
 #[test]
 fn leftovers_that_were_sent_term_have_the_kill_timeout() {
     let launch = Launch::fixture("leaves-its-children.py").workers(1).option("--attempts", "1");
-    let options = [("--ready-when", "notify"), ("--ready-timeout", "1s"), ("--kill-timeout", "500ms")];
+    let options = [("--ready-when", "notify"), ("--ready-timeout", "5s"), ("--kill-timeout", "3s")];
     let mut master = with(launch, &options).option("--timeout", "1h").option("--stop-timeout", "1h").start();
     let child = child(&master);
     let overdue = master.wait_all(2, on("overdue").id(1));

@@ -53,7 +53,7 @@ fn an_old_worker_that_does_not_finish_is_sent_term() {
 fn an_old_worker_that_ignores_the_signal_is_killed() {
     let launch = Launch::fixture("stubborn.js").workers(1);
     let launch = launch.option("--timeout", "200ms").option("--exit-grace", "200ms");
-    let master = launch.option("--kill-timeout", "200ms").serve();
+    let master = launch.option("--kill-timeout", "5s").serve();
     master.reload().expect_code(0);
     master.wait_stdout("ignores SIGTERM");
     let overdue = &master.wait_all(2, on("overdue").generation(1))[1];
@@ -81,7 +81,7 @@ fn with_no_timeout_an_old_worker_is_ended_at_once() {
 #[test]
 fn in_production_an_old_worker_has_an_hour() {
     for (variable, seconds) in [("production", 3600.0), ("development", 30.0)] {
-        let master = Launch::fixture("server.js").workers(1).env("NODE_ENV", variable).serve();
+        let master = Launch::fixture("server.js").workers(1).impatient().env("NODE_ENV", variable).serve();
         master.reload().expect_code(0);
         let given = master.wait(on("draining")).at("/timeout_seconds").as_f64();
         assert!(given.is_some_and(|given| (given - seconds).abs() < 1.0), "{given:?} in {variable}");

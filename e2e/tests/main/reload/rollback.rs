@@ -17,7 +17,10 @@ fn cluster_with_bad_release(home: &Home, bad: &str) -> Launch {
 
 /// Reloads to the bad release, which must be rolled back and leave the workers of the good one as they are.
 fn rolled_back(launch: Launch) -> (Master, Finished) {
-    let master = launch.serve();
+    to_the_bad_release(launch.serve())
+}
+
+fn to_the_bad_release(master: Master) -> (Master, Finished) {
     let before = master.active_pids();
     master.home().switch("bad");
     let reload = master.reload();
@@ -41,8 +44,9 @@ fn code_with_a_syntax_error_is_rolled_back() {
 fn code_that_throws_half_a_bake_time_after_it_listens_is_rolled_back() {
     let home = Home::new();
     let launch = cluster_with_bad_release(&home, "throws-late.js");
-    let launch = launch.option("--bake", "2s").env("DIES_AFTER_MS", "300").option("--attempts", "2");
-    let (master, reload) = rolled_back(launch);
+    let master = launch.config("bake = \"100ms\"").option("--attempts", "2").serve();
+    master.configure("bake = \"1h\"");
+    let (master, reload) = to_the_bad_release(master);
     assert!(!master.seen(&on("ready").generation(2)).is_empty(), "it was ready");
     assert!(master.seen(&on("serving").generation(2)).is_empty(), "it never served");
     assert!(reload.stderr.contains("died young"), "{reload:#?}");
@@ -51,9 +55,10 @@ fn code_that_throws_half_a_bake_time_after_it_listens_is_rolled_back() {
 #[test]
 fn code_that_never_gets_ready_is_rolled_back() {
     let stage = Stage::new();
-    let master = stage.launch().workers(1).option("--ready-timeout", "1s").start();
+    let master = stage.launch().workers(1).config("ready-timeout = \"1h\"").start();
     stage.next().serve();
     master.wait(on("started"));
+    master.configure("ready-timeout = \"3s\"");
     let before = master.active_pids();
     let reload = master.begin_client(&["reload"]);
     stage.next().online();
@@ -96,8 +101,10 @@ fn a_slot_has_its_attempts_before_the_code_is_given_up() {
 #[test]
 fn a_port_that_only_the_rolled_back_code_opened_is_closed_again() {
     let home = Home::new();
-    let launch = cluster_with_bad_release(&home, "opens-another-port.js").workers(1).option("--bake", "1s");
-    let (master, _) = rolled_back(launch);
+    let launch = cluster_with_bad_release(&home, "opens-another-port.js").workers(1);
+    let master = launch.config("bake = \"100ms\"").serve();
+    master.configure("bake = \"1h\"");
+    let (master, _) = to_the_bad_release(master);
     let opened = master.seen(&on("listening").generation(2));
     let addresses = opened.iter().map(|event| master.address_of(event));
     let other =

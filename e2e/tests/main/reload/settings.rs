@@ -7,8 +7,7 @@ use serde_json::json;
 
 /// A cluster with a config file in `home`, and nothing said elsewhere of the number of workers.
 fn configured(launch: Launch, home: &Home, config: &str) -> Launch {
-    let path = home.write("recluster.toml", config);
-    launch.without("--workers").option("--config", &path.to_string_lossy())
+    launch.home(home).without("--workers").config(config)
 }
 
 /// A cluster of a release that can be switched to one that ends at once.
@@ -136,7 +135,7 @@ fn a_worker_is_let_go_by_the_signal_of_its_own_generation() {
 
 /// A cluster of one puppet that serves. A reload during a reload waits for a minute.
 fn served_by_a_puppet(stage: &Stage) -> (Master, Puppet) {
-    let launch = stage.launch_program().without("--respawn").option("--ready-when", "notify");
+    let launch = stage.launch_program().option("--ready-when", "notify");
     let master = configured(launch, stage.home(), &letting_go_by("TERM")).start();
     let mut first = stage.next();
     first.notify("READY=1");
@@ -197,7 +196,7 @@ fn a_rollback_restores_what_was_proven_while_the_reload_waited() {
 fn a_rollback_is_reported_with_the_settings_that_failed() {
     let stage = Stage::new();
     let launch = stage.launch_program().option("--ready-when", "notify");
-    let master = configured(launch, stage.home(), "workers = 1\nready-timeout = \"50s\"").start();
+    let master = configured(launch, stage.home(), "workers = 1\nready-timeout = \"1h\"").start();
     stage.next().notify("READY=1");
     master.wait(on("started"));
     stage.home().write("recluster.toml", "workers = 1\nready-timeout = \"300ms\"");
@@ -210,11 +209,12 @@ fn a_rollback_is_reported_with_the_settings_that_failed() {
 #[test]
 fn a_rollback_brings_back_the_limits_of_workers() {
     let stage = Stage::new();
-    let launch = stage.launch_program().option("--ready-when", "notify").option("--ready-timeout", "7s");
-    let master = configured(launch, stage.home(), "workers = 1\nmax-lifetime = \"8s\"").start();
+    let launch = stage.launch_program().option("--ready-when", "notify");
+    let first = "workers = 1\nready-timeout = \"1h\"\nmax-lifetime = \"8s\"";
+    let master = configured(launch, stage.home(), first).start();
     stage.next().notify("READY=1");
     master.wait(on("started"));
-    stage.home().write("recluster.toml", "workers = 1");
+    master.configure("workers = 1\nready-timeout = \"7s\"");
     master.reload().expect_code(1);
     assert_eq!(master.wait(on("recycling").id(1)).text("/reason"), "age");
 }

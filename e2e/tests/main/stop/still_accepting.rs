@@ -15,11 +15,19 @@ use rustix::process::Signal;
 use crate::drain::lossless::{answered, cluster};
 
 #[test]
-fn new_connections_are_accepted_for_a_while_after_a_stop_was_asked_for() {
+fn new_connections_are_accepted_after_a_stop_was_asked_for() {
+    let master = cluster().option("--accept-after-stop", "1h").serve();
+    master.signal(Signal::TERM);
+    master.wait(on("accepting_until_stop"));
+    answered(&mut master.connect());
+    assert!(master.seen(&on("draining")).is_empty());
+}
+
+#[test]
+fn a_stop_begins_when_the_time_to_accept_is_over() {
     let mut master = cluster().option("--accept-after-stop", "1s").serve();
     master.signal(Signal::TERM);
     let asked = master.wait(on("accepting_until_stop"));
-    answered(&mut master.connect());
     let draining = master.wait(on("draining"));
     assert!(draining.since(&asked) >= Duration::from_millis(950), "{:?}", draining.since(&asked));
     master.expect_end(0);

@@ -56,11 +56,12 @@ fn of_several_servers_the_first_that_began_to_listen_is_asked() {
 #[test]
 fn a_node_worker_that_fails_its_check_does_not_serve() {
     let home = Home::new();
-    let master = checked(&home).option("--ready-timeout", "2s").serve();
+    let master = checked(&home).config("ready-timeout = \"1h\"").serve();
+    master.configure("ready-timeout = \"5s\"");
     home.write("everybody", "");
     assert_eq!(
         rolled_back(&master),
-        "was not ready within 2s; its check failed: GET /healthz was answered with status 503"
+        "was not ready within 5s; its check failed: GET /healthz was answered with status 503"
     );
     assert!(master.seen(&on("ready").generation(2)).is_empty());
 }
@@ -68,8 +69,8 @@ fn a_node_worker_that_fails_its_check_does_not_serve() {
 #[test]
 fn a_check_that_hangs_has_failed() {
     let home = Home::new();
-    let launch = checked(&home).option("--ready-timeout", "5s").option("--check-timeout", "300ms");
-    let master = launch.serve();
+    let master = checked(&home).config("ready-timeout = \"1h\"\ncheck-timeout = \"1h\"").serve();
+    master.configure("ready-timeout = \"5s\"\ncheck-timeout = \"300ms\"");
     home.write("everybody", "never answers");
     assert_eq!(rolled_back(&master), "was not ready within 5s; its check failed: no answer within 300ms");
 }
@@ -126,13 +127,14 @@ fn a_command_gets_the_worker_in_its_environment() {
 fn a_command_that_fails_fails_the_reload() {
     let home = Home::new();
     let check = format!("exec:test ! -e {}", home.join("everybody").display());
-    let launch = Launch::fixture("program.sh").home(&home).option("--ready-timeout", "2s");
-    let master = launch.option("--ready-check", &check).serve();
+    let launch = Launch::fixture("program.sh").home(&home).option("--ready-check", &check);
+    let master = launch.config("ready-timeout = \"1h\"").serve();
+    master.configure("ready-timeout = \"5s\"");
     home.write("everybody", "");
     let command = check.trim_start_matches("exec:");
     assert_eq!(
         rolled_back(&master),
-        format!("was not ready within 2s; its check failed: `{command}` ended with status 1")
+        format!("was not ready within 5s; its check failed: `{command}` ended with status 1")
     );
 }
 

@@ -92,11 +92,12 @@ fn workers_that_have_lived_long_enough_are_renewed_one_by_one() {
 #[test]
 fn no_worker_is_recycled_during_a_reload() {
     let stage = Stage::new();
-    let launch = limited(&stage, 1).option("--ready-when", "notify").option("--ready-timeout", "8s");
-    let master = launch.start();
+    let launch = limited(&stage, 1).option("--ready-when", "notify");
+    let master = launch.config("ready-timeout = \"1h\"").start();
     let mut puppet = stage.next();
     puppet.notify("READY=1");
     master.wait(on("started"));
+    master.configure("ready-timeout = \"8s\"");
     let reload = master.begin_client(&["reload"]);
     let never_ready = stage.next();
     puppet.grow(GROWTH);

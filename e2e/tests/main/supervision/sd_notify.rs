@@ -93,16 +93,17 @@ fn a_worker_that_stops_is_replaced() {
 #[test]
 fn a_worker_that_is_not_ready_in_time_fails_the_reload() {
     let stage = Stage::new();
-    let master = by_notify(&stage, 1).option("--ready-timeout", "2s").start();
+    let master = by_notify(&stage, 1).config("ready-timeout = \"1h\"").start();
     stage.next().notify("READY=1");
     master.wait(on("started"));
+    master.configure("ready-timeout = \"3s\"");
     let reload = master.begin_client(&["reload"]);
     stage.next().notify("STATUS=still loading");
     let finished = reload.finish();
     finished.expect_code(1);
     let verdict = master.wait(on("reloaded"));
     assert_eq!(verdict.text("/verdict"), "rolled_back");
-    assert_eq!(verdict.text("/failure/reason"), "was not ready within 2s");
+    assert_eq!(verdict.text("/failure/reason"), "was not ready within 3s");
     assert!(verdict.text("/failure/hint").contains("never said READY=1"), "{verdict}");
     assert_eq!(worker(&master)["state"], "serving", "the old one goes on");
 }

@@ -45,7 +45,7 @@ fn a_worker_that_falls_silent_is_ended_and_replaced() {
 #[test]
 fn a_worker_that_speaks_lives_on() {
     let stage = Stage::new();
-    let master = by_notify(&stage, 2).option("--watchdog", "2s").start();
+    let master = by_notify(&stage, 2).option("--watchdog", "5s").start();
     let (mut speaks, mut silent) = (stage.next(), stage.next());
     speaks.notify("READY=1");
     silent.notify("READY=1");
@@ -60,8 +60,8 @@ fn a_worker_that_speaks_lives_on() {
 #[test]
 fn a_master_that_was_stopped_blames_no_worker() {
     let stage = Stage::new();
-    let patience = Duration::from_secs(1);
-    let master = by_notify(&stage, 3).option("--watchdog", "1s").start();
+    let patience = Duration::from_secs(3);
+    let master = by_notify(&stage, 3).option("--watchdog", "3s").start();
     let mut puppets = [stage.next(), stage.next(), stage.next()];
     for puppet in &mut puppets {
         puppet.notify("READY=1");
@@ -128,7 +128,7 @@ fn a_worker_may_set_its_own_watchdog() {
 #[test]
 fn a_worker_may_turn_it_off() {
     let stage = Stage::new();
-    let (master, mut puppet) = ready(&stage, by_notify(&stage, 1).option("--watchdog", "2s"));
+    let (master, mut puppet) = ready(&stage, by_notify(&stage, 1).option("--watchdog", "5s"));
     puppet.notify_and_wait("WATCHDOG_USEC=0");
     // The second one is held to it all the same.
     let reload = master.begin_client(&["reload"]);
@@ -162,7 +162,7 @@ fn a_node_worker_with_a_watchdog_can_speak() {
 #[test]
 fn a_worker_that_drains_may_fall_silent() {
     let stage = Stage::new();
-    let launch = by_notify(&stage, 1).option("--watchdog", "2s").option("--timeout", "4s");
+    let launch = by_notify(&stage, 1).option("--watchdog", "4s").option("--timeout", "9s");
     let launch = launch.env("PUPPET_IGNORES", "INT").option("--drain-signal", "INT");
     let (master, mut old) = ready(&stage, launch);
     let reload = master.begin_client(&["reload"]);

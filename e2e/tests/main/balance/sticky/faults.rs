@@ -44,7 +44,9 @@ fn clients_told_apart_by_header_come_back_after_a_crash() {
 fn clients_stay_through_a_rollback(launch: impl FnOnce() -> Launch, clients: &[Client]) {
     let home = Home::new();
     let server = home.release("good", "server.js");
-    let master = launch().server(server).home(&home).workers(3).serve();
+    let launch = launch().server(server).home(&home).workers(3);
+    let master = launch.config("bake = \"100ms\"").serve();
+    master.configure("bake = \"1h\"");
     let before = slots(clients, master.address());
     home.release("bad", "throws-late.js");
     master.reload().expect_code(1);

@@ -76,7 +76,7 @@ fn of_a_list_of_addresses_the_first_counts() {
 
 #[test]
 fn a_request_that_comes_in_parts_is_waited_for() {
-    let master = by("header:X-Client").workers(3).option("--peek-timeout", "1h").serve();
+    let master = by("header:X-Client").workers(3).serve();
     for (number, client) in with_header("X-Client", 20).into_iter().enumerate() {
         let slot = slot_of(&client.ask(master.address()));
         let request = client.request();
@@ -118,7 +118,7 @@ fn a_connection_that_was_not_peeked_is_kept() {
 /// What is no request is left to the worker, which says so.
 #[test]
 fn what_is_no_http_goes_to_a_worker_as_it_is() {
-    let master: Master = by("header:X-Client").option("--peek-timeout", "1h").serve();
+    let master: Master = by("header:X-Client").serve();
     let client_hello: &[u8] = b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03";
     for nonsense in [client_hello, b"SSH-2.0-OpenSSH_9.2\r\n", b"\r\n\0nonsense\r\n\r\n"] {
         let mut connection = master.connect();

@@ -18,7 +18,7 @@ pub(crate) fn by_address() -> Launch {
     Launch::fixture("server.js").option("--balance", "sticky")
 }
 
-/// One that tells its clients apart by this key.
+/// One that tells its clients apart by this key, for which it waits as long as it takes.
 pub(crate) fn by(key: &str) -> Launch {
-    by_address().option("--sticky-by", key)
+    by_address().option("--sticky-by", key).option("--peek-timeout", "1h")
 }

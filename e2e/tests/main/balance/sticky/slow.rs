@@ -65,7 +65,7 @@ fn given(master: &Master) -> u64 {
 
 /// A cluster that looks at a connection for as long as it takes.
 fn patient() -> Launch {
-    by("header:X-Client").workers(2).option("--peek-timeout", "1h")
+    by("header:X-Client").workers(2)
 }
 
 /// The clients that say who they are have their slots, whoever else is connected.

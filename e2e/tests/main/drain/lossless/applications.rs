@@ -2,6 +2,7 @@
 //! loses a request, and the worker ends.
 
 use recluster_e2e::{Launch, on};
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::{answered, answered_last, cluster, drain, ended, left, tell};
@@ -86,8 +87,10 @@ fn an_application_that_keeps_its_process_alive_is_ended_by_the_exit_grace() {
 /// To Node that is an error, by which the worker would end with status 1.
 #[test]
 fn an_application_may_send_messages_when_its_channel_is_closed() {
-    let master = cluster().env("TALKS", "always").option("--exit-grace", "1s").serve();
+    let master = cluster().env("TALKS", "always").serve();
+    let old = master.worker(&master.wait(on("spawned")));
     tell(&master);
     master.wait_stdout("still talks");
+    old.signal(Signal::TERM);
     assert_eq!(master.wait(on("exit").generation(1)).at("/exit"), &json!({ "signal": 15 }));
 }

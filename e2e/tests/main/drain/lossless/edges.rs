@@ -8,7 +8,7 @@ use super::{answered, answered_last, cluster, drain, ended, last_answer, left};
 /// The request arrives within the grace, and is seen after it.
 #[test]
 fn a_request_that_waited_for_a_busy_worker_is_answered() {
-    let master = cluster().option("--idle-grace", "1500ms").serve();
+    let master = cluster().option("--idle-grace", "5s").env("BLOCK_MS", "6000").serve();
     let (mut blocking, mut waiting) = (master.connect(), master.connect());
     answered(&mut blocking);
     answered(&mut waiting);

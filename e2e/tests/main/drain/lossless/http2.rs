@@ -3,10 +3,15 @@
 use std::io::{Read, Write};
 use std::time::Instant;
 
-use recluster_e2e::{Connection, DEADLINE, Http2, Master};
+use recluster_e2e::{Connection, DEADLINE, Http2, Launch, Master};
 use rustix::process::Signal;
 
 use super::{Tunnel, cluster, drain, left};
+
+/// A session that is never quiet is told to go away when the grace is over.
+fn busy_until_the_grace(protocol: &str) -> Launch {
+    cluster().env("PROTOCOL", protocol).option("--idle-grace", "3s")
+}
 
 /// One stream lasts, while others follow each other without a pause.
 fn goes_away_without_refusing_a_stream<S: Read + Write>(master: &Master, connection: Connection<S>) {
@@ -36,14 +41,14 @@ fn goes_away_without_refusing_a_stream<S: Read + Write>(master: &Master, connect
 
 #[test]
 fn a_session_without_tls_goes_away_without_refusing_a_stream() {
-    let master = cluster().env("PROTOCOL", "h2c").serve();
+    let master = busy_until_the_grace("h2c").serve();
     goes_away_without_refusing_a_stream(&master, master.connect());
 }
 
 #[test]
 fn a_session_by_tls_goes_away_without_refusing_a_stream() {
     for protocol in ["h2", "h2+http1"] {
-        let master = cluster().env("PROTOCOL", protocol).serve();
+        let master = busy_until_the_grace(protocol).serve();
         let tunnel = Tunnel::to(&master, "h2");
         goes_away_without_refusing_a_stream(&master, tunnel.connect(&master));
     }

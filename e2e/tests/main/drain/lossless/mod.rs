@@ -17,9 +17,9 @@ use std::net::{SocketAddr, TcpStream};
 use recluster_e2e::{Connection, Launch, Master, Node, Running, on};
 use serde_json::json;
 
-/// A cluster of one worker that has all the time it wants to drain.
+/// A cluster of one worker that has all the time it wants to drain, and whose idle connections have it, too.
 pub(crate) fn cluster() -> Launch {
-    Launch::fixture("drains.js").workers(1).option("--bake", "100ms").option("--timeout", "1h")
+    Launch::fixture("drains.js").workers(1).option("--bake", "100ms").option("--idle-grace", "1h")
 }
 
 /// Reloads, and waits until the old worker has been told by its application's message.

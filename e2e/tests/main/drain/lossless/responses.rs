@@ -65,7 +65,7 @@ fn a_head_that_changes_the_protocol_is_left_alone() {
 
 #[test]
 fn clients_that_neither_close_nor_finish_do_not_hold_the_worker() {
-    let master = cluster().option("--idle-grace", "2s").serve();
+    let master = cluster().option("--idle-grace", "5s").serve();
     let (mut sending, mut open) = (master.connect(), master.connect());
     answered(&mut open);
     drain(&master);
