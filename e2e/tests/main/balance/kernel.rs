@@ -18,8 +18,16 @@ fn every_worker_serves() {
     for _ in 0..200 {
         *answers.entry(master.get("/").text("slot")).or_insert(0) += 1;
     }
+    // On a busy machine idle workers take over what waits for one that does not get to run.
+    let stolen = master.status()["stolen"].as_u64().expect("a number");
     // With a fair die, a slot has fewer than 20 of 200 once in two million times.
-    assert!(answers.len() == 4 && answers.values().all(|count| *count >= 20), "{answers:?}");
+    let of = |slot: u64| answers.get(&slot.to_string()).copied().unwrap_or(0);
+    assert!((0..4).all(|slot| of(slot) + stolen >= 20), "{answers:?}, stolen: {stolen}");
+    recluster_e2e::eventually("every worker answers", || {
+        let slot = master.get("/").text("slot");
+        *answers.entry(slot).or_insert(0) += 1;
+        answers.len() == 4
+    });
 }
 
 #[test]
