@@ -1,12 +1,17 @@
-//! A worker that says goodbye by itself, in whatever words: it answers what it has.
+//! A worker that closes its own channel, by whatever call: it answers the requests that it has.
 
-use recluster_e2e::{Connection, Master, on};
+use recluster_e2e::{Connection, Launch, Master, on};
 use serde_json::json;
 
 use super::{answered, answered_last, cluster, ended, last_answer, left, tell};
 
 /// What a worker says that has had enough, and what it does at the word that it is let go.
 const GOODBYES: [&str; 2] = ["hangs up", "hangs up and closes"];
+
+/// A new worker takes longer than the exit grace, and that is long enough for a worker to exit on a slow machine.
+fn longer_than_the_exit_grace(launch: Launch) -> Launch {
+    launch.option("--exit-grace", "2s").option("--bake", "3s")
+}
 
 /// A connection with a request that the worker has begun to answer.
 fn begun(master: &Master) -> Connection<std::net::TcpStream> {
@@ -24,15 +29,14 @@ fn finish(mut connection: Connection<std::net::TcpStream>) {
 #[test]
 fn a_worker_that_closes_its_channel_and_its_server_answers_what_it_has() {
     for goodbye in ["/hang-up", "/hang-up-and-close"] {
-        // Whoever must not take long has the drain timeout and no less.
-        let master = cluster().option("--exit-grace", "100ms").serve();
+        let master = longer_than_the_exit_grace(cluster()).serve();
         let (fresh, mut idle, posting) = (master.connect(), master.connect(), begun(&master));
         answered(&mut idle);
         let mut asking = master.connect();
         asking.send(format!("GET {goodbye} HTTP/1.1\r\nHost: localhost\r\n\r\n")).expect("it is open");
         assert_eq!(asking.response().expect("an answer").text("generation"), "1");
         master.wait(on("draining").id(1));
-        // Its successor serves before it is done.
+        // Its successor serves before it is done, and after the exit grace, which is not for a worker that answers.
         master.wait(on("serving").id(2));
         master.wait_stdout("closing");
         answered_last(fresh);
@@ -47,13 +51,14 @@ fn a_worker_that_closes_its_channel_and_its_server_answers_what_it_has() {
 #[test]
 fn a_worker_that_closes_its_channel_when_it_is_told_to_go_answers_what_it_has() {
     for goodbye in GOODBYES {
-        let master = cluster().env("AT_DISCONNECT", goodbye).option("--exit-grace", "100ms").serve();
+        let master = longer_than_the_exit_grace(cluster().env("AT_DISCONNECT", goodbye)).serve();
         let (fresh, mut idle, posting) = (master.connect(), master.connect(), begun(&master));
         answered(&mut idle);
         tell(&master);
         master.wait_stdout("closing");
         answered_last(fresh);
         answered_last(idle);
+        master.reload().expect_code(0);
         finish(posting);
         left(&master);
     }
@@ -73,7 +78,7 @@ fn a_server_that_the_application_closes_once_more_is_closed_without_an_error() {
 
 #[test]
 fn a_worker_that_has_nothing_leaves_at_once_when_it_closes_its_channel() {
-    let master = cluster().option("--idle-grace", "1h").serve();
+    let master = cluster().serve();
     let mut asking = master.connect();
     asking.send("GET /hang-up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it is open");
     last_answer(asking);

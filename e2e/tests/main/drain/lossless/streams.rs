@@ -15,6 +15,8 @@ fn is_followed_by_an_end(kind: &str) {
     tell(&master);
     let rest = connection.read_to_end().expect("an end and no reset");
     assert!(rest.contains("retry: 1") && rest.ends_with("0\r\n\r\n"), "{kind}: {rest:?}");
+    // The server waits until its client closes, too.
+    drop(connection);
     left(&master);
 }
 
