@@ -95,6 +95,8 @@ function attend(settings) {
 
   /** What the sockets of connections for a single response have as their handles. */
   const single = new WeakSet();
+  /** Servers of the cluster: those that bind their own sockets, Node's disconnect does not close. */
+  const clustered = new WeakSet();
   /** Since when a connection has been idle, and what it had received by then. */
   const idleSince = new WeakMap();
   let told = '';
@@ -103,7 +105,7 @@ function attend(settings) {
 
   const responses = endsOfResponses(drain, single);
   const sessions = endsOfSessions(drain, closeIfIdleLong);
-  const goodbye = goodbyes(drain, () => accepted().length);
+  const goodbye = goodbyes(drain, () => accepted().filter(({ server }) => clustered.has(server)).length);
 
   // ---- what the master says
 
@@ -244,6 +246,7 @@ function attend(settings) {
 
   const { _getServer } = cluster;
   cluster._getServer = function (server, ...rest) {
+    clustered.add(server);
     sessions.begins(server);
     // The application may say its keepAliveTimeout as late as when the server listens.
     if (typeof server.keepAliveTimeout === 'number') server.once('listening', () => own.nextTick(tellWhatKeeps, server));

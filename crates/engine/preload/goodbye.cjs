@@ -3,7 +3,7 @@
 /**
  * Holds the channel until the last connection is gone, so that the master knows until then what the worker has; tells it
  * then what else keeps the worker alive; and runs what the application has for the signal that would end the worker.
- * `countConnections` says how many there are.
+ * `countConnections` says how many there are of the cluster's servers.
  */
 function goodbyes(drain, countConnections) {
   const { setTimeout, setImmediate, nextTick, Map } = own;

@@ -62,4 +62,4 @@ pub use report::event::{Event, Events, Exit, Heard, RecycleReason};
 pub use report::signal::signal_name;
 pub use report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 pub use report::verdict::{Failure, Verdict};
-pub use report::worker::{Address, Held, Worker};
+pub use report::worker::{Address, Held, Resource, Worker};

@@ -11,7 +11,7 @@ use crate::control::protocol::{Progress, Reply, Request};
 use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::report::verdict::{Failure, Verdict};
-use crate::report::worker::{Address, Held, Worker};
+use crate::report::worker::{Address, Held, Resource, Worker};
 
 /// Both that a worker can be: one whose process could not be started has no pid.
 fn workers() -> [Worker; 2] {
@@ -31,8 +31,10 @@ fn failures() -> Vec<Failure> {
     failures.collect()
 }
 
-fn held() -> Held {
-    Held { connections: 5, upgraded: 1, requests: 2 }
+/// What a worker has that drains, or, when it closed its channel, what keeps it alive.
+fn held(is_closed: bool) -> Held {
+    let alive = is_closed.then(|| Resource::new("Timeout", 1)).into_iter().collect();
+    Held { connections: 5, upgraded: 1, requests: 2, alive }
 }
 
 fn addresses() -> Vec<Address> {
@@ -71,7 +73,8 @@ fn events(worker: Worker) -> Vec<Event> {
     let second = Duration::from_secs(1);
     let reason = "its line is too long".to_owned();
     let failed = |event: fn(Failure) -> Event| failures().into_iter().map(event).collect::<Vec<_>>();
-    let overdue = |due| Event::Overdue { worker, due, signal: "SIGTERM", held: (due == "drain").then(held) };
+    let held_by = |due| ["drain", "exit"].contains(&due).then(|| held(due == "exit"));
+    let overdue = |due| Event::Overdue { worker, due, signal: "SIGTERM", held: held_by(due) };
     let bound = |name: Option<&str>, address| Event::Bound { name: name.map(str::to_owned), address };
     let listening = |address| Event::Listening { worker, address };
     let message = |text: &str| Event::Message { worker, message: text.to_owned() };
@@ -98,7 +101,10 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Late { .. } => [Event::Late { worker }],
         Event::Overdue { .. } => ["ready", "drain", "exit", "kill", "surplus", "rest"].map(overdue),
         Event::OutOfTime { .. } => {
-            ["drain", "exit", "surplus"].map(|due| Event::OutOfTime { worker, due, kill_timeout: second })
+            ["drain", "exit", "surplus"].map(|due| Event::OutOfTime { worker, due, kill_timeout: second, held: held_by(due) })
+        },
+        Event::KeepAliveTooLong { .. } => {
+            [Event::KeepAliveTooLong { worker, keep_alive: 65 * second, timeout: 30 * second }]
         },
         Event::LeftBehind { .. } => [Event::LeftBehind { worker, timeout: second }],
         Event::Respawning { .. } => [Event::Respawning { worker, delay: second }],
@@ -175,7 +181,7 @@ fn worker_statuses() -> Vec<WorkerStatus> {
             cpu_seconds: is_full.then_some(1.0),
             status: is_full.then(|| "warm".to_owned()),
             notifications_ignored: 0,
-            held: is_full.then(held),
+            held: (is_full || state == "terminating").then(|| held(!is_full)),
             connections: 7,
         }
     });

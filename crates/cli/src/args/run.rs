@@ -194,7 +194,8 @@ pub(crate) struct Leaving {
     #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
     pub(crate) drain_http: Switch,
 
-    /// How long a draining Node worker keeps idle connections open [default: 6s, or a bit less than --timeout]
+    /// How long a draining Node worker keeps idle connections open, in a reload at least for its server's keepAliveTimeout
+    /// [default: 6s, or a bit less than --timeout]
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) idle_grace: Option<Duration>,
 

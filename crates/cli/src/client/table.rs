@@ -102,7 +102,7 @@ fn row(worker: &WorkerStatus, restarts: &str, connections: u64) -> Row {
 
 /// What a worker reports of itself: in its drain, its open connections and requests.
 fn says(worker: &WorkerStatus) -> String {
-    let held = worker.held.map(|held| held.to_string());
+    let held = worker.held.as_ref().map(ToString::to_string);
     held.into_iter().chain(worker.status.clone()).collect::<Vec<_>>().join("; ")
 }
 

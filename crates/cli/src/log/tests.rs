@@ -28,6 +28,12 @@ fn held() -> Held {
     serde_json::from_value(json!({"connections": 5, "upgraded": 1, "requests": 2})).unwrap()
 }
 
+/// What a worker has whose connections are gone.
+fn alive() -> Held {
+    let alive = json!([{"name": "TCPSocketWrap", "count": 2}, {"name": "Timeout", "count": 1}]);
+    serde_json::from_value(json!({"connections": 0, "upgraded": 0, "requests": 0, "alive": alive})).unwrap()
+}
+
 /// Every event, in an order in which a cluster might emit them.
 fn events() -> Vec<Event> {
     let (old, new, failure) = (worker(3, 1), worker(9, 2), failure());
@@ -64,10 +70,13 @@ fn events() -> Vec<Event> {
         Event::Overdue { worker: old, due: "drain", signal: "SIGTERM", held: None },
         Event::Overdue { worker: old, due: "drain", signal: "SIGTERM", held: Some(held()) },
         Event::Overdue { worker: old, due: "exit", signal: "SIGTERM", held: None },
+        Event::Overdue { worker: old, due: "exit", signal: "SIGTERM", held: Some(alive()) },
         Event::Overdue { worker: old, due: "kill", signal: "SIGKILL", held: None },
         Event::Overdue { worker: old, due: "surplus", signal: "SIGTERM", held: None },
-        Event::OutOfTime { worker: old, due: "surplus", kill_timeout: 5 * second },
-        Event::OutOfTime { worker: old, due: "drain", kill_timeout: 5 * second },
+        Event::OutOfTime { worker: old, due: "surplus", kill_timeout: 5 * second, held: None },
+        Event::OutOfTime { worker: old, due: "drain", kill_timeout: 5 * second, held: None },
+        Event::OutOfTime { worker: old, due: "exit", kill_timeout: 5 * second, held: Some(alive()) },
+        Event::KeepAliveTooLong { worker: old, keep_alive: 65 * second, timeout: 30 * second },
         Event::LeftBehind { worker: old, timeout: 30 * second },
         Event::Overdue { worker: old, due: "rest", signal: "SIGKILL", held: None },
         Event::Exit { worker: old, exit: Exit::Code(0), expected: true },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recluster::{Event, Exit, Failure, Held, RecycleReason, Verdict, Worker, signal_name};
+use recluster::{Address, Event, Exit, Failure, Held, RecycleReason, Verdict, Worker, signal_name};
 
 use crate::args::Verbosity;
 
@@ -24,12 +24,7 @@ impl Narrator {
 
     /// The event as one line.
     pub(super) fn words(&mut self, event: &Event) -> String {
-        if let Event::Listening { address, .. } | Event::Bound { address, .. } = event {
-            let address = address.to_string();
-            if !self.addresses.contains(&address) {
-                self.addresses.push(address);
-            }
-        }
+        self.note_address(event);
         match event {
             Event::GenerationBegan { generation } => self.line(format!("generation {generation} begins")),
             Event::Started { generation, workers } => self.line(self.started(*generation, *workers)),
@@ -45,10 +40,7 @@ impl Narrator {
                 self.line(format!("a worker could not be renewed and goes on as it is: {}", why(failure)))
             }
             Event::Over => self.line("no worker is left, the cluster has ended"),
-            Event::Bound { name, address } => {
-                let name = name.as_ref().map(|name| format!(", named {name}")).unwrap_or_default();
-                self.line(format!("listens on {address}{name}"))
-            }
+            Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
             Event::Caveat { caveat } => self.line(caveat),
             Event::Spawned { worker } => {
                 about(worker, &format!("was started, generation {}", worker.generation))
@@ -66,8 +58,15 @@ impl Narrator {
             Event::Draining { worker, timeout } => about(worker, &format!("drains, {timeout:.0?} at most")),
             Event::Exit { worker, exit, expected } => about(worker, &ended(*exit, *expected)),
             Event::Late { worker } => about(worker, "is not ready in time; nothing waits for it"),
-            Event::Overdue { worker, due, signal, held } => about(worker, &overdue(due, signal, *held)),
-            Event::OutOfTime { worker, due, kill_timeout } => about(worker, &out_of_time(due, *kill_timeout)),
+            Event::Overdue { worker, due, signal, held } => {
+                about(worker, &overdue(due, signal, held.as_ref()))
+            }
+            Event::OutOfTime { worker, due, kill_timeout, held } => {
+                about(worker, &out_of_time(due, *kill_timeout, held.as_ref()))
+            }
+            Event::KeepAliveTooLong { worker, keep_alive, timeout } => {
+                about(worker, &keep_alive_too_long(*keep_alive, *timeout))
+            }
             Event::LeftBehind { worker, timeout } => about(worker, &left_behind(*timeout)),
             // The words of the npm package, which scripts look for.
             Event::Respawning { worker, delay } => {
@@ -94,6 +93,15 @@ impl Narrator {
             Event::NotStored { worker } => about(worker, NOT_STORED),
             // The library may add events before this command has words for them.
             unknown => self.line(format!("{unknown:?}")),
+        }
+    }
+
+    fn note_address(&mut self, event: &Event) {
+        if let Event::Listening { address, .. } | Event::Bound { address, .. } = event {
+            let address = address.to_string();
+            if !self.addresses.contains(&address) {
+                self.addresses.push(address);
+            }
         }
     }
 
@@ -197,6 +205,11 @@ fn ended(exit: Exit, expected: bool) -> String {
     }
 }
 
+fn bound(name: Option<&str>, address: &Address) -> String {
+    let name = name.map(|name| format!(", named {name}")).unwrap_or_default();
+    format!("listens on {address}{name}")
+}
+
 fn preload_missing(reason: &str) -> String {
     format!(
         "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason}"
@@ -221,13 +234,22 @@ fn recycling(excess: RecycleReason) -> String {
     }
 }
 
-fn overdue(due: &str, signal: &str, held: Option<Held>) -> String {
-    let held = held.map(|held| format!(" ({held})")).unwrap_or_default();
-    format!("{}{held}, it is sent {signal}", late(due))
+fn overdue(due: &str, signal: &str, held: Option<&Held>) -> String {
+    format!("{}{}, it is sent {signal}", late(due), in_brackets(held))
 }
 
-fn out_of_time(due: &str, kill_timeout: Duration) -> String {
-    format!("{}, SIGKILL follows in {kill_timeout:.0?}", late(due))
+fn out_of_time(due: &str, kill_timeout: Duration, held: Option<&Held>) -> String {
+    format!("{}{}, SIGKILL follows in {kill_timeout:.0?}", late(due), in_brackets(held))
+}
+
+fn in_brackets(held: Option<&Held>) -> String {
+    held.map(|held| format!(" ({held})")).unwrap_or_default()
+}
+
+fn keep_alive_too_long(keep_alive: Duration, timeout: Duration) -> String {
+    format!(
+        "keeps idle connections for {keep_alive:.0?} (keepAliveTimeout) but drains for {timeout:.0?} at most: a reload may close one that a client still uses (hint: a longer --timeout)"
+    )
 }
 
 fn left_behind(timeout: Duration) -> String {

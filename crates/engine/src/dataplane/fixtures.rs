@@ -271,6 +271,8 @@ impl Harness {
             Fact::Retiring(id) => format!("retiring {}", id.get()),
             Fact::Message { worker, .. } => format!("message {}", worker.get()),
             Fact::Held(id, _) => format!("held {}", id.get()),
+            Fact::Farewell(id, _) => format!("farewell {}", id.get()),
+            Fact::Keeps(id, timeout) => format!("keeps {} {timeout:?}", id.get()),
             Fact::CutOff(id, _) => format!("cut off {}", id.get()),
             Fact::Caveat(_) => "caveat".to_owned(),
             Fact::Disconnected { worker, finishing: false } => format!("disconnected {}", worker.get()),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::Json;
-use recluster_wire::node::{HandleKind, Held, IdleGrace, Listening};
+use recluster_wire::node::{Farewell, HandleKind, Held, IdleGrace, Listening};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot;
 
@@ -154,6 +154,10 @@ pub(crate) enum Fact {
     },
     /// What the worker still has, in its drain.
     Held(WorkerId, Held),
+    /// The worker has no connection any more, in its drain.
+    Farewell(WorkerId, Farewell),
+    /// A server of the worker keeps idle connections for so long.
+    Keeps(WorkerId, Duration),
     /// The worker broke a rule of its channel, and the channel was closed.
     CutOff(WorkerId, String),
     /// Something that the cluster cannot do.

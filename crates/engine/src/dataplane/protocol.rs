@@ -54,6 +54,8 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
         FromWorker::Pong => ping_answered(state, id),
         FromWorker::Taken(connections) => worker.own_count = Some(connections),
         FromWorker::Held(held) => reports.fact(Fact::Held(id, held)),
+        FromWorker::Farewell(farewell) => reports.fact(Fact::Farewell(id, farewell)),
+        FromWorker::Keeps(timeout) => reports.fact(Fact::Keeps(id, timeout)),
         FromWorker::User(message) => user_message(worker, message, None, reactor, reports),
         FromWorker::Unknown => {}
         FromWorker::Malformed(malformed) => {

@@ -121,7 +121,8 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         held: Option<Held>,
     },
-    /// A draining program's deadline passed. SIGTERM began its drain and is not sent again: SIGKILL follows.
+    /// A draining worker's patience ended. It was let go by SIGTERM, or it runs what its application has for that signal,
+    /// and it is not sent SIGTERM again: SIGKILL follows.
     OutOfTime {
         /// The worker.
         worker: Worker,
@@ -130,6 +131,21 @@ pub enum Event {
         /// How long until then.
         #[serde(serialize_with = "seconds", rename = "kill_timeout_seconds")]
         kill_timeout: Duration,
+        /// What a Node worker still had, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        held: Option<Held>,
+    },
+    /// A server keeps idle connections for longer than its worker may drain, so that a reload may close one that was
+    /// promised to stay open.
+    KeepAliveTooLong {
+        /// The worker.
+        worker: Worker,
+        /// The server's `keepAliveTimeout`.
+        #[serde(serialize_with = "seconds", rename = "keep_alive_seconds")]
+        keep_alive: Duration,
+        /// The drain timeout.
+        #[serde(serialize_with = "seconds", rename = "timeout_seconds")]
+        timeout: Duration,
     },
     /// A worker's own process has ended, and others of its group go on.
     LeftBehind {

@@ -21,7 +21,7 @@ pub struct Worker {
 }
 
 /// What a draining Node worker still has, as it reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Held {
     /// Open connections.
@@ -30,15 +30,71 @@ pub struct Held {
     pub upgraded: u32,
     /// Requests that have not been answered whole.
     pub requests: u32,
+    /// What else kept its event loop alive when its last connection was gone (`process.getActiveResourcesInfo()`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alive: Vec<Resource>,
+}
+
+/// Things of one kind that keep an event loop alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Resource {
+    /// Node's name for the kind: `Timeout`, `TCPSocketWrap`.
+    pub name: String,
+    /// How many there are.
+    pub count: u32,
+}
+
+impl Resource {
+    pub(crate) fn new(name: impl Into<String>, count: u32) -> Self {
+        Self { name: name.into(), count }
+    }
 }
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connections, upgraded, requests } = self;
-        write!(
-            f,
-            "{connections} open connections, {upgraded} of them upgraded, {requests} requests in progress"
-        )
+        let Self { connections, upgraded, requests, alive } = self;
+        if *connections == 0 {
+            f.write_str("no connection")?;
+            let resources: Vec<String> = alive.iter().map(ToString::to_string).collect();
+            if resources.is_empty() {
+                return Ok(());
+            }
+            return write!(f, ", kept alive by {}", resources.join(", "));
+        }
+        f.write_str(&counted(*connections, "open connection", "s"))?;
+        if *upgraded > 0 {
+            write!(f, ", {upgraded} of them upgraded")?;
+        }
+        if *requests > 0 {
+            write!(f, ", {} in progress", counted(*requests, "request", "s"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A count with what is counted, which takes this ending where there are several.
+fn counted(count: u32, what: &str, plural: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { plural })
+}
+
+/// In words where Node's name says little.
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, count } = self;
+        let (what, plural) = match name.as_str() {
+            "Timeout" => ("timer", "s"),
+            "TCPSocketWrap" => ("TCP connection", "s"),
+            "TCPServerWrap" => ("TCP server", "s"),
+            "PipeWrap" => ("pipe", "s"),
+            "PipeServerWrap" => ("unix socket server", "s"),
+            "UDPWrap" => ("UDP socket", "s"),
+            "ProcessWrap" => ("child process", "es"),
+            "FSEventWrap" | "StatWatcher" => ("watched file", "s"),
+            "MessagePort" => ("message port", "s"),
+            name => (name, ""),
+        };
+        f.write_str(&counted(*count, what, plural))
     }
 }
 
@@ -99,7 +155,28 @@ mod tests {
 
     #[test]
     fn what_a_worker_still_has_is_one_line() {
-        let held = Held { connections: 3, upgraded: 1, requests: 2 };
-        assert_eq!(held.to_string(), "3 open connections, 1 of them upgraded, 2 requests in progress");
+        let alive =
+            |pairs: &[(&str, u32)]| pairs.iter().map(|&(name, count)| Resource::new(name, count)).collect();
+        let words = [
+            (3, 1, 2, "3 open connections, 1 of them upgraded, 2 requests in progress"),
+            (1, 1, 0, "1 open connection, 1 of them upgraded"),
+            (1, 0, 1, "1 open connection, 1 request in progress"),
+            (2, 0, 0, "2 open connections"),
+            (0, 0, 0, "no connection"),
+        ];
+        for (connections, upgraded, requests, expected) in words {
+            let held = Held { connections, upgraded, requests, ..Held::default() };
+            assert_eq!(held.to_string(), expected);
+        }
+        let held = Held {
+            alive: alive(&[("Timeout", 3), ("TCPSocketWrap", 1), ("GetAddrInfoReqWrap", 2)]),
+            ..Held::default()
+        };
+        assert_eq!(
+            held.to_string(),
+            "no connection, kept alive by 3 timers, 1 TCP connection, 2 GetAddrInfoReqWrap"
+        );
+        let held = Held { alive: alive(&[("ProcessWrap", 2)]), ..Held::default() };
+        assert_eq!(held.to_string(), "no connection, kept alive by 2 child processes");
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use recluster_core::{Generation, SlotId, WorkerId};
+use recluster_core::{Generation, Signal, SlotId, WorkerId};
 use recluster_wire::env::NodeDrain;
-use recluster_wire::node;
+use recluster_wire::node::{self, Farewell};
 
 use crate::process::program::{NodeKind, ResolvedProgram};
 use crate::process::{Process, sd_notify};
-use crate::report::worker::{Held, Worker};
+use crate::report::worker::{Held, Resource, Worker};
 use crate::supervisor::readiness::{Readiness, Seen};
 use crate::supervisor::watchdog::Watchdog;
 
@@ -29,7 +29,7 @@ pub(crate) struct Child {
     /// What its preload was told, if it has loaded it.
     pub(crate) preload: Option<NodeDrain>,
     /// What it still had when it last told, in its drain.
-    pub(crate) held: Option<node::Held>,
+    pub(crate) held: Option<Held>,
     /// What it says that it does.
     pub(crate) status: Option<String>,
     /// How many notifications were ignored: they came from another process, or made no sense.
@@ -99,10 +99,18 @@ impl Child {
         now.saturating_duration_since(self.process.begun)
     }
 
-    /// What it last told that it still has.
-    pub(crate) fn held(&self) -> Option<Held> {
-        let held = self.held?;
-        Some(Held { connections: held.connections, upgraded: held.upgraded, requests: held.requests })
+    /// It drains, and still has this.
+    pub(crate) fn has(&mut self, node::Held { connections, upgraded, requests }: node::Held) {
+        self.held = Some(Held { connections, upgraded, requests, ..Held::default() });
+    }
+
+    /// It drains, and has no connection any more. If it runs what its application has for SIGTERM, that signal is said.
+    pub(crate) fn says_farewell(&mut self, Farewell { alive, handles }: Farewell) {
+        let alive = alive.into_iter().map(|(name, count)| Resource::new(name, count)).collect();
+        self.held = Some(Held { alive, ..Held::default() });
+        if handles {
+            self.process.sent = self.process.sent.max(Some(Signal::Term));
+        }
     }
 
     /// Its process has ended: it is not checked or listened to any more.
@@ -200,6 +208,8 @@ impl Numbering {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::supervisor::fixtures;
 
@@ -225,9 +235,16 @@ mod tests {
     #[test]
     fn people_are_told_what_it_holds_in_their_own_terms() {
         let mut child = fixtures::child(7);
-        assert_eq!(child.held(), None);
-        child.held = Some(node::Held { connections: 3, upgraded: 2, requests: 1 });
-        assert_eq!(child.held(), Some(Held { connections: 3, upgraded: 2, requests: 1 }));
+        assert_eq!(child.held, None);
+        child.has(node::Held { connections: 3, upgraded: 2, requests: 1 });
+        assert_eq!(child.held, Some(Held { connections: 3, upgraded: 2, requests: 1, alive: Vec::new() }));
+        let alive = BTreeMap::from([("Timeout".to_owned(), 1)]);
+        child.says_farewell(Farewell { alive: alive.clone(), handles: false });
+        let named = vec![Resource::new("Timeout", 1)];
+        assert_eq!(child.held, Some(Held { alive: named, ..Held::default() }));
+        assert_eq!(child.process.sent, None);
+        child.says_farewell(Farewell { alive, handles: true });
+        assert_eq!(child.process.sent, Some(Signal::Term), "it is not to be sent that again");
         assert_eq!(child.about().pid, Some(child.pid().unsigned_abs()));
         assert_eq!(child.age(child.process.begun), Duration::ZERO);
     }

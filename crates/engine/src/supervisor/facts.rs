@@ -51,9 +51,15 @@ impl Supervisor {
             }
             Fact::Held(worker, held) => {
                 if let Some(child) = self.workers.get_mut(worker) {
-                    child.held = Some(held);
+                    child.has(held);
                 }
             }
+            Fact::Farewell(worker, farewell) => {
+                if let Some(child) = self.workers.get_mut(worker) {
+                    child.says_farewell(farewell);
+                }
+            }
+            Fact::Keeps(worker, keep_alive) => self.keeps(worker, keep_alive),
             Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat }),
             Fact::CutOff(worker, reason) => {
                 self.emit_about(worker, |worker| Event::CutOff { worker, reason });
@@ -222,6 +228,16 @@ impl Supervisor {
                 // It fails when the cluster is over.
                 let _ = inputs.send(Input::LivesOn(worker));
             });
+        }
+    }
+
+    /// A server of the worker keeps idle connections for so long. A drain may end before.
+    fn keeps(&mut self, worker: WorkerId, keep_alive: Duration) {
+        let timeout = self.spec().settings().timeout;
+        if keep_alive > timeout
+            && self.warned_of_keep_alive.replace((keep_alive, timeout)) != Some((keep_alive, timeout))
+        {
+            self.emit_about(worker, |worker| Event::KeepAliveTooLong { worker, keep_alive, timeout });
         }
     }
 

@@ -32,7 +32,7 @@ mod timers;
 mod watchdog;
 mod workers;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::WorkerId;
@@ -91,6 +91,8 @@ pub(crate) struct Supervisor {
     audience: Audience,
     callers: Callers,
     routing: Routing,
+    /// For how long a server keeps idle connections, and the drain timeout that is shorter, as people were last told.
+    warned_of_keep_alive: Option<(Duration, Duration)>,
     timers: Timers,
     spawner: Spawner,
     dataplane: DataPlane,
@@ -124,6 +126,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         progress,
         callers: Callers::default(),
         routing: Routing::default(),
+        warned_of_keep_alive: None,
         timers: Timers::default(),
         spawner: Spawner::new((raw_stdio, end_with_master), bound, forwarder, process_events),
         dataplane,

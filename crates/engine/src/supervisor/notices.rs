@@ -7,7 +7,6 @@ use crate::report::event::Event;
 use crate::report::signal::name_of;
 use crate::report::verdict::Failure;
 use crate::supervisor::Supervisor;
-use crate::supervisor::child::Child;
 use crate::supervisor::explain::{self, Expected};
 
 impl Supervisor {
@@ -75,17 +74,17 @@ impl Supervisor {
         self.emit(Event::GenerationBegan { generation: generation.get() });
     }
 
-    /// A program that was let go by TERM is not sent it a second time: what follows is KILL. Of one that was sent KILL
+    /// A worker that was let go by TERM, or runs its handlers of it, is not sent it a second time: what follows is KILL. Of one that was sent KILL
     /// already, people are not told again.
     fn overdue(&self, worker: WorkerId, due: Due, signal: core::Signal) {
         let due = explain::late_for(due);
+        let held = self.workers.get(worker).and_then(|child| child.held.clone());
         if !self.workers.was_sent(worker, signal) {
-            let held = self.workers.get(worker).and_then(Child::held);
             let signal = name_of(signal);
             self.emit_about(worker, |worker| Event::Overdue { worker, due, signal, held });
         } else if !self.workers.was_sent(worker, core::Signal::Kill) {
             let kill_timeout = self.spec().settings().kill_timeout;
-            self.emit_about(worker, |worker| Event::OutOfTime { worker, due, kill_timeout });
+            self.emit_about(worker, |worker| Event::OutOfTime { worker, due, kill_timeout, held });
         }
     }
 

@@ -9,7 +9,6 @@ use crate::config::balance::Balance;
 use crate::dataplane::messages::Report;
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::socket::bind::Bound;
-use crate::supervisor::child::Child;
 use crate::supervisor::leftovers::{Leftover, Leftovers};
 use crate::supervisor::policy::Clock;
 use crate::supervisor::workers::Workers;
@@ -80,7 +79,7 @@ impl Parts<'_> {
             uptime_seconds: child.map_or(Duration::ZERO, |child| child.age(self.now)).as_secs_f64(),
             status: child.and_then(|child| child.status.clone()),
             notifications_ignored: child.map_or(0, |child| child.notify_ignored),
-            held: child.and_then(Child::held),
+            held: child.and_then(|child| child.held.clone()),
             memory_bytes,
             cpu_seconds,
             connections: 0,

@@ -46,6 +46,9 @@ pub(super) struct Fields<'a> {
     pub(super) connections: Field<'a>,
     pub(super) upgraded: Field<'a>,
     pub(super) requests: Field<'a>,
+    pub(super) alive: Field<'a>,
+    pub(super) handles: Field<'a>,
+    pub(super) timeout: Field<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -79,6 +82,9 @@ impl<'a> Fields<'a> {
             b"connections" => &mut self.connections,
             b"upgraded" => &mut self.upgraded,
             b"requests" => &mut self.requests,
+            b"alive" => &mut self.alive,
+            b"handles" => &mut self.handles,
+            b"timeout" => &mut self.timeout,
             _ => return None,
         };
         Some(slot)

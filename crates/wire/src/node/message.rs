@@ -1,6 +1,8 @@
 //! What a worker says, as types.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::Json;
 
@@ -50,10 +52,14 @@ pub enum FromWorker {
     },
     /// Our own preload reports the open connections and requests of a draining worker.
     Held(Held),
+    /// Our own preload reports that the draining worker has no connection left, before it closes the channel.
+    Farewell(Farewell),
+    /// Our own preload reports for how long a server of the worker keeps idle connections: its `keepAliveTimeout`.
+    Keeps(Duration),
     /// Our own preload reports how many connections the worker's servers have got since the worker began, accepted by
     /// the worker or by the master.
     Taken(u64),
-    /// Our own preload tells that the worker has begun to leave by itself.
+    /// Our own preload reports that the worker has begun to leave by itself.
     Leaves,
     /// Our own preload answers [`ToWorker::Ping`](super::ToWorker::Ping): the worker's loop turns.
     Pong,
@@ -118,6 +124,15 @@ pub struct Held {
     pub upgraded: u32,
     /// Requests without a whole response.
     pub requests: u32,
+}
+
+/// What a draining worker tells at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Farewell {
+    /// What keeps its event loop alive, by Node's names (`process.getActiveResourcesInfo()`): how many of each.
+    pub alive: BTreeMap<String, u32>,
+    /// It runs what its application has for SIGTERM. That is not to be sent any more.
+    pub handles: bool,
 }
 
 /// Which sort of socket a worker asks for: Node's `addressType`.

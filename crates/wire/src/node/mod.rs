@@ -40,8 +40,8 @@ pub use decode::{DEFAULT_MAX_LINE, Decoder, LineTooLong};
 pub use encode::ToWorker;
 pub use listener_key::ListenerKey;
 pub use message::{
-    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, Malformed, QueryServer,
-    SocketKind, UnansweredQuery, UserCommand, UserMessage,
+    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, Malformed,
+    QueryServer, SocketKind, UnansweredQuery, UserCommand, UserMessage,
 };
 pub use parse::MAX_KEY;
 pub use query::MAX_ADDRESS;

@@ -4,19 +4,25 @@
 //! makes the message [`Malformed`], and where the worker waits for an answer, that says how to give one.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, boolean, number, string, text};
 use super::message::{
-    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Held, UserCommand, UserMessage,
+    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, UserCommand, UserMessage,
 };
 use super::query::{MAX_ADDRESS, listening, query_server};
 use crate::Json;
 
 /// The longest key of a server, in bytes. Workers build theirs from an address, a port and a type.
 pub const MAX_KEY: usize = MAX_ADDRESS + 32;
+
+/// How many kinds of things may keep a worker alive, and how long their names may be: people read them.
+const MAX_RESOURCES: usize = 16;
+const MAX_RESOURCE: usize = 48;
 
 /// What Node writes for [`FromWorker::HandleAck`], which comes once for each connection.
 const HANDLE_ACK: &[u8] = br#"{"cmd":"NODE_HANDLE_ACK"}"#;
@@ -93,6 +99,8 @@ fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromW
         b"NODE_SOCKET_GET_COUNT" => FromWorker::SocketGetCount { key: key(fields)? },
         b"NODE_SOCKET_NOTIFY_CLOSE" => FromWorker::SocketNotifyClose { key: key(fields)? },
         b"NODE_RECLUSTER_HELD" => FromWorker::Held(held(fields)?),
+        b"NODE_RECLUSTER_FAREWELL" => FromWorker::Farewell(farewell(fields)?),
+        b"NODE_RECLUSTER_KEEPS" => FromWorker::Keeps(keeps(fields)?),
         b"NODE_RECLUSTER_LEAVES" => FromWorker::Leaves,
         b"NODE_RECLUSTER_PONG" => FromWorker::Pong,
         b"NODE_RECLUSTER_TAKEN" => FromWorker::Taken(connections(fields)?),
@@ -106,6 +114,22 @@ fn held(fields: &Fields<'_>) -> Result<Held, Fault> {
         upgraded: number(fields.upgraded).ok_or(Fault::Field("upgraded"))?,
         requests: number(fields.requests).ok_or(Fault::Field("requests"))?,
     })
+}
+
+/// What is not a name of Node's is left out: people read it.
+fn farewell(fields: &Fields<'_>) -> Result<Farewell, Fault> {
+    let alive: BTreeMap<String, u32> =
+        fields.alive.and_then(|alive| serde_json::from_str(alive.get()).ok()).ok_or(Fault::Field("alive"))?;
+    let is_name =
+        |name: &str| name.len() <= MAX_RESOURCE && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let known = alive.into_iter().filter(|(name, count)| is_name(name) && *count > 0).take(MAX_RESOURCES);
+    let handles = boolean(fields.handles).ok_or(Fault::Field("handles"))?;
+    Ok(Farewell { alive: known.collect(), handles })
+}
+
+/// In milliseconds.
+fn keeps(fields: &Fields<'_>) -> Result<Duration, Fault> {
+    number(fields.timeout).map(Duration::from_millis).ok_or(Fault::Field("timeout"))
 }
 
 fn connections<N: FromStr>(fields: &Fields<'_>) -> Result<N, Fault> {

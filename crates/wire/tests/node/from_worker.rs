@@ -1,10 +1,12 @@
 //! What a worker writes, and what is made of it.
 
+use std::time::Duration;
+
 use crate::lines::{decode, one};
 use recluster_wire::Json;
 use recluster_wire::node::{
-    DatagramKind, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_KEY, Malformed,
-    SocketKind, UserCommand,
+    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_KEY,
+    Malformed, SocketKind, UserCommand,
 };
 
 fn user(line: &str) -> (String, UserCommand) {
@@ -88,6 +90,49 @@ fn what_a_draining_worker_still_has() {
     assert_eq!(one(held), FromWorker::Held(Held { connections: 5, upgraded: 1, requests: 2 }));
     let absurd = r#"{"cmd":"NODE_RECLUSTER_HELD","connections":-5,"upgraded":1,"requests":2}"#;
     assert_eq!(one(absurd), FromWorker::Malformed(Fault::Field("connections").into()));
+}
+
+#[test]
+fn what_keeps_a_draining_worker_alive_at_its_end() {
+    let told = |fields: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_FAREWELL"{fields}}}"#));
+    let alive = |pairs: &[(&str, u32)]| pairs.iter().map(|&(name, count)| (name.to_owned(), count)).collect();
+    assert_eq!(
+        told(r#","alive":{"Timeout":3,"TCPSocketWrap":1},"handles":true"#),
+        FromWorker::Farewell(Farewell {
+            alive: alive(&[("Timeout", 3), ("TCPSocketWrap", 1)]),
+            handles: true
+        })
+    );
+    // What no Node says is not shown to people.
+    let long = "x".repeat(49);
+    assert_eq!(
+        told(&format!(r#","alive":{{"Timeout":0,"a\u001b[2J":1,"a b":1,"{long}":1}},"handles":false"#)),
+        FromWorker::Farewell(Farewell::default())
+    );
+    let many: Vec<String> = (0..40).map(|number| format!(r#""Kind{number}":1"#)).collect();
+    let FromWorker::Farewell(farewell) = told(&format!(r#","alive":{{{}}},"handles":false"#, many.join(",")))
+    else {
+        panic!("it is a farewell");
+    };
+    assert_eq!(farewell.alive.len(), 16);
+    for (fields, field) in [
+        (r#","handles":true"#, "alive"),
+        (r#","alive":[],"handles":true"#, "alive"),
+        (r#","alive":{"Timeout":-1},"handles":true"#, "alive"),
+        (r#","alive":{}"#, "handles"),
+        (r#","alive":{},"handles":1"#, "handles"),
+    ] {
+        assert_eq!(told(fields), FromWorker::Malformed(Fault::Field(field).into()), "{fields}");
+    }
+}
+
+#[test]
+fn how_long_a_server_keeps_idle_connections() {
+    let told = |timeout: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_KEEPS","timeout":{timeout}}}"#));
+    assert_eq!(told("65000"), FromWorker::Keeps(Duration::from_secs(65)));
+    for absurd in ["-1", "1.5", "null", r#""7""#] {
+        assert_eq!(told(absurd), FromWorker::Malformed(Fault::Field("timeout").into()), "{absurd}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use recluster_wire::Json;
 use recluster_wire::node::worker::FromPrimary;
-use recluster_wire::node::{Decoder, Fault, Held, Malformed};
+use recluster_wire::node::{Decoder, Farewell, Fault, Held, Malformed};
 
 use super::super::fixtures::{FarEnd, Harness, connection, id, query};
 use super::super::messages::Command;
@@ -165,6 +165,15 @@ fn a_message_of_the_application_comes_before_what_follows_from_it() {
     harness.hear(1, said("{\"a\":1}"));
     harness.hear(1, FromWorker::Held(Held { connections: 1, upgraded: 0, requests: 0 }));
     assert_eq!(harness.fact_names(), ["message 1", "ready 1", "message 1", "held 1"]);
+}
+
+#[test]
+fn what_the_preload_tells_is_passed_on() {
+    let (mut harness, _far) = serving(Balance::RoundRobin);
+    harness.hear(1, FromWorker::Keeps(Duration::from_secs(65)));
+    harness.hear(1, FromWorker::Leaves);
+    harness.hear(1, FromWorker::Farewell(Farewell::default()));
+    assert_eq!(harness.fact_names(), ["keeps 1 65s", "retiring 1", "farewell 1"]);
 }
 
 #[test]

@@ -2,10 +2,12 @@
 //! soon as it has no connection left.
 
 mod applications;
+mod cleaning_up;
 mod connections;
 mod edges;
 mod goodbye;
 mod http2;
+mod keep_alive;
 mod responses;
 mod streams;
 mod upgraded;
