@@ -295,4 +295,17 @@ mod tests {
         harness.obey(Command::Ended(id(1)));
         assert_eq!(harness.fact_names(), ["finishing 1", "drained 1"]);
     }
+
+    #[test]
+    fn one_that_has_servers_or_never_had_any_is_not_finishing() {
+        let (mut with_server, _far) = serving(Balance::RoundRobin);
+        let mut without = Harness::new(Balance::RoundRobin);
+        let _silent = without.serving(1, 0);
+        for harness in [&mut with_server, &mut without] {
+            drain(harness, None);
+            harness.pass(HOLD_BACK);
+            assert_eq!(harness.worker(1).drain, Drain::Disconnecting);
+            assert!(!harness.worker(1).finishing);
+        }
+    }
 }
