@@ -92,7 +92,10 @@ mod tests {
     fn a_stop_begins_once() {
         let mut routing = Routing::default();
         let phases = [Phase::Running, Phase::Released, Phase::Stopping, Phase::Terminating, Phase::Over];
-        let begins = phases.map(|phase| routing.begins_to_stop(phase));
+        let begins = phases.map(|phase| {
+            assert_eq!(routing.stops(), phase == Phase::Terminating || phase == Phase::Over, "{phase:?}");
+            routing.begins_to_stop(phase)
+        });
         assert_eq!(begins, [false, false, true, false, false]);
     }
 }
