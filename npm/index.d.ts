@@ -173,7 +173,7 @@ declare namespace recluster {
     of?: number;
   }
 
-  /** What `recluster status --json` prints. */
+  /** What `recluster status --json` prints: docs/json.md of the repository says what each field means. */
   interface Status {
     pid: number;
     phase: 'starting' | 'running' | 'stopping' | 'terminating' | 'released' | 'over';
@@ -203,6 +203,7 @@ declare namespace recluster {
     uptime_seconds: number;
     memory_bytes: number | null;
     cpu_seconds: number | null;
+    notifications_ignored: number;
     connections: number;
     held?: { connections: number; upgraded: number; requests: number };
   }

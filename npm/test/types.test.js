@@ -1,0 +1,122 @@
+// index.d.ts, docs/json.md and what the package gives: they have the same fields, of the same kinds.
+'use strict'
+
+const assert = require('node:assert/strict')
+
+const { begin } = require('./lib/client')
+const { active, fixture, onlyOurs, test } = require('./lib/host')
+const { Declarations, ofPage, ofValues } = require('./lib/shapes')
+const { called, heard, until } = require('./lib/wait')
+
+const listening = { args: ['listen'] }
+
+/** What the page describes and this package never gives: it is not told by `sd_notify` what a worker does. */
+const NEVER_GIVEN = ['workers[].status']
+
+test.beside('the declared status is that of docs/json.md', onlyOurs, () => {
+  const declared = new Declarations().shapeOf('Status')
+  const page = ofPage('status')
+  assert.deepEqual([...declared.kinds.keys(), ...NEVER_GIVEN].sort(), [...page.kinds.keys()].sort())
+  for (const at of declared.kinds.keys()) {
+    assert.deepEqual(declared.at(at), page.at(at), at)
+    assert.deepEqual(declared.listed(at), page.listed(at), at)
+  }
+})
+
+test.ours('the declared status is what status() gives', async ({ logger, make, recluster, serve }) => {
+  const sticky = await serve('puppet.js', { ...listening, balance: 'sticky' })
+  // One that starts for ever, and one that reloads for ever.
+  const starting = make('puppet.js', { args: ['stay'] })
+  starting.run()
+  const options = { ...listening, workers: 1, logger }
+  const reloading = recluster(fixture('puppet.js'), options)
+  reloading.run()
+  await heard(reloading, 'ready')
+  options.args = ['stay']
+  reloading.reload()
+  const given = await Promise.all([sticky, starting, reloading].map((made) => made.status()))
+  // One with an old worker that has a request.
+  const made = make('puppet.js', listening)
+  const ready = heard(made, 'listening')
+  made.run()
+  const [, { port }] = await ready
+  const request = await begin(port)
+  await made.reload()
+  given.push(await until('what the old worker still has', async () => {
+    const status = await made.status()
+    return status.workers.some((worker) => worker.held) && status
+  }))
+  await request.finish()
+  const [declared, real] = [new Declarations().shapeOf('Status'), ofValues(given)]
+  assert.deepEqual([...real.kinds.keys()].sort(), [...declared.kinds.keys()].sort())
+  for (const at of declared.kinds.keys()) areDeclared(real, declared, at)
+  // No process is without a pid, memory and CPU time here.
+  for (const [at, kinds] of [['reload', ['null', 'object']], ['slots[].active', ['null', 'number']], ['workers[].seconds_left', ['null', 'number']]]) {
+    assert.deepEqual(real.at(at), kinds, at)
+  }
+  for (const at of ['sticky_by', 'workers[].held']) assert.ok(real.at(at).includes('absent'), at)
+})
+
+test.ours('the declared error is what a reload fails with', async ({ logger, recluster, release }) => {
+  const errors = []
+  const code = release()
+  const options = { workers: 2, surge: 1, attempts: 1, respawn: 0.01, logger }
+  const made = recluster(code.file, options)
+  const fails = async () => errors.push(await made.reload().then(() => assert.fail('it works'), (error) => error))
+  await fails()
+  made.run()
+  await until('both workers to be active', () => active(made).length === 2)
+  code.put('throws', 2)
+  await fails()
+  code.put('serves in part', 3)
+  await fails()
+  // The hint is for a worker that runs and does not listen: to run may take longer than the ready timeout.
+  code.put('waits', 4)
+  for (options.readyTimeout = 1; errors.at(-1).hint === undefined; options.readyTimeout *= 2) await fails()
+  options.surge = 'many'
+  await fails()
+  delete options.surge
+  const abandoned = fails()
+  await called((done) => made.terminate(done))
+  await abandoned
+  const [declared, real] = [new Declarations().shapeOf('ReloadError'), ofValues(errors)]
+  // Node's own.
+  real.kinds.delete('cause')
+  assert.deepEqual([...real.kinds.keys()].sort(), [...declared.kinds.keys()].sort())
+  for (const at of declared.kinds.keys()) assert.deepEqual(real.at(at), declared.at(at), at)
+  assert.deepEqual(real.listed('code'), declared.listed('code'))
+})
+
+test.ours('the declared events are what a cluster emits', async ({ cluster, make }) => {
+  const made = make('puppet.js', { ...listening })
+  const emitted = new Map()
+  const emit = made.emit
+  made.emit = (event, ...args) => {
+    emitted.set(event, [...emitted.get(event) ?? [], args])
+    return emit.call(made, event, ...args)
+  }
+  made.run()
+  const [worker] = await heard(made, 'ready')
+  const said = heard(made, 'message')
+  worker.send({ do: 'tell' })
+  await said
+  await called((done) => made.shutdown(done))
+  const declared = new Declarations().tuplesOf('Events')
+  assert.deepEqual([...emitted.keys()].sort(), [...declared.keys()].sort())
+  for (const [event, calls] of emitted) {
+    const positions = [...declared.get(event).kinds.keys()].filter((at) => !at.includes('.'))
+    for (const args of calls) {
+      assert.equal(args.length, positions.length, event)
+      assert.ok(args[0] instanceof cluster.Worker, event)
+      args.forEach((arg, at) => assert.ok([typeof arg, 'any'].some((kind) => declared.get(event).at(`${at}`).includes(kind)), event))
+    }
+  }
+  assert.deepEqual(Object.keys(emitted.get('listening')[0][1]).filter((name) => name !== 'fd').sort(), ['address', 'addressType', 'port'])
+})
+
+/** Whether all that a path was is declared. */
+function areDeclared (real, declared, at) {
+  for (const kind of real.at(at)) assert.ok(declared.at(at).includes(kind), `${at} is ${kind}`)
+  const listed = declared.listed(at)
+  for (const text of listed ? real.listed(at) ?? [] : []) assert.ok(listed.includes(text), `${at} is ${text}`)
+}
