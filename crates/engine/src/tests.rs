@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use recluster_core::{Due, Phase, State, Time, WorkerId};
 use recluster_json_page::{OF_ENGINE, Page, Samples, every};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,6 +13,8 @@ use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::report::verdict::{Failure, Verdict};
 use crate::report::worker::{Address, Held, Resource, Worker};
+use crate::supervisor::explain::late_for;
+use crate::supervisor::status::{phase_name, state_name};
 
 /// Both that a worker can be: one whose process could not be started has no pid.
 fn workers() -> [Worker; 2] {
@@ -71,6 +74,9 @@ fn recycle_reasons() -> Vec<RecycleReason> {
 /// Every event about this worker.
 fn events(worker: Worker) -> Vec<Event> {
     let second = Duration::from_secs(1);
+    let id = WorkerId::from_number(worker.id);
+    let late_at_drain = [Due::Drain(id), Due::Exit(id), Due::Surplus(id)];
+    let late = [Due::Ready(id), Due::Kill(id), Due::Drain(id), Due::Exit(id), Due::Surplus(id)];
     let reason = "its line is too long".to_owned();
     let failed = |event: fn(Failure) -> Event| failures().into_iter().map(event).collect::<Vec<_>>();
     let held_by = |due| ["drain", "exit"].contains(&due).then(|| held(due == "exit"));
@@ -99,9 +105,9 @@ fn events(worker: Worker) -> Vec<Event> {
             [Exit::Code(1), Exit::Signal(9)].map(|exit| Event::Exit { worker, exit, expected: true })
         },
         Event::Late { .. } => [Event::Late { worker }],
-        Event::Overdue { .. } => ["ready", "drain", "exit", "kill", "surplus", "rest"].map(overdue),
+        Event::Overdue { .. } => late.map(late_for).into_iter().chain(["rest"]).map(overdue).collect::<Vec<_>>(),
         Event::OutOfTime { .. } => {
-            ["drain", "exit", "surplus"].map(|due| Event::OutOfTime { worker, due, kill_timeout: second, held: held_by(due) })
+            late_at_drain.map(late_for).map(|due| Event::OutOfTime { worker, due, kill_timeout: second, held: held_by(due) })
         },
         Event::KeepAliveTooLong { .. } => {
             [Event::KeepAliveTooLong { worker, keep_alive: 65 * second, timeout: 30 * second }]
@@ -138,8 +144,15 @@ fn statuses() -> Vec<Status> {
         Balance::Kernel => [Balance::Kernel],
         Balance::Sticky(_) => [Balance::Sticky(StickyBy::Ip)],
     };
-    let phases = ["starting", "running", "stopping", "terminating", "released", "over"];
-    let pairs = phases.into_iter().zip(balances.into_iter().cycle());
+    let phases = every! {
+        Phase::Starting => [Phase::Starting],
+        Phase::Running => [Phase::Running],
+        Phase::Stopping => [Phase::Stopping],
+        Phase::Terminating => [Phase::Terminating],
+        Phase::Released => [Phase::Released],
+        Phase::Over => [Phase::Over],
+    };
+    let pairs = phases.into_iter().map(phase_name).zip(balances.into_iter().cycle());
     let all = pairs.enumerate().map(|(number, (phase, balance))| {
         let is_full = number == 0;
         Status {
@@ -166,8 +179,16 @@ fn statuses() -> Vec<Status> {
 }
 
 fn worker_statuses() -> Vec<WorkerStatus> {
-    let states = ["starting", "ready", "serving", "draining", "terminating", "killed", "leftover"];
-    let all = states.into_iter().enumerate().map(|(number, state)| {
+    let moment = Time::ZERO;
+    let states = every! {
+        State::Starting { .. } => [State::Starting { until: moment }],
+        State::Ready { .. } => [State::Ready { since: moment }],
+        State::Draining { .. } => [State::Draining { until: moment }],
+        State::Terminating { .. } => [State::Terminating { until: moment }],
+        State::Killed => [State::Killed],
+    };
+    let names = states.into_iter().flat_map(|state| [false, true].map(|serves| state_name(state, serves)));
+    let all = names.chain(["leftover"]).enumerate().map(|(number, state)| {
         let is_full = number == 0;
         WorkerStatus {
             id: 3,

@@ -11,7 +11,7 @@ mod actions;
 pub(crate) mod audience;
 mod callers;
 pub(crate) mod child;
-mod explain;
+pub(crate) mod explain;
 mod facts;
 #[cfg(test)]
 mod fixtures;
@@ -27,7 +27,7 @@ mod routing;
 mod run;
 mod spawner;
 pub(crate) mod spec;
-mod status;
+pub(crate) mod status;
 mod timers;
 mod watchdog;
 mod workers;

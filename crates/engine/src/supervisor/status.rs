@@ -74,7 +74,7 @@ impl Parts<'_> {
             slot: worker.slot.get(),
             generation: worker.generation.get(),
             pid: self.workers.about(worker.worker).and_then(|about| about.pid),
-            state: state_name(worker).to_owned(),
+            state: state_name(worker.state, worker.serves).to_owned(),
             seconds_left: worker.deadline.map(|at| (at + more).since(now).as_secs_f64()),
             uptime_seconds: child.map_or(Duration::ZERO, |child| child.age(self.now)).as_secs_f64(),
             status: child.and_then(|child| child.status.clone()),
@@ -129,10 +129,11 @@ fn shared(bound: &Bound) -> ListenerStatus {
     ListenerStatus { address: bound.address.to_string(), balance: Balance::Shared.to_string() }
 }
 
-fn state_name(worker: &core::WorkerStatus) -> &'static str {
-    match worker.state {
+/// The word for a worker's state.
+pub(crate) fn state_name(state: State, serves: bool) -> &'static str {
+    match state {
         State::Starting { .. } => "starting",
-        State::Ready { .. } if worker.serves => "serving",
+        State::Ready { .. } if serves => "serving",
         State::Ready { .. } => "ready",
         State::Draining { .. } => "draining",
         State::Terminating { .. } => "terminating",
@@ -140,7 +141,8 @@ fn state_name(worker: &core::WorkerStatus) -> &'static str {
     }
 }
 
-fn phase_name(phase: Phase) -> &'static str {
+/// The word for a phase.
+pub(crate) fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Starting => "starting",
         Phase::Running => "running",
