@@ -205,7 +205,12 @@ declare namespace recluster {
     cpu_seconds: number | null;
     notifications_ignored: number;
     connections: number;
-    held?: { connections: number; upgraded: number; requests: number };
+    held?: {
+      connections: number;
+      upgraded: number;
+      requests: number;
+      alive?: { name: string; count: number }[];
+    };
   }
 }
 

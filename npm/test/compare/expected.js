@@ -44,6 +44,11 @@ const expected = [
     scenarios: ['cluster.worker.disconnect() in the worker'], about: '0a', text: /disconnect/, ours: /^workers, slot: null, disconnected/
   },
   {
+    why: 'a worker that calls process.disconnect() leaves by itself and answers what it has; in the reference it exits at once, in the middle of requests',
+    scenarios: ['process.disconnect() in the worker'], about: '0a', text: /disconnect|exit|close/,
+    reference: /exitedAfterDisconnect: false/, ours: /exitedAfterDisconnect: true/
+  },
+  {
     why: 'a worker that says it is failing is let go by the engine, a moment after its message was heard; what replaces it may be there by then',
     scenarios: ['the message disconnect of the worker', 'a worker that ignores what it is told'],
     about: '0a', text: /^(worker|process) message|disconnect|exit|close/, reference: /exitedAfterDisconnect: true/, ours: /slot:/
