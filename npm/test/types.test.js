@@ -48,8 +48,10 @@ test.ours('the declared status is what status() gives', async ({ logger, make, r
   }))
   await request.finish()
   const [declared, real] = [new Declarations().shapeOf('Status'), ofValues(given)]
-  assert.deepEqual([...real.kinds.keys()].sort(), [...declared.kinds.keys()].sort())
-  for (const at of declared.kinds.keys()) areDeclared(real, declared, at)
+  // `alive` has only an old worker that something else than a connection keeps alive; end-to-end tests of drains see it.
+  const paths = [...declared.kinds.keys()].filter((at) => !at.startsWith('workers[].held.alive'))
+  assert.deepEqual([...real.kinds.keys()].sort(), paths.sort())
+  for (const at of paths) areDeclared(real, declared, at)
   // No process is without a pid, memory and CPU time here.
   for (const [at, kinds] of [['reload', ['null', 'object']], ['slots[].active', ['null', 'number']], ['workers[].seconds_left', ['null', 'number']]]) {
     assert.deepEqual(real.at(at), kinds, at)
