@@ -21,11 +21,12 @@ function judge (all, partly = false) {
   return { unexpected, unseen: partly ? [] : expected.filter((expectation) => !seen.has(expectation)) }
 }
 
-// What an expectation does not name may be anything.
-function covers ({ scenarios, about, text, reference, ours, moved }, scenario, row) {
+// What an expectation does not name may be anything. With `orMoved` it also covers a row that both sides have, at another place.
+function covers ({ scenarios, about, text, reference, ours, moved, orMoved }, scenario, row) {
   const fits = (wanted, value) => wanted === undefined || wanted === value || (wanted instanceof RegExp && value !== null && wanted.test(value))
   return (scenarios === undefined || scenarios.includes(scenario)) &&
-    fits(about, row.about) && fits(text, row.text) && fits(reference, row.reference) && fits(ours, row.ours) && fits(moved, row.moved)
+    fits(about, row.about) && fits(text, row.text) && fits(moved, row.moved) &&
+    ((orMoved && row.moved) || (fits(reference, row.reference) && fits(ours, row.ours)))
 }
 
 module.exports = { judge }
