@@ -2,6 +2,8 @@
 
 // The two ways in which a method answers later: by a callback, or by a promise.
 
+const { guard } = require('./faults');
+
 /**
  * Answers by a callback or, where there is none, by a promise whose failure needs nobody: what it is about has been logged.
  * @param {((error?: Error) => void) | undefined} callback
@@ -9,7 +11,7 @@
  */
 function answer(callback, ask) {
   if (typeof callback === 'function') {
-    ask((error) => (error ? callback(error) : callback()));
+    ask((error) => guard('a callback', () => (error ? callback(error) : callback())));
     return undefined;
   }
   const answered = promise(ask);

@@ -2,10 +2,11 @@
 
 // The cluster as its user holds it: the methods and events of the reference, and what is new.
 
-const { EventEmitter } = require('events');
+const { EventEmitter, captureRejectionSymbol } = require('events');
 
 const { answer, promise } = require('./answers');
 const { notRunning, refused } = require('./errors');
+const faults = require('./faults');
 const ids = require('./ids');
 const launch = require('./launch');
 const Link = require('./link');
@@ -36,12 +37,17 @@ class Cluster extends EventEmitter {
    * @param {object} said
    */
   constructor(file, said) {
-    super();
+    // The promise of a listener that is rejected is caught below.
+    super({ captureRejections: true });
     if (typeof file !== 'string') throw new TypeError(`recluster: the server file must be a path, not ${file}`);
     this.#file = file;
     this.#options = said;
     this.#active = { length: this.#plan().workers };
     for (const name of METHODS) this[name] = this[name].bind(this);
+  }
+
+  [captureRejectionSymbol](error, event) {
+    faults.rejected(`a listener of '${String(event)}'`, error);
   }
 
   /** Starts the workers; after stop(), supervises again those that live. Does nothing while it runs. */
@@ -100,7 +106,7 @@ class Cluster extends EventEmitter {
 
   /** Kills every worker; the callback is called when all are gone. */
   terminate(callback) {
-    this.#end('killed', 'terminate', () => typeof callback === 'function' && callback());
+    this.#end('killed', 'terminate', () => typeof callback === 'function' && faults.guard('a callback', callback));
   }
 
   /** Every worker that lives: not ready yet, active, or on its way out. Always the same array. */
@@ -166,12 +172,9 @@ class Cluster extends EventEmitter {
       happened: (event, worker, ...rest) => {
         if (event === 'listening') this.#readyBy.set(worker, rest[0]);
         if (event === 'ready') rest.push(this.#readyBy.get(worker));
-        try {
-          if (speaks(run)) this.emit(event, worker, ...rest);
-        } finally {
-          if (event === 'ready') this.#activate(worker);
-          if (event === 'disconnect' && speaks(run)) this.#deactivate(worker);
-        }
+        if (speaks(run)) faults.emit(this, event, worker, ...rest);
+        if (event === 'ready') this.#activate(worker);
+        if (event === 'disconnect' && speaks(run)) this.#deactivate(worker);
       },
       active: (slot, worker) => {
         // Whom nobody supervises any more serves until its end. A slot that has been scaled away is told of as well.
@@ -189,12 +192,9 @@ class Cluster extends EventEmitter {
   #message(worker, message) {
     const command = message?.cmd;
     if (command === 'ready' || message === 'ready') this.#readyBy.set(worker, message);
-    try {
-      this.emit('message', worker, message);
-    } finally {
-      // It fails, and asks to be replaced.
-      if (command === 'disconnect') this.#deactivate(worker);
-    }
+    faults.emit(this, 'message', worker, message);
+    // It fails, and asks to be replaced.
+    if (command === 'disconnect') this.#deactivate(worker);
   }
 
   // The engine says who is active, a moment after it has said why. What is certain is done at once, so that whoever hears
@@ -218,7 +218,7 @@ class Cluster extends EventEmitter {
         this.#deactivate(worker);
       }
       const { logger, respawns } = this.#logging;
-      if (respawns) logger.log(...say.respawning(note));
+      if (respawns) faults.log(logger, say.respawning(note));
     } else {
       const line = say.line(note);
       if (line !== undefined) this.#log(line);
@@ -231,7 +231,7 @@ class Cluster extends EventEmitter {
   }
 
   #log(line) {
-    this.#logging.logger.log(line);
+    faults.log(this.#logging.logger, [line]);
   }
 }
 

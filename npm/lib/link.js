@@ -2,13 +2,14 @@
 
 // The link to one running cluster of the engine: its workers as objects, and what it tells, in order.
 //
-// The engine leaves notes and wakes us. Each note has a turn of the event loop to itself: so whoever listens may throw, as
-// in Node, and no note behind it is lost.
+// The engine leaves notes and wakes us. Each note has a turn of the event loop to itself: so whoever listens may throw, and
+// no note behind it is lost.
 
 const { isMainThread } = require('worker_threads');
 
 const engine = require('./native');
 const Hold = require('./alive');
+const { guard } = require('./faults');
 const Questions = require('./questions');
 const Worker = require('./worker');
 const WorkerProcess = require('./process');
@@ -145,7 +146,10 @@ class Link {
   }
 
   #later(notes) {
-    notes.forEach((note) => setImmediate(() => this.#note(note)));
+    notes.forEach((note) => {
+      const what = note.event === 'answer' ? 'a callback' : `a listener of '${note.event}'`;
+      setImmediate(() => guard(what, () => this.#note(note)));
+    });
   }
 
   #note(note) {
@@ -208,19 +212,13 @@ class Link {
   }
 
   #exited(worker, exit) {
-    try {
-      // Of a worker that never said a word, the end of its channel is not told.
-      worker.process.disconnected();
-    } finally {
-      try {
-        worker.process.exited(exit);
-      } finally {
-        this.#workers.delete(worker.id);
-        this.#stayAlive();
-        // Once more, should a listener have thrown before it was told.
-        this.#listener.gone(worker);
-      }
-    }
+    // Of a worker that never said a word, the end of its channel is not told.
+    worker.process.disconnected();
+    worker.process.exited(exit);
+    this.#workers.delete(worker.id);
+    this.#stayAlive();
+    // Once more, should a listener have thrown before it was told.
+    this.#listener.gone(worker);
   }
 
   #answered(note) {

@@ -9,6 +9,7 @@ const net = require('net');
 const os = require('os');
 
 const errors = require('./errors');
+const { emit, guard } = require('./faults');
 const handles = require('./handles');
 const Hold = require('./alive');
 
@@ -49,7 +50,7 @@ class WorkerProcess extends EventEmitter {
     [this.stdin, this.stdout, this.stderr] = this.stdio;
     this.#process.set(true);
     this.#channel.set(true);
-    process.nextTick(() => this.emit('spawn'));
+    process.nextTick(() => emit(this, 'spawn'));
   }
 
   #stream(fd, number) {
@@ -88,7 +89,7 @@ class WorkerProcess extends EventEmitter {
     this.#bytesUnsent += size;
     this.#link.post(this.#id, json, packed, (error) => {
       this.#bytesUnsent -= size;
-      if (typeof callback === 'function') callback(error);
+      if (typeof callback === 'function') guard('a callback', () => callback(error));
       else if (error !== null && this.#hearsErrors(options)) this.emit('error', error);
     });
     if (packed !== null) handles.letGo(handle, options);
@@ -105,7 +106,7 @@ class WorkerProcess extends EventEmitter {
 
   #failed(error, callback) {
     process.nextTick(() => {
-      if (typeof callback === 'function') callback(error);
+      if (typeof callback === 'function') guard('a callback', () => callback(error));
       else this.emit('error', error);
     });
   }
@@ -141,9 +142,9 @@ class WorkerProcess extends EventEmitter {
   received(json, handle) {
     const message = JSON.parse(json);
     if (handle) {
-      handles.unpack(handle, (object) => this.emit('message', message, object));
+      handles.unpack(handle, (object) => emit(this, 'message', message, object));
     } else {
-      this.emit('message', message, undefined);
+      emit(this, 'message', message, undefined);
     }
   }
 
@@ -154,11 +155,8 @@ class WorkerProcess extends EventEmitter {
     this.connected = false;
     this.channel = null;
     this.#channel.set(false);
-    try {
-      this.emit('disconnect');
-    } finally {
-      this.#closed();
-    }
+    emit(this, 'disconnect');
+    this.#closed();
   }
 
   /** It has ended. */
@@ -169,16 +167,13 @@ class WorkerProcess extends EventEmitter {
     if (this.stdin) this.stdin.destroy();
     // What nobody reads has to be read, or its end would never be seen.
     process.nextTick(() => this.stdio.forEach((stream) => stream && stream.readable && stream.resume()));
-    try {
-      this.emit('exit', this.exitCode, this.signalCode);
-    } finally {
-      this.#closed();
-    }
+    emit(this, 'exit', this.exitCode, this.signalCode);
+    this.#closed();
   }
 
   #closed() {
     this.#open -= 1;
-    if (this.#open === 0) this.emit('close', this.exitCode, this.signalCode);
+    if (this.#open === 0) emit(this, 'close', this.exitCode, this.signalCode);
   }
 }
 

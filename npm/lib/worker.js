@@ -5,6 +5,8 @@
 
 const cluster = require('cluster');
 
+const { emit } = require('./faults');
+
 /**
  * @param {number} id
  * @param {number} slot
@@ -18,15 +20,15 @@ function create(id, slot, child, listener) {
   worker._rc_wid = slot;
   worker._rc_isReplaced = false;
 
-  worker.on('message', (message, handle) => cluster.emit('message', worker, message, handle));
+  worker.on('message', (message, handle) => emit(cluster, 'message', worker, message, handle));
 
   child.once('exit', (code, signal) => {
     // One that is still connected may still say something.
     if (!worker.isConnected()) forget(worker);
     worker.exitedAfterDisconnect = Boolean(worker.exitedAfterDisconnect);
     worker.state = 'dead';
-    worker.emit('exit', code, signal);
-    cluster.emit('exit', worker, code, signal);
+    emit(worker, 'exit', code, signal);
+    emit(cluster, 'exit', worker, code, signal);
     listener.happened('exit', worker);
   });
   child.once('exit', () => listener.gone(worker));
@@ -35,28 +37,28 @@ function create(id, slot, child, listener) {
     if (worker.isDead()) forget(worker);
     worker.exitedAfterDisconnect = Boolean(worker.exitedAfterDisconnect);
     worker.state = 'disconnected';
-    worker.emit('disconnect');
-    cluster.emit('disconnect', worker);
+    emit(worker, 'disconnect');
+    emit(cluster, 'disconnect', worker);
     listener.happened('disconnect', worker);
   });
 
   cluster.workers[id] = worker;
-  process.nextTick(() => cluster.emit('fork', worker));
+  process.nextTick(() => emit(cluster, 'fork', worker));
   return worker;
 }
 
 /** It has said its first word. */
 function online(worker) {
   worker.state = 'online';
-  worker.emit('online');
-  cluster.emit('online', worker);
+  emit(worker, 'online');
+  emit(cluster, 'online', worker);
 }
 
 /** A server of it listens. */
 function listening(worker, address) {
   worker.state = 'listening';
-  worker.emit('listening', address);
-  cluster.emit('listening', worker, address);
+  emit(worker, 'listening', address);
+  emit(cluster, 'listening', worker, address);
 }
 
 /** It has been told to disconnect: what Node's `worker.disconnect()` changes is changed. */

@@ -21,10 +21,13 @@ const file = require.main.filename
 const wanted = process.env[WANTED]
 delete process.env[WANTED]
 
-/** `options`, which may be left out, are `skip`, and `execArgv` for the process of the test. */
+/**
+ * `options`, which may be left out, are `skip`, `execArgv` for the process of the test, and `faulty` where its own code is meant
+ * to fail.
+ */
 function test (name, options, body = options) {
   if (wanted === name) setImmediate(runBody, body)
-  if (wanted === undefined) require('node:test')(name, { skip: options.skip ?? false }, () => runAlone(name, options.execArgv ?? []))
+  if (wanted === undefined) require('node:test')(name, { skip: options.skip ?? false }, () => runAlone(name, options))
 }
 
 /** A test whose body runs in the test file's own process, with `t` of node:test: it only looks at programs. */
@@ -121,12 +124,14 @@ async function runBody (body) {
 
 // The process of the test file.
 
-async function runAlone (name, execArgv) {
+async function runAlone (name, { execArgv = [], faulty = false }) {
   const host = new Program([...execArgv, file], { env: { [WANTED]: name } })
   try {
     const exit = await ended(host)
     const { failed, passed } = Object.assign({}, ...host.messages)
     if (failed) throw new Error(failed)
+    // An assertion in a listener.
+    if (!faulty && host.text.includes('and the cluster goes on')) throw new Error('its own code failed')
     if (!passed || exit[0] !== 0) throw new Error(`the host ended with ${exit[1] ?? exit[0]}`)
     await host.abandoned()
   } catch (error) {
