@@ -3,6 +3,8 @@ import recluster = require('./index.js');
 export default recluster;
 
 export type ActiveWorkers = recluster.ActiveWorkers;
+export type Balancer = recluster.Balancer;
+export type BalancerOptions = recluster.BalancerOptions;
 export type Cluster = recluster.Cluster;
 export type Events = recluster.Events;
 export type Logger = recluster.Logger;

@@ -28,9 +28,9 @@ declare namespace recluster {
     /** When a worker is ready. Default: `'listening'`. */
     readyWhen?: 'listening' | 'started' | 'ready' | undefined;
     /** Arguments for the server. */
-    args?: readonly string[] | undefined;
+    args?: string[] | undefined;
     /** Arguments for node. */
-    execArgv?: readonly string[] | undefined;
+    execArgv?: string[] | undefined;
     /** What is logged. Default: `{respawns: true}`. */
     log?: { respawns?: boolean | undefined } | undefined;
     /** Who logs. Default: `console`. */
@@ -79,6 +79,12 @@ declare namespace recluster {
     /** A check that takes longer has failed. Default: 5. */
     checkTimeout?: number | undefined;
   }
+
+  /** The options by the name that they have in `@types/recluster`. */
+  type BalancerOptions = Options;
+
+  /** A cluster by the name that it has in `@types/recluster`. */
+  type Balancer = Cluster;
 
   /** How connections reach workers. */
   type Balance = 'round-robin' | 'shared' | 'kernel' | 'sticky';

@@ -25,6 +25,8 @@ class Cluster extends EventEmitter {
   #options;
   /** What logs, and what, as the options said when they were read the last time. */
   #logging;
+  /** Names among the options that are none, and have been told. */
+  #strangers = new Set();
   /** The run that is going on, or was the last one. Its phase: running, released, leaving or killed. */
   #run = null;
   #workers = [];
@@ -126,7 +128,9 @@ class Cluster extends EventEmitter {
   /** How the cluster is to be run, as the options say now. */
   #plan() {
     this.#logging = options.logging(this.#options);
-    return options.read(this.#options);
+    const plan = options.read(this.#options);
+    this.#tellStrangers();
+    return plan;
   }
 
   /** The same, and what is to be started. */
@@ -134,6 +138,13 @@ class Cluster extends EventEmitter {
     const args = options.list(this.#options, 'args');
     const execArgv = options.list(this.#options, 'execArgv');
     return { ...this.#plan(), ...launch.describe(this.#file, args, execArgv) };
+  }
+
+  #tellStrangers() {
+    for (const { name, meant } of options.unknown(this.#options)) {
+      if (!this.#strangers.has(name)) this.#log(say.unknownOption(name, meant));
+      this.#strangers.add(name);
+    }
   }
 
   #reload(done) {

@@ -91,6 +91,10 @@ function log(logger, line) {
     loggers.add(logger);
     write(line.join(' '));
   };
+  if (typeof logger.log !== 'function') {
+    write(line.join(' '));
+    return;
+  }
   try {
     const returned = logger.log(...line);
     if (isThenable(returned)) returned.then(undefined, failed);

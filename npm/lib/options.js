@@ -1,17 +1,26 @@
 'use strict';
 
 // Reads and checks what the user says of a cluster. Where the reference had the option, whatever it took is taken, and
-// means the same: 0 and '' are the default, '4' is 4.
+// means the same: 0, '' and false are the default, '4' is 4, true is 1.
 
 const cluster = require('cluster');
 const os = require('os');
 const { inspect } = require('util');
+
+const { nearest } = require('./nearest');
 
 const DEVELOPMENT_TIMEOUT = 1;
 const PRODUCTION_TIMEOUT = 3600;
 /** The longest span, in seconds: ten years. What is longer, such as Infinity, means this. */
 const LONGEST = 10 * 365 * 24 * 3600;
 const MOST_WORKERS = 1024;
+
+/** All options. */
+const NAMES = new Set([
+  'workers', 'timeout', 'respawn', 'backoff', 'readyWhen', 'args', 'execArgv', 'log', 'logger', 'surge', 'attempts', 'readyTimeout',
+  'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace', 'acceptAfterStop', 'balance', 'stickyBy',
+  'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck', 'checkInterval', 'checkTimeout',
+]);
 
 /**
  * What the options say of how a cluster is to be run, without anything that is left to the engine. Spans are seconds.
@@ -20,7 +29,7 @@ const MOST_WORKERS = 1024;
  */
 function read(options) {
   const timeout = whatever(options, 'timeout') ?? defaultTimeout();
-  const backoff = seconds(options, 'backoff', 0) || undefined;
+  const backoff = whatever(options, 'backoff') || undefined;
   return {
     workers: countOfWorkers(options),
     readyWhen: oneOf(options, 'readyWhen', ['listening', 'started', 'ready']) ?? 'listening',
@@ -60,16 +69,16 @@ function list(options, name) {
 /** What logs, and whether respawns are logged. */
 function logging(options) {
   const logger = options.logger || console;
-  if (typeof logger.log !== 'function') {
+  const respawns = Boolean((options.log || { respawns: true }).respawns);
+  if (respawns && typeof logger.log !== 'function') {
     throw wrong(TypeError, 'logger', 'an object with a method `log`', logger);
   }
-  const log = options.log || { respawns: true };
-  return { logger, respawns: Boolean(log.respawns) };
+  return { logger, respawns };
 }
 
 /** How many slots: a fraction, such as half of three cores, counts as one more. */
 function countOfWorkers(options) {
-  const workers = options.workers ? number(options, 'workers') : os.cpus().length || 1;
+  const workers = options.workers ? numeric(options, 'workers') : os.cpus().length || 1;
   if (!(workers > 0 && workers <= MOST_WORKERS)) {
     throw wrong(RangeError, 'workers', `a number above 0 and at most ${MOST_WORKERS}`, options.workers);
   }
@@ -107,8 +116,13 @@ function surge(options) {
 
 /** A span as the reference takes it: 0 is none, what is negative is at once. */
 function whatever(options, name) {
-  const value = options[name] ? number(options, name) : 0;
+  const value = options[name] ? numeric(options, name) : 0;
   return value === 0 ? undefined : Math.min(Math.max(value, 0), LONGEST);
+}
+
+/** A number as the reference takes it: `true` counts as one. */
+function numeric(options, name) {
+  return options[name] === true ? 1 : number(options, name);
 }
 
 function seconds(options, name, least) {
@@ -162,4 +176,11 @@ function wrong(Kind, name, wanted, value) {
   return new Kind(`recluster: the option ${name} must be ${wanted}, not ${shown}`);
 }
 
-module.exports = { countOfWorkers, list, logging, read };
+/** Names that are no options, each with the option that is probably meant. */
+function unknown(options) {
+  return Object.keys(options)
+    .filter((name) => !NAMES.has(name))
+    .map((name) => ({ name, meant: nearest(name, NAMES) }));
+}
+
+module.exports = { countOfWorkers, list, logging, read, unknown };

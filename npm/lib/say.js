@@ -44,6 +44,11 @@ function verdict(note) {
   }
 }
 
+/** An option that is none. */
+function unknownOption(name, meant) {
+  return `recluster: there is no option ${name}${meant ? `; ${meant} is probably meant` : ''}`;
+}
+
 function failure({ worker, reason, hint }) {
   return `${named(worker)} ${reason}${hint ? ` (${hint})` : ''}`;
 }
@@ -52,4 +57,4 @@ function named({ id, slot, pid }) {
   return `worker ${id} (slot ${slot}${pid ? `, pid ${pid}` : ''})`;
 }
 
-module.exports = { line, respawning };
+module.exports = { line, respawning, unknownOption };

@@ -144,6 +144,41 @@ test('a server file is found as node finds it: without its ending, or as a direc
   await serve(path.dirname(file), started)
 })
 
+// Each value as version 1 took it, and the number of seconds, or of workers, that it means.
+const TAKEN = [
+  ['workers', '2', 2], ['workers', true, 1], ['workers', false, os.cpus().length], ['workers', '', os.cpus().length], ['workers', 0, os.cpus().length]
+]
+
+for (const [name, value, meaning] of TAKEN) {
+  test(`${name}: ${JSON.stringify(value)} is ${meaning}`, ({ recluster }) => {
+    // In the reference it is a length as it was given.
+    assert.equal(Number(recluster(fixture('puppet.js'), { [name]: value }).activeWorkers().length), meaning)
+  })
+}
+
+for (const name of ['timeout', 'respawn', 'backoff']) {
+  test(`${name} takes true, false, '' and '1'`, async ({ serve }) => {
+    for (const value of [true, false, '', '1']) await serve('puppet.js', { ...started, [name]: value })
+  })
+}
+
+test('a logger without `log`, where nothing is logged', async ({ serve }) => {
+  const made = await serve('puppet.js', { ...started, log: {}, logger: {} })
+  const ready = heard(made, 'ready')
+  made.workers()[0].process.kill('SIGKILL')
+  await ready
+})
+
+test.ours('an option that is none is logged once, with the one that is probably meant', async ({ log, serve }) => {
+  const made = await serve('puppet.js', { ...started, timeOut: 5, worker: 2, colour: 'red' })
+  await called((done) => made.reload(done))
+  assert.deepEqual(log, [
+    ['recluster: there is no option timeOut; timeout is probably meant'],
+    ['recluster: there is no option worker; workers is probably meant'],
+    ['recluster: there is no option colour']
+  ])
+})
+
 test.ours('an option that is wrong is refused with one line that names it', async ({ recluster }) => {
   const wrong = [['workers', 'many'], ['workers', -1], ['timeout', 'soon'], ['readyWhen', 'never'], ['args', 'one'], ['surge', 0.5]]
   for (const [name, value] of wrong) {
