@@ -42,7 +42,7 @@ macro_rules! files {
     };
 }
 
-files! { apps cluster compare ends handles modules options process readme reload send settings soak sticky types workers }
+files! { apps cluster compare ends faults handles modules options process readme reload send settings soak sticky types workers }
 
 #[test]
 fn no_file_is_without_a_test() {
