@@ -19,8 +19,8 @@ use crate::{command, fixture};
 pub(crate) const CONFIG: &str = "recluster.toml";
 
 /// The options that say when the master gives up on something.
-const PATIENCE: [&str; 6] =
-    ["--ready-timeout", "--check-timeout", "--timeout", "--stop-timeout", "--exit-grace", "--kill-timeout"];
+const PATIENCE: [&str; 5] =
+    ["--ready-timeout", "--timeout", "--stop-timeout", "--exit-grace", "--kill-timeout"];
 
 /// A cluster that is about to be started: `recluster run` with its options and environment.
 ///
@@ -118,6 +118,10 @@ impl Launch {
     /// An option with its value.
     #[must_use]
     pub fn option(mut self, name: &'static str, value: &str) -> Self {
+        if name == "--ready-check" {
+            // Said without a check it is refused.
+            self.options.entry("--check-timeout").or_insert_with(|| Some("1h".to_owned()));
+        }
         self.options.insert(name, Some(value.to_owned()));
         self
     }

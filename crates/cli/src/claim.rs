@@ -68,12 +68,19 @@ pub(crate) fn claim(args: &Run) -> Result<Claim, Error> {
     let Some(path) = control else { return Ok(Claim { name, socket: None }) };
     match Socket::bind(path) {
         Ok(socket) => Ok(Claim { name, socket: Some(socket) }),
-        Err(BindError::Alive { path }) if args.around.control.is_none() => match args.around.name {
-            Some(_) => Err(Error::NameTaken { name, path }),
-            None => next_free(&name),
-        },
+        Err(BindError::Alive { path }) if args.around.control.is_none() && args.around.name.is_some() => {
+            Err(Error::NameTaken { name, path })
+        }
+        Err(error) if is_taken(&error) && args.around.control.is_none() && args.around.name.is_none() => {
+            next_free(&name)
+        }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether another program, which may be a cluster, has the path: another name would do.
+fn is_taken(error: &BindError) -> bool {
+    matches!(error, BindError::Alive { .. } | BindError::Silent { .. } | BindError::Foreign { .. })
 }
 
 /// The first number from 2 on with which the name is free.
@@ -82,7 +89,7 @@ fn next_free(name: &Name) -> Result<Claim, Error> {
         let name = name.numbered(number);
         match Socket::bind(socket_path(name.as_str())) {
             Ok(socket) => return Ok(Claim { name, socket: Some(socket) }),
-            Err(BindError::Alive { .. }) => {}
+            Err(error) if is_taken(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }

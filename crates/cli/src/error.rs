@@ -10,6 +10,7 @@ use crate::args;
 use crate::config;
 use crate::exit_code::ExitStatus;
 use crate::name::Name;
+use crate::nearest;
 use crate::paint::{Paint, printable};
 use crate::pidfile::PidfileError;
 
@@ -44,6 +45,10 @@ pub(crate) enum Error {
     ControlOff,
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("no cluster answers at {}{}: {source}", path.display(), named_by(*.by_variable))]
+    NoClusterAt { path: PathBuf, by_variable: bool, source: io::Error, running: Vec<PathBuf> },
+    #[error("what listens at {}{} is no cluster", path.display(), named_by(*.by_variable))]
+    NotACluster { path: PathBuf, by_variable: bool, running: Vec<PathBuf> },
     #[error("the master refused: {0}")]
     Refused(String),
     #[error("cannot write the answer: {0}")]
@@ -106,9 +111,13 @@ impl Error {
             }
             Self::Syntax { .. } => ExitStatus::CannotRun,
             Self::NeverServed(_) => ExitStatus::NeverServed,
-            Self::Find(_) | Self::ControlOff | Self::Client(_) | Self::Refused(_) | Self::Output(_) => {
-                ExitStatus::NoAnswer
-            }
+            Self::Find(_)
+            | Self::ControlOff
+            | Self::Client(_)
+            | Self::NoClusterAt { .. }
+            | Self::NotACluster { .. }
+            | Self::Refused(_)
+            | Self::Output(_) => ExitStatus::NoAnswer,
         }
     }
 
@@ -124,9 +133,17 @@ impl Error {
             Self::Bind(BindError::Alive { .. }) => {
                 Some("stop that cluster first, or choose another path with --control".to_owned())
             }
-            Self::Bind(BindError::Directory(_) | BindError::System { .. } | BindError::TooLong { .. }) => {
-                Some("--control PATH puts the socket elsewhere, --control none does without it".to_owned())
-            }
+            Self::Bind(BindError::Silent { .. }) => Some(
+                "wait if a cluster is about to start or stop there, or choose another path with --control"
+                    .to_owned(),
+            ),
+            Self::Bind(
+                BindError::Directory(_)
+                | BindError::System { .. }
+                | BindError::TooLong { .. }
+                | BindError::Foreign { .. }
+                | BindError::NotASocket { .. },
+            ) => Some("--control PATH puts the socket elsewhere, --control none does without it".to_owned()),
             Self::Pidfile(PidfileError::Alive { .. }) => {
                 Some("stop it first; if that process is no cluster, remove the file".to_owned())
             }
@@ -139,6 +156,10 @@ impl Error {
                 "--control PATH names the socket of a cluster that runs elsewhere or as another user"
                     .to_owned(),
             ),
+            Self::Find(FindError::NoneNamed { name, running, .. }) => those_that_run(running, Some(name)),
+            Self::NoClusterAt { running, .. } | Self::NotACluster { running, .. } => {
+                those_that_run(running, None)
+            }
             Self::Find(FindError::Several { found }) => {
                 Some(format!("choose one with --name: {}", names(found)))
             }
@@ -155,9 +176,30 @@ fn looks_like_a_command(server: &Path) -> bool {
     server.extension().is_none()
 }
 
+/// Which clusters could be meant instead, and by what name probably.
+fn those_that_run(running: &[PathBuf], name: Option<&str>) -> Option<String> {
+    let meant = name.and_then(|name| nearest::to(name, name_list(running)));
+    match (running, meant) {
+        ([], _) => None,
+        ([_], Some(meant)) => Some(format!("did you mean --name {meant}? No other one is running")),
+        (_, Some(meant)) => {
+            Some(format!("did you mean --name {meant}? These are running: {}", names(running)))
+        }
+        (_, None) => Some(format!("these are running: {} (--name chooses one)", names(running))),
+    }
+}
+
+fn named_by(variable: bool) -> &'static str {
+    if variable { " (named by RECLUSTER_CONTROL)" } else { "" }
+}
+
+fn name_list(sockets: &[PathBuf]) -> Vec<String> {
+    let names = sockets.iter().filter_map(|path| path.file_stem());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
 fn names(sockets: &[PathBuf]) -> String {
-    let names = sockets.iter().filter_map(|path| path.file_stem()).map(|name| name.to_string_lossy());
-    names.collect::<Vec<_>>().join(", ")
+    name_list(sockets).join(", ")
 }
 
 fn shown(path: Option<&PathBuf>) -> String {

@@ -16,6 +16,7 @@ mod exit_code;
 mod inherited;
 mod log;
 mod name;
+mod nearest;
 mod paint;
 mod pidfile;
 mod run;

@@ -1,14 +1,60 @@
 //! Amounts of memory, as options take them: `512M`, `2G`; a bare number is bytes.
 
-/// Why a text is not an amount of memory.
+/// What no worker does without: the memory of a shell.
+const LEAST_OF_WORKER: u64 = 1 << 20;
+/// Fewer bytes hold no request line with anything to know a client by.
+const LEAST_PEEK: u64 = 64;
+/// How many bytes of a connection can be looked at.
+const MOST_PEEK: u64 = 64 << 10;
+/// The largest number whose unit may have been forgotten.
+const MOST_MEANT: u64 = 65_536;
+
+/// Why a text is not an amount of memory that will do.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "an amount of memory is a whole number and a unit, such as 512M or 2G (K, M, G and T are powers of 1024)"
-)]
-pub(crate) struct NotASize;
+pub(crate) enum SizeError {
+    #[error(
+        "an amount of memory is a whole number and a unit, such as 512M or 2G (K, M, G and T are powers of 1024)"
+    )]
+    NotASize,
+    #[error("that is less than any worker uses{}", meant(*.number, 'M', " (write the unit: 512M, 2G)"))]
+    TooLittleForWorker { number: u64 },
+    #[error("that is too little to find anything in{}", meant(*.number, 'K', ""))]
+    TooLittleToPeek { number: u64 },
+    #[error("at most {}K of a connection are looked at", MOST_PEEK >> 10)]
+    TooMuchToPeek,
+}
+
+/// The same number with the unit that was probably meant, where it was given none and would make sense with it.
+fn meant(number: u64, unit: char, otherwise: &str) -> String {
+    match number {
+        1..=MOST_MEANT => format!(": {number} is in bytes, did you mean {number}{unit}?"),
+        _ => otherwise.to_owned(),
+    }
+}
+
+/// Reads how much memory a worker may use, in bytes.
+pub(crate) fn of_worker(text: &str) -> Result<u64, SizeError> {
+    let bytes = parse(text)?;
+    let number = number_without_unit(text);
+    if bytes < LEAST_OF_WORKER { Err(SizeError::TooLittleForWorker { number }) } else { Ok(bytes) }
+}
+
+/// Reads how much of a connection is looked at, in bytes.
+pub(crate) fn of_peek(text: &str) -> Result<u64, SizeError> {
+    match parse(text)? {
+        ..LEAST_PEEK => Err(SizeError::TooLittleToPeek { number: number_without_unit(text) }),
+        bytes @ LEAST_PEEK..=MOST_PEEK => Ok(bytes),
+        _ => Err(SizeError::TooMuchToPeek),
+    }
+}
+
+/// The number that was written without a unit; zero where it has one.
+fn number_without_unit(text: &str) -> u64 {
+    text.trim().parse().unwrap_or_default()
+}
 
 /// Reads an amount of memory, in bytes.
-pub(crate) fn parse(text: &str) -> Result<u64, NotASize> {
+fn parse(text: &str) -> Result<u64, SizeError> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -18,10 +64,10 @@ pub(crate) fn parse(text: &str) -> Result<u64, NotASize> {
         "M" => 20,
         "G" => 30,
         "T" => 40,
-        _ => return Err(NotASize),
+        _ => return Err(SizeError::NotASize),
     };
-    let number: u64 = number.parse().map_err(|_| NotASize)?;
-    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or(NotASize)
+    let number: u64 = number.parse().map_err(|_| SizeError::NotASize)?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or(SizeError::NotASize)
 }
 
 #[cfg(test)]
@@ -40,7 +86,33 @@ mod tests {
     #[test]
     fn what_is_no_size() {
         for text in ["", "M", "1.5G", "-1", "0", "12X", "99999999999T"] {
-            assert_eq!(parse(text), Err(NotASize), "{text}");
+            assert_eq!(parse(text), Err(SizeError::NotASize), "{text}");
         }
+    }
+
+    #[test]
+    fn what_no_worker_can_live_on() {
+        assert_eq!([of_worker("1M"), of_worker("536870912")], [Ok(1 << 20), Ok(512 << 20)]);
+        let refusals =
+            ["512", "1000000", "900K", "1.5G"].map(|text| of_worker(text).unwrap_err().to_string());
+        insta::assert_snapshot!(refusals.join("\n"), @r"
+        that is less than any worker uses: 512 is in bytes, did you mean 512M?
+        that is less than any worker uses (write the unit: 512M, 2G)
+        that is less than any worker uses (write the unit: 512M, 2G)
+        an amount of memory is a whole number and a unit, such as 512M or 2G (K, M, G and T are powers of 1024)
+        ");
+    }
+
+    #[test]
+    fn how_much_can_be_looked_at() {
+        assert_eq!(["64", "16K", "64K", "65536"].map(of_peek), [64, 16 << 10, 64 << 10, 64 << 10].map(Ok));
+        let refusals = ["16", "63B", "65K", "1G", "65537"].map(|text| of_peek(text).unwrap_err().to_string());
+        insta::assert_snapshot!(refusals.join("\n"), @r"
+        that is too little to find anything in: 16 is in bytes, did you mean 16K?
+        that is too little to find anything in
+        at most 64K of a connection are looked at
+        at most 64K of a connection are looked at
+        at most 64K of a connection are looked at
+        ");
     }
 }

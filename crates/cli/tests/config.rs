@@ -83,6 +83,24 @@ fn a_server_that_would_start() {
 }
 
 #[test]
+fn a_variable_that_is_empty_is_none_and_a_wrong_one_is_named() {
+    let site = Site::new("");
+    site.write("recluster.toml", "");
+    let check = |variables: &[(&str, &str)]| {
+        let mut command = site.recluster(&["check", "--json", "--node", &node(), "server.js"]);
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        (serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), site.stderr(&output))
+    };
+    let (answer, said) =
+        check(&[("WEB_CONCURRENCY", ""), ("RECLUSTER_CONTROL", ""), ("RECLUSTER_CONFIG", "")]);
+    assert_eq!(said, "");
+    assert_eq!(setting(&answer, "workers")["origin"]["from"], "default");
+    assert_eq!(setting(&answer, "control")["origin"]["from"], "default");
+    let (_, said) = check(&[("WEB_CONCURRENCY", "two")]);
+    insta::assert_snapshot!(said.lines().next().unwrap(), @"error: invalid value 'two' for '--workers <N|max>' from the environment variable 'WEB_CONCURRENCY': write a number from 1 on, or 'max' for as many as there are usable cores");
+}
+
+#[test]
 fn the_variable_that_names_the_file() {
     let site = Site::new("nonsense");
     site.write("other.toml", "workers = \"none\"");
@@ -134,7 +152,7 @@ fn what_would_run_code_is_not_run() {
 /// What makes `run` refuse to start, before any worker: a config file behind `attempts = 1`, options, and the environment.
 type Refused<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
 
-const REFUSED: [Refused<'_>; 31] = [
+const REFUSED: [Refused<'_>; 32] = [
     // The control socket.
     ("control = 'recluster.toml'", &["server.js"], &[]),
     ("control = 'gone/away/it.sock'", &["server.js"], &[]),
@@ -156,7 +174,8 @@ const REFUSED: [Refused<'_>; 31] = [
     ("control = 'none'\nname = 'a/b'", &["server.js"], &[]),
     ("control = 'none'", &["server.js", "--name", "a/b"], &[]),
     ("control = 'none'", &["server.js"], &[("WEB_CONCURRENCY", "many")]),
-    ("control = 'none'", &["server.js"], &[("WEB_CONCURRENCY", "")]),
+    ("control = 'none'\ncheck-interval = 5", &["server.js"], &[]),
+    ("control = 'none'\nmax-memory = 512", &["server.js"], &[]),
     ("control = 'none'", &["server.js"], &[("RECLUSTER_CONFIG", "absent.toml")]),
     ("control = 'none'", &["server.js", "--workers", "5000"], &[]),
     ("control = 'none'", &["server.js", "--backoff", "100ms"], &[]),

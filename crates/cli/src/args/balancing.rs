@@ -30,7 +30,7 @@ pub(crate) struct Balancing {
     pub(crate) sticky_by: Option<StickyBy>,
 
     /// How many bytes of a connection are searched for what --sticky-by names; at most 64K
-    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "16K")]
+    #[arg(long, value_name = "SIZE", value_parser = size::of_peek, default_value = "16K")]
     pub(crate) peek_bytes: u64,
 
     /// How long these bytes may take to arrive; after that the client's address is used
@@ -56,12 +56,6 @@ pub(crate) enum BalanceArg {
 }
 
 impl Balancing {
-    /// What is wrong with it as a whole.
-    pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let is_idle = self.sticky_by.is_some() && self.balance != BalanceArg::Sticky;
-        is_idle.then_some("--sticky-by says nothing without --balance sticky: give both, or neither")
-    }
-
     pub(crate) fn balance(&self) -> Balance {
         match self.balance {
             BalanceArg::RoundRobin => Balance::RoundRobin,

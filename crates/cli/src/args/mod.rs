@@ -1,14 +1,18 @@
 //! The command line, as types. Nothing after this module looks at text that a person typed.
 
+mod alone;
 mod balancing;
 mod check;
 mod client;
+mod reading;
 mod run;
 mod values;
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use check::Check;
@@ -78,7 +82,8 @@ impl Command {
 
 /// What can be written on the command line.
 pub(crate) fn definition() -> clap::Command {
-    Cli::command().mut_subcommand("check", check::with_own_help)
+    let command = Cli::command().mut_subcommand("check", check::with_own_help);
+    reading::without_empty_variables(command, |name| env::var_os(name))
 }
 
 /// What can be written behind `run`.
@@ -87,11 +92,20 @@ pub(crate) fn definition_of_run() -> clap::Command {
     run.unwrap_or_default()
 }
 
+/// Reads a command line [with a command](with_command).
+pub(crate) fn matches(args: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    reading::matches(&definition(), args)
+}
+
 /// What was written, as types.
 pub(crate) fn typed(matches: &ArgMatches) -> Result<Command, clap::Error> {
     let mut command = Cli::from_arg_matches(matches)?.command;
-    let contradiction = command.run_mut().and_then(|run| run.balancing.contradiction());
-    match contradiction {
+    let given = matches.subcommand().map(|(_, given)| given);
+    let is_given = |id: &str| {
+        let source = given.and_then(|given| given.value_source(id));
+        source.is_some_and(|source| source != ValueSource::DefaultValue)
+    };
+    match command.run_mut().and_then(|run| alone::refusal(run, is_given)) {
         Some(words) => Err(definition().error(ErrorKind::ArgumentConflict, words)),
         None => Ok(command),
     }

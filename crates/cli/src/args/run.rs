@@ -239,7 +239,7 @@ pub(crate) struct Respawning {
 #[command(next_help_heading = "Recycling")]
 pub(crate) struct Recycling {
     /// Replace a worker when it and its child processes use more memory than this, such as 512M
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = size::of_worker)]
     pub(crate) max_memory: Option<u64>,
 
     /// Replace a worker at this age (or up to a tenth earlier, so that not all are replaced at once)

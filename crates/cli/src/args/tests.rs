@@ -8,9 +8,8 @@ use recluster::{Scale, Surge};
 use super::*;
 
 fn read(line: &str) -> Result<Command, clap::Error> {
-    let args = with_command(line.split(' ').map(OsString::from).collect());
-    let matches = definition().term_width(100).try_get_matches_from(args)?;
-    typed(&matches)
+    let args: Vec<OsString> = with_command(line.split(' ').map(OsString::from).collect());
+    typed(&reading::matches(&definition().term_width(100), &args)?)
 }
 
 fn run(line: &str) -> Run {
@@ -90,6 +89,19 @@ fn refusals_say_what_would_do() {
         "recluster server.js --balance best",
         "recluster server.js --balance sticky --sticky-by sid",
         "recluster server.js --sticky-by ip",
+        "recluster server.js --peek-bytes 1K",
+        "recluster server.js --balance sticky --peek-timeout 1s",
+        "recluster server.js --check-interval 1s",
+        "recluster server.js --check-timeout 1s",
+        "recluster server.js --drain-http off --idle-grace 1s",
+        "recluster server.js --max-memory 512",
+        "recluster server.js --balance sticky --sticky-by cookie:a --peek-bytes 1G",
+        "recluster server.js --port 3000",
+        "recluster server.js -w 2 --port 3000 --host=::1 -v",
+        "recluster check server.js -p3000 -- --x",
+        "recluster --port 3000 server.js",
+        "recluster server.js --inspect=0",
+        "recluster server.js 3000",
         "recluster server.js --name a/b",
         "recluster server.js -q -v",
         "recluster server.js other.js",

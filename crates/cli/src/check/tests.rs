@@ -1,8 +1,10 @@
 //! What `check` finds about places, and how all that it finds is shown.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use recluster::control::FindError;
 use recluster_json_page::{Page, every};
@@ -143,13 +145,24 @@ async fn a_place_for_everything_is_no_problem() {
     assert_eq!(fs::read_dir(site.directory.path()).unwrap().count(), 2);
 }
 
+/// Answers as a master does, until the process ends.
+fn listen_as_a_cluster(path: &Path) {
+    let listener = UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 64]);
+            let _ = stream.write_all(b"{\"reply\":\"refused\",\"reason\":\"no request\"}\n");
+        }
+    });
+}
+
 #[tokio::test]
 async fn a_cluster_that_runs_is_the_one_to_reload() {
     let site = Site::new("name = \"shop\"\ncontrol = \"it.sock\"\npidfile = \"it.pid\"");
     let run = site.run(&site.server());
     // The pidfile is that cluster's too, by a process that lives.
     fs::write(site.path("it.pid"), std::os::unix::process::parent_id().to_string()).unwrap();
-    let _listener = UnixListener::bind(site.path("it.sock")).unwrap();
+    listen_as_a_cluster(&site.path("it.sock"));
     let findings = looked_around(&run).await;
     assert!(findings.is_running && findings.problems.is_empty());
     insta::assert_snapshot!(findings.notes.join("\n"), @"the cluster shop is running: that is the one to reload");

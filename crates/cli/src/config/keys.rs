@@ -10,6 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, Id, ValueHint};
 
 use crate::args::{self, ControlAt};
+use crate::nearest;
 
 /// The option that names the file.
 pub(super) const CONFIG: &str = "config";
@@ -21,8 +22,6 @@ pub(super) const SERVERS_OWN: &str = "--";
 pub(super) const ENV: &str = "env";
 /// What an address is called in the help. A unix socket's has a path in it.
 const ADDRESS: &str = "ADDR";
-/// How similar, from 0 to 1, a wrong key must be to a right one to be taken for it. Clap's threshold for options.
-const ALIKE: f64 = 0.7;
 
 /// The arguments of `run`, to be asked about one by one.
 #[derive(Debug)]
@@ -62,9 +61,7 @@ impl Keys {
 
     /// The key that was probably meant.
     pub(super) fn nearest(&self, key: &str) -> Option<String> {
-        let alike = |known: &str| strsim::jaro(key, known);
-        let known = self.args().map(key_of).chain([ENV]).filter(|known| alike(known) > ALIKE);
-        known.max_by(|a, b| alike(a).total_cmp(&alike(b))).map(str::to_owned)
+        nearest::to(key, self.args().map(key_of).chain([ENV]))
     }
 
     /// Whether two arguments exclude each other. Clap keeps that with the argument that declares it.

@@ -58,7 +58,7 @@ impl CommandLine {
     /// A command line with this working directory.
     pub(crate) fn new(args: Vec<OsString>, directory: PathBuf) -> Result<Self, clap::Error> {
         let args = args::with_command(args);
-        let given = match args::definition().try_get_matches_from(&args) {
+        let given = match args::matches(&args) {
             // What is missing here may be in the file.
             Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
                 args::definition().ignore_errors(true).try_get_matches_from(&args)
@@ -139,7 +139,7 @@ impl CommandLine {
 }
 
 fn parse(args: &[OsString]) -> Result<ArgMatches, Error> {
-    Ok(args::definition().try_get_matches_from(args)?)
+    Ok(args::matches(args)?)
 }
 
 /// Whether the command line or the environment says something about this.

@@ -61,6 +61,8 @@ fn what_is_configured_wrongly() {
     let errors = [
         config::Error::NoServer { path: "recluster.toml".into() }.into(),
         BindError::Alive { path: socket() }.into(),
+        BindError::Foreign { path: socket() }.into(),
+        BindError::Silent { path: socket() }.into(),
         BindError::NotASocket { path: socket() }.into(),
         BindError::TooLong { path: socket() }.into(),
         BindError::System { path: socket(), source: refused() }.into(),
@@ -88,6 +90,12 @@ fn a_first_start_that_failed() {
     insta::assert_snapshot!(shown([Error::NeverServed(failure)], ExitStatus::NeverServed));
 }
 
+fn none_named(name: &str, running: &[&str]) -> Error {
+    let path = |name: &str| PathBuf::from(format!("/run/recluster/{name}.sock"));
+    let running = running.iter().map(|name| path(name)).collect();
+    FindError::NoneNamed { name: name.to_owned(), tried: vec![path(name)], running }.into()
+}
+
 #[test]
 fn what_clients_meet() {
     let path = |name: &str| PathBuf::from(format!("/run/recluster/{name}.sock"));
@@ -97,6 +105,17 @@ fn what_clients_meet() {
         FindError::Several { found: vec![path("shop"), path("shop-2")] }.into(),
         FindError::from(DirectoryError::Foreign { path: "/tmp/recluster-7".into(), owner: 8 }).into(),
         ClientError::NoCluster { path: path("shop"), source: io::ErrorKind::NotFound.into() }.into(),
+        none_named("alpah", &["alpha", "beta", "gamma"]),
+        none_named("alpah", &["alpha"]),
+        none_named("shop", &["alpha", "beta"]),
+        none_named("shop", &[]),
+        Error::NoClusterAt {
+            path: path("gone"),
+            by_variable: true,
+            source: io::ErrorKind::NotFound.into(),
+            running: vec![path("shop")],
+        },
+        Error::NotACluster { path: "/run/docker.sock".into(), by_variable: false, running: Vec::new() },
         ClientError::WentAway.into(),
         ClientError::Silent.into(),
         ClientError::Nonsense(None).into(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::socket::file::accepts;
+use super::greeting::{Listener, listener_at};
 use crate::socket::runtime_dir::{DirectoryError, check, directories};
 
 /// How the name of a control socket ends.
@@ -14,11 +14,21 @@ const ENDING: &str = "sock";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FindError {
-    /// None is running, or none of that name.
+    /// None is running.
     #[error("no cluster is running; looked at {}", list(tried))]
     None {
         /// Where one was looked for.
         tried: Vec<PathBuf>,
+    },
+    /// None of that name is running.
+    #[error("no cluster with the name '{name}' is running; looked at {}", list(tried))]
+    NoneNamed {
+        /// The name.
+        name: String,
+        /// Where one was looked for.
+        tried: Vec<PathBuf>,
+        /// The sockets of those that are running.
+        running: Vec<PathBuf>,
     },
     /// Several are running, and the user named none.
     #[error("several clusters are running: {}", list(found))]
@@ -42,25 +52,51 @@ pub fn find(name: Option<&str>) -> Result<PathBuf, FindError> {
     find_in(&directories(), name)
 }
 
+/// The control sockets of all clusters that are running, sorted by name. Directories that cannot be trusted are left out.
+pub fn running() -> Vec<PathBuf> {
+    alive(directories().iter().filter_map(|directory| sockets_in(directory).ok()).flatten())
+}
+
 fn find_in(directories: &[PathBuf], name: Option<&str>) -> Result<PathBuf, FindError> {
     let mut tried = Vec::new();
-    let mut found = Vec::new();
+    let mut there = Vec::new();
     for directory in directories {
         tried.push(name.map_or_else(|| directory.clone(), |name| directory.join(file_name(name))));
-        match check(directory) {
-            Ok(()) => found.extend(sockets(directory)?.into_iter().filter(|path| is_named(path, name))),
-            Err(DirectoryError::Unusable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
+        there.extend(sockets_in(directory)?);
     }
-    found.retain(|path| accepts(path));
-    match (found.pop(), found.is_empty()) {
-        (None, _) => Err(FindError::None { tried }),
-        (Some(only), true) => Ok(only),
-        (Some(last), false) => {
+    let meant = there.iter().filter(|path| is_named(path, name)).cloned();
+    let mut found = alive(meant);
+    match (found.pop(), found.is_empty(), name) {
+        (None, _, None) => Err(FindError::None { tried }),
+        (None, _, Some(name)) => {
+            Err(FindError::NoneNamed { name: name.to_owned(), tried, running: alive(there.into_iter()) })
+        }
+        (Some(only), true, _) => Ok(only),
+        (Some(last), false, _) => {
             found.push(last);
             Err(FindError::Several { found })
         }
+    }
+}
+
+/// Those at which a cluster answers. Where none does, one that does not answer may be a cluster that hangs.
+fn alive(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let listeners = paths.filter_map(|path| Some((listener_at(&path).ok()?, path)));
+    let (clusters, others): (Vec<_>, Vec<_>) =
+        listeners.partition(|(listener, _)| *listener == Listener::Cluster);
+    let silent = || others.into_iter().filter(|(listener, _)| *listener == Listener::Silent).collect();
+    let found = if clusters.is_empty() { silent() } else { clusters };
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The control sockets in a directory, which need not be there.
+fn sockets_in(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
+    match check(directory) {
+        Ok(()) => sockets(directory),
+        Err(DirectoryError::Unusable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -91,27 +127,33 @@ fn list(paths: &[PathBuf]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
-
     use super::*;
+    use crate::control::greeting::tests::{REFUSED, answer_with};
     use crate::socket::file::tests::leave_stale;
 
     #[test]
     fn the_only_living_socket_is_found() {
         let base = tempfile::tempdir().unwrap();
-        let directories = [base.path().join("absent"), base.path().to_owned()];
+        let at = |name: &str| base.path().join(name);
+        let directories = [at("absent"), base.path().to_owned()];
         assert!(
             matches!(find_in(&directories, None), Err(FindError::None { tried }) if tried == directories)
         );
 
-        leave_stale(&base.path().join("stale.sock"));
-        let _one = UnixListener::bind(base.path().join("one.sock")).unwrap();
-        assert_eq!(find_in(&directories, None).unwrap(), base.path().join("one.sock"));
-        assert!(matches!(find_in(&directories, Some("stale")), Err(FindError::None { .. })));
+        leave_stale(&at("stale.sock"));
+        answer_with(at("one.sock"), REFUSED);
+        answer_with(at("web.sock"), b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        assert_eq!(find_in(&directories, None).unwrap(), at("one.sock"));
+        for name in ["stale", "web", "ome"] {
+            let Err(FindError::NoneNamed { running, .. }) = find_in(&directories, Some(name)) else {
+                panic!("{name}");
+            };
+            assert_eq!(running, [at("one.sock")]);
+        }
 
-        let _two = UnixListener::bind(base.path().join("one-2.sock")).unwrap();
-        assert_eq!(find_in(&directories, Some("one")).unwrap(), base.path().join("one.sock"));
+        answer_with(at("one-2.sock"), REFUSED);
+        assert_eq!(find_in(&directories, Some("one")).unwrap(), at("one.sock"));
         let Err(FindError::Several { found }) = find_in(&directories, None) else { panic!() };
-        assert_eq!(found, [base.path().join("one.sock"), base.path().join("one-2.sock")]);
+        assert_eq!(found, [at("one.sock"), at("one-2.sock")]);
     }
 }

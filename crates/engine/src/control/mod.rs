@@ -9,6 +9,7 @@
 
 mod client;
 mod discover;
+mod greeting;
 mod lines;
 pub mod protocol;
 mod server;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use crate::socket::runtime_dir::{DirectoryError, directories};
 pub use client::{Client, ClientError};
-pub use discover::{FindError, find, socket_path};
+pub use discover::{FindError, find, running, socket_path};
+pub use greeting::{Listener, listener_at};
 pub use server::{Asked, Server};
 pub use socket::{BindError, Socket};

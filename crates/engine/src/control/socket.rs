@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::net::SocketType;
 use tokio::net::UnixListener;
 
+use super::greeting::{Listener, listener_at};
 use crate::socket::file::{Probe, SocketFile, probe};
 use crate::socket::runtime_dir::{self, DirectoryError, may_create_in, parent_of};
 
@@ -35,6 +36,21 @@ pub enum BindError {
     #[error("a running cluster has the control socket {}", path.display())]
     Alive {
         /// The socket.
+        path: PathBuf,
+    },
+    /// Another program listens there.
+    #[error("the path of the control socket is taken by another program that listens there: {}", path.display())]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something listens there that does not answer.
+    #[error(
+        "something has the control socket and does not answer: a cluster that starts or hangs, or another program: {}",
+        path.display()
+    )]
+    Silent {
+        /// The path.
         path: PathBuf,
     },
     /// The directory is no place for it.
@@ -132,12 +148,23 @@ enum Vacant {
 
 /// Looks at a path where a socket is to be bound, and refuses one that is taken.
 fn look(path: &Path) -> Result<Vacant, BindError> {
-    match probe(path, SocketType::STREAM) {
+    let path = path.to_owned();
+    match probe(&path, SocketType::STREAM) {
         Ok(Probe::Nothing) => Ok(Vacant::Nothing),
         Ok(Probe::Stale) => Ok(Vacant::Stale),
-        Ok(Probe::Alive) => Err(BindError::Alive { path: path.to_owned() }),
-        Ok(Probe::NotASocket) => Err(BindError::NotASocket { path: path.to_owned() }),
-        Err(source) => Err(BindError::System { path: path.to_owned(), source }),
+        Ok(Probe::Alive) => match listener_at(&path) {
+            Ok(Listener::Cluster) => Err(BindError::Alive { path }),
+            Ok(Listener::Silent) => Err(BindError::Silent { path }),
+            // A cluster that ends right now hangs up, too, and is gone then.
+            Ok(Listener::Other) | Err(_) => match probe(&path, SocketType::STREAM) {
+                Ok(Probe::Nothing) => Ok(Vacant::Nothing),
+                Ok(Probe::Stale) => Ok(Vacant::Stale),
+                Ok(Probe::Alive | Probe::NotASocket) => Err(BindError::Foreign { path }),
+                Err(source) => Err(BindError::System { path, source }),
+            },
+        },
+        Ok(Probe::NotASocket) => Err(BindError::NotASocket { path }),
+        Err(source) => Err(BindError::System { path, source }),
     }
 }
 
@@ -154,6 +181,7 @@ mod tests {
     use std::os::unix::net::UnixListener as StdListener;
 
     use super::*;
+    use crate::control::greeting::tests::{REFUSED, answer_with};
     use crate::socket::file::tests::leave_stale;
 
     #[tokio::test]
@@ -173,18 +201,34 @@ mod tests {
         let path = base.path().join("it.sock");
         leave_stale(&path);
         let socket = Socket::bind(&path).unwrap();
-        assert!(matches!(Socket::bind(&path), Err(BindError::Alive { .. })));
+        // It is bound and not served yet.
+        assert!(matches!(Socket::bind(&path), Err(BindError::Silent { .. })));
         assert!(path.exists());
         drop(socket);
+        answer_with(path.clone(), REFUSED);
+        assert!(matches!(Socket::bind(&path), Err(BindError::Alive { .. })));
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_program_is_called_that_and_left_alone() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.sock");
+        answer_with(path.clone(), b"220 welcome\r\n");
+        assert!(matches!(Socket::bind(&path), Err(BindError::Foreign { .. })));
+        assert!(path.exists());
     }
 
     #[tokio::test]
     async fn a_check_says_what_binding_would_and_makes_nothing() {
         let base = tempfile::tempdir().unwrap();
         let at = |name: &str| base.path().join(name);
-        let _alive = StdListener::bind(at("alive.sock")).unwrap();
+        answer_with(at("alive.sock"), REFUSED);
+        answer_with(at("foreign.sock"), b"hello\n");
         fs::write(at("file"), "").unwrap();
-        for name in ["alive.sock", "file", "file/it.sock", "gone/away/it.sock", &"x".repeat(108)] {
+        for name in
+            ["alive.sock", "foreign.sock", "file", "file/it.sock", "gone/away/it.sock", &"x".repeat(108)]
+        {
             let checked = Socket::check(&at(name)).unwrap_err().to_string();
             assert_eq!(checked, Socket::bind(at(name)).unwrap_err().to_string(), "{name}");
         }

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -65,26 +67,29 @@ pub(crate) fn probe(path: &Path, socket_type: SocketType) -> io::Result<Probe> {
         Ok(_) => {}
     }
     match try_connect(path, socket_type) {
-        Ok(()) => Ok(Probe::Alive),
+        Ok(_) => Ok(Probe::Alive),
         Err(Errno::CONNREFUSED) => Ok(Probe::Stale),
         Err(Errno::NOENT) => Ok(Probe::Nothing),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether a process accepts connections at this path. A link is followed.
-pub(crate) fn accepts(path: &Path) -> bool {
-    try_connect(path, SocketType::STREAM).is_ok()
+/// Connects to the process that listens at this path; none where its queue is full. A link is followed.
+pub(crate) fn open(path: &Path) -> io::Result<Option<UnixStream>> {
+    let stream = try_connect(path, SocketType::STREAM)?.map(UnixStream::from);
+    stream.as_ref().map_or(Ok(()), |stream| stream.set_nonblocking(false))?;
+    Ok(stream)
 }
 
-fn try_connect(path: &Path, socket_type: SocketType) -> Result<(), Errno> {
+/// None where the queue of a process that listens is full.
+fn try_connect(path: &Path, socket_type: SocketType) -> Result<Option<OwnedFd>, Errno> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
     match connect(&socket, &address) {
-        // The queue of a process that listens is full.
-        Err(Errno::AGAIN) => Ok(()),
-        result => result,
+        Ok(()) => Ok(Some(socket)),
+        Err(Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -115,11 +120,11 @@ pub(crate) mod tests {
         assert_eq!(stream(), Probe::Nothing);
         leave_stale(&path);
         assert_eq!(stream(), Probe::Stale);
-        assert!(!accepts(&path));
+        assert!(open(&path).is_err());
         fs::remove_file(&path).unwrap();
         let _listener = UnixListener::bind(&path).unwrap();
         assert_eq!(stream(), Probe::Alive);
-        assert!(accepts(&path));
+        assert!(open(&path).unwrap().is_some());
     }
 
     #[test]
@@ -132,6 +137,7 @@ pub(crate) mod tests {
         let _waiting = UnixStream::connect(&path).unwrap();
         for _ in 0..3 {
             assert_eq!(probe(&path, SocketType::STREAM).unwrap(), Probe::Alive);
+            assert!(open(&path).unwrap().is_none());
         }
     }
 
@@ -159,7 +165,7 @@ pub(crate) mod tests {
         fs::remove_file(&socket).unwrap();
         let _listener = UnixListener::bind(&socket).unwrap();
         assert_eq!(probe(&link, SocketType::STREAM).unwrap(), Probe::NotASocket);
-        assert!(accepts(&link), "a client follows links");
+        assert!(open(&link).is_ok(), "a client follows links");
     }
 
     #[test]

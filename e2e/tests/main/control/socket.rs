@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use recluster_e2e::{DEADLINE, Home, Launch, Master, Running, Stage, command, on};
@@ -46,6 +46,44 @@ fn of_several_clusters_one_must_be_named() {
     let socket = home.join("recluster/shop.sock");
     let by_path = home.recluster(&["status", "--json", "--control", &socket.to_string_lossy()]);
     assert_eq!(by_path.json()["pid"], shop.process().pid());
+}
+
+#[test]
+fn a_misspelled_name_is_told_which_one_was_meant() {
+    let home = Home::new();
+    let _clusters = ["shop", "blog"].map(|name| named(&home, name).serve());
+    let misspelled = home.recluster(&["reload", "--name", "shpo"]);
+    misspelled.expect_code(2);
+    assert!(misspelled.stderr.contains("no cluster with the name 'shpo'"), "{misspelled:#?}");
+    assert!(misspelled.stderr.contains("did you mean --name shop?"), "{misspelled:#?}");
+    let gone = home.join("gone.sock");
+    let astray = home.recluster(&["status", "--control", &gone.to_string_lossy()]);
+    astray.expect_code(2);
+    assert!(astray.stderr.contains("these are running: blog, shop"), "{astray:#?}");
+}
+
+/// Another program may have a path that was meant for a cluster, and may even answer there.
+#[test]
+fn what_listens_there_and_is_no_cluster_is_called_that() {
+    let home = Home::new();
+    let master = named(&home, "shop").serve();
+    let other = UnixListener::bind(home.join("recluster/web.sock")).expect("the directory is ours");
+    std::thread::spawn(move || {
+        for mut client in other.incoming().flatten() {
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let unnamed = home.recluster(&["status", "--json"]);
+    assert_eq!(unnamed.json()["pid"], master.process().pid(), "it is the only cluster");
+    let path = home.join("recluster/web.sock").to_string_lossy().into_owned();
+    for command in [&["stop", "--control", &path][..], &["status", "--name", "web"]] {
+        let refused = home.recluster(command);
+        refused.expect_code(2);
+        assert!(refused.stderr.contains("no cluster"), "{refused:#?}");
+    }
+    let second = named(&home, "web").refused();
+    second.expect_code(2);
+    assert!(second.stderr.contains("another program"), "{second:#?}");
 }
 
 #[test]
