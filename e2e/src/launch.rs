@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -31,6 +31,7 @@ const PATIENCE: [&str; 5] =
 pub struct Launch {
     server: PathBuf,
     home: Home,
+    directory: Option<PathBuf>,
     options: BTreeMap<&'static str, Option<String>>,
     node_args: Vec<String>,
     args: Vec<String>,
@@ -53,6 +54,7 @@ impl Launch {
         let launch = Self {
             server: server.into(),
             home: Home::new(),
+            directory: None,
             options: BTreeMap::new(),
             node_args: Vec::new(),
             args: Vec::new(),
@@ -175,6 +177,13 @@ impl Launch {
         self
     }
 
+    /// Another working directory than its own.
+    #[must_use]
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
     /// Another stderr for the master than the one that the harness reads: the test hears no event then.
     #[must_use]
     pub fn stderr(mut self, stderr: impl Into<OwnedFd>) -> Self {
@@ -236,7 +245,7 @@ impl Launch {
             python.arg(starter);
             command = behind(python, &command);
         }
-        command.current_dir(self.home.path()).arg("run");
+        command.current_dir(self.directory.as_deref().unwrap_or(self.home.path())).arg("run");
         for (name, value) in self.options {
             command.arg(name).args(value);
         }

@@ -46,6 +46,7 @@ impl Worker {
         let text = path.to_string_lossy();
         let refused = |error| Error::Listen { address: text.clone().into_owned(), error };
         // The master may have another working directory.
+        let as_given = path;
         let path = std::path::absolute(path).map_err(refused)?;
         let fits = |bound: &Bound| matches!(bound, Bound::Unix(_));
         let is_there = |bound: &Bound| matches!(bound, Bound::Unix(at) if *at == path);
@@ -54,7 +55,7 @@ impl Worker {
             return self.ready_to_use(given, 0, &text);
         }
         let Some(channel) = &self.channel else {
-            return self.ready_to_use(socket::bind_unix(&path).map_err(refused)?, 0, &text);
+            return self.ready_to_use(socket::bind_unix(as_given).map_err(refused)?, 0, &text);
         };
         let path = path.to_str().ok_or_else(|| refused(io::ErrorKind::InvalidFilename.into()))?;
         self.ask(channel, unix_query(path), &text, fits)

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::lines::{Line, Lines};
 use super::protocol::{REPLY_LIMIT, Reply, Request};
+use crate::socket::short_path::ShortPath;
 
 /// How long a master may take for an answer that it can give at once.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -49,7 +50,8 @@ impl Client {
     /// Connects to the control socket of a running cluster.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let no_cluster = |source| ClientError::NoCluster { path: path.to_owned(), source };
-        let (reader, writer) = UnixStream::connect(path).await.map_err(no_cluster)?.into_split();
+        let short = ShortPath::of(path).map_err(no_cluster)?;
+        let (reader, writer) = UnixStream::connect(short.path()).await.map_err(no_cluster)?.into_split();
         Ok(Self { lines: Lines::new(reader, REPLY_LIMIT), writer })
     }
 

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -13,9 +12,7 @@ use tokio::net::UnixListener;
 use super::greeting::{Listener, listener_at};
 use crate::socket::file::{Probe, SocketFile, probe};
 use crate::socket::runtime_dir::{self, DirectoryError, may_create_in, parent_of};
-
-/// The longest path that a unix socket can have, in bytes.
-const PATH_LIMIT: usize = 107;
+use crate::socket::short_path::{PATH_LIMIT, ShortPath, has_short_form};
 
 /// A file in the directory of control sockets, locked while one of them is bound: two masters that find the same
 /// stale socket must not both replace it.
@@ -94,7 +91,8 @@ impl Socket {
         let system = |source| BindError::System { path: path.clone(), source };
         let locked = lock(directory).map_err(system)?;
         make_room(&path)?;
-        let listener = UnixListener::bind(&path).map_err(system)?;
+        let listener =
+            ShortPath::of(&path).and_then(|short| UnixListener::bind(short.path())).map_err(system)?;
         let file = SocketFile::at(path.clone()).map_err(system)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(system)?;
         drop(locked);
@@ -169,7 +167,7 @@ fn look(path: &Path) -> Result<Vacant, BindError> {
 }
 
 fn check_length(path: &Path) -> Result<(), BindError> {
-    if path.as_os_str().as_bytes().len() > PATH_LIMIT {
+    if !has_short_form(path) {
         return Err(BindError::TooLong { path: path.to_owned() });
     }
     Ok(())

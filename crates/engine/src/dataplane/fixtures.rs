@@ -169,7 +169,7 @@ impl Harness {
     /// Admits a worker that may be given nothing yet.
     pub(super) fn admitted(&mut self, number: u64, slot: u32) -> FarEnd {
         let (channel, far) = FarEnd::pair();
-        self.obey(Command::Admit(Admission { worker: id(number), slot, channel, is_node: true }));
+        self.obey(Command::Admit(Admission { worker: id(number), slot, pid: None, channel, is_node: true }));
         far
     }
 

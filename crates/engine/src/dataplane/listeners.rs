@@ -1,11 +1,13 @@
 //! All listeners: opened when a worker asks, closed when no worker will want them again, stopped when everything stops.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
-use recluster_wire::node::{ListenerKey, QueryServer};
+use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 
 use super::handover::take_all;
 use super::listener::{Closing, Listener, Listeners, Mode};
@@ -14,6 +16,7 @@ use super::peeks::Peeks;
 use super::reactor::{ListenerId, Reactor, Timer};
 use super::worker::{Worker, Workers};
 use crate::config::balance::Balance;
+use crate::socket::short_path::{is_short_from, too_long};
 
 /// How long a listener that no worker uses is kept, in case a new worker comes to its second port late.
 const UNUSED_LINGER: Duration = Duration::from_secs(5);
@@ -60,7 +63,8 @@ impl Opener {
         let is_first = known.is_none();
         let mut listener = match query.fd.map(i32::try_from) {
             // The file of a unix socket that we have open ourselves is not stale.
-            None => Listener::bind(query, mode, is_first)?,
+            None if can_say_path(worker, query) => Listener::bind(query, mode, is_first)?,
+            None => return Err(too_long()),
             Some(number) => {
                 let number = number.map_err(io::Error::other)?;
                 let socket = self.inherited.get(&number);
@@ -82,6 +86,13 @@ impl Opener {
     pub(super) fn close_inherited(&mut self) {
         self.inherited.clear();
     }
+}
+
+/// Whether the path of a unix socket is short enough from where the worker is, as without a cluster: Node makes it absolute.
+fn can_say_path(worker: &Worker, query: &QueryServer) -> bool {
+    let path = query.address.as_deref().filter(|_| query.kind == Some(SocketKind::Unix)).map(Path::new);
+    let directory = || fs::read_link(format!("/proc/{}/cwd", worker.pid.filter(|_| worker.is_node)?)).ok();
+    path.is_none_or(|path| directory().is_none_or(|directory| is_short_from(&directory, path)))
 }
 
 /// Closes listeners that no worker will want again: at once where no worker that serves ever used them (a port that only a

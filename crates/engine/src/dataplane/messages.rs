@@ -98,6 +98,7 @@ pub(crate) struct Routes {
 pub(crate) struct Admission {
     pub(crate) worker: WorkerId,
     pub(crate) slot: u32,
+    pub(crate) pid: Option<u32>,
     /// Our end of its channel.
     pub(crate) channel: OwnedFd,
     /// One that is not Node accepts by itself, whatever the balance.

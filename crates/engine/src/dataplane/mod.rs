@@ -141,7 +141,7 @@ mod tests {
         let (near, mut far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let worker = WorkerId::from_number(1);
-        let admission = Admission { worker, slot: 0, channel: near.into(), is_node: true };
+        let admission = Admission { worker, slot: 0, pid: None, channel: near.into(), is_node: true };
         dataplane.tell(Command::Admit(admission));
         dataplane.settle();
         far.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n").unwrap();

@@ -60,6 +60,7 @@ pub(super) struct Said {
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slot: u32,
+    pub(super) pid: Option<u32>,
     pub(super) channel: Channel,
     /// It is a Node process: connections can be sent to it.
     pub(super) is_node: bool,
@@ -95,6 +96,7 @@ impl Worker {
         Self {
             id,
             slot,
+            pid: None,
             channel,
             is_node,
             servers: BTreeMap::new(),

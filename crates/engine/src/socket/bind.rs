@@ -20,6 +20,7 @@ use crate::report::error::StartError;
 use crate::report::worker::Address;
 use crate::socket::file::{Probe, SocketFile, probe};
 use crate::socket::runtime_dir::{may_create_in, parent_of};
+use crate::socket::short_path::ShortPath;
 
 /// The descriptor of the first listener in a worker that is not Node, and the first `fd` of `listen({fd})` in one that is.
 pub(crate) const FIRST_LISTENER: i32 = 3;
@@ -184,7 +185,7 @@ fn preview(listen: &Listen) -> io::Result<()> {
 
 /// Whether [`bind_unix`] could make this file, or replace it.
 fn preview_unix(path: &Path) -> io::Result<()> {
-    SockAddr::unix(path)?;
+    ShortPath::of(path)?;
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -245,7 +246,8 @@ fn open_ip(address: SocketAddr, kind: Kind, only_v6: bool) -> io::Result<Socket>
 /// Binds a unix socket, and returns it with the file that this made: an abstract socket has none. `replace` allows to
 /// replace the file of a stale socket.
 pub(crate) fn bind_unix(path: &Path, replace: bool) -> io::Result<(Socket, Option<SocketFile>)> {
-    let address = SockAddr::unix(path)?;
+    let short = ShortPath::of(path)?;
+    let address = SockAddr::unix(short.path())?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let is_abstract = is_abstract(path);
     match socket.bind(&address) {

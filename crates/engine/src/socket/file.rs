@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use super::short_path::ShortPath;
+
 /// The file of a unix socket that this process made. Dropping it removes the file, unless another one has taken its place.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
@@ -83,7 +85,9 @@ pub(crate) fn open(path: &Path) -> io::Result<Option<UnixStream>> {
 
 /// None where the queue of a process that listens is full.
 fn try_connect(path: &Path, socket_type: SocketType) -> Result<Option<OwnedFd>, Errno> {
-    let address = SocketAddrUnix::new(path)?;
+    let short =
+        ShortPath::of(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NAMETOOLONG))?;
+    let address = SocketAddrUnix::new(short.path())?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
     match connect(&socket, &address) {

@@ -3,3 +3,4 @@
 pub(crate) mod bind;
 pub(crate) mod file;
 pub(crate) mod runtime_dir;
+pub(crate) mod short_path;

@@ -45,11 +45,12 @@ impl Supervisor {
         };
         let started = self.spawner.spawn(place, slots, &program, self.generations.spec(), preload)?;
         let about = started.child.about();
+        let pid = about.pid;
         self.workers.insert(worker, started.child);
         self.audience.spawned(about, started.pipes);
         let is_node = program.is_node();
         let (slot, channel) = (slot.get(), started.channel);
-        self.dataplane.tell(Command::Admit(Admission { worker, slot, channel, is_node }));
+        self.dataplane.tell(Command::Admit(Admission { worker, slot, pid, channel, is_node }));
         if !is_node && self.spec().ready_when == ReadyWhen::Started {
             // Of a program without a channel nothing can be known but that it lives.
             self.online(worker);

@@ -5,3 +5,4 @@ mod listen_option;
 mod listen_option_errors;
 pub(crate) mod node;
 mod node_errors;
+mod unix;

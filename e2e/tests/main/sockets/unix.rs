@@ -1,0 +1,75 @@
+//! Node servers on unix sockets: how long their paths may be, and whom their names lead to.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use recluster_e2e::{Connection, Home, Launch, Response, on};
+
+/// A cluster of `unix.js` on this path.
+fn server_at(home: &Home, path: impl AsRef<Path>) -> Launch {
+    Launch::fixture("unix.js").home(home).env("SOCKET", path.as_ref())
+}
+
+fn ask(path: &Path) -> Response {
+    Connection::open_unix(path).and_then(|mut connection| connection.get("/")).expect("an answer")
+}
+
+/// A directory whose path alone is longer than the path of a unix socket may be, and a short link to it.
+fn deep(home: &Home) -> (PathBuf, PathBuf) {
+    let name = format!("{}/{}", "d".repeat(100), "e".repeat(100));
+    fs::create_dir_all(home.join(&name)).expect("the directory is ours");
+    home.link("deep", &name);
+    (home.join(&name), home.join("deep"))
+}
+
+#[test]
+fn a_path_that_is_short_as_it_is_said_may_be_long_in_full() {
+    let home = Home::new();
+    let (directory, link) = deep(&home);
+    let mut master = server_at(&home, "./app.sock").directory(&directory).serve();
+    assert_eq!(
+        master.wait(on("listening")).text("/address/unix"),
+        directory.join("app.sock").to_string_lossy()
+    );
+    ask(&link.join("app.sock"));
+    master.reload().expect_code(0);
+    assert_eq!(ask(&link.join("app.sock")).text("generation"), "2");
+    master.client(&["stop"]).expect_code(0);
+    master.expect_end(0);
+    assert!(!directory.join("app.sock").exists());
+}
+
+#[test]
+fn a_worker_may_say_it_from_another_directory_than_the_masters() {
+    let home = Home::new();
+    let (directory, link) = deep(&home);
+    drop(UnixListener::bind(link.join("app.sock")).expect("the directory is ours"));
+    let _master = server_at(&home, "app.sock").env("DIRECTORY", &directory).serve();
+    ask(&link.join("app.sock"));
+}
+
+#[test]
+fn a_path_that_is_too_long_as_it_is_said_is_an_error_of_the_server() {
+    let home = Home::new();
+    let (directory, _link) = deep(&home);
+    let master = server_at(&home, directory.join("app.sock")).workers(1).start();
+    master.wait_stdout("error EINVAL");
+}
+
+#[test]
+fn the_master_and_its_clients_say_long_paths_as_well() {
+    let home = Home::new();
+    let (directory, link) = deep(&home);
+    let control = directory.join("control.sock");
+    let listen = format!("unix:{}", directory.join("web.sock").display());
+    let _master = Launch::fixture("server.js")
+        .home(&home)
+        .env("LISTEN", r#"{"fd":3}"#)
+        .option("--control", &control.to_string_lossy())
+        .listen(&listen)
+        .discoverable()
+        .serve();
+    ask(&link.join("web.sock"));
+    home.recluster(&["status", "--control", &control.to_string_lossy()]).expect_code(0);
+}
