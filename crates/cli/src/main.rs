@@ -22,6 +22,7 @@ mod pidfile;
 mod run;
 mod signals;
 mod size;
+mod wishes;
 mod writable;
 
 use std::process::ExitCode;

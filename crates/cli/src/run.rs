@@ -1,9 +1,12 @@
 //! `run`: a cluster in the foreground. The library does the work; this adds what belongs to a command: a name, a
 //! control socket, a pidfile, signals, a log and an exit status.
 
+use std::time::{Duration, Instant};
+
 use recluster::control::{Asked, Server};
-use recluster::{Cluster, ClusterBuilder, Ending, Events, Gone, Heard, Scale};
+use recluster::{Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale};
 use tokio::sync::mpsc;
+use tokio::time::sleep_until;
 
 use crate::args::Run;
 use crate::claim::{Claim, claim};
@@ -14,7 +17,11 @@ use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
 use crate::log::{Journal, Note};
 use crate::pidfile::Pidfile;
-use crate::signals::{self, Signals, Wish};
+use crate::signals::{self, Signals};
+use crate::wishes::Wish;
+
+/// How long after the beginning of a drain people are told of it: by then workers have said what they have.
+const DRAINS: Duration = Duration::from_millis(250);
 
 /// Runs a cluster until it has ended. Everything that can be wrong beforehand is found before a worker is started.
 pub(crate) async fn run(
@@ -35,7 +42,7 @@ pub(crate) async fn run(
     let control = server.as_ref().map(|server| server.path().display().to_string());
     journal.note(&Note::starting(&args, control));
 
-    Foreground { cluster: &cluster, server: server.as_mut(), journal: &mut journal, stopping: false }
+    Foreground { cluster: &cluster, server: server.as_mut(), journal: &mut journal, stop: Stop::default() }
         .run(&mut events, &mut signals, &mut changes)
         .await;
 
@@ -70,8 +77,19 @@ struct Foreground<'a> {
     cluster: &'a Cluster,
     server: Option<&'a mut Server>,
     journal: &'a mut Journal,
-    /// A signal has asked for a stop already: the next one terminates.
-    stopping: bool,
+    stop: Stop,
+}
+
+/// What people know of a stop that a signal has asked for.
+#[derive(Debug, Default)]
+enum Stop {
+    /// Nothing is to be told.
+    #[default]
+    Nothing,
+    /// It begins later (`--accept-after-stop`).
+    Later,
+    /// They are to be told then what it waits for.
+    Due(Instant),
 }
 
 impl Foreground<'_> {
@@ -84,21 +102,38 @@ impl Foreground<'_> {
         loop {
             tokio::select! {
                 heard = events.next() => match heard {
-                    Some(Heard::Event(event)) => self.journal.event(&event),
+                    Some(Heard::Event(event)) => self.note(&event),
                     Some(Heard::Missed(events)) => self.journal.note(&Note::EventsMissed { events }),
                     None => return,
                 },
                 Some(asked) = asked(self.server.as_deref_mut()) => self.journal.note(&Note::asked(asked)),
                 Some(change) = changes.recv() => self.journal.note(&change),
-                heard = signals.next() => self.obey(heard).await,
+                heard = signals.next() => match heard {
+                    signals::Heard::Signal { name, wish } => self.obey(name, wish).await,
+                    signals::Heard::StopSettled => self.tell_what_is_waited_for().await,
+                },
+                () = due(&self.stop) => self.tell_what_is_waited_for().await,
             }
         }
     }
 
-    async fn obey(&mut self, heard: signals::Heard) {
-        let wish = if heard.wish == Wish::Stop && self.stopping { Wish::Terminate } else { heard.wish };
-        self.stopping |= wish == Wish::Stop;
-        self.journal.note(&Note::signal(heard.name, wish));
+    fn note(&mut self, event: &Event) {
+        self.journal.event(event);
+        if matches!((event, &self.stop), (Event::Draining { .. }, Stop::Later)) {
+            self.stop = Stop::Due(Instant::now() + DRAINS);
+        }
+    }
+
+    /// People are told what the stop waits for, if it has begun.
+    async fn tell_what_is_waited_for(&mut self) {
+        // An error says that the cluster is over already.
+        let note = self.cluster.status().await.ok().and_then(|status| Note::stop_waits(&status));
+        self.stop = if note.is_some() { Stop::Nothing } else { Stop::Later };
+        note.iter().for_each(|note| self.journal.note(note));
+    }
+
+    async fn obey(&mut self, name: &'static str, wish: Wish) {
+        self.journal.note(&Note::signal(name, wish));
         let obeyed = match wish {
             Wish::Reload => self.cluster.request_reload(),
             Wish::Stop => self.cluster.request_stop(),
@@ -109,9 +144,18 @@ impl Foreground<'_> {
                 self.journal.reopen();
                 Ok(())
             }
+            Wish::Repeated => Ok(()),
         };
         // An error says that the cluster is over already, which the loop is about to see.
         let _: Result<(), Gone> = obeyed;
+    }
+}
+
+/// When people are to be told of a stop.
+async fn due(stop: &Stop) {
+    match stop {
+        Stop::Due(at) => sleep_until((*at).into()).await,
+        Stop::Nothing | Stop::Later => std::future::pending().await,
     }
 }
 

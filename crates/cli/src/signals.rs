@@ -1,22 +1,16 @@
-//! What signals to the master mean.
+//! The signals to the master, and what each of them means.
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::task::Poll;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
+use tokio::time::{Sleep, sleep_until};
 
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    Reload,
-    Stop,
-    Terminate,
-    MoreWorkers,
-    FewerWorkers,
-    ReopenLog,
-}
+use crate::wishes::{Wish, Wishes};
 
 /// Every signal that means something, and what.
 const MEANINGS: [(Signal, &str, Wish); 8] = [
@@ -30,17 +24,23 @@ const MEANINGS: [(Signal, &str, Wish); 8] = [
     (Signal::USR1, "SIGUSR1", Wish::ReopenLog),
 ];
 
-/// A signal that was heard.
+/// What the master hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Heard {
-    pub(crate) name: &'static str,
-    pub(crate) wish: Wish,
+pub(crate) enum Heard {
+    /// A signal, and what it comes to after those before it.
+    Signal { name: &'static str, wish: Wish },
+    /// A stop was asked for a while ago: another signal would insist on it now.
+    StopSettled,
 }
 
 /// The signals that the master listens to.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    streams: Vec<(unix::Signal, Heard)>,
+    streams: Vec<(unix::Signal, &'static str, Wish)>,
+    wishes: Wishes,
+    /// Sleeps until the next deadline of the wishes. It is kept: the runtime lets a sleep end only after it has looked for
+    /// signals, but one that begins too late ends at once.
+    clock: Option<Pin<Box<Sleep>>>,
     /// Never read. It is here because a process can be started with SIGCHLD ignored: the kernel then reaps the workers,
     /// and their exit statuses are lost. Installing a handler undoes that.
     _children: unix::Signal,
@@ -51,38 +51,107 @@ impl Signals {
     pub(crate) fn install() -> io::Result<Self> {
         let listen = |(signal, name, wish): (Signal, _, _)| {
             let stream = unix::signal(SignalKind::from_raw(signal.as_raw()))?;
-            Ok((stream, Heard { name, wish }))
+            Ok((stream, name, wish))
         };
         let streams = MEANINGS.into_iter().map(listen).collect::<io::Result<_>>()?;
-        Ok(Self { streams, _children: unix::signal(SignalKind::child())? })
+        let _children = unix::signal(SignalKind::child())?;
+        Ok(Self { streams, wishes: Wishes::default(), clock: None, _children })
     }
 
-    /// The next signal. Several of one kind in quick succession may be heard as one.
+    /// The next signal. Several of one kind in quick succession may be heard as one. Nothing is lost if this is dropped.
     pub(crate) async fn next(&mut self) -> Heard {
-        poll_fn(|context| {
-            for (stream, heard) in &mut self.streams {
-                if stream.poll_recv(context).is_ready() {
-                    return Poll::Ready(*heard);
+        loop {
+            if self.clock.is_none() {
+                self.clock = self.wishes.deadline().map(|at| Box::pin(sleep_until(at.into())));
+            }
+            tokio::select! {
+                // Signals come before the clock, see `Wishes::pass`.
+                biased;
+                (name, wish) = arrival(&mut self.streams) => {
+                    return Heard::Signal { name, wish: self.wishes.hear(wish, Instant::now()) };
+                }
+                () = elapsed(self.clock.as_mut()) => {
+                    self.clock = None;
+                    if self.wishes.pass(Instant::now()) {
+                        return Heard::StopSettled;
+                    }
                 }
             }
-            Poll::Pending
-        })
-        .await
+        }
+    }
+}
+
+/// The next of these signals: its name, and what it asks for by itself.
+async fn arrival(streams: &mut [(unix::Signal, &'static str, Wish)]) -> (&'static str, Wish) {
+    poll_fn(|context| {
+        let ready = streams
+            .iter_mut()
+            .find_map(|(stream, name, wish)| stream.poll_recv(context).is_ready().then_some((*name, *wish)));
+        ready.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+async fn elapsed(clock: Option<&mut Pin<Box<Sleep>>>) {
+    match clock {
+        Some(clock) => clock.await,
+        None => std::future::pending().await,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use rustix::process::{getpid, kill_process};
+    use tokio::sync::Mutex;
 
     use super::*;
 
+    /// Signals are the whole process's, tests are threads of it.
+    static PROCESS: Mutex<()> = Mutex::const_new(());
+
+    async fn signal(to: &mut Signals, signal: Signal) -> Heard {
+        kill_process(getpid(), signal).unwrap();
+        to.next().await
+    }
+
     #[tokio::test]
     async fn each_signal_is_heard_as_what_it_means() {
-        let mut signals = Signals::install().unwrap();
-        for (signal, name, wish) in MEANINGS {
-            kill_process(getpid(), signal).unwrap();
-            assert_eq!(signals.next().await, Heard { name, wish });
+        let _alone = PROCESS.lock().await;
+        for (number, name, wish) in MEANINGS {
+            let mut signals = Signals::install().unwrap();
+            assert_eq!(signal(&mut signals, number).await, Heard::Signal { name, wish });
         }
+    }
+
+    #[tokio::test]
+    async fn two_signals_of_one_moment_are_one_wish_and_a_later_one_insists() {
+        let _alone = PROCESS.lock().await;
+        let mut signals = Signals::install().unwrap();
+        let heard = |name, wish| Heard::Signal { name, wish };
+        assert_eq!(signal(&mut signals, Signal::TERM).await, heard("SIGTERM", Wish::Stop));
+        assert_eq!(signal(&mut signals, Signal::INT).await, heard("SIGINT", Wish::Repeated));
+        assert_eq!(signals.next().await, Heard::StopSettled);
+        assert_eq!(signal(&mut signals, Signal::INT).await, heard("SIGINT", Wish::Terminate));
+    }
+
+    /// The clock has run out by the time at which the second is looked for, but it came before.
+    #[tokio::test]
+    async fn a_loop_that_was_held_up_takes_no_signal_for_a_later_one() {
+        let _alone = PROCESS.lock().await;
+        let mut signals = Signals::install().unwrap();
+        signal(&mut signals, Signal::TERM).await;
+        tokio::select! {
+            biased;
+            heard = signals.next() => panic!("{heard:?}"),
+            () = std::future::ready(()) => {}
+        }
+        kill_process(getpid(), Signal::TERM).unwrap();
+        let due = signals.wishes.deadline().unwrap();
+        while Instant::now() < due {
+            std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
+        }
+        let repeated = Heard::Signal { name: "SIGTERM", wish: Wish::Repeated };
+        assert_eq!(signals.next().await, repeated);
+        assert_eq!(signals.next().await, Heard::StopSettled);
     }
 }

@@ -63,8 +63,8 @@ const CLI: Layers = (
             "name",
             "nearest",
             "paint",
-            "signals",
             "size",
+            "wishes",
             "writable",
         ],
         &[
@@ -75,6 +75,7 @@ const CLI: Layers = (
             "config::error",
             "log::sink",
             "pidfile",
+            "signals",
         ],
         &["args::run"],
         &["args::alone", "args::check", "log::note", "log::words"],

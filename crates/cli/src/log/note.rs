@@ -5,10 +5,21 @@ use std::process;
 
 use recluster::control::Asked;
 use recluster::control::protocol::Request;
+use recluster::{Held, Status, WorkerStatus};
 use serde::Serialize;
 
 use crate::args::{Run, Verbosity};
-use crate::signals::Wish;
+use crate::wishes::Wish;
+
+/// How many of the workers that a stop waits for are named.
+const NAMED: usize = 16;
+
+/// What the first signal that asks for a stop means.
+const STOP: &str = "stop";
+/// What the next one does.
+const INSIST: &str = "another ^C or SIGTERM ends it at once";
+/// What one means that comes with another.
+const REPEATED: &str = "the same as the one just before";
 
 /// Something that the command did or noticed. A JSON log has it in the form of an event.
 #[derive(Debug, Serialize)]
@@ -18,6 +29,15 @@ pub(crate) enum Note {
     Starting { version: &'static str, pid: u32, server: String, workers: u32, control: Option<String> },
     /// A signal has arrived.
     Signal { signal: &'static str, meaning: &'static str },
+    /// A stop that was asked for by a signal is not over yet.
+    StopWaits {
+        /// For whom.
+        workers: Vec<Awaited>,
+        /// How many others there are.
+        others: usize,
+        /// When the last of all these is sent a signal.
+        seconds_left: Option<f64>,
+    },
     /// A request came on the control socket.
     Asked {
         #[serde(flatten)]
@@ -42,6 +62,23 @@ pub(crate) enum Note {
     LinesMissed { lines: u64 },
 }
 
+/// A worker that a stop waits for.
+#[derive(Debug, Serialize)]
+pub(crate) struct Awaited {
+    pub(super) id: u64,
+    pub(super) slot: u32,
+    pub(super) pid: Option<u32>,
+    /// What it still has, where it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) held: Option<Held>,
+}
+
+impl From<&WorkerStatus> for Awaited {
+    fn from(worker: &WorkerStatus) -> Self {
+        Self { id: worker.id, slot: worker.slot, pid: worker.pid, held: worker.held.clone() }
+    }
+}
+
 impl Note {
     pub(crate) fn starting(args: &Run, control: Option<String>) -> Self {
         // A reader of the log does not know the working directory.
@@ -58,13 +95,24 @@ impl Note {
     pub(crate) fn signal(signal: &'static str, wish: Wish) -> Self {
         let meaning = match wish {
             Wish::Reload => "reload",
-            Wish::Stop => "stop",
+            Wish::Stop => STOP,
             Wish::Terminate => "terminate",
             Wish::MoreWorkers => "one worker more",
             Wish::FewerWorkers => "one worker less",
             Wish::ReopenLog => "open the log file anew",
+            Wish::Repeated => REPEATED,
         };
         Self::Signal { signal, meaning }
+    }
+
+    /// What a stop waits for, if it is this far: before, it may be that connections are accepted for a while.
+    pub(crate) fn stop_waits(status: &Status) -> Option<Self> {
+        let begun = status.phase == "stopping" && !status.workers.is_empty();
+        begun.then(|| Self::StopWaits {
+            workers: status.workers.iter().take(NAMED).map(Awaited::from).collect(),
+            others: status.workers.len().saturating_sub(NAMED),
+            seconds_left: status.workers.iter().filter_map(|worker| worker.seconds_left).reduce(f64::max),
+        })
     }
 
     pub(crate) fn asked(asked: Asked) -> Self {
@@ -81,6 +129,7 @@ impl Note {
             Self::Asked { request: Request::Status, .. } => Verbosity::Verbose,
             Self::Starting { .. }
             | Self::Signal { .. }
+            | Self::StopWaits { .. }
             | Self::Asked { .. }
             | Self::Configured { .. }
             | Self::LogReopened => Verbosity::Normal,
@@ -96,7 +145,9 @@ impl Note {
                     "recluster {version} starts {workers} worker{many} of {server}, control socket {control}"
                 )
             }
+            Self::Signal { signal, meaning: STOP } => format!("{signal}: {STOP}; {INSIST}"),
             Self::Signal { signal, meaning } => format!("{signal}: {meaning}"),
+            Self::StopWaits { workers, others, seconds_left } => stop_waits(workers, *others, *seconds_left),
             Self::Asked { request, pid, uid } => {
                 let process = pid.map(|pid| format!("process {pid} of ")).unwrap_or_default();
                 format!("{}, asked for by {process}user {uid}", wanted(*request))
@@ -112,6 +163,19 @@ impl Note {
             }
         }
     }
+}
+
+fn stop_waits(workers: &[Awaited], others: usize, seconds_left: Option<f64>) -> String {
+    let at_most = seconds_left.map(|seconds| format!(", {seconds:.0} s at most,")).unwrap_or_default();
+    let worker = |Awaited { id, slot, pid, held }: &Awaited| {
+        let pid = pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+        let held = held.as_ref().map(|held| format!(": {held}")).unwrap_or_default();
+        format!("worker ({slot}:{id}){pid}{held}")
+    };
+    let named = workers.iter().map(worker);
+    let others = (others > 0).then(|| format!("{others} more"));
+    let whom: Vec<String> = named.chain(others).collect();
+    format!("the stop waits{at_most} for {}; {INSIST}", whom.join("; "))
 }
 
 fn configured(changed: &[String], needs_restart: &[String]) -> String {

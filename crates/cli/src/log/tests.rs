@@ -9,8 +9,9 @@ use recluster::{Address, Event, Exit, Failure, Held, Verdict, Worker};
 use recluster_json_page::{Page, Samples, every};
 use serde_json::{Value, json};
 
+use super::note::Awaited;
 use super::*;
-use crate::signals::Wish;
+use crate::wishes::Wish;
 
 fn worker(id: u64, generation: u64) -> Worker {
     serde_json::from_value(json!({"id": id, "slot": 1, "generation": generation, "pid": 4700 + id})).unwrap()
@@ -92,6 +93,17 @@ fn events() -> Vec<Event> {
     ]
 }
 
+/// A stop that waits for workers in these slots, which have this.
+fn stop_waits(workers: &[(u32, Option<Held>)], others: usize, seconds_left: Option<f64>) -> Note {
+    let awaited = |(slot, held): &(u32, Option<Held>)| Awaited {
+        id: u64::from(*slot) + 3,
+        slot: *slot,
+        pid: (*slot == 0).then_some(4703),
+        held: held.clone(),
+    };
+    Note::StopWaits { workers: workers.iter().map(awaited).collect(), others, seconds_left }
+}
+
 fn notes() -> Vec<Note> {
     let starting = |workers, control: Option<&str>| Note::Starting {
         version: "1.2.3",
@@ -105,6 +117,8 @@ fn notes() -> Vec<Note> {
         starting(4, Some("/run/recluster/shop.sock")),
         starting(1, None),
         Note::Signal { signal: "SIGHUP", meaning: "reload" },
+        stop_waits(&[(0, Some(held())), (1, None)], 0, Some(24.8)),
+        stop_waits(&[(1, Some(alive()))], 3, None),
         asked(Request::Reload { wait: true }, Some(4800)),
         asked(Request::Status, Some(4800)),
         asked(Request::ScaleTo { workers: 3 }, Some(4800)),
@@ -157,9 +171,43 @@ fn every_line_for_programs() {
 }
 
 #[test]
+fn a_stop_names_some_of_those_it_waits_for_once_it_has_begun() {
+    let status = |phase: &str, workers: u32| -> recluster::Status {
+        let worker = |slot| {
+            json!({
+                "id": slot + 1, "slot": slot, "generation": 1, "pid": 4701, "state": "draining",
+                "seconds_left": f64::from(slot), "uptime_seconds": 1.0, "memory_bytes": null,
+                "cpu_seconds": null, "connections": 0
+            })
+        };
+        let workers: Vec<Value> = (0..workers).map(worker).collect();
+        serde_json::from_value(json!({
+            "pid": 4700, "phase": phase, "generation": 1, "reload": null, "uptime_seconds": 1.0,
+            "balance": "kernel", "slots": [], "workers": workers, "listeners": []
+        }))
+        .unwrap()
+    };
+    assert!(Note::stop_waits(&status("running", 2)).is_none(), "it accepts connections for a while");
+    assert!(Note::stop_waits(&status("stopping", 0)).is_none());
+    let named = |workers| match Note::stop_waits(&status("stopping", workers)) {
+        Some(Note::StopWaits { workers, others, seconds_left }) => (workers.len(), others, seconds_left),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(named(2), (2, 0, Some(1.0)));
+    assert_eq!(named(1000), (16, 984, Some(999.0)));
+}
+
+#[test]
 fn every_signal_is_said() {
-    let wishes =
-        [Wish::Reload, Wish::Stop, Wish::Terminate, Wish::MoreWorkers, Wish::FewerWorkers, Wish::ReopenLog];
+    let wishes = [
+        Wish::Reload,
+        Wish::Stop,
+        Wish::Terminate,
+        Wish::MoreWorkers,
+        Wish::FewerWorkers,
+        Wish::ReopenLog,
+        Wish::Repeated,
+    ];
     insta::assert_snapshot!(wishes.map(|wish| Note::signal("SIGX", wish).words()).join("\n"));
 }
 
@@ -178,10 +226,12 @@ fn notes_of_every_kind() -> Vec<Note> {
         Wish::MoreWorkers => [Wish::MoreWorkers],
         Wish::FewerWorkers => [Wish::FewerWorkers],
         Wish::ReopenLog => [Wish::ReopenLog],
+        Wish::Repeated => [Wish::Repeated],
     };
     every! {
         Note::Starting { .. } => of(|note| matches!(note, Note::Starting { .. })),
         Note::Signal { .. } => wishes.into_iter().map(|wish| Note::signal("SIGX", wish)).collect::<Vec<_>>(),
+        Note::StopWaits { .. } => of(|note| matches!(note, Note::StopWaits { .. })),
         Note::Asked { .. } => of(|note| matches!(note, Note::Asked { .. })),
         Note::Configured { .. } => of(|note| matches!(note, Note::Configured { .. })),
         Note::LogReopened => [Note::LogReopened],

@@ -118,6 +118,7 @@ fn a_second_signal_kills_leftovers_at_once() {
     let (mut master, child) = program(&[]);
     master.signal(Signal::TERM);
     master.wait(on("exit").id(1));
+    master.wait(on("stop_waits"));
     master.signal(Signal::TERM);
     master.expect_end(0);
     assert!(!child.lives());

@@ -48,6 +48,7 @@ fn a_second_int_ends_it_at_once() {
     master.signal(Signal::INT);
     // The one without a request is done soon.
     master.wait(on("exit"));
+    master.wait(on("stop_waits"));
     master.signal(Signal::INT);
     master.expect_end(0);
     assert!(master.live_pids().is_empty());
@@ -63,7 +64,7 @@ fn a_second_term_ends_it_at_once() {
     let mut master = Launch::fixture("server.js").workers(1).serve();
     let _connection = master.begin_request();
     master.signal(Signal::TERM);
-    master.wait(on("draining"));
+    master.wait(on("stop_waits"));
     master.signal(Signal::TERM);
     master.expect_end(0);
     master.wait(on("exit").with("/exit/signal", 9));
