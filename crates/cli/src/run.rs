@@ -129,7 +129,9 @@ impl Foreground<'_> {
         // An error says that the cluster is over already.
         let note = self.cluster.status().await.ok().and_then(|status| Note::stop_waits(&status));
         self.stop = if note.is_some() { Stop::Nothing } else { Stop::Later };
-        note.iter().for_each(|note| self.journal.note(note));
+        if let Some(note) = note {
+            self.journal.note(&note);
+        }
     }
 
     async fn obey(&mut self, name: &'static str, wish: Wish) {

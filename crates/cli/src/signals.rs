@@ -54,8 +54,8 @@ impl Signals {
             Ok((stream, name, wish))
         };
         let streams = MEANINGS.into_iter().map(listen).collect::<io::Result<_>>()?;
-        let _children = unix::signal(SignalKind::child())?;
-        Ok(Self { streams, wishes: Wishes::default(), clock: None, _children })
+        let wishes = Wishes::default();
+        Ok(Self { streams, wishes, clock: None, _children: unix::signal(SignalKind::child())? })
     }
 
     /// The next signal. Several of one kind in quick succession may be heard as one. Nothing is lost if this is dropped.
