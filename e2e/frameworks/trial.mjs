@@ -56,9 +56,11 @@ class Cluster {
   }
 }
 
-const baseOf = ({ listeners }) => {
+// Where the cluster answers: on the loopback interface, and on the port that the command names, if it does.
+const baseOf = ({ listeners }, command) => {
   const port = /^(?:0\.0\.0\.0|127\.0\.0\.1|\[::1?\]):(\d+)$/.exec(listeners[0]?.address)?.[1]
-  if (!port) throw new Error(`it listens on ${JSON.stringify(listeners)}`)
+  const wanted = /\bPORT=(\d+)/.exec(command)?.[1] ?? port
+  if (!port || port !== wanted) throw new Error(`it listens on ${JSON.stringify(listeners)}`)
   return `http://${listeners[0].address.startsWith('[::1]') ? '[::1]' : '127.0.0.1'}:${port}`
 }
 
@@ -70,9 +72,9 @@ const clientOf = (directory) => {
 
 const pidsOf = ({ workers }) => workers.map((worker) => worker.pid)
 
-const underLoad = async (cluster, directory) => {
+const underLoad = async (cluster, command, directory) => {
   const first = await cluster.settled(1)
-  const load = new Load(baseOf(first), await clientOf(directory))
+  const load = new Load(baseOf(first, command), await clientOf(directory))
   try {
     await load.heardOf(pidsOf(first))
     for (let generation = 2; generation <= RELOADS + 1; generation += 1) {
@@ -91,9 +93,9 @@ export const trial = async (command, directory, env) => {
   const begun = Date.now()
   const cluster = new Cluster(command, directory, env)
   try {
-    const asked = await underLoad(cluster, directory)
+    const asked = await underLoad(cluster, command, directory)
     await cluster.stop()
-    const signalled = cluster.output.split('\n').find((line) => /is sent SIG(TERM|KILL)/.test(line))
+    const signalled = cluster.output.split('\n').find((line) => /is sent SIG(TERM|KILL)|SIGKILL follows/.test(line))
     if (signalled) throw new Error(`a worker did not leave by itself: ${signalled}`)
     return { asked, reloads: RELOADS, seconds: Math.round((Date.now() - begun) / 1000) }
   } catch (error) {

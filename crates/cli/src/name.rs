@@ -27,11 +27,14 @@ pub(crate) struct NameError;
 
 impl Name {
     /// The name of a cluster that runs this server file, unless the user gave one: that of the nearest
-    /// `package.json` that has a name, else that of the server file's directory.
+    /// `package.json` that has a name, else that of the server file's directory. A file in `node_modules` is a
+    /// framework's: the name is that of the application, if there is one around it.
     pub(crate) fn of_server(server: &Path) -> Self {
         let server = std::path::absolute(server).unwrap_or_else(|_| PathBuf::from("/"));
         let directories = || server.ancestors().skip(1);
-        let package = directories().find_map(|directory| package_name(&directory.join("package.json")));
+        let name_in = |directory: &Path| package_name(&directory.join("package.json"));
+        let package = directories().filter(|directory| !is_installed(directory)).find_map(name_in);
+        let package = package.or_else(|| directories().find_map(name_in));
         let directory =
             || directories().next().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         Self::made_of(&package.or_else(directory).unwrap_or_default())
@@ -82,6 +85,11 @@ fn is_allowed(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
+/// Whether a directory is part of what a package manager has installed.
+fn is_installed(directory: &Path) -> bool {
+    directory.components().any(|part| part.as_os_str() == "node_modules")
+}
+
 /// The name in a `package.json`; none where the file is missing, has no name or is not valid.
 fn package_name(path: &Path) -> Option<String> {
     #[derive(serde::Deserialize)]
@@ -113,6 +121,18 @@ mod tests {
     fn the_nearest_package_that_has_a_name_gives_it() {
         assert_eq!(name_in(Some(r#"{"name":"shop","version":"1.0.0"}"#)), "shop");
         assert_eq!(name_in(Some(r#"{"name":"@acme/shop"}"#)), "acme-shop");
+    }
+
+    #[test]
+    fn a_framework_in_node_modules_has_the_name_of_the_application_around_it() {
+        let base = tempfile::tempdir().unwrap();
+        let framework = base.path().join("node_modules/.pnpm/serve@8/node_modules/serve");
+        fs::create_dir_all(&framework).unwrap();
+        fs::write(framework.join("package.json"), r#"{"name":"serve"}"#).unwrap();
+        let name = || Name::of_server(&framework.join("dist/cli.js")).to_string();
+        assert_eq!(name(), "serve", "one that is installed for the whole machine has its own");
+        fs::write(base.path().join("package.json"), r#"{"name":"shop"}"#).unwrap();
+        assert_eq!(name(), "shop");
     }
 
     #[test]

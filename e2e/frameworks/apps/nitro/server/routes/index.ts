@@ -1,0 +1,1 @@
+export default defineEventHandler(() => `worker=${process.pid}`)

@@ -1,0 +1,5 @@
+export const loader = () => ({ pid: process.pid })
+
+export default function Home({ loaderData }) {
+  return <p>{`worker=${loaderData.pid}`}</p>
+}
