@@ -5,14 +5,14 @@ use recluster_wire::Json;
 use recluster_wire::node::ToWorker;
 
 use super::channel::{Channel, Limits};
-use super::drain::{TAKE_WAIT, Terms};
+use super::drain::Terms;
 use super::handover::send_to_this;
 use super::listeners;
 use super::messages::{Admission, Command, Fact, Handle, Report, Routes};
 use super::reactor::Token;
 use super::reading::read_to_end;
 use super::state::State;
-use super::worker::Worker;
+use super::worker::{TAKE_WAIT, Worker};
 use crate::report::error::SendError;
 use crate::report::status::ListenerStatus;
 
@@ -79,7 +79,6 @@ fn stop(state: &mut State) {
     state.peeks.end_all(&mut state.reactor);
     state.peeks.return_ended(&mut state.listeners);
     listeners::stop_all(&mut state.listeners, &mut state.reactor);
-    state.step_drains();
 }
 
 fn send_message(

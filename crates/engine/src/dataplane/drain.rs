@@ -1,17 +1,20 @@
 //! How one worker is let go.
 //!
 //! ```text
-//!              begin: `Drain` to the preload             step, when `disconnect_at` has come:
-//!                     (and `disconnect` to the app)      Node's `disconnect`
-//!   None ───────────────────────────────────► Taking ─────────────────────────► Disconnecting
-//!   given connections                         given nothing new;                 closes its servers, then
-//!                                             takes what is on its way           the channel
+//!              begin: `Drain` to the preload          step, when `disconnect_at` has come:
+//!              step:  `disconnect` to the app         Node's `disconnect`
+//!   None ────────────────────────────────► Taking ─────────────────────────► Disconnecting
+//!   given connections                      given nothing new;                 closes its servers, then
+//!                                          takes what is on its way           the channel
 //! ```
 //!
 //! Node's `disconnect` closes the worker's servers, and comes late on purpose: connections on their way are taken first
 //! (for at most [`TAKE_WAIT`]), and then it is held back for [`HOLD_BACK`]. A worker that accepts by itself gets new
-//! connections until it hears it, so it hears it at once. At a stop it waits for the connections that the master took from
-//! the kernel's queues as well, for half of the drain timeout at most.
+//! connections until it hears it, so it hears it at once.
+//!
+//! At a stop, connections that the master took from the kernel's queues are still to be given to workers. Until they are,
+//! and for half of the drain timeout at most, the worker is not told to disconnect, and neither is its application, which
+//! may close its servers as soon as it hears of it.
 //!
 //! A worker that began its own disconnect (`leaving`) is sent none: a second one kills it.
 
@@ -22,10 +25,8 @@ use recluster_wire::node::{IdleGrace, ToWorker};
 use super::channel::ProtocolViolation;
 use super::listener::{Listener, Listeners, Mode};
 use super::reactor::{Reactor, Timer};
-use super::worker::{Drain, Worker};
+use super::worker::{Drain, TAKE_WAIT, Word, Worker};
 
-/// How long a drain waits for connections on their way to be taken.
-pub(super) const TAKE_WAIT: Duration = Duration::from_secs(1);
 /// How long Node's disconnect is held back. After a connection was sent, because Node 26 resets one that a disconnect follows
 /// at once, although it was accepted; and after the message to the application, so that one that closes its servers itself
 /// has done so before Node does.
@@ -42,15 +43,6 @@ pub(super) struct Terms {
     pub(super) tells_application: bool,
 }
 
-/// What a step of a drain came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Nothing to do now. If there will be, a timer is set.
-    Wait,
-    /// The worker was told to disconnect.
-    Disconnect,
-}
-
 /// Begins a worker's drain, or changes the terms of the one that has begun.
 pub(super) fn begin(
     worker: &mut Worker,
@@ -65,18 +57,22 @@ pub(super) fn begin(
         // At a stop nothing new begins on shared sockets either.
         let accepts_itself = !is_stopping && used.any(|listener| listener.mode == Mode::Shared);
         let held_back = if accepts_itself { Duration::ZERO } else { HOLD_BACK };
-        worker.drain = Drain::Taking { since: reactor.now, until: terms.until, held_back };
+        let is_bare = terms.grace.is_none();
+        worker.drain =
+            Drain::Taking { since: reactor.now, until: terms.until, held_back, is_bare, told_at: None };
+        // From then on it may be stuck.
+        reactor.set_timer_in(TAKE_WAIT, Timer::Worker(worker.id));
+    } else if let Drain::Taking { until, .. } = &mut worker.drain {
+        *until = terms.until.min(*until);
     }
     // A worker that drains already may be given less time at a stop.
     if let Some(grace) = terms.grace {
         worker.channel.send(&ToWorker::Drain { grace })?;
     }
-    // Once, and after the preload has heard of it, so that an application that then closes its servers closes none of their
-    // connections.
-    if terms.tells_application && !std::mem::replace(&mut worker.said.drain, true) {
-        worker.channel.send(&ToWorker::UserDisconnect)?;
+    if terms.tells_application && worker.said.drain == Word::Unwanted {
+        worker.said.drain = Word::Due;
     }
-    Ok(())
+    if worker.drain == Drain::Disconnecting { tell_application(worker) } else { Ok(()) }
 }
 
 /// Takes the next step of a worker's drain, or sets a timer for it.
@@ -84,33 +80,74 @@ pub(super) fn step(
     worker: &mut Worker,
     has_leftovers: bool,
     reactor: &mut Reactor,
-) -> Result<Step, ProtocolViolation> {
+) -> Result<(), ProtocolViolation> {
+    if let Some(at) = tell_at(worker, has_leftovers) {
+        if at > reactor.now {
+            reactor.set_timer(at, Timer::Worker(worker.id));
+            return Ok(());
+        }
+        tell_application(worker)?;
+        if let Drain::Taking { told_at, .. } = &mut worker.drain {
+            *told_at = Some(reactor.now);
+        }
+    }
     match disconnect_at(worker, has_leftovers) {
-        Some(at) if at <= reactor.now => disconnect(worker).map(|()| Step::Disconnect),
+        Some(at) if at <= reactor.now => disconnect(worker),
         Some(at) => {
             reactor.set_timer(at, Timer::Worker(worker.id));
-            Ok(Step::Wait)
+            Ok(())
         }
-        None => Ok(Step::Wait),
+        None => Ok(()),
     }
 }
 
-/// Whether drains have to wait for connections that the master has taken from the kernel's queues.
-pub(super) fn has_leftovers(listeners: &Listeners, is_stopping: bool) -> bool {
-    is_stopping && listeners.values().any(Listener::has_leftovers)
+/// Whether there is, or may soon be, a connection for the worker or one of its like that the master has taken from the
+/// kernel's queue at a stop.
+pub(super) fn has_leftovers(worker: &Worker, listeners: &Listeners, is_stopping: bool) -> bool {
+    let mut used = worker.servers.values().filter_map(|server| listeners.get(&server.listener));
+    is_stopping && worker.takes_leftovers() && used.any(Listener::has_leftovers)
+}
+
+/// When the application is due to hear that it is let go, if it is still to hear of it.
+///
+/// What it closes by itself then, Node without the preload cuts off where nothing has arrived yet.
+fn tell_at(worker: &Worker, has_leftovers: bool) -> Option<Instant> {
+    let Drain::Taking { since, until, is_bare, told_at: None, .. } = worker.drain else { return None };
+    if worker.said.drain != Word::Due {
+        return None;
+    }
+    let given = worker.last_given.filter(|_| is_bare).map_or(since, |given| since.max(given + HOLD_BACK));
+    Some(if has_leftovers { given.max(half(since, until)) } else { given })
+}
+
+/// Tells the application that it is let go: once, and after the preload has heard of it, so that an application that then
+/// closes its servers closes none of their connections.
+fn tell_application(worker: &mut Worker) -> Result<(), ProtocolViolation> {
+    if worker.said.drain != Word::Due {
+        return Ok(());
+    }
+    worker.said.drain = Word::Said;
+    worker.channel.send(&ToWorker::UserDisconnect)
 }
 
 /// When Node's disconnect is due, if it is still to be sent.
 fn disconnect_at(worker: &Worker, has_leftovers: bool) -> Option<Instant> {
-    let Drain::Taking { since, until, held_back } = worker.drain else { return None };
-    let settled = worker.last_given.unwrap_or(since).max(since) + held_back;
+    let Drain::Taking { since, until, held_back, told_at, .. } = worker.drain else { return None };
+    let given = worker.last_given.unwrap_or(since).max(since) + held_back;
+    // Where little time is left, half of it is for what comes after the disconnect.
+    let told = told_at.map_or(since, |told| told + held_back.min(until.saturating_duration_since(told) / 2));
+    let settled = given.max(told);
     Some(if has_leftovers {
-        settled.max(since + until.saturating_duration_since(since) / 2)
+        settled.max(half(since, until))
     } else if worker.in_flight.is_empty() {
         settled
     } else {
         settled.max(since + TAKE_WAIT)
     })
+}
+
+fn half(since: Instant, until: Instant) -> Instant {
+    since + until.saturating_duration_since(since) / 2
 }
 
 fn disconnect(worker: &mut Worker) -> Result<(), ProtocolViolation> {
@@ -125,8 +162,8 @@ fn disconnect(worker: &mut Worker) -> Result<(), ProtocolViolation> {
 
 #[cfg(test)]
 mod tests {
-    use recluster_wire::node::FromWorker;
     use recluster_wire::node::worker::FromPrimary;
+    use recluster_wire::node::{Farewell, FromWorker};
 
     use super::super::fixtures::{FarEnd, Harness, connection, id, just_before};
     use super::super::messages::Command;
@@ -246,10 +283,15 @@ mod tests {
         let start = harness.state.reactor.now;
         drain(&mut harness, None);
         assert_eq!(disconnect_at(harness.worker(1), true), Some(start + TIMEOUT / 2));
-        assert!(!has_leftovers(&harness.state.listeners, true));
+        let has = |harness: &Harness, is_stopping| {
+            has_leftovers(&harness.state.workers[&id(1)], &harness.state.listeners, is_stopping)
+        };
+        assert!(!has(&harness, true));
         harness.listener(0).waiting.push_back(connection().0);
-        assert!(has_leftovers(&harness.state.listeners, true));
-        assert!(!has_leftovers(&harness.state.listeners, false), "nothing stops");
+        assert!(has(&harness, true));
+        assert!(!has(&harness, false), "nothing stops");
+        harness.worker(1).servers.clear();
+        assert!(!has(&harness, true), "they are none of its business");
     }
 
     #[test]
@@ -264,13 +306,68 @@ mod tests {
         let (mut harness, mut far) = serving(Balance::Shared);
         harness.obey(Command::CloseListeners);
         drain(&mut harness, None);
-        assert_eq!(heard(&mut far), "u");
+        assert_eq!(heard(&mut far), "");
         // The socket refuses connections first and is closed then; the last step ends the wait.
         harness.pass(Duration::from_millis(80));
-        harness.pass(Duration::from_millis(10));
+        harness.pass(just_before(Duration::from_millis(10)));
         assert_eq!(heard(&mut far), "");
-        harness.pass(Duration::from_millis(10));
+        harness.pass(Duration::from_millis(1));
+        assert_eq!(heard(&mut far), "u");
+        harness.pass(HOLD_BACK);
         assert_eq!(heard(&mut far), "d");
+    }
+
+    /// An application may close its servers as soon as it hears of it.
+    #[test]
+    fn at_a_stop_the_application_hears_of_it_when_what_waited_is_given_away() {
+        let (mut harness, mut far) = serving(Balance::RoundRobin);
+        let _clients: Vec<_> = (0..10).map(|_| harness.connect(0)).collect();
+        harness.obey(Command::CloseListeners);
+        drain(&mut harness, Some(Duration::from_secs(1)));
+        assert_eq!(heard(&mut far), "?");
+        harness.turn();
+        let taken = harness.take(1, &mut far);
+        harness.turn();
+        let lines = far.lines();
+        let given = lines.iter().filter(|line| line.contains("newconn")).count();
+        assert_eq!((taken, given), (8, 2));
+        assert_eq!(lines.last().map(String::as_str), Some(r#"{"cmd":"disconnect"}"#));
+        harness.pass(TIMEOUT);
+        assert_eq!(heard(&mut far), "d");
+    }
+
+    #[test]
+    fn at_a_stop_it_hears_of_it_in_time_whatever_waits() {
+        let (mut harness, mut far) = serving(Balance::RoundRobin);
+        for number in 0..8 {
+            harness.worker(1).in_flight.insert(number, InFlight { listener: 0, connection: connection().0 });
+        }
+        harness.listener(0).waiting.push_back(connection().0);
+        harness.obey(Command::CloseListeners);
+        drain(&mut harness, None);
+        harness.pass(just_before(TIMEOUT / 2));
+        assert_eq!(heard(&mut far), "");
+        harness.pass(Duration::from_millis(1));
+        assert_eq!(heard(&mut far), "u");
+        harness.pass(HOLD_BACK);
+        assert_eq!(heard(&mut far), "d");
+        assert!(!harness.listener(0).has_leftovers(), "nobody takes them any more");
+    }
+
+    /// Node without the preload cuts off a connection that has just come when its server is closed.
+    #[test]
+    fn without_a_preload_the_last_connection_has_its_moment_before_the_application_hears_of_it() {
+        let (mut harness, _far) = serving(Balance::RoundRobin);
+        let given = harness.state.reactor.now;
+        harness.worker(1).last_given = Some(given);
+        harness.state.reactor.now += HOLD_BACK / 2;
+        for (grace, told) in [(None, given + HOLD_BACK), (Some(HOLD_BACK), given + HOLD_BACK / 2)] {
+            harness.worker(1).drain = Drain::None;
+            harness.worker(1).said.drain = Word::Said;
+            drain(&mut harness, grace);
+            harness.worker(1).said.drain = Word::Due;
+            assert_eq!(tell_at(harness.worker(1), false), Some(told));
+        }
     }
 
     #[test]
@@ -294,6 +391,22 @@ mod tests {
         harness.facts();
         harness.obey(Command::Ended(id(1)));
         assert_eq!(harness.fact_names(), ["finishing 1", "drained 1"]);
+    }
+
+    #[test]
+    fn one_that_has_said_farewell_is_finishing_no_more() {
+        let (mut harness, _far) = serving(Balance::RoundRobin);
+        let key = harness.worker(1).servers.keys().next().cloned().unwrap();
+        drain(&mut harness, None);
+        harness.hear(1, FromWorker::Close { key });
+        harness.pass(HOLD_BACK);
+        harness.hear(
+            1,
+            FromWorker::Farewell(Farewell { alive: std::collections::BTreeMap::new(), handles: false }),
+        );
+        harness.facts();
+        harness.obey(Command::Ended(id(1)));
+        assert_eq!(harness.fact_names(), ["disconnected 1", "drained 1"]);
     }
 
     #[test]

@@ -53,12 +53,21 @@ pub(super) fn finish_turn(state: &mut State) {
             Timer::Peeks => revisit_peeks(state),
         }
     }
-    while let Some(id) = state.reactor.next_marked() {
-        state.serve(id);
+    serve_marked(state);
+    if state.is_stopping {
+        state.step_stop();
+        // What a worker had that was cut off by that.
+        serve_marked(state);
     }
     for settled in state.settling.drain(..) {
         // A caller that no longer waits does not need the answer.
         let _ = settled.send(());
+    }
+}
+
+fn serve_marked(state: &mut State) {
+    while let Some(id) = state.reactor.next_marked() {
+        state.serve(id);
     }
 }
 
@@ -115,10 +124,7 @@ fn revisit_listener(state: &mut State, id: ListenerId) {
     if let Some(listener) = state.listeners.get_mut(&id) {
         listener.resume(state.reactor.now);
         state.reactor.mark(id);
-        if listeners::step_stop(listener, &mut state.reactor) {
-            // What drains waited for may have been this last look at it.
-            state.step_drains();
-        }
+        listeners::step_stop(listener, &mut state.reactor);
     }
     state.close_unused();
 }

@@ -6,7 +6,8 @@
 //!                   │ │        accepts there                   │         still waits here)
 //!                   │ └──► Closing::Refuse ──► Closing::Close ─┘
 //!                   │      stop: workers accept until then;    what they have not
-//!                   │      after it no connection begins       accepted is taken
+//!                   │      after it no connection begins       accepted is taken; both are skipped where no
+//!                   │                                          worker is left that could take it
 //!                   │
 //!                   └──► dropped: unused for long enough, or never used by a worker that served (`listeners`)
 //! ```
@@ -346,6 +347,13 @@ impl Listener {
 
     pub(super) fn remove_worker(&mut self, worker: WorkerId) {
         self.targets.retain(|target| target.worker != worker);
+    }
+
+    /// Drops what was accepted and belongs to no worker yet: these connections are closed.
+    pub(super) fn give_up(&mut self) {
+        self.waiting.clear();
+        self.pending.clear();
+        self.closing = None;
     }
 
     pub(super) fn is_used_by(&self, worker: WorkerId) -> bool {

@@ -154,23 +154,19 @@ pub(super) fn stop_all(listeners: &mut Listeners, reactor: &mut Reactor) {
     }
 }
 
-/// Takes the next step of a stop where workers accept; whether the listener has stopped by it.
+/// Takes the next step of a stop where workers accept.
 ///
 /// These workers would close their sockets with connections in them. So, shortly before they are told to go, no connection
 /// begins there any more, and then what they have not accepted is taken from them.
-pub(super) fn step_stop(listener: &mut Listener, reactor: &mut Reactor) -> bool {
+pub(super) fn step_stop(listener: &mut Listener, reactor: &mut Reactor) {
     match listener.closing {
         Some(Closing::Refuse(at)) if at <= reactor.now => {
             listener.refuse_connections();
             let at = reactor.set_timer_in(REFUSE_SPAN, Timer::Listener(listener.id));
             listener.closing = Some(Closing::Close(at));
-            false
         }
-        Some(Closing::Close(at)) if at <= reactor.now => {
-            stop(listener, reactor);
-            true
-        }
-        Some(Closing::Refuse(_) | Closing::Close(_)) | None => false,
+        Some(Closing::Close(at)) if at <= reactor.now => stop(listener, reactor),
+        Some(Closing::Refuse(_) | Closing::Close(_)) | None => {}
     }
 }
 
@@ -187,12 +183,15 @@ fn stop(listener: &mut Listener, reactor: &mut Reactor) {
     reactor.mark(listener.id);
 }
 
-/// At a stop, closes connections that no worker is left to take, so that their clients need not wait for the end.
-pub(super) fn give_up_leftovers(listeners: &mut Listeners, workers: &Workers, is_stopping: bool) {
-    if is_stopping && !workers.values().any(Worker::takes_leftovers) {
-        for listener in listeners.values_mut() {
-            listener.waiting.clear();
-            listener.pending.clear();
+/// At a stop, closes sockets and connections that no worker is left to take from, so that their clients need not wait for
+/// the end.
+pub(super) fn give_up_leftovers(listeners: &mut Listeners, workers: &Workers, reactor: &Reactor) {
+    for listener in listeners.values_mut() {
+        let mut users = listener.targets.iter().filter_map(|target| workers.get(&target.worker));
+        if !users.any(Worker::takes_leftovers) {
+            listener.give_up();
+            listener.unwatch(reactor);
+            listener.close_sockets();
         }
     }
 }
@@ -338,17 +337,45 @@ mod tests {
     #[test]
     fn what_no_worker_is_left_to_take_is_closed() {
         let mut harness = Harness::new(Balance::RoundRobin);
-        let mut far = harness.serving(1, 0);
-        let listener = harness.listen(1, &mut far);
+        let mut ends = [harness.serving(1, 0), harness.serving(2, 1)];
+        let listener = harness.listen(1, &mut ends[0]);
         let (left, mut client) = connection();
         harness.listener(listener).waiting.push_back(left);
-        let State { listeners, workers, .. } = &mut harness.state;
-        give_up_leftovers(listeners, workers, false);
-        give_up_leftovers(listeners, workers, true);
+        let State { listeners, workers, reactor, .. } = &mut harness.state;
+        give_up_leftovers(listeners, workers, reactor);
         assert!(listeners[&listener].has_leftovers(), "there is a worker");
         workers.get_mut(&id(1)).unwrap().drain = Drain::Disconnecting;
-        give_up_leftovers(listeners, workers, true);
-        assert!(!listeners[&listener].has_leftovers());
+        give_up_leftovers(listeners, workers, reactor);
+        assert!(!listeners[&listener].has_leftovers(), "the other one has no server there");
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+
+    /// The application closed its server before it heard of the stop, or the worker is gone.
+    #[test]
+    fn at_a_stop_a_socket_that_no_worker_uses_is_closed_at_once() {
+        for balance in [Balance::RoundRobin, Balance::Shared, Balance::Kernel, Balance::Sticky(StickyBy::Ip)]
+        {
+            for closes_before in [true, false] {
+                let mut harness = Harness::new(balance.clone());
+                let mut far = harness.serving(1, 0);
+                let listener = harness.listen(1, &mut far);
+                harness.turn();
+                let address = harness.address(listener);
+                let mut client = TcpStream::connect(address).unwrap();
+                if closes_before {
+                    close_servers(&mut harness);
+                }
+                harness.obey(Command::CloseListeners);
+                if !closes_before {
+                    close_servers(&mut harness);
+                }
+                // What the worker's copy would hold open is closed with the worker.
+                drop(far);
+                harness.turn();
+                assert!(!harness.listener(listener).has_leftovers(), "{balance}");
+                assert!(TcpStream::connect(address).is_err(), "{balance}");
+                assert!(client.read(&mut [0]).map_or(true, |count| count == 0), "{balance}");
+            }
+        }
     }
 }

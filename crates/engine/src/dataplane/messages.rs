@@ -164,7 +164,7 @@ pub(crate) enum Fact {
     /// Something that the cluster cannot do.
     Caveat(&'static str),
     /// The worker's channel is closed. `finishing`: it had closed its servers before it was told to disconnect, so it may
-    /// still have connections, and its drain timeout alone says when it should be gone.
+    /// still have connections, and has not said that it has none: its drain timeout alone says when it should be gone.
     Disconnected {
         worker: WorkerId,
         finishing: bool,

@@ -54,7 +54,10 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
         FromWorker::Pong => ping_answered(state, id),
         FromWorker::Taken(connections) => worker.own_count = Some(connections),
         FromWorker::Held(held) => reports.fact(Fact::Held(id, held)),
-        FromWorker::Farewell(farewell) => reports.fact(Fact::Farewell(id, farewell)),
+        FromWorker::Farewell(farewell) => {
+            worker.finishing = false;
+            reports.fact(Fact::Farewell(id, farewell));
+        }
         FromWorker::Keeps(timeout) => reports.fact(Fact::Keeps(id, timeout)),
         FromWorker::User(message) => user_message(worker, message, None, reactor, reports),
         FromWorker::Unknown => {}
@@ -148,12 +151,7 @@ fn connection_answered(state: &mut State, id: WorkerId, seq: u64, accepted: bool
         Answer::Taken { is_idle: false, .. } => {}
         Answer::Refused(sent) => put_back(sent, listeners, reactor, reports),
     }
-    if state.is_stopping {
-        // It may have been the last connection for which other drains waited.
-        state.step_drains();
-    } else {
-        state.step_drain(id);
-    }
+    state.step_drain(id);
 }
 
 fn ping_answered(state: &mut State, id: WorkerId) {

@@ -6,7 +6,7 @@ use recluster_core::WorkerId;
 
 use super::balance::{kernel, round_robin, sticky};
 use super::channel::{ProtocolViolation, READ_BYTES};
-use super::drain::{self, Step, Terms};
+use super::drain::{self, Terms};
 use super::listener::Listeners;
 use super::listeners::{self, Opener};
 use super::messages::{Config, Fact, Routes, Setup};
@@ -83,21 +83,22 @@ impl State {
 
     /// Takes the next step of a worker's drain.
     pub(super) fn step_drain(&mut self, id: WorkerId) {
-        let has_leftovers = drain::has_leftovers(&self.listeners, self.is_stopping);
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        match drain::step(worker, has_leftovers, &mut self.reactor) {
-            Ok(Step::Wait) => {}
-            Ok(Step::Disconnect) => self.give_up_leftovers(),
-            Err(violation) => self.cut_off(id, &violation),
+        let has_leftovers = drain::has_leftovers(worker, &self.listeners, self.is_stopping);
+        if let Err(violation) = drain::step(worker, has_leftovers, &mut self.reactor) {
+            self.cut_off(id, &violation);
         }
     }
 
-    /// Takes the next step of every drain: what they waited for may be over.
-    pub(super) fn step_drains(&mut self) {
+    /// At a stop: closes what no worker is left to take, and takes the next step of every drain, since what they waited for
+    /// may be over.
+    pub(super) fn step_stop(&mut self) {
+        listeners::give_up_leftovers(&mut self.listeners, &self.workers, &self.reactor);
         let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
         for id in ids {
             self.step_drain(id);
         }
+        listeners::give_up_leftovers(&mut self.listeners, &self.workers, &self.reactor);
     }
 
     /// The worker broke a rule that its channel rests on: the channel is closed, which ends a Node worker.
@@ -117,7 +118,6 @@ impl State {
         if what == Reclaim::Untouched {
             reclaim(&mut worker, &mut self.listeners, &mut self.reactor, &mut self.reports);
         }
-        self.give_up_leftovers();
         self.close_unused();
         self.reports.fact(Fact::Disconnected { worker: id, finishing: worker.finishing });
     }
@@ -126,9 +126,5 @@ impl State {
     pub(super) fn close_unused(&mut self) {
         let Self { listeners, workers, routes, peeks, reactor, .. } = self;
         listeners::close_unused(listeners, workers, routes.settled, peeks, reactor);
-    }
-
-    fn give_up_leftovers(&mut self) {
-        listeners::give_up_leftovers(&mut self.listeners, &self.workers, self.is_stopping);
     }
 }

@@ -12,6 +12,8 @@ use super::reactor::{ListenerId, Reactor, Timer};
 
 /// How many connections may be on their way to one worker. More would wait in a busy worker while others are idle.
 const MOST_IN_FLIGHT: usize = 8;
+/// How long a drain waits for connections on their way to be taken.
+pub(super) const TAKE_WAIT: Duration = Duration::from_secs(1);
 /// How many servers one worker may have.
 pub(super) const MOST_SERVERS: usize = 1024;
 
@@ -40,9 +42,27 @@ pub(super) enum Drain {
     /// It is not draining.
     None,
     /// It is given nothing new, and takes what is on its way to it.
-    Taking { since: Instant, until: Instant, held_back: Duration },
+    Taking {
+        since: Instant,
+        until: Instant,
+        /// For how long Node's disconnect is held back.
+        held_back: Duration,
+        /// The worker has no preload, or one that spares no idle connection.
+        is_bare: bool,
+        /// When its application was told, if it has been.
+        told_at: Option<Instant>,
+    },
     /// It was told to disconnect.
     Disconnecting,
+}
+
+/// Something that is said once, when its time has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Word {
+    #[default]
+    Unwanted,
+    Due,
+    Said,
 }
 
 /// What is said of a worker, or to it, only once: whether it was.
@@ -53,7 +73,7 @@ pub(super) struct Said {
     /// To the supervisor: its last server has closed and was no mere probe, or the worker said that it leaves.
     pub(super) retiring: bool,
     /// To the application: it is let go.
-    pub(super) drain: bool,
+    pub(super) drain: Word,
 }
 
 #[derive(Debug)]
@@ -72,7 +92,8 @@ pub(super) struct Worker {
     pub(super) drain: Drain,
     /// It began its own disconnect: a second one from us would kill it.
     pub(super) leaving: bool,
-    /// It had closed all its servers when it was told to disconnect, so that the disconnect waits for no connection.
+    /// It had closed all its servers when it was told to disconnect, so that the disconnect waits for no connection; and it
+    /// has not said that it has none.
     pub(super) finishing: bool,
     pub(super) said: Said,
     /// Where it said that it listens: each address is reported once.
@@ -146,6 +167,12 @@ impl Worker {
     /// Whether it may still be given connections that waited when everything was told to stop.
     pub(super) fn takes_leftovers(&self) -> bool {
         self.drain != Drain::Disconnecting && !self.leaving
+    }
+
+    /// Whether it is to take what is on its way to it before it leaves, and has not for too long.
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        let Drain::Taking { since, .. } = self.drain else { return false };
+        !self.in_flight.is_empty() && !self.has_room() && since + TAKE_WAIT <= now
     }
 
     /// Has all listeners on which it has a server looked at.

@@ -44,7 +44,9 @@ pub(in crate::dataplane) fn sort(
     reports: &mut Reports,
 ) {
     let Some(by) = listener.sticky_by.clone() else { return };
-    let by_slot = by_slot(listener, workers, is_stopping);
+    let mut by_slot = by_slot(listener, workers, is_stopping);
+    // At a stop, what waits for a worker that takes nothing goes to others while there are some.
+    by_slot.retain(|_, worker| !workers.get(worker).is_some_and(|worker| worker.is_stuck(reactor.now)));
     let mut sorting = Sorting { listener, by, by_slot, workers, peeks, is_stopping, reactor, reports };
     sorting.follow_slots();
     if !sorting.by_slot.is_empty() {
@@ -160,7 +162,7 @@ mod tests {
     use crate::dataplane::fixtures::{FarEnd, Harness, connection, id, just_before};
     use crate::dataplane::messages::{Command, Standing};
     use crate::dataplane::reactor::{ListenerId, Token};
-    use crate::dataplane::worker::InFlight;
+    use crate::dataplane::worker::{InFlight, TAKE_WAIT};
     use recluster_wire::node::FromWorker;
 
     fn by_cookie() -> Balance {
@@ -375,6 +377,22 @@ mod tests {
         harness.obey(Command::CloseListeners);
         harness.turn();
         assert_eq!(ends.iter_mut().map(|end| end.connections().len()).sum::<usize>(), 2);
+    }
+
+    #[test]
+    fn at_a_stop_what_waits_for_a_worker_that_hangs_goes_to_another() {
+        let (mut harness, mut ends, listener) = two_workers();
+        fill(&mut harness, 1, listener);
+        let _client = client_of(0, &mut harness, listener);
+        harness.obey(Command::CloseListeners);
+        let until = harness.state.reactor.now + Duration::from_secs(60);
+        for worker in [1, 2] {
+            harness.obey(Command::Drain { worker: id(worker), until, grace: None });
+        }
+        harness.pass(just_before(TAKE_WAIT));
+        assert_eq!(harness.listener(listener).pending[&id(1)].len(), 1);
+        harness.pass(Duration::from_millis(1));
+        assert_eq!(ends[1].connections().len(), 1);
     }
 
     #[test]
