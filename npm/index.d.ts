@@ -78,6 +78,8 @@ declare namespace recluster {
     checkInterval?: number | undefined;
     /** A check that takes longer has failed. Default: 5. */
     checkTimeout?: number | undefined;
+    /** A variable that holds the worker's slot, beside WORKER_ID, as pm2 sets `NODE_APP_INSTANCE`. Default: none. */
+    instanceEnv?: string | undefined;
   }
 
   /** The options by the name that they have in `@types/recluster`. */

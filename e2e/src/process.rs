@@ -1,6 +1,7 @@
 //! Other processes, held by pidfd: what is signalled is the process that was meant, never one that inherited its
 //! number.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -64,6 +65,15 @@ impl Process {
     pub fn open_files(&self) -> usize {
         let entries = std::fs::read_dir(format!("/proc/{}/fd", self.pid));
         entries.expect("the process should live").count()
+    }
+
+    /// The names of the variables that it was started with.
+    pub fn variables(&self) -> BTreeSet<String> {
+        let environ = std::fs::read(format!("/proc/{}/environ", self.pid)).expect("the process should live");
+        let names = environ
+            .split(|byte| *byte == 0)
+            .filter_map(|variable| variable.split(|byte| *byte == b'=').next());
+        names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
     /// What one of its descriptors refers to, such as `pipe:[4711]`.

@@ -20,6 +20,7 @@ const NAMES = new Set([
   'workers', 'timeout', 'respawn', 'backoff', 'readyWhen', 'args', 'execArgv', 'log', 'logger', 'surge', 'attempts', 'readyTimeout',
   'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace', 'acceptAfterStop', 'balance', 'stickyBy',
   'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck', 'checkInterval', 'checkTimeout',
+  'instanceEnv',
 ]);
 
 /**
@@ -53,6 +54,7 @@ function read(options) {
     readyCheck: text(options, 'readyCheck'),
     checkInterval: seconds(options, 'checkInterval', 0.001),
     checkTimeout: seconds(options, 'checkTimeout', 0.001),
+    instanceEnv: text(options, 'instanceEnv'),
   };
 }
 

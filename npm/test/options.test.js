@@ -111,6 +111,20 @@ test('readyWhen ready', async ({ start }) => {
   assert.deepEqual(await ready, [worker, { cmd: 'ready' }])
 })
 
+test.ours('the slot is in the variable that instanceEnv names, and in no other', async ({ make, serve }) => {
+  const tell = async (worker) => {
+    const told = heard(worker, 'message', (message) => 'slot' in message)
+    worker.send({ do: 'tell', env: ['WORKER_ID', 'NODE_APP_INSTANCE'] })
+    return (await told)[0].env
+  }
+  const options = { args: ['listen'], workers: 1 }
+  const [plain] = (await serve('puppet.js', options)).workers()
+  assert.deepEqual(await tell(plain), { WORKER_ID: '0' })
+  const [named] = (await serve('puppet.js', { ...options, instanceEnv: 'NODE_APP_INSTANCE' })).workers()
+  assert.deepEqual(await tell(named), { WORKER_ID: '0', NODE_APP_INSTANCE: '0' })
+  assert.throws(() => make('puppet.js', { ...options, instanceEnv: 'WORKER_ID' }).run(), /instanceEnv: WORKER_ID is reserved/)
+})
+
 test('args and execArgv', async ({ serve }) => {
   const made = await serve('puppet.js', { args: ['listen', 'a b', ''], execArgv: ['--no-warnings'] })
   const [worker] = made.workers()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use recluster::{Cluster, ClusterBuilder};
 
-use crate::args::{Leaving, Readiness, Run, Running, Switch};
+use crate::args::{InstanceIn, Leaving, Readiness, Run, Running, Switch};
 use crate::error::Error;
 use crate::inherited::{Given, Inherited};
 
@@ -57,6 +57,10 @@ fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilde
         .node_args(&running.node_arg)
         .workers(running.workers.get())
         .raw_stdio(running.raw_stdio);
+    let builder = match &running.instance_env {
+        InstanceIn::Nothing => builder,
+        InstanceIn::Variable(variable) => builder.instance_env(variable.clone()),
+    };
     running.listen.iter().cloned().fold(builder, ClusterBuilder::listen)
 }
 

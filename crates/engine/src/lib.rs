@@ -55,6 +55,7 @@ pub use config::drain_signal::DrainSignal;
 pub use config::listen::{Listen, ListenError};
 pub use config::ready::{ParseReadyCheckError, ReadyCheck, ReadyWhen};
 pub use config::scale::Scale;
+pub use config::variable::{InstanceEnv, VariableError};
 pub use config::working_directory::logical_directory;
 pub use recluster_core::{ConfigError, Surge};
 pub use report::error::{Gone, ProgramError, ReloadError, SendError, StartError};

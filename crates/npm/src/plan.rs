@@ -59,6 +59,7 @@ pub(crate) struct Plan {
     ready_check: Option<String>,
     check_interval: Option<Span>,
     check_timeout: Option<Span>,
+    instance_env: Option<String>,
 }
 
 /// Where a standard descriptor of a worker goes.
@@ -139,6 +140,10 @@ impl Plan {
         builder = with(builder, self.cwd.as_ref(), ClusterBuilder::directory);
         builder = with(builder, self.uid, ClusterBuilder::uid);
         builder = with(builder, self.gid, ClusterBuilder::gid);
+        if let Some(variable) = &self.instance_env {
+            builder =
+                builder.instance_env(variable.parse().map_err(|error| format!("instanceEnv: {error}"))?);
+        }
         self.conduct(builder)
     }
 
@@ -244,6 +249,9 @@ mod tests {
         assert!(refusal(r#"{ "timeout": -1 }"#).contains("negative"));
         assert!(refusal(r#"{ "balance": "sticky", "stickyBy": "sid" }"#).starts_with("'sid' is nothing"));
         assert!(refusal(r#"{ "surge": 0 }"#).contains("nonzero"));
+        assert!(
+            refusal(r#"{ "instanceEnv": "WORKER_ID" }"#).starts_with("instanceEnv: WORKER_ID is reserved")
+        );
         assert!(refusal(r#"{ "readyCheck": "ftp:/" }"#).contains("'ftp:/' is no check"));
         assert!(
             refusal(r#"{ "stdio": ["ignore", "pipe", { "fd": 1000000 }] }"#).starts_with("stdio: descriptor")

@@ -27,8 +27,6 @@ pub const WORKER_ID: &str = "WORKER_ID";
 pub const GENERATION: &str = "RECLUSTER_GENERATION";
 /// The number of slots.
 pub const WORKERS: &str = "RECLUSTER_WORKERS";
-/// The worker's slot, for programs written for pm2.
-pub const APP_INSTANCE: &str = "NODE_APP_INSTANCE";
 /// The number of the channel's file descriptor in the worker.
 pub const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
 /// How messages are written on the channel: always [`JSON`].
@@ -74,6 +72,11 @@ const WITHHELD_FAMILIES: [&str; 2] = ["EINHORN_", "SERVER_STARTER_"];
 pub fn is_withheld(name: &OsStr) -> bool {
     let family = |prefix: &&str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
     WITHHELD.iter().any(|withheld| name == *withheld) || WITHHELD_FAMILIES.iter().any(family)
+}
+
+/// Whether a variable belongs to the master: each worker gets its own value of it, or must have none. A user cannot choose it.
+pub fn is_reserved(name: &OsStr) -> bool {
+    is_withheld(name) || [WORKER_ID, GENERATION, WORKERS].iter().any(|own| name == *own)
 }
 
 /// The environment of one worker.
@@ -126,7 +129,6 @@ impl WorkerEnv {
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             (WORKER_ID, self.slot.to_string()),
-            (APP_INSTANCE, self.slot.to_string()),
             (GENERATION, self.generation.to_string()),
             (WORKERS, self.workers.to_string()),
         ];
@@ -160,12 +162,7 @@ mod tests {
 
     #[test]
     fn every_worker_knows_its_place() {
-        let expected = own(&[
-            ("WORKER_ID", "2"),
-            ("NODE_APP_INSTANCE", "2"),
-            ("RECLUSTER_GENERATION", "5"),
-            ("RECLUSTER_WORKERS", "8"),
-        ]);
+        let expected = own(&[("WORKER_ID", "2"), ("RECLUSTER_GENERATION", "5"), ("RECLUSTER_WORKERS", "8")]);
         assert_eq!(PLAIN.variables(), expected);
     }
 
@@ -177,7 +174,7 @@ mod tests {
             ("NODE_CHANNEL_SERIALIZATION_MODE", "json"),
             ("NODE_UNIQUE_ID", "77"),
         ]);
-        assert_eq!(node.variables().split_off(4), expected);
+        assert_eq!(node.variables().split_off(3), expected);
     }
 
     #[test]
@@ -204,8 +201,19 @@ mod tests {
         ] {
             assert!(is_withheld(name.as_ref()), "{name}");
         }
-        for name in ["PATH", "NODE_OPTIONS", "NODE_ENV", "notify_socket", "EINHORN", ""] {
+        for name in ["PATH", "NODE_OPTIONS", "NODE_ENV", "NODE_APP_INSTANCE", "notify_socket", "EINHORN", ""]
+        {
             assert!(!is_withheld(name.as_ref()), "{name}");
         }
+    }
+
+    #[test]
+    fn what_each_worker_gets_is_no_users_to_choose() {
+        let node = NodeChannel { fd: 3, unique_id: 77, drain: None };
+        for (name, _) in (WorkerEnv { node: Some(node), ..PLAIN }).variables() {
+            assert!(is_reserved(name.as_ref()), "{name}");
+        }
+        assert!(is_reserved("LISTEN_FDS".as_ref()) && is_reserved("EINHORN_FD_0".as_ref()));
+        assert!(!is_reserved("NODE_APP_INSTANCE".as_ref()) && !is_reserved("RECLUSTER_CONTROL".as_ref()));
     }
 }

@@ -111,6 +111,7 @@ const ENGINE: Layers = (
             "config::limits",
             "config::ready",
             "config::scale",
+            "config::variable",
             "config::working_directory",
         ],
         &["config::listen"],

@@ -61,6 +61,12 @@ fn explained(mut error: clap::Error, definition: &Command, args: &[OsString]) ->
             if let Some(tip) = tip {
                 let tips = vec![StyledStr::from(tip)];
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+                // That an option of ours sounds similar is said of those that are nobody's.
+                if error.remove(ContextKind::SuggestedArg).is_some()
+                    && let Some(command) = command_of(definition, args)
+                {
+                    error.insert(ContextKind::Usage, ContextValue::StyledStr(command.clone().render_usage()));
+                }
             }
         }
         _ => {}

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use recluster::{DrainSignal, Listen, ReadyCheck, ReadyWhen, Surge};
 
 use super::balancing::Balancing;
-use super::values::{self, ConfigAt, ControlAt};
+use super::values::{self, ConfigAt, ControlAt, InstanceIn};
 use crate::name::Name;
 use crate::{duration, size};
 
@@ -105,6 +105,14 @@ pub(crate) struct Running {
     /// An argument for node itself, such as --node-arg=--enable-source-maps; may be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) node_arg: Vec<OsString>,
+
+    #[arg(
+        long,
+        value_name = "VAR|none",
+        default_value = "none",
+        help = "A variable that holds the worker's slot beside WORKER_ID; NODE_APP_INSTANCE is that of pm2"
+    )]
+    pub(crate) instance_env: InstanceIn,
 
     /// Workers write to the master's stderr directly; a failed reload then cannot show their last lines
     #[arg(long)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
-use recluster::{Scale, Surge};
+use recluster::{InstanceEnv, Scale, Surge, VariableError};
 
 /// Why a value is not understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,23 @@ pub(crate) fn scale(text: &str) -> Result<Scale, ValueError> {
         text.parse().map(Scale::To).ok().filter(|scale| *scale != Scale::To(0))
     };
     scale.ok_or(ValueError::Scale)
+}
+
+/// Which variable holds the slot, beside `WORKER_ID`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum InstanceIn {
+    /// None.
+    Nothing,
+    /// This one.
+    Variable(InstanceEnv),
+}
+
+impl FromStr for InstanceIn {
+    type Err = VariableError;
+
+    fn from_str(text: &str) -> Result<Self, VariableError> {
+        Ok(if text == "none" { Self::Nothing } else { Self::Variable(text.parse()?) })
+    }
 }
 
 /// Where the control socket is.
@@ -126,6 +143,13 @@ mod tests {
         for text in ["0", "", "none", "-1"] {
             assert_eq!(surge(text), Err(ValueError::Surge), "{text}");
         }
+    }
+
+    #[test]
+    fn a_slot_is_in_no_variable_or_in_one() {
+        assert_eq!("none".parse(), Ok(InstanceIn::Nothing));
+        assert!("NODE_APP_INSTANCE".parse::<InstanceIn>().is_ok_and(|named| named != InstanceIn::Nothing));
+        assert!("WORKER_ID".parse::<InstanceIn>().is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::config::balance::{Balance, PeekLimits};
 use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
+use crate::config::variable::InstanceEnv;
 use crate::process::program::ResolvedProgram;
 use crate::report::error::StartError;
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
@@ -89,6 +90,14 @@ impl ClusterBuilder {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.draft.program.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Has each worker find the number of its slot in this variable as well as in `WORKER_ID`, whatever value it has
+    /// otherwise. Default none.
+    #[must_use]
+    pub fn instance_env(mut self, variable: InstanceEnv) -> Self {
+        self.draft.program.instance_env = Some(variable);
         self
     }
 

@@ -7,4 +7,5 @@ pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod ready;
 pub(crate) mod scale;
+pub(crate) mod variable;
 pub(crate) mod working_directory;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use recluster_wire::env::is_withheld;
 
 use crate::config::ready::ReadyWhen;
+use crate::config::variable::InstanceEnv;
 use crate::config::working_directory::logical_directory;
 use crate::process::stdio::Stdio;
 use crate::report::error::ProgramError;
@@ -43,6 +44,8 @@ pub(crate) struct Program {
     pub(crate) env: BTreeMap<OsString, OsString>,
     /// Replaces the master's own environment.
     pub(crate) environment: Option<BTreeMap<OsString, OsString>>,
+    /// Where a worker finds its slot, beside `WORKER_ID`.
+    pub(crate) instance_env: Option<InstanceEnv>,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) stdio: [Stdio; 3],
@@ -59,6 +62,8 @@ pub(crate) struct ResolvedProgram {
     pub(crate) args: Vec<OsString>,
     /// The master's environment without the variables that are about the master, and with what the user added.
     pub(crate) env: BTreeMap<OsString, OsString>,
+    /// Where a worker finds its slot, beside `WORKER_ID`.
+    pub(crate) instance_env: Option<InstanceEnv>,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) stdio: [Stdio; 3],
@@ -135,6 +140,7 @@ impl Program {
             node_args: Vec::new(),
             env: BTreeMap::new(),
             environment: None,
+            instance_env: None,
             uid: None,
             gid: None,
             stdio: [Stdio::Null, Stdio::Inherit, Stdio::Tail],
@@ -175,8 +181,17 @@ impl Program {
         let mut env = self.environment.clone().unwrap_or_else(|| env::vars_os().collect());
         env.retain(|name, _| !is_withheld(name));
         env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let (args, stdio) = (self.args.clone(), self.stdio.clone());
-        Ok(ResolvedProgram { runtime, server, directory, args, env, uid: self.uid, gid: self.gid, stdio })
+        Ok(ResolvedProgram {
+            runtime,
+            server,
+            directory,
+            args: self.args.clone(),
+            env,
+            instance_env: self.instance_env.clone(),
+            uid: self.uid,
+            gid: self.gid,
+            stdio: self.stdio.clone(),
+        })
     }
 
     fn resolve_server(&self) -> Result<PathBuf, ProgramError> {
@@ -219,6 +234,15 @@ impl Program {
 }
 
 impl ResolvedProgram {
+    /// The variables of the workers in this slot, but for those by which each is told from others.
+    pub(crate) fn env_of(&self, slot: u32) -> BTreeMap<OsString, OsString> {
+        let mut env = self.env.clone();
+        let instance =
+            self.instance_env.as_ref().map(|variable| (variable.name().into(), slot.to_string().into()));
+        env.extend(instance);
+        env
+    }
+
     pub(crate) fn default_ready_when(&self) -> ReadyWhen {
         match self.runtime {
             Runtime::Node { .. } => ReadyWhen::Listening,

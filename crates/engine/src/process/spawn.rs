@@ -158,7 +158,7 @@ pub(super) fn environment(
     program: &ResolvedProgram,
     options: &SpawnOptions<'_>,
 ) -> BTreeMap<OsString, OsString> {
-    let mut variables = program.env.clone();
+    let mut variables = program.env_of(options.slot);
     variables.insert("PWD".into(), program.directory.clone().into());
     let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
     let drain = options.preload.as_ref().map(|(_, drain)| *drain);

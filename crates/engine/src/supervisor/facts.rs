@@ -130,7 +130,7 @@ impl Supervisor {
                 pid: child.pid().unsigned_abs(),
                 slot: child.slot.get(),
                 directory: program.map(|program| program.directory.clone()).unwrap_or_default(),
-                env: program.map(|program| program.env.clone()).unwrap_or_default(),
+                env: program.map(|program| program.env_of(child.slot.get())).unwrap_or_default(),
             }),
         };
         let watch = checks.watch(worker, target, self.spawner.events());

@@ -27,7 +27,6 @@ fn a_worker_knows_its_place() {
     let body = master.get("/").json();
     let env = &body["env"];
     assert_eq!(env["WORKER_ID"], "0");
-    assert_eq!(env["NODE_APP_INSTANCE"], "0");
     assert_eq!(env["RECLUSTER_GENERATION"], "1");
     assert_eq!(env["RECLUSTER_WORKERS"], "1");
     let spawned = master.wait(on("spawned"));

@@ -1,6 +1,7 @@
 //! How a cluster starts, and what its command says and writes.
 
 mod command_line;
+mod environment;
 mod first_start;
 mod log;
 mod ready;
