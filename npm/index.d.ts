@@ -187,6 +187,7 @@ declare namespace recluster {
     phase: 'starting' | 'running' | 'stopping' | 'terminating' | 'released' | 'over';
     generation: number;
     reload: { generation: number; serving: number; of: number } | null;
+    last_reload: LastReload | null;
     uptime_seconds: number;
     balance: Balance;
     /** Under `sticky`: what makes connections one client's. */
@@ -199,6 +200,28 @@ declare namespace recluster {
     workers: WorkerStatus[];
     /** With what is in force at each address. */
     listeners: { address: string; balance: Balance }[];
+  }
+
+  interface LastReload {
+    generation: number | null;
+    seconds_ago: number;
+    verdict: 'done' | 'rolled_back' | 'stopped_part_way' | 'abandoned' | 'refused';
+    /** With `rolled_back` and `stopped_part_way`. */
+    failure?: Failure;
+    /** With `stopped_part_way`. */
+    replaced?: number;
+    of?: number;
+    /** With `refused`. */
+    reason?: string;
+  }
+
+  interface Failure {
+    worker: { id: number; slot: number; generation: number; pid: number | null };
+    reason: string;
+    failures: number;
+    /** The last lines that it wrote to its stderr. */
+    stderr: string[];
+    hint: string | null;
   }
 
   interface WorkerStatus {

@@ -52,6 +52,11 @@ test.ours('the declared status is what status() gives', async ({ logger, make, r
     return status.workers.some((worker) => worker.held?.alive) && status
   }))
   const [declared, real] = [new Declarations().shapeOf('Status'), ofValues(given)]
+  // The next test has every verdict.
+  for (const shape of [declared, real]) {
+    for (const at of shape.kinds.keys()) if (at.startsWith('last_reload.')) shape.kinds.delete(at)
+  }
+  assert.deepEqual(real.at('last_reload'), ['null', 'object'])
   assert.deepEqual([...real.kinds.keys()].sort(), [...declared.kinds.keys()].sort())
   for (const at of declared.kinds.keys()) areDeclared(real, declared, at)
   // No process is without a pid, memory and CPU time here.
@@ -61,12 +66,16 @@ test.ours('the declared status is what status() gives', async ({ logger, make, r
   for (const at of ['sticky_by', 'workers[].held']) assert.ok(real.at(at).includes('absent'), at)
 })
 
-test.ours('the declared error is what a reload fails with', async ({ logger, recluster, release }) => {
+test.ours('the declared error is what a reload fails with, and the status has its verdict', async ({ logger, recluster, release }) => {
   const errors = []
   const code = release()
   const options = { workers: 2, surge: 1, attempts: 1, respawn: 0.01, logger }
   const made = recluster(code.file, options)
-  const fails = async () => errors.push(await made.reload().then(() => assert.fail('it works'), (error) => error))
+  const last = []
+  const fails = async () => {
+    errors.push(await made.reload().then(() => assert.fail('it works'), (error) => error))
+    await made.status().then((status) => last.push(status.last_reload), () => {})
+  }
   await fails()
   made.run()
   await until('both workers to be active', () => active(made).length === 2)
@@ -89,6 +98,9 @@ test.ours('the declared error is what a reload fails with', async ({ logger, rec
   assert.deepEqual([...real.kinds.keys()].sort(), [...declared.kinds.keys()].sort())
   for (const at of declared.kinds.keys()) assert.deepEqual(real.at(at), declared.at(at), at)
   assert.deepEqual(real.listed('code'), declared.listed('code'))
+  const kept = ofValues(last.filter((reload) => reload !== null))
+  for (const at of kept.kinds.keys()) areDeclared(kept, new Declarations().shapeOf('LastReload'), at)
+  for (const at of ['failure.stderr', 'replaced']) assert.ok(kept.kinds.has(at), at)
 })
 
 test.ours('the declared events are what a cluster emits', async ({ cluster, make }) => {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use recluster::control::{Asked, Server};
-use recluster::{Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale};
+use recluster::{Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
@@ -66,9 +66,9 @@ fn reread(
             changed.into_iter().partition(|key| changes_at_reload(key));
         if !(changed.is_empty() && needs_restart.is_empty()) {
             // The log is gone only when the cluster is over.
-            let _ = notes.send(Note::Configured { changed, needs_restart });
+            let _ = notes.send(Note::Configured { changed, needs_restart: needs_restart.clone() });
         }
-        Ok(describe(&run))
+        Ok(describe(&run).needs_restart(needs_restart))
     }
 }
 
@@ -101,11 +101,8 @@ impl Foreground<'_> {
     ) {
         loop {
             tokio::select! {
-                heard = events.next() => match heard {
-                    Some(Heard::Event(event)) => self.note(&event),
-                    Some(Heard::Missed(events)) => self.journal.note(&Note::EventsMissed { events }),
-                    None => return,
-                },
+                // What was asked for is written before what follows from it.
+                biased;
                 Some(asked) = asked(self.server.as_deref_mut()) => self.journal.note(&Note::asked(asked)),
                 Some(change) = changes.recv() => self.journal.note(&change),
                 heard = signals.next() => match heard {
@@ -113,6 +110,11 @@ impl Foreground<'_> {
                     signals::Heard::StopSettled => self.tell_what_is_waited_for().await,
                 },
                 () = due(&self.stop) => self.tell_what_is_waited_for().await,
+                heard = events.next() => match heard {
+                    Some(Heard::Event(event)) => self.note(&event),
+                    Some(Heard::Missed(events)) => self.journal.note(&Note::EventsMissed { events }),
+                    None => return,
+                },
             }
         }
     }
@@ -140,8 +142,8 @@ impl Foreground<'_> {
             Wish::Reload => self.cluster.request_reload(),
             Wish::Stop => self.cluster.request_stop(),
             Wish::Terminate => self.cluster.request_terminate(),
-            Wish::MoreWorkers => self.cluster.scale(Scale::By(1)).await.map(drop),
-            Wish::FewerWorkers => self.cluster.scale(Scale::By(-1)).await.map(drop),
+            Wish::MoreWorkers => self.scale(1).await,
+            Wish::FewerWorkers => self.scale(-1).await,
             Wish::ReopenLog => {
                 self.journal.reopen();
                 Ok(())
@@ -150,6 +152,17 @@ impl Foreground<'_> {
         };
         // An error says that the cluster is over already, which the loop is about to see.
         let _: Result<(), Gone> = obeyed;
+    }
+
+    async fn scale(&mut self, by: i32) -> Result<(), Gone> {
+        match self.cluster.scale(Scale::By(by)).await {
+            Ok(_) => Ok(()),
+            Err(ScaleError::Gone(gone)) => Err(gone),
+            Err(refusal) => {
+                self.journal.note(&Note::NotScaled { reason: refusal.to_string() });
+                Ok(())
+            }
+        }
     }
 }
 

@@ -19,8 +19,8 @@ pub(crate) struct Slot {
     pub(crate) waiting: Option<Waiting>,
     /// The holder is to be renewed, new first.
     pub(crate) renew: bool,
-    /// How many workers were started here.
-    pub(crate) spawns: u64,
+    /// How often code that has served was started here again.
+    pub(crate) restarts: u64,
 }
 
 /// A slot's place in the queue for the limiter.
@@ -42,7 +42,7 @@ impl Slot {
             failure: None,
             waiting: None,
             renew: false,
-            spawns: 0,
+            restarts: 0,
         }
     }
 
@@ -83,7 +83,6 @@ impl Slot {
         let seat = if self.next_is_candidate(reload) { &mut self.candidate } else { &mut self.holder };
         *seat = Some(worker);
         self.waiting = None;
-        self.spawns += 1;
     }
 
     /// A wanted worker ends or leaves.

@@ -42,7 +42,8 @@ pub struct SlotStatus {
     pub slot: SlotId,
     /// The active worker: ready, and not on its way out.
     pub active: Option<WorkerId>,
-    /// How often a worker was started in this slot after the first.
+    /// How often a worker of code that has served was started here again, since the one before ended or was renewed. The
+    /// workers of a reload, and attempts of code on trial, are none of these.
     pub restarts: u64,
 }
 
@@ -91,7 +92,7 @@ impl Cluster {
         SlotStatus {
             slot: slot.id,
             active: slot.holder.filter(ready).or(slot.candidate.filter(ready)),
-            restarts: slot.spawns.saturating_sub(1),
+            restarts: slot.restarts,
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::config::balance::{Balance, StickyBy};
 use crate::control::protocol::{Progress, Reply, Request};
 use crate::report::event::{Event, Exit, RecycleReason};
-use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
+use crate::report::status::{LastReload, ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::report::verdict::{Failure, Verdict};
 use crate::report::worker::{Address, Held, Resource, Worker};
 use crate::supervisor::explain::late_for;
@@ -160,6 +160,7 @@ fn statuses() -> Vec<Status> {
             phase: phase.to_owned(),
             generation: 1,
             reload: is_full.then_some(ReloadStatus { generation: 2, serving: 1, of: 2 }),
+            last_reload: None,
             uptime_seconds: 1.0,
             balance: balance.to_string(),
             sticky_by: balance.sticky_by().map(ToString::to_string),
@@ -175,7 +176,17 @@ fn statuses() -> Vec<Status> {
             }],
         }
     });
-    all.collect()
+    let bare: Vec<Status> = all.collect();
+    let last = |verdict: Verdict| {
+        [None, Some(2)].map(|generation| LastReload {
+            generation,
+            seconds_ago: 1.0,
+            verdict: verdict.clone(),
+        })
+    };
+    let ended = verdicts().into_iter().flat_map(last).zip(bare.iter().cycle());
+    let ended = ended.map(|(last, status)| Status { last_reload: Some(last), ..status.clone() });
+    ended.chain(bare.iter().cloned()).collect()
 }
 
 fn worker_statuses() -> Vec<WorkerStatus> {
@@ -232,7 +243,12 @@ fn progress() -> Vec<Progress> {
 
 fn replies() -> Vec<Reply> {
     let verdict = |verdict| {
-        [None, Some(3)].map(|generation| Reply::Verdict { generation, verdict: Verdict::clone(&verdict) })
+        let needs_restart = |generation: Option<u64>| generation.map(|_| "listen".to_owned()).into_iter();
+        [None, Some(3)].map(|generation| Reply::Verdict {
+            generation,
+            verdict: Verdict::clone(&verdict),
+            needs_restart: needs_restart(generation).collect(),
+        })
     };
     every! {
         Reply::Progress(_) => progress().into_iter().map(Reply::Progress).collect::<Vec<_>>(),

@@ -11,7 +11,7 @@ use napi::bindgen_prelude::Function;
 use napi::{Error, Result};
 use napi_derive::napi;
 use recluster::host::{DatagramKind, Handle, HandleKind};
-use recluster::{Cluster, Gone, Scale, SendError};
+use recluster::{Cluster, Gone, Scale, ScaleError, SendError};
 use serde_json::{Value, json};
 use tokio::runtime::Handle as Runtime;
 
@@ -78,10 +78,9 @@ impl NativeCluster {
     #[napi(catch_unwind)]
     pub fn scale(&self, ticket: u32, slots: u32) {
         let cluster = self.0.cluster.clone();
-        self.answer(
-            ticket,
-            async move { cluster.scale(Scale::To(slots)).await.map(Value::from).map_err(gone) },
-        );
+        self.answer(ticket, async move {
+            cluster.scale(Scale::To(slots)).await.map(Value::from).map_err(unscaled)
+        });
     }
 
     /// The answer is the status of the whole cluster.
@@ -201,6 +200,10 @@ fn thrown(error: impl Display) -> Error {
 }
 
 fn gone(error: Gone) -> Value {
+    json!({ "code": "ERR_RECLUSTER_NOT_RUNNING", "message": error.to_string() })
+}
+
+fn unscaled(error: ScaleError) -> Value {
     json!({ "code": "ERR_RECLUSTER_NOT_RUNNING", "message": error.to_string() })
 }
 

@@ -60,6 +60,7 @@ const CLI: Layers = (
             "exit_code",
             "inherited",
             "args::reading",
+            "client::columns",
             "name",
             "nearest",
             "paint",
@@ -87,6 +88,7 @@ const CLI: Layers = (
         &["config"],
         &["check::node", "error"],
         &["claim", "client::connect", "client::output", "describe", "log"],
+        &["client::screen"],
         &["check::findings", "client::status", "run"],
         &["check::report", "client"],
         &["check"],
@@ -101,8 +103,8 @@ const ENGINE: Layers = (
     &[
         &["sink", "sys"],
         &["report", "report::signal", "report::worker"],
-        &["report::status", "report::verdict"],
-        &["report::error", "report::event"],
+        &["report::verdict"],
+        &["report::error", "report::event", "report::status"],
         &[
             "config",
             "config::address",

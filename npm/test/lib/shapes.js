@@ -133,7 +133,7 @@ function ofPage (heading) {
   let rows
   for (const line of fs.readFileSync(path.join(__dirname, '../../../docs/json.md'), 'utf8').split('\n')) {
     if (line.startsWith('#')) tables.set(anchorOf(line), rows = [])
-    else if (/^\| `\w+` \|/.test(line)) rows.push(line.split('|').slice(1, -1).map((cell) => cell.trim()))
+    else if (/^\| (`\w+`|) \|/.test(line)) rows.push(line.split('|').slice(1, -1).map((cell) => cell.trim()))
   }
   const shape = new Shape()
   addTable(shape, tables, heading, '')
@@ -144,6 +144,11 @@ const anchorOf = (line) => line.replace(/^#+ /, '').replace(/`/g, '').replace(/ 
 
 function addTable (shape, tables, heading, before) {
   for (const [field, type, , meaning] of tables.get(heading)) {
+    // An object whose fields stand among these.
+    if (field === '') {
+      addTable(shape, tables, /^\[.*\]\(#(.*)\)$/.exec(type)[1], before)
+      continue
+    }
     const at = before + field.replace(/`/g, '')
     const [, list] = /One of ([^.;]*)/.exec(meaning) ?? []
     for (const [, text] of list?.matchAll(/`([^`]*)`/g) ?? []) add(shape.texts, at, text)

@@ -186,7 +186,7 @@ async fn what_is_in_the_way_is_named() {
         "control = \"none\"\nworkers = 5000\nbackoff = \"100ms\"".to_owned(),
         "control = \"none\"\nready-timeout = 0".to_owned(),
         "control = \"none\"\nbackoff = \"100ms\"".to_owned(),
-        format!("control = \"/{long}/it.sock\""),
+        format!("control = \"/tmp/{long}.sock\""),
     ];
     let mut refusals = Vec::new();
     for config in &cases {

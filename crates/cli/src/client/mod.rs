@@ -1,9 +1,11 @@
 //! The commands that talk to a running cluster. What was asked for goes to stdout, everything else to stderr; with
 //! `--json` the master's replies go to stdout as they come.
 
+mod columns;
 mod connect;
 pub(crate) mod output;
 mod progress;
+mod screen;
 mod status;
 mod table;
 
@@ -50,8 +52,9 @@ async fn watch(client: &mut Client) -> Result<ExitStatus, Error> {
     loop {
         match client.next().await.inspect_err(|_| screen.settle())? {
             Reply::Progress(progress) => screen.progress(&progress),
-            Reply::Verdict { generation, verdict } => {
+            Reply::Verdict { generation, verdict, needs_restart } => {
                 screen.verdict(generation, &verdict);
+                screen.needs_restart(&needs_restart);
                 return Ok(progress::exit_status(&verdict));
             }
             other @ (Reply::Accepted

@@ -43,6 +43,13 @@ impl Screen {
         write(&conclusion(generation, verdict, self.paint));
     }
 
+    /// Says what the reload has left as it was.
+    pub(super) fn needs_restart(&self, settings: &[String]) {
+        if !settings.is_empty() {
+            write(&unchanged(settings, self.paint));
+        }
+    }
+
     /// Takes away the line that changes: what follows is there to stay.
     pub(super) fn settle(&mut self) {
         if self.pending {
@@ -113,6 +120,12 @@ fn conclusion(generation: Option<u64>, verdict: &Verdict, paint: Paint) -> Strin
         }
         Verdict::Abandoned => format!("{error} the cluster was told to end before the reload was done\n"),
     }
+}
+
+/// Settings that were said to be other ones, and that no reload changes.
+fn unchanged(settings: &[String], paint: Paint) -> String {
+    let settings = printable(&settings.join(", "));
+    format!("{} a reload does not change {settings}: restart recluster for that\n", paint.yellow("warning:"))
 }
 
 fn details(failure: &Failure, paint: Paint) -> String {
@@ -204,6 +217,12 @@ mod tests {
         error: the new generation was rolled back, the old workers serve on
           worker 7 (slot 1, pid 4711) exited with status 1 before it served, failure 3 of its slot
         ");
+    }
+
+    #[test]
+    fn what_only_a_restart_changes() {
+        let settings = ["listen", "name"].map(str::to_owned);
+        insta::assert_snapshot!(unchanged(&settings, Paint::new(false)), @"warning: a reload does not change listen, name: restart recluster for that");
     }
 
     #[test]

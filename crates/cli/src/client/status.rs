@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::connect::{connect, unexpected};
 use super::output::{Reader, print, print_json};
+use super::screen::{Alternate, Interrupts, picture, size};
 use super::table::table;
 use crate::args::StatusArgs;
 use crate::error::Error;
@@ -20,10 +21,7 @@ use crate::paint::Paint;
 /// How often `--watch` looks.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Moves the cursor to the top and clears what is below.
-const CLEAR: &str = "\x1b[H\x1b[J";
-
-/// Shows how the cluster is. With `--watch` it ends when the cluster does, or stdout is no longer read.
+/// Shows how the cluster is. With `--watch` it ends when the cluster does, stdout is no longer read, or a signal says so.
 pub(crate) async fn status(args: StatusArgs) -> Result<ExitStatus, Error> {
     let (mut client, path) = connect(&args.target).await?;
     let view = View::of(&args, &path);
@@ -32,12 +30,41 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitStatus, Error> {
         view.show(&status)?;
         return Ok(exit_status(&status));
     }
+    if view.json || !io::stdout().is_terminal() {
+        let mut before = "";
+        return watch(&mut client, |status| {
+            let reader = view.show_behind(before, status);
+            before = if view.json { "" } else { "\n" };
+            reader
+        })
+        .await;
+    }
+    let mut interrupts = Interrupts::listen()?;
+    let screen = Alternate::enter()?;
+    let mut last = ExitStatus::NotServing;
+    let show = |status: &Status| {
+        last = exit_status(status);
+        print(&picture(&view.text(status), size().map(|size| size.height)))
+    };
+    let ended = tokio::select! {
+        ended = watch(&mut client, show) => Some(ended),
+        () = interrupts.next() => None,
+    };
+    drop(screen);
+    ended.unwrap_or(Ok(last))
+}
+
+/// Shows the status again and again, until it is no longer read.
+async fn watch(
+    client: &mut Client,
+    mut show: impl FnMut(&Status) -> Result<Reader, Error>,
+) -> Result<ExitStatus, Error> {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let status = ask(&mut client).await?;
-        if view.show(&status)? == Reader::Left {
+        let status = ask(client).await?;
+        if show(&status)? == Reader::Left {
             return Ok(exit_status(&status));
         }
     }
@@ -59,26 +86,24 @@ struct View {
     name: String,
     json: bool,
     paint: Paint,
-    /// What is printed before each status.
-    before: &'static str,
 }
 
 impl View {
     fn of(args: &StatusArgs, path: &Path) -> Self {
-        let stdout = io::stdout();
-        let before = match (args.watch, stdout.is_terminal()) {
-            (true, true) => CLEAR,
-            (true, false) => "\n",
-            (false, _) => "",
-        };
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Self { name, json: args.target.json, paint: Paint::for_stream(&stdout), before }
+        Self { name, json: args.target.json, paint: Paint::for_stream(&io::stdout()) }
     }
 
     fn show(&self, status: &Status) -> Result<Reader, Error> {
-        if self.json {
-            return print_json(status);
-        }
-        print(&format!("{}{}", self.before, table(&self.name, status, self.paint)))
+        self.show_behind("", status)
+    }
+
+    fn show_behind(&self, before: &str, status: &Status) -> Result<Reader, Error> {
+        if self.json { print_json(status) } else { print(&format!("{before}{}", self.text(status))) }
+    }
+
+    /// As wide as the terminal, if stdout is one.
+    fn text(&self, status: &Status) -> String {
+        table(&self.name, status, self.paint, size().map(|size| size.width))
     }
 }

@@ -1,37 +1,57 @@
 //! A status as a table.
 
-use recluster::{ListenerStatus, ReloadStatus, Status, WorkerStatus};
+use recluster::{LastReload, ListenerStatus, ReloadStatus, Status, Verdict, WorkerStatus};
 
+use super::columns::{self, Column, Yields, wrapped};
 use crate::paint::{Paint, printable};
 
-/// The titles of the columns.
-const TITLES: [&str; 12] = [
-    "SLOT",
-    "WORKER",
-    "PID",
-    "GENERATION",
-    "STATE",
-    "UPTIME",
-    "RESTARTS",
-    "MEMORY",
-    "CPU",
-    "CONNECTIONS",
-    "TIME LEFT",
-    "SAYS",
+const COLUMNS: [Column; 12] = [
+    column("SLOT", "SLOT", Yields::Never),
+    column("WORKER", "ID", Yields::Goes(2)),
+    column("PID", "PID", Yields::Never),
+    column("GENERATION", "GEN", Yields::Never),
+    column("STATE", "STATE", Yields::Never),
+    column("UPTIME", "UP", Yields::Goes(4)),
+    column("RESTARTS", "RESTARTS", Yields::Goes(5)),
+    column("MEMORY", "MEMORY", Yields::Goes(6)),
+    column("CPU", "CPU", Yields::Goes(1)),
+    column("CONNECTIONS", "CONNS", Yields::Goes(3)),
+    column("TIME LEFT", "LEFT", Yields::Never),
+    column("SAYS", "SAYS", Yields::Below),
 ];
 
 /// The column of the state, which has a colour.
 const STATE: usize = 4;
 
 /// One line of the table.
-type Row = [String; TITLES.len()];
+type Row = [String; COLUMNS.len()];
+
+const fn column(title: &'static str, short: &'static str, yields: Yields) -> Column {
+    Column { title, short, yields }
+}
 
 /// The whole status: a line about the cluster, one about where it listens, and a row for each slot and for each
 /// worker that is not the active one of its slot.
-pub(super) fn table(name: &str, status: &Status, paint: Paint) -> String {
+///
+/// With a width, that of a terminal, no line is longer.
+pub(super) fn table(name: &str, status: &Status, paint: Paint, width: Option<usize>) -> String {
+    let name = printable(name);
+    let mut lines: Vec<String> = about(&name, status).iter().flat_map(|line| wrapped(line, width)).collect();
+    if let Some(rest) = lines.first().and_then(|line| line.strip_prefix(&name)) {
+        let painted = format!("{}{rest}", paint.bold(&name));
+        lines.splice(..1, [painted]);
+    }
+    let colours = |column, cell: String| if column == STATE { colour(&cell, paint) } else { cell };
+    let mut rows = columns::lines(&COLUMNS, &rows(status), width, &colours).into_iter();
+    let titles = rows.next().map(|titles| paint.bold(&titles));
+    lines.push(String::new());
+    lines.into_iter().chain(titles).chain(rows).map(|line| line + "\n").collect()
+}
+
+/// What is said of the cluster as a whole.
+fn about(name: &str, status: &Status) -> Vec<String> {
     let mut lines = vec![format!(
-        "{}: {}, pid {}, generation {}, up {}, {}",
-        paint.bold(&printable(name)),
+        "{name}: {}, pid {}, generation {}, up {}, {}",
         status.phase,
         status.pid,
         status.generation,
@@ -51,8 +71,27 @@ pub(super) fn table(name: &str, status: &Status, paint: Paint) -> String {
     if let Some(ReloadStatus { generation, serving, of, .. }) = &status.reload {
         lines.push(format!("reloads: {serving} of {of} serve generation {generation}"));
     }
-    lines.push(String::new());
-    lines.join("\n") + "\n" + &rows_as_text(&rows(status), paint)
+    if let Some(last) = &status.last_reload {
+        lines.push(printable(&last_reload(last)));
+    }
+    lines
+}
+
+/// How the last reload ended, and why where it failed.
+fn last_reload(last: &LastReload) -> String {
+    let ago = span(last.seconds_ago);
+    let generation = last.generation.map_or("a reload".to_owned(), |number| format!("generation {number}"));
+    match &last.verdict {
+        Verdict::Done => format!("last reload: {generation} came to serve, {ago} ago"),
+        Verdict::RolledBack { failure } => {
+            format!("last reload: {generation} was rolled back, {ago} ago: {failure}")
+        }
+        Verdict::StoppedPartWay { replaced, of, failure } => {
+            format!("last reload: {generation} was stopped at {replaced} of {of}, {ago} ago: {failure}")
+        }
+        Verdict::Refused { reason } => format!("last reload: refused, {ago} ago: {reason}"),
+        Verdict::Abandoned => format!("last reload: abandoned, {ago} ago: the cluster is to end"),
+    }
 }
 
 /// An address, and how connections reach workers from there if that is not what was asked for.
@@ -125,30 +164,6 @@ fn vacant(slot: u32, restarts: &str, connections: u64) -> Row {
     row
 }
 
-fn rows_as_text(rows: &[Row], paint: Paint) -> String {
-    let titles = TITLES.map(str::to_owned);
-    let width = |column: usize| {
-        let lengths =
-            rows.iter().chain([&titles]).filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        lengths.max().unwrap_or(0)
-    };
-    let widths: [usize; TITLES.len()] = std::array::from_fn(width);
-    let mut text = paint.bold(&joined(&titles, &widths, |_, cell| cell)) + "\n";
-    for row in rows {
-        let paint_state = |column, cell: String| if column == STATE { colour(&cell, paint) } else { cell };
-        text += &joined(row, &widths, paint_state);
-        text.push('\n');
-    }
-    text
-}
-
-/// The cells of a row, each as wide as its column; `finish` may add what has no width.
-fn joined(row: &Row, widths: &[usize], finish: impl Fn(usize, String) -> String) -> String {
-    let cells = row.iter().zip(widths).enumerate();
-    let padded = cells.map(|(column, (cell, &width))| finish(column, format!("{cell:width$}")));
-    padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-}
-
 fn colour(state: &str, paint: Paint) -> String {
     match state.trim_end() {
         "serving" => paint.green(state),
@@ -212,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_cluster_in_the_middle_of_everything() {
-        insta::assert_snapshot!(table("shop", &status(), Paint::new(false)));
+        insta::assert_snapshot!(table("shop", &status(), Paint::new(false), None));
     }
 
     #[test]
@@ -221,13 +236,89 @@ mod tests {
         (status.reload, status.listeners) = (None, Vec::new());
         status.slots.truncate(1);
         status.workers.retain(|worker| worker.state == "serving");
-        insta::assert_snapshot!(table("shop", &status, Paint::new(false)));
+        insta::assert_snapshot!(table("shop", &status, Paint::new(false), None));
+    }
+
+    /// A cluster with an old worker that says much.
+    fn busy() -> Status {
+        let mut status = status();
+        let failure = json!({
+            "worker": {"id": 4, "slot": 1, "generation": 2, "pid": 4704}, "reason": "exited with status 1 before it served",
+            "failures": 3, "stderr": [], "hint": null
+        });
+        let last =
+            json!({"generation": 2, "seconds_ago": 95.0, "verdict": "rolled_back", "failure": failure});
+        status.last_reload = serde_json::from_value(last).unwrap();
+        status.workers[0].status = Some("5 open connections, 2 requests in progress".to_owned());
+        status
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_terminal_is_wide() {
+        for width in [40, 60, 80, 100, 120, 160] {
+            let table = table("shop", &busy(), Paint::new(false), Some(width));
+            let longest = table.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= width, "{longest} > {width}\n{table}");
+        }
+        insta::assert_snapshot!(table("shop", &busy(), Paint::new(false), Some(80)), @r"
+        shop: running, pid 4700, generation 2, up 1d 2h, round-robin
+        listens on 127.0.0.1:8080, unix:/run/�app (shared)
+        connections moved: 3 stolen, 1 requeued
+        reloads: 1 of 2 serve generation 3
+        last reload: generation 2 was rolled back, 1m 35s ago: worker 4 (slot 1, pid
+          4704) exited with status 1 before it served, failure 3 of its slot
+
+        SLOT  ID  PID   GEN  STATE     UP     RESTARTS  MEMORY    CPU    CONNS  LEFT
+        0     5   4705  2    serving   2h 1m  0         45.1 MiB  12.3s  1007
+        1     -   -     -    vacant    -      12        -         -      1007
+        0     1   4701  1    draining  2h 1m            45.1 MiB  12.3s  7      25s
+              5 open connections, 2 requests in progress
+        1     6   4706  3    starting  2h 1m            45.1 MiB  12.3s  7      1m 0s
+        ");
+        insta::assert_snapshot!(table("shop", &busy(), Paint::new(false), Some(100)), @r"
+        shop: running, pid 4700, generation 2, up 1d 2h, round-robin
+        listens on 127.0.0.1:8080, unix:/run/�app (shared)
+        connections moved: 3 stolen, 1 requeued
+        reloads: 1 of 2 serve generation 3
+        last reload: generation 2 was rolled back, 1m 35s ago: worker 4 (slot 1, pid 4704) exited with
+          status 1 before it served, failure 3 of its slot
+
+        SLOT  ID  PID   GEN  STATE     UP     RESTARTS  MEMORY    CPU    CONNS  LEFT
+        0     5   4705  2    serving   2h 1m  0         45.1 MiB  12.3s  1007
+        1     -   -     -    vacant    -      12        -         -      1007
+        0     1   4701  1    draining  2h 1m            45.1 MiB  12.3s  7      25s
+              5 open connections, 2 requests in progress
+        1     6   4706  3    starting  2h 1m            45.1 MiB  12.3s  7      1m 0s
+        ");
+    }
+
+    #[test]
+    fn how_the_last_reload_ended() {
+        let failure = json!({
+            "worker": {"id": 4, "slot": 1, "generation": 2, "pid": 4704}, "reason": "exited", "failures": 1, "stderr": [],
+            "hint": null
+        });
+        let verdicts = [
+            json!({"generation": 2, "seconds_ago": 5.0, "verdict": "done"}),
+            json!({"generation": 2, "seconds_ago": 5.0, "verdict": "rolled_back", "failure": failure}),
+            json!({"generation": 2, "seconds_ago": 5.0, "verdict": "stopped_part_way", "replaced": 1, "of": 2, "failure": failure}),
+            json!({"generation": null, "seconds_ago": 5.0, "verdict": "refused", "reason": "recluster.toml:1:1: unknown key 'x'"}),
+            json!({"generation": null, "seconds_ago": 5.0, "verdict": "abandoned"}),
+        ];
+        let lines = verdicts.map(|verdict| last_reload(&serde_json::from_value(verdict).unwrap()));
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        last reload: generation 2 came to serve, 5s ago
+        last reload: generation 2 was rolled back, 5s ago: worker 4 (slot 1, pid 4704) exited
+        last reload: generation 2 was stopped at 1 of 2, 5s ago: worker 4 (slot 1, pid 4704) exited
+        last reload: refused, 5s ago: recluster.toml:1:1: unknown key 'x'
+        last reload: abandoned, 5s ago: the cluster is to end
+        ");
     }
 
     #[test]
     fn colours_do_not_move_columns() {
-        let plain = table("shop", &status(), Paint::new(false));
-        let coloured = table("shop", &status(), Paint::new(true));
+        let plain = table("shop", &status(), Paint::new(false), None);
+        let coloured = table("shop", &status(), Paint::new(true), None);
         let mut without = String::new();
         let mut pieces = coloured.split("\x1b[");
         without += pieces.next().unwrap();

@@ -52,6 +52,8 @@ pub(crate) enum Note {
         /// These are the master's own for as long as it lives.
         needs_restart: Vec<String>,
     },
+    /// A signal asked for another number of workers, in vain.
+    NotScaled { reason: String },
     /// The log file was opened anew.
     LogReopened,
     /// The log file could not be opened anew.
@@ -132,6 +134,7 @@ impl Note {
             | Self::StopWaits { .. }
             | Self::Asked { .. }
             | Self::Configured { .. }
+            | Self::NotScaled { .. }
             | Self::LogReopened => Verbosity::Normal,
         }
     }
@@ -153,6 +156,7 @@ impl Note {
                 format!("{}, asked for by {process}user {uid}", wanted(*request))
             }
             Self::Configured { changed, needs_restart } => configured(changed, needs_restart),
+            Self::NotScaled { reason } => format!("the number of workers stays: {reason}"),
             Self::LogReopened => "the log file was opened anew".to_owned(),
             Self::LogNotReopened { error } => {
                 format!("the log file cannot be opened anew, the old one is written on: {error}")

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use crate::slot::Slot;
 use crate::worker::Worker;
-use crate::{Action, Cluster, Generation, Notice, SlotId};
+use crate::{Action, Cluster, Generation, Notice, Phase, SlotId};
 
 impl Cluster {
     pub(super) fn fill(&mut self) {
@@ -86,9 +86,12 @@ impl Cluster {
     }
 
     fn spawn(&mut self, id: SlotId) {
-        let reload = self.reloading();
+        let (reload, on_trial) = (self.reloading(), self.on_trial());
+        let has_served = self.phase == Phase::Running;
         let Some(slot) = self.slots.get_mut(id.index()) else { return };
         let generation = reload.unwrap_or(slot.generation);
+        let is_restart = slot.waiting.is_some() && has_served && on_trial != Some(generation);
+        slot.restarts += u64::from(is_restart);
         let until = self.now + self.settings.ready_timeout;
         let worker = self.workers.begin(Worker::new(id, generation, until));
         slot.seat(worker, reload);

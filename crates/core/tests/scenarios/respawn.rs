@@ -199,6 +199,47 @@ fn restarts_are_counted_by_slot() {
     let mut world = World::serving(slots(2));
     world.crashes(2);
     world.reload(7);
-    let restarts: Vec<u64> = world.status().slots.iter().map(|slot| slot.restarts).collect();
-    assert_eq!(restarts, [1, 2]);
+    assert_eq!(restarts(&world), [0, 1]);
+}
+
+fn restarts(world: &World) -> Vec<u64> {
+    world.status().slots.iter().map(|slot| slot.restarts).collect()
+}
+
+#[test]
+fn a_reload_is_no_restart_and_neither_are_the_attempts_of_code_that_is_rolled_back() {
+    let mut world = World::serving(slots(1));
+    world.reload(7);
+    for worker in [2, 3, 4] {
+        world.crashes(worker);
+        world.pass(secs(1));
+    }
+    assert_eq!(world.verdicts().len(), 1);
+    assert_eq!(restarts(&world), [0]);
+    world.reload(8);
+    world.come_to_serve([5]);
+    assert_eq!(restarts(&world), [0], "the new code serves, and was not restarted");
+    world.crashes(5);
+    assert_eq!(restarts(&world), [1]);
+}
+
+#[test]
+fn attempts_of_a_first_start_are_no_restarts() {
+    let mut world = World::new(Settings { keep_trying: true, ..slots(1) });
+    for worker in 1..=5 {
+        world.crashes(worker);
+        world.pass(secs(1));
+    }
+    assert_eq!(restarts(&world), [0]);
+    world.come_to_serve([6]);
+    world.crashes(6);
+    assert_eq!(restarts(&world), [1]);
+}
+
+#[test]
+fn a_worker_that_is_renewed_is_restarted() {
+    let mut world = World::serving(slots(1));
+    world.replace(1);
+    world.pass(secs(1));
+    assert_eq!(restarts(&world), [1]);
 }

@@ -33,17 +33,18 @@ impl Model {
         hold(of == Some(generation), PROVEN, || {
             format!("worker {id} is of {generation}, its slot of {of:?}")
         })?;
-        self.spawn_in_time(id, slot)?;
+        let goes_on = self.phase == Phase::Running && self.on_trial() != Some(generation);
+        self.spawn_in_time(id, slot, goes_on)?;
         self.retried_alone(slot)?;
         self.workers.insert(id, Worker::new(id, slot, generation, self.now));
         Ok(())
     }
 
-    /// Only the first worker of a slot or a generation need not pass the limiter.
-    fn spawn_in_time(&mut self, id: WorkerId, slot: SlotId) -> Held {
+    /// Only the first worker of a slot or a generation need not pass the limiter. The others are restarts where they go on
+    /// with code that has served.
+    fn spawn_in_time(&mut self, id: WorkerId, slot: SlotId, goes_on: bool) -> Held {
         let now = self.now;
         let seat = &mut self.seats[index(slot)];
-        seat.spawns += 1;
         let promised = seat.promised.take().map(|promise| promise.at);
         hold(promised.is_none_or(|at| at <= now), TRUTH, || {
             format!("slot {slot} was to be respawned at {promised:?}, and was at {now}")
@@ -51,6 +52,7 @@ impl Model {
         if mem::take(&mut seat.fresh) {
             return Ok(());
         }
+        seat.restarts += u64::from(goes_on);
         let earliest = self.limiter.earliest();
         self.limiter.respawned(now);
         hold(now >= earliest, PACE, || format!("worker {id} is respawned at {now}, before {earliest}"))

@@ -16,8 +16,8 @@ pub(crate) struct Seat {
     /// The next spawn is the first of its generation or of a new slot, and need not wait.
     pub(crate) fresh: bool,
     pub(crate) failures: u32,
-    /// How many workers were started here.
-    pub(crate) spawns: u64,
+    /// How many workers were started here to go on with code that has served.
+    pub(crate) restarts: u64,
     pub(crate) renew: Option<Renewal>,
     /// The respawn that a notice has named.
     pub(crate) promised: Option<Promise>,
@@ -234,7 +234,7 @@ impl Model {
 
 impl Seat {
     pub(crate) const fn new(generation: Option<Generation>) -> Self {
-        Self { generation, fresh: true, failures: 0, spawns: 0, renew: None, promised: None }
+        Self { generation, fresh: true, failures: 0, restarts: 0, renew: None, promised: None }
     }
 }
 

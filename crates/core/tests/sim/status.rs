@@ -104,7 +104,7 @@ impl Model {
     fn slot_as_reported(&self, reported: &SlotStatus) -> bool {
         let mut ready = self.wanted_in(reported.slot).filter(|worker| worker.ready.is_some());
         let active = ready.next().map(|worker| worker.id);
-        let restarts = self.seats[index(reported.slot)].spawns.saturating_sub(1);
+        let restarts = self.seats[index(reported.slot)].restarts;
         !self.supervises() || (reported.active, reported.restarts) == (active, restarts)
     }
 

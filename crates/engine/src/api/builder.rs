@@ -353,6 +353,14 @@ impl ClusterBuilder {
         self
     }
 
+    /// Names settings that differ from those that the cluster runs with and that no reload changes, for a builder that
+    /// [`reread`](Self::reread) returns: whoever waits for the reload is told of them. Default none.
+    #[must_use]
+    pub fn needs_restart(mut self, settings: impl IntoIterator<Item = String>) -> Self {
+        self.draft.needs_restart = settings.into_iter().collect();
+        self
+    }
+
     /// Whether the server is a file that runs under node, by its ending.
     pub fn runs_under_node(&self) -> bool {
         self.draft.program.runs_under_node()

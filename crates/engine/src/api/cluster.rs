@@ -4,10 +4,10 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::api::builder::ClusterBuilder;
 use crate::config::scale::Scale;
-use crate::report::error::{Gone, ReloadError, SendError};
+use crate::report::error::{Gone, ReloadError, ScaleError, SendError};
 use crate::report::event::{Event, Events};
 use crate::report::status::Status;
-use crate::report::verdict::{Failure, Verdict};
+use crate::report::verdict::{Failure, Told};
 use crate::report::worker::Worker;
 use crate::supervisor::input::{Input, Progress, Reloaded, Request};
 
@@ -60,7 +60,7 @@ impl Cluster {
     /// When the new code was rolled back or stopped part-way, with the reason, or when the cluster ended first. After
     /// a rollback what served before serves on; after a stop part-way, in every slot either the old or the new code.
     pub async fn reload(&self) -> Result<(), ReloadError> {
-        ReloadError::unless_done(self.ask_reload(None)?.await.map_err(|_| Gone)?)
+        ReloadError::unless_done(self.ask_reload(None)?.await.map_err(|_| Gone)?.verdict)
     }
 
     /// Asks for a reload and does not wait; its verdict is an event.
@@ -74,8 +74,12 @@ impl Cluster {
     }
 
     /// Changes the number of slots; returns the new number. There is always at least one.
-    pub async fn scale(&self, scale: Scale) -> Result<u32, Gone> {
-        self.ask(|reply| Request::Scale(scale, reply)).await
+    ///
+    /// # Errors
+    ///
+    /// When the cluster is about to end, or has ended.
+    pub async fn scale(&self, scale: Scale) -> Result<u32, ScaleError> {
+        self.ask(|reply| Request::Scale(scale, reply)).await?
     }
 
     /// Drains every worker and waits until none is left.
@@ -150,7 +154,7 @@ impl Cluster {
     }
 
     /// Asks for a reload, to what this spec says. The verdict comes there.
-    pub(crate) fn ask_reload(&self, with: Option<Reloaded>) -> Result<oneshot::Receiver<Verdict>, Gone> {
+    pub(crate) fn ask_reload(&self, with: Option<Reloaded>) -> Result<oneshot::Receiver<Told>, Gone> {
         let (reply, verdict) = oneshot::channel();
         self.tell(Request::Reload(with, Some(reply)))?;
         Ok(verdict)

@@ -98,7 +98,7 @@ impl Cluster {
     ) -> Result<impl Future<Output = Result<(), ReloadError>> + Send + 'static, Gone> {
         let spec = |with: ClusterBuilder| with.spec().map(|(spec, _)| Box::new(spec));
         let verdict = self.ask_reload(with.map(|with| spec(with).map_err(|error| error.to_string())))?;
-        Ok(async move { ReloadError::unless_done(verdict.await.map_err(|_| Gone)?) })
+        Ok(async move { ReloadError::unless_done(verdict.await.map_err(|_| Gone)?.verdict) })
     }
 
     /// Every live worker, for a thread that is no runtime's. What was asked for before has been begun by then: the workers

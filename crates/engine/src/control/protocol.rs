@@ -76,6 +76,9 @@ pub enum Reply {
         /// How it ended.
         #[serde(flatten)]
         verdict: Verdict,
+        /// The settings that differ from those that the cluster runs with, and that no reload changes.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        needs_restart: Vec<String>,
     },
     /// To a reload that is not waited for: it will be done.
     Accepted,
@@ -281,7 +284,7 @@ mod tests {
         );
         let reply = Reply::decode(line.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(reply.encode().unwrap()).unwrap(), format!("{line}\n"));
-        let Reply::Verdict { generation, verdict: Verdict::RolledBack { failure } } = reply else {
+        let Reply::Verdict { generation, verdict: Verdict::RolledBack { failure }, .. } = reply else {
             panic!("{reply:?}");
         };
         assert_eq!((generation, failure.worker.pid), (Some(2), Some(7)));

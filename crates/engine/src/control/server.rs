@@ -19,7 +19,7 @@ use crate::api::cluster::Cluster;
 use crate::config::scale::Scale;
 use crate::report::error::Gone;
 use crate::report::event::Heard;
-use crate::report::verdict::Verdict;
+use crate::report::verdict::{Told, Verdict};
 use crate::socket::file::SocketFile;
 use crate::socket::runtime_dir;
 
@@ -194,10 +194,10 @@ impl Conversation {
         let _ = self.host.tell.try_send(Asked { request, pid: self.peer.pid(), uid: self.peer.uid() });
         let answer = match request {
             Request::Reload { wait: true } => return self.reload().await,
-            Request::Reload { wait: false } => self.host.cluster.request_reload().map(|()| Reply::Accepted),
+            Request::Reload { wait: false } => self.begin_reload().await,
             Request::Status => self.host.cluster.status().await.map(|status| Reply::Status(Box::new(status))),
-            Request::ScaleTo { workers } => self.scale(Scale::To(workers)).await,
-            Request::ScaleBy { workers } => self.scale(Scale::By(workers)).await,
+            Request::ScaleTo { workers } => return self.scale(Scale::To(workers)).await,
+            Request::ScaleBy { workers } => return self.scale(Scale::By(workers)).await,
             // An error means that the cluster has ended already.
             Request::Stop => {
                 let _ = self.host.cluster.request_stop();
@@ -214,8 +214,25 @@ impl Conversation {
         }
     }
 
-    async fn scale(&self, scale: Scale) -> Result<Reply, Gone> {
-        self.host.cluster.scale(scale).await.map(|workers| Reply::Scaled { workers })
+    async fn scale(&mut self, scale: Scale) -> io::Result<Next> {
+        match self.host.cluster.scale(scale).await {
+            Ok(workers) => self.say(&Reply::Scaled { workers }).await.map(|()| Next::Listen),
+            Err(refusal) => self.refuse(refusal.to_string()).await,
+        }
+    }
+
+    /// Asks for a reload that is not waited for. One that cannot begin has its verdict at once.
+    async fn begin_reload(&self) -> Result<Reply, Gone> {
+        let mut verdict = self.host.cluster.ask_reload(None)?;
+        // What was asked for before this has been begun.
+        self.host.cluster.workers().await?;
+        Ok(match verdict.try_recv() {
+            Ok(Told { verdict: Verdict::Refused { reason }, .. }) => Reply::Refused { reason },
+            Ok(Told { verdict: Verdict::Abandoned, .. }) => {
+                Reply::Refused { reason: "the cluster is about to end".to_owned() }
+            }
+            Ok(_) | Err(_) => Reply::Accepted,
+        })
     }
 
     /// Asks for a reload and sends its progress, until the verdict is there or the client leaves.
@@ -236,8 +253,8 @@ impl Conversation {
                 }
                 verdict = &mut verdict => {
                     // Without a verdict the cluster has ended before it.
-                    let verdict = verdict.unwrap_or(Verdict::Abandoned);
-                    self.say(&Reply::Verdict { generation, verdict }).await?;
+                    let Told { verdict, needs_restart } = verdict.unwrap_or(Verdict::Abandoned.into());
+                    self.say(&Reply::Verdict { generation, verdict, needs_restart }).await?;
                     return Ok(Next::Listen);
                 }
                 left = self.lines.next() => return self.interrupted(left?).await,
@@ -248,7 +265,8 @@ impl Conversation {
 
     /// The cluster has ended before the reload was asked for.
     async fn abandoned(&mut self) -> io::Result<Next> {
-        self.say(&Reply::Verdict { generation: None, verdict: Verdict::Abandoned }).await?;
+        let needs_restart = Vec::new();
+        self.say(&Reply::Verdict { generation: None, verdict: Verdict::Abandoned, needs_restart }).await?;
         Ok(Next::Listen)
     }
 

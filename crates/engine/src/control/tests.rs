@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::protocol::{Progress, REQUEST_LIMIT, Reply, Request as Asked};
 use super::{Client, ClientError, Server, Socket};
 use crate::api::cluster::Cluster;
+use crate::report::error::ScaleError;
 use crate::report::event::Event;
-use crate::report::verdict::Failure;
-use crate::report::verdict::Verdict;
+use crate::report::verdict::{Failure, Told, Verdict};
 use crate::report::worker::Worker;
 use crate::supervisor::input::Progress as Course;
 use crate::supervisor::input::{Input, Request};
@@ -86,7 +86,7 @@ async fn several_requests_are_answered_one_after_the_other() {
         client.send(&asked).await.unwrap();
         let Request::Scale(scale, reply) = master.request().await else { panic!() };
         assert_eq!(Asked::from(scale), asked);
-        reply.send(answer).unwrap();
+        reply.send(Ok(answer)).unwrap();
         let Reply::Scaled { workers } = within(client.next()).await.unwrap() else { panic!() };
         assert_eq!(workers, answer);
     }
@@ -107,7 +107,9 @@ async fn a_waiting_client_hears_of_its_own_reload() {
     ] {
         master.events.send(event).unwrap();
     }
-    verdict.send(Verdict::RolledBack { failure: failure(4, 2) }).unwrap();
+    let needs_restart = vec!["listen".to_owned()];
+    let verdict_of_it = Verdict::RolledBack { failure: failure(4, 2) };
+    verdict.send(Told { verdict: verdict_of_it, needs_restart }).unwrap();
 
     let mut heard = Vec::new();
     for _ in 0..4 {
@@ -117,21 +119,58 @@ async fn a_waiting_client_hears_of_its_own_reload() {
         Reply::Progress(Progress::Began { generation: 2 }),
         Reply::Progress(Progress::Serving { serving: 1, of: 2, .. }),
         Reply::Progress(Progress::Failed { .. }),
-        Reply::Verdict { generation: Some(2), verdict: Verdict::RolledBack { failure } },
+        Reply::Verdict { generation: Some(2), verdict: Verdict::RolledBack { failure }, needs_restart },
     ] = heard.as_slice()
     else {
         panic!("{heard:?}")
     };
     assert_eq!(failure.stderr, ["boom"]);
+    assert_eq!(needs_restart, &["listen"]);
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_wait_is_answered_at_once() {
     let mut master = Master::start();
     let mut client = master.client().await;
-    let reply = within(client.ask(&Asked::Reload { wait: false })).await.unwrap();
-    assert!(matches!(reply, Reply::Accepted));
-    assert!(matches!(master.request().await, Request::Reload(None, None)));
+    client.send(&Asked::Reload { wait: false }).await.unwrap();
+    let _runs = begins(&mut master).await;
+    assert!(matches!(within(client.next()).await, Ok(Reply::Accepted)));
+}
+
+/// A reload has been asked for, and what follows at once has followed. Returns where its verdict goes.
+async fn begins(master: &mut Master) -> oneshot::Sender<Told> {
+    let Request::Reload(None, Some(verdict)) = master.request().await else { panic!() };
+    let Request::Workers(reply) = master.request().await else { panic!() };
+    reply.send(Vec::new()).unwrap();
+    verdict
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_wait_hears_of_a_reload_that_cannot_begin() {
+    let refused = || Verdict::Refused { reason: "no such key".to_owned() };
+    let verdicts = [(refused(), "no such key"), (Verdict::Abandoned, "the cluster is about to end")];
+    for (verdict, reason) in verdicts {
+        let mut master = Master::start();
+        let mut client = master.client().await;
+        client.send(&Asked::Reload { wait: false }).await.unwrap();
+        let Request::Reload(None, Some(reply)) = master.request().await else { panic!() };
+        reply.send(verdict.into()).unwrap();
+        let Request::Workers(reply) = master.request().await else { panic!() };
+        reply.send(Vec::new()).unwrap();
+        let Reply::Refused { reason: said } = within(client.next()).await.unwrap() else { panic!() };
+        assert_eq!(said, reason);
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_about_to_end_is_not_scaled() {
+    let mut master = Master::start();
+    let mut client = master.client().await;
+    client.send(&Asked::ScaleTo { workers: 5 }).await.unwrap();
+    let Request::Scale(_, reply) = master.request().await else { panic!() };
+    reply.send(Err(ScaleError::Ending)).unwrap();
+    let Reply::Refused { reason } = within(client.next()).await.unwrap() else { panic!() };
+    assert_eq!(reason, "the cluster is about to end, and starts no worker any more");
 }
 
 #[tokio::test]
@@ -139,7 +178,9 @@ async fn whoever_runs_the_master_can_see_who_asks() {
     let mut master = Master::start();
     let mut client = master.client().await;
     let request = Asked::Reload { wait: false };
-    within(client.ask(&request)).await.unwrap();
+    client.send(&request).await.unwrap();
+    let _runs = begins(&mut master).await;
+    within(client.next()).await.unwrap();
     let asked = within(master.server.asked()).await.unwrap();
     let ourselves = i32::try_from(std::process::id()).unwrap();
     assert_eq!((asked.request, asked.pid), (request, Some(ourselves)));
@@ -155,7 +196,9 @@ async fn a_client_that_leaves_is_no_longer_waited_for() {
     drop(client);
     within(verdict.closed()).await;
     let mut other = master.client().await;
-    assert!(matches!(within(other.ask(&Asked::Reload { wait: false })).await, Ok(Reply::Accepted)));
+    other.send(&Asked::Reload { wait: false }).await.unwrap();
+    let _runs = begins(&mut master).await;
+    assert!(matches!(within(other.next()).await, Ok(Reply::Accepted)));
 }
 
 #[tokio::test]
@@ -225,11 +268,19 @@ async fn speaking_while_an_answer_is_due_ends_the_conversation() {
 
 #[tokio::test]
 async fn a_client_too_many_is_told_so() {
-    let master = Master::start();
+    let Master { server, mut inputs, path, _directory, events: _events, course: _course } = Master::start();
+    let _server = server;
+    tokio::spawn(async move {
+        while let Some(input) = inputs.recv().await {
+            if let Input::Request(Request::Scale(_, reply)) = input {
+                let _ = reply.send(Ok(1));
+            }
+        }
+    });
     let mut clients = Vec::new();
     let refused = loop {
-        let mut client = master.client().await;
-        let reply = within(client.ask(&Asked::Reload { wait: false })).await.unwrap();
+        let mut client = Client::connect(&path).await.unwrap();
+        let reply = within(client.ask(&Asked::ScaleTo { workers: 1 })).await.unwrap();
         if let Reply::Refused { reason } = reply {
             break reason;
         }
@@ -241,7 +292,8 @@ async fn a_client_too_many_is_told_so() {
     drop(clients.pop());
     let accepted = async {
         loop {
-            if let Ok(Reply::Accepted) = master.client().await.ask(&Asked::Reload { wait: false }).await {
+            let mut client = Client::connect(&path).await.unwrap();
+            if let Ok(Reply::Scaled { .. }) = client.ask(&Asked::ScaleTo { workers: 1 }).await {
                 return;
             }
         }

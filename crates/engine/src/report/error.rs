@@ -168,6 +168,18 @@ impl ReloadError {
 #[non_exhaustive]
 pub struct Gone;
 
+/// Why the number of workers was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScaleError {
+    /// A stop or a termination was asked for.
+    #[error("the cluster is about to end, and starts no worker any more")]
+    Ending,
+    /// The cluster is over.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}
+
 /// Why a message did not go to a worker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

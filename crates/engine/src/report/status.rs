@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::verdict::Verdict;
 use crate::report::worker::Held;
 
 /// The status of a cluster.
@@ -17,6 +18,9 @@ pub struct Status {
     pub generation: u64,
     /// The reload in progress.
     pub reload: Option<ReloadStatus>,
+    /// How the last reload ended.
+    #[serde(default)]
+    pub last_reload: Option<LastReload>,
     /// Seconds since the cluster was started.
     pub uptime_seconds: f64,
     /// How connections are to reach workers: `round-robin`, `shared`, `kernel` or `sticky`.
@@ -62,6 +66,19 @@ pub struct ReloadStatus {
     pub of: u32,
 }
 
+/// A reload that has ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LastReload {
+    /// The generation that was started; none where the reload never began.
+    pub generation: Option<u64>,
+    /// Seconds since it ended.
+    pub seconds_ago: f64,
+    /// How it ended.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
 /// One slot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -70,7 +87,8 @@ pub struct SlotStatus {
     pub slot: u32,
     /// The number of its active worker.
     pub active: Option<u64>,
-    /// How often a worker was started in this slot after the first.
+    /// How often a worker of code that has served was started here again, since the one before ended or was renewed. The
+    /// workers of a reload, and attempts of code that has not served, are none of these.
     pub restarts: u64,
     /// How many connections its workers have got, as far as that is known: where they accept by themselves they say it once a
     /// second, if they are Node and `--drain-http` is on.

@@ -36,6 +36,20 @@ pub enum Verdict {
     },
 }
 
+/// What someone is told who waits for a reload.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) verdict: Verdict,
+    /// The settings that were said to be other ones and that no reload changes.
+    pub(crate) needs_restart: Vec<String>,
+}
+
+impl From<Verdict> for Told {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, needs_restart: Vec::new() }
+    }
+}
+
 /// Why a worker did not come to serve, with everything a person needs to fix it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 use crate::config::scale::Scale;
 use crate::dataplane::{Fact, Handle};
 use crate::process;
-use crate::report::error::SendError;
+use crate::report::error::{ScaleError, SendError};
 use crate::report::status::Status;
-use crate::report::verdict::{Failure, Verdict};
+use crate::report::verdict::{Failure, Told};
 use crate::report::worker::Worker;
 use crate::supervisor::spec::Spec;
 
@@ -33,9 +33,9 @@ pub(crate) type Reloaded = Result<Box<Spec>, String>;
 pub(crate) enum Request {
     /// To what this spec says, or, without one, to what the one who is asked at each reload says. The verdict may be
     /// waited for.
-    Reload(Option<Reloaded>, Option<oneshot::Sender<Verdict>>),
+    Reload(Option<Reloaded>, Option<oneshot::Sender<Told>>),
     Replace(u64),
-    Scale(Scale, oneshot::Sender<u32>),
+    Scale(Scale, oneshot::Sender<Result<u32, ScaleError>>),
     Stop,
     Terminate,
     Release,

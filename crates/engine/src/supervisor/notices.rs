@@ -1,5 +1,7 @@
 //! One arm for each notice of the policy: what people are told of it.
 
+use std::time::Instant;
+
 use recluster_core as core;
 use recluster_core::{Due, Generation, Notice, WorkerId};
 
@@ -54,6 +56,7 @@ impl Supervisor {
                 let generation = generation.map(Generation::get);
                 self.emit(Event::Reloaded { generation, verdict: words.clone() });
                 self.callers.answer(&callers, &words);
+                self.callers.conclude(generation, words, Instant::now());
             }
             Notice::Scaled { from, to } => self.emit(Event::Scaled { from, to }),
             Notice::ReplaceFailed(failure) => {

@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 
 use crate::config::scale::Scale;
 use crate::dataplane::{Command, Handle};
-use crate::report::error::SendError;
+use crate::report::error::{ScaleError, SendError};
 use crate::report::event::Event;
 use crate::report::status::Status;
-use crate::report::verdict::Verdict;
+use crate::report::verdict::{Told, Verdict};
 use crate::report::worker::Worker;
 use crate::supervisor::Supervisor;
 use crate::supervisor::input::{Reloaded, Request};
@@ -53,7 +53,7 @@ impl Supervisor {
     }
 
     /// Asks the policy for a reload, unless the cluster is about to stop or cannot be run as it is said now.
-    fn reload(&mut self, with: Option<Reloaded>, reply: Option<oneshot::Sender<Verdict>>) {
+    fn reload(&mut self, with: Option<Reloaded>, reply: Option<oneshot::Sender<Told>>) {
         let said = if self.timers.is_set(Timer::Stop) {
             // It would not live long enough to serve.
             Err(Verdict::Abandoned)
@@ -63,7 +63,8 @@ impl Supervisor {
         };
         match said {
             Ok(spec) => {
-                let caller = reply.map(|reply| self.callers.add(reply));
+                let needs_restart = spec.as_ref().map(|spec| spec.needs_restart.clone()).unwrap_or_default();
+                let caller = reply.map(|reply| self.callers.add(reply, needs_restart));
                 let config = spec.as_ref().map(|spec| spec.config);
                 if let Some(spec) = spec {
                     self.generations.ask(*spec);
@@ -72,13 +73,20 @@ impl Supervisor {
             }
             Err(verdict) => {
                 self.emit(Event::Reloaded { generation: None, verdict: verdict.clone() });
-                let _ = reply.map(|reply| reply.send(verdict));
+                self.callers.conclude(None, verdict.clone(), Instant::now());
+                if let Some(reply) = reply {
+                    let _ = reply.send(verdict.into());
+                }
             }
         }
     }
 
     /// Changes the number of slots; returns the new one.
-    fn scale(&mut self, scale: Scale) -> u32 {
+    fn scale(&mut self, scale: Scale) -> Result<u32, ScaleError> {
+        let ends = !matches!(self.policy.phase(), Phase::Starting | Phase::Running);
+        if ends || self.timers.is_set(Timer::Stop) {
+            return Err(ScaleError::Ending);
+        }
         let wanted = match scale {
             Scale::To(number) => number,
             Scale::By(change) => self.policy.slots().saturating_add_signed(change),
@@ -86,7 +94,7 @@ impl Supervisor {
         self.tell(core::Event::Scale(wanted));
         // The number is known when the policy has been told.
         self.act();
-        self.policy.slots()
+        Ok(self.policy.slots())
     }
 
     /// Begins to stop, at once or when the time is over for which it is to go on accepting. Asked a second time, it does
@@ -117,6 +125,7 @@ impl Supervisor {
             policy: &policy,
             workers: &self.workers,
             leftovers: &self.leftovers,
+            callers: &self.callers,
             balance: &self.balance,
             bound: self.spawner.bound(),
             kill_timeout: self.spec().settings().kill_timeout,

@@ -46,6 +46,8 @@ pub(crate) struct Spec {
     pub(crate) check_listen: Option<Listen>,
     /// How long a worker may be silent.
     pub(crate) watchdog: Option<Duration>,
+    /// What was said to be otherwise, and stays as it is.
+    pub(crate) needs_restart: Vec<String>,
 }
 
 impl Spec {
@@ -74,6 +76,7 @@ pub(crate) struct Draft {
     pub(crate) check_timeout: Duration,
     pub(crate) check_listen: Option<Listen>,
     pub(crate) watchdog: Option<Duration>,
+    pub(crate) needs_restart: Vec<String>,
 }
 
 impl Draft {
@@ -94,6 +97,7 @@ impl Draft {
             check_timeout: CHECK_TIMEOUT,
             check_listen: None,
             watchdog: None,
+            needs_restart: Vec::new(),
         }
     }
 
@@ -132,6 +136,7 @@ impl Draft {
             checks,
             check_listen: self.check_listen,
             watchdog: self.watchdog,
+            needs_restart: self.needs_restart,
         };
         Ok((spec, resolved))
     }

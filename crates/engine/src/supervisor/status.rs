@@ -9,6 +9,7 @@ use crate::config::balance::Balance;
 use crate::dataplane::messages::Report;
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::socket::bind::Bound;
+use crate::supervisor::callers::Callers;
 use crate::supervisor::leftovers::{Leftover, Leftovers};
 use crate::supervisor::policy::Clock;
 use crate::supervisor::workers::Workers;
@@ -19,6 +20,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) policy: &'a core::Status,
     pub(crate) workers: &'a Workers,
     pub(crate) leftovers: &'a Leftovers,
+    pub(crate) callers: &'a Callers,
     pub(crate) balance: &'a Balance,
     /// What the master has bound for programs.
     pub(crate) bound: &'a [Bound],
@@ -50,6 +52,7 @@ impl Parts<'_> {
                 serving: reload.serving,
                 of: reload.of,
             }),
+            last_reload: self.callers.last_reload(self.now),
             uptime_seconds: self.clock.uptime(self.now).as_secs_f64(),
             balance: self.balance.to_string(),
             sticky_by: self.balance.sticky_by().map(ToString::to_string),
@@ -194,6 +197,7 @@ mod tests {
                 policy: &self.policy.status(),
                 workers: &self.workers,
                 leftovers: &self.leftovers,
+                callers: &Callers::default(),
                 balance: &Balance::RoundRobin,
                 bound: &[],
                 kill_timeout: 5 * SECOND,

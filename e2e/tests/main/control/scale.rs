@@ -50,6 +50,22 @@ fn at_least_one_slot_remains() {
     scaled(&master, 2, 1);
 }
 
+/// Nobody is told of workers that will never be started.
+#[test]
+fn a_cluster_that_is_about_to_end_is_neither_scaled_nor_reloaded() {
+    let master = Launch::fixture("stubborn.js").workers(1).serve();
+    master.signal(Signal::TERM);
+    master.wait(on("draining"));
+    for command in [&["scale", "5"][..], &["scale", "+1"], &["reload", "--no-wait"]] {
+        let refused = master.client(command);
+        refused.expect_code(2);
+        assert_eq!(refused.stdout, "");
+        assert!(refused.stderr.contains("the cluster is about to end"), "{refused:#?}");
+    }
+    master.signal(Signal::TTIN);
+    master.wait(on("not_scaled"));
+}
+
 #[test]
 fn by_signals() {
     let master = Launch::fixture("server.js").workers(1).serve();

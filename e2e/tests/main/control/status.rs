@@ -5,9 +5,12 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
-use recluster_e2e::{Launch, Stage, command, on};
-use rustix::process::Signal;
+use std::sync::mpsc::channel;
+
+use recluster_e2e::{DEADLINE, Home, Launch, Stage, command, on};
+use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 
 #[test]
@@ -77,6 +80,61 @@ fn the_status_can_be_watched_until_the_master_goes() {
     assert_eq!(first["pid"], master.process().pid());
 }
 
+/// What was on the terminal before is there again afterwards.
+#[test]
+fn the_watched_status_has_a_screen_of_its_own_and_gives_it_back() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let master = Launch::fixture("server.js").workers(1).serve();
+        let (terminal, screen) = terminal();
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&terminal, size).expect("it is ours");
+        let mut status = command(master.home().path());
+        status.args(["status", "--watch", "--control"]).arg(master.control()).stdout(screen);
+        let mut watching = status.spawn().expect("the command runs");
+        drop(status);
+        let (show, shown) = channel();
+        let reader = std::thread::spawn(move || read_to(terminal, |text| drop(show.send(text.to_owned()))));
+        while !shown.recv_timeout(DEADLINE).expect("it shows the status").contains("serving") {}
+        let pid = Pid::from_child(&watching);
+        rustix::process::kill_process(pid, signal).expect("it lives");
+        assert_eq!(watching.wait().expect("it ends").code(), Some(0));
+        let shown = reader.join().expect("no panic");
+        assert!(shown.starts_with("\u{1b}[?1049h") && shown.ends_with("\u{1b}[?1049l"), "{shown:?}");
+        let rows = shown.split("\u{1b}[K").filter(|row| row.contains("serving"));
+        for row in rows.map(str::trim_start) {
+            let plain = row.replace("\u{1b}[32m", "").replace("\u{1b}[0m", "");
+            assert!(plain.chars().count() <= 80, "{plain:?}");
+        }
+    }
+}
+
+/// Whoever looks an hour later sees how it ended, and a rollback has not restarted anything.
+#[test]
+fn the_status_tells_how_the_last_reload_ended() {
+    let home = Home::new();
+    home.release("good", "server.js");
+    home.release("bad", "second-slot-fails.js");
+    home.switch("good");
+    let launch = Launch::of(home.join("current/server.js")).home(&home);
+    let master = launch.option("--attempts", "2").serve();
+    assert_eq!(master.status()["last_reload"], Value::Null);
+    home.switch("bad");
+    master.reload().expect_code(1);
+    let status = master.status();
+    let last = &status["last_reload"];
+    assert_eq!(
+        (&last["verdict"], &last["generation"]),
+        (&Value::from("rolled_back"), &Value::from(2)),
+        "{status}"
+    );
+    assert!(last["failure"]["reason"].is_string() && last["seconds_ago"].is_f64(), "{status}");
+    for slot in status["slots"].as_array().expect("slots") {
+        assert_eq!(slot["restarts"], 0, "{status}");
+    }
+    let table = master.client(&["status"]).stdout;
+    assert!(table.contains("last reload: generation 2 was rolled back"), "{table}");
+}
+
 #[test]
 fn a_reload_is_told_to_programs_as_json() {
     let master = Launch::fixture("server.js").serve();
@@ -112,12 +170,17 @@ fn terminal() -> (File, OwnedFd) {
     (File::from(terminal), screen.into())
 }
 
-/// A terminal ends with an error when the last writer is gone.
-fn read_all(mut terminal: File) -> String {
+fn read_all(terminal: File) -> String {
+    read_to(terminal, |_| {})
+}
+
+/// A terminal ends with an error when the last writer is gone. `show` is given all that has come, again and again.
+fn read_to(mut terminal: File, show: impl Fn(&str)) -> String {
     let mut bytes = Vec::new();
     let mut chunk = [0; 1024];
     while let Ok(count @ 1..) = terminal.read(&mut chunk) {
         bytes.extend_from_slice(&chunk[..count]);
+        show(&String::from_utf8_lossy(&bytes));
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

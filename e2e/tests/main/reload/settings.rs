@@ -3,7 +3,7 @@
 
 use recluster_e2e::{Home, Launch, Master, Puppet, Running, Stage, eventually, fixture, on};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A cluster with a config file in `home`, and nothing said elsewhere of the number of workers.
 fn configured(launch: Launch, home: &Home, config: &str) -> Launch {
@@ -36,6 +36,26 @@ fn settled(master: &Master, slots: usize) {
         let active = status["slots"].as_array().expect("slots").iter().filter(|it| it["active"].is_u64());
         active.count() == slots && status["slots"].as_array().is_some_and(|all| all.len() == slots)
     });
+}
+
+/// A deploy script sees that its file is not wholly in force, and the log says first what was asked for.
+#[test]
+fn who_waits_is_told_what_only_a_restart_changes() {
+    let master = Launch::fixture("server.js").workers(1).config("listen = []").serve();
+    master.configure("listen = [\"127.0.0.1:0\"]\nname = \"other\"\nbake = \"150ms\"");
+    let reload = master.client(&["reload", "--json"]);
+    reload.expect_code(0);
+    let verdict: Value =
+        serde_json::from_str(reload.stdout.lines().last().expect("a verdict")).expect("JSON");
+    assert_eq!(verdict["verdict"], "done");
+    assert_eq!(verdict["needs_restart"], serde_json::json!(["listen", "name"]));
+    let told = master.reload();
+    told.expect_code(0);
+    assert!(told.stderr.contains("a reload does not change listen, name: restart recluster"), "{told:#?}");
+    let names: Vec<String> = master.log().iter().map(|event| event.name().to_owned()).collect();
+    let order = ["asked", "configured", "generation_began"];
+    let from = names.iter().position(|name| name == "asked").expect("it was asked for");
+    assert_eq!(names[from..from + 3], order, "{names:?}");
 }
 
 #[test]
