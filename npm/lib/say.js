@@ -18,6 +18,8 @@ function line(note) {
       return `recluster: ${named(note.worker)} is not ready yet`;
     case 'cut_off':
       return `recluster: ${named(note.worker)} was cut off: ${note.reason}`;
+    case 'message_skipped':
+      return `recluster: ${named(note.worker)} ${tooLong(note)}`;
     case 'reloaded':
       return verdict(note);
     case 'preload_missing':
@@ -42,6 +44,12 @@ function verdict(note) {
     default:
       return undefined;
   }
+}
+
+function tooLong({ bytes, ended }) {
+  return ended
+    ? `sent a message of ${bytes} bytes, which is too long and was skipped`
+    : `sends a message that does not end; its first ${bytes} bytes were skipped`;
 }
 
 /** An option that is none. */

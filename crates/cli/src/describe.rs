@@ -4,9 +4,9 @@ use std::env;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use recluster::{Cluster, ClusterBuilder};
+use recluster::{Cluster, ClusterBuilder, Messages};
 
-use crate::args::{InstanceIn, Leaving, Readiness, Run, Running, Switch};
+use crate::args::{InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity};
 use crate::error::Error;
 use crate::inherited::{Given, Inherited};
 
@@ -25,12 +25,16 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         respawning,
         recycling,
         env,
-        around: _,
+        around,
     } = args;
     let builder = Cluster::builder(server)
         .args(arguments)
         // The runtime is the main thread, which lives as long as the process.
-        .end_with_master(true);
+        .end_with_master(true)
+        .messages(match around.verbosity() {
+            Verbosity::Verbose => Messages::Logged,
+            Verbosity::Normal | Verbosity::Quiet => Messages::Unheard,
+        });
     let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
     let builder = describe_running(builder, running);
     let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());

@@ -53,6 +53,7 @@ pub use api::start::Checked;
 pub use config::balance::{Balance, ParseStickyByError, PeekLimits, StickyBy};
 pub use config::drain_signal::DrainSignal;
 pub use config::listen::{Listen, ListenError};
+pub use config::messages::Messages;
 pub use config::ready::{ParseReadyCheckError, ReadyCheck, ReadyWhen};
 pub use config::scale::Scale;
 pub use config::variable::{InstanceEnv, VariableError};

@@ -131,6 +131,9 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Scaled { .. } => [Event::Scaled { from: 2, to: 4 }],
         Event::ReplaceFailed { .. } => failed(|failure| Event::ReplaceFailed { failure }),
         Event::MessagesLost { .. } => [Event::MessagesLost { messages: 9 }],
+        Event::MessageSkipped { .. } => {
+            [true, false].map(|ended| Event::MessageSkipped { worker, bytes: 1 << 24, ended })
+        },
         Event::LinesLost { .. } => [Event::LinesLost { worker, lines: 9 }],
         Event::Over => [Event::Over],
     }

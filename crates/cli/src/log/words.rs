@@ -83,10 +83,8 @@ impl Narrator {
             Event::MessagesLost { messages } => {
                 self.line(format!("{messages} messages of workers are missing here: they came too fast"))
             }
-            Event::LinesLost { worker, lines } => about(
-                worker,
-                &format!("wrote {lines} lines to its stderr that are missing: nobody read them in time"),
-            ),
+            Event::MessageSkipped { worker, bytes, ended } => about(worker, &skipped(*bytes, *ended)),
+            Event::LinesLost { worker, lines } => about(worker, &lines_lost(*lines)),
             Event::Recycling { worker, excess } => about(worker, &recycling(*excess)),
             Event::Unhealthy { worker, reason } => about(worker, &unhealthy(reason)),
             Event::Hung { worker, silent } => about(worker, &hung(*silent)),
@@ -134,6 +132,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::StartFailed { .. }
         | Event::ReplaceFailed { .. }
         | Event::LinesLost { .. }
+        | Event::MessageSkipped { ended: false, .. }
         | Event::Overdue { due: "ready", .. }
         | Event::Reloaded {
             verdict: Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. } | Verdict::Refused { .. },
@@ -147,6 +146,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::Serving { .. }
         | Event::Message { .. }
         | Event::MessagesLost { .. }
+        | Event::MessageSkipped { ended: true, .. }
         | Event::Disconnect { .. }
         | Event::Draining { .. }
         | Event::Exit { expected: true, .. } => Verbosity::Verbose,
@@ -166,6 +166,18 @@ pub(super) fn needs(event: &Event) -> Verbosity {
 fn about(worker: &Worker, words: &str) -> String {
     let pid = worker.pid.map_or("-".to_owned(), |pid| pid.to_string());
     format!("[{pid}] worker ({}:{}) {words}", worker.slot, worker.id)
+}
+
+fn skipped(bytes: u64, ended: bool) -> String {
+    if ended {
+        format!("sent a message of {bytes} bytes, which is too long for this log and is missing here")
+    } else {
+        format!("sends a message that does not end; its first {bytes} bytes were skipped, and so is the rest")
+    }
+}
+
+fn lines_lost(lines: u64) -> String {
+    format!("wrote {lines} lines to its stderr that are missing: nobody read them in time")
 }
 
 /// Which worker failed, and what happened to it.

@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use crate::config::balance::{Balance, PeekLimits};
 use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
+use crate::config::messages::Messages;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::config::variable::InstanceEnv;
 use crate::process::program::ResolvedProgram;
@@ -33,6 +34,7 @@ pub struct ClusterBuilder {
     pub(crate) draft: Draft,
     pub(crate) balance: Balance,
     pub(crate) peek: PeekLimits,
+    pub(crate) messages: Messages,
     pub(crate) raw_stdio: bool,
     pub(crate) end_with_master: bool,
     pub(crate) adopted: Vec<Bound>,
@@ -49,6 +51,7 @@ impl ClusterBuilder {
             draft: Draft::new(server),
             balance: Balance::default(),
             peek: PeekLimits::default(),
+            messages: Messages::default(),
             raw_stdio: false,
             end_with_master: false,
             adopted: Vec::new(),
@@ -338,9 +341,16 @@ impl ClusterBuilder {
         self
     }
 
+    /// Who hears the messages of workers' applications. A [host](crate::host) hears them all. Default [`Messages::Heard`].
+    #[must_use]
+    pub fn messages(mut self, messages: Messages) -> Self {
+        self.messages = messages;
+        self
+    }
+
     /// When a reload is asked for, asks anew how the cluster is to be run: a config file may have changed. Whatever the new
     /// builder says holds from the beginning of that reload, except for the addresses to listen on, the balance,
-    /// `raw_stdio` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
+    /// `messages`, `raw_stdio` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
     /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`](crate::Cluster::scale)
     /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
     #[must_use]

@@ -32,6 +32,7 @@ impl ClusterBuilder {
             // Deno takes connections, and no sockets.
             workers_accept: first.node_kind() != Some(NodeKind::Deno),
             is_hosted: self.host.is_some(),
+            messages: self.messages,
         };
         let setup = dataplane::Setup::new(means, &bound).map_err(system)?;
         let heard = self.events.downgrade();

@@ -5,6 +5,7 @@ pub(crate) mod balance;
 pub(crate) mod drain_signal;
 pub(crate) mod limits;
 pub(crate) mod listen;
+pub(crate) mod messages;
 pub(crate) mod ready;
 pub(crate) mod scale;
 pub(crate) mod variable;

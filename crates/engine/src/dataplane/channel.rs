@@ -24,20 +24,29 @@ const FDS_WAITING: usize = 16;
 /// How many descriptors one read takes; the kernel gives out those of one message at a time.
 const FDS_A_READ: usize = 4;
 
+/// The longest string of Node, in characters. The text of a message is one before it is sent.
+const NODE_STRING: usize = (1 << 29) - 24;
+/// A line that is longer is no message of Node: of each character there are at most three bytes.
+const LONGEST_LINE: u64 = 3 * NODE_STRING as u64;
+
 /// How much a channel holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// How long a worker's line may be, in bytes.
-    line: usize,
+    /// How long a worker's line may be, in bytes. A longer message of an application is skipped.
+    pub(super) line: usize,
     /// How many bytes may wait for a worker that does not read.
-    queue: usize,
+    pub(super) queue: usize,
+    /// How long a line may be that is skipped before it counts as one without an end, in bytes.
+    pub(super) skipped: u64,
 }
 
 impl Limits {
-    /// Where messages end at the master.
-    pub(super) const USUAL: Self = Self { line: DEFAULT_MAX_LINE, queue: 32 << 20 };
-    /// Where a host program gets them: about as much as a string of Node holds.
-    pub(super) const AMPLE: Self = Self { line: 512 << 20, queue: 512 << 20 };
+    /// Where subscribers get messages.
+    pub(super) const USUAL: Self = Self { line: DEFAULT_MAX_LINE, queue: 32 << 20, skipped: LONGEST_LINE };
+    /// Where a host program gets them, and makes strings of Node of them.
+    pub(super) const AMPLE: Self = Self { line: NODE_STRING, queue: 512 << 20, skipped: LONGEST_LINE };
+    /// Where nobody needs them.
+    pub(super) const SCANT: Self = Self { line: 1 << 20, ..Self::USUAL };
 }
 
 /// A worker broke a rule that its channel rests on; it must be cut off.
@@ -192,6 +201,11 @@ impl Channel {
         Ok(message)
     }
 
+    /// How much of a line was skipped that seems to have no end, in bytes.
+    pub(super) fn endless(&self) -> Option<u64> {
+        self.decoder.skipping().filter(|&bytes| bytes > self.limits.skipped)
+    }
+
     /// The descriptor that came with a handle message.
     pub(super) fn take_received(&mut self) -> Option<OwnedFd> {
         let fd = self.received.pop_front();
@@ -324,155 +338,4 @@ impl Channel {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::net::UnixStream;
-
-    use recluster_wire::node::worker::FromPrimary;
-
-    use super::super::fixtures::{FarEnd, channel};
-    use super::*;
-
-    fn limited(line: usize, queue: usize) -> (Channel, FarEnd) {
-        channel(Limits { line, queue })
-    }
-
-    /// Reads until there is nothing more, and returns how many messages came.
-    fn read_all(channel: &mut Channel) -> Result<usize, ProtocolViolation> {
-        let mut scratch = vec![0; READ_BYTES];
-        let mut count = 0;
-        while let Read::Bytes(_) = channel.read(&mut scratch)? {
-            while channel.next_message()?.is_some() {
-                count += 1;
-            }
-        }
-        Ok(count)
-    }
-
-    fn send_fds(far: &FarEnd, text: &[u8], count: usize) {
-        let (fd, _other) = UnixStream::pair().unwrap();
-        let fds = vec![fd.as_fd(); count];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-        sendmsg(&far.socket, &[IoSlice::new(text)], &mut control, SendFlags::empty()).unwrap();
-    }
-
-    #[test]
-    fn a_line_may_be_as_long_as_its_limit() {
-        let (mut channel, mut far) = limited(16, 1024);
-        far.say("\"12345678901234\"");
-        assert_eq!(read_all(&mut channel), Ok(1));
-        far.say("\"123456789012345\"");
-        assert_eq!(read_all(&mut channel), Err(ProtocolViolation::LineTooLong(16)));
-    }
-
-    #[test]
-    fn a_worker_that_does_not_read_fills_its_queue() {
-        let (mut channel, _far) = limited(1024, 4096);
-        let violation = loop {
-            if let Err(violation) = channel.send(&ToWorker::UserDisconnect) {
-                break violation;
-            }
-        };
-        assert_eq!(violation, ProtocolViolation::QueueFull(4096));
-        assert!(!channel.takes_handles(), "nothing may overtake what waits");
-    }
-
-    #[test]
-    fn what_was_queued_comes_in_order_when_the_worker_reads_again() {
-        let (mut channel, mut far) = limited(1024, 1 << 20);
-        let mut count = 0;
-        while channel.queue.is_empty() {
-            channel.send(&ToWorker::Disconnect { seq: count }).unwrap();
-            count += 1;
-        }
-        channel.send(&ToWorker::UserDisconnect).unwrap();
-        let mut lines = far.lines();
-        channel.flush();
-        lines.extend(far.lines());
-        assert_eq!((channel.queued_bytes, channel.queue.len()), (0, 0));
-        assert_eq!(lines.len() as u64, count + 1);
-        assert!(
-            lines[lines.len() - 1].contains("disconnect") && !lines[lines.len() - 1].contains("NODE_CLUSTER")
-        );
-    }
-
-    #[test]
-    fn a_connection_comes_with_its_descriptor_and_is_answered_in_order() {
-        let (mut channel, mut far) = limited(1024, 1024);
-        let (connection, _client) = UnixStream::pair().unwrap();
-        let connection = OwnedFd::from(connection);
-        assert_eq!(channel.try_send_connection("1", &connection, false), Some(0));
-        assert_eq!(channel.try_send_connection("1", &connection, false), Some(1));
-        channel.send_handle(&ToWorker::UserDisconnect, connection).unwrap();
-        assert_eq!(far.connections(), [0, 1]);
-        assert_eq!(far.fds.len(), 3);
-        assert_eq!(channel.answered(), Ok(Sent::Connection(0)));
-        assert_eq!(channel.answered(), Ok(Sent::Connection(1)));
-        assert_eq!(channel.answered(), Ok(Sent::Message));
-        assert_eq!(channel.answered(), Err(ProtocolViolation::SurplusAck));
-    }
-
-    #[test]
-    fn a_connection_is_never_queued() {
-        let (mut channel, mut far) = limited(1024, 1 << 20);
-        while channel.queue.is_empty() {
-            channel.send(&ToWorker::UserDisconnect).unwrap();
-        }
-        let connection = OwnedFd::from(UnixStream::pair().unwrap().0);
-        assert_eq!(channel.try_send_connection("1", &connection, false), None);
-        far.lines();
-        channel.flush();
-        assert!(channel.try_send_connection("1", &connection, false).is_some());
-    }
-
-    #[test]
-    fn a_listening_socket_waits_in_its_place() {
-        let (mut channel, mut far) = limited(1024, 1 << 20);
-        while channel.queue.is_empty() {
-            channel.send(&ToWorker::UserDisconnect).unwrap();
-        }
-        let socket = Rc::new(OwnedFd::from(UnixStream::pair().unwrap().0));
-        let kind = recluster_wire::node::HandleKind::NetNative;
-        let reply = ToWorker::SharedReply { seq: 0, ack: 4, key: "1", data: None, kind };
-        channel.send_socket(&reply, socket).unwrap();
-        far.messages();
-        channel.flush();
-        assert!(matches!(&far.messages()[..], [.., FromPrimary::Handle(_)]));
-        assert_eq!((far.fds.len(), channel.answered()), (1, Ok(Sent::Socket)));
-    }
-
-    #[test]
-    fn descriptors_that_no_message_names_are_limited() {
-        let (mut channel, far) = limited(1024, 1024);
-        for _ in 0..FDS_WAITING / FDS_A_READ {
-            send_fds(&far, b"{}\n", FDS_A_READ);
-        }
-        assert_eq!(read_all(&mut channel), Ok(FDS_WAITING / FDS_A_READ));
-        assert!(!channel.took_handle());
-        assert!(channel.take_received().is_some() && channel.took_handle());
-        send_fds(&far, b"{}\n", 2);
-        assert_eq!(read_all(&mut channel), Err(ProtocolViolation::StrayDescriptors));
-    }
-
-    #[test]
-    fn many_messages_at_once_may_have_crowded_others_out() {
-        let (mut channel, mut far) = limited(1024, 1024);
-        (0..RUN).for_each(|_| far.say("1"));
-        assert_eq!(read_all(&mut channel), Ok(RUN));
-        assert!(!channel.was_crowded());
-        (0..=RUN).for_each(|_| far.say("1"));
-        assert_eq!(read_all(&mut channel), Ok(RUN + 1));
-        assert!(channel.was_crowded());
-    }
-
-    #[test]
-    fn a_closed_channel_is_told_from_a_silent_one() {
-        let (mut channel, far) = limited(1024, 1024);
-        let mut scratch = vec![0; READ_BYTES];
-        assert_eq!(channel.read(&mut scratch), Ok(Read::Nothing));
-        drop(far);
-        assert_eq!(channel.read(&mut scratch), Ok(Read::Closed));
-        assert_eq!(channel.send(&ToWorker::HandleAck), Ok(()), "reading finds out");
-    }
-}
+mod tests;

@@ -8,11 +8,12 @@ use super::channel::{Channel, Limits};
 use super::drain::Terms;
 use super::handover::send_to_this;
 use super::listeners;
-use super::messages::{Admission, Command, Fact, Handle, Report, Routes};
+use super::messages::{Admission, Command, Config, Fact, Handle, Report, Routes};
 use super::reactor::Token;
 use super::reading::read_to_end;
 use super::state::State;
 use super::worker::{TAKE_WAIT, Worker};
+use crate::config::messages::Messages;
 use crate::report::error::SendError;
 use crate::report::status::ListenerStatus;
 
@@ -54,11 +55,19 @@ fn admit(state: &mut State, admission: Admission) {
         state.reports.fact(Fact::Disconnected { worker: id, finishing: false });
         return;
     }
-    let limits = if state.config.is_hosted { Limits::AMPLE } else { Limits::USUAL };
+    let limits = limits(&state.config);
     let mut worker = Worker::new(id, slot, Channel::new(socket, limits), is_node);
     worker.pid = pid;
     worker.standing = state.routes.standing.get(&id).copied();
     state.workers.insert(id, worker);
+}
+
+fn limits(config: &Config) -> Limits {
+    match config.messages {
+        _ if config.is_hosted => Limits::AMPLE,
+        Messages::Heard => Limits::USUAL,
+        Messages::Logged | Messages::Unheard => Limits::SCANT,
+    }
 }
 
 fn route(state: &mut State, routes: Routes) {

@@ -1,9 +1,9 @@
 //! For unit tests: a data plane without a thread, in virtual time, and the far ends of its workers' channels.
 
-use std::io::{IoSliceMut, Write as _};
+use std::io::{IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -12,7 +12,10 @@ use recluster_core::WorkerId;
 use recluster_wire::node::worker::{FromPrimary, Reply};
 use recluster_wire::node::{FromWorker, QueryServer, SocketKind};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 use super::channel::{Channel, Limits, ProtocolViolation};
 use super::commands::obey;
@@ -25,6 +28,7 @@ use super::reactor::{ListenerId, Reactor};
 use super::state::State;
 use super::worker::Worker;
 use crate::config::balance::{Balance, PeekLimits};
+use crate::config::messages::Messages;
 use crate::report::worker::Address;
 use crate::sink::Sink;
 
@@ -87,6 +91,16 @@ impl FarEnd {
 
     pub(super) fn say(&mut self, line: &str) {
         writeln!(self.socket, "{line}").unwrap();
+    }
+
+    /// Sends a line and a descriptor with it.
+    pub(super) fn send_with(&self, line: &str, fd: &impl AsFd) {
+        let line = format!("{line}\n");
+        let fds = [fd.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+        sendmsg(&self.socket, &[IoSlice::new(line.as_bytes())], &mut control, SendFlags::empty()).unwrap();
     }
 
     /// All that has come, a line each.
@@ -154,7 +168,13 @@ impl Harness {
         let (sender, facts) = mpsc::channel();
         let sink = Sink::new(move |fact| drop(sender.send(fact)));
         let limits = PeekLimits { connections: 2, ..PeekLimits::default() };
-        let config = Config { balance, peek: limits, workers_accept: true, is_hosted: false };
+        let config = Config {
+            balance,
+            peek: limits,
+            workers_accept: true,
+            is_hosted: false,
+            messages: Messages::Heard,
+        };
         let setup = Setup::new(config, &[]).unwrap();
         Self { state: State::new(setup, sink, reactor()), facts, queries: 0 }
     }
@@ -270,6 +290,7 @@ impl Harness {
             Fact::SaidReady(id) => format!("ready {}", id.get()),
             Fact::Retiring(id) => format!("retiring {}", id.get()),
             Fact::Message { worker, .. } => format!("message {}", worker.get()),
+            Fact::Skipped { worker, bytes, ended } => format!("skipped {} {bytes} {ended}", worker.get()),
             Fact::Held(id, _) => format!("held {}", id.get()),
             Fact::Farewell(id, _) => format!("farewell {}", id.get()),
             Fact::Keeps(id, timeout) => format!("keeps {} {timeout:?}", id.get()),

@@ -15,6 +15,7 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot;
 
 use crate::config::balance::{Balance, PeekLimits};
+use crate::config::messages::Messages;
 use crate::report::error::SendError;
 use crate::report::status::ListenerStatus;
 use crate::report::worker::Address;
@@ -42,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) workers_accept: bool,
     /// There is a host program that gets the workers' messages and their descriptors; else these descriptors are closed.
     pub(crate) is_hosted: bool,
+    /// Who hears the workers' messages.
+    pub(crate) messages: Messages,
 }
 
 /// How many connections may be pending for one of so many workers. One more goes to any worker.
@@ -152,6 +155,12 @@ pub(crate) enum Fact {
         json: Json,
         handle: Option<Handle>,
         receipt: Receipt,
+    },
+    /// A message was too long to be kept: of so many bytes, or until now.
+    Skipped {
+        worker: WorkerId,
+        bytes: u64,
+        ended: bool,
     },
     /// What the worker still has, in its drain.
     Held(WorkerId, Held),

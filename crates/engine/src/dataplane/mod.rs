@@ -9,13 +9,14 @@
 //! - `event_loop` waits for what `reactor` watches; `commands` and `reading` act on commands and on the workers' messages,
 //!   which `protocol` understands (the primary's half of Node's cluster protocol). `state` has the parts that they all
 //!   touch;
-//! - `worker` is one worker, `channel` carries its messages and descriptors, `drain` lets it go, and `reclaim` takes back what
+//! - `application` passes on what an application says; `worker` is one worker, `channel` carries its messages and descriptors, `drain` lets it go, and `reclaim` takes back what
 //!   it had not taken when it died;
 //! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses;
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
 //!   which slot it belongs to, and `bpf` has the kernel compute the same.
 
+mod application;
 mod balance;
 mod bpf;
 mod channel;
@@ -127,6 +128,7 @@ mod tests {
 
     use super::*;
     use crate::config::balance::{Balance, PeekLimits};
+    use crate::config::messages::Messages;
 
     /// For what takes milliseconds.
     const DEADLINE: Duration = Duration::from_secs(60);
@@ -136,7 +138,13 @@ mod tests {
         let (sender, facts) = mpsc::channel();
         let sink = Sink::new(move |fact| drop(sender.send(fact)));
         let peek = PeekLimits::default();
-        let config = Config { balance: Balance::RoundRobin, peek, workers_accept: false, is_hosted: false };
+        let config = Config {
+            balance: Balance::RoundRobin,
+            peek,
+            workers_accept: false,
+            is_hosted: false,
+            messages: Messages::Heard,
+        };
         let dataplane = DataPlane::start(Setup::new(config, &[]).unwrap(), sink).unwrap();
         let (near, mut far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();

@@ -8,9 +8,9 @@ use std::time::Duration;
 use recluster_core::WorkerId;
 use recluster_wire::node::{
     FromWorker, HandleEnvelope, HandleKind, Listening, QueryServer, SocketKind, ToWorker, UnansweredQuery,
-    UserCommand, UserMessage,
 };
 
+use super::application;
 use super::balance::kernel;
 use super::channel::{ProtocolViolation, Sent};
 use super::handover::{self, Answer, put_back};
@@ -31,7 +31,7 @@ const LOST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Acts on one message of a worker.
 pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Result<(), ProtocolViolation> {
-    let State { workers, reactor, reports, .. } = &mut *state;
+    let State { config, workers, reactor, reports, .. } = &mut *state;
     let Some(worker) = workers.get_mut(&id) else { return Ok(()) };
     match message {
         FromWorker::Online => online(worker, reports),
@@ -50,7 +50,7 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
         FromWorker::SocketNotifyClose { key } => {
             return worker.channel.send(&ToWorker::SocketAllClosed { key: &key });
         }
-        FromWorker::Leaves => retiring(worker, reactor, reports),
+        FromWorker::Leaves => worker.retires(reactor, reports),
         FromWorker::Pong => ping_answered(state, id),
         FromWorker::Taken(connections) => worker.own_count = Some(connections),
         FromWorker::Held(held) => reports.fact(Fact::Held(id, held)),
@@ -59,7 +59,10 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
             reports.fact(Fact::Farewell(id, farewell));
         }
         FromWorker::Keeps(timeout) => reports.fact(Fact::Keeps(id, timeout)),
-        FromWorker::User(message) => user_message(worker, message, None, reactor, reports),
+        FromWorker::User(message) => application::said(worker, message, None, config, reactor, reports),
+        FromWorker::Skipped(message) => {
+            application::said_too_much(worker, &message, config, reactor, reports);
+        }
         FromWorker::Unknown => {}
         FromWorker::Malformed(malformed) => {
             if let Some(query) = malformed.unanswered {
@@ -76,33 +79,6 @@ fn online(worker: &mut Worker, reports: &Reports) {
     }
 }
 
-fn user_message(
-    worker: &mut Worker,
-    message: UserMessage,
-    handle: Option<Handle>,
-    reactor: &mut Reactor,
-    reports: &Reports,
-) {
-    let command = message.command();
-    let json = message.into_json();
-    let receipt = worker.backlog.note(&json);
-    // The message comes first, before what follows from it.
-    reports.fact(Fact::Message { worker: worker.id, json, handle, receipt });
-    match command {
-        UserCommand::Ready => reports.fact(Fact::SaidReady(worker.id)),
-        UserCommand::Disconnect => retiring(worker, reactor, reports),
-        UserCommand::Other => {}
-    }
-}
-
-/// Reports, once, that the worker leaves of its own accord.
-fn retiring(worker: &mut Worker, reactor: &mut Reactor, reports: &Reports) {
-    if !std::mem::replace(&mut worker.said.retiring, true) {
-        worker.mark_listeners(reactor);
-        reports.fact(Fact::Retiring(worker.id));
-    }
-}
-
 /// The worker began its own disconnect and hangs until it is answered.
 fn leaving(
     worker: &mut Worker,
@@ -113,7 +89,7 @@ fn leaving(
     worker.leaving = true;
     let seq = worker.channel.seq();
     worker.channel.send(&ToWorker::Ack { seq, ack: query })?;
-    retiring(worker, reactor, reports);
+    worker.retires(reactor, reports);
     Ok(())
 }
 
@@ -135,7 +111,7 @@ fn server_closed(state: &mut State, id: WorkerId, key: &str) {
     reactor.mark(server.listener);
     let was_probe = reactor.now.saturating_duration_since(server.opened) < SERVER_LIFE;
     if worker.servers.is_empty() && !was_probe {
-        retiring(worker, reactor, reports);
+        worker.retires(reactor, reports);
     }
     state.close_unused();
 }
@@ -274,7 +250,7 @@ fn handle_received(
     worker.channel.send(&ToWorker::HandleAck)?;
     match (*envelope.message, envelope.kind) {
         (FromWorker::User(message), Some(kind)) if config.is_hosted => {
-            user_message(worker, message, Some(Handle { kind, fd }), reactor, reports);
+            application::said(worker, message, Some(Handle { kind, fd }), config, reactor, reports);
             Ok(())
         }
         (message, _) => hear(state, id, message),

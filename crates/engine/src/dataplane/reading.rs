@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use recluster_core::WorkerId;
 
+use super::application;
 use super::channel::{ProtocolViolation, Read};
 use super::messages::Fact;
 use super::protocol;
@@ -59,10 +60,11 @@ fn read_once(state: &mut State, id: WorkerId) -> Result<Read, ProtocolViolation>
     loop {
         // A message may have had the worker cut off.
         let Some(worker) = state.workers.get_mut(&id) else { return Ok(Read::Nothing) };
-        match worker.channel.next_message()? {
-            Some(message) => protocol::hear(state, id, message)?,
-            None => return Ok(read),
-        }
+        let Some(message) = worker.channel.next_message()? else {
+            application::goes_on(worker, &state.reports);
+            return Ok(read);
+        };
+        protocol::hear(state, id, message)?;
     }
 }
 

@@ -7,8 +7,9 @@ use recluster_core::WorkerId;
 
 use super::channel::Channel;
 use super::connection::Connection;
-use super::messages::{Backlog, Standing};
+use super::messages::{Backlog, Fact, Standing};
 use super::reactor::{ListenerId, Reactor, Timer};
+use super::reports::Reports;
 
 /// How many connections may be on their way to one worker. More would wait in a busy worker while others are idle.
 const MOST_IN_FLIGHT: usize = 8;
@@ -67,6 +68,7 @@ pub(super) enum Word {
 
 /// What is said of a worker, or to it, only once: whether it was.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is said on its own")]
 pub(super) struct Said {
     /// To the supervisor: the worker is online.
     pub(super) online: bool,
@@ -74,6 +76,10 @@ pub(super) struct Said {
     pub(super) retiring: bool,
     /// To the application: it is let go.
     pub(super) drain: Word,
+    /// To the supervisor: a message of its application was too long.
+    pub(super) too_much: bool,
+    /// To the supervisor: a message of its application has no end.
+    pub(super) without_end: bool,
 }
 
 #[derive(Debug)]
@@ -152,6 +158,14 @@ impl Worker {
     /// How many connections it has got, as far as is known: its own count comes a moment late.
     pub(super) fn connections(&self) -> u64 {
         self.own_count.unwrap_or(0).max(self.taken)
+    }
+
+    /// Reports, once, that it leaves of its own accord.
+    pub(super) fn retires(&mut self, reactor: &mut Reactor, reports: &Reports) {
+        if !std::mem::replace(&mut self.said.retiring, true) {
+            self.mark_listeners(reactor);
+            reports.fact(Fact::Retiring(self.id));
+        }
     }
 
     /// Whether it leaves, by its own wish or by ours.

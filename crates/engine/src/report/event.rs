@@ -256,6 +256,16 @@ pub enum Event {
         /// How many messages.
         messages: u64,
     },
+    /// A message of a worker's application is too long to be kept, and is not passed on. The worker goes on. Told once of
+    /// each worker, and once more of a message without an end.
+    MessageSkipped {
+        /// The worker.
+        worker: Worker,
+        /// How long the message is, as far as it has come.
+        bytes: u64,
+        /// Whether it has ended.
+        ended: bool,
+    },
     /// Lines that a worker wrote to its stderr were not passed on, because the reader was too slow.
     LinesLost {
         /// The worker.

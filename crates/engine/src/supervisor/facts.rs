@@ -49,6 +49,9 @@ impl Supervisor {
                     self.audience.message(about, &json, handle, receipt);
                 }
             }
+            Fact::Skipped { worker, bytes, ended } => {
+                self.emit_about(worker, |worker| Event::MessageSkipped { worker, bytes, ended });
+            }
             Fact::Held(worker, held) => {
                 if let Some(child) = self.workers.get_mut(worker) {
                     child.has(held);

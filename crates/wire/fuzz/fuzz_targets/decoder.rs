@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use recluster_wire::Json;
-use recluster_wire::node::{Decoder, FromWorker, LineTooLong, ListenerKey, ToWorker};
+use recluster_wire::node::{Decoder, FromWorker, LineTooLong, ListenerKey, ToWorker, UserMessage};
 
 /// Short, so that the fuzzer finds its way beyond it.
 const MAX_LINE: usize = 512;
@@ -41,13 +41,26 @@ fn use_up(message: &FromWorker) {
             assert!(query.kind.is_some() || query.fd.is_some());
             let _ = ListenerKey::from(query);
         }
-        FromWorker::User(user) => pass_on(user.json()),
+        FromWorker::User(user) => {
+            pass_on(user.json());
+            as_if_skipped(user);
+        }
         FromWorker::Handle(envelope) => {
             assert!(!matches!(*envelope.message, FromWorker::Handle(_)));
             use_up(&envelope.message);
         }
         _ => {}
     }
+}
+
+/// Of a message that is skipped, all is known that matters of one that is kept.
+fn as_if_skipped(user: &UserMessage) {
+    let mut decoder = Decoder::new(0);
+    decoder.push(user.json().as_str().as_bytes());
+    decoder.push(b"\n");
+    let Ok(Some(FromWorker::Skipped(skipped))) = decoder.next_message() else { panic!("it is skipped: {user:?}") };
+    assert_eq!(skipped.bytes, user.json().as_str().len() as u64);
+    assert_eq!((skipped.command, skipped.name), (user.command(), user.name()));
 }
 
 fn pass_on(json: &Json) {

@@ -1,11 +1,15 @@
 //! Bytes to lines, and lines to messages, with a limit on what may be held.
 
 use std::fmt;
+use std::ops::Range;
 
-use super::message::FromWorker;
+use memchr::memchr;
+
+use super::message::{FromWorker, HandleEnvelope, SkippedMessage};
 use super::parse::parse_line;
+use super::skim::Skim;
 
-/// The default limit for a line of a worker: 16 MiB.
+/// The default limit for a line that is kept: 16 MiB.
 ///
 /// Node itself has none; but without a limit one worker could exhaust the memory of the master.
 pub const DEFAULT_MAX_LINE: usize = 16 << 20;
@@ -25,22 +29,32 @@ pub struct Decoder {
     line_start: usize,
     /// Everything before this was searched for a newline already.
     searched: usize,
+    /// The line that is skipped, as far as it has come.
+    skim: Option<Box<Skim>>,
     overflowed: bool,
 }
 
-/// A line is longer than allowed, or an unfinished one already is.
+/// A line is longer than allowed, or an unfinished one already is, and it may not be skipped.
 ///
-/// It ends the channel: where the next message would begin is unknown.
+/// It ends the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineTooLong {
     /// The limit in bytes, without the newline.
     pub limit: usize,
 }
 
+/// What comes next in the buffer.
+enum Cut {
+    /// A whole line stands there, its newline not counted.
+    Line(Range<usize>),
+    Unfinished,
+    TooLong,
+}
+
 impl Decoder {
-    /// A decoder that takes lines of up to `max_line` bytes, the newline not counted.
+    /// A decoder that keeps lines of up to `max_line` bytes, the newline not counted.
     pub fn new(max_line: usize) -> Self {
-        Self { max_line, buffer: Vec::new(), line_start: 0, searched: 0, overflowed: false }
+        Self { max_line, buffer: Vec::new(), line_start: 0, searched: 0, skim: None, overflowed: false }
     }
 
     /// Takes what was read from the channel, cut anywhere. Ignored after a [`LineTooLong`].
@@ -53,11 +67,27 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole message of a worker, or none before more bytes are pushed.
+    /// The next whole message of a worker, or none before more bytes are pushed. One of a user that is longer than the limit
+    /// is [skipped](FromWorker::Skipped), in an envelope or not.
     ///
-    /// Fails where a line is too long, and from then on always.
+    /// Fails where a message between the two halves of the protocol is too long, and from then on always.
     pub fn next_message(&mut self) -> Result<Option<FromWorker>, LineTooLong> {
-        Ok(self.next_line()?.map(parse_line))
+        if self.overflowed {
+            return Err(self.overflow());
+        }
+        if self.skim.is_none() {
+            match self.cut() {
+                Cut::Line(line) => return Ok(self.buffer.get(line).map(parse_line)),
+                Cut::Unfinished => return Ok(None),
+                Cut::TooLong => self.skim = Some(Box::default()),
+            }
+        }
+        self.skip()
+    }
+
+    /// How long the line is that is being skipped, as far as it has come. It may have no end.
+    pub fn skipping(&self) -> Option<u64> {
+        self.skim.as_ref().map(|skim| skim.bytes())
     }
 
     /// The next whole line, without its newline. The worker's half of the protocol reads by this:
@@ -65,20 +95,14 @@ impl Decoder {
     ///
     /// Fails where a line is too long, and from then on always.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
-        let newline = self.find_newline();
-        let line_end = newline.unwrap_or(self.buffer.len());
-        if self.overflowed || line_end - self.line_start > self.max_line {
+        if self.overflowed {
             return Err(self.overflow());
         }
-        self.searched = line_end;
-        if newline.is_none() {
-            self.forget_consumed();
-            return Ok(None);
+        match self.cut() {
+            Cut::Line(line) => Ok(self.buffer.get(line)),
+            Cut::Unfinished => Ok(None),
+            Cut::TooLong => Err(self.overflow()),
         }
-        let line = self.line_start..line_end;
-        self.searched += 1;
-        self.line_start = self.searched;
-        Ok(self.buffer.get(line))
     }
 
     /// How many bytes wait for the rest of their line, or to be handed out.
@@ -86,10 +110,45 @@ impl Decoder {
         self.buffer.len() - self.line_start
     }
 
+    /// Cuts the next line off.
+    fn cut(&mut self) -> Cut {
+        let newline = self.find_newline();
+        let line_end = newline.unwrap_or(self.buffer.len());
+        if line_end - self.line_start > self.max_line {
+            return Cut::TooLong;
+        }
+        self.searched = line_end;
+        if newline.is_none() {
+            self.forget_consumed();
+            return Cut::Unfinished;
+        }
+        let line = self.line_start..line_end;
+        self.searched += 1;
+        self.line_start = self.searched;
+        Cut::Line(line)
+    }
+
     fn find_newline(&self) -> Option<usize> {
-        let unsearched = self.buffer.get(self.searched..)?;
-        let found = unsearched.iter().position(|&byte| byte == b'\n')?;
+        let found = memchr(b'\n', self.buffer.get(self.searched..)?)?;
         Some(self.searched + found)
+    }
+
+    /// Looks through what there is of a line that is too long, and forgets it.
+    fn skip(&mut self) -> Result<Option<FromWorker>, LineTooLong> {
+        let newline = self.find_newline();
+        let line_end = newline.unwrap_or(self.buffer.len());
+        let skim = self.skim.get_or_insert_default();
+        skim.read(self.buffer.get(self.line_start..line_end).unwrap_or_default());
+        if skim.is_internal() {
+            return Err(self.overflow());
+        }
+        self.line_start = line_end + usize::from(newline.is_some());
+        self.searched = self.line_start;
+        if newline.is_none() {
+            self.forget_consumed();
+            return Ok(None);
+        }
+        Ok(self.skim.take().map(|skim| skipped(&skim)))
     }
 
     fn overflow(&mut self) -> LineTooLong {
@@ -115,6 +174,18 @@ impl Decoder {
             self.buffer = Vec::new();
         }
     }
+}
+
+fn skipped(skim: &Skim) -> FromWorker {
+    let message = FromWorker::Skipped(SkippedMessage {
+        bytes: skim.bytes(),
+        command: skim.command(),
+        name: skim.name(),
+    });
+    if !skim.is_envelope() {
+        return message;
+    }
+    FromWorker::Handle(HandleEnvelope { kind: None, key: None, message: Box::new(message) })
 }
 
 impl fmt::Display for LineTooLong {
@@ -171,14 +242,44 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_that_overflowed_holds_nothing_and_stays_so() {
+    fn a_reader_of_lines_that_overflowed_holds_nothing_and_stays_so() {
         let mut decoder = Decoder::new(3);
         decoder.push(b"1\n1234");
-        assert!(decoder.next_message().expect("short").is_some());
+        assert!(decoder.next_line().expect("short").is_some());
         for _ in 0..2 {
-            assert_eq!(decoder.next_message(), Err(LineTooLong { limit: 3 }));
+            assert_eq!(decoder.next_line(), Err(LineTooLong { limit: 3 }));
             assert_eq!((decoder.buffered(), decoder.buffer.capacity()), (0, 0));
             decoder.push(b"\n1\n");
         }
+    }
+
+    #[test]
+    fn a_protocol_message_that_is_too_long_ends_it_before_its_end() {
+        let mut decoder = Decoder::new(30);
+        decoder.push(br#"{"cmd":"NODE_CLUSTER","act":"listening""#);
+        for _ in 0..2 {
+            assert_eq!(decoder.next_message(), Err(LineTooLong { limit: 30 }));
+            assert_eq!((decoder.buffered(), decoder.buffer.capacity()), (0, 0));
+            decoder.push(b"\n1\n");
+        }
+    }
+
+    #[test]
+    fn of_a_line_without_an_end_nothing_is_kept() {
+        const MAX_LINE: usize = 1 << 20;
+        let mut decoder = Decoder::new(MAX_LINE);
+        let piece = vec![b'x'; 1 << 16];
+        decoder.push(br#"{"endless":""#);
+        for _ in 0..64 {
+            decoder.push(&piece);
+            assert_eq!(decoder.next_message(), Ok(None));
+            assert!(decoder.buffer.capacity() <= MAX_LINE + piece.len());
+        }
+        assert_eq!(decoder.skipping(), Some(12 + 64 * (1 << 16)));
+        assert!(decoder.buffered() == 0 && decoder.buffer.capacity() <= KEPT_CAPACITY);
+        decoder.push(b"\"}\n\"ready\"\n");
+        assert!(matches!(decoder.next_message(), Ok(Some(FromWorker::Skipped(_)))));
+        assert_eq!(decoder.skipping(), None);
+        assert_eq!(drain(&mut decoder), 1);
     }
 }

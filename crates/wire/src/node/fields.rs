@@ -127,6 +127,19 @@ pub(super) fn text(field: Field<'_>) -> Option<Cow<'_, [u8]>> {
     Some(text)
 }
 
+/// What a string means of which these are the bytes between the quotes, or the first of them: as they are where they are
+/// no whole string.
+pub(super) fn unquoted(escaped: Vec<u8>) -> Vec<u8> {
+    if !escaped.contains(&b'\\') {
+        return escaped;
+    }
+    let quoted = [b"\"".as_slice(), &escaped, b"\""].concat();
+    match serde_json::from_slice::<Text<'_>>(&quoted) {
+        Ok(Text(text)) => text.into_owned(),
+        Err(_) => escaped,
+    }
+}
+
 /// The value of a field that is a string of no more than so many bytes.
 pub(super) fn string(field: Field<'_>, max_len: usize) -> Option<String> {
     let string: String = serde_json::from_str(field?.get()).ok()?;

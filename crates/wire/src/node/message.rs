@@ -65,6 +65,8 @@ pub enum FromWorker {
     Pong,
     /// A message of the user's code.
     User(UserMessage),
+    /// A message of the user's code that is longer than may be kept.
+    Skipped(SkippedMessage),
     /// An internal message that this crate does not know. Node ignores such messages as well.
     Unknown,
     /// A line that is not a valid message.
@@ -153,7 +155,7 @@ pub enum SocketKind {
 /// A message that came with a file descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandleEnvelope {
-    /// What the descriptor is; none if we do not know the word for it.
+    /// What the descriptor is; none if we do not know the word for it, or have skipped it.
     pub kind: Option<HandleKind>,
     /// The worker's server that accepted this socket and wants to count it.
     pub key: Option<String>,
@@ -192,6 +194,17 @@ pub enum DatagramKind {
 pub struct UserMessage {
     json: Json,
     command: UserCommand,
+}
+
+/// A message of the user's code of which only this is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedMessage {
+    /// How long its line was, in bytes and without the newline.
+    pub bytes: u64,
+    /// What it means to us.
+    pub command: UserCommand,
+    /// As [`UserMessage::name`].
+    pub name: String,
 }
 
 /// The user messages that mean something to us.

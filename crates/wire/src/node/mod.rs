@@ -32,6 +32,7 @@ mod listener_key;
 mod message;
 mod parse;
 mod query;
+mod skim;
 mod window;
 pub mod worker;
 
@@ -41,7 +42,7 @@ pub use encode::ToWorker;
 pub use listener_key::ListenerKey;
 pub use message::{
     DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, Malformed,
-    QueryServer, SocketKind, UnansweredQuery, UserCommand, UserMessage,
+    QueryServer, SkippedMessage, SocketKind, UnansweredQuery, UserCommand, UserMessage,
 };
 pub use parse::MAX_KEY;
 pub use query::MAX_ADDRESS;

@@ -28,10 +28,34 @@ const MAX_RESOURCE: usize = 48;
 const HANDLE_ACK: &[u8] = br#"{"cmd":"NODE_HANDLE_ACK"}"#;
 
 /// What Bun writes before an internal message.
-const BUN_INTERNAL: u8 = 2;
+pub(super) const BUN_INTERNAL: u8 = 2;
 
 /// What every `cmd` of an internal message begins with, and is longer than.
 const INTERNAL: &[u8] = b"NODE_";
+
+/// What a message is, by its `cmd`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cmd {
+    /// An envelope: it tells what came with the message in it.
+    Handle,
+    /// Another one between the two halves of the protocol.
+    Internal,
+    /// One of a user.
+    User(UserCommand),
+}
+
+impl Cmd {
+    /// Distinguishes as Node does: by a `cmd` that begins with `NODE_` and is longer. Without a `cmd` it is empty.
+    pub(super) fn of(cmd: &[u8]) -> Self {
+        match cmd {
+            b"NODE_HANDLE" => Self::Handle,
+            b"ready" => Self::User(UserCommand::Ready),
+            b"disconnect" => Self::User(UserCommand::Disconnect),
+            _ if cmd.starts_with(INTERNAL) && cmd.len() > INTERNAL.len() => Self::Internal,
+            _ => Self::User(UserCommand::Other),
+        }
+    }
+}
 
 /// The two kinds of lines, in both directions.
 #[expect(clippy::large_enum_variant, reason = "it lives for one call, which is made for every connection")]
@@ -69,7 +93,7 @@ fn parse_text(text: &str, depth: Depth) -> FromWorker {
     }
 }
 
-/// Distinguishes internal messages from those of users as Node does: by a `cmd` that begins with `NODE_` and is longer.
+/// Distinguishes internal messages from those of users.
 pub(super) fn shape(source: &str) -> Result<Shape<'_>, Fault> {
     let Some(fields) = Fields::read(source) else {
         let json = Json::parse(source).map_err(|_| Fault::NotJson)?;
@@ -78,15 +102,10 @@ pub(super) fn shape(source: &str) -> Result<Shape<'_>, Fault> {
         return Ok(Shape::User(UserMessage::new(json, command)));
     };
     let cmd = text(fields.cmd).unwrap_or_default();
-    if cmd.starts_with(INTERNAL) && cmd.len() > INTERNAL.len() {
-        return Ok(Shape::Internal(cmd, fields));
-    }
-    let command = match &*cmd {
-        b"ready" => UserCommand::Ready,
-        b"disconnect" => UserCommand::Disconnect,
-        _ => UserCommand::Other,
-    };
-    Ok(Shape::User(UserMessage::new(Json::of_valid(source), command)))
+    Ok(match Cmd::of(&cmd) {
+        Cmd::Handle | Cmd::Internal => Shape::Internal(cmd, fields),
+        Cmd::User(command) => Shape::User(UserMessage::new(Json::of_valid(source), command)),
+    })
 }
 
 fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromWorker, Fault> {

@@ -3,5 +3,6 @@
 mod channel;
 mod examples;
 mod frameworks;
+mod messages;
 mod preload;
 mod preload_unseen;

@@ -1,0 +1,134 @@
+//! What a worker's application says: passed on to whoever hears it, and acted on where it means something to us.
+
+use recluster_wire::node::{SkippedMessage, UserCommand, UserMessage};
+
+use super::messages::{Config, Fact, Handle};
+use super::reactor::Reactor;
+use super::reports::Reports;
+use super::worker::Worker;
+use crate::config::messages::Messages;
+
+/// The application said this. `handle` came with it.
+pub(super) fn said(
+    worker: &mut Worker,
+    message: UserMessage,
+    handle: Option<Handle>,
+    config: &Config,
+    reactor: &mut Reactor,
+    reports: &Reports,
+) {
+    let command = message.command();
+    if config.messages != Messages::Unheard {
+        let json = message.into_json();
+        let receipt = worker.backlog.note(&json);
+        // The message comes first, before what follows from it.
+        reports.fact(Fact::Message { worker: worker.id, json, handle, receipt });
+    }
+    obey(worker, command, reactor, reports);
+}
+
+/// The application said something that is too long to be kept.
+pub(super) fn said_too_much(
+    worker: &mut Worker,
+    message: &SkippedMessage,
+    config: &Config,
+    reactor: &mut Reactor,
+    reports: &Reports,
+) {
+    let is_missed = config.messages != Messages::Unheard;
+    if is_missed && !std::mem::replace(&mut worker.said.too_much, true) {
+        reports.fact(Fact::Skipped { worker: worker.id, bytes: message.bytes, ended: true });
+    }
+    obey(worker, message.command, reactor, reports);
+}
+
+/// The application may be saying something that has no end.
+pub(super) fn goes_on(worker: &mut Worker, reports: &Reports) {
+    if let Some(bytes) = worker.channel.endless()
+        && !std::mem::replace(&mut worker.said.without_end, true)
+    {
+        reports.fact(Fact::Skipped { worker: worker.id, bytes, ended: false });
+    }
+}
+
+fn obey(worker: &mut Worker, command: UserCommand, reactor: &mut Reactor, reports: &Reports) {
+    match command {
+        UserCommand::Ready => reports.fact(Fact::SaidReady(worker.id)),
+        UserCommand::Disconnect => worker.retires(reactor, reports),
+        UserCommand::Other => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recluster_wire::node::{FromWorker, HandleEnvelope};
+
+    use super::super::channel::Limits;
+    use super::super::fixtures::{FarEnd, Harness, channel};
+    use super::*;
+    use crate::config::balance::Balance;
+
+    fn skipped(bytes: u64, command: UserCommand) -> FromWorker {
+        FromWorker::Skipped(SkippedMessage { bytes, command, name: "a value".to_owned() })
+    }
+
+    fn heard_by(messages: Messages) -> (Harness, FarEnd) {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        harness.state.config.messages = messages;
+        let far = harness.serving(1, 0);
+        (harness, far)
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_told_of_once_and_obeyed_each_time() {
+        let (mut harness, _far) = heard_by(Messages::Heard);
+        harness.hear(1, skipped(17 << 20, UserCommand::Ready));
+        harness.hear(1, skipped(18 << 20, UserCommand::Disconnect));
+        assert_eq!(harness.fact_names(), ["skipped 1 17825792 true", "ready 1", "retiring 1"]);
+    }
+
+    #[test]
+    fn a_message_without_an_end_is_told_of_once_whoever_hears_it() {
+        let (mut harness, _far) = heard_by(Messages::Unheard);
+        let (channel, mut far) = channel(Limits { line: 8, queue: 8, skipped: 16 });
+        harness.worker(1).channel = channel;
+        for piece in ["\"0123456789", "0123456789", "0123456789\"\n", "\"012345678901234567890"] {
+            rustix::io::write(&far.socket, piece.as_bytes()).unwrap();
+            harness.note_worker(1);
+            harness.turn();
+        }
+        far.say("\"");
+        assert_eq!(harness.fact_names(), ["skipped 1 21 false"]);
+    }
+
+    #[test]
+    fn what_nobody_hears_is_not_passed_on_but_obeyed() {
+        let (mut harness, mut far) = heard_by(Messages::Unheard);
+        for line in [r#"{"cmd":"anything"}"#, r#""ready""#, r#"{"cmd":"disconnect"}"#] {
+            far.say(line);
+        }
+        harness.note_worker(1);
+        harness.turn();
+        harness.hear(1, skipped(17 << 20, UserCommand::Other));
+        assert_eq!(harness.fact_names(), ["ready 1", "retiring 1"]);
+    }
+
+    #[test]
+    fn a_handle_whose_message_is_too_long_is_acknowledged_and_closed() {
+        let (mut harness, mut far) = heard_by(Messages::Unheard);
+        let message = Box::new(skipped(17 << 20, UserCommand::Ready));
+        let envelope =
+            || FromWorker::Handle(HandleEnvelope { kind: None, key: None, message: message.clone() });
+        harness.hear(1, envelope());
+        assert_eq!(far.lines(), [r#"{"cmd":"NODE_HANDLE_NACK"}"#], "no descriptor came with it");
+        let (handle, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        far.send_with("1", &handle);
+        drop(handle);
+        harness.note_worker(1);
+        harness.turn();
+        harness.hear(1, envelope());
+        assert_eq!(far.lines(), [r#"{"cmd":"NODE_HANDLE_ACK"}"#]);
+        assert_eq!(std::io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "it is closed");
+        assert_eq!(harness.fact_names(), ["ready 1"]);
+    }
+}

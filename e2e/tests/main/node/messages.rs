@@ -1,0 +1,51 @@
+//! What applications send to their master by `process.send`: nobody hears it under the command, so it may be of any length.
+
+use recluster_e2e::{Launch, Master, get, on};
+use serde_json::json;
+
+/// In requests: seven messages, long ones between short ones, with a socket or without.
+fn talks() -> Launch {
+    Launch::fixture("talks.js").workers(1)
+}
+
+/// All seven are taken, the worker is the same as before, and the master has never kept much.
+#[track_caller]
+fn talk(master: &Master) {
+    let port = master.wait_stdout("port ").replace("port ", "");
+    let port: u16 = port.parse().expect("a port");
+    let ask = |path: &str| get(([127, 0, 0, 1], port).into(), path).expect("an answer").json();
+    let before = ask("/");
+    ask("/talk?megabytes=20");
+    let after = ask("/");
+    assert_eq!((&after["spoke"], &after["pid"]), (&json!(7), &before["pid"]));
+    let peak = master.process().status_line("VmHWM");
+    let peak: u64 = peak.trim_end_matches(" kB").parse().expect("a number of kilobytes");
+    assert!(peak < 64 * 1024, "{peak} kB, as if a message had been kept");
+}
+
+#[test]
+fn long_messages_between_short_ones_and_sockets_are_skipped() {
+    talk(&talks().without("-v").start());
+}
+
+#[test]
+fn a_log_that_shows_messages_says_once_that_a_long_one_is_missing() {
+    let master = talks().start();
+    talk(&master);
+    let told = master.wait(on("message_skipped").slot(0).with("/ended", true));
+    assert!(told.number("/bytes") > 20 << 20);
+    master.wait(on("message").with("/message/still", "here"));
+    assert_eq!(master.seen(&on("message_skipped")).len(), 1);
+    assert!(master.seen(&on("cut_off")).is_empty());
+}
+
+#[test]
+fn a_long_message_that_says_ready_or_disconnect_is_heard() {
+    let master = talks().option("--ready-when", "ready").start();
+    master.wait(on("listening"));
+    assert!(master.seen(&on("ready")).is_empty());
+    master.get("/say?megabytes=20&cmd=ready");
+    master.wait(on("started"));
+    master.get("/say?megabytes=20&cmd=disconnect");
+    assert_eq!(master.wait_all(2, on("spawned"))[1].slot(), 0, "it is replaced");
+}
