@@ -184,6 +184,7 @@ declare namespace recluster {
   /** What `recluster status --json` prints: docs/json.md of the repository says what each field means. */
   interface Status {
     pid: number;
+    /** `stopping` from when a stop was asked for, also while `acceptAfterStop` runs. */
     phase: 'starting' | 'running' | 'stopping' | 'terminating' | 'released' | 'over';
     generation: number;
     reload: { generation: number; serving: number; of: number } | null;

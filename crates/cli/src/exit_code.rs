@@ -15,6 +15,8 @@ pub(crate) enum ExitStatus {
     Usage,
     /// Of every command but `run`: there is no answer from a cluster.
     NoAnswer,
+    /// `status`: the cluster stops, or is about to.
+    Stopping,
     /// `run`: the first generation never served.
     NeverServed,
     /// `run`: the server file cannot be run.
@@ -29,7 +31,7 @@ impl From<ExitStatus> for ExitCode {
             ExitStatus::Success => 0,
             ExitStatus::Failure | ExitStatus::NotServing => 1,
             ExitStatus::Usage | ExitStatus::NoAnswer => 2,
-            ExitStatus::NeverServed => 3,
+            ExitStatus::NeverServed | ExitStatus::Stopping => 3,
             ExitStatus::CannotRun => 126,
             ExitStatus::NotFound => 127,
         })

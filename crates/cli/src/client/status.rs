@@ -76,9 +76,14 @@ async fn ask(client: &mut Client) -> Result<Status, Error> {
     Ok(*status)
 }
 
+/// A cluster that is to end says so, whether its workers still serve or not: who sends it clients is to stop that.
 fn exit_status(status: &Status) -> ExitStatus {
     let serves = status.slots.iter().all(|slot| slot.active.is_some());
-    if serves { ExitStatus::Success } else { ExitStatus::NotServing }
+    match status.phase.as_str() {
+        "stopping" | "terminating" | "over" => ExitStatus::Stopping,
+        _ if serves => ExitStatus::Success,
+        _ => ExitStatus::NotServing,
+    }
 }
 
 /// How a status is shown.
@@ -105,5 +110,33 @@ impl View {
     /// As wide as the terminal, if stdout is one.
     fn text(&self, status: &Status) -> String {
         table(&self.name, status, self.paint, size().map(|size| size.width))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_ends_is_no_cluster_that_serves() {
+        let exit = |phase: &str, active: Value| {
+            let status = json!({
+                "pid": 4700, "phase": phase, "generation": 1, "reload": null, "uptime_seconds": 1.0,
+                "balance": "kernel", "workers": [], "listeners": [],
+                "slots": [{ "slot": 0, "active": active, "restarts": 0, "connections": 0 }]
+            });
+            exit_status(&serde_json::from_value(status).unwrap())
+        };
+        for phase in ["stopping", "terminating", "over"] {
+            for active in [json!(1), Value::Null] {
+                assert_eq!(exit(phase, active), ExitStatus::Stopping, "{phase}");
+            }
+        }
+        for phase in ["starting", "running"] {
+            assert_eq!(exit(phase, json!(1)), ExitStatus::Success, "{phase}");
+            assert_eq!(exit(phase, Value::Null), ExitStatus::NotServing, "{phase}");
+        }
     }
 }

@@ -109,7 +109,10 @@ impl Note {
 
     /// What a stop waits for, if it is this far: before, it may be that connections are accepted for a while.
     pub(crate) fn stop_waits(status: &Status) -> Option<Self> {
-        let begun = status.phase == "stopping" && !status.workers.is_empty();
+        let serves =
+            |worker: &WorkerStatus| matches!(worker.state.as_str(), "starting" | "ready" | "serving");
+        let begun =
+            status.phase == "stopping" && !status.workers.is_empty() && !status.workers.iter().any(serves);
         begun.then(|| Self::StopWaits {
             workers: status.workers.iter().take(NAMED).map(Awaited::from).collect(),
             others: status.workers.len().saturating_sub(NAMED),

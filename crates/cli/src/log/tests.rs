@@ -175,10 +175,10 @@ fn every_line_for_programs() {
 
 #[test]
 fn a_stop_names_some_of_those_it_waits_for_once_it_has_begun() {
-    let status = |phase: &str, workers: u32| -> recluster::Status {
+    let status = |phase: &str, state: &str, workers: u32| -> recluster::Status {
         let worker = |slot| {
             json!({
-                "id": slot + 1, "slot": slot, "generation": 1, "pid": 4701, "state": "draining",
+                "id": slot + 1, "slot": slot, "generation": 1, "pid": 4701, "state": state,
                 "seconds_left": f64::from(slot), "uptime_seconds": 1.0, "memory_bytes": null,
                 "cpu_seconds": null, "connections": 0
             })
@@ -190,9 +190,11 @@ fn a_stop_names_some_of_those_it_waits_for_once_it_has_begun() {
         }))
         .unwrap()
     };
-    assert!(Note::stop_waits(&status("running", 2)).is_none(), "it accepts connections for a while");
-    assert!(Note::stop_waits(&status("stopping", 0)).is_none());
-    let named = |workers| match Note::stop_waits(&status("stopping", workers)) {
+    assert!(Note::stop_waits(&status("running", "draining", 2)).is_none());
+    let accepts = status("stopping", "serving", 2);
+    assert!(Note::stop_waits(&accepts).is_none(), "it accepts connections for a while");
+    assert!(Note::stop_waits(&status("stopping", "draining", 0)).is_none());
+    let named = |workers| match Note::stop_waits(&status("stopping", "draining", workers)) {
         Some(Note::StopWaits { workers, others, seconds_left }) => (workers.len(), others, seconds_left),
         other => panic!("{other:?}"),
     };

@@ -11,7 +11,8 @@ use crate::report::worker::Held;
 pub struct Status {
     /// The master's process.
     pub pid: u32,
-    /// `starting`, `running`, `stopping`, `terminating`, `released` or `over`. It is over only when all processes that
+    /// `starting`, `running`, `stopping`, `terminating`, `released` or `over`. It is stopping from when a stop was asked for,
+    /// also while it still accepts connections. It is over only when all processes that
     /// workers have left behind are gone.
     pub phase: String,
     /// The generation that serves, or is to.

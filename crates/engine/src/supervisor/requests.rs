@@ -129,6 +129,7 @@ impl Supervisor {
             balance: &self.balance,
             bound: self.spawner.bound(),
             kill_timeout: self.spec().settings().kill_timeout,
+            awaits_stop: self.timers.is_set(Timer::Stop),
             clock: self.policy.clock(),
             now: Instant::now(),
         };

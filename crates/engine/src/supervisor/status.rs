@@ -25,6 +25,8 @@ pub(crate) struct Parts<'a> {
     /// What the master has bound for programs.
     pub(crate) bound: &'a [Bound],
     pub(crate) kill_timeout: Duration,
+    /// A stop was asked for, and begins when connections have been accepted for a while.
+    pub(crate) awaits_stop: bool,
     pub(crate) clock: Clock,
     pub(crate) now: Instant,
 }
@@ -42,7 +44,8 @@ impl Parts<'_> {
         let workers = status.workers.iter().map(|worker| self.worker(worker));
         // It is not over before they are gone.
         let waits = status.phase == Phase::Over && !self.leftovers.is_empty();
-        let phase = if waits { Phase::Stopping } else { status.phase };
+        let awaits_stop = status.phase == Phase::Running && self.awaits_stop;
+        let phase = if waits || awaits_stop { Phase::Stopping } else { status.phase };
         Status {
             pid: std::process::id(),
             phase: phase_name(phase).to_owned(),
@@ -175,6 +178,7 @@ mod tests {
         policy: Policy,
         workers: Workers,
         leftovers: Leftovers,
+        awaits_stop: bool,
         began: Instant,
     }
 
@@ -184,7 +188,7 @@ mod tests {
             let mut workers = Workers::default();
             workers.insert(WORKER, fixtures::child(7));
             let policy = fixtures::policy(Settings::default(), began);
-            Self { policy, workers, leftovers: Leftovers::default(), began }
+            Self { policy, workers, leftovers: Leftovers::default(), awaits_stop: false, began }
         }
 
         fn tell(&mut self, events: &[Event], seconds: u32) -> Status {
@@ -201,6 +205,7 @@ mod tests {
                 balance: &Balance::RoundRobin,
                 bound: &[],
                 kill_timeout: 5 * SECOND,
+                awaits_stop: self.awaits_stop,
                 clock: self.policy.clock(),
                 now,
             };
@@ -238,6 +243,17 @@ mod tests {
         assert_eq!(only(&status).state, "terminating");
         let status = cluster.tell(&[Event::Terminate], 29);
         assert_eq!((status.phase.as_str(), only(&status).state.as_str()), ("terminating", "killed"));
+    }
+
+    #[test]
+    fn it_is_stopping_from_when_a_stop_was_asked_for() {
+        let mut cluster = Cluster::new();
+        cluster.tell(&[Event::Online(WORKER), Event::Ready(WORKER)], 1);
+        assert_eq!(cluster.tell(&[Event::Tick], 2).phase, "running");
+        cluster.awaits_stop = true;
+        let status = cluster.tell(&[], 3);
+        assert_eq!((status.phase.as_str(), only(&status).state.as_str()), ("stopping", "serving"));
+        assert_eq!(cluster.tell(&[Event::Terminate], 4).phase, "terminating");
     }
 
     #[test]

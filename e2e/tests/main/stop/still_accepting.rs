@@ -23,6 +23,29 @@ fn new_connections_are_accepted_after_a_stop_was_asked_for() {
     assert!(master.seen(&on("draining")).is_empty());
 }
 
+/// So that a probe takes it out of the balancer.
+#[test]
+fn the_status_says_that_it_stops_from_when_that_was_asked_for() {
+    let master = cluster().option("--accept-after-stop", "1h").serve();
+    assert_eq!(master.client(&["status"]).code(), 0);
+    let _stop = master.begin_client(&["stop"]);
+    master.wait(on("accepting_until_stop"));
+    let status = master.client(&["status", "--json"]);
+    assert_eq!((status.code(), status.json()["phase"].as_str()), (3, Some("stopping")));
+    assert!(master.client(&["status"]).stdout.contains(": stopping, "));
+    answered(&mut master.connect());
+}
+
+#[test]
+fn the_status_says_that_it_stops_while_workers_drain() {
+    let master = cluster().serve();
+    let _connection = master.begin_request();
+    master.signal(Signal::TERM);
+    master.wait(on("draining"));
+    let status = master.client(&["status", "--json"]);
+    assert_eq!((status.code(), status.json()["phase"].as_str()), (3, Some("stopping")));
+}
+
 #[test]
 fn a_stop_begins_when_the_time_to_accept_is_over() {
     let mut master = cluster().option("--accept-after-stop", "1s").serve();
