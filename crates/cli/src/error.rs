@@ -25,6 +25,10 @@ pub(crate) enum Error {
     Config(#[from] config::Error),
     #[error("the server file has a syntax error: {reason}")]
     Syntax { reason: String },
+    #[error(
+        "the server file is TypeScript, which node {version} does not run: it needs 22.18 or newer, or 23.6 or newer"
+    )]
+    TypeScript { version: String },
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("a socket that recluster was started with (LISTEN_FDS) is not usable: {0}")]
@@ -109,7 +113,7 @@ impl Error {
             Self::Start(StartError::System { .. } | _) | Self::Runtime(_) | Self::Signals(_) => {
                 ExitStatus::Failure
             }
-            Self::Syntax { .. } => ExitStatus::CannotRun,
+            Self::Syntax { .. } | Self::TypeScript { .. } => ExitStatus::CannotRun,
             Self::NeverServed(_) => ExitStatus::NeverServed,
             Self::Find(_)
             | Self::ControlOff
@@ -129,6 +133,9 @@ impl Error {
                 if looks_like_a_command(path) =>
             {
                 Some(format!("the commands are {}", args::commands().join(", ")))
+            }
+            Self::TypeScript { .. } => {
+                Some("--node PATH names another node; --node-arg=--import=tsx has tsx read it".to_owned())
             }
             Self::Bind(BindError::Alive { .. }) => {
                 Some("stop that cluster first, or choose another path with --control".to_owned())

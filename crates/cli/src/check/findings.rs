@@ -92,6 +92,12 @@ impl<'a> Findings<'a> {
         if node.version.is_none() {
             self.notes.push(format!("{} does not say its version", node.binary.display()));
         }
+        self.notes.extend(node.is_too_old());
+        if let Some(version) = node.cannot_run(&program.server, self.run) {
+            self.problems.push(Error::TypeScript { version });
+            self.node = Some(node);
+            return;
+        }
         match node.syntax(&program.server, self.run).await {
             Syntax::Right => {}
             Syntax::Wrong(reason) => self.problems.push(Error::Syntax { reason }),

@@ -29,6 +29,13 @@ pub(super) struct Node {
     pub(super) version: Option<String>,
 }
 
+/// The oldest Node that this is tested with.
+const OLDEST: u32 = 18;
+/// The endings of files that a Node must strip the types of.
+const TYPESCRIPT: [&str; 3] = ["ts", "cts", "mts"];
+/// From which version on a Node strips types by itself, where its major version is one of these.
+const STRIPS: [(u32, u32); 2] = [(22, 18), (23, 6)];
+
 /// Whether node can read the server file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Syntax {
@@ -46,6 +53,24 @@ impl Node {
         let version = answer.ok().filter(|output| output.status.success());
         let version = version.and_then(|output| first_line(&output.stdout));
         Self { binary, version }
+    }
+
+    /// Why it is not sure to do, if it is too old.
+    pub(super) fn is_too_old(&self) -> Option<String> {
+        let version = self.version.as_deref()?;
+        let (major, _) = release(version)?;
+        (major < OLDEST).then(|| {
+            format!("node {version} is older than {OLDEST}, the oldest one that recluster is tested with")
+        })
+    }
+
+    /// Its version, where that cannot run this server file: it is TypeScript, and nothing else is told to read it.
+    pub(super) fn cannot_run(&self, server: &Path, run: &Run) -> Option<String> {
+        let ending = server.extension().and_then(OsStr::to_str).unwrap_or_default();
+        let version = self.version.as_ref().filter(|_| TYPESCRIPT.contains(&ending))?;
+        let (major, minor) = release(version)?;
+        let strips = STRIPS.iter().any(|(of, from)| major == *of && minor >= *from) || major > 23;
+        (!strips && reader(run).is_none()).then(|| version.clone())
     }
 
     /// Has the file read, with the arguments that node will have.
@@ -81,12 +106,27 @@ fn verdict(stderr: &str) -> Syntax {
     }
 }
 
+/// The major and minor version that a Node names. Deno and Bun have no `v`.
+fn release(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.strip_prefix('v')?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// The first argument for node, or word of `NODE_OPTIONS`, that may have TypeScript read.
+fn reader(run: &Run) -> Option<String> {
+    does_more(run).or_else(|| word_of(run, &["--experimental-strip-types", "--experimental-transform-types"]))
+}
+
 /// The first argument for node, or word of `NODE_OPTIONS`, with which node would do more than it is asked.
 fn does_more(run: &Run) -> Option<String> {
+    word_of(run, &DOING_MORE)
+}
+
+fn word_of(run: &Run, beginnings: &[&str]) -> Option<String> {
     let options = run.env.get("NODE_OPTIONS").cloned().or_else(|| env::var("NODE_OPTIONS").ok());
     let args = run.running.node_arg.iter().map(|arg| arg.to_string_lossy().into_owned());
     let words = options.iter().flat_map(|options| options.split_whitespace()).map(str::to_owned);
-    args.chain(words).find(|arg| DOING_MORE.iter().any(|more| arg.starts_with(more)))
+    args.chain(words).find(|arg| beginnings.iter().any(|more| arg.starts_with(more)))
 }
 
 fn command(binary: &Path, run: &Run) -> Command {
@@ -112,6 +152,45 @@ fn first_line(bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args;
+
+    fn node(version: &str) -> Node {
+        Node { binary: "/usr/bin/node".into(), version: Some(version.to_owned()) }
+    }
+
+    /// The arguments of `run`, with these for node.
+    fn run(node_args: &[&str]) -> Run {
+        let args = node_args.iter().map(|arg| format!("--node-arg={arg}"));
+        let line =
+            ["recluster", "run"].map(str::to_owned).into_iter().chain(args).chain(["server.ts".to_owned()]);
+        let line: Vec<_> = line.map(Into::into).collect();
+        args::typed(&args::matches(&line).unwrap()).unwrap().into_run().unwrap()
+    }
+
+    #[test]
+    fn a_node_that_strips_no_types_runs_no_typescript_unless_something_else_reads_it() {
+        let cannot = |version, server: &str, args: &[&str]| {
+            node(version).cannot_run(Path::new(server), &run(args)).is_some()
+        };
+        for version in ["v18.20.8", "v20.20.2", "v22.17.0", "v23.5.0"] {
+            assert!(
+                cannot(version, "server.ts", &[]) && cannot(version, "server.mts", &["--expose-gc"]),
+                "{version}"
+            );
+            assert!(!cannot(version, "server.js", &[]), "{version}");
+            assert!(!cannot(version, "server.ts", &["--import=tsx"]), "{version}");
+            assert!(!cannot(version, "server.cts", &["--experimental-strip-types"]), "{version}");
+        }
+        for version in ["v22.18.0", "v22.21.1", "v23.6.0", "v24.0.0", "v26.1.0", "1.2.3", "v26.0.0-nightly"] {
+            assert!(!cannot(version, "server.ts", &[]), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_not_tested_is_named() {
+        assert!(["v18.0.0", "v26.0.0", "1.2.3"].iter().all(|version| node(version).is_too_old().is_none()));
+        insta::assert_snapshot!(node("v16.20.2").is_too_old().unwrap(), @"node v16.20.2 is older than 18, the oldest one that recluster is tested with");
+    }
 
     #[test]
     fn a_complaint_of_node_becomes_one_line() {

@@ -37,7 +37,11 @@ fn what_cannot_be_run() {
     let error =
         ProgramError::NotRunnable { path: "/srv".into(), source: std::io::Error::other("it is a directory") };
     let syntax = "/srv/server.js:3: SyntaxError: Unexpected token ';'".to_owned();
-    let errors = [program(error), Error::Syntax { reason: syntax }];
+    let errors = [
+        program(error),
+        Error::Syntax { reason: syntax },
+        Error::TypeScript { version: "v20.20.2".to_owned() },
+    ];
     insta::assert_snapshot!(shown(errors, ExitStatus::CannotRun));
 }
 

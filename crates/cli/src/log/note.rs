@@ -177,7 +177,7 @@ fn stop_waits(workers: &[Awaited], others: usize, seconds_left: Option<f64>) -> 
     let worker = |Awaited { id, slot, pid, held }: &Awaited| {
         let pid = pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
         let held = held.as_ref().map(|held| format!(": {held}")).unwrap_or_default();
-        format!("worker ({slot}:{id}){pid}{held}")
+        format!("worker {id} (slot {slot}{pid}){held}")
     };
     let named = workers.iter().map(worker);
     let others = (others > 0).then(|| format!("{others} more"));

@@ -68,9 +68,8 @@ impl Narrator {
                 about(worker, &keep_alive_too_long(*keep_alive, *timeout))
             }
             Event::LeftBehind { worker, timeout } => about(worker, &left_behind(*timeout)),
-            // The words of the npm package, which scripts look for.
             Event::Respawning { worker, delay } => {
-                about(worker, &format!("must be replaced, respawning in {}", delay.as_millis()))
+                about(worker, &format!("must be replaced, respawning {}", soon(*delay)))
             }
             Event::Failed { failure } => why(failure),
             Event::CutOff { worker, reason } => {
@@ -162,10 +161,19 @@ pub(super) fn needs(event: &Event) -> Verbosity {
     }
 }
 
-/// A line about one worker: `[PID] worker (SLOT:ID) …`.
+/// When something comes.
+fn soon(delay: Duration) -> String {
+    match delay.as_millis() {
+        0 => "at once".to_owned(),
+        millis @ 1..1000 => format!("in {millis} ms"),
+        _ => format!("in {:.1} s", delay.as_secs_f64()),
+    }
+}
+
+/// A line about one worker: `[PID] worker ID (slot SLOT) …`.
 fn about(worker: &Worker, words: &str) -> String {
     let pid = worker.pid.map_or("-".to_owned(), |pid| pid.to_string());
-    format!("[{pid}] worker ({}:{}) {words}", worker.slot, worker.id)
+    format!("[{pid}] worker {} (slot {}) {words}", worker.id, worker.slot)
 }
 
 fn skipped(bytes: u64, ended: bool) -> String {

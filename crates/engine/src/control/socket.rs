@@ -5,13 +5,13 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FileType, FlockOperation, flock};
 use rustix::net::SocketType;
 use tokio::net::UnixListener;
 
 use super::greeting::{Listener, listener_at};
 use crate::socket::file::{Probe, SocketFile, probe};
-use crate::socket::runtime_dir::{self, DirectoryError, may_create_in, parent_of};
+use crate::socket::runtime_dir::{self, DirectoryError, can_make, parent_of};
 use crate::socket::short_path::{PATH_LIMIT, ShortPath, has_short_form};
 
 /// A file in the directory of control sockets, locked while one of them is bound: two masters that find the same
@@ -109,7 +109,8 @@ impl Socket {
         let directory = parent_of(path);
         runtime_dir::preview(directory)?;
         if directory.exists() {
-            may_create_in(directory).map_err(|source| BindError::System { path: path.to_owned(), source })?;
+            can_make(directory, FileType::Socket)
+                .map_err(|source| BindError::System { path: path.to_owned(), source })?;
         }
         look(path).map(drop)
     }
@@ -223,6 +224,10 @@ mod tests {
         let at = |name: &str| base.path().join(name);
         answer_with(at("alive.sock"), REFUSED);
         answer_with(at("foreign.sock"), b"hello\n");
+        // Nothing can be made there, whatever its permissions say.
+        let kernels = Path::new("/proc/recluster/it.sock");
+        let checked = Socket::check(kernels).unwrap_err().to_string();
+        assert_eq!(checked, Socket::bind(kernels).unwrap_err().to_string());
         fs::write(at("file"), "").unwrap();
         for name in
             ["alive.sock", "foreign.sock", "file", "file/it.sock", "gone/away/it.sock", &"x".repeat(108)]

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, CWD, FileType, Mode, access, mknodat};
 use rustix::process::geteuid;
 
 /// The bits of a directory's mode that let others put something in it.
@@ -82,8 +82,10 @@ pub(crate) fn prepare_with(directory: &Path, mode: u32) -> Result<(), DirectoryE
 /// Answers as [`prepare`] would, but makes nothing.
 pub(crate) fn preview(directory: &Path) -> Result<(), DirectoryError> {
     match fs::symlink_metadata(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => may_create_in(parent_of(directory))
-            .map_err(|source| DirectoryError::Unusable { path: directory.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            can_make(parent_of(directory), FileType::Directory)
+                .map_err(|source| DirectoryError::Unusable { path: directory.to_owned(), source })
+        }
         Ok(_) | Err(_) => check(directory),
     }
 }
@@ -94,6 +96,19 @@ pub(crate) fn may_create_in(directory: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::NotADirectory.into());
     }
     Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Whether the system lets this process make a directory here, or a socket. Permissions do not say it all: a file system
+/// may have no sockets, or nothing that is made by hand. What is made is removed at once.
+pub(crate) fn can_make(directory: &Path, what: FileType) -> io::Result<()> {
+    may_create_in(directory)?;
+    let trial = directory.join(format!(".recluster-trial-{}", std::process::id()));
+    if what == FileType::Directory {
+        DirBuilder::new().mode(0o700).create(&trial)?;
+        return fs::remove_dir(&trial);
+    }
+    mknodat(CWD, &trial, what, Mode::RWXU, 0)?;
+    fs::remove_file(&trial)
 }
 
 /// The directory that a path is in.
