@@ -67,7 +67,7 @@ class Link {
   }
 
   scale(slots, callback) {
-    this.#questions.ask(callback, (ticket) => this.#cluster.scale(ticket, slots));
+    this.#questions.ask(callback, (ticket) => this.#cluster.scale(ticket, Math.min(slots, 0xffffffff)));
   }
 
   status(callback) {

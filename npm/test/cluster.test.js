@@ -34,6 +34,9 @@ test.ours('scale refuses what is no number of workers', async ({ make, serve }) 
     await assert.rejects(made.scale(slots), { name: 'RangeError', message: /scale/ })
   }
   assert.equal(made.workers().length, 1)
+  for (const slots of [1025, 5000, 2 ** 32 + 1]) {
+    await assert.rejects(made.scale(slots), { code: 'ERR_OUT_OF_RANGE', message: /at most 1024/ })
+  }
   await assert.rejects(make('puppet.js').scale(2), { code: 'ERR_RECLUSTER_NOT_RUNNING' })
 })
 

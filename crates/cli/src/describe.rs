@@ -27,11 +27,8 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         env,
         around,
     } = args;
-    let builder = Cluster::builder(server)
-        .args(arguments)
-        // The runtime is the main thread, which lives as long as the process.
-        .end_with_master(true)
-        .messages(match around.verbosity() {
+    let builder =
+        Cluster::builder(server).args(arguments).end_with_master(true).messages(match around.verbosity() {
             Verbosity::Verbose => Messages::Logged,
             Verbosity::Normal | Verbosity::Quiet => Messages::Unheard,
         });

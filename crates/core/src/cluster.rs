@@ -103,6 +103,16 @@ impl Cluster {
         self.worker_deadlines().chain(respawn).chain(reload).min()
     }
 
+    /// How many slots there are.
+    pub fn slots(&self) -> u32 {
+        self.size()
+    }
+
+    /// In how many slots the workers of this generation are to serve: a running reload may be about to change the number.
+    pub fn slots_for(&self, generation: Generation) -> u32 {
+        self.size_for(generation)
+    }
+
     /// What the cluster as a whole is doing.
     pub fn phase(&self) -> Phase {
         if !self.supervises() && self.workers.is_empty() { Phase::Over } else { self.phase }

@@ -204,7 +204,11 @@ fn gone(error: Gone) -> Value {
 }
 
 fn unscaled(error: ScaleError) -> Value {
-    json!({ "code": "ERR_RECLUSTER_NOT_RUNNING", "message": error.to_string() })
+    let code = match error {
+        ScaleError::TooMany { .. } => "ERR_OUT_OF_RANGE",
+        ScaleError::Ending | ScaleError::Gone(_) | _ => "ERR_RECLUSTER_NOT_RUNNING",
+    };
+    json!({ "code": code, "message": error.to_string() })
 }
 
 fn unsent(error: SendError) -> Value {

@@ -128,6 +128,8 @@ const ENGINE: Layers = (
         &["process::exit"],
         &["process", "process::shell_command"],
         &["process::health_check", "process::spawn"],
+        &["process::launch"],
+        &["process::launcher"],
         &[
             "dataplane::balance",
             "dataplane::channel",
@@ -168,6 +170,7 @@ const ENGINE: Layers = (
             "supervisor::watchdog",
         ],
         &["supervisor::child"],
+        &["supervisor::launches"],
         &["supervisor::explain", "supervisor::leftovers", "supervisor::spawner", "supervisor::workers"],
         &["supervisor", "supervisor::status"],
         &[

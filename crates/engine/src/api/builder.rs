@@ -248,10 +248,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// Has the kernel send TERM to programs that are not Node when the master dies; Node workers learn it from their
-    /// channel in any case. The kernel goes by the thread that starts a worker, not by the process: turn it on only where
-    /// the cluster runs on a runtime whose thread lives as long as the process, such as a current-thread runtime on
-    /// the main thread. Default off.
+    /// Has the kernel send TERM to programs that are not Node when the master dies, or the runtime that the cluster runs
+    /// on ends; Node workers learn it from their channel in any case. Default off.
     #[must_use]
     pub fn end_with_master(mut self, end: bool) -> Self {
         self.end_with_master = end;

@@ -77,7 +77,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// When the cluster is about to end, or has ended.
+    /// When a cluster may not have so many, or this one is about to end, or has ended.
     pub async fn scale(&self, scale: Scale) -> Result<u32, ScaleError> {
         self.ask(|reply| Request::Scale(scale, reply)).await?
     }

@@ -225,7 +225,7 @@ impl Conversation {
     async fn begin_reload(&self) -> Result<Reply, Gone> {
         let mut verdict = self.host.cluster.ask_reload(None)?;
         // What was asked for before this has been begun.
-        self.host.cluster.workers().await?;
+        self.host.cluster.active_workers().await?;
         Ok(match verdict.try_recv() {
             Ok(Told { verdict: Verdict::Refused { reason }, .. }) => Reply::Refused { reason },
             Ok(Told { verdict: Verdict::Abandoned, .. }) => {

@@ -15,6 +15,7 @@ use crate::sys;
 pub(crate) const UNKNOWN_STATUS: i32 = 255;
 
 /// What is needed to watch a process.
+#[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) worker: WorkerId,
     pub(crate) pidfd: OwnedFd,

@@ -6,6 +6,8 @@ pub(crate) mod event;
 pub(crate) mod exit;
 pub(crate) mod groups;
 pub(crate) mod health_check;
+pub(crate) mod launch;
+pub(crate) mod launcher;
 pub(crate) mod preload;
 pub(crate) mod program;
 pub(crate) mod sd_notify;

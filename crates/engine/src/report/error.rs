@@ -175,6 +175,12 @@ pub enum ScaleError {
     /// A stop or a termination was asked for.
     #[error("the cluster is about to end, and starts no worker any more")]
     Ending,
+    /// A cluster may not have so many.
+    #[error("{}", recluster_core::ConfigError::TooManyWorkers { workers: *workers })]
+    TooMany {
+        /// How many there would have been.
+        workers: u32,
+    },
     /// The cluster is over.
     #[error(transparent)]
     Gone(#[from] Gone),

@@ -3,14 +3,17 @@
 use std::time::Instant;
 
 use recluster_core as core;
-use recluster_core::{Action, Generation, Signal, Time, WorkerId};
+use recluster_core::{Action, Signal, SpawnFailure, Time, WorkerId};
 
 use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Admission, Command};
+use crate::process::launcher::Outcome;
 use crate::report::event::Event;
 use crate::supervisor::Supervisor;
-use crate::supervisor::child::{Child, Place};
+use crate::supervisor::child::{ChannelUse, Child, Place};
 use crate::supervisor::generations::SpawnError;
+use crate::supervisor::launches::Begun;
+use crate::supervisor::spawner::Started;
 
 impl Supervisor {
     pub(super) fn perform(&mut self, action: Action) {
@@ -26,16 +29,20 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, place: Place) {
-        if let Err(SpawnError { failure, reason }) = self.try_spawn(place) {
-            self.workers.still_born(place.worker, place.about(None), reason);
-            self.tell(core::Event::SpawnFailed(place.worker, failure));
+        if let Err(error) = self.try_spawn(place) {
+            self.cannot_start(place, error);
         }
     }
 
+    fn cannot_start(&mut self, place: Place, SpawnError { failure, reason }: SpawnError) {
+        self.workers.still_born(place.worker, place.about(None), reason);
+        self.tell(core::Event::SpawnFailed(place.worker, failure));
+    }
+
     fn try_spawn(&mut self, place: Place) -> Result<(), SpawnError> {
-        let Place { worker, slot, generation, .. } = place;
-        let slots = self.slots_for(generation);
-        let program = self.generations.program_for_spawn(generation)?.clone();
+        let generation = place.generation;
+        let slots = self.policy.slots_for(generation);
+        let program = self.generations.program_for_spawn(generation)?;
         let preload = match self.spawner.place_preload(generation, &program, self.generations.spec()) {
             Ok(preload) => preload,
             Err(error) => {
@@ -43,28 +50,64 @@ impl Supervisor {
                 None
             }
         };
-        let started = self.spawner.spawn(place, slots, &program, self.generations.spec(), preload)?;
-        let about = started.child.about();
-        let pid = about.pid;
-        self.workers.insert(worker, started.child);
-        self.audience.spawned(about, started.pipes);
-        let is_node = program.is_node();
-        let (slot, channel) = (slot.get(), started.channel);
-        self.dataplane.tell(Command::Admit(Admission { worker, slot, pid, channel, is_node }));
-        if !is_node && self.spec().ready_when == ReadyWhen::Started {
-            // Of a program without a channel nothing can be known but that it lives.
-            self.online(worker);
-        }
+        let (channel_use, patience) = (ChannelUse::of(&program), self.spec().watchdog);
+        self.launches.begin(Begun::new(place, channel_use, program.is_node(), patience));
+        self.spawner.launch(place, slots, program, self.generations.spec(), preload);
         Ok(())
     }
 
-    /// How many slots there are for the workers of a generation, as far as that is known.
-    fn slots_for(&self, generation: Generation) -> u32 {
-        let reload = self.policy.status().reload.filter(|reload| reload.generation == generation);
-        reload.map_or_else(|| self.policy.slots(), |reload| reload.of)
+    /// A worker's process was started, or cannot be. What the policy wanted of it meanwhile is done now.
+    pub(super) fn launched(&mut self, (worker, outcome): Outcome) {
+        let Some(begun) = self.launches.end(worker) else { return };
+        match self.spawner.take(begun, outcome) {
+            Ok(started) => self.admit(begun, started),
+            Err(error) => self.cannot_start(begun.place, error),
+        }
+        self.answer_those_who_wait_for_launches();
+    }
+
+    fn admit(&mut self, begun: Begun, Started { child, channel, pipes }: Started) {
+        let Begun { place: Place { worker, slot, .. }, is_node, .. } = begun;
+        let about = child.about();
+        let pid = about.pid;
+        self.workers.insert(worker, child);
+        self.audience.spawned(about, pipes);
+        self.dataplane.tell(Command::Admit(Admission { worker, slot: slot.get(), pid, channel, is_node }));
+        if let Some(until) = begun.leaves {
+            self.drain(worker, until);
+        } else if begun.signal.is_none() && !is_node && self.spec().ready_when == ReadyWhen::Started {
+            // Of a program without a channel nothing can be known but that it lives.
+            self.online(worker);
+        }
+        if let Some(signal) = begun.signal {
+            self.signal(worker, signal);
+        }
+    }
+
+    /// A worker that is still to be started is not, where it is to go already; one that is just being started goes when it
+    /// runs. None where its process runs.
+    fn too_early(&mut self, worker: WorkerId, then: impl FnOnce(&mut Begun)) -> Option<()> {
+        let begun = self.launches.get_mut(worker)?;
+        then(begun);
+        if self.spawner.cancel(worker) {
+            self.launches.end(worker);
+            self.tell(core::Event::SpawnFailed(worker, SpawnFailure::Temporary));
+            self.answer_those_who_wait_for_launches();
+        }
+        Some(())
+    }
+
+    pub(super) fn answer_those_who_wait_for_launches(&mut self) {
+        for reply in self.launches.served() {
+            // Whoever has asked may be gone.
+            let _ = reply.send(self.workers.living());
+        }
     }
 
     fn drain(&mut self, worker: WorkerId, until: Time) {
+        if self.too_early(worker, |begun| begun.leaves = Some(until)).is_some() {
+            return;
+        }
         let clock = self.policy.clock();
         let timeout = until.since(clock.time(Instant::now()));
         self.emit_about(worker, |worker| Event::Draining { worker, timeout });
@@ -97,6 +140,9 @@ impl Supervisor {
     }
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        if self.too_early(worker, |begun| begun.signal = begun.signal.max(Some(signal))).is_some() {
+            return;
+        }
         // TERM at the start of its drain is not said once more at the end.
         if self.workers.was_sent(worker, signal) {
             return;

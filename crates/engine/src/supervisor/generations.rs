@@ -8,6 +8,7 @@
 //! verdict.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use recluster_core as core;
 use recluster_core::{Generation, SpawnFailure};
@@ -32,13 +33,13 @@ pub(crate) struct Generations {
     pending: Option<Spec>,
     /// What was in force before the reload that is running.
     before: Option<Spec>,
-    programs: BTreeMap<Generation, Result<ResolvedProgram, SpawnError>>,
+    programs: BTreeMap<Generation, Result<Arc<ResolvedProgram>, SpawnError>>,
 }
 
 impl Generations {
     /// The first generation runs this program, which its check has resolved.
     pub(crate) fn new(spec: Spec, first: ResolvedProgram) -> Self {
-        let programs = BTreeMap::from([(Generation::FIRST, Ok(first))]);
+        let programs = BTreeMap::from([(Generation::FIRST, Ok(Arc::new(first)))]);
         Self { in_force: spec, pending: None, before: None, programs }
     }
 
@@ -81,7 +82,7 @@ impl Generations {
     pub(crate) fn program_for_spawn(
         &mut self,
         generation: Generation,
-    ) -> Result<&ResolvedProgram, SpawnError> {
+    ) -> Result<Arc<ResolvedProgram>, SpawnError> {
         let forgotten = || SpawnError {
             failure: SpawnFailure::Hopeless,
             reason: format!("generation {generation} is forgotten"),
@@ -90,23 +91,26 @@ impl Generations {
         if matches!(program, Err(SpawnError { failure: SpawnFailure::Temporary, .. })) {
             *program = resolve(&self.in_force.program);
         }
-        program.as_ref().map_err(Clone::clone)
+        program.clone()
     }
 
     /// Whether the server file of the generation with this number needs a Node that strips types.
     pub(crate) fn runs_typescript(&self, number: u64) -> bool {
         let mut known = self.programs.iter().filter(|(generation, _)| generation.get() == number);
-        known.any(|(_, program)| program.as_ref().is_ok_and(ResolvedProgram::is_typescript))
+        known.any(|(_, program)| program.as_ref().is_ok_and(|program| program.is_typescript()))
     }
 
     /// What a generation runs, where that is known.
     pub(crate) fn program(&self, generation: Generation) -> Option<&ResolvedProgram> {
-        self.programs.get(&generation)?.as_ref().ok()
+        self.programs.get(&generation)?.as_deref().ok()
     }
 }
 
-fn resolve(program: &Program) -> Result<ResolvedProgram, SpawnError> {
-    program.resolve().map_err(|error| SpawnError { failure: failure_of(&error), reason: error.to_string() })
+fn resolve(program: &Program) -> Result<Arc<ResolvedProgram>, SpawnError> {
+    program
+        .resolve()
+        .map(Arc::new)
+        .map_err(|error| SpawnError { failure: failure_of(&error), reason: error.to_string() })
 }
 
 /// Whether trying again may help: it does where the machine was short of descriptors.

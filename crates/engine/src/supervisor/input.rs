@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use crate::config::scale::Scale;
 use crate::dataplane::{Fact, Handle};
 use crate::process;
+use crate::process::launcher::Outcome;
 use crate::report::error::{ScaleError, SendError};
 use crate::report::status::Status;
 use crate::report::verdict::{Failure, Told};
@@ -19,6 +20,8 @@ pub(crate) enum Input {
     Fact(Fact),
     /// A worker's process reports.
     Process(process::event::Event),
+    /// A worker's process was started, or cannot be.
+    Launched(Outcome),
     /// A worker's channel closed a while ago. If the process ended as well, that is known by now.
     LivesOn(WorkerId),
     /// Somebody asks.

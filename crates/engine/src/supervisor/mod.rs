@@ -2,7 +2,7 @@
 //!
 //! Tens of events a second pass here. Connections never do: they are the data plane's.
 //!
-//! [`Supervisor`] is nine parts and the wiring between them. A part is a plain value: its methods take what they touch, say
+//! [`Supervisor`] is ten parts and the wiring between them. A part is a plain value: its methods take what they touch, say
 //! what is to be done, and never name the supervisor. The wiring is one `match` for each kind of thing that comes in:
 //! `actions` and `notices` of the policy, `requests` of those who hold a handle, `facts` that processes and the data
 //! plane report. `run` is the loop.
@@ -17,6 +17,7 @@ mod facts;
 mod fixtures;
 mod generations;
 pub(crate) mod input;
+mod launches;
 mod leftovers;
 mod notices;
 mod policy;
@@ -36,14 +37,15 @@ use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::WorkerId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::balance::Balance;
 use crate::dataplane::{DataPlane, Setup};
+use crate::process::launcher::Launcher;
 use crate::process::preload;
 use crate::process::program::ResolvedProgram;
 use crate::process::stderr::Forwarder;
-use crate::report::error::StartError;
+use crate::report::error::{ScaleError, StartError};
 use crate::report::event::Event;
 use crate::report::worker::Worker;
 use crate::sink::Sink;
@@ -53,6 +55,7 @@ use crate::supervisor::callers::Callers;
 use crate::supervisor::child::Numbering;
 use crate::supervisor::generations::Generations;
 use crate::supervisor::input::{Input, Progress};
+use crate::supervisor::launches::Launches;
 use crate::supervisor::leftovers::Leftovers;
 use crate::supervisor::policy::{Clock, Policy};
 use crate::supervisor::routing::Routing;
@@ -87,6 +90,7 @@ pub(crate) struct Supervisor {
     policy: Policy,
     generations: Generations,
     workers: Workers,
+    launches: Launches,
     leftovers: Leftovers,
     audience: Audience,
     callers: Callers,
@@ -97,6 +101,8 @@ pub(crate) struct Supervisor {
     spawner: Spawner,
     dataplane: DataPlane,
     balance: Balance,
+    /// Who wants to know how many slots there are when the policy has heard of another number.
+    scaled: Vec<oneshot::Sender<Result<u32, ScaleError>>>,
     reread: Option<Reread>,
     progress: watch::Sender<Progress>,
     inputs: mpsc::UnboundedSender<Input>,
@@ -110,6 +116,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let dataplane =
         DataPlane::start(setup, sink(&inputs, Input::Fact)).map_err(system("start the data plane"))?;
     let forwarder = Forwarder::start().map_err(system("start the thread for stderr"))?;
+    let launcher = Launcher::start(sink(&inputs, Input::Launched))
+        .map_err(system("start the thread that starts workers"))?;
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen };
     let process_events = sink(&inputs, Input::Process);
@@ -121,6 +129,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         policy: Policy::new(spec.config, Clock::starting(Instant::now())),
         generations: Generations::new(spec, first),
         workers: Workers::new(numbering),
+        launches: Launches::default(),
         leftovers: Leftovers::default(),
         audience,
         progress,
@@ -128,9 +137,10 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         routing: Routing::default(),
         warned_of_keep_alive: None,
         timers: Timers::default(),
-        spawner: Spawner::new((raw_stdio, end_with_master), bound, forwarder, process_events),
+        spawner: Spawner::new((raw_stdio, end_with_master), bound, (launcher, forwarder), process_events),
         dataplane,
         balance,
+        scaled: Vec::new(),
         reread,
         inputs,
     };

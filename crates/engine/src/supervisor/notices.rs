@@ -92,7 +92,8 @@ impl Supervisor {
     }
 
     fn in_words(&self, failure: core::Failure) -> Failure {
-        let dead = self.workers.about_failed(failure);
+        let place = self.launches.place(failure.worker).map(|place| place.about(None));
+        let dead = self.workers.about_failed(failure, place);
         let is_typescript = self.generations.runs_typescript(dead.worker.generation);
         let spec = self.spec();
         let (ready_when, ready_timeout) = (spec.ready_when, spec.settings().ready_timeout);

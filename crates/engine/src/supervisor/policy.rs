@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
-use recluster_core::{Action, Config, Phase, Time};
+use recluster_core::{Action, Config, Generation, Phase, Time};
 
 use crate::supervisor::timers::FAR_AWAY;
 
@@ -45,12 +45,14 @@ pub(crate) struct Policy {
     cluster: core::Cluster,
     clock: Clock,
     waiting: VecDeque<core::Event>,
+    /// How many events were handled.
+    handled: u64,
 }
 
 impl Policy {
     /// Begins a cluster. Its first actions can be taken at once.
     pub(crate) fn new(config: Config, clock: Clock) -> Self {
-        Self { cluster: core::Cluster::new(config, Time::ZERO), clock, waiting: VecDeque::new() }
+        Self { cluster: core::Cluster::new(config, Time::ZERO), clock, waiting: VecDeque::new(), handled: 0 }
     }
 
     /// Tells the policy this, behind everything that it was told before. [`Policy::next_action`] has what follows.
@@ -66,6 +68,7 @@ impl Policy {
             }
             let event = self.waiting.pop_front()?;
             self.cluster.handle(event, self.clock.time(now));
+            self.handled += 1;
         }
     }
 
@@ -87,7 +90,17 @@ impl Policy {
 
     /// How many slots there are.
     pub(crate) fn slots(&self) -> u32 {
-        u32::try_from(self.status().slots.len()).unwrap_or(u32::MAX)
+        self.cluster.slots()
+    }
+
+    /// How many there are for the workers of a generation, as far as that is known.
+    pub(crate) fn slots_for(&self, generation: Generation) -> u32 {
+        self.cluster.slots_for(generation)
+    }
+
+    /// Grows with every event that is handled: while it is the same, so is the status.
+    pub(crate) fn handled(&self) -> u64 {
+        self.handled
     }
 
     pub(crate) fn clock(&self) -> Clock {

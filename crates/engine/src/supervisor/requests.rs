@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use recluster_core as core;
-use recluster_core::{Phase, SlotId, WorkerId};
+use recluster_core::{Config, Phase, SlotId, WorkerId};
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 
@@ -26,9 +26,7 @@ impl Supervisor {
         match request {
             Request::Reload(with, reply) => self.reload(with, reply),
             Request::Replace(worker) => self.tell(core::Event::Replace(self.workers.numbered(worker))),
-            Request::Scale(scale, reply) => {
-                let _ = reply.send(self.scale(scale));
-            }
+            Request::Scale(scale, reply) => self.scale(scale, reply),
             Request::Stop => self.stop(),
             Request::Terminate => {
                 self.tell(core::Event::Terminate);
@@ -37,7 +35,8 @@ impl Supervisor {
             }
             Request::Release => self.tell(core::Event::Release),
             Request::Workers(reply) => {
-                let _ = reply.send(self.workers.living());
+                self.launches.wait(reply);
+                self.answer_those_who_wait_for_launches();
             }
             Request::ActiveWorkers(reply) => {
                 let _ = reply.send(self.active_workers());
@@ -81,20 +80,30 @@ impl Supervisor {
         }
     }
 
-    /// Changes the number of slots; returns the new one.
-    fn scale(&mut self, scale: Scale) -> Result<u32, ScaleError> {
+    /// Changes the number of slots. The new one is known, and answered, when the policy has been told.
+    fn scale(&mut self, scale: Scale, reply: oneshot::Sender<Result<u32, ScaleError>>) {
+        match self.slots_after(scale) {
+            Ok(wanted) => {
+                self.tell(core::Event::Scale(wanted));
+                self.scaled.push(reply);
+            }
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+            }
+        }
+    }
+
+    /// How many slots there would be. The policy takes none for one.
+    fn slots_after(&self, scale: Scale) -> Result<u32, ScaleError> {
         let ends = !matches!(self.policy.phase(), Phase::Starting | Phase::Running);
         if ends || self.timers.is_set(Timer::Stop) {
             return Err(ScaleError::Ending);
         }
-        let wanted = match scale {
+        let workers = match scale {
             Scale::To(number) => number,
             Scale::By(change) => self.policy.slots().saturating_add_signed(change),
         };
-        self.tell(core::Event::Scale(wanted));
-        // The number is known when the policy has been told.
-        self.act();
-        Ok(self.policy.slots())
+        if workers > Config::MOST_WORKERS { Err(ScaleError::TooMany { workers }) } else { Ok(workers) }
     }
 
     /// Begins to stop, at once or when the time is over for which it is to go on accepting. Asked a second time, it does
@@ -124,6 +133,7 @@ impl Supervisor {
         let parts = Parts {
             policy: &policy,
             workers: &self.workers,
+            launches: &self.launches,
             leftovers: &self.leftovers,
             callers: &self.callers,
             balance: &self.balance,

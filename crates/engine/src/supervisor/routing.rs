@@ -1,6 +1,6 @@
 //! Which workers may be given connections, as the data plane was last told.
 
-use recluster_core::{Phase, Status};
+use recluster_core::{Phase, Status, WorkerId};
 
 use crate::dataplane::{Routes, Standing};
 
@@ -8,10 +8,19 @@ use crate::dataplane::{Routes, Standing};
 #[derive(Debug, Default)]
 pub(crate) struct Routing {
     published: Routes,
+    /// How many events the policy had handled when it was asked last; none before that.
+    asked_at: Option<u64>,
+    /// Something was taken away since the last time that was waited for.
+    takes_away: bool,
     stops: bool,
 }
 
 impl Routing {
+    /// Whether the policy is to be asked anew: it has handled this many events.
+    pub(crate) fn may_have_changed(&mut self, handled: u64) -> bool {
+        self.asked_at.replace(handled) != Some(handled)
+    }
+
     /// The routes by this status, if the data plane does not have them yet.
     pub(crate) fn update(&mut self, status: &Status) -> Option<Routes> {
         let standing = status.workers.iter().filter_map(|worker| {
@@ -26,8 +35,15 @@ impl Routing {
         if routes == self.published {
             return None;
         }
+        self.takes_away |= takes_away(&self.published, &routes);
         self.published = routes.clone();
         Some(routes)
+    }
+
+    /// Whether to wait until the data plane has done what it was told, before people hear of it. What it is only given more,
+    /// it knows before it takes the next connection.
+    pub(crate) fn is_to_be_waited_for(&mut self) -> bool {
+        std::mem::take(&mut self.takes_away)
     }
 
     /// Whether everything stops.
@@ -45,9 +61,20 @@ impl Routing {
     }
 }
 
+/// Whether a worker that was given connections is given none any more. Where none serves, those that do not yet are given
+/// some.
+fn takes_away(before: &Routes, now: &Routes) -> bool {
+    let serve = |routes: &Routes| routes.standing.values().any(|standing| *standing == Standing::Serving);
+    let is_worse = |(worker, standing): (&WorkerId, &Standing)| match now.standing.get(worker) {
+        None => true,
+        Some(now) => *standing == Standing::Serving && *now != Standing::Serving,
+    };
+    (serve(now) && !serve(before)) || before.standing.iter().any(is_worse)
+}
+
 #[cfg(test)]
 mod tests {
-    use recluster_core::{Action, Cluster, Config, Event, Settings, Time, WorkerId};
+    use recluster_core::{Action, Cluster, Config, Event, Settings, Time};
 
     use super::*;
 
@@ -75,6 +102,23 @@ mod tests {
         assert_eq!(standing, [(id(1), Standing::Serving), (id(2), Standing::Standby)]);
         assert!(!routes.settled, "the second slot has no serving worker");
         assert_eq!(routing.update(&cluster.status()), None);
+    }
+
+    #[test]
+    fn the_data_plane_is_waited_for_where_something_is_taken_away() {
+        let mut routing = Routing::default();
+        let mut cluster = cluster();
+        routing.update(&cluster.status());
+        assert!(routing.is_to_be_waited_for(), "the second is given nothing now that the first serves");
+        assert!(!routing.is_to_be_waited_for(), "it was waited for");
+        cluster.handle(Event::Ready(WorkerId::from_number(2)), Time::ZERO);
+        drain(&mut cluster);
+        assert!(routing.update(&cluster.status()).is_some());
+        assert!(!routing.is_to_be_waited_for(), "the second is given some as well");
+        cluster.handle(Event::Scale(1), Time::ZERO);
+        drain(&mut cluster);
+        routing.update(&cluster.status());
+        assert!(routing.is_to_be_waited_for());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use recluster_core as core;
 use recluster_core::Phase;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::dataplane::Command;
@@ -16,11 +17,14 @@ use crate::supervisor::input::Input;
 use crate::supervisor::recycle::{self, Candidate};
 use crate::supervisor::timers::Timer;
 
+/// How many actions are done before others have their turn.
+const AT_A_TIME: usize = 32;
+
 impl Supervisor {
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
         self.introduce();
         loop {
-            self.act();
+            self.act().await;
             if self.policy.phase() == Phase::Over && self.has_left_nothing() {
                 return self.finish();
             }
@@ -33,11 +37,11 @@ impl Supervisor {
             // The clock is asked, not the timer: a busy inbox must not keep a deadline waiting.
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 self.tell(core::Event::Tick);
-                self.act();
+                self.act().await;
             }
             while let Some((timer, late)) = self.timers.take_due(Instant::now()) {
                 self.ring(timer, late);
-                self.act();
+                self.act().await;
             }
             if let Some(input) = input {
                 self.handle(input);
@@ -63,20 +67,30 @@ impl Supervisor {
         self.watch_limits();
     }
 
-    /// Does everything that the policy wants, and what that brought about.
-    pub(super) fn act(&mut self) {
-        while let Some(action) = self.policy.next_action(Instant::now()) {
+    /// Does everything that the policy wants, and what that brought about. Where that is a lot, others of this runtime have
+    /// their turn meanwhile: who is told of every action could not keep up otherwise.
+    async fn act(&mut self) {
+        for done in 1_usize.. {
+            let Some(action) = self.policy.next_action(Instant::now()) else { break };
             self.close_listeners_when_stopping();
             self.perform(action);
+            if done.is_multiple_of(AT_A_TIME) {
+                yield_now().await;
+            }
         }
         self.close_listeners_when_stopping();
         self.publish_routes();
+        for reply in self.scaled.drain(..) {
+            // Whoever has asked may be gone.
+            let _ = reply.send(Ok(self.policy.slots()));
+        }
     }
 
     fn handle(&mut self, input: Input) {
         match input {
             Input::Fact(fact) => self.note(fact),
             Input::Process(event) => self.hear(event),
+            Input::Launched(outcome) => self.launched(outcome),
             Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
             Input::Request(request) => self.answer(request),
         }
@@ -104,19 +118,23 @@ impl Supervisor {
 
     /// Has the data plane do what is decided before people hear of it.
     pub(super) fn settle_routes(&mut self) {
-        if self.publish_routes() {
+        self.publish_routes();
+        if self.routing.is_to_be_waited_for() {
             self.dataplane.settle();
         }
     }
 
-    /// Tells the data plane which workers may be given connections, where that has changed; whether it has.
-    fn publish_routes(&mut self) -> bool {
+    /// Tells the data plane which workers may be given connections, where that has changed.
+    fn publish_routes(&mut self) {
+        if !self.routing.may_have_changed(self.policy.handled()) {
+            return;
+        }
         let status = self.policy.status();
         let active = status.slots.iter().filter_map(|slot| Some((slot.slot.get(), slot.active?)));
         self.audience.active(active, |worker| self.workers.about(worker));
-        let Some(routes) = self.routing.update(&status) else { return false };
-        self.dataplane.tell(Command::Route(routes));
-        true
+        if let Some(routes) = self.routing.update(&status) {
+            self.dataplane.tell(Command::Route(routes));
+        }
     }
 
     /// Goes on looking for workers that are beyond their limits, or begins to, where there are limits now.

@@ -1,22 +1,25 @@
-//! Starts workers: everything that a worker's process needs of the master. It decides nothing.
+//! Has workers started: everything that a worker's process needs of the master. It decides nothing.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use recluster_core::Generation;
+use recluster_core::{Generation, WorkerId};
 use recluster_wire::env::NodeDrain;
 
 use crate::config::ready::ReadyWhen;
 use crate::process::event::Event;
+use crate::process::launch::{Launch, Launched, Notify, Parts};
+use crate::process::launcher::Launcher;
 use crate::process::program::{NodeKind, ResolvedProgram};
-use crate::process::spawn::{self, SpawnOptions};
 use crate::process::stderr::Forwarder;
-use crate::process::{preload, sd_notify};
+use crate::process::{preload, spawn};
 use crate::sink::Sink;
-use crate::socket::bind::{self, Bound};
-use crate::supervisor::child::{ChannelUse, Child, Place};
+use crate::socket::bind::Bound;
+use crate::supervisor::child::{Child, Place};
 use crate::supervisor::generations::SpawnError;
+use crate::supervisor::launches::Begun;
 use crate::supervisor::spec::Spec;
 
 /// What does not change while the cluster lives.
@@ -25,7 +28,9 @@ pub(crate) struct Spawner {
     raw_stdio: bool,
     end_with_master: bool,
     /// What the master has bound itself, in the order in which workers number it.
-    bound: Vec<Bound>,
+    bound: Arc<[Bound]>,
+    /// Starts processes.
+    launcher: Launcher,
     /// Takes the workers' stderr.
     forwarder: Forwarder,
     /// Where processes report.
@@ -51,10 +56,11 @@ impl Spawner {
     pub(crate) fn new(
         (raw_stdio, end_with_master): (bool, bool),
         bound: Vec<Bound>,
-        forwarder: Forwarder,
+        (launcher, forwarder): (Launcher, Forwarder),
         events: Sink<Event>,
     ) -> Self {
-        Self { raw_stdio, end_with_master, bound, forwarder, events, warned_of_preload: None }
+        let bound = bound.into();
+        Self { raw_stdio, end_with_master, bound, launcher, forwarder, events, warned_of_preload: None }
     }
 
     /// What the master has bound itself.
@@ -64,7 +70,7 @@ impl Spawner {
 
     /// No worker is started any more: what the master has bound is closed, and only draining workers hold it.
     pub(crate) fn close(&mut self) {
-        self.bound.clear();
+        self.bound = Arc::new([]);
     }
 
     /// Where processes report.
@@ -92,93 +98,117 @@ impl Spawner {
         }
     }
 
-    /// Starts a worker of a cluster of so many slots.
-    pub(crate) fn spawn(
+    /// Has a worker of a cluster of so many slots started.
+    pub(crate) fn launch(
         &self,
         place: Place,
         slots: u32,
-        program: &ResolvedProgram,
+        program: Arc<ResolvedProgram>,
         spec: &Spec,
         preload: Option<PlacedPreload>,
-    ) -> Result<Started, SpawnError> {
-        self.try_spawn(place, slots, program, spec, preload).map_err(|error| SpawnError {
-            failure: spawn::failure_of(&error),
-            reason: spawn::spawn_error(&error),
-        })
-    }
-
-    fn try_spawn(
-        &self,
-        place: Place,
-        slots: u32,
-        program: &ResolvedProgram,
-        spec: &Spec,
-        preload: Option<PlacedPreload>,
-    ) -> io::Result<Started> {
+    ) {
         let Place { worker, number, slot, generation } = place;
         let is_node = program.is_node();
-        let notify = open_notify(is_node, spec)?;
-        let own = spec.check_listen.as_ref().filter(|_| !is_node).map(bind::bind).transpose()?;
-        let told = preload.as_ref().map(|(_, told)| *told);
-        let options = SpawnOptions {
+        self.launcher.launch(Launch {
             worker,
             number,
             slot: slot.get(),
             generation: generation.get(),
             slots,
+            program,
             raw_stdio: self.raw_stdio,
             end_with_master: self.end_with_master,
             preload,
-            sockets: self.bound.iter().chain(&own).collect(),
-            notify: notify.as_ref().map(|socket| socket.path().to_owned()),
+            bound: Arc::clone(&self.bound),
+            own: spec.check_listen.clone().filter(|_| !is_node),
+            notify: notify_by(is_node, spec),
             watchdog: spec.watchdog,
             drain_signal: spec.drain_signal,
-        };
-        let spawned = spawn::spawn(program, &options)?;
-        let mut child = Child::new(place, spawned.process, ChannelUse::of(program), spec.watchdog);
-        child.preload = told;
-        child.own_listener = own.as_ref().and_then(|own| own.address.ip());
+        });
+    }
+
+    /// Does not start this worker; false if it is being started already.
+    pub(crate) fn cancel(&self, worker: WorkerId) -> bool {
+        self.launcher.cancel(worker)
+    }
+
+    /// What became of the start of a worker: it is watched from now on.
+    pub(crate) fn take(&self, begun: Begun, outcome: io::Result<Launched>) -> Result<Started, SpawnError> {
+        self.launcher.heard();
+        let started = outcome.and_then(|launched| self.watch(begun, launched));
+        started.map_err(|error| SpawnError {
+            failure: spawn::failure_of(&error),
+            reason: spawn::spawn_error(&error),
+        })
+    }
+
+    fn watch(&self, begun: Begun, launched: Launched) -> io::Result<Started> {
+        let Begun { place, channel_use, patience, .. } = begun;
+        let Some(parts) = launched.take() else { return Err(io::ErrorKind::NotFound.into()) };
+        let Parts { process, channel, watch, pipes, notify, own, told } = parts;
+        let mut child = Child::new(place, process, channel_use, patience);
+        (child.preload, child.own_listener) = (told, own);
         if let Some(socket) = notify {
             // Without it the worker is merely not heard there.
-            child.notify = socket.start(worker, child.process.pid, self.events.clone()).ok();
+            child.notify = socket.start(place.worker, child.process.pid, self.events.clone()).ok();
         }
-        if let Err(error) = spawned.watch.start(self.forwarder.clone(), self.events.clone()) {
+        if let Err(error) = watch.start(self.forwarder.clone(), self.events.clone()) {
             // Without a watch its end would not be seen, so it must end here.
             child.process.kill_and_reap();
             return Err(error);
         }
-        Ok(Started { child, channel: spawned.channel, pipes: spawned.pipes })
+        Ok(Started { child, channel, pipes })
     }
 }
 
-/// A socket for what the worker tells by `sd_notify`. A Node worker has its channel for that, unless it is to say here that
-/// it is ready, or that it is alive.
-fn open_notify(is_node: bool, spec: &Spec) -> io::Result<Option<sd_notify::Socket>> {
-    let is_needed = spec.ready_when == ReadyWhen::Notify || spec.watchdog.is_some();
-    if is_node && !is_needed {
-        return Ok(None);
-    }
-    match sd_notify::Socket::open() {
-        Ok(socket) => Ok(Some(socket)),
-        Err(error) if is_needed => Err(error),
-        Err(_) => Ok(None),
+/// Whether a worker has a socket for what it tells by `sd_notify`. A Node worker has its channel for that, unless it is to
+/// say there that it is ready, or that it is alive.
+fn notify_by(is_node: bool, spec: &Spec) -> Notify {
+    if spec.ready_when == ReadyWhen::Notify || spec.watchdog.is_some() {
+        Notify::Needed
+    } else if is_node {
+        Notify::Off
+    } else {
+        Notify::IfPossible
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use recluster_core::{Exit, Settings, SpawnFailure, WorkerId};
+    use recluster_core::{Exit, Settings, SpawnFailure};
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::config::balance::Balance;
+    use crate::process::launcher::Outcome;
+    use crate::supervisor::child::ChannelUse;
     use crate::supervisor::fixtures;
     use crate::supervisor::spec::Draft;
 
-    fn spawner() -> (Spawner, mpsc::UnboundedReceiver<Event>) {
+    struct Bench {
+        spawner: Spawner,
+        outcomes: mpsc::UnboundedReceiver<Outcome>,
+        events: mpsc::UnboundedReceiver<Event>,
+    }
+
+    fn bench() -> Bench {
         let (send, events) = mpsc::unbounded_channel();
         let sink = Sink::new(move |event| drop(send.send(event)));
-        (Spawner::new((false, false), Vec::new(), Forwarder::start().unwrap(), sink), events)
+        let (send, outcomes) = mpsc::unbounded_channel();
+        let launcher = Launcher::start(Sink::new(move |outcome| drop(send.send(outcome)))).unwrap();
+        let means = (launcher, Forwarder::start().unwrap());
+        Bench { spawner: Spawner::new((false, false), Vec::new(), means, sink), outcomes, events }
+    }
+
+    impl Bench {
+        async fn spawn(&mut self, spec: &Spec, program: ResolvedProgram) -> Result<Started, SpawnError> {
+            let (place, channel_use) = (place(), ChannelUse::of(&program));
+            let begun = Begun::new(place, channel_use, false, None);
+            self.spawner.launch(place, 2, Arc::new(program), spec, None);
+            let (worker, outcome) = self.outcomes.recv().await.unwrap();
+            assert_eq!(worker, place.worker);
+            self.spawner.take(begun, outcome)
+        }
     }
 
     fn place() -> Place {
@@ -195,12 +225,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_knows_its_place_and_its_end_is_reported() {
-        let (spawner, mut events) = spawner();
+        let mut bench = bench();
         let (spec, program) = script("echo \"$WORKER_ID of $RECLUSTER_WORKERS\" >&2; exit 3");
-        let Started { child, .. } = spawner.spawn(place(), 2, &program, &spec, None).unwrap();
+        let Started { child, .. } = bench.spawn(&spec, program).await.unwrap();
         assert!(child.notify.is_some(), "a program that is not Node may notify");
         assert_eq!(child.channel_use, ChannelUse::Unproven);
-        let Event::Ended(worker) = events.recv().await.unwrap() else { panic!() };
+        let Event::Ended(worker) = bench.events.recv().await.unwrap() else { panic!() };
         assert_eq!(worker, place().worker);
         assert_eq!(child.process.exit(), Exit::Code(3));
         assert_eq!(child.process.tail.lines().len(), 1, "{:?}", child.process.tail.lines());
@@ -209,31 +239,32 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_started_says_why_and_whether_to_try_again() {
-        let (spawner, _events) = spawner();
+        let mut bench = bench();
         let (spec, mut program) = script("");
         program.directory = "/nowhere".into();
-        let error = spawner.spawn(place(), 1, &program, &spec, None).unwrap_err();
+        let error = bench.spawn(&spec, program).await.unwrap_err();
         assert_eq!(error.failure, SpawnFailure::Hopeless);
         assert!(error.reason.contains("No such file"), "{}", error.reason);
     }
 
     #[tokio::test]
     async fn each_worker_has_a_listener_of_its_own_for_checks() {
-        let (spawner, mut events) = spawner();
+        let mut bench = bench();
         let (spec, program) = script(":");
         let spec = Spec { check_listen: Some("127.0.0.1:0".parse().unwrap()), ..spec };
-        let own = || spawner.spawn(place(), 1, &program, &spec, None).unwrap().child.own_listener.unwrap();
-        assert_ne!(own().port(), own().port());
+        let mut ports = Vec::new();
         for _ in 0..2 {
-            assert!(matches!(events.recv().await, Some(Event::Ended(_))));
+            let started = bench.spawn(&spec, program.clone()).await.unwrap();
+            ports.push(started.child.own_listener.unwrap().port());
+            assert!(matches!(bench.events.recv().await, Some(Event::Ended(_))));
+            started.child.process.reap();
         }
+        assert_ne!(ports[0], ports[1]);
     }
 
     #[test]
     fn only_node_takes_the_preload() {
-        let (send, _events) = mpsc::unbounded_channel();
-        let sink = Sink::new(move |event: Event| drop(send.send(event)));
-        let mut spawner = Spawner::new((false, false), Vec::new(), Forwarder::start().unwrap(), sink);
+        let mut spawner = bench().spawner;
         let (_, program) = script(":");
         let spec = fixtures::spec(Settings::default());
         assert!(spec.preload.is_some());

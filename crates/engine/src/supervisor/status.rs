@@ -10,6 +10,7 @@ use crate::dataplane::messages::Report;
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::socket::bind::Bound;
 use crate::supervisor::callers::Callers;
+use crate::supervisor::launches::Launches;
 use crate::supervisor::leftovers::{Leftover, Leftovers};
 use crate::supervisor::policy::Clock;
 use crate::supervisor::workers::Workers;
@@ -19,6 +20,7 @@ use crate::supervisor::workers::Workers;
 pub(crate) struct Parts<'a> {
     pub(crate) policy: &'a core::Status,
     pub(crate) workers: &'a Workers,
+    pub(crate) launches: &'a Launches,
     pub(crate) leftovers: &'a Leftovers,
     pub(crate) callers: &'a Callers,
     pub(crate) balance: &'a Balance,
@@ -69,6 +71,7 @@ impl Parts<'_> {
 
     fn worker(&self, worker: &core::WorkerStatus) -> WorkerStatus {
         let child = self.workers.get(worker.worker);
+        let place = self.launches.place(worker.worker);
         let (memory_bytes, cpu_seconds) = child.map_or((None, None), |child| child.process.usage());
         // A worker that was sent TERM at the beginning of its drain is not sent it again at the end.
         let is_termed = matches!(worker.state, State::Draining { .. })
@@ -76,7 +79,7 @@ impl Parts<'_> {
         let more = if is_termed { self.kill_timeout } else { Duration::ZERO };
         let now = self.clock.time(self.now);
         WorkerStatus {
-            id: self.workers.number_of(worker.worker),
+            id: place.map_or_else(|| self.workers.number_of(worker.worker), |place| place.number),
             slot: worker.slot.get(),
             generation: worker.generation.get(),
             pid: self.workers.about(worker.worker).and_then(|about| about.pid),
@@ -200,6 +203,7 @@ mod tests {
             let parts = Parts {
                 policy: &self.policy.status(),
                 workers: &self.workers,
+                launches: &Launches::default(),
                 leftovers: &self.leftovers,
                 callers: &Callers::default(),
                 balance: &Balance::RoundRobin,

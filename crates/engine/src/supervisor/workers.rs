@@ -83,12 +83,12 @@ impl Workers {
         alive.or_else(|| self.grave(worker).map(|grave| grave.worker))
     }
 
-    /// What is known of the worker that a failure names. It may live still.
-    pub(crate) fn about_failed(&self, failure: core::Failure) -> DeadWorker {
+    /// What is known of the worker that a failure names. It may live still, or be about to in this place.
+    pub(crate) fn about_failed(&self, failure: core::Failure, place: Option<Worker>) -> DeadWorker {
         let grave = self.grave(failure.worker).cloned();
-        grave
-            .or_else(|| self.get(failure.worker).map(DeadWorker::of))
-            .unwrap_or_else(|| DeadWorker::unknown(nameless(failure.worker, failure.slot)))
+        grave.or_else(|| self.get(failure.worker).map(DeadWorker::of)).unwrap_or_else(|| {
+            DeadWorker::unknown(place.unwrap_or_else(|| nameless(failure.worker, failure.slot)))
+        })
     }
 
     /// Every living worker, in the order in which they were started.
@@ -150,7 +150,8 @@ mod tests {
         let mut workers = Workers::default();
         let about = |workers: &Workers, worker| {
             let cause = Cause::Retired;
-            workers.about_failed(core::Failure { worker, slot: fixtures::slot(), cause, failures: 1 })
+            let slot = fixtures::slot();
+            workers.about_failed(core::Failure { worker, slot, cause, failures: 1 }, None)
         };
         assert_eq!(about(&workers, ONE).worker, nameless(ONE, fixtures::slot()));
         let mut child = fixtures::child(7);

@@ -50,6 +50,21 @@ fn at_least_one_slot_remains() {
     scaled(&master, 2, 1);
 }
 
+#[test]
+fn more_than_a_cluster_may_have_is_refused_with_the_limit() {
+    let master = Launch::fixture("server.js").workers(2).serve();
+    for (scale, workers) in
+        [("5000", "5000"), ("1025", "1025"), ("+1023", "1025"), ("+2147483647", "2147483649")]
+    {
+        let refused = master.client(&["scale", scale]);
+        refused.expect_code(2);
+        let reason = format!("workers is {workers}: a cluster may have at most 1024");
+        assert!(refused.stderr.contains(&reason), "{refused:#?}");
+    }
+    assert!(master.seen(&on("scaled")).is_empty());
+    assert_eq!(master.live_pids().len(), 2);
+}
+
 /// Nobody is told of workers that will never be started.
 #[test]
 fn a_cluster_that_is_about_to_end_is_neither_scaled_nor_reloaded() {

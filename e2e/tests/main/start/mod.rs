@@ -4,5 +4,6 @@ mod command_line;
 mod environment;
 mod first_start;
 mod log;
+mod many;
 mod ready;
 mod stdio;

@@ -1,0 +1,224 @@
+//! The thread that starts workers, one after the other, so that the supervisor's loop never waits for a start.
+//!
+//! It is a thread of its own and not one of a pool, because the kernel means the *thread* that has forked where it says the
+//! parent's death (`PR_SET_PDEATHSIG`): a program that is to end with the master would end with a thread that was given up
+//! for want of work. This one lives as long as its cluster does.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use recluster_core::WorkerId;
+
+use crate::process::launch::{Launch, Launched};
+use crate::sink::Sink;
+
+/// How many workers may have been started of which the supervisor has not heard yet. Where it cannot keep up, whoever asks
+/// it something would wait behind all of them.
+const UNHEARD: usize = 2;
+
+/// What became of a start.
+pub(crate) type Outcome = (WorkerId, io::Result<Launched>);
+
+/// Starts workers in the order of their names. Dropping this ends the thread.
+#[derive(Debug)]
+pub(crate) struct Launcher(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BTreeMap<WorkerId, Launch>,
+    /// Outcomes that the supervisor has not heard yet.
+    unheard: usize,
+    closed: bool,
+}
+
+impl Launcher {
+    pub(crate) fn start(outcomes: Sink<Outcome>) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let queue = Arc::clone(&shared);
+        thread::Builder::new().name("recluster-launcher".to_owned()).stack_size(256 * 1024).spawn(
+            move || {
+                while let Some(launch) = queue.next() {
+                    let (worker, outcome) = (launch.worker, launch.run());
+                    // It may be the last that holds a socket, whose file is to be gone when the cluster is over.
+                    drop(launch);
+                    outcomes.send((worker, outcome));
+                }
+            },
+        )?;
+        Ok(Self(shared))
+    }
+
+    /// Has a worker started. The outcome follows.
+    pub(crate) fn launch(&self, launch: Launch) {
+        self.0.change(|queue| drop(queue.waiting.insert(launch.worker, launch)));
+    }
+
+    /// Does not start this worker; false if that has begun already, and then the outcome follows.
+    pub(crate) fn cancel(&self, worker: WorkerId) -> bool {
+        self.0.lock().waiting.remove(&worker).is_some()
+    }
+
+    /// The supervisor has heard an outcome.
+    pub(crate) fn heard(&self) {
+        self.0.change(|queue| queue.unheard = queue.unheard.saturating_sub(1));
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        self.0.change(|queue| {
+            queue.closed = true;
+            queue.waiting.clear();
+        });
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        change(&mut self.lock());
+        self.changed.notify_one();
+    }
+
+    /// The next worker to start, once there is one; none when that is over.
+    fn next(&self) -> Option<Launch> {
+        let mut queue = self.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if queue.unheard < UNHEARD
+                && let Some((_, launch)) = queue.waiting.pop_first()
+            {
+                queue.unheard += 1;
+                return Some(launch);
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use recluster_core::Exit;
+    use rustix::process::test_kill_process;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::drain_signal::DrainSignal;
+    use crate::process::launch::{Notify, Parts};
+    use crate::process::program::Program;
+    use crate::process::stdio::Stdio;
+    use crate::sys;
+
+    /// No test takes this long.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    fn launcher() -> (Launcher, mpsc::UnboundedReceiver<Outcome>) {
+        let (send, outcomes) = mpsc::unbounded_channel();
+        (Launcher::start(Sink::new(move |outcome| drop(send.send(outcome)))).unwrap(), outcomes)
+    }
+
+    fn launch(number: u64, program: &str) -> Launch {
+        let mut program = Program::new(PathBuf::from(program));
+        program.args = vec!["1000".into()];
+        program.stdio = [Stdio::Null, Stdio::Null, Stdio::Null];
+        Launch {
+            worker: WorkerId::from_number(number),
+            number,
+            slot: 0,
+            generation: 1,
+            slots: 1,
+            program: Arc::new(program.resolve().unwrap()),
+            raw_stdio: false,
+            end_with_master: true,
+            preload: None,
+            bound: Arc::new([]),
+            own: None,
+            notify: Notify::Off,
+            watchdog: None,
+            drain_signal: DrainSignal::Term,
+        }
+    }
+
+    async fn next(outcomes: &mut mpsc::UnboundedReceiver<Outcome>) -> (u64, io::Result<Launched>) {
+        let (worker, outcome) = timeout(DEADLINE, outcomes.recv()).await.unwrap().unwrap();
+        (worker.get(), outcome)
+    }
+
+    /// A sleeper that runs.
+    async fn sleeper(launcher: &Launcher, outcomes: &mut mpsc::UnboundedReceiver<Outcome>) -> Parts {
+        launcher.launch(launch(1, "/bin/sleep"));
+        next(outcomes).await.1.unwrap().take().unwrap()
+    }
+
+    #[tokio::test]
+    async fn workers_are_started_in_order_and_no_faster_than_they_are_heard_of() {
+        let (launcher, mut outcomes) = launcher();
+        for number in 1..=4 {
+            launcher.launch(launch(number, "/bin/sleep"));
+        }
+        let first = [next(&mut outcomes).await, next(&mut outcomes).await];
+        assert_eq!([first[0].0, first[1].0], [1, 2]);
+        let (third, fourth) = (WorkerId::from_number(3), WorkerId::from_number(4));
+        assert!(launcher.cancel(third) && !launcher.cancel(third), "the first two were not heard of yet");
+        assert!(!launcher.cancel(WorkerId::from_number(1)), "it runs");
+        launcher.heard();
+        assert_eq!(next(&mut outcomes).await.0, fourth.get());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_missing_is_an_outcome_and_the_next_one_is_started() {
+        let (launcher, mut outcomes) = launcher();
+        let mut missing = launch(1, "/bin/sleep");
+        missing.program = Arc::new({
+            let mut program = (*missing.program).clone();
+            program.directory = "/nowhere".into();
+            program
+        });
+        launcher.launch(missing);
+        launcher.launch(launch(2, "/bin/sleep"));
+        assert_eq!(next(&mut outcomes).await.1.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(next(&mut outcomes).await.1.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_nobody_takes_ends() {
+        let (launcher, mut outcomes) = launcher();
+        launcher.launch(launch(1, "/bin/sleep"));
+        let started = next(&mut outcomes).await.1.unwrap();
+        let pid = started.parts.as_ref().unwrap().process.pid;
+        test_kill_process(pid).unwrap();
+        drop(started);
+        assert!(test_kill_process(pid).is_err(), "it was reaped");
+    }
+
+    /// The kernel goes by the thread that has forked, so that must not end before the cluster does.
+    #[tokio::test]
+    async fn a_program_ends_with_the_thread_which_lives_as_long_as_the_launcher() {
+        let (launcher, mut outcomes) = launcher();
+        let Parts { process, watch, .. } = sleeper(&launcher, &mut outcomes).await;
+        let end = sys::readable(watch.pidfd).unwrap();
+        assert!(timeout(Duration::ZERO, end.readable()).await.is_err(), "it lives");
+        drop(launcher);
+        assert!(timeout(DEADLINE, outcomes.recv()).await.unwrap().is_none(), "the thread has ended");
+        drop(timeout(DEADLINE, end.readable()).await.unwrap().unwrap());
+        assert_eq!(process.exit(), Exit::Signal(libc::SIGTERM));
+        process.reap();
+    }
+}
