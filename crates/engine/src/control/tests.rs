@@ -140,7 +140,7 @@ async fn a_client_that_does_not_wait_is_answered_at_once() {
 /// A reload has been asked for, and what follows at once has followed. Returns where its verdict goes.
 async fn begins(master: &mut Master) -> oneshot::Sender<Told> {
     let Request::Reload(None, Some(verdict)) = master.request().await else { panic!() };
-    let Request::Workers(reply) = master.request().await else { panic!() };
+    let Request::ActiveWorkers(reply) = master.request().await else { panic!() };
     reply.send(Vec::new()).unwrap();
     verdict
 }
@@ -155,7 +155,7 @@ async fn a_client_that_does_not_wait_hears_of_a_reload_that_cannot_begin() {
         client.send(&Asked::Reload { wait: false }).await.unwrap();
         let Request::Reload(None, Some(reply)) = master.request().await else { panic!() };
         reply.send(verdict.into()).unwrap();
-        let Request::Workers(reply) = master.request().await else { panic!() };
+        let Request::ActiveWorkers(reply) = master.request().await else { panic!() };
         reply.send(Vec::new()).unwrap();
         let Reply::Refused { reason: said } = within(client.next()).await.unwrap() else { panic!() };
         assert_eq!(said, reason);
