@@ -10,6 +10,8 @@ pub enum Event {
     Online(WorkerId),
     /// The worker can serve. A second one, such as for another port, changes nothing.
     Ready(WorkerId),
+    /// The worker, which does not serve yet, is not ready after all. Means nothing for one that serves or leaves.
+    Unready(WorkerId),
     /// The worker asks to be replaced: it said so, or it closes its servers.
     Retiring(WorkerId),
     /// The worker's channel is closed; its process may still live.

@@ -9,6 +9,7 @@ impl Cluster {
             // A process that runs is not ready yet; `handle` records the time.
             Event::Online(_) | Event::Tick => {}
             Event::Ready(worker) => self.ready(worker),
+            Event::Unready(worker) => self.unready(worker),
             Event::Retiring(worker) => self.retiring(worker),
             Event::Disconnected(worker) => self.disconnected(worker),
             Event::Exited(worker, exit) => self.exited(worker, exit),
@@ -29,6 +30,16 @@ impl Cluster {
             && matches!(worker.state, State::Starting { .. })
         {
             worker.state = State::Ready { since };
+        }
+    }
+
+    /// It must be ready by when it had to be in the first place.
+    fn unready(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id)
+            && worker.is_ready()
+            && !worker.proven
+        {
+            worker.state = State::Starting { until: worker.ready_by };
         }
     }
 

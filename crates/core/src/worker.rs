@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{Due, Generation, Settings, SlotId, Time, WorkerId};
 
-/// Where a worker is in its life. It only ever goes down this list, and may skip lines.
+/// Where a worker is in its life. It only ever goes down this list, and may skip lines; but one that does not serve yet may turn
+/// out not to be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
 pub enum State {
@@ -38,6 +39,8 @@ pub(crate) struct Worker {
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
     pub(crate) state: State,
+    /// When it had to be ready at first.
+    pub(crate) ready_by: Time,
     /// It was ready and has lived for the bake time. Never cleared.
     pub(crate) proven: bool,
     /// When its channel was closed.
@@ -49,7 +52,8 @@ pub(crate) struct Worker {
 impl Worker {
     /// A worker whose process is being started, and that must be ready by then.
     pub(crate) fn new(slot: SlotId, generation: Generation, until: Time) -> Self {
-        Self { slot, generation, state: State::Starting { until }, proven: false, closed: None, late: false }
+        let state = State::Starting { until };
+        Self { slot, generation, state, ready_by: until, proven: false, closed: None, late: false }
     }
 
     /// It starts or works: it was not asked to go, and has not said that it goes.

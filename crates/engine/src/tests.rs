@@ -96,6 +96,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Spawned { .. } => [Event::Spawned { worker }],
         Event::Online { .. } => [Event::Online { worker }],
         Event::Listening { .. } => addresses().into_iter().map(listening).collect::<Vec<_>>(),
+        Event::Closed { .. } => addresses().into_iter().map(|address| Event::Closed { address }).collect::<Vec<_>>(),
         Event::Ready { .. } => [Event::Ready { worker }],
         Event::Serving { .. } => [Event::Serving { worker, serving: 1, of: 2 }],
         Event::Message { .. } => ["{\"a\":[1,2.5,true,null]}", "\"ready\"", "not JSON"].map(message),

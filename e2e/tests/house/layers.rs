@@ -149,6 +149,7 @@ const ENGINE: Layers = (
             "dataplane::reclaim",
         ],
         &["dataplane::state"],
+        &["dataplane::abandoned"],
         &["dataplane::protocol"],
         &["dataplane::reading"],
         &["dataplane::commands"],

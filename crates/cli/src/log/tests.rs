@@ -47,6 +47,8 @@ fn events() -> Vec<Event> {
         Event::Listening { worker: old, address: tcp(8080) },
         Event::Listening { worker: old, address: tcp(8080) },
         Event::Listening { worker: old, address: Address::Unix("\0app\n".into()) },
+        Event::Listening { worker: old, address: tcp(9090) },
+        Event::Closed { address: tcp(9090) },
         Event::Ready { worker: old },
         Event::Serving { worker: old, serving: 4, of: 4 },
         Event::Started { generation: 1, workers: 4 },

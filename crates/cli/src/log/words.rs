@@ -47,6 +47,7 @@ impl Narrator {
             }
             Event::Online { worker } => about(worker, "is online"),
             Event::Listening { worker, address } => about(worker, &format!("listens on {address}")),
+            Event::Closed { address } => self.line(format!("{address} is closed, no worker uses it")),
             Event::Ready { worker } => about(worker, "is ready"),
             Event::Serving { worker, serving, of } => {
                 about(worker, &format!("serves, {serving} of {of} in generation {}", worker.generation))
@@ -100,6 +101,10 @@ impl Narrator {
                 self.addresses.push(address);
             }
         }
+        if let Event::Closed { address } = event {
+            let address = address.to_string();
+            self.addresses.retain(|other| *other != address);
+        }
     }
 
     /// A line about the cluster as a whole.
@@ -141,6 +146,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::Spawned { .. }
         | Event::Online { .. }
         | Event::Listening { .. }
+        | Event::Closed { .. }
         | Event::Ready { .. }
         | Event::Serving { .. }
         | Event::Message { .. }

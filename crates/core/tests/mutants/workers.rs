@@ -76,6 +76,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
+        name: "a worker that is not ready after all is still proven",
+        edits: &[Edit {
+            file: "record.rs",
+            old: "worker.state = State::Starting { until: worker.ready_by };",
+            new: "",
+        }],
+    },
+    Mutant {
         name: "a released worker must still be ready in time",
         edits: &[Edit {
             file: "cluster.rs",

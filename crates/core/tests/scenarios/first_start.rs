@@ -26,6 +26,31 @@ fn a_worker_serves_when_it_is_ready_and_has_lived_for_the_bake_time() {
 }
 
 #[test]
+fn a_worker_that_is_not_ready_after_all_does_not_serve() {
+    let mut world = World::new(Settings { ready_timeout: secs(60), ..slots(1) });
+    world.ready(1);
+    world.pass(millis(999));
+    world.unready(1);
+    world.pass(secs(30));
+    assert!(world.servers().is_empty());
+    world.ready(1);
+    world.pass(secs(1));
+    assert_eq!(world.servers(), [1]);
+    world.unready(1);
+    assert_eq!(world.servers(), [1], "it serves, and is ready for good");
+}
+
+#[test]
+fn one_that_is_not_ready_after_all_has_the_time_that_it_had() {
+    let mut world = World::new(Settings { ready_timeout: secs(60), ..slots(1) });
+    world.pass(secs(59));
+    world.ready(1);
+    world.unready(1);
+    world.pass(secs(1));
+    assert_eq!(world.signalled(), ["TERM to 1 at 60s"]);
+}
+
+#[test]
 fn without_a_bake_time_a_ready_worker_serves_at_once() {
     let mut world = World::new(Settings { bake: secs(0), ..slots(1) });
     world.ready(1);

@@ -55,6 +55,10 @@ impl World {
         self.happens(Event::Ready(self.id(worker)));
     }
 
+    pub(crate) fn unready(&mut self, worker: u64) {
+        self.happens(Event::Unready(self.id(worker)));
+    }
+
     pub(crate) fn all_ready(&mut self, workers: impl IntoIterator<Item = u64>) {
         for worker in workers {
             self.ready(worker);

@@ -17,6 +17,7 @@ impl Model {
             // A released cluster comes to its end here; scenarios resume one.
             Event::Online(_) | Event::Tick | Event::Resume => {}
             Event::Ready(id) => self.ready(id),
+            Event::Unready(id) => self.unready(id),
             Event::Retiring(id) => self.leaves(id),
             Event::Disconnected(id) => self.closed(id),
             Event::Exited(id, exit) => {
@@ -38,6 +39,13 @@ impl Model {
         let now = self.now;
         if let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.leaving()) {
             worker.ready.get_or_insert(now);
+        }
+    }
+
+    /// It was not ready, and has the time that it had.
+    fn unready(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.leaving() && !worker.served) {
+            worker.ready = None;
         }
     }
 

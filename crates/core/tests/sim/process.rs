@@ -14,6 +14,7 @@ const BOOT: u64 = 300;
 pub(crate) enum Word {
     Online,
     Ready,
+    Unready,
     Retiring,
     Disconnected,
     Exited(Exit),
@@ -25,6 +26,7 @@ impl Word {
         match self {
             Self::Online => Event::Online(worker),
             Self::Ready => Event::Ready(worker),
+            Self::Unready => Event::Unready(worker),
             Self::Retiring => Event::Retiring(worker),
             Self::Disconnected => Event::Disconnected(worker),
             Self::Exited(exit) => Event::Exited(worker, exit),
@@ -146,6 +148,11 @@ pub(crate) fn mishap(rng: &mut Rng, words: &mut Words) {
         }
         9 => words.push((rng.upto(20_000), Word::Retiring)),
         10 => words.push((rng.upto(20_000), Word::Disconnected)),
+        11 | 12 => {
+            // A trial before the real server listens.
+            let (trial, over) = (rng.upto(BOOT / 4), rng.upto(BOOT / 4));
+            words.extend([(trial, Word::Ready), (trial + over, Word::Unready)]);
+        }
         _ => {}
     }
 }

@@ -6,9 +6,10 @@ use std::fmt;
 use recluster_core::{Action, Cause, Due, Event, Failure, Notice, Phase, Signal, SpawnFailure, Verdict};
 
 /// Everything that must occur, over all runs together.
-const EXPECTED: [&str; 62] = [
+const EXPECTED: [&str; 63] = [
     "event Online",
     "event Ready",
+    "event Unready",
     "event Retiring",
     "event Disconnected",
     "event Exited",
@@ -95,6 +96,7 @@ impl Tally {
         self.count(match event {
             Event::Online(_) => "event Online",
             Event::Ready(_) => "event Ready",
+            Event::Unready(_) => "event Unready",
             Event::Retiring(_) => "event Retiring",
             Event::Disconnected(_) => "event Disconnected",
             Event::Exited(..) => "event Exited",

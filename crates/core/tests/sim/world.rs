@@ -190,8 +190,9 @@ impl World {
             return Event::Tick;
         }
         let worker = self.rng.pick(&self.gone);
-        match self.rng.below(6) {
+        match self.rng.below(7) {
             0 => Event::Online(worker),
+            5 => Event::Unready(worker),
             1 => Event::Ready(worker),
             2 => Event::Retiring(worker),
             3 => Event::Disconnected(worker),

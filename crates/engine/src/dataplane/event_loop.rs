@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use recluster_core::WorkerId;
 
+use super::abandoned;
 use super::balance::kernel;
 use super::commands::obey;
 use super::listeners;
@@ -121,6 +122,7 @@ fn revisit_worker(state: &mut State, id: WorkerId) {
 }
 
 fn revisit_listener(state: &mut State, id: ListenerId) {
+    abandoned::revisit(state, id);
     if let Some(listener) = state.listeners.get_mut(&id) {
         listener.resume(state.reactor.now);
         state.reactor.mark(id);

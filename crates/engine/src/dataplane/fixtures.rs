@@ -222,12 +222,17 @@ impl Harness {
     /// A worker asks for the first listener, and has the socket if it is sent one; returns the listener.
     pub(super) fn listen(&mut self, number: u64, far: &mut FarEnd) -> ListenerId {
         self.queries += 1;
-        self.hear(number, FromWorker::QueryServer(query(self.queries)));
+        self.ask(number, far, query(self.queries))
+    }
+
+    /// The same for any listener.
+    pub(super) fn ask(&mut self, number: u64, far: &mut FarEnd, query: QueryServer) -> ListenerId {
+        self.hear(number, FromWorker::QueryServer(query));
         let handles = far.lines().iter().filter(|line| line.contains("NODE_HANDLE")).count();
         for _ in 0..handles {
             self.hear(number, FromWorker::HandleAck);
         }
-        let server = self.state.workers[&id(number)].servers.values().next_back();
+        let server = self.state.workers[&id(number)].servers.values().max_by_key(|server| server.number);
         server.expect("the worker has a server").listener
     }
 
@@ -287,6 +292,8 @@ impl Harness {
         let name = |fact: Fact| match fact {
             Fact::Online(id) => format!("online {}", id.get()),
             Fact::Listening(id, ..) => format!("listening {}", id.get()),
+            Fact::ListensNoMore(id) => format!("listens no more {}", id.get()),
+            Fact::Closed(address) => format!("closed {address}"),
             Fact::SaidReady(id) => format!("ready {}", id.get()),
             Fact::Retiring(id) => format!("retiring {}", id.get()),
             Fact::Message { worker, .. } => format!("message {}", worker.get()),

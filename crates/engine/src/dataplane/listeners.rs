@@ -11,10 +11,11 @@ use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 
 use super::handover::take_all;
 use super::listener::{Closing, Listener, Listeners, Mode};
-use super::messages::Standing;
+use super::messages::{Fact, Standing};
 use super::peeks::Peeks;
 use super::reactor::{ListenerId, Reactor, Timer};
-use super::worker::{Worker, Workers};
+use super::reports::Reports;
+use super::worker::{SERVER_LIFE, Worker, Workers};
 use crate::config::balance::Balance;
 use crate::socket::short_path::{is_short_from, too_long};
 
@@ -54,13 +55,17 @@ impl Opener {
         reactor: &Reactor,
     ) -> io::Result<ListenerId> {
         let identity = ListenerKey::from(query);
-        let known = listeners.values().find(|listener| listener.identity.as_ref() == Some(&identity));
+        let is_meant = |listener: &&mut Listener| {
+            listener.identity.as_ref() == Some(&identity) || listener.is_found_by(&identity)
+        };
+        let known = listeners.values_mut().find(is_meant);
+        let is_first = known.is_none();
         if let Some(listener) = known
             && !listener.is_used_by(worker.id)
         {
+            listener.identity = Some(identity);
             return Ok(listener.id);
         }
-        let is_first = known.is_none();
         let mut listener = match query.fd.map(i32::try_from) {
             // The file of a unix socket that we have open ourselves is not stale.
             None if can_say_path(worker, query) => Listener::bind(query, mode, is_first)?,
@@ -73,6 +78,8 @@ impl Opener {
             }
         };
         listener.id = self.next;
+        listener.trial_until =
+            (worker.standing == Some(Standing::Serving)).then(|| reactor.now + SERVER_LIFE);
         listener.identity = is_first.then_some(identity);
         listener.set_balance(balance);
         listener.watch(reactor)?;
@@ -103,6 +110,7 @@ pub(super) fn close_unused(
     is_settled: bool,
     peeks: &mut Peeks,
     reactor: &mut Reactor,
+    reports: &Reports,
 ) {
     let all = listeners.values_mut();
     let unused = all.filter_map(|listener| (!note_use(listener, workers, is_settled)).then_some(listener.id));
@@ -111,10 +119,24 @@ pub(super) fn close_unused(
     for (number, id) in unused.into_iter().enumerate() {
         let Some(listener) = listeners.get_mut(&id) else { continue };
         if number < too_many || is_settled && is_unused_for_good(listener, reactor) {
-            listener.unwatch(reactor);
-            listeners.remove(&id);
-            peeks.forget(id);
+            close(id, listeners, peeks, reactor, reports);
         }
+    }
+}
+
+/// Closes a listener, and what waits there.
+pub(super) fn close(
+    id: ListenerId,
+    listeners: &mut Listeners,
+    peeks: &mut Peeks,
+    reactor: &Reactor,
+    reports: &Reports,
+) {
+    let Some(listener) = listeners.remove(&id) else { return };
+    listener.unwatch(reactor);
+    peeks.forget(id);
+    if listener.announced {
+        reports.fact(Fact::Closed(listener.address));
     }
 }
 
@@ -203,21 +225,21 @@ mod tests {
 
     use recluster_wire::node::FromWorker;
 
-    use super::super::fixtures::{FarEnd, Harness, connection, id, just_before, query};
+    use super::super::fixtures::{Harness, connection, id, just_before, query};
     use super::super::messages::Command;
     use super::super::state::State;
     use super::super::worker::Drain;
     use super::*;
     use crate::config::balance::StickyBy;
 
-    /// A worker that has used a listener, and has closed it again.
-    fn unused(standing: Option<Standing>) -> (Harness, FarEnd) {
+    /// A listener that a worker has used, which has ended.
+    fn unused(standing: Option<Standing>) -> Harness {
         let mut harness = Harness::new(Balance::RoundRobin);
         let mut far = harness.admitted(1, 0);
         harness.set_standing(1, standing);
         harness.listen(1, &mut far);
-        close_servers(&mut harness);
-        (harness, far)
+        harness.obey(Command::Ended(id(1)));
+        harness
     }
 
     fn close_servers(harness: &mut Harness) {
@@ -233,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_proven_listener_is_kept_for_a_while() {
-        let (mut harness, _far) = unused(Some(Standing::Serving));
+        let mut harness = unused(Some(Standing::Serving));
         harness.settle();
         harness.pass(just_before(UNUSED_LINGER));
         assert_eq!(count(&harness), 1);
@@ -244,7 +266,7 @@ mod tests {
     #[test]
     fn one_that_no_worker_that_serves_has_used_is_closed_at_once() {
         for standing in [None, Some(Standing::Standby)] {
-            let (mut harness, _far) = unused(standing);
+            let mut harness = unused(standing);
             assert_eq!(count(&harness), 1, "it may be wanted again");
             harness.settle();
             assert_eq!(count(&harness), 0);
@@ -253,7 +275,7 @@ mod tests {
 
     #[test]
     fn nothing_is_closed_before_all_is_settled() {
-        let (mut harness, _far) = unused(Some(Standing::Serving));
+        let mut harness = unused(Some(Standing::Serving));
         harness.pass(UNUSED_LINGER * 2);
         assert_eq!(count(&harness), 1);
         harness.settle();
@@ -263,13 +285,14 @@ mod tests {
 
     #[test]
     fn one_that_is_used_again_is_kept() {
-        let (mut harness, mut far) = unused(Some(Standing::Serving));
+        let mut harness = unused(Some(Standing::Serving));
         harness.settle();
         harness.pass(UNUSED_LINGER / 2);
-        assert_eq!(harness.listen(1, &mut far), 0);
+        let mut far = harness.serving(2, 0);
+        assert_eq!(harness.listen(2, &mut far), 0);
         harness.pass(UNUSED_LINGER);
         assert_eq!(count(&harness), 1);
-        close_servers(&mut harness);
+        harness.obey(Command::Ended(id(2)));
         harness.pass(just_before(UNUSED_LINGER));
         assert_eq!(count(&harness), 1, "the time begins anew");
         harness.pass(Duration::from_millis(1));
@@ -283,7 +306,7 @@ mod tests {
         for index in 0..70 {
             harness.hear(1, FromWorker::QueryServer(QueryServer { index, ..query(index.into()) }));
         }
-        close_servers(&mut harness);
+        harness.obey(Command::Ended(id(1)));
         assert_eq!(count(&harness), MOST_UNUSED);
         assert_eq!(harness.state.listeners.keys().next_back(), Some(&69));
     }

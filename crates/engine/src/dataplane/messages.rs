@@ -146,6 +146,10 @@ pub(crate) enum Command {
 pub(crate) enum Fact {
     Online(WorkerId),
     Listening(WorkerId, Address, Listening),
+    /// The worker does not serve yet, and has closed all its servers.
+    ListensNoMore(WorkerId),
+    /// A socket where workers listened is closed, and the cluster goes on.
+    Closed(Address),
     /// The worker said that it is ready.
     SaidReady(WorkerId),
     /// The worker asks to be replaced, or has closed its servers.

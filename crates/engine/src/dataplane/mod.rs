@@ -16,6 +16,7 @@
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
 //!   which slot it belongs to, and `bpf` has the kernel compute the same.
 
+mod abandoned;
 mod application;
 mod balance;
 mod bpf;

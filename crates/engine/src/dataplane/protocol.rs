@@ -10,33 +10,31 @@ use recluster_wire::node::{
     FromWorker, HandleEnvelope, HandleKind, Listening, QueryServer, SocketKind, ToWorker, UnansweredQuery,
 };
 
+use super::abandoned;
 use super::application;
 use super::balance::kernel;
 use super::channel::{ProtocolViolation, Sent};
 use super::handover::{self, Answer, put_back};
-use super::listener::{Listener, Mode, Target};
+use super::listener::{Listener, Listeners, Mode, Target};
 use super::messages::{Config, Fact, Handle, Standing};
 use super::reactor::{ListenerId, Reactor};
 use super::reports::Reports;
 use super::state::State;
-use super::worker::{Drain, MOST_SERVERS, Server, Worker};
+use super::worker::{Drain, MOST_SERVERS, SERVER_LIFE, Server, Worker};
 use crate::config::balance::{Balance, StickyBy};
 use crate::report::worker::Address;
 
-/// A worker whose last server closes after at least this long is on its way out. A shorter life is a probe for a
-/// free port, as some libraries make one before the real server listens.
-const SERVER_LIFE: Duration = Duration::from_secs(1);
 /// How long a worker that is out of descriptors is given no connection.
 const LOST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Acts on one message of a worker.
 pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Result<(), ProtocolViolation> {
-    let State { config, workers, reactor, reports, .. } = &mut *state;
+    let State { config, workers, listeners, reactor, reports, .. } = &mut *state;
     let Some(worker) = workers.get_mut(&id) else { return Ok(()) };
     match message {
         FromWorker::Online => online(worker, reports),
         FromWorker::QueryServer(query) => return query_server(state, id, &query),
-        FromWorker::Listening(listening) => is_listening(worker, listening, reports),
+        FromWorker::Listening(listening) => is_listening(worker, listeners, listening, reports),
         FromWorker::Close { key } => server_closed(state, id, &key),
         FromWorker::Ack { ack, accepted } => connection_answered(state, id, ack, accepted),
         FromWorker::ExitedAfterDisconnect { seq } => return leaving(worker, seq, reactor, reports),
@@ -93,9 +91,18 @@ fn leaving(
     Ok(())
 }
 
-fn is_listening(worker: &mut Worker, listening: Listening, reports: &Reports) {
+/// A server of the worker listens. One that it has closed by now was a mere trial: Node says this behind the close then.
+fn is_listening(worker: &mut Worker, listeners: &mut Listeners, listening: Listening, reports: &Reports) {
     let Some(address) = address_of(&listening) else { return };
-    if worker.announced.len() < MOST_SERVERS && worker.announced.insert(address.to_string()) {
+    let text = address.to_string();
+    let is_there = |id: &ListenerId| listeners.get(id).is_some_and(|listener| listener.is_at(&address));
+    if let Some(server) = worker.servers.values_mut().find(|server| is_there(&server.listener)) {
+        server.announced = Some(text.clone());
+        listeners.entry(server.listener).and_modify(|listener| listener.announced = true);
+    } else if worker.is_node {
+        return;
+    }
+    if worker.announced.len() < MOST_SERVERS && worker.announced.insert(text) {
         reports.fact(Fact::Listening(worker.id, address, listening));
     }
 }
@@ -110,9 +117,14 @@ fn server_closed(state: &mut State, id: WorkerId, key: &str) {
     }
     reactor.mark(server.listener);
     let was_probe = reactor.now.saturating_duration_since(server.opened) < SERVER_LIFE;
-    if worker.servers.is_empty() && !was_probe {
+    let was_announced = server.announced.is_some_and(|address| worker.announced.remove(&address));
+    let is_proven = worker.standing == Some(Standing::Serving);
+    if worker.servers.is_empty() && is_proven && !was_probe {
         worker.retires(reactor, reports);
+    } else if worker.servers.is_empty() && was_announced && !is_proven {
+        reports.fact(Fact::ListensNoMore(worker.id));
     }
+    abandoned::closed_by(state, id, server.listener);
     state.close_unused();
 }
 
@@ -143,6 +155,7 @@ fn ping_answered(state: &mut State, id: WorkerId) {
 /// A worker wants to listen. Every query gets exactly one answer, or its `listen` hangs silently; the exception is
 /// a worker that is leaving.
 fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<(), ProtocolViolation> {
+    abandoned::close_before(state, id, query);
     let State { config, workers, listeners, opener, reactor, .. } = state;
     let Some(worker) = workers.get_mut(&id) else { return Ok(()) };
     if state.is_stopping || worker.drain == Drain::Disconnecting {
@@ -198,10 +211,10 @@ fn add_server(
         listener.data.clone_from(&query.data);
     }
     listener.proven |= worker.standing == Some(Standing::Serving);
-    listener.unused_since = None;
+    (listener.unused_since, listener.abandoned) = (None, None);
     let number = worker.new_number();
     let key = number.to_string();
-    let server = Server { number, listener: listener.id, opened: reactor.now };
+    let server = Server { number, listener: listener.id, opened: reactor.now, announced: None };
     worker.servers.insert(key.clone(), server);
     listener.targets.push(Target { worker: worker.id, key: key.clone() });
     reactor.mark(listener.id);

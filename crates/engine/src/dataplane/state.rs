@@ -124,7 +124,7 @@ impl State {
 
     /// Closes listeners that no worker will want again.
     pub(super) fn close_unused(&mut self) {
-        let Self { listeners, workers, routes, peeks, reactor, .. } = self;
-        listeners::close_unused(listeners, workers, routes.settled, peeks, reactor);
+        let Self { listeners, workers, routes, peeks, reactor, reports, .. } = self;
+        listeners::close_unused(listeners, workers, routes.settled, peeks, reactor, reports);
     }
 }

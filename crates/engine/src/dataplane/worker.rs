@@ -15,6 +15,9 @@ use super::reports::Reports;
 const MOST_IN_FLIGHT: usize = 8;
 /// How long a drain waits for connections on their way to be taken.
 pub(super) const TAKE_WAIT: Duration = Duration::from_secs(1);
+/// A worker whose last server closes after at least this long is on its way out. A shorter life is a probe for a
+/// free port, as some libraries make one before the real server listens.
+pub(super) const SERVER_LIFE: Duration = Duration::from_secs(1);
 /// How many servers one worker may have.
 pub(super) const MOST_SERVERS: usize = 1024;
 
@@ -28,6 +31,8 @@ pub(super) struct Server {
     pub(super) number: u64,
     pub(super) listener: ListenerId,
     pub(super) opened: Instant,
+    /// What the worker said of it, if it listens.
+    pub(super) announced: Option<String>,
 }
 
 /// A connection that was sent, and that the worker has not yet said to have taken.

@@ -58,6 +58,11 @@ pub enum Event {
         /// Where.
         address: Address,
     },
+    /// A socket where servers listened is closed, because no worker uses it any more.
+    Closed {
+        /// Where.
+        address: Address,
+    },
     /// A worker may serve.
     Ready {
         /// The worker.

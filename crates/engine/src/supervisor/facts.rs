@@ -42,6 +42,8 @@ impl Supervisor {
                 }
                 self.did(worker, ReadyWhen::Listening);
             }
+            Fact::ListensNoMore(worker) => self.listens_no_more(worker),
+            Fact::Closed(address) => self.emit(Event::Closed { address }),
             Fact::SaidReady(worker) => self.did(worker, ReadyWhen::Ready),
             Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
             Fact::Message { worker, json, handle, receipt } => {
@@ -146,6 +148,16 @@ impl Supervisor {
             self.emit_about(worker, |worker| Event::Ready { worker });
             self.tell(core::Event::Ready(worker));
             self.is_alive(worker);
+        }
+    }
+
+    /// The worker only tried to listen, or to serve while it starts: where that makes it ready, it is not ready yet.
+    fn listens_no_more(&mut self, worker: WorkerId) {
+        let awaits_listening = self.generations.spec().ready_when == ReadyWhen::Listening;
+        let Some(child) = self.workers.get_mut(worker) else { return };
+        if child.readiness.listens_no_more() && awaits_listening {
+            child.readiness.begins_again();
+            self.tell(core::Event::Unready(worker));
         }
     }
 

@@ -62,6 +62,18 @@ impl Readiness {
         self.seen.listening = true;
     }
 
+    /// It has closed all its servers; false where it drains, and so is expected to.
+    pub(crate) fn listens_no_more(&mut self) -> bool {
+        self.seen.listening = false;
+        !self.is_leaving
+    }
+
+    /// What made it ready, or was about to, is undone.
+    pub(crate) fn begins_again(&mut self) {
+        self.seen.ready = false;
+        self.check = None;
+    }
+
     /// It did this. Where there are checks, they decide whether it is ready.
     pub(crate) fn did(&self, what: ReadyWhen, awaited: ReadyWhen, checks: Option<&Checks>) -> Next {
         let is_on_its_way = self.seen.ready || self.is_leaving || self.check.is_some();
@@ -163,6 +175,19 @@ mod tests {
         assert!(readiness.becomes_ready() && !readiness.becomes_ready());
         assert_eq!(readiness.seen(), Seen { online: true, listening: true, ready: true });
         assert!(matches!(readiness.did(ReadyWhen::Ready, ReadyWhen::Ready, None), Next::Nothing));
+    }
+
+    #[test]
+    fn one_that_listens_no_more_begins_again() {
+        let mut readiness = Readiness::default();
+        readiness.listens();
+        assert!(readiness.becomes_ready() && readiness.listens_no_more());
+        readiness.begins_again();
+        assert_eq!(readiness.seen(), Seen::default());
+        let did = readiness.did(ReadyWhen::Listening, ReadyWhen::Listening, None);
+        assert!(matches!(did, Next::Ready));
+        readiness.leaves();
+        assert!(!readiness.listens_no_more(), "it is expected to");
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn too_many_servers_are_a_violation() {
     let (mut harness, _far) = serving(Balance::RoundRobin);
     let opened = harness.state.reactor.now;
     for number in 0..MOST_SERVERS as u64 {
-        let server = Server { number, listener: 0, opened };
+        let server = Server { number, listener: 0, opened, announced: None };
         harness.worker(1).servers.insert(format!("x{number}"), server);
     }
     let violation = harness.violation(1, FromWorker::QueryServer(query(1)));
@@ -147,11 +147,13 @@ fn the_first_workers_ticket_keys_are_all_workers() {
 
 #[test]
 fn what_is_said_twice_is_reported_once() {
-    let (mut harness, _far) = serving(Balance::RoundRobin);
+    let (mut harness, mut far) = serving(Balance::RoundRobin);
+    let listeners = [0, 1].map(|index| harness.ask(1, &mut far, QueryServer { index, ..query(1) }));
+    let ports = listeners.map(|listener| harness.address(listener).port());
     for _ in 0..2 {
         harness.hear(1, FromWorker::Online);
-        harness.hear(1, listening(80));
-        harness.hear(1, listening(81));
+        harness.hear(1, listening(ports[0]));
+        harness.hear(1, listening(ports[1]));
         harness.hear(1, said("{\"cmd\":\"disconnect\"}"));
     }
     let expected = ["online 1", "listening 1", "listening 1", "message 1", "retiring 1", "message 1"];
