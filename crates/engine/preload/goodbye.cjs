@@ -94,13 +94,17 @@ function goodbyes(drain, countConnections) {
     if (process.listenerCount('SIGTERM') === 0) process.kill(process.pid, 'SIGTERM');
   }
 
-  /** What keeps the event loop alive, by Node's names: how many of each. The standard streams and the channel do not. */
+  /**
+   * What keeps the event loop alive, by Node's names: how many of each. The standard streams and the channel do not, and a
+   * connection that has ended does not for longer than this turn of the loop, though it is still listed.
+   */
   function aliveness() {
     const counts = new Map();
     const add = (name, count) => counts.set(name, (counts.get(name) ?? 0) + count);
     for (const name of process.getActiveResourcesInfo?.() ?? []) add(name, 1);
     for (const handle of own.getHandles.call(process)) {
       if (handle._isStdio && handle._handle?.hasRef?.()) add(`${handle._handle.constructor.name}Wrap`, -1);
+      else if (handle.destroyed && handle.server) add(handle.server._pipeName ? 'PipeWrap' : 'TCPSocketWrap', -1);
     }
     if (process.connected) add('PipeWrap', -1);
     return Object.fromEntries([...counts].filter(([, count]) => count > 0).slice(0, KINDS));

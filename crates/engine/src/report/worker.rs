@@ -90,7 +90,8 @@ impl fmt::Display for Resource {
             "PipeServerWrap" => ("unix socket server", "s"),
             "UDPWrap" => ("UDP socket", "s"),
             "ProcessWrap" => ("child process", "es"),
-            "FSEventWrap" | "StatWatcher" => ("watched file", "s"),
+            "FSEventWrap" => ("watched file", "s"),
+            "StatWatcher" => ("polled file", "s"),
             "MessagePort" => ("message port", "s"),
             name => (name, ""),
         };
@@ -176,7 +177,11 @@ mod tests {
             held.to_string(),
             "no connection, kept alive by 3 timers, 1 TCP connection, 2 GetAddrInfoReqWrap"
         );
-        let held = Held { alive: alive(&[("ProcessWrap", 2)]), ..Held::default() };
-        assert_eq!(held.to_string(), "no connection, kept alive by 2 child processes");
+        let names = [("ProcessWrap", 2), ("FSEventWrap", 4), ("StatWatcher", 1)];
+        let held = Held { alive: alive(&names), ..Held::default() };
+        assert_eq!(
+            held.to_string(),
+            "no connection, kept alive by 2 child processes, 4 watched files, 1 polled file"
+        );
     }
 }

@@ -4,7 +4,7 @@
 use recluster_e2e::{Launch, Master, on};
 use serde_json::json;
 
-use super::ended;
+use super::{answered, ended};
 
 fn cluster(handles: &str) -> Launch {
     let launch =
@@ -114,4 +114,17 @@ fn what_keeps_an_old_worker_alive_is_told_and_not_what_it_had() {
         let held = json!({ "connections": 0, "upgraded": 0, "requests": 0, "alive": alive });
         assert_eq!(overdue.at("/held"), &held);
     }
+}
+
+/// The idle connection is closed in the very moment in which the worker looks at what it has.
+#[test]
+fn the_last_connection_is_not_told_as_what_keeps_it_alive() {
+    let launch = cluster("").env("HOLDS", "timer").option("--idle-grace", "300ms");
+    let master = launch.option("--exit-grace", "300ms").serve();
+    let mut connection = master.connect();
+    answered(&mut connection);
+    master.reload().expect_code(0);
+    ended(connection);
+    let overdue = master.wait(on("overdue").generation(1));
+    assert_eq!(overdue.at("/held/alive"), &json!([{ "name": "Timeout", "count": 1 }]));
 }
