@@ -92,6 +92,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Bound { .. } => {
             addresses().into_iter().flat_map(|address| [bound(None, address.clone()), bound(Some("web"), address)]).collect::<Vec<_>>()
         },
+        Event::ListenUnused { .. } => [Event::ListenUnused { addresses: addresses() }],
         Event::Caveat { .. } => [Event::Caveat { caveat: "text" }],
         Event::Spawned { .. } => [Event::Spawned { worker }],
         Event::Online { .. } => [Event::Online { worker }],

@@ -130,6 +130,7 @@ const ENGINE: Layers = (
         &["process::health_check", "process::spawn"],
         &["process::launch"],
         &["process::launcher"],
+        &["dataplane::inherited"],
         &[
             "dataplane::balance",
             "dataplane::channel",

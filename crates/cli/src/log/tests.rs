@@ -168,6 +168,35 @@ fn every_line_for_people() {
 }
 
 #[test]
+fn what_the_master_binds_is_served_where_workers_listen_there() {
+    let mut narrator = Narrator::new(4700);
+    let bound = |address| Event::Bound { name: None, address };
+    let listening = |address| Event::Listening { worker: worker(3, 1), address };
+    let at = |ip: [u8; 4], port| Address::Tcp((ip, port).into());
+    let everywhere = Address::Tcp("[::]:8080".parse().unwrap());
+    for event in [
+        bound(everywhere),
+        bound(at([127, 0, 0, 1], 8081)),
+        bound(at([127, 0, 0, 1], 8082)),
+        listening(at([0, 0, 0, 0], 8080)),
+        listening(Address::Fd(5)),
+        listening(at([127, 0, 0, 2], 8080)),
+    ] {
+        narrator.words(&event);
+    }
+    let unused = Event::ListenUnused { addresses: vec![at([127, 0, 0, 1], 8081)] };
+    assert_eq!(
+        narrator.words(&unused),
+        "[4700] no worker listens on 127.0.0.1:8081, which --listen or a service manager asked for: clients wait there in \
+         vain. A Node server gets that socket by listening on the same address, or on its descriptor"
+    );
+    assert_eq!(
+        narrator.words(&Event::Started { generation: 1, workers: 2 }),
+        "[4700] 2 workers serve generation 1 on [::]:8080, 127.0.0.1:8082, 127.0.0.2:8080"
+    );
+}
+
+#[test]
 fn every_line_for_programs() {
     let style = style(LogFormat::Json);
     let notes: String = notes().iter().map(|note| style.line(UNIX_EPOCH, "", note)).collect();

@@ -13,13 +13,18 @@ pub(super) struct Narrator {
     pid: u32,
     /// Where servers listen, in the order in which they began to.
     addresses: Vec<String>,
+    /// What the master has bound before any worker asked, in the order in which workers number it.
+    bound: Vec<Address>,
 }
 
 const NOT_STORED: &str = "wanted its descriptors kept (FDSTORE), which is not done here: they were closed";
 
+/// How workers number the first socket that the master has bound.
+const FIRST_BOUND: i32 = 3;
+
 impl Narrator {
     pub(super) fn new(pid: u32) -> Self {
-        Self { pid, addresses: Vec::new() }
+        Self { pid, addresses: Vec::new(), bound: Vec::new() }
     }
 
     /// The event as one line.
@@ -42,6 +47,7 @@ impl Narrator {
             Event::Over => self.line("no worker is left, the cluster has ended"),
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
             Event::Caveat { caveat } => self.line(caveat),
+            Event::ListenUnused { addresses } => self.line(unused(addresses)),
             Event::Spawned { worker } => {
                 about(worker, &format!("was started, generation {}", worker.generation))
             }
@@ -95,16 +101,28 @@ impl Narrator {
     }
 
     fn note_address(&mut self, event: &Event) {
-        if let Event::Listening { address, .. } | Event::Bound { address, .. } = event {
-            let address = address.to_string();
-            if !self.addresses.contains(&address) {
-                self.addresses.push(address);
+        if let Event::Bound { address, .. } = event {
+            self.bound.push(address.clone());
+            self.addresses.push(address.to_string());
+        } else if let Event::Listening { address, .. } = event {
+            let text = address.to_string();
+            if !self.is_bound(address) && !self.addresses.contains(&text) {
+                self.addresses.push(text);
             }
-        }
-        if let Event::Closed { address } = event {
+        } else if let Event::ListenUnused { addresses } = event {
+            let unused: Vec<String> = addresses.iter().map(Address::to_string).collect();
+            self.addresses.retain(|address| !unused.contains(address));
+        } else if let Event::Closed { address } = event {
             let address = address.to_string();
             self.addresses.retain(|other| *other != address);
         }
+    }
+
+    /// Whether a worker speaks of what the master has bound: by its number, or by other words for all addresses of the machine.
+    fn is_bound(&self, address: &Address) -> bool {
+        (FIRST_BOUND..).zip(&self.bound).any(|(number, bound)| {
+            *address == Address::Fd(number) || *address == *bound || are_everywhere(address, bound)
+        })
     }
 
     /// A line about the cluster as a whole.
@@ -231,9 +249,27 @@ fn ended(exit: Exit, expected: bool) -> String {
     }
 }
 
+/// Whether both are all addresses of the machine, of whatever family, and have the same port.
+fn are_everywhere(one: &Address, other: &Address) -> bool {
+    let ((Address::Tcp(one), Address::Tcp(other)) | (Address::Udp(one), Address::Udp(other))) = (one, other)
+    else {
+        return false;
+    };
+    one.port() == other.port() && one.ip().is_unspecified() && other.ip().is_unspecified()
+}
+
 fn bound(name: Option<&str>, address: &Address) -> String {
     let name = name.map(|name| format!(", named {name}")).unwrap_or_default();
     format!("listens on {address}{name}")
+}
+
+fn unused(addresses: &[Address]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
+    format!(
+        "no worker listens on {}, which --listen or a service manager asked for: clients wait there in vain. A Node server gets that socket by \
+         listening on the same address, or on its descriptor",
+        addresses.join(", ")
+    )
 }
 
 fn preload_missing(reason: &str) -> String {

@@ -41,6 +41,10 @@ pub(super) fn obey(state: &mut State, command: Command) {
             let _ = reply.send(sent);
         }
         Command::Settle(done) => state.settling.push(done),
+        Command::NameUnused(reply) => {
+            // A caller that no longer waits does not need the answer.
+            let _ = reply.send(state.opener.unused());
+        }
         Command::Report(reply) => {
             let _ = reply.send(report(state));
         }
@@ -106,7 +110,7 @@ fn send_message(
 
 fn report(state: &State) -> Report {
     let listeners = state.listeners.values().map(|listener| ListenerStatus {
-        address: listener.address.to_string(),
+        address: state.opener.address_of(listener).to_string(),
         balance: listener.balance().to_owned(),
     });
     Report {

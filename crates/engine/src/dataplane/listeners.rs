@@ -1,15 +1,14 @@
 //! All listeners: opened when a worker asks, closed when no worker will want them again, stopped when everything stops.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 
 use super::handover::take_all;
+use super::inherited::{self, AllInherited};
 use super::listener::{Closing, Listener, Listeners, Mode};
 use super::messages::{Fact, Standing};
 use super::peeks::Peeks;
@@ -17,6 +16,7 @@ use super::reactor::{ListenerId, Reactor, Timer};
 use super::reports::Reports;
 use super::worker::{SERVER_LIFE, Worker, Workers};
 use crate::config::balance::Balance;
+use crate::report::worker::Address;
 use crate::socket::short_path::{is_short_from, too_long};
 
 /// How long a listener that no worker uses is kept, in case a new worker comes to its second port late.
@@ -33,13 +33,13 @@ const REFUSE_SPAN: Duration = Duration::from_millis(10);
 /// Opens listeners.
 #[derive(Debug)]
 pub(super) struct Opener {
-    /// Sockets that the master was started with, by the number that workers know them by.
-    inherited: BTreeMap<i32, OwnedFd>,
+    /// None once everything stops.
+    inherited: AllInherited,
     next: ListenerId,
 }
 
 impl Opener {
-    pub(super) fn new(inherited: BTreeMap<i32, OwnedFd>) -> Self {
+    pub(super) fn new(inherited: AllInherited) -> Self {
         Self { inherited, next: 0 }
     }
 
@@ -54,7 +54,8 @@ impl Opener {
         listeners: &mut Listeners,
         reactor: &Reactor,
     ) -> io::Result<ListenerId> {
-        let identity = ListenerKey::from(query);
+        let meant = inherited::meant_by(query, &self.inherited);
+        let identity = meant.map_or_else(|| ListenerKey::from(query), inherited::identity);
         let is_meant = |listener: &&mut Listener| {
             listener.identity.as_ref() == Some(&identity) || listener.is_found_by(&identity)
         };
@@ -66,16 +67,16 @@ impl Opener {
             listener.identity = Some(identity);
             return Ok(listener.id);
         }
-        let mut listener = match query.fd.map(i32::try_from) {
-            // The file of a unix socket that we have open ourselves is not stale.
-            None if can_say_path(worker, query) => Listener::bind(query, mode, is_first)?,
-            None => return Err(too_long()),
-            Some(number) => {
-                let number = number.map_err(io::Error::other)?;
-                let socket = self.inherited.get(&number);
-                let socket = socket.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-                Listener::adopt(number, socket, mode)?
+        let inherited = meant.and_then(|number| self.inherited.get_mut(&number).map(|it| (number, it)));
+        let mut listener = match inherited {
+            Some((number, inherited)) if is_first || query.fd.is_some() => {
+                inherited.is_used = true;
+                Listener::adopt(number, &inherited.socket, mode)?
             }
+            _ if query.fd.is_some() => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            // The file of a unix socket that we have open ourselves is not stale.
+            _ if can_say_path(worker, query) => Listener::bind(query, mode, is_first)?,
+            _ => return Err(too_long()),
         };
         listener.id = self.next;
         listener.trial_until =
@@ -87,6 +88,18 @@ impl Opener {
         let id = listener.id;
         listeners.insert(id, listener);
         Ok(id)
+    }
+
+    /// What no worker has asked for.
+    pub(super) fn unused(&self) -> Vec<Address> {
+        let unused = self.inherited.values().filter(|inherited| !inherited.is_used);
+        unused.map(|inherited| inherited.address.clone()).collect()
+    }
+
+    /// The address of a listener, also of one that workers know by its number.
+    pub(super) fn address_of<'a>(&'a self, listener: &'a Listener) -> &'a Address {
+        let Address::Fd(number) = &listener.address else { return &listener.address };
+        self.inherited.get(number).map_or(&listener.address, |inherited| &inherited.address)
     }
 
     /// Everything stops: sockets that the master was started with are closed.
@@ -135,7 +148,8 @@ pub(super) fn close(
     let Some(listener) = listeners.remove(&id) else { return };
     listener.unwatch(reactor);
     peeks.forget(id);
-    if listener.announced {
+    // One that the master was started with stays open here.
+    if listener.announced && !matches!(listener.address, Address::Fd(_)) {
         reports.fact(Fact::Closed(listener.address));
     }
 }

@@ -14,6 +14,7 @@ use recluster_wire::node::{Farewell, HandleKind, Held, IdleGrace, Listening};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot;
 
+use super::inherited::{AllInherited, Inherited};
 use crate::config::balance::{Balance, PeekLimits};
 use crate::config::messages::Messages;
 use crate::report::error::SendError;
@@ -63,8 +64,8 @@ fn share_of_descriptors() -> usize {
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) config: Config,
-    /// Sockets that the master was started with, by the number that workers know them by.
-    pub(crate) inherited: BTreeMap<i32, OwnedFd>,
+    /// Sockets that the master has bound before any worker asked.
+    pub(crate) inherited: AllInherited,
 }
 
 impl Setup {
@@ -73,7 +74,10 @@ impl Setup {
         config.peek.connections = config.peek.connections.min(share_of_descriptors()).max(1);
         config.peek.timeout = config.peek.timeout.min(LONGEST_PEEK);
         let numbered = (FIRST_LISTENER..).zip(bound);
-        let copies = numbered.map(|(number, bound)| Ok((number, bound.socket.try_clone()?)));
+        let copies = numbered.map(|(number, bound)| {
+            let (address, place) = (bound.address.clone(), bound.at());
+            Ok((number, Inherited { socket: bound.socket.try_clone()?, address, place, is_used: false }))
+        });
         Ok(Self { config, inherited: copies.collect::<io::Result<_>>()? })
     }
 }
@@ -135,6 +139,8 @@ pub(crate) enum Command {
     HandOver { worker: WorkerId, connection: OwnedFd, reply: oneshot::Sender<bool> },
     /// Say when all earlier commands are carried out.
     Settle(mpsc::Sender<()>),
+    /// Say what was bound for workers and none of them has asked for.
+    NameUnused(mpsc::Sender<Vec<Address>>),
     /// Say what there is, for the status.
     Report(oneshot::Sender<Report>),
     /// The cluster is over.

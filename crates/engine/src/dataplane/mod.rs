@@ -11,7 +11,8 @@
 //!   touch;
 //! - `application` passes on what an application says; `worker` is one worker, `channel` carries its messages and descriptors, `drain` lets it go, and `reclaim` takes back what
 //!   it had not taken when it died;
-//! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address;
+//! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address; `inherited` are those
+//!   that were bound before any worker asked;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses;
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
 //!   which slot it belongs to, and `bpf` has the kernel compute the same.
@@ -31,6 +32,7 @@ mod event_loop;
 mod fixtures;
 mod group;
 mod handover;
+mod inherited;
 mod listener;
 mod listeners;
 pub(crate) mod messages;
@@ -52,6 +54,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::report::worker::Address;
 use crate::sink::Sink;
 
 use event_loop::Inbox;
@@ -100,6 +103,13 @@ impl DataPlane {
         self.tell(Command::Settle(done));
         // It takes microseconds, unless the machine has no time for the thread.
         let _ = settled.recv_timeout(SETTLE_WAIT);
+    }
+
+    /// What was bound for workers and none of them has asked for.
+    pub(crate) fn unused(&self) -> Vec<Address> {
+        let (ask, answer) = mpsc::channel();
+        self.tell(Command::NameUnused(ask));
+        answer.recv_timeout(SETTLE_WAIT).unwrap_or_default()
     }
 
     /// Ends the thread, and waits until it has closed everything: the process may exit at once afterwards, and the files of

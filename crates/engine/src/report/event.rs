@@ -36,6 +36,11 @@ pub enum Event {
         /// The address; a port of the kernel's choice is known.
         address: Address,
     },
+    /// The first generation serves, and none of its workers listens where the master does.
+    ListenUnused {
+        /// The addresses, as in [`Event::Bound`].
+        addresses: Vec<Address>,
+    },
     /// A feature does not work for this kind of server.
     Caveat {
         /// What, for people.

@@ -1,10 +1,11 @@
 //! Binding the addresses of [`Listen`] before the first worker starts.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -47,13 +48,13 @@ impl Bound {
         let address = match (local.as_socket(), socket.r#type()?) {
             (Some(local), Type::DGRAM) => Address::Udp(local),
             (Some(local), _) => Address::Tcp(local),
-            (None, _) => Address::Unix(local.as_pathname().map(PathBuf::from).unwrap_or_default()),
+            (None, _) => Address::Unix(unix_path(&local)),
         };
         Ok(Self { name, address, socket: socket.into(), _file: None })
     }
 
     /// The address as a [`Listen`] would say it.
-    fn at(&self) -> Option<BindAddress> {
+    pub(crate) fn at(&self) -> Option<BindAddress> {
         let is_dual = || SockRef::from(&self.socket).only_v6().is_ok_and(|only_v6| !only_v6);
         let (address, kind) = match &self.address {
             Address::Tcp(address) => (*address, Kind::Tcp),
@@ -79,6 +80,13 @@ impl Bound {
         };
         Given { name: self.name.clone(), address }
     }
+}
+
+/// The path of a unix socket; an abstract name begins with a NUL.
+fn unix_path(local: &SockAddr) -> PathBuf {
+    let name =
+        local.as_abstract_namespace().map(|name| PathBuf::from(OsString::from_vec([b"\0", name].concat())));
+    name.or_else(|| local.as_pathname().map(PathBuf::from)).unwrap_or_default()
 }
 
 /// Checks that all of them can be bound at the same time.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use recluster_core as core;
 use recluster_core::{Due, Generation, Notice, WorkerId};
 
+use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::report::signal::name_of;
 use crate::report::verdict::Failure;
@@ -36,6 +37,7 @@ impl Supervisor {
                 self.emit_about(worker, |worker| Event::Exit { worker, exit, expected });
             }
             Notice::Started { generation } => {
+                self.name_unused(generation);
                 let workers = self.policy.slots();
                 self.emit(Event::Started { generation: generation.get(), workers });
                 self.progress.send_modify(|progress| progress.started = true);
@@ -64,6 +66,17 @@ impl Supervisor {
             }
             // The policy may learn to notice more than this shell knows how to say.
             _ => {}
+        }
+    }
+
+    /// Names what was bound for workers in vain. What a program does with the sockets that it inherits cannot be known.
+    fn name_unused(&self, generation: Generation) {
+        let is_node = self.generations.program(generation).is_some_and(ResolvedProgram::is_node);
+        if is_node && !self.spawner.bound().is_empty() {
+            let addresses = self.dataplane.unused();
+            if !addresses.is_empty() {
+                self.emit(Event::ListenUnused { addresses });
+            }
         }
     }
 

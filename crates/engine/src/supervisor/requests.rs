@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::config::scale::Scale;
 use crate::dataplane::{Command, Handle};
+use crate::process::program::ResolvedProgram;
 use crate::report::error::{ScaleError, SendError};
 use crate::report::event::Event;
 use crate::report::status::Status;
@@ -130,6 +131,8 @@ impl Supervisor {
     /// Answers when the data plane has told what it knows. The loop does not wait for that.
     fn answer_status(&self, reply: oneshot::Sender<Status>) {
         let policy = self.policy.status();
+        // What Node workers have asked for, the data plane knows.
+        let is_node = self.generations.program(policy.generation).is_some_and(ResolvedProgram::is_node);
         let parts = Parts {
             policy: &policy,
             workers: &self.workers,
@@ -137,7 +140,7 @@ impl Supervisor {
             leftovers: &self.leftovers,
             callers: &self.callers,
             balance: &self.balance,
-            bound: self.spawner.bound(),
+            bound: if is_node { &[] } else { self.spawner.bound() },
             kill_timeout: self.spec().settings().kill_timeout,
             awaits_stop: self.timers.is_set(Timer::Stop),
             clock: self.policy.clock(),

@@ -1,5 +1,6 @@
 //! What a cluster listens on, who binds it, and how long it stays open.
 
+mod adopted;
 mod closed_again;
 mod lifetime;
 mod listen_option;

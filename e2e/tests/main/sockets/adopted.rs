@@ -1,0 +1,102 @@
+//! Node servers that listen where the master does already: by `--listen`, or because a service manager started it with the
+//! socket.
+
+use std::net::{TcpListener, UdpSocket};
+
+use recluster_e2e::{Connection, Home, Launch, Stage, get, on};
+use serde_json::{Value, json};
+
+/// A server that listens there.
+fn server(listen: &Value) -> Launch {
+    Launch::fixture("server.js").env("LISTEN", listen.to_string())
+}
+
+fn port_of(socket: &TcpListener) -> u16 {
+    socket.local_addr().expect("it is bound").port()
+}
+
+#[test]
+fn a_server_that_listens_on_its_address_gets_the_socket() {
+    for balance in ["round-robin", "shared", "kernel"] {
+        for (own, host) in [
+            ("127.0.0.1:0", Some("127.0.0.1")),
+            ("127.0.0.1:0", None),
+            ("[::]:0", None),
+            ("[::]:0", Some("0.0.0.0")),
+            ("[::]:0", Some("::")),
+            ("0.0.0.0:0", None),
+        ] {
+            let socket = TcpListener::bind(own).expect("a free port");
+            let (address, port) = (socket.local_addr().expect("it is bound"), port_of(&socket));
+            let listen =
+                host.map_or_else(|| json!({ "port": port }), |host| json!({ "port": port, "host": host }));
+            let master = server(&listen).option("--balance", balance).socket(socket).serve();
+            let loopback = ([127, 0, 0, 1], port).into();
+            assert_eq!(get(loopback, "/").expect("an answer").text("generation"), "1");
+            assert!(master.seen(&on("listen_unused")).is_empty(), "{own} {host:?}");
+            let status = master.status();
+            assert_eq!(status["listeners"].as_array().map(Vec::len), Some(1), "{status}");
+            assert_eq!(status["listeners"][0]["address"], address.to_string());
+            master.reload().expect_code(0);
+            assert_eq!(get(loopback, "/").expect("an answer").text("generation"), "2");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_listens_on_its_path_gets_the_socket() {
+    let home = Home::new();
+    let path = home.join("server.sock");
+    let launch = server(&json!({ "path": path })).home(&home).listen(&format!("unix:{}", path.display()));
+    let master = launch.serve();
+    let mut connection = Connection::open_unix(&path).expect("somebody listens");
+    assert_eq!(connection.get("/").expect("an answer").status, 200);
+    assert!(master.seen(&on("listen_unused")).is_empty());
+}
+
+#[test]
+fn its_number_and_its_address_mean_the_same_socket() {
+    let home = Home::new();
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (port, address) = (port_of(&socket), socket.local_addr().expect("it is bound"));
+    let text = "
+        const http = require('node:http')
+        const where = process.env.RECLUSTER_GENERATION === '1' ? { fd: 3 } : { port: Number(process.env.OWN), host: '127.0.0.1' }
+        http.createServer((request, response) => response.end(process.env.RECLUSTER_GENERATION)).listen(where)
+    ";
+    let launch = Launch::of(home.write("server.js", text)).home(&home).env("OWN", port.to_string());
+    let master = launch.socket(socket).serve();
+    assert_eq!(get(address, "/").expect("an answer").body, "1");
+    master.reload().expect_code(0);
+    assert_eq!(get(address, "/").expect("an answer").body, "2");
+    assert_eq!(master.status()["listeners"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn what_no_worker_listens_on_is_named_once_and_not_served() {
+    let (unused, used) = (TcpListener::bind("127.0.0.1:0"), TcpListener::bind("127.0.0.1:0"));
+    let (unused, used) = (unused.expect("a free port"), used.expect("a free port"));
+    let (address, port) = (unused.local_addr().expect("it is bound"), port_of(&used));
+    let launch = server(&json!({ "port": port, "host": "127.0.0.1" }));
+    let datagrams = UdpSocket::bind(("127.0.0.1", port)).expect("a free port");
+    let master = launch.socket(unused).socket(used).socket(datagrams).serve();
+    let named = master.wait(on("listen_unused"));
+    assert_eq!(named.at("/addresses"), &json!([{ "tcp": address }, { "udp": format!("127.0.0.1:{port}") }]));
+    let status = master.status();
+    assert_eq!(
+        status["listeners"],
+        json!([{ "address": format!("127.0.0.1:{port}"), "balance": "round-robin" }])
+    );
+    master.reload().expect_code(0);
+    assert_eq!(master.seen(&on("listen_unused")).len(), 1);
+}
+
+#[test]
+fn of_a_program_that_is_not_node_nobody_knows_what_it_uses() {
+    let stage = Stage::new();
+    let master = stage.launch_program().workers(1).listen("127.0.0.1:0").start();
+    let _puppet = stage.next();
+    master.wait(on("started"));
+    assert_eq!(master.status()["listeners"].as_array().map(Vec::len), Some(1));
+    assert!(master.seen(&on("listen_unused")).is_empty());
+}
