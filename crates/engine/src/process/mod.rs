@@ -3,6 +3,7 @@
 //! reach the wrong one.
 
 pub(crate) mod event;
+pub(crate) mod exception;
 pub(crate) mod exit;
 pub(crate) mod groups;
 pub(crate) mod health_check;

@@ -13,10 +13,11 @@ use recluster_core::WorkerId;
 use tokio::io::unix::AsyncFd;
 
 use crate::process::event::Event;
+use crate::process::exception::Exception;
 use crate::sink::Sink;
 
 /// How many of the last bytes of a worker's stderr are kept.
-const TAIL_BYTES: usize = 8 * 1024;
+const TAIL_BYTES: usize = 16 * 1024;
 /// How many lines of these a verdict shows.
 const TAIL_LINES: usize = 20;
 /// How much of a worker's stderr is read at a time.
@@ -40,10 +41,19 @@ impl Tail {
         kept.drain(..excess);
     }
 
+    fn text(&self) -> String {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(kept.make_contiguous()).into_owned()
+    }
+
+    /// The last exception among what is kept. It may stand far above the last lines.
+    pub(crate) fn exception(&self) -> Option<Exception> {
+        Exception::last_in(&self.text())
+    }
+
     /// The last lines, oldest first, without empty ones at either end.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(kept.make_contiguous()).into_owned();
+        let text = self.text();
         let lines: Vec<&str> = text.trim_matches('\n').lines().map(str::trim_end).collect();
         let skipped = lines.len().saturating_sub(TAIL_LINES);
         lines.into_iter().skip(skipped).map(str::to_owned).collect()
@@ -170,7 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn an_exception_is_found_above_the_last_lines() {
+        let tail = Tail::default();
+        tail.push(b"Error: no database\n    at boot (/srv/server.js:7:5) {\n");
+        for number in 0..100 {
+            tail.push(format!("  field{number}: 'value',\n").as_bytes());
+        }
+        assert!(!tail.lines().concat().contains("no database"));
+        let exception = tail.exception().map(|exception| exception.to_string());
+        assert_eq!(exception.as_deref(), Some("Error: no database (at /srv/server.js:7:5)"));
+    }
+
+    #[test]
     fn a_tail_without_words_is_empty() {
         assert!(Tail::default().lines().is_empty());
+        assert_eq!(Tail::default().exception(), None);
     }
 }

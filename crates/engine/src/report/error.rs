@@ -17,10 +17,12 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] recluster_core::ConfigError),
     /// An address that the master was to bind cannot be had.
-    #[error("cannot listen on {address}: {source}{}", advice(source))]
+    #[error("cannot listen on {address}: {source}{}", advice(source, holder.as_deref()))]
     Listen {
         /// The address, as it was given.
         address: String,
+        /// Who has it, where that can be seen.
+        holder: Option<String>,
         /// Why not.
         source: io::Error,
     },
@@ -74,14 +76,18 @@ fn other_name(address: &str, other: &str) -> String {
 }
 
 /// What to do about an address that cannot be had.
-fn advice(error: &io::Error) -> &'static str {
+fn advice(error: &io::Error, holder: Option<&str>) -> String {
     match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => " (who has it? `ss -ltnp` tells)",
+        Some(libc::EADDRINUSE) => match holder {
+            Some(holder) => format!(" ({holder})"),
+            None => " (by whom cannot be seen from here: root sees it by `ss -lnp`)".to_owned(),
+        },
         Some(libc::EACCES) => {
             " (a port below 1024 needs root or CAP_NET_BIND_SERVICE; a unix socket a directory that may be written)"
+                .to_owned()
         }
-        Some(libc::EADDRNOTAVAIL) => " (no interface of this machine has that address)",
-        Some(_) | None => "",
+        Some(libc::EADDRNOTAVAIL) => " (no interface of this machine has that address)".to_owned(),
+        Some(_) | None => String::new(),
     }
 }
 
@@ -214,11 +220,12 @@ mod tests {
     fn an_address_that_cannot_be_had_comes_with_advice() {
         let message = |errno: i32| {
             let source = io::Error::from_raw_os_error(errno);
-            StartError::Listen { address: "127.0.0.1:80".to_owned(), source }.to_string()
+            let holder = (errno == libc::EADDRINUSE).then(|| "process 7 has it: nginx".to_owned());
+            StartError::Listen { address: "127.0.0.1:80".to_owned(), holder, source }.to_string()
         };
         assert_eq!(
             message(libc::EADDRINUSE),
-            "cannot listen on 127.0.0.1:80: Address already in use (os error 98) (who has it? `ss -ltnp` tells)"
+            "cannot listen on 127.0.0.1:80: Address already in use (os error 98) (process 7 has it: nginx)"
         );
         assert!(message(libc::EACCES).contains("needs root or CAP_NET_BIND_SERVICE"));
         assert!(message(libc::EADDRNOTAVAIL).ends_with("(no interface of this machine has that address)"));

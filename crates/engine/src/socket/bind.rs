@@ -20,6 +20,7 @@ use crate::config::listen::Listen;
 use crate::report::error::StartError;
 use crate::report::worker::Address;
 use crate::socket::file::{Probe, SocketFile, probe};
+use crate::socket::holder::{PortOf, Wanted};
 use crate::socket::runtime_dir::{may_create_in, parent_of};
 use crate::socket::short_path::ShortPath;
 
@@ -27,6 +28,8 @@ use crate::socket::short_path::ShortPath;
 pub(crate) const FIRST_LISTENER: i32 = 3;
 /// How long binding is tried again while the address is in use: its owner may be about to end.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long it is looked for who has it then.
+const SEARCH: Duration = Duration::from_secs(3);
 /// How long to wait between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -135,7 +138,7 @@ async fn bind_patiently<T>(
         match bind(listen) {
             Ok(bound) => return Ok(bound),
             Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
-                return Err(StartError::Listen { address, source });
+                return Err(StartError::Listen { address, holder: None, source });
             }
             Err(_) if given.iter().any(|at| at.overlaps(&listen.at)) => {
                 return Err(StartError::ListenTwice {
@@ -144,8 +147,23 @@ async fn bind_patiently<T>(
                 });
             }
             Err(_) if Instant::now() < until => sleep(PAUSE).await,
-            Err(source) => return Err(StartError::Listen { address, source }),
+            Err(source) => {
+                let holder = wanted(&listen.at).holder(SEARCH).map(|holder| holder.to_string());
+                return Err(StartError::Listen { address, holder, source });
+            }
         }
+    }
+}
+
+/// What a socket at this address would take.
+fn wanted(at: &BindAddress) -> Wanted {
+    let protocol = |kind: &Kind| if *kind == Kind::Udp { PortOf::Udp } else { PortOf::Tcp };
+    match at {
+        BindAddress::Everywhere { port, kind } => Wanted::Port(protocol(kind), None, *port),
+        BindAddress::One { address, kind } => {
+            Wanted::Port(protocol(kind), Some(address.ip()), address.port())
+        }
+        BindAddress::Unix(path) => Wanted::Path(path.clone()),
     }
 }
 

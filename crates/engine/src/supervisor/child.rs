@@ -9,6 +9,7 @@ use recluster_core::{Generation, Signal, SlotId, WorkerId};
 use recluster_wire::env::NodeDrain;
 use recluster_wire::node::{self, Farewell};
 
+use crate::process::exception::Exception;
 use crate::process::program::{NodeKind, ResolvedProgram};
 use crate::process::{Process, sd_notify};
 use crate::report::worker::{Held, Resource, Worker};
@@ -168,6 +169,8 @@ pub(crate) struct DeadWorker {
     pub(crate) seen: Seen,
     /// Why its process could not be started, if that is what became of it.
     pub(crate) spawn_error: Option<String>,
+    /// The last exception that it wrote to its stderr.
+    pub(crate) exception: Option<Exception>,
     /// How its check failed the last time, if it never passed.
     pub(crate) check_failure: Option<String>,
 }
@@ -175,7 +178,14 @@ pub(crate) struct DeadWorker {
 impl DeadWorker {
     /// One of which nothing more is known.
     pub(crate) fn unknown(worker: Worker) -> Self {
-        Self { worker, stderr: Vec::new(), seen: Seen::default(), spawn_error: None, check_failure: None }
+        Self {
+            worker,
+            stderr: Vec::new(),
+            exception: None,
+            seen: Seen::default(),
+            spawn_error: None,
+            check_failure: None,
+        }
     }
 
     /// What is known of one that has just died, or is about to.
@@ -183,6 +193,7 @@ impl DeadWorker {
         Self {
             worker: child.about(),
             stderr: child.process.tail.lines(),
+            exception: child.process.tail.exception(),
             seen: child.readiness.seen(),
             spawn_error: None,
             check_failure: child.readiness.check_failure().map(ToOwned::to_owned),

@@ -8,7 +8,13 @@ use recluster_core::{Cause, Due, Exit};
 use crate::config::ready::ReadyWhen;
 use crate::report::signal::signal_name;
 use crate::report::verdict::{Failure, Verdict};
+use crate::socket::holder::Wanted;
 use crate::supervisor::child::DeadWorker;
+
+/// How long it may be looked for who has an address: nothing else is done meanwhile.
+const SEARCH: Duration = Duration::from_millis(200);
+/// What programs say of an address that another socket has.
+const IN_USE: [&str; 3] = ["EADDRINUSE", "ddress already in use", "ddress in use"];
 
 /// What the worker that failed was held to.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +43,8 @@ pub(crate) fn failure(failure: core::Failure, worker: DeadWorker, expected: Expe
         worker: worker.worker,
         reason: reason(failure.cause, &worker, expected.ready_timeout),
         failures: failure.failures,
-        hint: hint(failure.cause, &worker, expected).map(str::to_owned),
+        hint: in_use(failure.cause, &worker)
+            .or_else(|| hint(failure.cause, &worker, expected).map(str::to_owned)),
         stderr: worker.stderr,
     }
 }
@@ -56,11 +63,13 @@ pub(crate) fn late_for(due: Due) -> &'static str {
     }
 }
 
+/// What happened, with the exception that the worker has ended with.
 fn reason(cause: Cause, worker: &DeadWorker, ready_timeout: Duration) -> String {
+    let exception = worker.exception.as_ref().map(|exception| format!(": {exception}")).unwrap_or_default();
     match cause {
-        Cause::Exited(Exit::Code(code)) => format!("exited with status {code} before it served"),
+        Cause::Exited(Exit::Code(code)) => format!("exited with status {code} before it served{exception}"),
         Cause::Exited(Exit::Signal(signal)) => {
-            format!("was ended by {} before it served", signal_name(signal))
+            format!("was ended by {} before it served{exception}", signal_name(signal))
         }
         Cause::ReadyTimeout => {
             let failure = worker.check_failure.as_ref();
@@ -73,6 +82,19 @@ fn reason(cause: Cause, worker: &DeadWorker, ready_timeout: Duration) -> String 
         }
         Cause::Retired => "asked to be replaced before it served".to_owned(),
     }
+}
+
+/// Who has the address that the worker did not get.
+fn in_use(cause: Cause, worker: &DeadWorker) -> Option<String> {
+    let Cause::Exited(_) = cause else { return None };
+    let says_so = |line: &&str| IN_USE.iter().any(|words| line.contains(words));
+    let exception = worker.exception.iter().map(|exception| exception.line.as_str());
+    let line = exception.chain(worker.stderr.iter().rev().map(String::as_str)).find(says_so)?;
+    let wanted = Wanted::in_words(line)?;
+    Some(match wanted.holder(SEARCH) {
+        Some(holder) => format!("{wanted} is taken: {holder}"),
+        None => format!("{wanted} is taken, by whom cannot be seen from here: root sees it by `ss -lnp`"),
+    })
 }
 
 /// What is probably wrong, where it is something that people often meet.
@@ -108,6 +130,7 @@ mod tests {
     use recluster_core::{SlotId, SpawnFailure};
 
     use super::*;
+    use crate::process::exception::Exception;
     use crate::report::worker::Worker;
     use crate::supervisor::readiness::Seen;
 
@@ -121,6 +144,7 @@ mod tests {
         DeadWorker {
             worker: Worker { id: 7, slot: 1, generation: 2, pid: Some(42) },
             stderr: Vec::new(),
+            exception: None,
             seen: Seen::default(),
             spawn_error: None,
             check_failure: None,
@@ -162,6 +186,40 @@ mod tests {
         let failure = explained(Cause::Exited(Exit::Code(1)), spoke, EXPECTED);
         assert_eq!((failure.worker.id, failure.failures), (7, 3));
         assert_eq!((failure.stderr, failure.hint), (vec!["Error: no".to_owned()], None));
+    }
+
+    #[test]
+    fn the_exception_that_ended_a_worker_is_in_its_reason() {
+        let line = "Error: no database".to_owned();
+        let exception = Exception { line, place: Some("/srv/server.js:7:5".to_owned()) };
+        let thrown = || DeadWorker { exception: Some(exception.clone()), ..worker() };
+        let failure = explained(Cause::Exited(Exit::Code(1)), thrown(), EXPECTED);
+        assert_eq!(
+            failure.reason,
+            "exited with status 1 before it served: Error: no database (at /srv/server.js:7:5)"
+        );
+        assert_eq!(failure.hint, None);
+        assert_eq!(explained(Cause::ReadyTimeout, thrown(), EXPECTED).reason, "was not ready within 60s");
+    }
+
+    #[test]
+    fn an_address_in_use_has_a_holder_or_says_that_none_is_seen() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let exited = Cause::Exited(Exit::Code(1));
+        let says = |line: String| DeadWorker { stderr: vec![line, "bye".to_owned()], ..worker() };
+        let node = format!("Error: listen EADDRINUSE: address already in use 127.0.0.1:{port}");
+        for words in [node, format!("listen tcp :{port}: bind: address already in use")] {
+            let hint = explained(exited, says(words), EXPECTED).hint.unwrap();
+            assert!(hint.starts_with(&format!("port {port} is taken")), "{hint}");
+        }
+        let gone = says("bind EADDRINUSE /nowhere/it.sock".to_owned());
+        assert_eq!(
+            explained(exited, gone, EXPECTED).hint.unwrap(),
+            "/nowhere/it.sock is taken, by whom cannot be seen from here: root sees it by `ss -lnp`"
+        );
+        let without = says("OSError: [Errno 98] Address already in use".to_owned());
+        assert_eq!(explained(exited, without, EXPECTED).hint, None);
     }
 
     #[test]

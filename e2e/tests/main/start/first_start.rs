@@ -1,6 +1,7 @@
 //! The first start: the environment that workers are given, and how a start that cannot work ends.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -245,4 +246,30 @@ fn a_program_for_another_machine_is_refused_with_one_line() {
         "could not be started: it is no program for this machine; a script must begin with a line such as #!/bin/sh"
     );
     master.expect_end(3);
+}
+
+/// The line that matters stands above the tail that a verdict shows, and another program has the port.
+#[test]
+fn a_port_that_another_process_has_is_told_with_who_has_it_and_where_it_was_asked_for() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let home = Home::new();
+    let server = home.write(
+        "server.js",
+        &format!(
+            "const server = require('http').createServer()\n\
+             const more = Object.fromEntries(Array.from({{ length: 40 }}, (_, n) => ['field' + n, n]))\n\
+             server.on('error', (error) => {{ throw Object.assign(error, more) }})\n\
+             server.listen({port}, '127.0.0.1')\n"
+        ),
+    );
+    let mut master = Launch::of(&server).home(&home).workers(1).option("--attempts", "1").start();
+    master.expect_end(3);
+    let failed = master.wait(on("start_failed"));
+    let reason = failed.text("/failure/reason");
+    assert!(reason.contains("EADDRINUSE") && reason.contains("server.js:"), "{failed}");
+    let shown = failed.at("/failure/stderr").as_array().expect("lines");
+    assert!(!shown.iter().any(|line| line.as_str().is_some_and(|line| line.contains("Error: "))), "{failed}");
+    let hint = failed.text("/failure/hint");
+    assert!(hint.starts_with(&format!("port {port} is taken")), "{failed}");
 }
