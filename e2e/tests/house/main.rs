@@ -179,6 +179,24 @@ fn every_option_is_documented() {
     assert!(missing.is_empty(), "neither README.md nor docs/*.md speaks of {missing:?}");
 }
 
+/// `e2e/frameworks/run` takes the commands from the page, and would leave out what is not there.
+#[test]
+fn every_application_of_a_framework_has_its_section() {
+    let page = repository().join("docs/frameworks.md");
+    let page = fs::read_to_string(&page).expect("there is docs/frameworks.md");
+    let sections: Vec<&str> = page.split("\n## ").skip(1).collect();
+    let applications =
+        fs::read_dir(repository().join("e2e/frameworks/apps")).expect("a directory of the repository");
+    for application in applications {
+        let name = application.expect("a directory of the repository").file_name();
+        let link = format!("](../e2e/frameworks/apps/{})", name.to_string_lossy());
+        let section = sections.iter().find(|section| section.contains(&link));
+        let section = section.unwrap_or_else(|| panic!("docs/frameworks.md links to no {}", name.display()));
+        let starts = |line: &str| line.starts_with("    ") && line.contains("recluster ");
+        assert!(section.lines().any(starts), "the section of {} starts nothing", name.display());
+    }
+}
+
 /// In `docs/semantics.md` the last cell of a row names the tests that hold it, each behind its file:
 /// `e2e/rollback.rs`: `one_test`, `another_test`; `core/reload.rs`: `a_third_one`.
 #[test]
