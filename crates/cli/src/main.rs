@@ -18,6 +18,7 @@ mod log;
 mod name;
 mod nearest;
 mod paint;
+mod patience;
 mod pidfile;
 mod run;
 mod signals;

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use recluster::control::protocol::Request;
 use recluster::control::{Asked, Server};
 use recluster::{Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError};
 use tokio::sync::mpsc;
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
 use crate::log::{Journal, Note};
+use crate::patience::Patience;
 use crate::pidfile::Pidfile;
 use crate::signals::{self, Signals};
 use crate::wishes::Wish;
@@ -42,7 +44,12 @@ pub(crate) async fn run(
     let control = server.as_ref().map(|server| server.path().display().to_string());
     journal.note(&Note::starting(&args, control));
 
-    Foreground { cluster: &cluster, server: server.as_mut(), journal: &mut journal, stop: Stop::default() }
+    if args.respawning.backoff.is_none() {
+        journal.hint_at_backoff();
+    }
+    let patience = Patience::of_start(Instant::now());
+    let stop = Stop::default();
+    Foreground { cluster: &cluster, server: server.as_mut(), journal: &mut journal, stop, patience }
         .run(&mut events, &mut signals, &mut changes)
         .await;
 
@@ -78,6 +85,7 @@ struct Foreground<'a> {
     server: Option<&'a mut Server>,
     journal: &'a mut Journal,
     stop: Stop,
+    patience: Patience,
 }
 
 /// What people know of a stop that a signal has asked for.
@@ -103,13 +111,15 @@ impl Foreground<'_> {
             tokio::select! {
                 // What was asked for is written before what follows from it.
                 biased;
-                Some(asked) = asked(self.server.as_deref_mut()) => self.journal.note(&Note::asked(asked)),
+                Some(asked) = asked(self.server.as_deref_mut()) => self.asked(asked),
                 Some(change) = changes.recv() => self.journal.note(&change),
                 heard = signals.next() => match heard {
                     signals::Heard::Signal { name, wish } => self.obey(name, wish).await,
                     signals::Heard::StopSettled => self.tell_what_is_waited_for().await,
                 },
                 () = due(&self.stop) => self.tell_what_is_waited_for().await,
+                () = at(self.patience.due()) => self.tell_again().await,
+                () = at(self.journal.due()) => self.journal.look(Instant::now()),
                 heard = events.next() => match heard {
                     Some(Heard::Event(event)) => self.note(&event),
                     Some(Heard::Missed(events)) => self.journal.note(&Note::EventsMissed { events }),
@@ -119,7 +129,27 @@ impl Foreground<'_> {
         }
     }
 
+    fn asked(&mut self, asked: Asked) {
+        if asked.request == Request::Stop {
+            self.patience.stop(Instant::now());
+        }
+        self.journal.note(&Note::asked(asked));
+    }
+
+    /// People are told what is waited for, and are told again if it goes on.
+    async fn tell_again(&mut self) {
+        // An error says that the cluster is over already.
+        if let Ok(status) = self.cluster.status().await {
+            let start = || Note::start_waits(&status, &self.patience);
+            if let Some(note) = Note::stop_waits(&status).or_else(start) {
+                self.journal.note(&note);
+            }
+        }
+        self.patience.told(Instant::now());
+    }
+
     fn note(&mut self, event: &Event) {
+        self.patience.hear(event, Instant::now());
         self.journal.event(event);
         if matches!((event, &self.stop), (Event::Draining { .. }, Stop::Later)) {
             self.stop = Stop::Due(Instant::now() + DRAINS);
@@ -140,7 +170,10 @@ impl Foreground<'_> {
         self.journal.note(&Note::signal(name, wish));
         let obeyed = match wish {
             Wish::Reload => self.cluster.request_reload(),
-            Wish::Stop => self.cluster.request_stop(),
+            Wish::Stop => {
+                self.patience.stop(Instant::now());
+                self.cluster.request_stop()
+            }
             Wish::Terminate => self.cluster.request_terminate(),
             Wish::MoreWorkers => self.scale(1).await,
             Wish::FewerWorkers => self.scale(-1).await,
@@ -166,11 +199,19 @@ impl Foreground<'_> {
     }
 }
 
+/// Waits for this moment, if there is one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// When people are to be told of a stop.
 async fn due(stop: &Stop) {
     match stop {
-        Stop::Due(at) => sleep_until((*at).into()).await,
-        Stop::Nothing | Stop::Later => std::future::pending().await,
+        Stop::Due(moment) => at(Some(*moment)).await,
+        Stop::Nothing | Stop::Later => at(None).await,
     }
 }
 

@@ -1,16 +1,18 @@
 //! The log: one line for each event, as text or as JSON. `words` says what events are called, `sink` writes the lines.
 
+mod deaths;
 mod note;
 mod sink;
 mod words;
 
 use std::process;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
 use recluster::Event;
 use serde::Serialize;
 
+use self::deaths::{Deaths, Sum};
 pub(crate) use self::note::Note;
 use self::sink::Sink;
 use self::words::Narrator;
@@ -19,6 +21,9 @@ use crate::error::Error;
 use crate::name::Name;
 use crate::paint::printable;
 
+/// What to do about workers that die all the time.
+const BACKOFF: &str = "--backoff DUR lets more and more time pass between respawns";
+
 /// Writes the log.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -26,6 +31,9 @@ pub(crate) struct Journal {
     style: Style,
     verbosity: Verbosity,
     narrator: Narrator,
+    deaths: Deaths,
+    /// Whether `--backoff` would help where workers die all the time: it is not set.
+    hints_at_backoff: bool,
     /// Lines that could not be written since the last one that was.
     lost: u64,
 }
@@ -56,20 +64,60 @@ impl Journal {
             style: Style { format: args.log_format, cluster: name.to_string() },
             verbosity: args.verbosity(),
             narrator: Narrator::new(process::id()),
+            deaths: Deaths::default(),
+            hints_at_backoff: false,
             lost: 0,
         })
     }
 
-    /// Writes an event of the cluster, if the verbosity has it.
+    /// `--backoff` would help where workers die all the time.
+    pub(crate) fn hint_at_backoff(&mut self) {
+        self.hints_at_backoff = true;
+    }
+
+    /// Writes an event of the cluster, if the verbosity has it. For people, one of too many alike is summed up instead.
     pub(crate) fn event(&mut self, event: &Event) {
-        let words = self.narrator.words(event);
-        if words::needs(event) > self.verbosity {
-            return;
+        let meaning = self.deaths.hear(event, Instant::now());
+        let is_summed_up = meaning.is_one_of_many
+            && self.style.format == LogFormat::Text
+            && self.verbosity < Verbosity::Verbose;
+        let again = meaning.again_after.filter(|_| !is_summed_up);
+        let needs = if again.is_some() { Verbosity::Normal } else { words::needs(event) };
+        let words = match (event, again) {
+            (Event::Serving { worker, .. }, Some(after)) => words::serves_again(worker, after),
+            _ => self.narrator.words(event),
+        };
+        if needs <= self.verbosity && !is_summed_up {
+            self.write_event(&words, event);
         }
+        if let Some(sum) = meaning.sum {
+            self.sum_up(sum);
+        }
+    }
+
+    /// When [`look`](Self::look) has something to do.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.deaths.due()
+    }
+
+    /// Says that a row of respawns is over, if it is.
+    pub(crate) fn look(&mut self, now: Instant) {
+        if let Some(sum) = self.deaths.over(now) {
+            self.sum_up(sum);
+        }
+    }
+
+    fn sum_up(&mut self, sum: Sum) {
+        let Sum { respawns, within, is_over } = sum;
+        let hint = (self.hints_at_backoff && !is_over).then_some(BACKOFF);
+        self.note(&Note::RespawnRow { respawns, seconds: within.as_secs_f64(), over: is_over, hint });
+    }
+
+    fn write_event(&mut self, words: &str, event: &Event) {
         if matches!(event, Event::Message { .. }) && !self.sink.has_room_for_chatter() {
             self.lost += 1;
         } else {
-            self.write(&words, event);
+            self.write(words, event);
         }
     }
 

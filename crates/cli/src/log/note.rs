@@ -9,6 +9,7 @@ use recluster::{Held, Status, WorkerStatus};
 use serde::Serialize;
 
 use crate::args::{Run, Verbosity};
+use crate::patience::{Patience, Seen};
 use crate::wishes::Wish;
 
 /// How many of the workers that a stop waits for are named.
@@ -37,6 +38,30 @@ pub(crate) enum Note {
         others: usize,
         /// When the last of all these is sent a signal.
         seconds_left: Option<f64>,
+    },
+    /// A start or a reload is not over yet.
+    StartWaits {
+        /// The generation that is to serve.
+        generation: u64,
+        /// Whether it is a reload's: then the old workers serve on.
+        reload: bool,
+        /// For whom.
+        workers: Vec<Lacking>,
+        /// How many others there are.
+        others: usize,
+        /// When the first of all these is sent a signal.
+        seconds_left: Option<f64>,
+    },
+    /// Workers die, and are replaced, again and again.
+    RespawnRow {
+        /// How many were replaced in a row.
+        respawns: u32,
+        /// In how much time.
+        seconds: f64,
+        /// None has died for a while.
+        over: bool,
+        /// What would help.
+        hint: Option<&'static str>,
     },
     /// A request came on the control socket.
     Asked {
@@ -73,6 +98,28 @@ pub(crate) struct Awaited {
     /// What it still has, where it tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) held: Option<Held>,
+}
+
+/// A worker that a start waits for.
+#[derive(Debug, Serialize)]
+pub(crate) struct Lacking {
+    pub(super) id: u64,
+    pub(super) slot: u32,
+    pub(super) pid: Option<u32>,
+    /// What it has not done yet: `online`, `listening`, `ready` or `bake`.
+    pub(super) lacks: &'static str,
+}
+
+impl Lacking {
+    fn of(worker: &WorkerStatus, patience: &Patience) -> Self {
+        let lacks = match (worker.state.as_str(), patience.seen(worker.id)) {
+            ("ready", _) => "bake",
+            (_, Seen::Started) => "online",
+            (_, Seen::Online) => "listening",
+            (_, Seen::Listens) => "ready",
+        };
+        Self { id: worker.id, slot: worker.slot, pid: worker.pid, lacks }
+    }
 }
 
 impl From<&WorkerStatus> for Awaited {
@@ -120,6 +167,23 @@ impl Note {
         })
     }
 
+    /// What the first start or a reload waits for, if one is going on.
+    pub(crate) fn start_waits(status: &Status, patience: &Patience) -> Option<Self> {
+        let reload = status.reload.as_ref().map(|reload| reload.generation);
+        let generation = reload.or_else(|| (status.phase == "starting").then_some(status.generation))?;
+        let lacks = |worker: &&WorkerStatus| {
+            worker.generation == generation && ["starting", "ready"].contains(&worker.state.as_str())
+        };
+        let lacking: Vec<&WorkerStatus> = status.workers.iter().filter(lacks).collect();
+        Some(Self::StartWaits {
+            generation,
+            reload: reload.is_some(),
+            workers: lacking.iter().take(NAMED).map(|worker| Lacking::of(worker, patience)).collect(),
+            others: lacking.len().saturating_sub(NAMED),
+            seconds_left: lacking.iter().filter_map(|worker| worker.seconds_left).reduce(f64::min),
+        })
+    }
+
     pub(crate) fn asked(asked: Asked) -> Self {
         let Asked { request, pid, uid, .. } = asked;
         Self::Asked { request, pid, uid }
@@ -128,13 +192,16 @@ impl Note {
     /// The verbosity from which on it is written.
     pub(super) fn needs(&self) -> Verbosity {
         match self {
-            Self::LogNotReopened { .. } | Self::EventsMissed { .. } | Self::LinesMissed { .. } => {
-                Verbosity::Quiet
-            }
+            Self::LogNotReopened { .. }
+            | Self::RespawnRow { over: false, .. }
+            | Self::EventsMissed { .. }
+            | Self::LinesMissed { .. } => Verbosity::Quiet,
             Self::Asked { request: Request::Status, .. } => Verbosity::Verbose,
             Self::Starting { .. }
             | Self::Signal { .. }
             | Self::StopWaits { .. }
+            | Self::StartWaits { .. }
+            | Self::RespawnRow { .. }
             | Self::Asked { .. }
             | Self::Configured { .. }
             | Self::NotScaled { .. }
@@ -154,6 +221,12 @@ impl Note {
             Self::Signal { signal, meaning: STOP } => format!("{signal}: {STOP}; {INSIST}"),
             Self::Signal { signal, meaning } => format!("{signal}: {meaning}"),
             Self::StopWaits { workers, others, seconds_left } => stop_waits(workers, *others, *seconds_left),
+            Self::StartWaits { generation, reload, workers, others, seconds_left } => {
+                start_waits(*generation, *reload, (workers, *others), *seconds_left)
+            }
+            Self::RespawnRow { respawns, seconds, over, hint } => {
+                respawn_row(*respawns, *seconds, *over, *hint)
+            }
             Self::Asked { request, pid, uid } => {
                 let process = pid.map(|pid| format!("process {pid} of ")).unwrap_or_default();
                 format!("{}, asked for by {process}user {uid}", wanted(*request))
@@ -183,6 +256,47 @@ fn stop_waits(workers: &[Awaited], others: usize, seconds_left: Option<f64>) -> 
     let others = (others > 0).then(|| format!("{others} more"));
     let whom: Vec<String> = named.chain(others).collect();
     format!("the stop waits{at_most} for {}; {INSIST}", whom.join("; "))
+}
+
+fn start_waits(
+    generation: u64,
+    reload: bool,
+    (workers, others): (&[Lacking], usize),
+    seconds_left: Option<f64>,
+) -> String {
+    let worker = |Lacking { id, slot, pid, lacks }: &Lacking| {
+        let pid = pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+        let lacks = match *lacks {
+            "online" => "its process does not run yet",
+            "listening" => "it runs and has not begun to listen, nor said that it is ready",
+            "ready" => "it listens, and has not said that it is ready or passed its check",
+            _ => "it is ready, and has to live on for the rest of --bake",
+        };
+        format!("worker {id} (slot {slot}{pid}): {lacks}")
+    };
+    let others = (others > 0).then(|| format!("{others} more"));
+    let whom: Vec<String> = workers.iter().map(worker).chain(others).collect();
+    let whom = if whom.is_empty() { "a worker that is started next".to_owned() } else { whom.join("; ") };
+    let limit =
+        seconds_left.map(|seconds| format!("; the first has {seconds:.0} s left")).unwrap_or_default();
+    if reload {
+        format!(
+            "the reload to generation {generation} waits for {whom}{limit}; the old workers serve on, and a newer reload takes its place"
+        )
+    } else {
+        format!("the start waits for {whom}{limit}; ^C or SIGTERM ends it")
+    }
+}
+
+fn respawn_row(respawns: u32, seconds: f64, over: bool, hint: Option<&str>) -> String {
+    let hint = hint.map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+    if over {
+        format!("no worker has died for a while: {respawns} were replaced in {seconds:.0} s before")
+    } else {
+        format!(
+            "workers die again and again: {respawns} were replaced in {seconds:.0} s{hint}; -v logs each of them"
+        )
+    }
 }
 
 fn configured(changed: &[String], needs_restart: &[String]) -> String {

@@ -9,8 +9,9 @@ use recluster::{Address, Event, Exit, Failure, Held, Verdict, Worker};
 use recluster_json_page::{Page, Samples, every};
 use serde_json::{Value, json};
 
-use super::note::Awaited;
+use super::note::{Awaited, Lacking};
 use super::*;
+use crate::patience::Patience;
 use crate::wishes::Wish;
 
 fn worker(id: u64, generation: u64) -> Worker {
@@ -108,6 +109,10 @@ fn stop_waits(workers: &[(u32, Option<Held>)], others: usize, seconds_left: Opti
     Note::StopWaits { workers: workers.iter().map(awaited).collect(), others, seconds_left }
 }
 
+fn lacking(pid: Option<u32>, lacks: &'static str) -> Lacking {
+    Lacking { id: 3, slot: 1, pid, lacks }
+}
+
 fn notes() -> Vec<Note> {
     let starting = |workers, control: Option<&str>| Note::Starting {
         version: "1.2.3",
@@ -123,6 +128,24 @@ fn notes() -> Vec<Note> {
         Note::Signal { signal: "SIGHUP", meaning: "reload" },
         stop_waits(&[(0, Some(held())), (1, None)], 0, Some(24.8)),
         stop_waits(&[(1, Some(alive()))], 3, None),
+        Note::StartWaits {
+            generation: 1,
+            reload: false,
+            workers: vec![lacking(Some(4703), "online"), lacking(None, "listening")],
+            others: 0,
+            seconds_left: Some(54.6),
+        },
+        Note::StartWaits {
+            generation: 2,
+            reload: true,
+            workers: vec![lacking(Some(4703), "ready"), lacking(Some(4703), "bake")],
+            others: 3,
+            seconds_left: None,
+        },
+        Note::StartWaits { generation: 1, reload: false, workers: Vec::new(), others: 0, seconds_left: None },
+        Note::RespawnRow { respawns: 20, seconds: 19.4, over: false, hint: Some(BACKOFF) },
+        Note::RespawnRow { respawns: 20, seconds: 19.4, over: false, hint: None },
+        Note::RespawnRow { respawns: 23, seconds: 22.0, over: true, hint: None },
         asked(Request::Reload { wait: true }, Some(4800)),
         asked(Request::Status, Some(4800)),
         asked(Request::ScaleTo { workers: 3 }, Some(4800)),
@@ -234,6 +257,44 @@ fn a_stop_names_some_of_those_it_waits_for_once_it_has_begun() {
 }
 
 #[test]
+fn a_start_names_the_workers_that_it_waits_for_and_what_each_lacks() {
+    let worker = |id: u64, generation: u64, state: &str, left: Option<f64>| {
+        json!({
+            "id": id, "slot": 0, "generation": generation, "pid": 4700, "state": state, "seconds_left": left,
+            "uptime_seconds": 1.0, "memory_bytes": null, "cpu_seconds": null, "connections": 0
+        })
+    };
+    let status = |phase: &str, reload: Value| -> recluster::Status {
+        let workers = [
+            worker(1, 1, "serving", None),
+            worker(2, 2, "starting", Some(50.0)),
+            worker(3, 2, "ready", None),
+            worker(4, 2, "starting", Some(40.0)),
+        ];
+        serde_json::from_value(json!({
+            "pid": 4700, "phase": phase, "generation": 1, "reload": reload, "uptime_seconds": 1.0,
+            "balance": "kernel", "slots": [], "workers": workers, "listeners": []
+        }))
+        .unwrap()
+    };
+    let mut patience = Patience::of_start(Instant::now());
+    let online: Worker =
+        serde_json::from_value(json!({"id": 2, "slot": 0, "generation": 2, "pid": 4700})).unwrap();
+    patience.hear(&Event::Online { worker: online }, Instant::now());
+    assert!(Note::start_waits(&status("running", Value::Null), &patience).is_none());
+    let reload = json!({"generation": 2, "serving": 0, "of": 3});
+    let note = Note::start_waits(&status("running", reload), &patience).unwrap();
+    insta::assert_snapshot!(note.words(), @"the reload to generation 2 waits for worker 2 (slot 0, pid 4700): it runs and has not begun to listen, nor said that it is ready; worker 3 (slot 0, pid 4700): it is ready, and has to live on for the rest of --bake; worker 4 (slot 0, pid 4700): its process does not run yet; the first has 40 s left; the old workers serve on, and a newer reload takes its place");
+    let note = Note::start_waits(&status("starting", Value::Null), &patience).unwrap();
+    insta::assert_snapshot!(note.words(), @"the start waits for a worker that is started next; ^C or SIGTERM ends it");
+}
+
+#[test]
+fn a_slot_that_serves_again_is_said_to() {
+    insta::assert_snapshot!(words::serves_again(&worker(9, 2), Duration::from_millis(1240)), @"[4709] worker 9 (slot 1) serves again, 1.2 s after the last one of its slot was gone");
+}
+
+#[test]
 fn every_signal_is_said() {
     let wishes = [
         Wish::Reload,
@@ -268,6 +329,8 @@ fn notes_of_every_kind() -> Vec<Note> {
         Note::Starting { .. } => of(|note| matches!(note, Note::Starting { .. })),
         Note::Signal { .. } => wishes.into_iter().map(|wish| Note::signal("SIGX", wish)).collect::<Vec<_>>(),
         Note::StopWaits { .. } => of(|note| matches!(note, Note::StopWaits { .. })),
+        Note::StartWaits { .. } => of(|note| matches!(note, Note::StartWaits { .. })),
+        Note::RespawnRow { .. } => of(|note| matches!(note, Note::RespawnRow { .. })),
         Note::Asked { .. } => of(|note| matches!(note, Note::Asked { .. })),
         Note::Configured { .. } => of(|note| matches!(note, Note::Configured { .. })),
         Note::NotScaled { .. } => of(|note| matches!(note, Note::NotScaled { .. })),

@@ -194,6 +194,12 @@ fn soon(delay: Duration) -> String {
     }
 }
 
+/// A slot has a serving worker again.
+pub(super) fn serves_again(worker: &Worker, after: Duration) -> String {
+    let seconds = after.as_secs_f64();
+    about(worker, &format!("serves again, {seconds:.1} s after the last one of its slot was gone"))
+}
+
 /// A line about one worker: `[PID] worker ID (slot SLOT) …`.
 fn about(worker: &Worker, words: &str) -> String {
     let pid = worker.pid.map_or("-".to_owned(), |pid| pid.to_string());

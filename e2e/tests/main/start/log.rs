@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use recluster_e2e::{Home, Launch, Process};
+use recluster_e2e::{Home, Launch, Process, on};
 use rustix::process::Signal;
+use serde_json::Value;
 
 #[test]
 fn the_log_for_people_names_the_worker_and_says_when_the_next_one_comes() {
@@ -71,4 +72,33 @@ fn a_pidfile_of_a_process_that_is_gone_is_replaced() {
     let launch = Launch::fixture("server.js").home(&home).workers(1);
     let master = launch.option("--pidfile", &pidfile.to_string_lossy()).serve();
     assert_eq!(home.read("pid").trim(), master.process().pid().to_string());
+}
+
+/// Whoever looks at a start that takes long sees what it waits for.
+#[test]
+fn a_start_that_takes_long_is_told_of_with_the_workers_that_do_not_listen() {
+    let home = Home::new();
+    let server = home.write("server.js", "setInterval(() => {}, 1e9)");
+    let master = Launch::of(&server).home(&home).workers(1).start();
+    let waits = master.wait(on("start_waits"));
+    assert_eq!((waits.number("/generation"), waits.at("/reload")), (1, &Value::from(false)));
+    assert_eq!(waits.text("/workers/0/lacks"), "listening", "{waits}");
+    assert_eq!(waits.number("/workers/0/pid"), u64::from(master.wait(on("spawned")).pid()));
+}
+
+/// A log on disk does not grow by three lines a second while a worker dies all the time.
+#[test]
+fn workers_that_die_all_the_time_are_summed_up() {
+    let home = Home::new();
+    let server = home.write(
+        "server.js",
+        "require('http').createServer().listen(0, () => setTimeout(() => process.exit(1), 300))",
+    );
+    let launch = Launch::of(&server).home(&home).workers(1).option("--bake", "0").option("--respawn", "0");
+    let master = launch.without("--log-format").without("-v").start();
+    let line = master.wait_stderr("workers die again and again: 10 were replaced in ");
+    assert!(line.contains("--backoff"), "{line}");
+    let lines = master.stderr();
+    let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!((count("must be replaced"), count("serves again")), (5, 5), "{lines:#?}");
 }
