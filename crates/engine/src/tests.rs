@@ -98,6 +98,8 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Online { .. } => [Event::Online { worker }],
         Event::Listening { .. } => addresses().into_iter().map(listening).collect::<Vec<_>>(),
         Event::Closed { .. } => addresses().into_iter().map(|address| Event::Closed { address }).collect::<Vec<_>>(),
+        Event::FileRestored { .. } => addresses().into_iter().map(|address| Event::FileRestored { address }).collect::<Vec<_>>(),
+        Event::FileLost { .. } => addresses().into_iter().map(|address| Event::FileLost { address, is_taken: true }).collect::<Vec<_>>(),
         Event::Ready { .. } => [Event::Ready { worker }],
         Event::Serving { .. } => [Event::Serving { worker, serving: 1, of: 2 }],
         Event::Message { .. } => ["{\"a\":[1,2.5,true,null]}", "\"ready\"", "not JSON"].map(message),

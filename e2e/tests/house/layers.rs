@@ -143,7 +143,13 @@ const ENGINE: Layers = (
         &["dataplane::bpf", "dataplane::client_key", "dataplane::connection", "dataplane::reports"],
         &["dataplane::group", "dataplane::worker"],
         &["dataplane::application", "dataplane::listener"],
-        &["dataplane::balance::eligible", "dataplane::drain", "dataplane::handover", "dataplane::peeks"],
+        &[
+            "dataplane::balance::eligible",
+            "dataplane::drain",
+            "dataplane::handover",
+            "dataplane::names",
+            "dataplane::peeks",
+        ],
         &[
             "dataplane::balance::kernel",
             "dataplane::balance::round_robin",

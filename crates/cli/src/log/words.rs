@@ -54,6 +54,8 @@ impl Narrator {
             Event::Online { worker } => about(worker, "is online"),
             Event::Listening { worker, address } => about(worker, &format!("listens on {address}")),
             Event::Closed { address } => self.line(format!("{address} is closed, no worker uses it")),
+            Event::FileRestored { address } => self.line(file_restored(address)),
+            Event::FileLost { address, is_taken } => self.line(file_lost(address, *is_taken)),
             Event::Ready { worker } => about(worker, "is ready"),
             Event::Serving { worker, serving, of } => {
                 about(worker, &format!("serves, {serving} of {of} in generation {}", worker.generation))
@@ -112,7 +114,7 @@ impl Narrator {
         } else if let Event::ListenUnused { addresses } = event {
             let unused: Vec<String> = addresses.iter().map(Address::to_string).collect();
             self.addresses.retain(|address| !unused.contains(address));
-        } else if let Event::Closed { address } = event {
+        } else if let Event::Closed { address } | Event::FileLost { address, .. } = event {
             let address = address.to_string();
             self.addresses.retain(|other| *other != address);
         }
@@ -142,12 +144,22 @@ impl Narrator {
     }
 }
 
+fn file_restored(address: &Address) -> String {
+    format!("the file of {address} was removed, and is there again")
+}
+
+fn file_lost(address: &Address, is_taken: bool) -> String {
+    let what = if is_taken { "something of others is in its place" } else { "it cannot be put back" };
+    format!("no client reaches {address} any more: its file was removed, and {what}")
+}
+
 /// The verbosity from which on an event is written.
 pub(super) fn needs(event: &Event) -> Verbosity {
     match event {
         Event::Exit { expected: false, .. }
         | Event::Failed { .. }
         | Event::CutOff { .. }
+        | Event::FileLost { .. }
         | Event::PreloadMissing { .. }
         | Event::Unhealthy { .. }
         | Event::Hung { .. }
@@ -165,6 +177,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::Online { .. }
         | Event::Listening { .. }
         | Event::Closed { .. }
+        | Event::FileRestored { .. }
         | Event::Ready { .. }
         | Event::Serving { .. }
         | Event::Message { .. }

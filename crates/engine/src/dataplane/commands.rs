@@ -40,7 +40,10 @@ pub(super) fn obey(state: &mut State, command: Command) {
             let sent = worker.is_some_and(|worker| send_to_this(worker, &connection, &state.listeners));
             let _ = reply.send(sent);
         }
-        Command::Settle(done) => state.settling.push(done),
+        Command::Settle(done) => {
+            state.names.restore(&state.reports);
+            state.settling.push(done);
+        }
         Command::NameUnused(reply) => {
             // A caller that no longer waits does not need the answer.
             let _ = reply.send(state.opener.unused());

@@ -52,6 +52,7 @@ pub(super) fn finish_turn(state: &mut State) {
             Timer::Listener(id) => revisit_listener(state, id),
             Timer::Member(id, place) => revisit_member(state, id, place),
             Timer::Peeks => revisit_peeks(state),
+            Timer::Names => state.names.look(&mut state.reactor, &state.reports),
         }
     }
     serve_marked(state);

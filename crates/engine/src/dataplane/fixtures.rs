@@ -292,6 +292,8 @@ impl Harness {
         let name = |fact: Fact| match fact {
             Fact::Online(id) => format!("online {}", id.get()),
             Fact::Listening(id, ..) => format!("listening {}", id.get()),
+            Fact::FileRestored(path) => format!("restored {}", path.display()),
+            Fact::FileLost(path, _) => format!("lost {}", path.display()),
             Fact::ListensNoMore(id) => format!("listens no more {}", id.get()),
             Fact::Closed(address) => format!("closed {address}"),
             Fact::SaidReady(id) => format!("ready {}", id.get()),

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
@@ -124,7 +125,7 @@ pub(super) struct Listener {
     /// No wanted worker has used it since then.
     pub(super) unused_since: Option<Instant>,
     /// The file of a unix socket that we made; it is removed with this.
-    file: Option<SocketFile>,
+    pub(super) file: Option<Arc<SocketFile>>,
 }
 
 impl Listener {
@@ -243,7 +244,7 @@ impl Listener {
         socket.listen(query.listen_backlog())?;
         socket.set_nonblocking(true)?;
         let mut listener = Self::new(socket, mode, Address::Unix(path));
-        listener.file = file;
+        listener.file = file.map(Arc::new);
         Ok(listener)
     }
 
@@ -377,6 +378,11 @@ impl Listener {
     pub(super) fn close_sockets(&mut self) {
         (self.socket, self.group) = (None, None);
         self.acceptable = false;
+    }
+
+    /// Its path leads to it no more: a worker that asks for that has a new one.
+    pub(super) fn lose_name(&mut self) {
+        (self.identity, self.file) = (None, None);
     }
 
     pub(super) fn remove_target(&mut self, worker: WorkerId, key: &str) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -21,6 +22,7 @@ use crate::report::error::SendError;
 use crate::report::status::ListenerStatus;
 use crate::report::worker::Address;
 use crate::socket::bind::{Bound, FIRST_LISTENER};
+use crate::socket::file::SocketFile;
 
 /// How many bytes of one worker's messages may wait for the supervisor before that worker's channel is no longer read.
 const WAITING_BYTES: usize = 1024 * 1024;
@@ -66,6 +68,8 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     /// Sockets that the master has bound before any worker asked.
     pub(crate) inherited: AllInherited,
+    /// The files of those that the master has bound.
+    pub(crate) files: Vec<Arc<SocketFile>>,
 }
 
 impl Setup {
@@ -73,12 +77,13 @@ impl Setup {
     pub(crate) fn new(mut config: Config, bound: &[Bound]) -> io::Result<Self> {
         config.peek.connections = config.peek.connections.min(share_of_descriptors()).max(1);
         config.peek.timeout = config.peek.timeout.min(LONGEST_PEEK);
+        let files = bound.iter().filter_map(|bound| bound.file.clone()).collect();
         let numbered = (FIRST_LISTENER..).zip(bound);
         let copies = numbered.map(|(number, bound)| {
             let (address, place) = (bound.address.clone(), bound.at());
             Ok((number, Inherited { socket: bound.socket.try_clone()?, address, place, is_used: false }))
         });
-        Ok(Self { config, inherited: copies.collect::<io::Result<_>>()? })
+        Ok(Self { config, inherited: copies.collect::<io::Result<_>>()?, files })
     }
 }
 
@@ -154,6 +159,10 @@ pub(crate) enum Fact {
     Listening(WorkerId, Address, Listening),
     /// The worker does not serve yet, and has closed all its servers.
     ListensNoMore(WorkerId),
+    /// The file of a unix socket had been removed, and is there again.
+    FileRestored(PathBuf),
+    /// The path of a unix socket does not lead to it any more; whether something of others is there.
+    FileLost(PathBuf, bool),
     /// A socket where workers listened is closed, and the cluster goes on.
     Closed(Address),
     /// The worker said that it is ready.

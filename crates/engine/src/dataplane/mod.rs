@@ -36,6 +36,7 @@ mod inherited;
 mod listener;
 mod listeners;
 pub(crate) mod messages;
+mod names;
 mod peeks;
 mod protocol;
 mod reactor;

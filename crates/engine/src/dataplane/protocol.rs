@@ -3,6 +3,7 @@
 //! A worker's input is not trusted. What is unknown or makes no sense is ignored (Node does the same); what breaks a rule
 //! that the channel itself rests on is a [`ProtocolViolation`], for which the caller cuts the worker off.
 
+use std::path::Path;
 use std::time::Duration;
 
 use recluster_core::WorkerId;
@@ -17,12 +18,14 @@ use super::channel::{ProtocolViolation, Sent};
 use super::handover::{self, Answer, put_back};
 use super::listener::{Listener, Listeners, Mode, Target};
 use super::messages::{Config, Fact, Handle, Standing};
+use super::names::Names;
 use super::reactor::{ListenerId, Reactor};
 use super::reports::Reports;
 use super::state::State;
 use super::worker::{Drain, MOST_SERVERS, SERVER_LIFE, Server, Worker};
 use crate::config::balance::{Balance, StickyBy};
 use crate::report::worker::Address;
+use crate::socket::file::Found;
 
 /// How long a worker that is out of descriptors is given no connection.
 const LOST_PAUSE: Duration = Duration::from_millis(100);
@@ -156,7 +159,7 @@ fn ping_answered(state: &mut State, id: WorkerId) {
 /// a worker that is leaving.
 fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<(), ProtocolViolation> {
     abandoned::close_before(state, id, query);
-    let State { config, workers, listeners, opener, reactor, .. } = state;
+    let State { config, workers, listeners, names, opener, reactor, reports, .. } = state;
     let Some(worker) = workers.get_mut(&id) else { return Ok(()) };
     if state.is_stopping || worker.drain == Drain::Disconnecting {
         // As Node's own primary: the disconnect that is on its way ends this `listen` as well. A server that began
@@ -167,10 +170,12 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
         return Err(ProtocolViolation::TooManyServers(MOST_SERVERS));
     }
     let mode = mode_for(worker, config);
-    let opened = opener.find_or_open(query, worker, mode, &config.balance, listeners, reactor);
+    let opened = claim_path(query, listeners, names, reports)
+        .and_then(|()| opener.find_or_open(query, worker, mode, &config.balance, listeners, reactor));
     let placed = opened.and_then(|listener| {
         let listener = listeners.get_mut(&listener).ok_or(std::io::ErrorKind::NotFound)?;
         let own = kernel::socket_for(id, listener, reactor)?;
+        listener.file.iter().for_each(|file| names.add(file, reactor));
         Ok((listener, own))
     });
     match placed {
@@ -181,6 +186,26 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
         Err(error) => {
             let unanswered = UnansweredQuery { seq: query.seq, data: query.data.clone() };
             refuse(worker, &unanswered, error.raw_os_error().unwrap_or(libc::EINVAL))
+        }
+    }
+}
+
+/// Has the path of a unix socket lead to the socket that is open there, or to none of ours.
+fn claim_path(
+    query: &QueryServer,
+    listeners: &mut Listeners,
+    names: &Names,
+    reports: &Reports,
+) -> std::io::Result<()> {
+    let path = query.address.as_deref().filter(|_| query.kind == Some(SocketKind::Unix)).map(Path::new);
+    match path.and_then(|path| Some((path, names.claim(path, reports)?))) {
+        None | Some((_, Found::Ours | Found::Restored)) => Ok(()),
+        Some((_, Found::Foreign)) => Err(std::io::Error::from_raw_os_error(libc::EADDRINUSE)),
+        Some((path, Found::Lost)) => {
+            let has_path =
+                |listener: &&mut Listener| listener.file.as_ref().is_some_and(|file| file.is_named(path));
+            listeners.values_mut().filter(has_path).for_each(Listener::lose_name);
+            Ok(())
         }
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Timer {
     Member(ListenerId, usize),
     /// Connections whose first bytes are awaited.
     Peeks,
+    /// The files of unix sockets.
+    Names,
 }
 
 /// What a watched descriptor is.

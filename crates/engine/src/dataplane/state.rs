@@ -10,6 +10,7 @@ use super::drain::{self, Terms};
 use super::listener::Listeners;
 use super::listeners::{self, Opener};
 use super::messages::{Config, Fact, Routes, Setup};
+use super::names::Names;
 use super::peeks::Peeks;
 use super::reactor::{ListenerId, Reactor};
 use super::reclaim::{Reclaim, reclaim};
@@ -23,6 +24,7 @@ pub(super) struct State {
     pub(super) reports: Reports,
     pub(super) workers: Workers,
     pub(super) listeners: Listeners,
+    pub(super) names: Names,
     pub(super) opener: Opener,
     pub(super) peeks: Peeks,
     /// Which workers may be given what, as the supervisor said last.
@@ -37,7 +39,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(setup: Setup, facts: Sink<Fact>, reactor: Reactor) -> Self {
+    pub(super) fn new(setup: Setup, facts: Sink<Fact>, mut reactor: Reactor) -> Self {
+        let mut names = Names::default();
+        setup.files.iter().for_each(|file| names.add(file, &mut reactor));
         Self {
             peeks: Peeks::new(setup.config.peek),
             config: setup.config,
@@ -45,6 +49,7 @@ impl State {
             reports: Reports::new(facts),
             workers: Workers::new(),
             listeners: Listeners::new(),
+            names,
             opener: Opener::new(setup.inherited),
             routes: Routes::default(),
             is_stopping: false,
@@ -119,6 +124,8 @@ impl State {
             reclaim(&mut worker, &mut self.listeners, &mut self.reactor, &mut self.reports);
         }
         self.close_unused();
+        // Its last act may have been to remove the file of a socket that others use.
+        self.names.restore(&self.reports);
         self.reports.fact(Fact::Disconnected { worker: id, finishing: worker.finishing });
     }
 

@@ -68,6 +68,18 @@ pub enum Event {
         /// Where.
         address: Address,
     },
+    /// The file of a unix socket had been removed, and leads to the socket again.
+    FileRestored {
+        /// The socket.
+        address: Address,
+    },
+    /// The file of a unix socket was removed and cannot be put back: no client reaches the socket.
+    FileLost {
+        /// The socket.
+        address: Address,
+        /// Something of others is at its path, and is left alone.
+        is_taken: bool,
+    },
     /// A worker may serve.
     Ready {
         /// The worker.

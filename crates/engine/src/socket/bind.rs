@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use recluster_wire::env::{Given, GivenAddress, SocketName};
@@ -40,7 +41,7 @@ pub(crate) struct Bound {
     pub(crate) address: Address,
     pub(crate) socket: OwnedFd,
     /// The file of a unix socket, removed together with the socket.
-    pub(crate) _file: Option<SocketFile>,
+    pub(crate) file: Option<Arc<SocketFile>>,
 }
 
 impl Bound {
@@ -53,7 +54,7 @@ impl Bound {
             (Some(local), _) => Address::Tcp(local),
             (None, _) => Address::Unix(unix_path(&local)),
         };
-        Ok(Self { name, address, socket: socket.into(), _file: None })
+        Ok(Self { name, address, socket: socket.into(), file: None })
     }
 
     /// The address as a [`Listen`] would say it.
@@ -194,7 +195,7 @@ pub(crate) fn bind(listen: &Listen) -> io::Result<Bound> {
         (_, Some(local)) => Address::Tcp(local),
         (_, None) => return Err(io::ErrorKind::AddrNotAvailable.into()),
     };
-    Ok(Bound { name: listen.name.clone(), address, socket: socket.into(), _file: file })
+    Ok(Bound { name: listen.name.clone(), address, socket: socket.into(), file: file.map(Arc::new) })
 }
 
 /// Whether an address can be bound now. It is free again afterwards, and no client can have connected.
@@ -287,7 +288,7 @@ pub(crate) fn bind_unix(path: &Path, replace: bool) -> io::Result<(Socket, Optio
         }
         Err(error) => return Err(error),
     }
-    let file = if is_abstract { None } else { Some(SocketFile::at(path)?) };
+    let file = if is_abstract { None } else { Some(SocketFile::kept(path)?) };
     Ok((socket, file))
 }
 

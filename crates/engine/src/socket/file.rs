@@ -1,11 +1,13 @@
 //! The file of a unix socket: whether a process listens there, and its removal by the process that made it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -18,6 +20,23 @@ pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// A second name of the file, a hard link, by which the first one can be made again: connecting reaches a socket by its inode.
+    second: Option<PathBuf>,
+    /// People know that the first name leads elsewhere.
+    is_told: AtomicBool,
+}
+
+/// What was found at the path of a socket that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It leads to the socket.
+    Ours,
+    /// It did not, and does again.
+    Restored,
+    /// Something of others is there.
+    Foreign,
+    /// There is nothing, and the socket has no other name.
+    Lost,
 }
 
 /// What is at the path of a socket.
@@ -38,7 +57,56 @@ impl SocketFile {
     pub(crate) fn at(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let identity = identity(&path)?;
-        Ok(Self { path, identity })
+        Ok(Self { path, identity, second: None, is_told: AtomicBool::new(false) })
+    }
+
+    /// The same, with a second name where the file system and the directory allow it.
+    pub(crate) fn kept(path: &Path) -> io::Result<Self> {
+        let mut file = Self::at(std::path::absolute(path)?)?;
+        file.second = second_names(&file.path).find(|second| link(&file.path, second));
+        Ok(file)
+    }
+
+    /// Whether it is the file at this path.
+    pub(crate) fn is_named(&self, path: &Path) -> bool {
+        std::path::absolute(path).is_ok_and(|path| path == self.path)
+    }
+
+    /// Puts the file back if it was removed.
+    pub(crate) fn restore(&self) -> Found {
+        match identity(&self.path) {
+            Ok(identity) if identity == self.identity => Found::Ours,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.link_again(),
+            Ok(_) | Err(_) => Found::Foreign,
+        }
+    }
+
+    /// The same, in the place of a socket on which no process listens.
+    pub(crate) fn claim(&self) -> Found {
+        match self.restore() {
+            Found::Foreign if matches!(probe(&self.path, SocketType::STREAM), Ok(Probe::Stale)) => {
+                let _ = fs::remove_file(&self.path);
+                self.link_again()
+            }
+            found @ (Found::Ours | Found::Restored | Found::Foreign | Found::Lost) => found,
+        }
+    }
+
+    fn link_again(&self) -> Found {
+        let Some(second) = &self.second else { return Found::Lost };
+        if identity(second).is_ok_and(|identity| identity == self.identity) {
+            match fs::hard_link(second, &self.path) {
+                Ok(()) => return Found::Restored,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Found::Foreign,
+                Err(_) => {}
+            }
+        }
+        Found::Lost
+    }
+
+    /// Notes whether people know that the name leads elsewhere; returns whether they did before.
+    pub(crate) fn set_told(&self, now: bool) -> bool {
+        self.is_told.swap(now, Ordering::Relaxed)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -52,6 +120,35 @@ impl Drop for SocketFile {
             // A file that cannot be removed is stale, and the next process to bind this path replaces it.
             let _ = fs::remove_file(&self.path);
         }
+        if let Some(second) = &self.second
+            && identity(second).is_ok_and(|identity| identity == self.identity)
+        {
+            let _ = fs::remove_file(second);
+        }
+    }
+}
+
+/// The names that a socket's file may have beside its own. One may be taken by a socket that another master has at the same
+/// path, or had.
+fn second_names(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_os_string();
+    (0..4).map(move |number| {
+        let mut second = OsString::from(".");
+        second.push(&name);
+        second.push(if number == 0 { ".kept".to_owned() } else { format!(".kept-{number}") });
+        path.with_file_name(second)
+    })
+}
+
+/// Makes a second name for a file, in the place of one that leads to a dead socket.
+fn link(path: &Path, second: &Path) -> bool {
+    match fs::hard_link(path, second) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            matches!(probe(second, SocketType::STREAM), Ok(Probe::Stale))
+                && fs::remove_file(second).is_ok()
+                && fs::hard_link(path, second).is_ok()
+        }
+        linked => linked.is_ok(),
     }
 }
 

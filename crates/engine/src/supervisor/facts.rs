@@ -13,6 +13,7 @@ use crate::process::event::Event as Heard;
 use crate::process::event::{HandOver, Words};
 use crate::process::health_check::{Asked, Checks, Target};
 use crate::report::event::Event;
+use crate::report::worker::Address;
 use crate::supervisor::Supervisor;
 use crate::supervisor::input::Input;
 use crate::supervisor::readiness::{Next, status_after};
@@ -41,6 +42,10 @@ impl Supervisor {
                     self.audience.listening(about, address, listening);
                 }
                 self.did(worker, ReadyWhen::Listening);
+            }
+            Fact::FileRestored(path) => self.emit(Event::FileRestored { address: Address::Unix(path) }),
+            Fact::FileLost(path, is_taken) => {
+                self.emit(Event::FileLost { address: Address::Unix(path), is_taken });
             }
             Fact::ListensNoMore(worker) => self.listens_no_more(worker),
             Fact::Closed(address) => self.emit(Event::Closed { address }),

@@ -22,7 +22,7 @@ pub(crate) fn free_port(address: &str) -> u16 {
 }
 
 /// Asks until every one of `slots` has answered.
-fn answered_by_all(slots: usize, mut ask: impl FnMut() -> String) {
+pub(crate) fn answered_by_all(slots: usize, mut ask: impl FnMut() -> String) {
     let mut seen = BTreeSet::new();
     eventually("every worker answers", || {
         seen.insert(ask());

@@ -1,10 +1,12 @@
 //! Node servers on unix sockets: how long their paths may be, and whom their names lead to.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use recluster_e2e::{Connection, Home, Launch, Response, on};
+use recluster_e2e::{Connection, Home, Launch, Response, eventually, on};
+
+use super::node::answered_by_all;
 
 /// A cluster of `unix.js` on this path.
 fn server_at(home: &Home, path: impl AsRef<Path>) -> Launch {
@@ -72,4 +74,64 @@ fn the_master_and_its_clients_say_long_paths_as_well() {
         .serve();
     ask(&link.join("web.sock"));
     home.recluster(&["status", "--control", &control.to_string_lossy()]).expect_code(0);
+}
+
+/// Two workers and a reload: each one removes what the others use.
+#[test]
+fn workers_that_remove_the_file_first_share_the_socket() {
+    let home = Home::new();
+    let path = home.join("app.sock");
+    let mut master = server_at(&home, &path).env("UNLINK", "1").serve();
+    answered_by_all(2, || ask(&path).text("slot"));
+    master.reload().expect_code(0);
+    assert_eq!(ask(&path).text("generation"), "2");
+    assert_eq!(master.status()["listeners"].as_array().map(Vec::len), Some(1));
+    master.client(&["stop"]).expect_code(0);
+    master.expect_end(0);
+    let left: Vec<_> = names_in(&home).into_iter().filter(|name| name.contains("app.sock")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_file_that_an_old_worker_removes_at_its_end_is_there_again() {
+    let home = Home::new();
+    let path = home.join("app.sock");
+    let master = server_at(&home, &path).env("UNLINK_AT_EXIT", "1").serve();
+    master.reload().expect_code(0);
+    master.wait(on("file_restored"));
+    eventually("the name leads to the new workers", || {
+        let answer = Connection::open_unix(&path).and_then(|mut connection| connection.get("/"));
+        answer.is_ok_and(|answer| answer.text("generation") == "2")
+    });
+}
+
+#[test]
+fn a_file_that_somebody_removes_is_there_again() {
+    let home = Home::new();
+    let [by_node, bound] = ["app.sock", "web.sock"].map(|name| home.join(name));
+    let servers = server_at(&home, &by_node).listen(&format!("unix:{}", bound.display()));
+    let _master = servers.serve();
+    for path in [&by_node, &bound] {
+        fs::remove_file(path).expect("the directory is ours");
+        eventually("it is there again", || UnixStream::connect(path).is_ok());
+    }
+}
+
+#[test]
+fn a_path_that_others_have_taken_is_left_alone_and_named() {
+    let home = Home::new();
+    let path = home.join("app.sock");
+    let master = server_at(&home, &path).option("--attempts", "1").option("--ready-timeout", "5s").serve();
+    fs::remove_file(&path).expect("the directory is ours");
+    let _owner = UnixListener::bind(&path).expect("the directory is ours");
+    let lost = master.wait(on("file_lost"));
+    assert_eq!(lost.at("/is_taken"), &serde_json::json!(true));
+    assert_eq!(lost.text("/address/unix"), path.to_string_lossy());
+    assert_ne!(master.reload().status.code(), Some(0), "no new worker can listen there");
+    UnixStream::connect(&path).expect("it is the other's");
+}
+
+fn names_in(home: &Home) -> Vec<String> {
+    let entries = fs::read_dir(home.path()).expect("the directory is ours");
+    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
 }
