@@ -78,6 +78,10 @@ declare namespace recluster {
     checkInterval?: number | undefined;
     /** A check that takes longer has failed. Default: 5. */
     checkTimeout?: number | undefined;
+    /** Variables for the workers, before those of `envFile` and of this process. Read again at each reload. */
+    env?: { [name: string]: string | undefined } | undefined;
+    /** Files of variables, as `node --env-file` reads them. Read again at each reload. */
+    envFile?: string | string[] | undefined;
     /** A variable that holds the worker's slot, beside WORKER_ID, as pm2 sets `NODE_APP_INSTANCE`. Default: none. */
     instanceEnv?: string | undefined;
   }
@@ -197,6 +201,8 @@ declare namespace recluster {
     stolen: number;
     /** How often a connection was taken back from a worker that could not have it. */
     requeued: number;
+    /** The names of the variables that `env` and `envFile` give to workers of this generation. */
+    env: string[];
     slots: { slot: number; active: number | null; restarts: number; connections: number }[];
     workers: WorkerStatus[];
     /** With what is in force at each address. */

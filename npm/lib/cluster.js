@@ -137,7 +137,9 @@ class Cluster extends EventEmitter {
   #whole() {
     const args = options.list(this.#options, 'args');
     const execArgv = options.list(this.#options, 'execArgv');
-    return { ...this.#plan(), ...launch.describe(this.#file, args, execArgv) };
+    const variables = options.variables(this.#options);
+    const envFiles = options.envFiles(this.#options);
+    return { ...this.#plan(), ...launch.describe(this.#file, args, execArgv, { variables, envFiles }) };
   }
 
   #tellStrangers() {

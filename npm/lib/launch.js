@@ -18,8 +18,9 @@ const INSPECTOR = /--inspect(?:-brk|-port)?|--debug-port/;
  * @param {string} file the server file
  * @param {string[]} args its arguments
  * @param {string[]} execArgv arguments for node
+ * @param {{variables: object, envFiles: string[]}} environment what workers are given beside the environment of this process
  */
-function describe(file, args, execArgv) {
+function describe(file, args, execArgv, { variables, envFiles }) {
   if (cluster.settings.serialization === 'advanced') {
     throw new Error("recluster: cluster.settings.serialization 'advanced' is not supported: workers speak JSON");
   }
@@ -33,6 +34,8 @@ function describe(file, args, execArgv) {
     args,
     execArgv: [...settings.execArgv, ...inspectorPort(settings)],
     env: { ...process.env },
+    variables,
+    envFiles: envFiles.map((named) => path.resolve(cwd ?? process.cwd(), named)),
     cwd,
     uid: number(settings, 'uid'),
     gid: number(settings, 'gid'),

@@ -20,7 +20,7 @@ const NAMES = new Set([
   'workers', 'timeout', 'respawn', 'backoff', 'readyWhen', 'args', 'execArgv', 'log', 'logger', 'surge', 'attempts', 'readyTimeout',
   'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace', 'acceptAfterStop', 'balance', 'stickyBy',
   'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck', 'checkInterval', 'checkTimeout',
-  'instanceEnv',
+  'instanceEnv', 'env', 'envFile',
 ]);
 
 /**
@@ -66,6 +66,25 @@ function list(options, name) {
   if (texts.some((text) => text.includes('\0'))) throw wrong(TypeError, name, 'strings without a NUL', inspect(value));
   // Half of a surrogate pair becomes what Node makes of it.
   return texts.map((text) => Buffer.from(text).toString());
+}
+
+/** Variables for workers beside the environment of this process. One that is undefined is left out, as Node does. */
+function variables(options) {
+  const value = options.env ?? {};
+  if (typeof value !== 'object' || Array.isArray(value)) throw wrong(TypeError, 'env', 'an object', typeof value);
+  const given = Object.entries(value).filter(([, text]) => text !== undefined);
+  return Object.fromEntries(given.map(([name, text]) => {
+    if (`${text}`.includes('\0')) throw wrong(TypeError, 'env', 'strings without a NUL', `one with it in ${name}`);
+    return [name, Buffer.from(`${text}`).toString()];
+  }));
+}
+
+/** The names of files of variables. */
+function envFiles(options) {
+  const value = options.envFile ?? [];
+  const files = Array.isArray(value) ? value : [value];
+  if (files.every((file) => typeof file === 'string' && file !== '')) return files;
+  throw wrong(TypeError, 'envFile', 'a path or an array of paths', inspect(value));
 }
 
 /** What logs, and whether respawns are logged. */
@@ -185,4 +204,4 @@ function unknown(options) {
     .map((name) => ({ name, meant: nearest(name, NAMES) }));
 }
 
-module.exports = { countOfWorkers, list, logging, read, unknown };
+module.exports = { countOfWorkers, envFiles, list, logging, read, unknown, variables };

@@ -2,7 +2,9 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const fs = require('node:fs')
 const os = require('node:os')
+const path = require('node:path')
 
 const { active, fixture, test } = require('./lib/host')
 const { called, heard, heardOften } = require('./lib/wait')
@@ -123,6 +125,39 @@ test.ours('the slot is in the variable that instanceEnv names, and in no other',
   const [named] = (await serve('puppet.js', { ...options, instanceEnv: 'NODE_APP_INSTANCE' })).workers()
   assert.deepEqual(await tell(named), { WORKER_ID: '0', NODE_APP_INSTANCE: '0' })
   assert.throws(() => make('puppet.js', { ...options, instanceEnv: 'WORKER_ID' }).run(), /instanceEnv: WORKER_ID is reserved/)
+})
+
+test.ours('env and envFile are read at each reload, and a broken file refuses it', async ({ recluster }) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
+  const file = path.join(directory, '.env')
+  const tell = async (made) => {
+    const [worker] = active(made)
+    const told = heard(worker, 'message', (message) => 'slot' in message)
+    worker.send({ do: 'tell', env: ['FROM', 'ONLY_FILE', 'GONE'] })
+    return (await told)[0].env
+  }
+  process.env.FROM = 'process'
+  fs.writeFileSync(file, 'FROM=file\nONLY_FILE=1')
+  const options = { args: ['listen'], workers: 1, envFile: file, env: { GONE: undefined }, logger: { log () {} } }
+  const made = recluster(fixture('puppet.js'), options)
+  made.run()
+  await heard(made, 'ready')
+  assert.deepEqual(await tell(made), { FROM: 'file', ONLY_FILE: '1' })
+  options.env = { FROM: 'env' }
+  fs.writeFileSync(file, 'ONLY_FILE=2')
+  await made.reload()
+  assert.deepEqual(await tell(made), { FROM: 'env', ONLY_FILE: '2' })
+  assert.deepEqual((await made.status()).env, ['FROM', 'ONLY_FILE'])
+  fs.writeFileSync(file, 'hunter2')
+  await assert.rejects(made.reload(), (error) => {
+    assert.equal(error.code, 'ERR_RECLUSTER_REFUSED')
+    assert.equal(error.reason, `${file}:1: neither NAME=VALUE nor a # comment`)
+    return true
+  })
+  options.env = { WORKER_ID: '7' }
+  fs.writeFileSync(file, '')
+  await assert.rejects(made.reload(), /WORKER_ID is reserved/)
+  fs.rmSync(directory, { recursive: true })
 })
 
 test('args and execArgv', async ({ serve }) => {

@@ -24,7 +24,7 @@ test.beside('the declared status is that of docs/json.md', onlyOurs, () => {
 })
 
 test.ours('the declared status is what status() gives', async ({ logger, make, recluster, serve }) => {
-  const sticky = await serve('puppet.js', { ...listening, balance: 'sticky' })
+  const sticky = await serve('puppet.js', { ...listening, balance: 'sticky', env: { MARK: 'x' } })
   // One that starts for ever, and one that reloads for ever.
   const starting = make('puppet.js', { args: ['stay'] })
   starting.run()

@@ -1,7 +1,6 @@
 //! What `run` starts and `check` examines: the one description of a cluster, made from the arguments of `run`.
 
-use std::env;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use recluster::{Cluster, ClusterBuilder, Messages};
@@ -36,8 +35,9 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
     let builder = describe_running(builder, running);
     let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());
     let builder = describe_readiness(builder, readiness);
-    let node_env = env.get("NODE_ENV").map(OsString::from).or_else(|| env::var_os("NODE_ENV"));
-    let in_production = node_env.is_some_and(|value| value == "production");
+    // A file that cannot be read is refused at the start.
+    let for_workers = builder.worker_environment().unwrap_or_default();
+    let in_production = for_workers.get(OsStr::new("NODE_ENV")).is_some_and(|value| value == "production");
     let builder = describe_leaving(builder, leaving, in_production);
     let builder = builder.respawn(respawning.respawn);
     let builder = set(builder, respawning.backoff, ClusterBuilder::backoff);
@@ -62,6 +62,7 @@ fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilde
         InstanceIn::Nothing => builder,
         InstanceIn::Variable(variable) => builder.instance_env(variable.clone()),
     };
+    let builder = running.env_file.iter().fold(builder, ClusterBuilder::env_file);
     running.listen.iter().cloned().fold(builder, ClusterBuilder::listen)
 }
 

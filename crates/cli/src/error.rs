@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use recluster::control::{BindError, ClientError, DirectoryError, FindError};
-use recluster::{Failure, ProgramError, StartError};
+use recluster::{Failure, ProgramError, StartError, VariableError};
 
 use crate::args;
 use crate::config;
@@ -43,6 +43,10 @@ pub(crate) enum Error {
     Log { path: Option<PathBuf>, source: io::Error },
     #[error("the first generation never served: {0}")]
     NeverServed(Failure),
+    #[error("--env {name}: there is no such variable in the environment of this command; write {name}=VALUE")]
+    NoVariable { name: String },
+    #[error("--env: {0}")]
+    Variable(#[from] VariableError),
     #[error(transparent)]
     Find(#[from] FindError),
     #[error("--control none: without a control socket no cluster can be asked")]
@@ -93,6 +97,7 @@ impl Error {
             Self::Start(StartError::Program(error)) => match error {
                 ProgramError::NotFound { .. } | ProgramError::NodeNotFound { .. } => ExitStatus::NotFound,
                 ProgramError::NotRunnable { .. } => ExitStatus::CannotRun,
+                ProgramError::EnvFile(_) | ProgramError::Variable(_) => ExitStatus::Usage,
                 ProgramError::Directory { .. } | _ => ExitStatus::Failure,
             },
             Self::Start(
@@ -105,6 +110,8 @@ impl Error {
                 | StartError::StickyWithoutNode,
             )
             | Self::Inherited(_)
+            | Self::NoVariable { .. }
+            | Self::Variable(_)
             | Self::Config(_)
             | Self::Bind(_)
             | Self::NameTaken { .. }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::balance::{Balance, StickyBy};
+use crate::config::variable::Variables;
 use crate::control::protocol::{Progress, Reply, Request};
 use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::status::{LastReload, ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
@@ -173,6 +174,7 @@ fn statuses() -> Vec<Status> {
             sticky_by: balance.sticky_by().map(ToString::to_string),
             stolen: 0,
             requeued: 0,
+            env: if is_full { vec!["LOG_LEVEL".to_owned()] } else { Vec::new() },
             slots: [None, Some(3)]
                 .map(|active| SlotStatus { slot: 1, active, restarts: 0, connections: 7 })
                 .into(),
@@ -229,7 +231,10 @@ fn worker_statuses() -> Vec<WorkerStatus> {
 
 fn requests() -> Vec<Request> {
     every! {
-        Request::Reload { .. } => [Request::Reload { wait: true }],
+        Request::Reload { .. } => {
+            let env = Variables::new([("LOG_LEVEL", "debug")]).expect("a variable");
+            [Request::reload(true), Request::Reload { wait: true, env }]
+        },
         Request::Status => [Request::Status],
         Request::ScaleTo { .. } => [Request::ScaleTo { workers: 2 }],
         Request::ScaleBy { .. } => [Request::ScaleBy { workers: -2 }],

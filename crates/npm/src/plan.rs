@@ -27,7 +27,11 @@ pub(crate) struct Plan {
     node: PathBuf,
     args: Vec<String>,
     exec_argv: Vec<String>,
+    /// The whole environment.
     env: BTreeMap<String, String>,
+    /// Beside it, and before it.
+    variables: BTreeMap<String, String>,
+    env_files: Vec<PathBuf>,
     cwd: Option<PathBuf>,
     uid: Option<u32>,
     gid: Option<u32>,
@@ -137,6 +141,8 @@ impl Plan {
             .numbering(numbers::last())
             .keep_trying(true)
             .lenient(true);
+        builder = self.env_files.iter().fold(builder, ClusterBuilder::env_file);
+        builder = self.variables.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
         builder = with(builder, self.cwd.as_ref(), ClusterBuilder::directory);
         builder = with(builder, self.uid, ClusterBuilder::uid);
         builder = with(builder, self.gid, ClusterBuilder::gid);
@@ -220,7 +226,7 @@ mod tests {
     /// A plan with this instead of, or beside, what the package always says.
     fn plan(more: &str) -> Result<Plan, serde_json::Error> {
         let mut said: serde_json::Map<_, _> = serde_json::from_str(
-            r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {},
+            r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {}, "variables": {}, "envFiles": [],
                  "stdio": ["ignore", { "fd": 1 }, "tail"], "workers": 2, "readyWhen": "listening",
                  "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
                  "readyTimeout": 60, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0 }"#,

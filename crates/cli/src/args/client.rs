@@ -42,6 +42,15 @@ pub(crate) struct Reload {
     #[arg(long)]
     pub(crate) no_wait: bool,
 
+    // Checked later: the words of a refusal here would show the value.
+    #[arg(
+        long,
+        value_name = "NAME[=VALUE]",
+        help = "Set a variable for the workers of this and later generations; may be repeated. NAME alone takes the value from \
+                this command's environment. After a rollback it is forgotten"
+    )]
+    pub(crate) env: Vec<String>,
+
     #[command(flatten)]
     pub(crate) target: Target,
 }

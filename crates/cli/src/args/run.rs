@@ -108,6 +108,14 @@ pub(crate) struct Running {
 
     #[arg(
         long,
+        value_name = "FILE",
+        help = "A file of variables for the workers, NAME=VALUE as node --env-file reads it; read again at each reload; may be \
+                repeated"
+    )]
+    pub(crate) env_file: Vec<PathBuf>,
+
+    #[arg(
+        long,
         value_name = "VAR|none",
         default_value = "none",
         help = "A variable that holds the worker's slot beside WORKER_ID; NODE_APP_INSTANCE is that of pm2"

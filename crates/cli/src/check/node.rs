@@ -1,7 +1,7 @@
 //! What node itself says: its version, and whether it can read the server file.
 
-use std::env;
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::args::Run;
+use crate::describe::describe;
 
 /// How long node may take to answer. It takes a tenth of a second on a machine that is not busy.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -123,15 +124,26 @@ fn does_more(run: &Run) -> Option<String> {
 }
 
 fn word_of(run: &Run, beginnings: &[&str]) -> Option<String> {
-    let options = run.env.get("NODE_OPTIONS").cloned().or_else(|| env::var("NODE_OPTIONS").ok());
+    let options =
+        environment(run).remove(OsStr::new("NODE_OPTIONS")).and_then(|options| options.into_string().ok());
     let args = run.running.node_arg.iter().map(|arg| arg.to_string_lossy().into_owned());
     let words = options.iter().flat_map(|options| options.split_whitespace()).map(str::to_owned);
     args.chain(words).find(|arg| beginnings.iter().any(|more| arg.starts_with(more)))
 }
 
+/// The environment of the workers. What is wrong with it is found when the cluster is described.
+fn environment(run: &Run) -> BTreeMap<OsString, OsString> {
+    describe(run).worker_environment().unwrap_or_default()
+}
+
 fn command(binary: &Path, run: &Run) -> Command {
     let mut command = Command::new(binary);
-    command.envs(&run.env).current_dir(logical_directory()).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .env_clear()
+        .envs(environment(run))
+        .current_dir(logical_directory())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     command
 }
 

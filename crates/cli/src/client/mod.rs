@@ -9,6 +9,9 @@ mod screen;
 mod status;
 mod table;
 
+use std::env;
+
+use recluster::Variables;
 use recluster::control::Client;
 use recluster::control::protocol::{Reply, Request};
 
@@ -22,14 +25,27 @@ use crate::exit_code::ExitStatus;
 
 /// `reload`: asks for one, and shows how it goes until the verdict is there.
 pub(crate) async fn reload(args: Reload) -> Result<ExitStatus, Error> {
+    let env = variables(&args.env)?;
     let (mut client, _) = connect(&args.target).await?;
     if args.no_wait {
-        let reply = client.ask(&Request::Reload { wait: false }).await?;
+        let reply = client.ask(&Request::Reload { wait: false, env }).await?;
         let Reply::Accepted = reply else { return Err(unexpected(reply)) };
         return finish(&reply, &args.target);
     }
-    client.send(&Request::Reload { wait: true }).await?;
+    client.send(&Request::Reload { wait: true, env }).await?;
     if args.target.json { relay(&mut client).await } else { watch(&mut client).await }
+}
+
+/// The variables that were written as `NAME=VALUE`, or as the `NAME` of one in our own environment.
+fn variables(written: &[String]) -> Result<Variables, Error> {
+    let read = |written: &String| match written.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match env::var(written) {
+            Ok(value) => Ok((written.clone(), value)),
+            Err(_) => Err(Error::NoVariable { name: written.clone() }),
+        },
+    };
+    Ok(Variables::new(written.iter().map(read).collect::<Result<Vec<_>, _>>()?)?)
 }
 
 /// Prints the master's replies to a reload, up to the verdict.

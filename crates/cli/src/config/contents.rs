@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use clap::Arg;
+use recluster::check_variable;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -135,9 +136,7 @@ impl Reader<'_> {
             return Err((value.span(), Problem::Nul { key }));
         }
         let (span, name) = (name.span(), name.get_ref().to_string());
-        if name.is_empty() || name.contains(['=', '\0']) {
-            return Err((span, Problem::VariableName { name }));
-        }
+        check_variable(name.as_ref()).map_err(|error| (span.clone(), error.into()))?;
         Ok(Variable { name, value: text.to_string(), place: self.place(&span) })
     }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use recluster::VariableError;
+
 use super::place::Place;
 
 /// The largest config file, in bytes. What is larger is something else.
@@ -46,8 +48,8 @@ pub(crate) enum Problem {
     Value { key: String, value: String, reason: String },
     #[error("'{key}' cannot be used with '{other}', in line {line}")]
     Contradiction { key: String, other: String, line: usize },
-    #[error("'{name}' cannot be the name of an environment variable")]
-    VariableName { name: String },
+    #[error(transparent)]
+    Variable(#[from] VariableError),
     #[error("'{key}' holds a NUL character, which no argument and no variable can")]
     Nul { key: String },
 }

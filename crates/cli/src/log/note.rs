@@ -67,6 +67,9 @@ pub(crate) enum Note {
     Asked {
         #[serde(flatten)]
         request: Request,
+        /// The names of the variables that it sets.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        env: Vec<String>,
         pid: Option<i32>,
         uid: u32,
     },
@@ -185,8 +188,8 @@ impl Note {
     }
 
     pub(crate) fn asked(asked: Asked) -> Self {
-        let Asked { request, pid, uid, .. } = asked;
-        Self::Asked { request, pid, uid }
+        let Asked { request, env, pid, uid, .. } = asked;
+        Self::Asked { request, env, pid, uid }
     }
 
     /// The verbosity from which on it is written.
@@ -227,9 +230,10 @@ impl Note {
             Self::RespawnRow { respawns, seconds, over, hint } => {
                 respawn_row(*respawns, *seconds, *over, *hint)
             }
-            Self::Asked { request, pid, uid } => {
+            Self::Asked { request, env, pid, uid } => {
                 let process = pid.map(|pid| format!("process {pid} of ")).unwrap_or_default();
-                format!("{}, asked for by {process}user {uid}", wanted(*request))
+                let with = if env.is_empty() { String::new() } else { format!(" with {}", env.join(", ")) };
+                format!("{}{with}, asked for by {process}user {uid}", wanted(request))
             }
             Self::Configured { changed, needs_restart } => configured(changed, needs_restart),
             Self::NotScaled { reason } => format!("the number of workers stays: {reason}"),
@@ -308,7 +312,7 @@ fn configured(changed: &[String], needs_restart: &[String]) -> String {
     new.into_iter().chain(old).collect::<Vec<_>>().join("; ")
 }
 
-fn wanted(request: Request) -> String {
+fn wanted(request: &Request) -> String {
     match request {
         Request::Reload { .. } => "reload".to_owned(),
         Request::Status => "status".to_owned(),

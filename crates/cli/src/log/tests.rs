@@ -124,7 +124,7 @@ fn notes() -> Vec<Note> {
         workers,
         control: control.map(str::to_owned),
     };
-    let asked = |request, pid| Note::Asked { request, pid, uid: 7 };
+    let asked = |request, pid| Note::Asked { request, env: Vec::new(), pid, uid: 7 };
     vec![
         starting(4, Some("/run/recluster/shop.sock")),
         starting(1, None),
@@ -149,7 +149,13 @@ fn notes() -> Vec<Note> {
         Note::RespawnRow { respawns: 20, seconds: 19.4, over: false, hint: Some(BACKOFF) },
         Note::RespawnRow { respawns: 20, seconds: 19.4, over: false, hint: None },
         Note::RespawnRow { respawns: 23, seconds: 22.0, over: true, hint: None },
-        asked(Request::Reload { wait: true }, Some(4800)),
+        asked(Request::reload(true), Some(4800)),
+        Note::Asked {
+            request: Request::reload(true),
+            env: vec!["LOG_LEVEL".to_owned(), "TOKEN".to_owned()],
+            pid: None,
+            uid: 7,
+        },
         asked(Request::Status, Some(4800)),
         asked(Request::ScaleTo { workers: 3 }, Some(4800)),
         asked(Request::ScaleBy { workers: 2 }, Some(4800)),

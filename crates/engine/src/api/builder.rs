@@ -1,10 +1,11 @@
 //! [`ClusterBuilder`]: everything that can be said about a cluster before it starts.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use recluster_core::Surge;
@@ -17,7 +18,7 @@ use crate::config::messages::Messages;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::config::variable::InstanceEnv;
 use crate::process::program::ResolvedProgram;
-use crate::report::error::StartError;
+use crate::report::error::{ProgramError, StartError};
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
 use crate::socket::bind::Bound;
 use crate::supervisor::audience::Host;
@@ -89,7 +90,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// One more variable for the workers' environment, beside what the master's own holds.
+    /// One more variable for the workers' environment, beside what the master's own holds. A name that recluster itself sets for
+    /// each worker is refused at the start.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.draft.program.env.insert(name.into(), value.into());
@@ -102,6 +104,25 @@ impl ClusterBuilder {
     pub fn instance_env(mut self, variable: InstanceEnv) -> Self {
         self.draft.program.instance_env = Some(variable);
         self
+    }
+
+    /// Gives workers the variables of one more file, in the syntax that `node --env-file` reads. The file is read when the
+    /// cluster starts and at each reload, by its name, symlinks and all; a relative one begins where the server's does. What is
+    /// said last comes before what is said first: the master's own environment, the files in their order, [`env`](Self::env),
+    /// and what [`Cluster::reload_with`](crate::Cluster::reload_with) sets. Default none.
+    #[must_use]
+    pub fn env_file(mut self, file: impl AsRef<Path>) -> Self {
+        self.draft.program.add_env_file(file.as_ref());
+        self
+    }
+
+    /// The environment that workers would be given now, but for what each has of its own, such as `WORKER_ID`.
+    ///
+    /// # Errors
+    ///
+    /// When an env file cannot be read, or a variable cannot be one for workers.
+    pub fn worker_environment(&self) -> Result<BTreeMap<OsString, OsString>, ProgramError> {
+        self.draft.program.variables().map(|(env, _)| env)
     }
 
     /// How many slots. Default 1.

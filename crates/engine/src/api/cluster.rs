@@ -4,6 +4,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::api::builder::ClusterBuilder;
 use crate::config::scale::Scale;
+use crate::config::variable::Variables;
 use crate::report::error::{Gone, ReloadError, ScaleError, SendError};
 use crate::report::event::{Event, Events};
 use crate::report::status::Status;
@@ -60,12 +61,27 @@ impl Cluster {
     /// When the new code was rolled back or stopped part-way, with the reason, or when the cluster ended first. After
     /// a rollback what served before serves on; after a stop part-way, in every slot either the old or the new code.
     pub async fn reload(&self) -> Result<(), ReloadError> {
-        ReloadError::unless_done(self.ask_reload(None)?.await.map_err(|_| Gone)?.verdict)
+        self.reload_with(Variables::default()).await
     }
 
     /// Asks for a reload and does not wait; its verdict is an event.
     pub fn request_reload(&self) -> Result<(), Gone> {
-        self.tell(Request::Reload(None, None))
+        self.request_reload_with(Variables::default())
+    }
+
+    /// As [`reload`](Self::reload), with these variables in the environment of the new workers, before all others of their
+    /// names. They stay for later generations; after a rollback they are forgotten.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`reload`](Self::reload). It is refused as well where all that was set at reloads would be too much.
+    pub async fn reload_with(&self, variables: Variables) -> Result<(), ReloadError> {
+        ReloadError::unless_done(self.ask_reload(None, variables)?.await.map_err(|_| Gone)?.verdict)
+    }
+
+    /// Asks for a [reload with variables](Self::reload_with) and does not wait; its verdict is an event.
+    pub fn request_reload_with(&self, variables: Variables) -> Result<(), Gone> {
+        self.tell(Request::Reload { with: None, set: variables, reply: None })
     }
 
     /// Renews one worker within its generation, new first. A worker that is gone or leaving is left alone.
@@ -153,10 +169,14 @@ impl Cluster {
         }
     }
 
-    /// Asks for a reload, to what this spec says. The verdict comes there.
-    pub(crate) fn ask_reload(&self, with: Option<Reloaded>) -> Result<oneshot::Receiver<Told>, Gone> {
+    /// Asks for a reload, to what this spec says and with these variables. The verdict comes there.
+    pub(crate) fn ask_reload(
+        &self,
+        with: Option<Reloaded>,
+        set: Variables,
+    ) -> Result<oneshot::Receiver<Told>, Gone> {
         let (reply, verdict) = oneshot::channel();
-        self.tell(Request::Reload(with, Some(reply)))?;
+        self.tell(Request::Reload { with, set, reply: Some(reply) })?;
         Ok(verdict)
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
+use crate::config::variable::Variables;
 pub use crate::dataplane::{Handle, Receipt};
 pub use crate::process::stdio::Stdio;
 use crate::report::error::{Gone, ReloadError, SendError};
@@ -97,7 +98,10 @@ impl Cluster {
         with: Option<ClusterBuilder>,
     ) -> Result<impl Future<Output = Result<(), ReloadError>> + Send + 'static, Gone> {
         let spec = |with: ClusterBuilder| with.spec().map(|(spec, _)| Box::new(spec));
-        let verdict = self.ask_reload(with.map(|with| spec(with).map_err(|error| error.to_string())))?;
+        let verdict = self.ask_reload(
+            with.map(|with| spec(with).map_err(|error| error.to_string())),
+            Variables::default(),
+        )?;
         Ok(async move { ReloadError::unless_done(verdict.await.map_err(|_| Gone)?.verdict) })
     }
 

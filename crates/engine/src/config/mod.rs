@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod balance;
 pub(crate) mod drain_signal;
+pub(crate) mod env_file;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod messages;

@@ -18,6 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::scale::Scale;
+use crate::config::variable::Variables;
 use crate::report::event::Event;
 use crate::report::status::Status;
 use crate::report::verdict::Failure;
@@ -27,14 +28,14 @@ use crate::report::worker::Worker;
 /// The version of the protocol. It changes when an old client would misunderstand a new master.
 pub const VERSION: u32 = 1;
 
-/// The longest line that a master reads, in bytes. Requests are short.
-pub const REQUEST_LIMIT: usize = 4 * 1024;
+/// The longest line that a master reads, in bytes: enough for all variables that a reload may set, however they are written.
+pub const REQUEST_LIMIT: usize = 256 * 1024;
 
 /// The longest line that a client reads, in bytes: enough for the status of the largest cluster.
 pub const REPLY_LIMIT: usize = 4 * 1024 * 1024;
 
 /// What a client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "the master must answer each of them")]
 pub enum Request {
@@ -43,6 +44,9 @@ pub enum Request {
         /// Whether to send the progress and the verdict. If not, the answer is [`Reply::Accepted`] at once.
         #[serde(default)]
         wait: bool,
+        /// Variables for the workers of this and later generations.
+        #[serde(default, skip_serializing_if = "Variables::is_empty")]
+        env: Variables,
     },
     /// The status of the cluster.
     Status,
@@ -179,6 +183,13 @@ impl Request {
     }
 }
 
+impl Request {
+    /// A reload that sets no variables.
+    pub fn reload(wait: bool) -> Self {
+        Self::Reload { wait, env: Variables::default() }
+    }
+}
+
 impl From<Scale> for Request {
     fn from(scale: Scale) -> Self {
         match scale {
@@ -235,15 +246,20 @@ fn encode(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::variable::MOST_OF_ALL;
 
-    fn written(request: Request) -> String {
+    fn written(request: &Request) -> String {
         String::from_utf8(request.encode().unwrap()).unwrap()
     }
 
     #[test]
     fn requests_are_what_the_module_says_and_are_read_back() {
         let golden = [
-            (Request::Reload { wait: true }, r#"{"version":1,"request":"reload","wait":true}"#),
+            (Request::reload(true), r#"{"version":1,"request":"reload","wait":true}"#),
+            (
+                Request::Reload { wait: false, env: Variables::new([("A", "b")]).unwrap() },
+                r#"{"version":1,"request":"reload","wait":false,"env":{"A":"b"}}"#,
+            ),
             (Request::Status, r#"{"version":1,"request":"status"}"#),
             (Request::ScaleTo { workers: 3 }, r#"{"version":1,"request":"scale_to","workers":3}"#),
             (Request::ScaleBy { workers: -2 }, r#"{"version":1,"request":"scale_by","workers":-2}"#),
@@ -251,9 +267,24 @@ mod tests {
             (Request::Terminate, r#"{"version":1,"request":"terminate"}"#),
         ];
         for (request, line) in golden {
-            assert_eq!(written(request), format!("{line}\n"));
             assert_eq!(Request::decode(line.as_bytes()).unwrap(), request);
+            assert_eq!(written(&request), format!("{line}\n"));
         }
+    }
+
+    #[test]
+    fn variables_that_no_worker_can_have_are_refused_without_their_values() {
+        let error = |env: &str| {
+            let line = format!(r#"{{"version":1,"request":"reload","env":{env}}}"#);
+            Request::decode(line.as_bytes()).unwrap_err().to_string()
+        };
+        let reserved = error(r#"{"A":"hunter2","LISTEN_FDS":"hunter2"}"#);
+        assert!(reserved.contains("LISTEN_FDS is reserved") && !reserved.contains("hunter2"), "{reserved}");
+        assert!(error(r#"{"A B":"hunter2"}"#).contains(r#""A B" cannot be the name"#));
+        // Every byte of the longest value may need six in JSON.
+        let longest = "\u{1}".repeat(MOST_OF_ALL - 1);
+        let request = Request::Reload { wait: true, env: Variables::new([("A", longest)]).unwrap() };
+        assert!(request.encode().unwrap().len() <= REQUEST_LIMIT);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
 use super::socket::Socket;
 use crate::api::cluster::Cluster;
 use crate::config::scale::Scale;
+use crate::config::variable::Variables;
 use crate::report::error::Gone;
 use crate::report::event::Heard;
 use crate::report::verdict::{Told, Verdict};
@@ -48,15 +49,33 @@ pub struct Server {
 }
 
 /// A request that was understood, and who made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Asked {
-    /// What was asked for.
+    /// What was asked for, without variables.
     pub request: Request,
+    /// The names of the variables that a reload is to set. Their values are not for a log.
+    pub env: Vec<String>,
     /// The client's process, where the system tells.
     pub pid: Option<i32>,
     /// The client's user.
     pub uid: u32,
+}
+
+impl Asked {
+    fn new(request: &Request, peer: UCred) -> Self {
+        let (request, env) = match request {
+            Request::Reload { wait, env } => {
+                (Request::reload(*wait), env.names().map(str::to_owned).collect())
+            }
+            Request::Status
+            | Request::ScaleTo { .. }
+            | Request::ScaleBy { .. }
+            | Request::Stop
+            | Request::Terminate => (request.clone(), Vec::new()),
+        };
+        Self { request, env, pid: peer.pid(), uid: peer.uid() }
+    }
 }
 
 impl Socket {
@@ -191,10 +210,10 @@ impl Conversation {
 
     async fn answer(&mut self, request: Request) -> io::Result<Next> {
         // If the log is not read, the request is answered all the same.
-        let _ = self.host.tell.try_send(Asked { request, pid: self.peer.pid(), uid: self.peer.uid() });
+        let _ = self.host.tell.try_send(Asked::new(&request, self.peer));
         let answer = match request {
-            Request::Reload { wait: true } => return self.reload().await,
-            Request::Reload { wait: false } => self.begin_reload().await,
+            Request::Reload { wait: true, env } => return self.reload(env).await,
+            Request::Reload { wait: false, env } => self.begin_reload(env).await,
             Request::Status => self.host.cluster.status().await.map(|status| Reply::Status(Box::new(status))),
             Request::ScaleTo { workers } => return self.scale(Scale::To(workers)).await,
             Request::ScaleBy { workers } => return self.scale(Scale::By(workers)).await,
@@ -222,8 +241,8 @@ impl Conversation {
     }
 
     /// Asks for a reload that is not waited for. One that cannot begin has its verdict at once.
-    async fn begin_reload(&self) -> Result<Reply, Gone> {
-        let mut verdict = self.host.cluster.ask_reload(None)?;
+    async fn begin_reload(&self, env: Variables) -> Result<Reply, Gone> {
+        let mut verdict = self.host.cluster.ask_reload(None, env)?;
         // What was asked for before this has been begun.
         self.host.cluster.active_workers().await?;
         Ok(match verdict.try_recv() {
@@ -236,9 +255,9 @@ impl Conversation {
     }
 
     /// Asks for a reload and sends its progress, until the verdict is there or the client leaves.
-    async fn reload(&mut self) -> io::Result<Next> {
+    async fn reload(&mut self, env: Variables) -> io::Result<Next> {
         let mut events = self.host.cluster.subscribe();
-        let mut verdict = match self.host.cluster.ask_reload(None) {
+        let mut verdict = match self.host.cluster.ask_reload(None, env) {
             Ok(verdict) => verdict,
             Err(Gone) => return self.abandoned().await,
         };

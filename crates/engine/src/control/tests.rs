@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::protocol::{Progress, REQUEST_LIMIT, Reply, Request as Asked};
 use super::{Client, ClientError, Server, Socket};
 use crate::api::cluster::Cluster;
+use crate::config::variable::Variables;
 use crate::report::error::ScaleError;
 use crate::report::event::Event;
 use crate::report::verdict::{Failure, Told, Verdict};
@@ -96,8 +97,8 @@ async fn several_requests_are_answered_one_after_the_other() {
 async fn a_waiting_client_hears_of_its_own_reload() {
     let mut master = Master::start();
     let mut client = master.client().await;
-    client.send(&Asked::Reload { wait: true }).await.unwrap();
-    let Request::Reload(_, Some(verdict)) = master.request().await else { panic!() };
+    client.send(&Asked::reload(true)).await.unwrap();
+    let Request::Reload { reply: Some(verdict), .. } = master.request().await else { panic!() };
     for event in [
         Event::Serving { worker: worker(1, 1), serving: 1, of: 2 },
         Event::GenerationBegan { generation: 2 },
@@ -132,14 +133,14 @@ async fn a_waiting_client_hears_of_its_own_reload() {
 async fn a_client_that_does_not_wait_is_answered_at_once() {
     let mut master = Master::start();
     let mut client = master.client().await;
-    client.send(&Asked::Reload { wait: false }).await.unwrap();
+    client.send(&Asked::reload(false)).await.unwrap();
     let _runs = begins(&mut master).await;
     assert!(matches!(within(client.next()).await, Ok(Reply::Accepted)));
 }
 
 /// A reload has been asked for, and what follows at once has followed. Returns where its verdict goes.
 async fn begins(master: &mut Master) -> oneshot::Sender<Told> {
-    let Request::Reload(None, Some(verdict)) = master.request().await else { panic!() };
+    let Request::Reload { with: None, reply: Some(verdict), .. } = master.request().await else { panic!() };
     let Request::ActiveWorkers(reply) = master.request().await else { panic!() };
     reply.send(Vec::new()).unwrap();
     verdict
@@ -152,8 +153,8 @@ async fn a_client_that_does_not_wait_hears_of_a_reload_that_cannot_begin() {
     for (verdict, reason) in verdicts {
         let mut master = Master::start();
         let mut client = master.client().await;
-        client.send(&Asked::Reload { wait: false }).await.unwrap();
-        let Request::Reload(None, Some(reply)) = master.request().await else { panic!() };
+        client.send(&Asked::reload(false)).await.unwrap();
+        let Request::Reload { with: None, reply: Some(reply), .. } = master.request().await else { panic!() };
         reply.send(verdict.into()).unwrap();
         let Request::ActiveWorkers(reply) = master.request().await else { panic!() };
         reply.send(Vec::new()).unwrap();
@@ -177,13 +178,19 @@ async fn a_cluster_that_is_about_to_end_is_not_scaled() {
 async fn whoever_runs_the_master_can_see_who_asks() {
     let mut master = Master::start();
     let mut client = master.client().await;
-    let request = Asked::Reload { wait: false };
-    client.send(&request).await.unwrap();
-    let _runs = begins(&mut master).await;
+    let env = Variables::new([("TOKEN", "hunter2")]).unwrap();
+    client.send(&Asked::Reload { wait: false, env: env.clone() }).await.unwrap();
+    let Request::Reload { set, reply: _runs, .. } = master.request().await else { panic!() };
+    assert_eq!(set, env);
+    let Request::ActiveWorkers(reply) = master.request().await else { panic!() };
+    reply.send(Vec::new()).unwrap();
     within(client.next()).await.unwrap();
     let asked = within(master.server.asked()).await.unwrap();
     let ourselves = i32::try_from(std::process::id()).unwrap();
-    assert_eq!((asked.request, asked.pid), (request, Some(ourselves)));
+    assert_eq!(
+        (asked.request, asked.env, asked.pid),
+        (Asked::reload(false), vec!["TOKEN".to_owned()], Some(ourselves))
+    );
     assert_eq!(asked.uid, rustix::process::getuid().as_raw());
 }
 
@@ -191,12 +198,12 @@ async fn whoever_runs_the_master_can_see_who_asks() {
 async fn a_client_that_leaves_is_no_longer_waited_for() {
     let mut master = Master::start();
     let mut client = master.client().await;
-    client.send(&Asked::Reload { wait: true }).await.unwrap();
-    let Request::Reload(_, Some(mut verdict)) = master.request().await else { panic!() };
+    client.send(&Asked::reload(true)).await.unwrap();
+    let Request::Reload { reply: Some(mut verdict), .. } = master.request().await else { panic!() };
     drop(client);
     within(verdict.closed()).await;
     let mut other = master.client().await;
-    other.send(&Asked::Reload { wait: false }).await.unwrap();
+    other.send(&Asked::reload(false)).await.unwrap();
     let _runs = begins(&mut master).await;
     assert!(matches!(within(other.next()).await, Ok(Reply::Accepted)));
 }
@@ -246,7 +253,7 @@ async fn nonsense_gets_one_line_and_the_door() {
             b"{\"version\":9}\n",
             "the request is of version 9 of the control protocol, this master speaks version 1",
         ),
-        (&endless, "a request is at most 4096 bytes long"),
+        (&endless, "a request is at most 262144 bytes long"),
     ];
     for (said, reason) in cases {
         let heard = master.conversation(said).await;

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use recluster_wire::env::is_withheld;
 
+use crate::config::env_file;
 use crate::config::ready::ReadyWhen;
-use crate::config::variable::InstanceEnv;
+use crate::config::variable::{InstanceEnv, Variables, check_variable};
 use crate::config::working_directory::logical_directory;
 use crate::process::stdio::Stdio;
 use crate::report::error::ProgramError;
@@ -42,6 +43,10 @@ pub(crate) struct Program {
     pub(crate) node: PathBuf,
     pub(crate) node_args: Vec<OsString>,
     pub(crate) env: BTreeMap<OsString, OsString>,
+    /// Files of variables, absolute, symlinks and all. What [`env`](Self::env) says comes before them.
+    env_files: Vec<PathBuf>,
+    /// What reloads have set. It comes before everything else.
+    pub(crate) set_at_reloads: Variables,
     /// Replaces the master's own environment.
     pub(crate) environment: Option<BTreeMap<OsString, OsString>>,
     /// Where a worker finds its slot, beside `WORKER_ID`.
@@ -62,6 +67,8 @@ pub(crate) struct ResolvedProgram {
     pub(crate) args: Vec<OsString>,
     /// The master's environment without the variables that are about the master, and with what the user added.
     pub(crate) env: BTreeMap<OsString, OsString>,
+    /// The names of those that the user added.
+    pub(crate) given: Vec<OsString>,
     /// Where a worker finds its slot, beside `WORKER_ID`.
     pub(crate) instance_env: Option<InstanceEnv>,
     pub(crate) uid: Option<u32>,
@@ -139,6 +146,8 @@ impl Program {
             node: PathBuf::from("node"),
             node_args: Vec::new(),
             env: BTreeMap::new(),
+            env_files: Vec::new(),
+            set_at_reloads: Variables::default(),
             environment: None,
             instance_env: None,
             uid: None,
@@ -158,14 +167,44 @@ impl Program {
         self.directory = self.directory.join(directory);
     }
 
+    /// Has workers given the variables of one more file, named from the directory of this program.
+    pub(crate) fn add_env_file(&mut self, file: &Path) {
+        self.env_files.push(self.directory.join(file));
+    }
+
+    /// The variables that workers are given beside those of the master, as the files are now.
+    fn given(&self) -> Result<BTreeMap<OsString, OsString>, ProgramError> {
+        let mut given = BTreeMap::new();
+        for file in &self.env_files {
+            given.extend(env_file::read(file)?);
+        }
+        for (name, value) in &self.env {
+            check_variable(name)?;
+            given.insert(name.clone(), value.clone());
+        }
+        given.extend(self.set_at_reloads.iter().map(|(name, value)| (name.into(), value.into())));
+        Ok(given)
+    }
+
+    /// The environment of workers, but for what each has of its own; and the names of what was added to the master's.
+    pub(crate) fn variables(&self) -> Result<(BTreeMap<OsString, OsString>, Vec<OsString>), ProgramError> {
+        let given = self.given()?;
+        let mut env = self.environment.clone().unwrap_or_else(|| env::vars_os().collect());
+        env.retain(|name, _| !is_withheld(name));
+        let names = given.keys().cloned().collect();
+        env.extend(given);
+        Ok((env, names))
+    }
+
     /// Resolves everything as it is now.
     pub(crate) fn resolve(&self) -> Result<ResolvedProgram, ProgramError> {
         let directory = fs::canonicalize(&self.directory)
             .map_err(|source| ProgramError::Directory { path: self.directory.clone(), source })?;
         let server = self.resolve_server()?;
+        let (env, given) = self.variables()?;
         let runtime = if self.runs_under_node() {
             self.check_readable(&server)?;
-            let (binary, name) = self.resolve_node()?;
+            let (binary, name) = self.resolve_node(env.get(OsStr::new("PATH")))?;
             Runtime::Node { kind: NodeKind::of(&name, &binary), binary, name, args: self.node_args.clone() }
         } else {
             if !is_executable(&server) {
@@ -178,15 +217,13 @@ impl Program {
             }
             Runtime::Executable { name: self.server.clone() }
         };
-        let mut env = self.environment.clone().unwrap_or_else(|| env::vars_os().collect());
-        env.retain(|name, _| !is_withheld(name));
-        env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         Ok(ResolvedProgram {
             runtime,
             server,
             directory,
             args: self.args.clone(),
             env,
+            given,
             instance_env: self.instance_env.clone(),
             uid: self.uid,
             gid: self.gid,
@@ -214,15 +251,15 @@ impl Program {
         ProgramError::NotRunnable { path: self.server.clone(), source }
     }
 
-    fn resolve_node(&self) -> Result<(PathBuf, PathBuf), ProgramError> {
+    fn resolve_node(&self, path: Option<&OsString>) -> Result<(PathBuf, PathBuf), ProgramError> {
         let name = self.node.clone();
         let missing = || ProgramError::NodeNotFound { node: name.clone() };
         let found = if name.as_os_str().as_bytes().contains(&b'/') {
             Some(self.directory.join(&name)).filter(|path| is_executable(path))
         } else {
-            let path = self.env.get(OsStr::new("PATH")).cloned().or_else(|| env::var_os("PATH"));
-            path.and_then(|path| {
-                env::split_paths(&path)
+            let own = env::var_os("PATH");
+            path.or(own.as_ref()).and_then(|path| {
+                env::split_paths(path)
                     .map(|entry| self.directory.join(entry).join(&name))
                     .find(|path| is_executable(path))
             })

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::report::variable::{EnvFileError, VariableError};
 use crate::report::verdict::Failure;
 use crate::report::verdict::Verdict;
 
@@ -115,6 +116,12 @@ pub enum ProgramError {
         /// What was looked for.
         node: PathBuf,
     },
+    /// A file of variables for workers is not usable.
+    #[error(transparent)]
+    EnvFile(#[from] EnvFileError),
+    /// A variable that was said for workers cannot be one.
+    #[error(transparent)]
+    Variable(#[from] VariableError),
     /// The working directory is gone.
     #[error("working directory not usable: {}: {source}", path.display())]
     Directory {

@@ -4,5 +4,6 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod signal;
 pub(crate) mod status;
+pub(crate) mod variable;
 pub(crate) mod verdict;
 pub(crate) mod worker;

@@ -35,6 +35,10 @@ pub struct Status {
     /// How often a connection was taken back from a worker that could not have it, to be given to another.
     #[serde(default)]
     pub requeued: u64,
+    /// The names of the variables that workers of this generation are given beside the master's own, by env files, by the config
+    /// file and at reloads. Never their values.
+    #[serde(default)]
+    pub env: Vec<String>,
     /// One entry a slot.
     pub slots: Vec<SlotStatus>,
     /// Every worker that lives, oldest first: active ones, those on their way in and those on their way out. Behind them

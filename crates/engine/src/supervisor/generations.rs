@@ -13,9 +13,11 @@ use std::sync::Arc;
 use recluster_core as core;
 use recluster_core::{Generation, SpawnFailure};
 
+use crate::config::variable::Variables;
 use crate::process::program::{Program, ResolvedProgram};
 use crate::process::spawn;
 use crate::report::error::ProgramError;
+use crate::report::variable::EnvFileError;
 use crate::supervisor::spec::Spec;
 
 /// Why a worker could not be started.
@@ -23,6 +25,15 @@ use crate::supervisor::spec::Spec;
 pub(crate) struct SpawnError {
     pub(crate) failure: SpawnFailure,
     pub(crate) reason: String,
+}
+
+/// What was said for a reload: nothing, where it is to what the latest one was.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// The settings of the policy.
+    pub(crate) config: Option<core::Config>,
+    /// What only a restart changes.
+    pub(crate) needs_restart: Vec<String>,
 }
 
 /// The specs of a cluster, and the programs of its generations.
@@ -48,9 +59,33 @@ impl Generations {
         &self.in_force
     }
 
+    /// How it will be run from the next generation on: what was said last.
+    fn latest(&self) -> &Spec {
+        self.pending.as_ref().unwrap_or(&self.in_force)
+    }
+
     /// The cluster is to be run so from the next generation on. Reloads that wait begin as one: the last spec counts.
-    pub(crate) fn ask(&mut self, spec: Spec) {
+    fn ask(&mut self, spec: Spec) {
         self.pending = Some(spec);
+    }
+
+    /// The next generation is run as this says, or as the latest one where nothing is said, and with these variables beside
+    /// those that reloads have set before. An error says why it cannot be run so.
+    pub(crate) fn specify(&mut self, said: Option<Box<Spec>>, set: Variables) -> Result<Said, String> {
+        let latest = self.latest();
+        let all = latest.program.set_at_reloads.with(set).map_err(|error| error.to_string())?;
+        let told = Said {
+            config: said.as_ref().map(|spec| spec.config),
+            needs_restart: said.as_ref().map(|spec| spec.needs_restart.clone()).unwrap_or_default(),
+        };
+        let mut spec = said.map_or_else(|| latest.clone(), |said| *said);
+        spec.program.set_at_reloads = all;
+        // Whoever says how to run it has had the files read.
+        if told.config.is_none() {
+            spec.program.variables().map_err(|error| error.to_string())?;
+        }
+        self.ask(spec);
+        Ok(told)
     }
 
     /// A generation begins, by what was said for it, and its program is resolved. Generations older than the oldest that
@@ -119,7 +154,11 @@ fn failure_of(error: &ProgramError) -> SpawnFailure {
         ProgramError::NotRunnable { source, .. } | ProgramError::Directory { source, .. } => {
             spawn::failure_of(source)
         }
-        ProgramError::NotFound { .. } | ProgramError::NodeNotFound { .. } => SpawnFailure::Hopeless,
+        ProgramError::EnvFile(EnvFileError::Unreadable { source, .. }) => spawn::failure_of(source),
+        ProgramError::NotFound { .. }
+        | ProgramError::NodeNotFound { .. }
+        | ProgramError::EnvFile(EnvFileError::Wrong { .. })
+        | ProgramError::Variable(_) => SpawnFailure::Hopeless,
     }
 }
 
@@ -231,6 +270,67 @@ mod tests {
         assert!(generations.program(numbers[1]).is_some());
         let error = generations.program_for_spawn(numbers[0]).unwrap_err();
         assert_eq!(error.reason, "generation 1 is forgotten");
+    }
+
+    fn set(name: &str, value: &str) -> Variables {
+        Variables::new([(name, value)]).unwrap()
+    }
+
+    fn value(generations: &mut Generations, generation: Generation, name: &str) -> Option<String> {
+        let program = generations.program_for_spawn(generation).unwrap();
+        program.env.get(std::ffi::OsStr::new(name)).map(|value| value.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn what_a_reload_sets_stays_for_later_generations_and_is_forgotten_after_a_rollback() {
+        let (numbers, failure) = numbers();
+        let mut generations = generations();
+        assert!(generations.specify(None, set("A", "1")).unwrap().config.is_none());
+        // Another one waits with it.
+        generations.specify(Some(Box::new(spec(1))), set("B", "2")).unwrap();
+        generations.begin(numbers[1], numbers[0]);
+        generations.end(Some(numbers[1]), core::Verdict::Done);
+        generations.specify(None, set("A", "3")).unwrap();
+        generations.begin(numbers[2], numbers[0]);
+        assert_eq!(value(&mut generations, numbers[2], "A").as_deref(), Some("3"));
+        assert_eq!(value(&mut generations, numbers[1], "A").as_deref(), Some("1"), "a respawn has its own");
+        generations.end(Some(numbers[2]), core::Verdict::RolledBack(failure));
+        generations.specify(None, Variables::default()).unwrap();
+        generations.begin(numbers[3], numbers[0]);
+        assert_eq!(value(&mut generations, numbers[3], "A").as_deref(), Some("1"));
+        assert_eq!(value(&mut generations, numbers[3], "B").as_deref(), Some("2"));
+        assert_eq!(value(&mut generations, numbers[0], "A"), None);
+    }
+
+    #[test]
+    fn files_come_before_the_masters_environment_and_are_what_they_were_when_a_generation_began() {
+        let (numbers, _) = numbers();
+        let directory = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| directory.path().join(name));
+        let mut draft = Draft::new(PathBuf::from("/bin/sh"));
+        draft.program.environment =
+            Some([("A".into(), "master".into()), ("M".into(), "master".into())].into());
+        for file in [&one, &two] {
+            draft.program.add_env_file(file);
+        }
+        draft.program.env.insert("D".into(), "said".into());
+        std::fs::write(&one, "A=1\nB=1\nC=1\nD=1\nE=1").unwrap();
+        std::fs::write(&two, "B=2\nC=2\nD=2\nE=2").unwrap();
+        let (spec, first) = draft.check(&Balance::default()).unwrap();
+        let mut generations = Generations::new(spec, first);
+        std::fs::write(&two, "B=3\nE=3").unwrap();
+        generations.specify(None, set("E", "set")).unwrap();
+        generations.begin(numbers[1], numbers[0]);
+        let mut all = |generation| {
+            ["A", "B", "C", "D", "E", "M"].map(|name| value(&mut generations, generation, name).unwrap())
+        };
+        assert_eq!(all(numbers[0]), ["1", "2", "2", "said", "2", "master"]);
+        assert_eq!(all(numbers[1]), ["1", "3", "1", "said", "set", "master"]);
+        assert_eq!(generations.program(numbers[1]).unwrap().given, ["A", "B", "C", "D", "E"]);
+        std::fs::write(&two, "B").unwrap();
+        let error = generations.specify(None, Variables::default()).unwrap_err();
+        assert!(error.ends_with("two:1: neither NAME=VALUE nor a # comment"), "{error}");
+        assert!(generations.pending.is_none(), "nothing was touched");
     }
 
     fn executable(path: &Path) {

@@ -4,6 +4,7 @@ use recluster_core::WorkerId;
 use tokio::sync::oneshot;
 
 use crate::config::scale::Scale;
+use crate::config::variable::Variables;
 use crate::dataplane::{Fact, Handle};
 use crate::process;
 use crate::process::launcher::Outcome;
@@ -36,7 +37,12 @@ pub(crate) type Reloaded = Result<Box<Spec>, String>;
 pub(crate) enum Request {
     /// To what this spec says, or, without one, to what the one who is asked at each reload says. The verdict may be
     /// waited for.
-    Reload(Option<Reloaded>, Option<oneshot::Sender<Told>>),
+    Reload {
+        with: Option<Reloaded>,
+        /// Variables that workers are given from then on.
+        set: Variables,
+        reply: Option<oneshot::Sender<Told>>,
+    },
     Replace(u64),
     Scale(Scale, oneshot::Sender<Result<u32, ScaleError>>),
     Stop,

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 use crate::config::scale::Scale;
+use crate::config::variable::Variables;
 use crate::dataplane::{Command, Handle};
 use crate::process::program::ResolvedProgram;
 use crate::report::error::{ScaleError, SendError};
@@ -17,6 +18,7 @@ use crate::report::status::Status;
 use crate::report::verdict::{Told, Verdict};
 use crate::report::worker::Worker;
 use crate::supervisor::Supervisor;
+use crate::supervisor::generations::Said;
 use crate::supervisor::input::{Reloaded, Request};
 use crate::supervisor::status::{self, Parts};
 use crate::supervisor::timers::{FAR_AWAY, Timer};
@@ -25,7 +27,7 @@ impl Supervisor {
     /// An answer that is no longer waited for is dropped: so everywhere here.
     pub(super) fn answer(&mut self, request: Request) {
         match request {
-            Request::Reload(with, reply) => self.reload(with, reply),
+            Request::Reload { with, set, reply } => self.reload(with, set, reply),
             Request::Replace(worker) => self.tell(core::Event::Replace(self.workers.numbered(worker))),
             Request::Scale(scale, reply) => self.scale(scale, reply),
             Request::Stop => self.stop(),
@@ -53,22 +55,18 @@ impl Supervisor {
     }
 
     /// Asks the policy for a reload, unless the cluster is about to stop or cannot be run as it is said now.
-    fn reload(&mut self, with: Option<Reloaded>, reply: Option<oneshot::Sender<Told>>) {
+    fn reload(&mut self, with: Option<Reloaded>, set: Variables, reply: Option<oneshot::Sender<Told>>) {
         let said = if self.timers.is_set(Timer::Stop) {
             // It would not live long enough to serve.
             Err(Verdict::Abandoned)
         } else {
             let said = with.or_else(|| self.reread.as_mut().map(|reread| reread.say().map(Box::new)));
-            said.transpose().map_err(|reason| Verdict::Refused { reason })
+            let said = said.transpose().and_then(|said| self.generations.specify(said, set));
+            said.map_err(|reason| Verdict::Refused { reason })
         };
         match said {
-            Ok(spec) => {
-                let needs_restart = spec.as_ref().map(|spec| spec.needs_restart.clone()).unwrap_or_default();
+            Ok(Said { config, needs_restart }) => {
                 let caller = reply.map(|reply| self.callers.add(reply, needs_restart));
-                let config = spec.as_ref().map(|spec| spec.config);
-                if let Some(spec) = spec {
-                    self.generations.ask(*spec);
-                }
                 self.tell(core::Event::Reload { caller, config });
             }
             Err(verdict) => {
@@ -141,6 +139,7 @@ impl Supervisor {
             callers: &self.callers,
             balance: &self.balance,
             bound: if is_node { &[] } else { self.spawner.bound() },
+            program: self.generations.program(policy.generation),
             kill_timeout: self.spec().settings().kill_timeout,
             awaits_stop: self.timers.is_set(Timer::Stop),
             clock: self.policy.clock(),

@@ -7,6 +7,7 @@ use recluster_core::{Phase, State, WorkerId};
 
 use crate::config::balance::Balance;
 use crate::dataplane::messages::Report;
+use crate::process::program::ResolvedProgram;
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::socket::bind::Bound;
 use crate::supervisor::callers::Callers;
@@ -26,6 +27,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) balance: &'a Balance,
     /// What the master has bound for programs.
     pub(crate) bound: &'a [Bound],
+    pub(crate) program: Option<&'a ResolvedProgram>,
     pub(crate) kill_timeout: Duration,
     /// A stop was asked for, and begins when connections have been accepted for a while.
     pub(crate) awaits_stop: bool,
@@ -63,6 +65,7 @@ impl Parts<'_> {
             sticky_by: self.balance.sticky_by().map(ToString::to_string),
             stolen: 0,
             requeued: 0,
+            env: self.program.map(names).unwrap_or_default(),
             slots: slots.collect(),
             workers: workers.chain(self.leftovers.known().map(|leftover| self.leftover(leftover))).collect(),
             listeners: self.bound.iter().map(shared).collect(),
@@ -138,6 +141,11 @@ fn shared(bound: &Bound) -> ListenerStatus {
     ListenerStatus { address: bound.address.to_string(), balance: Balance::Shared.to_string() }
 }
 
+/// The names of what a program is given.
+fn names(program: &ResolvedProgram) -> Vec<String> {
+    program.given.iter().map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
 /// The word for a worker's state.
 pub(crate) fn state_name(state: State, serves: bool) -> &'static str {
     match state {
@@ -208,6 +216,7 @@ mod tests {
                 callers: &Callers::default(),
                 balance: &Balance::RoundRobin,
                 bound: &[],
+                program: None,
                 kill_timeout: 5 * SECOND,
                 awaits_stop: self.awaits_stop,
                 clock: self.policy.clock(),
