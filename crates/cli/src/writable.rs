@@ -1,9 +1,10 @@
-//! Whether a file could be made, without making it.
+//! Whether a file could be made, without making it: another one is made and removed at once.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::process;
 
 use rustix::fs::{Access, access};
 
@@ -34,7 +35,11 @@ fn may_create_here(path: &Path) -> io::Result<()> {
     if !fs::metadata(directory)?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
-    Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+    access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+    // Permissions do not say it all: in some file systems nothing can be made by hand.
+    let trial = directory.join(format!(".recluster-trial-{}", process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&trial)?;
+    fs::remove_file(&trial)
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -46,7 +51,6 @@ fn directory_of(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -69,5 +73,7 @@ mod tests {
             assert!(!at("new").exists());
         }
         make(&at("link")).unwrap();
+        let kernels = Path::new("/proc/recluster.pid");
+        assert_eq!(may_create(kernels).unwrap_err().kind(), make(kernels).unwrap_err().kind());
     }
 }
