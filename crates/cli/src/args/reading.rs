@@ -56,13 +56,13 @@ fn explained(mut error: clap::Error, definition: &Command, args: &[OsString]) ->
             }
         }
         ErrorKind::UnknownArgument => {
-            let tip =
-                about(&error, ContextKind::InvalidArg).and_then(|unknown| tip(&unknown, definition, args));
-            if let Some(tip) = tip {
+            let unknown = about(&error, ContextKind::InvalidArg).unwrap_or_default();
+            if let Some(tip) = tip(&unknown, definition, args) {
                 let tips = vec![StyledStr::from(tip)];
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
                 // That an option of ours sounds similar is said of those that are nobody's.
-                if error.remove(ContextKind::SuggestedArg).is_some()
+                if is_nodes(&unknown)
+                    && error.remove(ContextKind::SuggestedArg).is_some()
                     && let Some(command) = command_of(definition, args)
                 {
                     error.insert(ContextKind::Usage, ContextValue::StyledStr(command.clone().render_usage()));
@@ -100,7 +100,7 @@ fn tip(unknown: &str, definition: &Command, args: &[OsString]) -> Option<String>
     command.get_arguments().find(|arg| arg.is_last_set())?;
     let name = command.get_name();
     let at = place_of(unknown, args)?;
-    if NODES.iter().any(|option| unknown.starts_with(option)) {
+    if is_nodes(unknown) {
         let typed = args.get(at)?.to_string_lossy();
         return Some(format!("an argument for node itself is written '--node-arg={typed}'"));
     }
@@ -117,6 +117,11 @@ fn tip(unknown: &str, definition: &Command, args: &[OsString]) -> Option<String>
     let rest = rest.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" ");
     let command = if name == "run" { String::new() } else { format!(" {name}") };
     Some(format!("to pass it to the server, write it behind '--': recluster{command} {server} -- {rest}"))
+}
+
+/// Whether an option is one of node's own.
+fn is_nodes(option: &str) -> bool {
+    NODES.iter().any(|begin| option.starts_with(begin))
 }
 
 fn command_of<'a>(definition: &'a Command, args: &[OsString]) -> Option<&'a Command> {
