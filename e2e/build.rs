@@ -33,6 +33,7 @@ fn main() {
     all.push(("node-22.18", node >= (22, 18)));
     all.push(("privileged-ports", has_privileged_ports()));
     all.push(("root", is_root()));
+    all.push(("pid-namespaces", has_pid_namespaces()));
     for (name, has) in all {
         println!("cargo::rustc-check-cfg=cfg(has, values(\"{name}\"))");
         if has {
@@ -64,6 +65,13 @@ fn python(text: &str) -> bool {
 fn has_privileged_ports() -> bool {
     let first_free = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     first_free.is_ok_and(|port| port.trim() != "0")
+}
+
+/// Whether a program can be the first process of a PID namespace here.
+fn has_pid_namespaces() -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc", "true"]).stderr(Stdio::null());
+    unshare.status().is_ok_and(|status| status.success())
 }
 
 fn is_root() -> bool {

@@ -21,6 +21,8 @@ pub(crate) enum Error {
     Runtime(io::Error),
     #[error("cannot listen to signals: {0}")]
     Signals(io::Error),
+    #[error("the kernel knows no subreapers: {0}")]
+    Subreaper(rustix::io::Errno),
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error("the server file has a syntax error: {reason}")]
@@ -117,9 +119,10 @@ impl Error {
             | Self::NameTaken { .. }
             | Self::Pidfile(_)
             | Self::Log { .. } => ExitStatus::Usage,
-            Self::Start(StartError::System { .. } | _) | Self::Runtime(_) | Self::Signals(_) => {
-                ExitStatus::Failure
-            }
+            Self::Start(StartError::System { .. } | _)
+            | Self::Runtime(_)
+            | Self::Signals(_)
+            | Self::Subreaper(_) => ExitStatus::Failure,
             Self::Syntax { .. } | Self::TypeScript { .. } => ExitStatus::CannotRun,
             Self::NeverServed(_) => ExitStatus::NeverServed,
             Self::Find(_)

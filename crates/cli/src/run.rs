@@ -7,6 +7,7 @@ use recluster::control::protocol::Request;
 use recluster::control::{Asked, Server};
 use recluster::{Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::args::Run;
@@ -17,6 +18,7 @@ use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
 use crate::log::{Journal, Note};
+use crate::orphans;
 use crate::patience::Patience;
 use crate::pidfile::Pidfile;
 use crate::signals::{self, Signals};
@@ -33,6 +35,9 @@ pub(crate) async fn run(
     inherited: Inherited,
 ) -> Result<ExitStatus, Error> {
     let mut signals = Signals::install().map_err(Error::Signals)?;
+    if args.around.subreaper {
+        orphans::adopt().map_err(Error::Subreaper)?;
+    }
     let Claim { name, socket } = claim(&args)?;
     let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut journal = Journal::open(&name, &args.around)?;
@@ -107,6 +112,7 @@ impl Foreground<'_> {
         signals: &mut Signals,
         changes: &mut mpsc::UnboundedReceiver<Note>,
     ) {
+        reap_orphans().await;
         loop {
             tokio::select! {
                 // What was asked for is written before what follows from it.
@@ -116,6 +122,7 @@ impl Foreground<'_> {
                 heard = signals.next() => match heard {
                     signals::Heard::Signal { name, wish } => self.obey(name, wish).await,
                     signals::Heard::StopSettled => self.tell_what_is_waited_for().await,
+                    signals::Heard::ChildEnded => reap_orphans().await,
                 },
                 () = due(&self.stop) => self.tell_what_is_waited_for().await,
                 () = at(self.patience.due()) => self.tell_again().await,
@@ -196,6 +203,13 @@ impl Foreground<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+/// Reaps all that have ended. Others have their turn in between.
+async fn reap_orphans() {
+    while !orphans::reap() {
+        yield_now().await;
     }
 }
 

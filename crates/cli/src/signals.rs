@@ -31,6 +31,8 @@ pub(crate) enum Heard {
     Signal { name: &'static str, wish: Wish },
     /// A stop was asked for a while ago: another signal would insist on it now.
     StopSettled,
+    /// Some child has ended.
+    ChildEnded,
 }
 
 /// The signals that the master listens to.
@@ -41,9 +43,9 @@ pub(crate) struct Signals {
     /// Sleeps until the next deadline of the wishes. It is kept: the runtime lets a sleep end only after it has looked for
     /// signals, but one that begins too late ends at once.
     clock: Option<Pin<Box<Sleep>>>,
-    /// Never read. It is here because a process can be started with SIGCHLD ignored: the kernel then reaps the workers,
-    /// and their exit statuses are lost. Installing a handler undoes that.
-    _children: unix::Signal,
+    /// It is of use even if nobody listens: a process can be started with SIGCHLD ignored. The kernel then reaps the
+    /// workers, and their exit statuses are lost. Installing a handler undoes that.
+    children: unix::Signal,
 }
 
 impl Signals {
@@ -55,7 +57,7 @@ impl Signals {
         };
         let streams = MEANINGS.into_iter().map(listen).collect::<io::Result<_>>()?;
         let wishes = Wishes::default();
-        Ok(Self { streams, wishes, clock: None, _children: unix::signal(SignalKind::child())? })
+        Ok(Self { streams, wishes, clock: None, children: unix::signal(SignalKind::child())? })
     }
 
     /// The next signal. Several of one kind in quick succession may be heard as one. Nothing is lost if this is dropped.
@@ -76,6 +78,7 @@ impl Signals {
                         return Heard::StopSettled;
                     }
                 }
+                _ = self.children.recv() => return Heard::ChildEnded,
             }
         }
     }
@@ -111,7 +114,17 @@ mod tests {
 
     async fn signal(to: &mut Signals, signal: Signal) -> Heard {
         kill_process(getpid(), signal).unwrap();
-        to.next().await
+        next(to).await
+    }
+
+    /// Other tests have children, which end.
+    async fn next(of: &mut Signals) -> Heard {
+        loop {
+            let heard = of.next().await;
+            if heard != Heard::ChildEnded {
+                return heard;
+            }
+        }
     }
 
     #[tokio::test]
@@ -130,7 +143,7 @@ mod tests {
         let heard = |name, wish| Heard::Signal { name, wish };
         assert_eq!(signal(&mut signals, Signal::TERM).await, heard("SIGTERM", Wish::Stop));
         assert_eq!(signal(&mut signals, Signal::INT).await, heard("SIGINT", Wish::Repeated));
-        assert_eq!(signals.next().await, Heard::StopSettled);
+        assert_eq!(next(&mut signals).await, Heard::StopSettled);
         assert_eq!(signal(&mut signals, Signal::INT).await, heard("SIGINT", Wish::Terminate));
     }
 
@@ -142,7 +155,7 @@ mod tests {
         signal(&mut signals, Signal::TERM).await;
         tokio::select! {
             biased;
-            heard = signals.next() => panic!("{heard:?}"),
+            heard = next(&mut signals) => panic!("{heard:?}"),
             () = std::future::ready(()) => {}
         }
         kill_process(getpid(), Signal::TERM).unwrap();
@@ -151,7 +164,7 @@ mod tests {
             std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
         }
         let repeated = Heard::Signal { name: "SIGTERM", wish: Wish::Repeated };
-        assert_eq!(signals.next().await, repeated);
-        assert_eq!(signals.next().await, Heard::StopSettled);
+        assert_eq!(next(&mut signals).await, repeated);
+        assert_eq!(next(&mut signals).await, Heard::StopSettled);
     }
 }

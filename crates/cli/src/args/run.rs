@@ -297,6 +297,10 @@ pub(crate) struct Around {
     #[arg(long, value_name = "PATH")]
     pub(crate) pidfile: Option<PathBuf>,
 
+    /// Adopt and reap processes whose parent has ended, as PID 1 of a container does in any case
+    #[arg(long)]
+    pub(crate) subreaper: bool,
+
     /// Write the log to this file [default: stderr]
     #[arg(long, value_name = "PATH")]
     pub(crate) log_file: Option<PathBuf>,

@@ -12,7 +12,7 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 14] = [
+const NEEDS_A_RESTART: [&str; 15] = [
     "balance",
     "control",
     "listen",
@@ -26,6 +26,7 @@ const NEEDS_A_RESTART: [&str; 14] = [
     "quiet",
     "raw-stdio",
     "sticky-by",
+    "subreaper",
     "verbose",
 ];
 

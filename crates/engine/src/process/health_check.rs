@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::ready::ReadyCheck;
 use crate::process::event::{Event, HandOver};
+use crate::process::hands::Hands;
 use crate::process::shell_command;
 use crate::report::signal::signal_name;
 use crate::sink::Sink;
@@ -63,8 +64,8 @@ pub(crate) struct Asked {
 
 impl Checks {
     /// Checks the worker until it passes, reports that, and goes on checking. The task is aborted when the worker ends.
-    pub(crate) async fn watch(self, worker: WorkerId, target: Target, events: Sink<Event>) {
-        while let Err(reason) = self.ask(worker, &target, &events).await {
+    pub(crate) async fn watch(self, worker: WorkerId, target: Target, events: Sink<Event>, hands: Hands) {
+        while let Err(reason) = self.ask(worker, &target, &events, &hands).await {
             events.send(Event::CheckFailed(worker, reason));
             sleep(SOON).await;
         }
@@ -72,7 +73,7 @@ impl Checks {
         let mut failures = 0;
         loop {
             sleep(self.every).await;
-            match self.ask(worker, &target, &events).await {
+            match self.ask(worker, &target, &events, &hands).await {
                 Ok(()) => failures = 0,
                 Err(reason) => {
                     failures += 1;
@@ -86,7 +87,13 @@ impl Checks {
     }
 
     /// Makes one check. A check that hangs has failed.
-    async fn ask(&self, worker: WorkerId, target: &Target, events: &Sink<Event>) -> Result<(), String> {
+    async fn ask(
+        &self,
+        worker: WorkerId,
+        target: &Target,
+        events: &Sink<Event>,
+        hands: &Hands,
+    ) -> Result<(), String> {
         let asked = async {
             match (&self.check, target) {
                 (ReadyCheck::Http(path), Target::HandOver) => {
@@ -95,7 +102,7 @@ impl Checks {
                 (ReadyCheck::Http(path), Target::Own(address)) => {
                     get(TcpStream::connect(address).await.map_err(|error| error.to_string())?, path).await
                 }
-                (ReadyCheck::Command(command), Target::Process(asked)) => run(command, asked).await,
+                (ReadyCheck::Command(command), Target::Process(asked)) => run(command, asked, hands).await,
                 (ReadyCheck::Http(_), Target::Process(_))
                 | (ReadyCheck::Command(_), Target::HandOver | Target::Own(_)) => {
                     Err("this worker cannot be asked in this way".to_owned())
@@ -162,13 +169,13 @@ fn status_of(head: &[u8]) -> Option<u16> {
     version.starts_with("HTTP/1.").then(|| rest.get(..3)?.parse().ok())?
 }
 
-async fn run(command: &str, asked: &Asked) -> Result<(), String> {
+async fn run(command: &str, asked: &Asked, hands: &Hands) -> Result<(), String> {
     let mut check = Command::new("/bin/sh");
     let environment = asked.env.iter().filter(|(name, _)| !is_withheld(name));
     check.args(["-c", command]).current_dir(&asked.directory).env_clear().envs(environment);
     check.env("RECLUSTER_PID", asked.pid.to_string()).env("WORKER_ID", asked.slot.to_string());
     check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match shell_command::run_to_end(&mut check).await {
+    match shell_command::run_to_end(check, hands).await {
         Ok(Exit::Code(0)) => Ok(()),
         Ok(Exit::Code(code)) => Err(format!("`{command}` ended with status {code}")),
         Ok(Exit::Signal(signal)) => Err(format!("`{command}` was ended by {}", signal_name(signal))),
@@ -179,6 +186,7 @@ async fn run(command: &str, asked: &Asked) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::hands::Chore;
 
     #[test]
     fn a_status_is_read_from_the_first_line() {
@@ -187,6 +195,11 @@ mod tests {
         for nonsense in [&b""[..], b"SSH-2.0-OpenSSH", b"HTTP/1.1 ok", b"HTTP/1.1"] {
             assert_eq!(status_of(nonsense), None);
         }
+    }
+
+    /// This thread itself.
+    fn hands() -> Hands {
+        Hands::new(Sink::new(|chore: Chore| chore()))
     }
 
     fn asked() -> Asked {
@@ -204,12 +217,16 @@ mod tests {
             assert_eq!(
                 run(
                     "test $RECLUSTER_PID = 7 && test $WORKER_ID = 1 && test $KEY = x && test $PWD = /",
-                    &asked()
+                    &asked(),
+                    &hands()
                 )
                 .await,
                 Ok(())
             );
-            assert_eq!(run("exit 3", &asked()).await, Err("`exit 3` ended with status 3".to_owned()));
+            assert_eq!(
+                run("exit 3", &asked(), &hands()).await,
+                Err("`exit 3` ended with status 3".to_owned())
+            );
         });
     }
 
@@ -221,7 +238,8 @@ mod tests {
             timeout: Duration::from_millis(50),
         };
         let target = Target::Process(asked());
-        let asked = runtime().block_on(checks.ask(WorkerId::from_number(1), &target, &Sink::new(drop)));
+        let asked =
+            runtime().block_on(checks.ask(WorkerId::from_number(1), &target, &Sink::new(drop), &hands()));
         assert_eq!(asked, Err("no answer within 50ms".to_owned()));
     }
 
@@ -269,7 +287,7 @@ mod tests {
             let asking = async {
                 let mut results = Vec::new();
                 for _ in 0..4 {
-                    results.push(checks.ask(WORKER, &target, &sink).await);
+                    results.push(checks.ask(WORKER, &target, &sink, &hands()).await);
                 }
                 results
             };
@@ -286,7 +304,7 @@ mod tests {
             let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
             silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
             let target = Target::Own(silent.local_addr().unwrap().as_socket().unwrap());
-            let refused = checks.ask(WORKER, &target, &sink).await;
+            let refused = checks.ask(WORKER, &target, &sink, &hands()).await;
             assert_eq!(refused, Err("Connection refused (os error 111)".to_owned()));
         });
     }
@@ -294,7 +312,7 @@ mod tests {
     #[test]
     fn a_check_that_cannot_reach_its_target_fails() {
         let sink = Sink::new(drop);
-        let asked = runtime().block_on(http("/").ask(WORKER, &Target::Process(asked()), &sink));
+        let asked = runtime().block_on(http("/").ask(WORKER, &Target::Process(asked()), &sink, &hands()));
         assert_eq!(asked, Err("this worker cannot be asked in this way".to_owned()));
     }
 
@@ -319,8 +337,8 @@ mod tests {
                 reply.send(false).unwrap();
             };
             let asking = async {
-                assert_eq!(checks.ask(WORKER, &Target::HandOver, &sink).await, Ok(()));
-                let refused = checks.ask(WORKER, &Target::HandOver, &sink).await;
+                assert_eq!(checks.ask(WORKER, &Target::HandOver, &sink, &hands()).await, Ok(()));
+                let refused = checks.ask(WORKER, &Target::HandOver, &sink, &hands()).await;
                 assert_eq!(refused, Err("it has no server to be asked on".to_owned()));
             };
             tokio::join!(worker, asking);
@@ -340,7 +358,7 @@ mod tests {
         runtime().block_on(async {
             let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
             let sink = Sink::new(move |event| sender.send(event).unwrap());
-            let mut watching = std::pin::pin!(checks.watch(WORKER, target, sink));
+            let mut watching = std::pin::pin!(checks.watch(WORKER, target, sink, hands()));
             let mut heard = Vec::new();
             while heard.len() < 3 {
                 tokio::select! {
@@ -361,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_command_that_is_ended_by_a_signal_has_failed() {
-        let ended = runtime().block_on(run("kill -9 $$", &asked()));
+        let ended = runtime().block_on(run("kill -9 $$", &asked(), &hands()));
         assert_eq!(ended, Err("`kill -9 $$` was ended by SIGKILL".to_owned()));
     }
 }

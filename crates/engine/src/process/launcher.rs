@@ -1,16 +1,19 @@
-//! The thread that starts workers, one after the other, so that the supervisor's loop never waits for a start.
+//! The thread that starts workers, one after the other, so that the supervisor's loop never waits for a start, and all other
+//! processes of a cluster.
 //!
 //! It is a thread of its own and not one of a pool, because the kernel means the *thread* that has forked where it says the
 //! parent's death (`PR_SET_PDEATHSIG`): a program that is to end with the master would end with a thread that was given up
 //! for want of work. This one lives as long as its cluster does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use recluster_core::WorkerId;
 
+use crate::process::hands::{Chore, Hands};
 use crate::process::launch::{Launch, Launched};
 use crate::sink::Sink;
 
@@ -22,18 +25,30 @@ const UNHEARD: usize = 2;
 pub(crate) type Outcome = (WorkerId, io::Result<Launched>);
 
 /// Starts workers in the order of their names. Dropping this ends the thread.
-#[derive(Debug)]
 pub(crate) struct Launcher(Arc<Shared>);
 
-#[derive(Debug, Default)]
+impl fmt::Debug for Launcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Launcher")
+    }
+}
+
+#[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+enum Next {
+    Chore(Chore),
+    Launch(Box<Launch>),
+}
+
+#[derive(Default)]
 struct Queue {
     waiting: BTreeMap<WorkerId, Launch>,
+    /// What is to be done before the next worker.
+    chores: VecDeque<Chore>,
     /// Outcomes that the supervisor has not heard yet.
     unheard: usize,
     closed: bool,
@@ -45,11 +60,16 @@ impl Launcher {
         let queue = Arc::clone(&shared);
         thread::Builder::new().name("recluster-launcher".to_owned()).stack_size(256 * 1024).spawn(
             move || {
-                while let Some(launch) = queue.next() {
-                    let (worker, outcome) = (launch.worker, launch.run());
-                    // It may be the last that holds a socket, whose file is to be gone when the cluster is over.
-                    drop(launch);
-                    outcomes.send((worker, outcome));
+                while let Some(next) = queue.next() {
+                    match next {
+                        Next::Chore(chore) => chore(),
+                        Next::Launch(launch) => {
+                            let (worker, outcome) = (launch.worker, launch.run());
+                            // It may be the last that holds a socket, whose file is to be gone when the cluster is over.
+                            drop(launch);
+                            outcomes.send((worker, outcome));
+                        }
+                    }
                 }
             },
         )?;
@@ -66,6 +86,18 @@ impl Launcher {
         self.0.lock().waiting.remove(&worker).is_some()
     }
 
+    /// Has the thread start other processes as well.
+    pub(crate) fn hands(&self) -> Hands {
+        let shared = Arc::clone(&self.0);
+        Hands::new(Sink::new(move |chore| {
+            shared.change(|queue| {
+                if !queue.closed {
+                    queue.chores.push_back(chore);
+                }
+            });
+        }))
+    }
+
     /// The supervisor has heard an outcome.
     pub(crate) fn heard(&self) {
         self.0.change(|queue| queue.unheard = queue.unheard.saturating_sub(1));
@@ -77,6 +109,7 @@ impl Drop for Launcher {
         self.0.change(|queue| {
             queue.closed = true;
             queue.waiting.clear();
+            queue.chores.clear();
         });
     }
 }
@@ -91,18 +124,21 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// The next worker to start, once there is one; none when that is over.
-    fn next(&self) -> Option<Launch> {
+    /// What is to be done next, once there is something; none when that is over.
+    fn next(&self) -> Option<Next> {
         let mut queue = self.lock();
         loop {
             if queue.closed {
                 return None;
             }
+            if let Some(chore) = queue.chores.pop_front() {
+                return Some(Next::Chore(chore));
+            }
             if queue.unheard < UNHEARD
                 && let Some((_, launch)) = queue.waiting.pop_first()
             {
                 queue.unheard += 1;
-                return Some(launch);
+                return Some(Next::Launch(Box::new(launch)));
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -195,6 +231,22 @@ mod tests {
         launcher.launch(launch(2, "/bin/sleep"));
         assert_eq!(next(&mut outcomes).await.1.unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(next(&mut outcomes).await.1.is_ok());
+    }
+
+    /// A check does not wait for a thousand workers.
+    #[tokio::test]
+    async fn other_processes_are_started_before_the_next_worker() {
+        let (launcher, mut outcomes) = launcher();
+        for number in 1..=3 {
+            launcher.launch(launch(number, "/bin/sleep"));
+        }
+        let mut child = launcher.hands().start(std::process::Command::new("true")).await.unwrap();
+        assert!(child.wait().unwrap().success());
+        let hands = launcher.hands();
+        drop(launcher);
+        while outcomes.recv().await.is_some() {}
+        let error = hands.start(std::process::Command::new("true")).await.unwrap_err();
+        assert_eq!(error.to_string(), "the cluster is over");
     }
 
     #[tokio::test]

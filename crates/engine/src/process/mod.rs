@@ -6,6 +6,7 @@ pub(crate) mod event;
 pub(crate) mod exception;
 pub(crate) mod exit;
 pub(crate) mod groups;
+pub(crate) mod hands;
 pub(crate) mod health_check;
 pub(crate) mod launch;
 pub(crate) mod launcher;

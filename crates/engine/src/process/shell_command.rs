@@ -12,11 +12,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
 use crate::process::exit::{UNKNOWN_STATUS, exit_of, open_pidfds};
+use crate::process::hands::Hands;
 use crate::sys;
 
 /// Runs a command to its end in a process group of its own. Dropping the future kills the group.
-pub(crate) async fn run_to_end(command: &mut Command) -> io::Result<Exit> {
-    let mut child = command.process_group(0).spawn()?;
+pub(crate) async fn run_to_end(mut command: Command, hands: &Hands) -> io::Result<Exit> {
+    command.process_group(0);
+    let mut child = hands.start(command).await?;
     let pid = Pid::from_child(&child);
     let (pidfd, watched) = match open_pidfds(pid).and_then(|(pidfd, end)| Ok((pidfd, sys::readable(end)?))) {
         Ok(pidfds) => pidfds,
@@ -78,6 +80,13 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::process::hands::Chore;
+    use crate::sink::Sink;
+
+    /// This thread itself.
+    fn own() -> Hands {
+        Hands::new(Sink::new(|chore: Chore| chore()))
+    }
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
@@ -87,9 +96,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_command_is_told() {
-        assert_eq!(run_to_end(&mut shell("exit 3")).await.unwrap(), Exit::Code(3));
-        assert_eq!(run_to_end(&mut shell("kill -9 $$")).await.unwrap(), Exit::Signal(9));
-        let missing = run_to_end(&mut Command::new("/nowhere/check")).await.unwrap_err();
+        assert_eq!(run_to_end(shell("exit 3"), &own()).await.unwrap(), Exit::Code(3));
+        assert_eq!(run_to_end(shell("kill -9 $$"), &own()).await.unwrap(), Exit::Signal(9));
+        let missing = run_to_end(Command::new("/nowhere/check"), &own()).await.unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 
@@ -99,7 +108,8 @@ mod tests {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let mut command = shell("sleep 1000 & echo there; wait");
         command.stdout(OwnedFd::from(theirs));
-        let mut running = Box::pin(run_to_end(&mut command));
+        let hands = own();
+        let mut running = Box::pin(run_to_end(command, &hands));
         ours.set_nonblocking(true).unwrap();
         let mut said = tokio::net::UnixStream::from_std(ours.try_clone().unwrap()).unwrap();
         let mut there = [0; 6];
@@ -108,7 +118,6 @@ mod tests {
             read = said.read_exact(&mut there) => assert_eq!(read.unwrap(), 6),
         }
         drop(running);
-        drop(command);
         let rest = timeout(Duration::from_secs(30), said.read(&mut there)).await.unwrap();
         assert_eq!(rest.unwrap(), 0);
         assert_eq!(ours.read(&mut there).unwrap(), 0);

@@ -143,7 +143,7 @@ impl Supervisor {
                 env: program.map(|program| program.env_of(child.slot.get())).unwrap_or_default(),
             }),
         };
-        let watch = checks.watch(worker, target, self.spawner.events());
+        let watch = checks.watch(worker, target, self.spawner.events(), self.spawner.hands());
         child.readiness.is_checked_by(tokio::spawn(watch));
     }
 

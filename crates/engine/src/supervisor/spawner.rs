@@ -10,6 +10,7 @@ use recluster_wire::env::NodeDrain;
 
 use crate::config::ready::ReadyWhen;
 use crate::process::event::Event;
+use crate::process::hands::Hands;
 use crate::process::launch::{Launch, Launched, Notify, Parts};
 use crate::process::launcher::Launcher;
 use crate::process::program::{NodeKind, ResolvedProgram};
@@ -71,6 +72,11 @@ impl Spawner {
     /// No worker is started any more: what the master has bound is closed, and only draining workers hold it.
     pub(crate) fn close(&mut self) {
         self.bound = Arc::new([]);
+    }
+
+    /// Who starts processes.
+    pub(crate) fn hands(&self) -> Hands {
+        self.launcher.hands()
     }
 
     /// Where processes report.

@@ -1,0 +1,79 @@
+//! [`Hands`]: who starts processes for a part that must not start them itself.
+//!
+//! All processes of a master are started by one thread. Then they are that thread's children, and whatever else becomes a child
+//! of the master, as orphans do, is told from them by the kernel.
+
+use std::io;
+use std::process::{Child, Command};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::sync::oneshot;
+
+use crate::sink::Sink;
+
+/// Something that the thread does between two workers.
+pub(crate) type Chore = Box<dyn FnOnce() + Send>;
+
+/// Hands chores to the thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Hands(Sink<Chore>);
+
+impl Hands {
+    /// Chores go there. One that is dropped has not been done.
+    pub(crate) fn new(chores: Sink<Chore>) -> Self {
+        Self(chores)
+    }
+
+    /// Starts a command, which leads a process group of its own. If this is dropped, the command and its group end.
+    pub(crate) async fn start(&self, mut command: Command) -> io::Result<Child> {
+        let (reply, started) = oneshot::channel();
+        self.0.send(Box::new(move || {
+            // Whoever has asked may have given up.
+            drop(reply.send(command.spawn().map(|child| Unclaimed(Some(child)))));
+        }));
+        let unclaimed = started.await.map_err(|_| io::Error::other("the cluster is over"))??;
+        unclaimed.claim().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// A process that was started, on its way to whoever has asked for it. If they have given up it ends, wherever it is by then.
+#[derive(Debug)]
+struct Unclaimed(Option<Child>);
+
+impl Unclaimed {
+    fn claim(mut self) -> Option<Child> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It was just started, so this does not take long. The first fails if it has ended.
+            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+            let _ = child.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+
+    use rustix::process::test_kill_process;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_nobody_waits_for_any_more_ends() {
+        let mut sleep = Command::new("/bin/sleep");
+        let child = sleep.arg("1000").process_group(0).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let (reply, started) = oneshot::channel();
+        reply.send(Unclaimed(Some(child))).unwrap();
+        test_kill_process(pid).unwrap();
+        // Whoever has asked gives up when the answer is there and was not looked at.
+        drop(started);
+        assert!(test_kill_process(pid).is_err(), "it was ended and reaped");
+    }
+}
