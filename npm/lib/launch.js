@@ -84,13 +84,14 @@ function isFile(candidate) {
 }
 
 /**
- * A port of each worker's own, where workers are to be debugged. Node counts upwards from the primary's; here workers are
- * started where nobody can count, so the kernel chooses, and each worker says which.
+ * Where workers are to be debugged, the port of the first slot; the engine gives each worker its own from there on. As in
+ * Node's cluster module these are the ports behind the primary's, unless `inspectPort` says otherwise.
  */
 function inspectorPort({ execArgv, inspectPort }) {
   const isUsed = execArgv.some((arg) => INSPECTOR.test(arg)) || INSPECTOR.test(process.env.NODE_OPTIONS || '');
   if (!isUsed) return [];
-  return [`--inspect-port=${typeof inspectPort === 'number' ? inspectPort : 0}`];
+  const port = typeof inspectPort === 'function' ? inspectPort() : inspectPort;
+  return [`--inspect-port=${Number.isInteger(port) ? port : process.debugPort + 1}`];
 }
 
 /** Where stdin, stdout and stderr of a worker go. */

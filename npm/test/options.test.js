@@ -160,6 +160,22 @@ test.ours('env and envFile are read at each reload, and a broken file refuses it
   fs.rmSync(directory, { recursive: true })
 })
 
+test.ours('workers that are to be debugged have a port each, in a reload as well', async ({ cluster, serve }) => {
+  const ports = async (made) => Promise.all(made.workers().map(async (worker) => {
+    const told = heard(worker, 'message', (message) => 'execArgv' in message)
+    worker.send({ do: 'tell' })
+    return (await told)[0].execArgv.filter((arg) => arg.startsWith('--inspect-port=')).at(-1)
+  }))
+  cluster.setupPrimary({ inspectPort: () => 30000 + (process.pid % 30000) })
+  const made = await serve('puppet.js', { args: ['listen', 'stay'], workers: 2, execArgv: ['--inspect'], timeout: 3600, exitGrace: 3600 })
+  const first = await ports(made)
+  assert.equal(new Set(first).size, 2, `${first}`)
+  // The old ones live on: a timer keeps them alive.
+  await made.reload()
+  const second = await ports({ workers: () => active(made) })
+  assert.equal(new Set([...first, ...second]).size, 4, `${first} ${second}`)
+})
+
 test('args and execArgv', async ({ serve }) => {
   const made = await serve('puppet.js', { args: ['listen', 'a b', ''], execArgv: ['--no-warnings'] })
   const [worker] = made.workers()

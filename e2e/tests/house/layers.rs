@@ -130,6 +130,7 @@ const ENGINE: Layers = (
             "process::event",
             "process::exception",
             "process::hands",
+            "process::inspector",
             "process::preload",
             "process::stat",
             "process::stdio",

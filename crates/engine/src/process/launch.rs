@@ -1,6 +1,7 @@
 //! A worker that is to be started: everything that its start needs, so that any thread can do it. A start takes as long as
 //! the machine likes: it waits until the new process has become its program.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -14,7 +15,8 @@ use recluster_wire::env::NodeDrain;
 use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
 use crate::process::exit::Watch;
-use crate::process::program::ResolvedProgram;
+use crate::process::inspector::{self, Ports};
+use crate::process::program::{NodeKind, ResolvedProgram, Runtime};
 use crate::process::spawn::{self, SpawnOptions, Spawned};
 use crate::process::{Process, sd_notify};
 use crate::socket::bind::{self, Bound};
@@ -78,9 +80,10 @@ pub(crate) struct Parts {
 
 impl Launch {
     /// Starts it, on this thread.
-    pub(crate) fn run(&self) -> io::Result<Launched> {
+    pub(crate) fn run(&self, ports: &mut Ports) -> io::Result<Launched> {
         let notify = self.open_notify()?;
         let own = self.own.as_ref().map(bind::bind).transpose()?;
+        let inspect_port = self.inspect_port(ports);
         let options = SpawnOptions {
             worker: self.worker,
             number: self.number,
@@ -90,15 +93,27 @@ impl Launch {
             raw_stdio: self.raw_stdio,
             end_with_master: self.end_with_master,
             preload: self.preload.clone(),
+            inspect_port,
             sockets: self.bound.iter().chain(&own).collect(),
             notify: notify.as_ref().map(|socket| socket.path().to_owned()),
             watchdog: self.watchdog,
             drain_signal: self.drain_signal,
         };
         let Spawned { process, channel, watch, pipes } = spawn::spawn(&self.program, &options)?;
+        if let Some(port) = inspect_port {
+            ports.give(port, process.pid);
+        }
         let own = own.and_then(|own| own.address.ip());
         let told = self.preload.as_ref().map(|(_, told)| *told);
         Ok(Launched { parts: Some(Parts { process, channel, watch, pipes, notify, own, told }) })
+    }
+
+    /// Where this worker alone listens for a debugger, if it is to.
+    fn inspect_port(&self, ports: &mut Ports) -> Option<u16> {
+        let Runtime::Node { kind: NodeKind::Node, args, .. } = &self.program.runtime else { return None };
+        let options = self.program.env.get(OsStr::new("NODE_OPTIONS"));
+        let wanted = inspector::wanted(options.map(OsString::as_os_str), args)?;
+        ports.choose(&wanted, self.slot, self.slots)
     }
 
     fn open_notify(&self) -> io::Result<Option<sd_notify::Socket>> {

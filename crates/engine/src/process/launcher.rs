@@ -14,6 +14,7 @@ use std::thread;
 use recluster_core::WorkerId;
 
 use crate::process::hands::{Chore, Hands};
+use crate::process::inspector::Ports;
 use crate::process::launch::{Launch, Launched};
 use crate::sink::Sink;
 
@@ -60,11 +61,12 @@ impl Launcher {
         let queue = Arc::clone(&shared);
         thread::Builder::new().name("recluster-launcher".to_owned()).stack_size(256 * 1024).spawn(
             move || {
+                let mut ports = Ports::default();
                 while let Some(next) = queue.next() {
                     match next {
                         Next::Chore(chore) => chore(),
                         Next::Launch(launch) => {
-                            let (worker, outcome) = (launch.worker, launch.run());
+                            let (worker, outcome) = (launch.worker, launch.run(&mut ports));
                             // It may be the last that holds a socket, whose file is to be gone when the cluster is over.
                             drop(launch);
                             outcomes.send((worker, outcome));

@@ -50,6 +50,8 @@ pub(crate) struct SpawnOptions<'a> {
     pub(crate) end_with_master: bool,
     /// The file that a Node worker loads, and the settings for it.
     pub(crate) preload: Option<(PathBuf, NodeDrain)>,
+    /// Where a Node worker listens for a debugger, if that is not as its arguments say.
+    pub(crate) inspect_port: Option<u16>,
     /// The sockets that the master has bound for its workers.
     pub(crate) sockets: Vec<&'a Bound>,
     /// The path of its `sd_notify` socket.
@@ -134,7 +136,10 @@ pub(super) fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> 
                 let options = program.env.get(OsStr::new("NODE_OPTIONS")).map(OsString::as_os_str);
                 command.args(preload::arguments(preload, args, options));
             }
-            command.args(args).arg(&program.server);
+            command.args(args);
+            // The last word counts, and the host of those before it.
+            command.args(options.inspect_port.map(|port| format!("--inspect-port={port}")));
+            command.arg(&program.server);
             command
         }
         Runtime::Executable { name } => {

@@ -41,6 +41,7 @@ fn options() -> SpawnOptions<'static> {
         raw_stdio: false,
         end_with_master: false,
         preload: None,
+        inspect_port: None,
         sockets: Vec::new(),
         notify: None,
         watchdog: None,

@@ -43,6 +43,7 @@ pub(crate) fn child(number: u64) -> Child {
         raw_stdio: false,
         end_with_master: false,
         preload: None,
+        inspect_port: None,
         sockets: Vec::new(),
         notify: None,
         watchdog: None,

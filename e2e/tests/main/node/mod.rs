@@ -3,6 +3,7 @@
 mod channel;
 mod examples;
 mod frameworks;
+mod inspector;
 mod messages;
 mod preload;
 mod preload_unseen;
