@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use recluster::{Cluster, ClusterBuilder, Messages};
+use recluster::{Cluster, ClusterBuilder, Messages, Unread};
 
-use crate::args::{InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity};
+use crate::args::{InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 use crate::error::Error;
 use crate::inherited::{Given, Inherited};
 
@@ -57,7 +57,11 @@ fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilde
         .node(&running.node)
         .node_args(&running.node_arg)
         .workers(running.workers.get())
-        .raw_stdio(running.raw_stdio);
+        .raw_stdio(running.raw_stdio)
+        .stderr(match running.stderr {
+            WhenUnread::Wait => Unread::Wait,
+            WhenUnread::Lose => Unread::Lose,
+        });
     let builder = match &running.instance_env {
         InstanceIn::Nothing => builder,
         InstanceIn::Variable(variable) => builder.instance_env(variable.clone()),

@@ -56,6 +56,7 @@ pub use config::listen::{Listen, ListenError};
 pub use config::messages::Messages;
 pub use config::ready::{ParseReadyCheckError, ReadyCheck, ReadyWhen};
 pub use config::scale::Scale;
+pub use config::unread::Unread;
 pub use config::variable::{InstanceEnv, Variables, check_variable};
 pub use config::working_directory::logical_directory;
 pub use recluster_core::{ConfigError, Surge};

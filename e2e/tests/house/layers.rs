@@ -118,6 +118,7 @@ const ENGINE: Layers = (
             "config::messages",
             "config::ready",
             "config::scale",
+            "config::unread",
             "config::variable",
             "config::working_directory",
         ],
@@ -129,6 +130,7 @@ const ENGINE: Layers = (
         &[
             "process::event",
             "process::exception",
+            "process::forwarder",
             "process::hands",
             "process::inspector",
             "process::preload",

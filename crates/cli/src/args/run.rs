@@ -122,6 +122,15 @@ pub(crate) struct Running {
     )]
     pub(crate) instance_env: InstanceIn,
 
+    #[arg(
+        long,
+        value_name = "wait|lose",
+        value_enum,
+        default_value_t = WhenUnread::Lose,
+        help = "Where the master's stderr is a pipe that is read slowly: workers wait, or lines of theirs are lost and counted"
+    )]
+    pub(crate) stderr: WhenUnread,
+
     /// Workers write to the master's stderr directly; a failed reload then cannot show their last lines
     #[arg(long)]
     pub(crate) raw_stdio: bool,
@@ -337,6 +346,15 @@ impl Around {
             (false, true) => Verbosity::Verbose,
         }
     }
+}
+
+/// What becomes of stderr that is not read in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhenUnread {
+    /// The worker waits
+    Wait,
+    /// Lines are lost
+    Lose,
 }
 
 /// How the log is written.

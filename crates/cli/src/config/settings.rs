@@ -12,7 +12,7 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 15] = [
+const NEEDS_A_RESTART: [&str; 16] = [
     "balance",
     "control",
     "listen",
@@ -25,6 +25,7 @@ const NEEDS_A_RESTART: [&str; 15] = [
     "pidfile",
     "quiet",
     "raw-stdio",
+    "stderr",
     "sticky-by",
     "subreaper",
     "verbose",

@@ -16,6 +16,7 @@ use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
 use crate::config::messages::Messages;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
+use crate::config::unread::Unread;
 use crate::config::variable::InstanceEnv;
 use crate::process::program::ResolvedProgram;
 use crate::report::error::{ProgramError, StartError};
@@ -37,6 +38,7 @@ pub struct ClusterBuilder {
     pub(crate) peek: PeekLimits,
     pub(crate) messages: Messages,
     pub(crate) raw_stdio: bool,
+    pub(crate) unread: Unread,
     pub(crate) end_with_master: bool,
     pub(crate) adopted: Vec<Bound>,
     pub(crate) listens: Vec<Listen>,
@@ -54,6 +56,7 @@ impl ClusterBuilder {
             peek: PeekLimits::default(),
             messages: Messages::default(),
             raw_stdio: false,
+            unread: Unread::default(),
             end_with_master: false,
             adopted: Vec::new(),
             listens: Vec::new(),
@@ -262,6 +265,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// What becomes of workers' stderr where the master's own is not read in time. Default [`Unread::Lose`].
+    #[must_use]
+    pub fn stderr(mut self, unread: Unread) -> Self {
+        self.unread = unread;
+        self
+    }
+
     /// Hands the master's own stderr to workers as it is. Verdicts then have no tail of it. Default off.
     #[must_use]
     pub fn raw_stdio(mut self, raw: bool) -> Self {
@@ -369,7 +379,7 @@ impl ClusterBuilder {
 
     /// When a reload is asked for, asks anew how the cluster is to be run: a config file may have changed. Whatever the new
     /// builder says holds from the beginning of that reload, except for the addresses to listen on, the balance,
-    /// `messages`, `raw_stdio` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
+    /// `messages`, `stderr`, `raw_stdio` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
     /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`](crate::Cluster::scale)
     /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
     #[must_use]

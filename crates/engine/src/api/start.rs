@@ -41,6 +41,7 @@ impl ClusterBuilder {
             first,
             balance: self.balance,
             raw_stdio: self.raw_stdio,
+            unread: self.unread,
             end_with_master: self.end_with_master,
             bound,
             reread: self.reread,

@@ -9,5 +9,6 @@ pub(crate) mod listen;
 pub(crate) mod messages;
 pub(crate) mod ready;
 pub(crate) mod scale;
+pub(crate) mod unread;
 pub(crate) mod variable;
 pub(crate) mod working_directory;

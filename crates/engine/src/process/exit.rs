@@ -7,7 +7,8 @@ use recluster_core::{Exit, WorkerId};
 use rustix::process::{Pid, PidfdFlags, WaitIdStatus, pidfd_open};
 
 use crate::process::event::Event;
-use crate::process::stderr::{Forwarder, Stderr, Tail};
+use crate::process::forwarder::Forwarder;
+use crate::process::stderr::{Stderr, Tail};
 use crate::sink::Sink;
 use crate::sys;
 
@@ -25,7 +26,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Forwards the worker's stderr until its process ends, reads what is left in the pipe, and then reports the end.
-    pub(crate) fn start(self, forwarder: Forwarder, events: Sink<Event>) -> io::Result<()> {
+    pub(crate) fn start(self, forwarder: &Forwarder, events: Sink<Event>) -> io::Result<()> {
         let end = sys::readable(self.pidfd)?;
         let (worker, tail) = (self.worker, self.tail);
         let pipe = self.stderr.map(sys::readable).transpose()?;

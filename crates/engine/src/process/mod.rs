@@ -5,6 +5,7 @@
 pub(crate) mod event;
 pub(crate) mod exception;
 pub(crate) mod exit;
+pub(crate) mod forwarder;
 pub(crate) mod groups;
 pub(crate) mod hands;
 pub(crate) mod health_check;

@@ -18,13 +18,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::event::Event;
+use super::forwarder::Forwarder;
 use super::program::{NodeKind, Program, ResolvedProgram, Runtime};
 use super::spawn::{SpawnOptions, Spawned, command, environment, failure_of, spawn, spawn_error};
-use super::stderr::Forwarder;
 use super::stdio::Stdio;
 use super::{Process, groups};
 use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
+use crate::config::unread::Unread;
 use crate::sink::Sink;
 use crate::socket::bind::{Bound, bind};
 
@@ -86,7 +87,7 @@ impl Running {
         let Spawned { process, channel, watch, pipes: [_, stdout, _] } = spawn(program, options).unwrap();
         let (sender, events) = mpsc::unbounded_channel();
         let sink = Sink::new(move |event| drop(sender.send(event)));
-        watch.start(Forwarder::start().unwrap(), sink).unwrap();
+        watch.start(&Forwarder::start(Unread::Lose).unwrap(), sink).unwrap();
         let stdout = UnixStream::from(stdout.unwrap());
         stdout.set_nonblocking(false).unwrap();
         stdout.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -40,11 +40,12 @@ use recluster_core::WorkerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::balance::Balance;
+use crate::config::unread::Unread;
 use crate::dataplane::{DataPlane, Setup};
+use crate::process::forwarder::Forwarder;
 use crate::process::launcher::Launcher;
 use crate::process::preload;
 use crate::process::program::ResolvedProgram;
-use crate::process::stderr::Forwarder;
 use crate::report::error::{ScaleError, StartError};
 use crate::report::event::Event;
 use crate::report::worker::Worker;
@@ -72,6 +73,8 @@ pub(crate) struct Shell {
     pub(crate) first: ResolvedProgram,
     pub(crate) balance: Balance,
     pub(crate) raw_stdio: bool,
+    /// What becomes of stderr that is not read in time.
+    pub(crate) unread: Unread,
     pub(crate) end_with_master: bool,
     /// What the master has bound itself, in the order in which workers number it.
     pub(crate) bound: Vec<Bound>,
@@ -110,12 +113,12 @@ pub(crate) struct Supervisor {
 
 /// Starts the data plane and the supervisor.
 pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Controls, StartError> {
-    let Shell { spec, first, balance, raw_stdio, end_with_master, bound, reread, numbering } = shell;
+    let Shell { spec, first, balance, raw_stdio, unread, end_with_master, bound, reread, numbering } = shell;
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
     let dataplane =
         DataPlane::start(setup, sink(&inputs, Input::Fact)).map_err(system("start the data plane"))?;
-    let forwarder = Forwarder::start().map_err(system("start the thread for stderr"))?;
+    let forwarder = Forwarder::start(unread).map_err(system("start the thread for stderr"))?;
     let launcher = Launcher::start(sink(&inputs, Input::Launched))
         .map_err(system("start the thread that starts workers"))?;
     let (progress, seen) = watch::channel(Progress::default());

@@ -26,7 +26,7 @@ impl Supervisor {
         loop {
             self.act().await;
             if self.policy.phase() == Phase::Over && self.has_left_nothing() {
-                return self.finish();
+                return self.finish().await;
             }
             let deadline = self.policy.deadline().into_iter().chain(self.timers.next()).min();
             let input = tokio::select! {
@@ -188,8 +188,9 @@ impl Supervisor {
     }
 
     /// The cluster is over. Callers that still wait are told by the end of their channels.
-    fn finish(mut self) {
+    async fn finish(mut self) {
         self.dataplane.finish();
+        self.spawner.flush().await;
         self.emit(Event::Over);
         self.progress.send_modify(|progress| progress.over = true);
     }

@@ -10,11 +10,11 @@ use recluster_wire::env::NodeDrain;
 
 use crate::config::ready::ReadyWhen;
 use crate::process::event::Event;
+use crate::process::forwarder::Forwarder;
 use crate::process::hands::Hands;
 use crate::process::launch::{Launch, Launched, Notify, Parts};
 use crate::process::launcher::Launcher;
 use crate::process::program::{NodeKind, ResolvedProgram};
-use crate::process::stderr::Forwarder;
 use crate::process::{preload, spawn};
 use crate::sink::Sink;
 use crate::socket::bind::Bound;
@@ -77,6 +77,11 @@ impl Spawner {
     /// Who starts processes.
     pub(crate) fn hands(&self) -> Hands {
         self.launcher.hands()
+    }
+
+    /// Waits until what workers wrote to stderr has been written, if that does not take too long.
+    pub(crate) async fn flush(&self) {
+        self.forwarder.flush().await;
     }
 
     /// Where processes report.
@@ -158,7 +163,7 @@ impl Spawner {
             // Without it the worker is merely not heard there.
             child.notify = socket.start(place.worker, child.process.pid, self.events.clone()).ok();
         }
-        if let Err(error) = watch.start(self.forwarder.clone(), self.events.clone()) {
+        if let Err(error) = watch.start(&self.forwarder, self.events.clone()) {
             // Without a watch its end would not be seen, so it must end here.
             child.process.kill_and_reap();
             return Err(error);
@@ -186,6 +191,7 @@ mod tests {
 
     use super::*;
     use crate::config::balance::Balance;
+    use crate::config::unread::Unread;
     use crate::process::launcher::Outcome;
     use crate::supervisor::child::ChannelUse;
     use crate::supervisor::fixtures;
@@ -202,7 +208,7 @@ mod tests {
         let sink = Sink::new(move |event| drop(send.send(event)));
         let (send, outcomes) = mpsc::unbounded_channel();
         let launcher = Launcher::start(Sink::new(move |outcome| drop(send.send(outcome)))).unwrap();
-        let means = (launcher, Forwarder::start().unwrap());
+        let means = (launcher, Forwarder::start(Unread::Lose).unwrap());
         Bench { spawner: Spawner::new((false, false), Vec::new(), means, sink), outcomes, events }
     }
 

@@ -1,0 +1,371 @@
+//! The way to the master's stderr: a queue for each worker, bounded in bytes, and a thread that writes what waits in them.
+//! Only the thread waits for the reader. What it writes at once are whole lines of one worker.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::ops::Bound;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, fstat};
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
+
+use crate::config::unread::Unread;
+
+/// How much of one worker's stderr may wait, in bytes.
+const MOST_WAITING: usize = 4 << 20;
+/// The longest piece that is left at once and should find room, in bytes.
+pub(super) const LONGEST_PIECE: usize = 128 << 10;
+/// How much is joined to one piece, in bytes.
+const PIECE: usize = 64 << 10;
+/// How much is written by one call, in bytes: whatever is slower than this in [`STUCK`] is stuck.
+const WRITE: usize = 4 << 10;
+/// A file or a terminal that takes nothing for so long is treated as a slow reader: a terminal may have been stopped.
+const STUCK: Duration = Duration::from_secs(10);
+/// How long a slow reader may take for what waits at the end of the cluster.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Where lines go, and what is done where that takes long.
+pub(super) struct Output<W> {
+    writer: W,
+    patience: Patience,
+}
+
+/// How long a worker with a full queue waits for room in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    None,
+    UnlessStuck,
+    Endless,
+}
+
+/// The way to the master's stderr. Its thread ends with the last of its clones and [`Lane`]s.
+#[derive(Clone, Debug)]
+pub(crate) struct Forwarder(Arc<Owner>);
+
+/// One worker's queue.
+#[derive(Debug)]
+pub(super) struct Lane {
+    owner: Arc<Owner>,
+    number: u64,
+    room: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Owner(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    patience: Patience,
+    queues: Mutex<Queues>,
+    /// Something waits, or the owners are gone.
+    work: Condvar,
+    /// Nothing waits any more.
+    empty: Notify,
+}
+
+#[derive(Debug)]
+struct Queues {
+    lanes: BTreeMap<u64, Queue>,
+    /// The last one of which something was written.
+    last: u64,
+    /// When something was written last, or began to wait.
+    progress: Instant,
+    /// No owner is left.
+    over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    pieces: VecDeque<Vec<u8>>,
+    /// How much waits, the piece that is being written included.
+    bytes: usize,
+    room: Arc<Notify>,
+    /// Nothing comes any more.
+    closed: bool,
+}
+
+impl Forwarder {
+    pub(crate) fn start(unread: Unread) -> io::Result<Self> {
+        let patience = match unread {
+            Unread::Wait => Patience::Endless,
+            Unread::Lose if keeps_all(io::stderr()) => Patience::UnlessStuck,
+            Unread::Lose => Patience::None,
+        };
+        Self::start_with(Output { writer: io::stderr(), patience })
+    }
+
+    fn start_with<W: io::Write + AsFd + Send + 'static>(output: Output<W>) -> io::Result<Self> {
+        let queues = Queues { lanes: BTreeMap::new(), last: 0, progress: Instant::now(), over: false };
+        let shared = Arc::new(Shared {
+            patience: output.patience,
+            queues: Mutex::new(queues),
+            work: Condvar::new(),
+            empty: Notify::new(),
+        });
+        let (owner, mut writer) = (Owner(Arc::clone(&shared)), output.writer);
+        thread::Builder::new().name("recluster-stderr".to_owned()).stack_size(64 * 1024).spawn(
+            move || {
+                while let Some((lane, piece)) = shared.next() {
+                    shared.write(&mut writer, &piece);
+                    shared.written(lane, piece.len());
+                }
+            },
+        )?;
+        Ok(Self(Arc::new(owner)))
+    }
+
+    /// A queue for one worker.
+    pub(super) fn lane(&self) -> Lane {
+        let mut queues = self.0.0.lock();
+        let number = queues.lanes.last_key_value().map_or(1, |(last, _)| last + 1);
+        let queue = queues.lanes.entry(number).or_default();
+        Lane { owner: Arc::clone(&self.0), number, room: Arc::clone(&queue.room) }
+    }
+
+    /// Waits until nothing waits any more, if that does not take too long.
+    pub(crate) async fn flush(&self) {
+        let (shared, begun) = (&self.0.0, Instant::now());
+        loop {
+            let until = {
+                let queues = shared.lock();
+                if queues.lanes.values().all(|queue| queue.bytes == 0) {
+                    return;
+                }
+                match shared.patience {
+                    Patience::None => begun + FAREWELL,
+                    Patience::UnlessStuck | Patience::Endless => queues.progress.max(begun) + STUCK,
+                }
+            };
+            if until <= Instant::now() {
+                return;
+            }
+            // Whether it was in time is asked above.
+            let _ = timeout_at(until.into(), shared.empty.notified()).await;
+        }
+    }
+}
+
+impl Lane {
+    /// Waits until there is room for a piece, or no hope for it.
+    pub(super) async fn room(&self) {
+        while let Some(until) = self.wait_until() {
+            // Whether it was in time is asked again.
+            let _ = timeout_at(until.into(), self.room.notified()).await;
+        }
+    }
+
+    fn wait_until(&self) -> Option<Instant> {
+        let shared = &self.owner.0;
+        let queues = shared.lock();
+        let waiting = queues.lanes.get(&self.number).map_or(0, |queue| queue.bytes);
+        if waiting + LONGEST_PIECE <= MOST_WAITING {
+            return None;
+        }
+        match shared.patience {
+            Patience::None => None,
+            Patience::UnlessStuck => Some(queues.progress + STUCK).filter(|until| *until > Instant::now()),
+            Patience::Endless => Some(Instant::now() + STUCK),
+        }
+    }
+
+    /// Leaves whole lines to be written. False if they are lost for want of room. `last` are those of a worker that has ended:
+    /// a pipe holds no more, and where workers wait for room these cannot.
+    pub(super) fn leave(&self, lines: &[u8], last: bool) -> bool {
+        let shared = &self.owner.0;
+        let mut queues = shared.lock();
+        if queues.lanes.values().all(|queue| queue.bytes == 0) {
+            queues.progress = Instant::now();
+        }
+        let Some(queue) = queues.lanes.get_mut(&self.number) else { return false };
+        let is_kept = last && shared.patience != Patience::None;
+        if queue.bytes + lines.len() > MOST_WAITING && !is_kept {
+            return false;
+        }
+        queue.bytes += lines.len();
+        match queue.pieces.back_mut() {
+            Some(piece) if piece.len() + lines.len() <= PIECE => piece.extend_from_slice(lines),
+            _ => queue.pieces.push_back(lines.to_vec()),
+        }
+        shared.work.notify_one();
+        true
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let mut queues = self.owner.0.lock();
+        if let Some(queue) = queues.lanes.get_mut(&self.number) {
+            queue.closed = true;
+        }
+        queues.lanes.retain(|_, queue| !queue.closed || queue.bytes > 0);
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.lock().over = true;
+        self.0.work.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next piece of the next worker in turn. None at the end.
+    fn next(&self) -> Option<(u64, Vec<u8>)> {
+        let mut queues = self.lock();
+        loop {
+            let last = queues.last;
+            let later = (Bound::Excluded(last), Bound::Unbounded);
+            let in_turn = queues.lanes.range(later).chain(queues.lanes.range(..=last));
+            let next =
+                in_turn.map(|(number, queue)| (*number, queue)).find(|(_, queue)| !queue.pieces.is_empty());
+            if let Some((number, _)) = next {
+                queues.last = number;
+                let piece = queues.lanes.get_mut(&number)?.pieces.pop_front()?;
+                return Some((number, piece));
+            }
+            if queues.over {
+                return None;
+            }
+            queues = self.work.wait(queues).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Writes a piece. Where that fails, the reader is gone: the workers serve all the same.
+    fn write(&self, writer: &mut (impl io::Write + AsFd), piece: &[u8]) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            match writer.write(rest.get(..WRITE).unwrap_or(rest)) {
+                Ok(0) => return,
+                Ok(count) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    self.lock().progress = Instant::now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Whoever started the master may have made it so.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let _ = poll(&mut [PollFd::new(writer, PollFlags::OUT)], None);
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn written(&self, lane: u64, bytes: usize) {
+        let mut queues = self.lock();
+        if let Some(queue) = queues.lanes.get_mut(&lane) {
+            queue.bytes = queue.bytes.saturating_sub(bytes);
+            queue.room.notify_one();
+        }
+        queues.lanes.retain(|_, queue| !queue.closed || queue.bytes > 0);
+        if queues.lanes.values().all(|queue| queue.bytes == 0) {
+            self.empty.notify_one();
+        }
+    }
+}
+
+/// Whether it is no pipe and no socket: nobody has to read what is written there, or a person does.
+fn keeps_all(output: impl AsFd) -> bool {
+    let kind = fstat(output).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    matches!(kind, Ok(FileType::RegularFile | FileType::CharacterDevice | FileType::BlockDevice))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::process::stdio::set_nonblocking;
+
+    fn forwarder(patience: Patience) -> (Forwarder, PipeReader) {
+        let (reader, writer) = io::pipe().unwrap();
+        (Forwarder::start_with(Output { writer, patience }).unwrap(), reader)
+    }
+
+    const LINE: &[u8] = &[b'\n'; 1024];
+
+    /// Leaves lines until there is no room; how many bytes found some.
+    fn fill(lane: &Lane) -> usize {
+        std::iter::repeat_with(|| lane.leave(LINE, false)).take_while(|kept| *kept).count() * LINE.len()
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_costs_no_more_than_the_limit_for_each_worker() {
+        let (forwarder, mut reader) = forwarder(Patience::None);
+        let lanes = [forwarder.lane(), forwarder.lane()];
+        let kept: usize = lanes.iter().map(fill).sum();
+        // What the pipe holds is written, and no longer waits.
+        assert!((2 * MOST_WAITING..=2 * MOST_WAITING + (1 << 20)).contains(&kept), "{kept}");
+        assert!(!lanes[0].leave(LINE, true), "not even for last words");
+        assert_eq!(lanes[0].wait_until(), None, "nobody waits");
+        drop((forwarder, lanes));
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(read.len(), kept, "the thread ends when all is written");
+    }
+
+    #[test]
+    fn for_a_file_a_worker_waits_unless_it_is_stuck() {
+        let (forwarder, _reader) = forwarder(Patience::UnlessStuck);
+        let lane = forwarder.lane();
+        assert_eq!(lane.wait_until(), None);
+        fill(&lane);
+        assert!(lane.wait_until().is_some_and(|until| until > Instant::now()));
+        assert!(lane.leave(LINE, true), "the last words of a worker are kept");
+        let long_ago = Instant::now().checked_sub(STUCK).unwrap();
+        forwarder.0.0.lock().progress = long_ago;
+        assert_eq!(lane.wait_until(), None);
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_goes_on_when_there_is_room() {
+        let (forwarder, mut reader) = forwarder(Patience::Endless);
+        let lane = forwarder.lane();
+        let kept = fill(&lane);
+        forwarder.0.0.lock().progress = Instant::now().checked_sub(STUCK).unwrap();
+        assert!(lane.wait_until().is_some(), "however long that takes");
+        let read = thread::spawn(move || {
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).unwrap();
+            read.len()
+        });
+        lane.room().await;
+        assert!(lane.leave(LINE, false));
+        forwarder.flush().await;
+        drop((forwarder, lane));
+        assert_eq!(read.join().unwrap(), kept + LINE.len());
+    }
+
+    #[test]
+    fn lines_of_several_workers_come_whole_and_in_order_though_the_pipe_does_not_block() {
+        let (reader, writer) = io::pipe().unwrap();
+        let owned = OwnedFd::from(writer);
+        set_nonblocking(&owned).unwrap();
+        let writer = io::PipeWriter::from(owned);
+        let forwarder = Forwarder::start_with(Output { writer, patience: Patience::None }).unwrap();
+        let lanes = [forwarder.lane(), forwarder.lane(), forwarder.lane()];
+        for number in 0..10_000 {
+            for (worker, lane) in lanes.iter().enumerate() {
+                assert!(lane.leave(format!("{worker} {number}\n").as_bytes(), false));
+            }
+        }
+        drop((forwarder, lanes));
+        let mut next = [0; 3];
+        for line in BufReader::new(reader).lines().map(Result::unwrap) {
+            let (worker, number) = line.split_once(' ').unwrap();
+            let next = &mut next[worker.parse::<usize>().unwrap()];
+            assert_eq!(number.parse(), Ok(*next));
+            *next += 1;
+        }
+        assert_eq!(next, [10_000; 3]);
+    }
+}
