@@ -156,6 +156,7 @@ const ENGINE: Layers = (
         &["dataplane::application", "dataplane::listener"],
         &[
             "dataplane::balance::eligible",
+            "dataplane::beside",
             "dataplane::drain",
             "dataplane::handover",
             "dataplane::names",

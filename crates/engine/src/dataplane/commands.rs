@@ -56,7 +56,7 @@ pub(super) fn obey(state: &mut State, command: Command) {
 }
 
 fn admit(state: &mut State, admission: Admission) {
-    let Admission { worker: id, slot, pid, channel: socket, is_node } = admission;
+    let Admission { worker: id, slot, generation, pid, channel: socket, is_node } = admission;
     if let Err(error) = state.reactor.watch(&socket, Token::Worker(id)) {
         state.reports.fact(Fact::CutOff(id, format!("its channel cannot be watched: {error}")));
         state.reports.fact(Fact::Disconnected { worker: id, finishing: false });
@@ -64,7 +64,7 @@ fn admit(state: &mut State, admission: Admission) {
     }
     let limits = limits(&state.config);
     let mut worker = Worker::new(id, slot, Channel::new(socket, limits), is_node);
-    worker.pid = pid;
+    (worker.generation, worker.pid) = (generation, pid);
     worker.standing = state.routes.standing.get(&id).copied();
     state.workers.insert(id, worker);
 }

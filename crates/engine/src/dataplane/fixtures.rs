@@ -189,7 +189,14 @@ impl Harness {
     /// Admits a worker that may be given nothing yet.
     pub(super) fn admitted(&mut self, number: u64, slot: u32) -> FarEnd {
         let (channel, far) = FarEnd::pair();
-        self.obey(Command::Admit(Admission { worker: id(number), slot, pid: None, channel, is_node: true }));
+        self.obey(Command::Admit(Admission {
+            worker: id(number),
+            slot,
+            generation: 1,
+            pid: None,
+            channel,
+            is_node: true,
+        }));
         far
     }
 
@@ -303,6 +310,7 @@ impl Harness {
             Fact::Held(id, _) => format!("held {}", id.get()),
             Fact::Farewell(id, _) => format!("farewell {}", id.get()),
             Fact::Keeps(id, timeout) => format!("keeps {} {timeout:?}", id.get()),
+            Fact::InTheWay(id, own) => format!("{own} in the way of {}", id.get()),
             Fact::CutOff(id, _) => format!("cut off {}", id.get()),
             Fact::Caveat(_) => "caveat".to_owned(),
             Fact::Disconnected { worker, finishing: false } => format!("disconnected {}", worker.get()),

@@ -77,10 +77,19 @@ pub(super) struct Abandoned {
     pub(super) at: Option<Instant>,
 }
 
+/// What a socket is bound beside: other sockets may have an address that overlaps its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// Sockets of ours, which allow it.
+    Ours,
+}
+
 /// A server on a listener, and its worker.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) worker: WorkerId,
+    pub(super) generation: u64,
     pub(super) key: String,
 }
 
@@ -93,6 +102,8 @@ pub(super) struct Listener {
     /// None once it has stopped.
     pub(super) socket: Option<Rc<OwnedFd>>,
     pub(super) mode: Mode,
+    /// It is bound beside another one of ours, and is to listen with this backlog when a worker that serves uses it.
+    pub(super) deferred: Option<i32>,
     /// The workers' own sockets, of which `socket` is the first.
     pub(super) group: Option<Group>,
     pub(super) address: Address,
@@ -133,9 +144,18 @@ impl Listener {
     pub(super) fn bind(query: &QueryServer, mode: Mode, replace: bool) -> io::Result<Self> {
         match query.kind {
             Some(SocketKind::Unix) => Self::bind_unix(query, mode, replace),
-            Some(kind) if kind.is_udp() => Self::bind_udp(query, kind),
-            Some(kind) => Self::bind_tcp(query, kind, mode),
+            Some(kind) if kind.is_udp() => Self::bind_udp(query, kind, Beside::Nothing),
+            Some(kind) => Self::bind_tcp(query, kind, mode, Beside::Nothing),
             None => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
+    }
+
+    /// Binds what the worker asked for beside sockets of ours that are in its way.
+    pub(super) fn bind_beside(query: &QueryServer, mode: Mode) -> io::Result<Self> {
+        match query.kind {
+            Some(kind) if kind.is_udp() => Self::bind_udp(query, kind, Beside::Ours),
+            Some(kind) if kind != SocketKind::Unix => Self::bind_tcp(query, kind, mode, Beside::Ours),
+            Some(_) | None => Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
         }
     }
 
@@ -157,6 +177,7 @@ impl Listener {
             identity: None,
             socket: Some(Rc::new(OwnedFd::from(socket))),
             mode,
+            deferred: None,
             group: None,
             address,
             targets: Vec::new(),
@@ -178,9 +199,9 @@ impl Listener {
         }
     }
 
-    fn bind_tcp(query: &QueryServer, kind: SocketKind, mode: Mode) -> io::Result<Self> {
+    fn bind_tcp(query: &QueryServer, kind: SocketKind, mode: Mode, beside: Beside) -> io::Result<Self> {
         let port = query.port.unwrap_or(0);
-        let bind = |address: SocketAddr| Self::bind_tcp_at(query, address, mode);
+        let bind = |address: SocketAddr| Self::bind_tcp_at(query, address, mode, beside);
         match &query.address {
             Some(text) => bind(parse_address(text, port)?),
             None if kind == SocketKind::Tcp6 => bind((Ipv6Addr::UNSPECIFIED, port).into()),
@@ -188,11 +209,19 @@ impl Listener {
         }
     }
 
-    fn bind_tcp_at(query: &QueryServer, address: SocketAddr, mode: Mode) -> io::Result<Self> {
-        let mut spot =
-            Spot { address, only_v6: query.ipv6_only(), backlog: query.listen_backlog(), shared: false };
+    fn bind_tcp_at(query: &QueryServer, address: SocketAddr, mode: Mode, beside: Beside) -> io::Result<Self> {
+        let shared = beside == Beside::Ours;
+        let mut spot = Spot { address, only_v6: query.ipv6_only(), backlog: query.listen_backlog(), shared };
+        if mode == Mode::RoundRobin && shared {
+            let socket = spot.bind()?;
+            socket.set_nonblocking(true)?;
+            let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+            let mut listener = Self::new(socket, mode, Address::Tcp(bound));
+            listener.deferred = Some(spot.backlog);
+            return Ok(listener);
+        }
         if mode == Mode::Kernel {
-            if address.port() != 0 {
+            if address.port() != 0 && !shared {
                 // With SO_REUSEPORT the bind would succeed even where another program listens there.
                 spot.bind()?;
             }
@@ -205,14 +234,14 @@ impl Listener {
             if sys::attach(socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions()).is_err() {
                 // This kernel, or what emulates one, has no such programs.
                 drop((listener, socket));
-                return Self::bind_tcp_at(query, bound, mode.without_group());
+                return Self::bind_tcp_at(query, bound, mode.without_group(), beside);
             }
             listener.group = Some(Group::new(Spot { address: bound, ..spot }, socket));
         }
         Ok(listener)
     }
 
-    fn bind_udp(query: &QueryServer, kind: SocketKind) -> io::Result<Self> {
+    fn bind_udp(query: &QueryServer, kind: SocketKind, beside: Beside) -> io::Result<Self> {
         let any: IpAddr = if kind == SocketKind::Udp6 {
             Ipv6Addr::UNSPECIFIED.into()
         } else {
@@ -225,6 +254,7 @@ impl Listener {
         };
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_reuse_address(query.reuse_addr())?;
+        socket.set_reuse_port(beside == Beside::Ours)?;
         if address.is_ipv6() {
             socket.set_only_v6(query.ipv6_only())?;
         }
@@ -406,7 +436,7 @@ impl Listener {
 }
 
 /// An IP address, perhaps with a zone. Names were resolved in the worker.
-fn parse_address(text: &str, port: u16) -> io::Result<SocketAddr> {
+pub(super) fn parse_address(text: &str, port: u16) -> io::Result<SocketAddr> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, port));

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 
+use super::beside;
 use super::handover::take_all;
-use super::inherited::{self, AllInherited};
+use super::inherited::{self, AllInherited, Inherited};
 use super::listener::{Closing, Listener, Listeners, Mode};
 use super::messages::{Fact, Standing};
 use super::peeks::Peeks;
@@ -75,7 +76,12 @@ impl Opener {
             }
             _ if query.fd.is_some() => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
             // The file of a unix socket that we have open ourselves is not stale.
-            _ if can_say_path(worker, query) => Listener::bind(query, mode, is_first)?,
+            _ if can_say_path(worker, query) => match Listener::bind(query, mode, is_first) {
+                Err(error) if is_in_use(&error) && beside::make_room(query, worker, listeners) => {
+                    Listener::bind_beside(query, mode)?
+                }
+                bound => bound?,
+            },
             _ => return Err(too_long()),
         };
         listener.id = self.next;
@@ -83,11 +89,21 @@ impl Opener {
             (worker.standing == Some(Standing::Serving)).then(|| reactor.now + SERVER_LIFE);
         listener.identity = is_first.then_some(identity);
         listener.set_balance(balance);
-        listener.watch(reactor)?;
+        if listener.deferred.is_none() {
+            listener.watch(reactor)?;
+        }
         self.next += 1;
         let id = listener.id;
         listeners.insert(id, listener);
         Ok(id)
+    }
+
+    /// What of ours has the address that a query asks for.
+    pub(super) fn in_the_way(&self, query: &QueryServer, listeners: &Listeners) -> Option<Address> {
+        let place = beside::place_of(query)?;
+        let inherited = |it: &&Inherited| it.place.as_ref().is_some_and(|own| own.overlaps(&place));
+        let inherited = self.inherited.values().find(inherited).map(|it| &it.address);
+        inherited.or_else(|| beside::in_the_way(&place, listeners)).cloned()
     }
 
     /// What no worker has asked for.
@@ -115,6 +131,10 @@ fn can_say_path(worker: &Worker, query: &QueryServer) -> bool {
     path.is_none_or(|path| directory().is_none_or(|directory| is_short_from(&directory, path)))
 }
 
+pub(super) fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
 /// Closes listeners that no worker will want again: at once where no worker that serves ever used them (a port that only a
 /// rolled-back generation opened), else after a while. Not before the supervisor has `settled`, unless there are too many.
 pub(super) fn close_unused(
@@ -123,15 +143,23 @@ pub(super) fn close_unused(
     is_settled: bool,
     peeks: &mut Peeks,
     reactor: &mut Reactor,
-    reports: &Reports,
+    reports: &mut Reports,
 ) {
+    for listener in listeners.values_mut() {
+        beside::begin(listener, workers, reactor, reports);
+    }
     let all = listeners.values_mut();
     let unused = all.filter_map(|listener| (!note_use(listener, workers, is_settled)).then_some(listener.id));
     let unused: Vec<ListenerId> = unused.collect();
     let too_many = unused.len().saturating_sub(MOST_UNUSED);
     for (number, id) in unused.into_iter().enumerate() {
+        let heir = listeners.get(&id).and_then(|old| beside::heir(old, listeners, workers));
         let Some(listener) = listeners.get_mut(&id) else { continue };
-        if number < too_many || is_settled && is_unused_for_good(listener, reactor) {
+        let is_over = match heir.filter(|_| is_settled) {
+            Some(heir) => beside::give_way(id, heir, listeners, workers, reactor),
+            None => is_settled && is_unused_for_good(listener, reactor),
+        };
+        if number < too_many || is_over {
             close(id, listeners, peeks, reactor, reports);
         }
     }

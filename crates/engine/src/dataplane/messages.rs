@@ -110,6 +110,7 @@ pub(crate) struct Routes {
 pub(crate) struct Admission {
     pub(crate) worker: WorkerId,
     pub(crate) slot: u32,
+    pub(crate) generation: u64,
     pub(crate) pid: Option<u32>,
     /// Our end of its channel.
     pub(crate) channel: OwnedFd,
@@ -187,6 +188,8 @@ pub(crate) enum Fact {
     Farewell(WorkerId, Farewell),
     /// A server of the worker keeps idle connections for so long.
     Keeps(WorkerId, Duration),
+    /// The worker could not listen, because the cluster itself listens here.
+    InTheWay(WorkerId, Address),
     /// The worker broke a rule of its channel, and the channel was closed.
     CutOff(WorkerId, String),
     /// Something that the cluster cannot do.

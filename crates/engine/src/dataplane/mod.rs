@@ -12,7 +12,7 @@
 //! - `application` passes on what an application says; `worker` is one worker, `channel` carries its messages and descriptors, `drain` lets it go, and `reclaim` takes back what
 //!   it had not taken when it died;
 //! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address; `inherited` are those
-//!   that were bound before any worker asked;
+//!   that were bound before any worker asked, `beside` is for two whose addresses overlap;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses;
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
 //!   which slot it belongs to, and `bpf` has the kernel compute the same.
@@ -20,6 +20,7 @@
 mod abandoned;
 mod application;
 mod balance;
+mod beside;
 mod bpf;
 mod channel;
 mod client_hash;
@@ -161,7 +162,8 @@ mod tests {
         let (near, mut far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let worker = WorkerId::from_number(1);
-        let admission = Admission { worker, slot: 0, pid: None, channel: near.into(), is_node: true };
+        let admission =
+            Admission { worker, slot: 0, generation: 1, pid: None, channel: near.into(), is_node: true };
         dataplane.tell(Command::Admit(admission));
         dataplane.settle();
         far.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n").unwrap();

@@ -17,6 +17,7 @@ use super::balance::kernel;
 use super::channel::{ProtocolViolation, Sent};
 use super::handover::{self, Answer, put_back};
 use super::listener::{Listener, Listeners, Mode, Target};
+use super::listeners;
 use super::messages::{Config, Fact, Handle, Standing};
 use super::names::Names;
 use super::reactor::{ListenerId, Reactor};
@@ -184,6 +185,10 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
             welcome(worker, listener, query, &key, own)
         }
         Err(error) => {
+            let own = listeners::is_in_use(&error).then(|| opener.in_the_way(query, listeners)).flatten();
+            if let Some(own) = own {
+                reports.fact(Fact::InTheWay(id, own));
+            }
             let unanswered = UnansweredQuery { seq: query.seq, data: query.data.clone() };
             refuse(worker, &unanswered, error.raw_os_error().unwrap_or(libc::EINVAL))
         }
@@ -241,7 +246,7 @@ fn add_server(
     let key = number.to_string();
     let server = Server { number, listener: listener.id, opened: reactor.now, announced: None };
     worker.servers.insert(key.clone(), server);
-    listener.targets.push(Target { worker: worker.id, key: key.clone() });
+    listener.targets.push(Target { worker: worker.id, generation: worker.generation, key: key.clone() });
     reactor.mark(listener.id);
     key
 }

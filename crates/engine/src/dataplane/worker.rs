@@ -91,6 +91,7 @@ pub(super) struct Said {
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slot: u32,
+    pub(super) generation: u64,
     pub(super) pid: Option<u32>,
     pub(super) channel: Channel,
     /// It is a Node process: connections can be sent to it.
@@ -128,6 +129,7 @@ impl Worker {
         Self {
             id,
             slot,
+            generation: 0,
             pid: None,
             channel,
             is_node,

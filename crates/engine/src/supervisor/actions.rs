@@ -67,12 +67,13 @@ impl Supervisor {
     }
 
     fn admit(&mut self, begun: Begun, Started { child, channel, pipes }: Started) {
-        let Begun { place: Place { worker, slot, .. }, is_node, .. } = begun;
+        let Begun { place: Place { worker, slot, generation, .. }, is_node, .. } = begun;
         let about = child.about();
         let pid = about.pid;
         self.workers.insert(worker, child);
         self.audience.spawned(about, pipes);
-        self.dataplane.tell(Command::Admit(Admission { worker, slot: slot.get(), pid, channel, is_node }));
+        let (slot, generation) = (slot.get(), generation.get());
+        self.dataplane.tell(Command::Admit(Admission { worker, slot, generation, pid, channel, is_node }));
         if let Some(until) = begun.leaves {
             self.drain(worker, until);
         } else if begun.signal.is_none() && !is_node && self.spec().ready_when == ReadyWhen::Started {

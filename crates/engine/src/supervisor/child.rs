@@ -12,7 +12,7 @@ use recluster_wire::node::{self, Farewell};
 use crate::process::exception::Exception;
 use crate::process::program::{NodeKind, ResolvedProgram};
 use crate::process::{Process, sd_notify};
-use crate::report::worker::{Held, Resource, Worker};
+use crate::report::worker::{Address, Held, Resource, Worker};
 use crate::supervisor::readiness::{Readiness, Seen};
 use crate::supervisor::watchdog::Watchdog;
 
@@ -35,6 +35,8 @@ pub(crate) struct Child {
     pub(crate) status: Option<String>,
     /// How many notifications were ignored: they came from another process, or made no sense.
     pub(crate) notify_ignored: u64,
+    /// Where it could not listen, because the cluster itself does.
+    pub(crate) in_the_way: Option<Address>,
     /// Where it alone listens, for its checks.
     pub(crate) own_listener: Option<SocketAddr>,
     /// Hears its notifications. Dropping this ends the listening.
@@ -79,6 +81,7 @@ impl Child {
             held: None,
             status: None,
             notify_ignored: 0,
+            in_the_way: None,
             own_listener: None,
             notify: None,
         }
@@ -173,6 +176,8 @@ pub(crate) struct DeadWorker {
     pub(crate) exception: Option<Exception>,
     /// How its check failed the last time, if it never passed.
     pub(crate) check_failure: Option<String>,
+    /// Where it could not listen, because the cluster itself does.
+    pub(crate) in_the_way: Option<Address>,
 }
 
 impl DeadWorker {
@@ -185,6 +190,7 @@ impl DeadWorker {
             seen: Seen::default(),
             spawn_error: None,
             check_failure: None,
+            in_the_way: None,
         }
     }
 
@@ -197,6 +203,7 @@ impl DeadWorker {
             seen: child.readiness.seen(),
             spawn_error: None,
             check_failure: child.readiness.check_failure().map(ToOwned::to_owned),
+            in_the_way: child.in_the_way.clone(),
         }
     }
 }

@@ -43,7 +43,8 @@ pub(crate) fn failure(failure: core::Failure, worker: DeadWorker, expected: Expe
         worker: worker.worker,
         reason: reason(failure.cause, &worker, expected.ready_timeout),
         failures: failure.failures,
-        hint: in_use(failure.cause, &worker)
+        hint: in_the_way(&worker)
+            .or_else(|| in_use(failure.cause, &worker))
             .or_else(|| hint(failure.cause, &worker, expected).map(str::to_owned)),
         stderr: worker.stderr,
     }
@@ -94,6 +95,20 @@ fn in_use(cause: Cause, worker: &DeadWorker) -> Option<String> {
     Some(match wanted.holder(SEARCH) {
         Some(holder) => format!("{wanted} is taken: {holder}"),
         None => format!("{wanted} is taken, by whom cannot be seen from here: root sees it by `ss -lnp`"),
+    })
+}
+
+/// That it is the cluster itself that has the address which was in use.
+fn in_the_way(worker: &DeadWorker) -> Option<String> {
+    let own = worker.in_the_way.as_ref()?;
+    let exception = worker.exception.iter().map(|exception| exception.line.as_str());
+    let mut lines = exception.chain(worker.stderr.iter().map(String::as_str));
+    let says_so = lines.any(|line| line.contains("EADDRINUSE"));
+    says_so.then(|| {
+        format!(
+            "it is the cluster itself that listens on {own}: let the server listen on the same address, or stop the cluster \
+             and start it anew"
+        )
     })
 }
 
@@ -148,6 +163,7 @@ mod tests {
             seen: Seen::default(),
             spawn_error: None,
             check_failure: None,
+            in_the_way: None,
         }
     }
 
@@ -252,6 +268,21 @@ mod tests {
         let hint = |worker| explained(Cause::ReadyTimeout, worker, expected).hint;
         assert!(hint(worker()).is_some_and(|hint| hint.contains("READY=1")));
         assert_eq!(hint(DeadWorker { check_failure: Some("status 500".into()), ..worker() }), None);
+    }
+
+    #[test]
+    fn an_address_that_the_cluster_itself_has_is_named_where_the_worker_died_of_it() {
+        let own = crate::report::worker::Address::Tcp(([127, 0, 0, 1], 8080).into());
+        let died = |stderr: &str| DeadWorker {
+            in_the_way: Some(own.clone()),
+            stderr: vec![stderr.to_owned()],
+            ..worker()
+        };
+        let hint = |stderr| explained(Cause::Exited(Exit::Code(1)), died(stderr), EXPECTED).hint;
+        let expected = "it is the cluster itself that listens on 127.0.0.1:8080: let the server listen on the same address, or stop \
+                        the cluster and start it anew";
+        assert_eq!(hint("Error: bind EADDRINUSE 0.0.0.0:8080").as_deref(), Some(expected));
+        assert_eq!(hint("Error: something else"), None);
     }
 
     #[test]

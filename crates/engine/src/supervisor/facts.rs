@@ -71,6 +71,11 @@ impl Supervisor {
             }
             Fact::Keeps(worker, keep_alive) => self.keeps(worker, keep_alive),
             Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat }),
+            Fact::InTheWay(worker, own) => {
+                if let Some(child) = self.workers.get_mut(worker) {
+                    child.in_the_way = Some(own);
+                }
+            }
             Fact::CutOff(worker, reason) => {
                 self.emit_about(worker, |worker| Event::CutOff { worker, reason });
             }

@@ -1,5 +1,6 @@
 //! A reload: new workers replace the old ones, or the old ones stay.
 
+mod address;
 mod environment;
 mod replace;
 mod rollback;

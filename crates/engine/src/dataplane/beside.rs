@@ -1,0 +1,151 @@
+//! Two sockets of ours whose addresses overlap: a reload brings code that listens on 0.0.0.0 where the code before had
+//! 127.0.0.1, or the other way round.
+//!
+//! Linux lets both be bound if both have `SO_REUSEPORT`, and whoever owns the first may set that later. While both are open, a
+//! client reaches the narrower one. So the new socket, where the master accepts, does not listen before a worker that serves
+//! uses it; and the old one refuses new connections when no worker uses it any more, gives the new one what waits in it, and is
+//! closed. Until then nothing of the old one has changed, and a rollback has nothing to mend.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use recluster_wire::node::{QueryServer, SocketKind};
+use socket2::SockRef;
+
+use super::listener::{Closing, Listener, Listeners, parse_address};
+use super::messages::Standing;
+use super::reactor::{ListenerId, Reactor, Timer};
+use super::reports::Reports;
+use super::worker::{Worker, Workers};
+use crate::config::address::{BindAddress, Kind};
+use crate::report::worker::Address;
+
+/// How long an old socket refuses connections before what waits in it is taken: for handshakes that are under way.
+const REFUSE_SPAN: Duration = Duration::from_millis(10);
+/// What people are told, once, when the new socket cannot be used after all.
+const NO_ROOM: &str =
+    "an address that overlaps one of the code before cannot be listened on: something else has taken it";
+
+/// Lets a socket be bound for this query beside those of ours that are in its way; whether there are such, and all of them are
+/// of earlier generations alone. To others the address is in use, as without a cluster.
+pub(super) fn make_room(query: &QueryServer, worker: &Worker, listeners: &Listeners) -> bool {
+    let Some(asked) = place_of(query) else { return false };
+    let rivals: Vec<&Listener> = rivals(&asked, listeners).collect();
+    let is_earlier = |rival: &&Listener| {
+        let mut users = rival.targets.iter();
+        users.all(|target| target.generation < worker.generation)
+            && own_place(rival).is_some_and(|own| own != asked)
+    };
+    if rivals.is_empty() || !rivals.iter().all(is_earlier) {
+        return false;
+    }
+    let sockets = rivals.iter().flat_map(|rival| {
+        let members = rival.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
+        members.chain(&rival.socket)
+    });
+    sockets.map(Rc::as_ref).all(|socket| SockRef::from(socket).set_reuse_port(true).is_ok())
+}
+
+/// What of ours is in the way of a socket at this place.
+pub(super) fn in_the_way<'a>(place: &BindAddress, listeners: &'a Listeners) -> Option<&'a Address> {
+    rivals(place, listeners).next().map(|rival| &rival.address)
+}
+
+/// Begins to listen on a socket that was bound beside another one, when a worker that serves uses it.
+pub(super) fn begin(listener: &mut Listener, workers: &Workers, reactor: &Reactor, reports: &mut Reports) {
+    let Some(backlog) = listener.deferred else { return };
+    let Some(socket) = listener.socket.clone().filter(|_| serves(listener, workers)) else { return };
+    listener.deferred = None;
+    if SockRef::from(&*socket).listen(backlog).is_err() || listener.watch(reactor).is_err() {
+        reports.caveat(NO_ROOM);
+    }
+}
+
+/// The listener that a client of this one, which no worker uses any more, reaches from now on.
+pub(super) fn heir(old: &Listener, listeners: &Listeners, workers: &Workers) -> Option<ListenerId> {
+    let place = own_place(old)?;
+    let mut heirs = rivals(&place, listeners).filter(|heir| heir.id != old.id && serves(heir, workers));
+    heirs.next().map(|heir| heir.id)
+}
+
+/// Takes the next step of a socket whose clients reach another one from now on; whether it has nothing left and can be closed.
+pub(super) fn give_way(
+    old: ListenerId,
+    heir: ListenerId,
+    listeners: &mut Listeners,
+    workers: &Workers,
+    reactor: &mut Reactor,
+) -> bool {
+    let Some(listener) = listeners.get_mut(&old) else { return false };
+    if !listener.is_stream() || listener.deferred.is_some() {
+        return true;
+    }
+    if listener.socket.is_some() {
+        if listener.closing.is_none() {
+            listener.identity = None;
+            listener.refuse_connections();
+            let at = reactor.set_timer_in(REFUSE_SPAN, Timer::Listener(old));
+            listener.closing = Some(Closing::Close(at));
+        }
+        return false;
+    }
+    let pending = std::mem::take(&mut listener.pending).into_values().flatten();
+    let left: Vec<_> = std::mem::take(&mut listener.waiting).into_iter().chain(pending).collect();
+    if let Some(heir) = listeners.get_mut(&heir) {
+        heir.waiting.extend(left);
+        reactor.mark(heir.id);
+    }
+    // What is on its way to an old worker may come back.
+    let sent = workers.values().flat_map(|worker| worker.in_flight.values());
+    let is_empty = sent.filter(|sent| sent.listener == old).count() == 0;
+    if !is_empty {
+        reactor.set_timer_in(REFUSE_SPAN, Timer::Listener(old));
+    }
+    is_empty
+}
+
+fn serves(listener: &Listener, workers: &Workers) -> bool {
+    let mut standings = listener.targets.iter().filter_map(|target| workers.get(&target.worker)?.standing);
+    standings.any(|standing| standing == Standing::Serving)
+}
+
+/// Our sockets that cannot be bound at the same time as one at this place.
+fn rivals<'a>(place: &BindAddress, listeners: &'a Listeners) -> impl Iterator<Item = &'a Listener> {
+    listeners.values().filter(move |listener| {
+        listener.socket.is_some() && own_place(listener).is_some_and(|own| own.overlaps(place))
+    })
+}
+
+/// Where a listener of ours is, as `--listen` would say it; none for a file, or a socket that the master was started with.
+fn own_place(listener: &Listener) -> Option<BindAddress> {
+    let (address, kind) = match &listener.address {
+        Address::Tcp(address) => (*address, Kind::Tcp),
+        Address::Udp(address) => (*address, Kind::Udp),
+        Address::Unix(_) | Address::Fd(_) => return None,
+    };
+    let only_v6 =
+        || listener.socket.as_ref().is_none_or(|socket| SockRef::from(&**socket).only_v6().unwrap_or(true));
+    Some(place(address, kind, only_v6))
+}
+
+/// Where a worker wants to listen.
+pub(super) fn place_of(query: &QueryServer) -> Option<BindAddress> {
+    let kind = query.kind.filter(|kind| *kind != SocketKind::Unix && query.fd.is_none())?;
+    let port = query.port?;
+    let ip: IpAddr = match (&query.address, kind) {
+        (Some(text), _) => parse_address(text, port).ok()?.ip(),
+        (None, SocketKind::Udp4) => Ipv4Addr::UNSPECIFIED.into(),
+        (None, _) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let sort = if kind.is_udp() { Kind::Udp } else { Kind::Tcp };
+    Some(place((ip, port).into(), sort, || query.ipv6_only()))
+}
+
+fn place(address: SocketAddr, kind: Kind, only_v6: impl Fn() -> bool) -> BindAddress {
+    if address.is_ipv6() && address.ip().is_unspecified() && !only_v6() {
+        BindAddress::Everywhere { port: address.port(), kind }
+    } else {
+        BindAddress::One { address, kind }
+    }
+}
