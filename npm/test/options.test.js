@@ -161,18 +161,18 @@ test.ours('env and envFile are read at each reload, and a broken file refuses it
 })
 
 test.ours('workers that are to be debugged have a port each, in a reload as well', async ({ cluster, serve }) => {
-  const ports = async (made) => Promise.all(made.workers().map(async (worker) => {
+  const ports = (workers) => Promise.all(workers.map(async (worker) => {
     const told = heard(worker, 'message', (message) => 'execArgv' in message)
     worker.send({ do: 'tell' })
     return (await told)[0].execArgv.filter((arg) => arg.startsWith('--inspect-port=')).at(-1)
   }))
-  cluster.setupPrimary({ inspectPort: () => 30000 + (process.pid % 30000) })
-  const made = await serve('puppet.js', { args: ['listen', 'stay'], workers: 2, execArgv: ['--inspect'], timeout: 3600, exitGrace: 3600 })
-  const first = await ports(made)
-  assert.equal(new Set(first).size, 2, `${first}`)
+  cluster.setupPrimary({ inspectPort: () => 12000 + (process.pid % 20000) })
   // The old ones live on: a timer keeps them alive.
+  const made = await serve('puppet.js', { args: ['listen', 'stay'], workers: 2, execArgv: ['--inspect'], timeout: 3600, exitGrace: 3600 })
+  const old = [...made.workers()]
+  const first = await ports(old)
   await made.reload()
-  const second = await ports({ workers: () => active(made) })
+  const second = await ports(made.workers().filter((worker) => !old.includes(worker)))
   assert.equal(new Set([...first, ...second]).size, 4, `${first} ${second}`)
 })
 
