@@ -5,13 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use recluster_e2e::{Node, addon, remark, repository};
+use recluster_e2e::{Node, addon, recluster, remark, repository};
 
 /// Runs one file of `npm/test`. Its own waits are bounded.
 #[track_caller]
 fn passes(name: &str) {
     let mut node = Command::new(&Node::under_test().path);
-    node.arg("--test").arg(tests().join(format!("{name}.test.js"))).env("RECLUSTER_ADDON", addon());
+    node.arg("--test").arg(tests().join(format!("{name}.test.js"))).env("RECLUSTER_ADDON", addon()).env("RECLUSTER_COMMAND", recluster());
     for variable in ["NODE_ENV", "NODE_OPTIONS", "RECLUSTER_MODULE"] {
         node.env_remove(variable);
     }
@@ -42,7 +42,7 @@ macro_rules! files {
     };
 }
 
-files! { apps cluster compare ends faults handles modules options process readme reload send settings soak sticky types workers }
+files! { apps cluster compare ends fallback faults handles install modules options process readme reload send settings soak sticky types workers }
 
 #[test]
 fn no_file_is_without_a_test() {

@@ -69,10 +69,19 @@ function refused(cause) {
 const notRunning = (method) =>
   refusal({ code: 'ERR_RECLUSTER_NOT_RUNNING', message: `${method}() needs a running cluster: call run() first` });
 
+/** The cluster was stopped before a reload had ended. */
+const abandoned = () => refusal({ code: 'ERR_RECLUSTER_ABANDONED', message: 'the cluster was stopped during the reload' });
+
+/** Something needs the native engine. */
+const notInFallback = (what) =>
+  refusal({ code: 'ERR_RECLUSTER_FALLBACK', message: `the fallback on Node's own cluster has no ${what}` });
+
 module.exports = {
+  abandoned,
   alreadyDisconnected,
   channelClosed,
   missingArgument,
+  notInFallback,
   notRunning,
   refusal,
   refused,

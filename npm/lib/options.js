@@ -15,13 +15,14 @@ const PRODUCTION_TIMEOUT = 3600;
 const LONGEST = 10 * 365 * 24 * 3600;
 const MOST_WORKERS = 1024;
 
-/** All options. */
-const NAMES = new Set([
-  'workers', 'timeout', 'respawn', 'backoff', 'readyWhen', 'args', 'execArgv', 'log', 'logger', 'surge', 'attempts', 'readyTimeout',
-  'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace', 'acceptAfterStop', 'balance', 'stickyBy',
-  'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck', 'checkInterval', 'checkTimeout',
-  'instanceEnv', 'env', 'envFile',
-]);
+/** The options that version 1 had, and those that are new. */
+const OLD = ['workers', 'timeout', 'respawn', 'backoff', 'readyWhen', 'args', 'execArgv', 'log', 'logger'];
+const NEW = [
+  'surge', 'attempts', 'readyTimeout', 'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace',
+  'acceptAfterStop', 'balance', 'stickyBy', 'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck',
+  'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile',
+];
+const NAMES = new Set([...OLD, ...NEW]);
 
 /**
  * What the options say of how a cluster is to be run, without anything that is left to the engine. Spans are seconds.
@@ -204,4 +205,9 @@ function unknown(options) {
     .map((name) => ({ name, meant: nearest(name, NAMES) }));
 }
 
-module.exports = { countOfWorkers, envFiles, list, logging, read, unknown, variables };
+/** The names of the options that are given, and new. */
+function news(options) {
+  return NEW.filter((name) => options[name] !== undefined && options[name] !== null);
+}
+
+module.exports = { countOfWorkers, envFiles, list, logging, news, read, unknown, variables };

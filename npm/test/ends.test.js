@@ -128,52 +128,6 @@ test.beside('a cluster that is over is forgotten, and all that belongs to it', a
   assert.match(text, /collected/)
 })
 
-test.beside('a platform without an engine is named', async () => {
-  const script = `
-    Object.defineProperty(process, 'platform', { value: 'darwin' })
-    try { require(process.argv[1]) } catch (error) { console.log(error.message) }`
-  const text = await output(['-e', script, path.join(__dirname, '..')], { env: { RECLUSTER_ADDON: '' } })
-  assert.match(text, /^recluster: no engine for darwin-.*: this package runs on Linux with glibc, on x64 \(.*\)$/m)
-})
-
-test.beside('the packed package is installed and runs without a toolchain', async () => {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
-  const source = path.join(__dirname, '..')
-  const { files } = require('../package.json')
-  // What always goes along, and what is named; the addon is built elsewhere in tests.
-  for (const part of ['package.json', 'README.md', 'index.js', ...files.filter((name) => !name.includes('*') && name !== 'bin')]) {
-    fs.cpSync(path.join(source, part), path.join(directory, 'package', part), { recursive: true })
-  }
-  const addon = process.env.RECLUSTER_ADDON || addonBeside(source)
-  fs.copyFileSync(addon, path.join(directory, 'package', 'recluster.linux-x64-gnu.node'))
-  // Node, its npm and a shell; no compiler.
-  const env = { ...process.env, PATH: `${path.dirname(process.execPath)}:${npmDirectory()}:/bin`, RECLUSTER_ADDON: '', NODE_TEST_CONTEXT: '' }
-  const npm = (cwd, ...args) => execFileSync('npm', args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
-  try {
-    const tarball = npm(path.join(directory, 'package'), 'pack', '--silent').trim()
-    fs.mkdirSync(path.join(directory, 'app'))
-    fs.writeFileSync(path.join(directory, 'app', 'package.json'), '{ "private": true }')
-    npm(path.join(directory, 'app'), 'install', '--no-audit', '--no-fund', '--offline', path.join('..', 'package', tarball))
-    const script = `
-      const made = require('recluster')(process.argv[1], { workers: 1, readyWhen: 'started', args: ['stay'] })
-      made.run()
-      made.once('ready', () => made.reload(() => made.terminate(() => console.log('reloaded and gone'))))`
-    const text = await output(['-e', script, fixture('puppet.js')], { cwd: path.join(directory, 'app'), env: { RECLUSTER_ADDON: '' } })
-    assert.match(text, /reloaded and gone/)
-  } finally {
-    fs.rmSync(directory, { recursive: true })
-  }
-})
-
-/** Where npm is, which need not be beside the node under test. */
-function npmDirectory () {
-  return process.env.PATH.split(':').find((directory) => fs.existsSync(path.join(directory, 'npm')))
-}
-
-function addonBeside (root) {
-  return path.join(root, fs.readdirSync(root).find((name) => name.endsWith('.node')))
-}
-
 test.ours('why a worker could not be started is logged', async ({ cluster, log, make }) => {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
   cluster.setupPrimary({ cwd: directory })

@@ -11,7 +11,7 @@
 const cluster = require('node:cluster')
 const path = require('node:path')
 
-const { isReference, underTest } = require('./packages')
+const { isReference, modules, underTest } = require('./packages')
 const { Program } = require('./program')
 const { Release } = require('./release')
 const { DEADLINE, called, until } = require('./wait')
@@ -22,8 +22,8 @@ const wanted = process.env[WANTED]
 delete process.env[WANTED]
 
 /**
- * `options`, which may be left out, are `skip`, `execArgv` for the process of the test, and `faulty` where its own code is meant
- * to fail.
+ * `options`, which may be left out, are `skip`, `execArgv` and `env` for the process of the test, and `faulty` where its own
+ * code is meant to fail.
  */
 function test (name, options, body = options) {
   if (wanted === name) setImmediate(runBody, body)
@@ -39,6 +39,9 @@ test.beside = (name, options, body = options) => {
 const onlyOurs = { skip: isReference && 'the reference does not do this' }
 
 test.ours = (name, options, body = options) => test(name, { ...options, skip: options.skip || onlyOurs.skip }, body)
+
+/** An option: a test of the fallback, which needs version 1 beside it. */
+const fallback = { env: { RECLUSTER_ENGINE: 'fallback', NODE_PATH: modules } }
 
 /** The path of a server file in `fixtures/`. */
 const fixture = (name) => path.join(__dirname, '..', 'fixtures', name)
@@ -124,8 +127,8 @@ async function runBody (body) {
 
 // The process of the test file.
 
-async function runAlone (name, { execArgv = [], faulty = false }) {
-  const host = new Program([...execArgv, file], { env: { [WANTED]: name } })
+async function runAlone (name, { execArgv = [], env = {}, faulty = false }) {
+  const host = new Program([...execArgv, file], { env: { ...env, [WANTED]: name } })
   try {
     const exit = await ended(host)
     const { failed, passed } = Object.assign({}, ...host.messages)
@@ -160,4 +163,4 @@ async function ended (host) {
   }
 }
 
-module.exports = { active, fixture, onlyOurs, test }
+module.exports = { active, fallback, fixture, onlyOurs, test }
