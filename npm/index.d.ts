@@ -40,7 +40,7 @@ declare namespace recluster {
     surge?: 'all' | number | undefined;
     /** How often a worker may fail to start before a reload is given up. Default: 3. */
     attempts?: number | undefined;
-    /** A worker that is not ready after this fails a reload. Default: 60. */
+    /** A worker that is not ready after this fails a reload. Default: none; after 60 seconds it is logged. */
     readyTimeout?: number | undefined;
     /** How long a ready worker must live before it counts in a reload. Default: 0. */
     bake?: number | undefined;

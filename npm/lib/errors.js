@@ -4,6 +4,8 @@
 
 const { inspect } = require('util');
 
+const { ours } = require('./terms');
+
 /**
  * An error as Node makes them: with a code, which its stack shows.
  * @param {ErrorConstructor} Base
@@ -44,14 +46,14 @@ const unknownSignal = (signal) =>
  */
 function refusal({ code, message, reason, failure, replaced, of }) {
   if (!code.startsWith('ERR_RECLUSTER_')) return nodeError(Error, code, message);
-  const error = new Error(`recluster: ${message}`);
+  const error = new Error(`recluster: ${ours(message)}`);
   error.code = code;
-  error.reason = failure ? failure.reason : reason || message;
+  error.reason = ours(failure ? failure.reason : reason || message);
   error.stderr = failure ? failure.stderr : [];
   if (failure) {
     error.worker = failure.worker.id;
     error.slot = failure.worker.slot;
-    if (failure.hint) error.hint = failure.hint;
+    if (failure.hint) error.hint = ours(failure.hint);
   }
   if (replaced !== undefined) Object.assign(error, { replaced, of });
   return error;

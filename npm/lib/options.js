@@ -41,6 +41,7 @@ function read(options) {
     surge: surge(options),
     attempts: count(options, 'attempts') ?? 3,
     readyTimeout: seconds(options, 'readyTimeout', 0.001) ?? 60,
+    lateFails: (options.readyTimeout ?? undefined) !== undefined,
     killTimeout: seconds(options, 'killTimeout', 0) ?? 5,
     exitGrace: seconds(options, 'exitGrace', 0) ?? timeout,
     stopTimeout: seconds(options, 'stopTimeout', 0),

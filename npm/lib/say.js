@@ -2,6 +2,8 @@
 
 // What the logger is told.
 
+const { ours } = require('./terms');
+
 /** The line of the reference, which people's filters look for: a text and a number of milliseconds. */
 function respawning({ worker, delay_seconds: delay }) {
   const { id, slot, pid } = worker;
@@ -40,7 +42,7 @@ function verdict(note) {
     case 'stopped_part_way':
       return `recluster: reload stopped at ${note.replaced} of ${note.of}: ${failure(note.failure)}`;
     case 'refused':
-      return `recluster: reload refused: ${note.reason}`;
+      return ours(`recluster: reload refused: ${note.reason}`);
     default:
       return undefined;
   }
@@ -58,7 +60,7 @@ function unknownOption(name, meant) {
 }
 
 function failure({ worker, reason, hint }) {
-  return `${named(worker)} ${reason}${hint ? ` (${hint})` : ''}`;
+  return ours(`${named(worker)} ${reason}${hint ? ` (${hint})` : ''}`);
 }
 
 function named({ id, slot, pid }) {

@@ -81,7 +81,7 @@ pub enum Notice {
     },
     /// A wanted worker failed before it served; or it served, and ended while its generation was still on trial.
     Failed(Failure),
-    /// A worker is not ready in time and may go on: the cluster is lenient, and no reload waits for it.
+    /// A worker is not ready in time and may go on ([`Lateness`](crate::Lateness)).
     Late {
         /// The worker.
         worker: WorkerId,

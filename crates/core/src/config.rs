@@ -16,9 +16,8 @@ pub struct Settings {
     pub attempts: u32,
     /// A first start is never given up. Default off.
     pub keep_trying: bool,
-    /// A worker that is not ready in time has a notice and no other consequence, unless a reload waits for it. Default
-    /// off.
-    pub lenient: bool,
+    /// What becomes of a worker that is not ready in time. Default [`Lateness::Fails`].
+    pub lateness: Lateness,
     /// How long a ready worker must live before it serves. Default 1 s.
     pub bake: Duration,
     /// A worker that is not ready after this has failed. Default 60 s.
@@ -37,6 +36,18 @@ pub struct Settings {
     pub respawn: Duration,
     /// The most time between respawns: the spacing doubles with each one up to this. Default off.
     pub backoff: Option<Duration>,
+}
+
+/// What becomes of a worker that is not ready in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "from the strictest to the mildest")]
+pub enum Lateness {
+    /// It has failed.
+    Fails,
+    /// It has failed if a reload waits for it. Else it has a notice and may go on.
+    FailsReloads,
+    /// It has a notice and may go on, also where a reload waits for it.
+    IsReported,
 }
 
 /// How many workers beyond the slots a reload may run at once; draining ones do not count.
@@ -66,7 +77,7 @@ impl Default for Settings {
             surge: Surge::All,
             attempts: 3,
             keep_trying: false,
-            lenient: false,
+            lateness: Lateness::Fails,
             bake: Duration::from_secs(1),
             ready_timeout: Duration::from_secs(60),
             timeout: Duration::from_secs(30),

@@ -67,7 +67,7 @@ mod worker;
 
 pub use action::{Action, Due, Notice, Signal, Verdict};
 pub use cluster::{Cluster, Phase};
-pub use config::{Config, ConfigError, Settings, Surge};
+pub use config::{Config, ConfigError, Lateness, Settings, Surge};
 pub use event::{Cause, Event, Exit, Failure, SpawnFailure};
 pub use id::{Caller, Generation, SlotId, WorkerId};
 pub use status::{ReloadStatus, SlotStatus, Status, WorkerStatus};

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recluster::host::Stdio;
+use recluster::host::{Lateness, Stdio};
 use recluster::{
     Balance, Cluster, ClusterBuilder, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy, Surge,
 };
@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     timeout: Span,
     respawn: Span,
     ready_timeout: Span,
+    /// A worker that is not ready in time fails the reload that waits for it.
+    late_fails: bool,
     exit_grace: Span,
     kill_timeout: Span,
     bake: Span,
@@ -140,7 +142,7 @@ impl Plan {
             .stdio(stdio)
             .numbering(numbers::last())
             .keep_trying(true)
-            .lenient(true);
+            .lateness(if self.late_fails { Lateness::FailsReloads } else { Lateness::IsReported });
         builder = self.env_files.iter().fold(builder, ClusterBuilder::env_file);
         builder = self.variables.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
         builder = with(builder, self.cwd.as_ref(), ClusterBuilder::directory);
@@ -229,7 +231,7 @@ mod tests {
             r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {}, "variables": {}, "envFiles": [],
                  "stdio": ["ignore", { "fd": 1 }, "tail"], "workers": 2, "readyWhen": "listening",
                  "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
-                 "readyTimeout": 60, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0 }"#,
+                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0 }"#,
         )?;
         said.extend(serde_json::from_str::<serde_json::Map<_, _>>(more)?);
         Plan::parse(&serde_json::Value::from(said).to_string())

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::worker::Worker;
-use crate::{Action, Cause, Cluster, Due, Generation, Notice, Phase, Signal, State, WorkerId};
+use crate::{Action, Cause, Cluster, Due, Generation, Lateness, Notice, Phase, Signal, State, WorkerId};
 
 impl Cluster {
     pub(super) fn escalate(&mut self) {
@@ -49,11 +49,17 @@ impl Cluster {
         self.notify(Notice::Serving { worker: id, slot, generation, serving, of });
     }
 
-    /// Whether this worker may be late: it holds its slot, so no other worker waits until it takes one over.
+    /// Whether this worker may be late.
     fn forgives(&self, id: WorkerId) -> bool {
-        let worker = self.workers.get(id);
-        let reloads = worker.is_some_and(|worker| self.reloading() == Some(worker.generation));
-        self.settings.lenient && !reloads && self.slots.iter().any(|slot| slot.holder == Some(id))
+        let generation = self.workers.get(id).map(|worker| worker.generation);
+        let reloads = generation.is_some() && self.reloading() == generation;
+        // What holds its slot takes over from nobody: no other worker waits for it.
+        let holds = self.slots.iter().any(|slot| slot.holder == Some(id));
+        match self.settings.lateness {
+            Lateness::Fails => false,
+            Lateness::FailsReloads => !reloads && holds,
+            Lateness::IsReported => reloads || holds,
+        }
     }
 
     fn forgive(&mut self, id: WorkerId) {

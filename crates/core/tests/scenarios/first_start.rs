@@ -1,6 +1,6 @@
 //! The first start: complete, failed, or tried for ever.
 
-use recluster_core::{Event, Exit, Phase, Settings, SpawnFailure, Time};
+use recluster_core::{Event, Exit, Lateness, Phase, Settings, SpawnFailure, Time};
 
 use crate::words::{millis, secs};
 use crate::world::{NOTHING, World, slots};
@@ -270,7 +270,7 @@ fn kept_trying_every_slot_has_its_turn() {
 
 #[test]
 fn leniently_a_late_worker_is_reported_once_and_left_alone() {
-    let mut world = World::new(Settings { lenient: true, ..slots(1) });
+    let mut world = World::new(Settings { lateness: Lateness::FailsReloads, ..slots(1) });
     world.forget();
     world.at(600);
     assert_eq!(world.notices(), ["1 is late"]);
@@ -282,7 +282,7 @@ fn leniently_a_late_worker_is_reported_once_and_left_alone() {
 
 #[test]
 fn leniently_a_late_respawn_is_left_alone_as_well() {
-    let mut world = World::serving(Settings { lenient: true, ..slots(1) });
+    let mut world = World::serving(Settings { lateness: Lateness::FailsReloads, ..slots(1) });
     world.crashes(1);
     world.pass(secs(1));
     world.forget();
@@ -293,7 +293,7 @@ fn leniently_a_late_respawn_is_left_alone_as_well() {
 
 #[test]
 fn leniently_a_late_worker_is_drained_by_a_reload_like_any_other() {
-    let mut world = World::new(Settings { lenient: true, ..slots(1) });
+    let mut world = World::new(Settings { lateness: Lateness::FailsReloads, ..slots(1) });
     world.at(100);
     world.reload(7);
     world.forget();
@@ -303,7 +303,7 @@ fn leniently_a_late_worker_is_drained_by_a_reload_like_any_other() {
 
 #[test]
 fn a_lenient_cluster_judges_a_reload_all_the_same() {
-    let mut world = World::serving(Settings { lenient: true, ..slots(1) });
+    let mut world = World::serving(Settings { lateness: Lateness::FailsReloads, ..slots(1) });
     world.reload(7);
     world.forget();
     world.pass(secs(60));
@@ -312,6 +312,31 @@ fn a_lenient_cluster_judges_a_reload_all_the_same() {
         world.verdicts(),
         ["generation 2 for [7]: rolled back, 2 in slot 0 not ready in time, failure 1"]
     );
+}
+
+#[test]
+fn where_lateness_is_only_reported_a_reload_waits_on() {
+    let mut world = World::serving(Settings { lateness: Lateness::IsReported, ..slots(1) });
+    world.reload(7);
+    world.forget();
+    world.pass(secs(600));
+    assert_eq!(world.notices(), ["2 is late"]);
+    assert_eq!(world.signalled(), NOTHING);
+    assert_eq!(world.servers(), [1]);
+    world.come_to_serve([2]);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: done"]);
+    assert_eq!(world.servers(), [2]);
+}
+
+#[test]
+fn where_lateness_is_only_reported_code_that_exits_is_rolled_back_all_the_same() {
+    let mut world = World::serving(Settings { lateness: Lateness::IsReported, attempts: 1, ..slots(1) });
+    world.reload(7);
+    world.pass(secs(600));
+    world.forget();
+    world.crashes(2);
+    assert_eq!(world.verdicts(), ["generation 2 for [7]: rolled back, 2 in slot 0 exit 1, failure 1"]);
+    assert_eq!(world.servers(), [1]);
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Model {
             }
             Notice::Scaled { from, to } => self.scaled(*from as usize, *to as usize),
             Notice::Late { .. } => {
-                hold(false, TRUTH, || "no plan is lenient, and a worker is forgiven".into())
+                hold(false, TRUTH, || "no plan forgives lateness, and a worker is forgiven".into())
             }
             other => hold(false, TRUTH, || format!("the simulator does not know {other:?}")),
         }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use recluster_core::{Settings, Surge};
+use recluster_core::{Lateness, Settings, Surge};
 
 use crate::rng::Rng;
 
@@ -86,7 +86,7 @@ fn settings(rng: &mut Rng) -> Settings {
         attempts: rng.pick(&[1, 2, 3]),
         keep_trying: rng.chance(15),
         // A worker that is forgiven may never serve, and then the cluster never comes to rest: scenarios try it.
-        lenient: false,
+        lateness: Lateness::Fails,
         bake: millis(rng, &[0, 100, 500, 1_000, 3_000]),
         ready_timeout: millis(rng, &[400, 1_000, 5_000, 60_000]),
         timeout: millis(rng, &[0, 500, 3_000, 30_000]),

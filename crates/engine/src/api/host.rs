@@ -11,6 +11,8 @@ use std::sync::atomic::AtomicU64;
 pub use recluster_wire::node::{DatagramKind, HandleKind, Listening, SocketKind};
 use tokio::sync::oneshot;
 
+pub use recluster_core::Lateness;
+
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
 use crate::config::variable::Variables;
@@ -82,10 +84,11 @@ impl ClusterBuilder {
         self
     }
 
-    /// A worker that is not ready in time is only told of ([`Event::Late`](crate::Event::Late)), unless a reload waits for it. Default off.
+    /// What becomes of a worker that is not ready in time. One that may go on is told of ([`Event::Late`](crate::Event::Late)).
+    /// Default [`Lateness::Fails`].
     #[must_use]
-    pub fn lenient(mut self, lenient: bool) -> Self {
-        self.draft.settings.lenient = lenient;
+    pub fn lateness(mut self, lateness: Lateness) -> Self {
+        self.draft.settings.lateness = lateness;
         self
     }
 }
