@@ -11,9 +11,15 @@ const CHOICES = ['native', 'fallback'];
  * The engine for this process. Where a native one is built, the fallback is taken only when it is asked for: a missing file is
  * a mistake of the installation, and a production machine is not to run on less than was tested.
  * @returns {'native' | 'fallback'}
- * @throws {Error} one line, if RECLUSTER_ENGINE names none
+ * @throws {Error} one line, if RECLUSTER_ENGINE names none, or this is not node
  */
 function choose() {
+  const other = ['bun', 'deno'].find((runtime) => process.versions[runtime] !== undefined);
+  if (other !== undefined) {
+    throw new Error(
+      `recluster: ${other} has no complete cluster module: run this file with node, or run the server without it: recluster --node ${other} FILE`,
+    );
+  }
   const asked = process.env.RECLUSTER_ENGINE;
   if (!asked) return process.env.RECLUSTER_ADDON || BUILT.includes(platform()) ? 'native' : 'fallback';
   if (CHOICES.includes(asked)) return asked;

@@ -175,6 +175,16 @@ test.beside('on a system for which no engine is built it is the fallback', onlyO
   assert.match(text, /^recluster: this is the fallback on Node's own cluster \(darwin-[^]*^gone$/m)
 })
 
+for (const runtime of ['bun', 'deno']) {
+  test.beside(`run by ${runtime}, it says what to do`, onlyOurs, async () => {
+    const script = `
+      Object.defineProperty(process.versions, '${runtime}', { value: '1.0.0' })
+      try { require(process.argv[1]) } catch (error) { console.log(error.message) }`
+    const text = await output(['-e', script, PACKAGE], { env: PLAIN })
+    assert.match(text, new RegExp(`^recluster: ${runtime} has no complete cluster module: run this file with node, .*--node ${runtime} FILE\n$`))
+  })
+}
+
 test.beside('an engine that is none is refused', onlyOurs, async () => {
   const script = 'try { require(process.argv[1]) } catch (error) { console.log(error.message) }'
   const text = await output(['-e', script, PACKAGE], { env: { ...PLAIN, RECLUSTER_ENGINE: 'rust' } })

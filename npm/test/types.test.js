@@ -87,7 +87,7 @@ test.ours('the declared error is what a reload fails with, and the status has it
   code.put('waits', 4)
   for (options.readyTimeout = 1; errors.at(-1).hint === undefined; options.readyTimeout *= 2) await fails()
   // It names an option as this package does.
-  assert.match(errors.at(-1).hint, /: readyWhen started or ready /)
+  assert.match(errors.at(-1).hint, / readyWhen started or ready /)
   options.surge = 'many'
   await fails()
   delete options.surge
