@@ -108,6 +108,8 @@ class Fallback {
       const timer = setTimeout(() => worker.process.kill('SIGKILL'), Math.max(timeout, 0) * 1000);
       worker.process.once('exit', () => clearTimeout(timer));
       if (worker.isConnected()) {
+        // It may just have ended, and what is sent to it fails.
+        worker.on('error', () => {});
         worker.send({ cmd: 'disconnect' }, () => {});
         worker.disconnect();
       }
