@@ -11,7 +11,10 @@ use recluster_e2e::{Node, addon, recluster, remark, repository};
 #[track_caller]
 fn passes(name: &str) {
     let mut node = Command::new(&Node::under_test().path);
-    node.arg("--test").arg(tests().join(format!("{name}.test.js"))).env("RECLUSTER_ADDON", addon()).env("RECLUSTER_COMMAND", recluster());
+    node.arg("--test")
+        .arg(tests().join(format!("{name}.test.js")))
+        .env("RECLUSTER_ADDON", addon())
+        .env("RECLUSTER_COMMAND", recluster());
     for variable in ["NODE_ENV", "NODE_OPTIONS", "RECLUSTER_MODULE"] {
         node.env_remove(variable);
     }
