@@ -59,7 +59,7 @@ class Cluster {
 // Where the cluster answers: on the loopback interface, and on the port that the command names, if it does.
 const baseOf = ({ listeners }, command) => {
   const port = /^(?:0\.0\.0\.0|127\.0\.0\.1|\[::1?\]):(\d+)$/.exec(listeners[0]?.address)?.[1]
-  const wanted = /\bPORT=(\d+)/.exec(command)?.[1] ?? port
+  const wanted = /(?:\bPORT=|\s-p )(\d+)/.exec(command)?.[1] ?? port
   if (!port || port !== wanted) throw new Error(`it listens on ${JSON.stringify(listeners)}`)
   return `http://${listeners[0].address.startsWith('[::1]') ? '[::1]' : '127.0.0.1'}:${port}`
 }
