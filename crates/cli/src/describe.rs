@@ -54,7 +54,6 @@ pub(crate) fn with_inherited(builder: ClusterBuilder, inherited: Inherited) -> R
 
 fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilder {
     let builder = builder
-        .node(&running.node)
         .node_args(&running.node_arg)
         .workers(running.workers.get())
         .raw_stdio(running.raw_stdio)
@@ -67,6 +66,7 @@ fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilde
         InstanceIn::Variable(variable) => builder.instance_env(variable.clone()),
     };
     let builder = running.env_file.iter().fold(builder, ClusterBuilder::env_file);
+    let builder = set(builder, running.node.as_ref(), ClusterBuilder::node);
     running.listen.iter().cloned().fold(builder, ClusterBuilder::listen)
 }
 
@@ -95,8 +95,9 @@ fn describe_leaving(builder: ClusterBuilder, leaving: &Leaving, in_production: b
     let builder = set(builder, leaving.max_draining, ClusterBuilder::max_draining);
     let builder = set(builder, leaving.stop_timeout, ClusterBuilder::stop_timeout);
     let builder = set(builder, leaving.idle_grace, ClusterBuilder::idle_grace);
-    let by_default = (in_production && builder.runs_under_node()).then_some(PRODUCTION_TIMEOUT);
-    set(builder, leaving.timeout.or(by_default), ClusterBuilder::timeout)
+    let by_default = (in_production && leaving.timeout.is_none()).then_some(PRODUCTION_TIMEOUT);
+    let builder = set(builder, by_default, ClusterBuilder::node_timeout);
+    set(builder, leaving.timeout, ClusterBuilder::timeout)
 }
 
 /// Sets a value that was given; leaves the default where none was.

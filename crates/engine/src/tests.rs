@@ -94,7 +94,7 @@ fn events(worker: Worker) -> Vec<Event> {
             addresses().into_iter().flat_map(|address| [bound(None, address.clone()), bound(Some("web"), address)]).collect::<Vec<_>>()
         },
         Event::ListenUnused { .. } => [Event::ListenUnused { addresses: addresses() }],
-        Event::Caveat { .. } => [Event::Caveat { caveat: "text" }],
+        Event::Caveat { .. } => [Event::Caveat { caveat: "text".into() }],
         Event::Spawned { .. } => [Event::Spawned { worker }],
         Event::Online { .. } => [Event::Online { worker }],
         Event::Listening { .. } => addresses().into_iter().map(listening).collect::<Vec<_>>(),

@@ -35,7 +35,7 @@ Exit status: 0 stopped as asked; 2 wrong usage or configuration; 3 the first sta
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Run {
-    /// The server file: .js .cjs .mjs .ts .mts .cts run under node; any other file must be executable
+    /// The server file: .js .cjs .mjs .ts .mts .cts and scripts of node (#!) run under node; any other must be executable
     #[arg(value_name = "SERVER")]
     pub(crate) server: PathBuf,
 
@@ -98,9 +98,9 @@ pub(crate) struct Running {
     )]
     pub(crate) listen: Vec<Listen>,
 
-    /// The node binary: a path, or a name to look up in PATH
-    #[arg(long, value_name = "PATH", default_value = "node", value_hint = ValueHint::CommandName)]
-    pub(crate) node: PathBuf,
+    /// The node binary: a path, or a name to look up in PATH [default: that of the server file's first line, else node]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::CommandName)]
+    pub(crate) node: Option<PathBuf>,
 
     /// An argument for node itself, such as --node-arg=--enable-source-maps; may be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]

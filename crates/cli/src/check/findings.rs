@@ -26,11 +26,21 @@ pub(super) struct Findings<'a> {
     pub(super) is_running: bool,
     /// The server file, resolved.
     pub(super) server: Option<PathBuf>,
+    pub(super) runs: Option<Runs>,
     pub(super) node: Option<Node>,
     /// What is worth knowing, and no reason not to start.
     pub(super) notes: Vec<String>,
     /// Why `run` would not start, in the order in which it would find out.
     pub(super) problems: Vec<Error>,
+}
+
+/// How the server file is run.
+#[derive(Debug)]
+pub(super) struct Runs {
+    /// In words, with the reason.
+    pub(super) how: String,
+    /// What it runs under, if it is not run as it is.
+    pub(super) under: Option<&'static str>,
 }
 
 impl<'a> Findings<'a> {
@@ -41,6 +51,7 @@ impl<'a> Findings<'a> {
             wanted: Wanted::by(run),
             is_running: false,
             server: None,
+            runs: None,
             node: None,
             notes: Vec::new(),
             problems: Vec::new(),
@@ -87,18 +98,20 @@ impl<'a> Findings<'a> {
 
     async fn look_at_program(&mut self, program: Checked) {
         self.server = Some(program.server.clone());
+        self.runs = Some(Runs { how: program.how, under: program.under });
+        self.notes.extend(program.caveats);
         let Some(binary) = program.node else { return };
         let node = Node::ask(binary, self.run).await;
         if node.version.is_none() {
             self.notes.push(format!("{} does not say its version", node.binary.display()));
         }
         self.notes.extend(node.is_too_old());
-        if let Some(version) = node.cannot_run(&program.server, self.run) {
+        if let Some(version) = node.cannot_run(&program.server, &program.node_args, self.run) {
             self.problems.push(Error::TypeScript { version });
             self.node = Some(node);
             return;
         }
-        match node.syntax(&program.server, self.run).await {
+        match node.syntax(&program.server, &program.node_args, self.run).await {
             Syntax::Right => {}
             Syntax::Wrong(reason) => self.problems.push(Error::Syntax { reason }),
             Syntax::Unknown(why) => {

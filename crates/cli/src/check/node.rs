@@ -66,28 +66,28 @@ impl Node {
     }
 
     /// Its version, where that cannot run this server file: it is TypeScript, and nothing else is told to read it.
-    pub(super) fn cannot_run(&self, server: &Path, run: &Run) -> Option<String> {
+    pub(super) fn cannot_run(&self, server: &Path, args: &[OsString], run: &Run) -> Option<String> {
         let ending = server.extension().and_then(OsStr::to_str).unwrap_or_default();
         let version = self.version.as_ref().filter(|_| TYPESCRIPT.contains(&ending))?;
         let (major, minor) = release(version)?;
         let strips = STRIPS.iter().any(|(of, from)| major == *of && minor >= *from) || major > 23;
-        (!strips && reader(run).is_none()).then(|| version.clone())
+        (!strips && reader(args, run).is_none()).then(|| version.clone())
     }
 
     /// Has the file read, with the arguments that node will have.
-    pub(super) async fn syntax(&self, server: &Path, run: &Run) -> Syntax {
-        let ending = server.extension().and_then(OsStr::to_str).unwrap_or_default();
-        if !CHECKED_ENDINGS.contains(&ending) {
+    pub(super) async fn syntax(&self, server: &Path, args: &[OsString], run: &Run) -> Syntax {
+        let ending = server.extension().and_then(OsStr::to_str);
+        if let Some(ending) = ending.filter(|ending| !CHECKED_ENDINGS.contains(ending)) {
             return Syntax::Unknown(format!("node does not check .{ending} files"));
         }
         if !self.version.as_ref().is_some_and(|version| version.starts_with('v')) {
             return Syntax::Unknown(format!("{} is not node", self.binary.display()));
         }
-        if let Some(arg) = does_more(run) {
+        if let Some(arg) = does_more(args, run) {
             return Syntax::Unknown(format!("with {arg} node would do more than read it"));
         }
         let mut check = command(&self.binary, run);
-        check.args(&run.running.node_arg).arg("--check").arg(server);
+        check.args(args).arg("--check").arg(server);
         match listen(&mut check).await {
             Ok(output) if output.status.success() => Syntax::Right,
             Ok(output) => verdict(&String::from_utf8_lossy(&output.stderr)),
@@ -114,19 +114,20 @@ fn release(version: &str) -> Option<(u32, u32)> {
 }
 
 /// The first argument for node, or word of `NODE_OPTIONS`, that may have TypeScript read.
-fn reader(run: &Run) -> Option<String> {
-    does_more(run).or_else(|| word_of(run, &["--experimental-strip-types", "--experimental-transform-types"]))
+fn reader(args: &[OsString], run: &Run) -> Option<String> {
+    does_more(args, run)
+        .or_else(|| word_of(args, run, &["--experimental-strip-types", "--experimental-transform-types"]))
 }
 
 /// The first argument for node, or word of `NODE_OPTIONS`, with which node would do more than it is asked.
-fn does_more(run: &Run) -> Option<String> {
-    word_of(run, &DOING_MORE)
+fn does_more(args: &[OsString], run: &Run) -> Option<String> {
+    word_of(args, run, &DOING_MORE)
 }
 
-fn word_of(run: &Run, beginnings: &[&str]) -> Option<String> {
+fn word_of(args: &[OsString], run: &Run, beginnings: &[&str]) -> Option<String> {
     let options =
         environment(run).remove(OsStr::new("NODE_OPTIONS")).and_then(|options| options.into_string().ok());
-    let args = run.running.node_arg.iter().map(|arg| arg.to_string_lossy().into_owned());
+    let args = args.iter().map(|arg| arg.to_string_lossy().into_owned());
     let words = options.iter().flat_map(|options| options.split_whitespace()).map(str::to_owned);
     args.chain(words).find(|arg| beginnings.iter().any(|more| arg.starts_with(more)))
 }
@@ -182,7 +183,13 @@ mod tests {
     #[test]
     fn a_node_that_strips_no_types_runs_no_typescript_unless_something_else_reads_it() {
         let cannot = |version, server: &str, args: &[&str]| {
-            node(version).cannot_run(Path::new(server), &run(args)).is_some()
+            node(version)
+                .cannot_run(
+                    Path::new(server),
+                    &args.iter().map(OsString::from).collect::<Vec<_>>(),
+                    &run(args),
+                )
+                .is_some()
         };
         for version in ["v18.20.8", "v20.20.2", "v22.17.0", "v23.5.0"] {
             assert!(

@@ -40,6 +40,7 @@ pub(super) fn json(findings: &Findings<'_>) -> Value {
     json!({
         "ok": findings.problems.is_empty(),
         "server": findings.server,
+        "runs": findings.runs.as_ref().map(|runs| json!({"under": runs.under, "how": runs.how})),
         "node": node.map(|node| json!({"path": node.binary, "version": node.version})),
         "config": settings.file,
         "name": findings.wanted.name.as_str(),
@@ -59,7 +60,8 @@ fn facts(findings: &Findings<'_>) -> Vec<(&'static str, String)> {
         format!("{}, {version}", node.binary.display())
     });
     let config = Some(shown(findings.settings.file.as_ref()));
-    let facts = [("server", server), ("node", node), ("config", config)];
+    let runs = findings.runs.as_ref().map(|runs| runs.how.clone());
+    let facts = [("server", server), ("runs", runs), ("node", node), ("config", config)];
     facts.into_iter().filter_map(|(what, is)| Some((what, is?))).collect()
 }
 

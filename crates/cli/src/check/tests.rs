@@ -9,6 +9,7 @@ use std::thread;
 use recluster::control::FindError;
 use recluster_json_page::{Page, every};
 
+use super::findings::Runs;
 use super::node::Node;
 use super::*;
 use crate::args::Run;
@@ -74,6 +75,8 @@ fn everything<'a>(run: &'a Run, settings: &'a Settings) -> Findings<'a> {
     findings.wanted.control = Some("/run/recluster/shop.sock".into());
     findings.is_running = true;
     findings.server = Some("/srv/server.js".into());
+    findings.runs =
+        Some(Runs { how: "under node, by the ending of its name".to_owned(), under: Some("node") });
     findings.node = Some(Node { binary: "/usr/bin/node".into(), version: Some("v22.1.0".to_owned()) });
     findings.notes.push("the cluster shop is running: that is the one to reload".to_owned());
     findings
@@ -130,7 +133,13 @@ fn the_page_describes_the_json() {
     let bare = Settings { file: None, list: Vec::new() };
     let mut empty = Findings::of(&run, &bare);
     empty.wanted.control = None;
-    let json = [&full, &without_version, &empty].map(report::json);
+    let under = |under| {
+        let mut findings = everything(&run, &settings);
+        findings.runs = Some(Runs { how: "by its first line".to_owned(), under });
+        findings
+    };
+    let [as_it_is, deno, bun] = [None, Some("deno"), Some("bun")].map(under);
+    let json = [&full, &without_version, &as_it_is, &deno, &bun, &empty].map(report::json);
     let faults = Page::read().compare_fields("the-answer-of-check", &json);
     assert!(faults.is_empty(), "docs/json.md:\n{}", faults.join("\n"));
 }

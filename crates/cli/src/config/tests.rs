@@ -181,12 +181,12 @@ fn paths_begin_where_the_file_is() {
     assert_eq!(run.around.control, Some(ControlAt::Path(place.path("run/c.sock"))));
     assert_eq!(run.around.log_file, Some(place.path("log")));
     assert_eq!(run.around.pidfile, Some("/run/p".into()));
-    assert_eq!(run.running.node, place.path("bin/node"));
+    assert_eq!(run.running.node, Some(place.path("bin/node")));
     assert_eq!(run.args, ["a/b"]);
     place.write("control = \"none\"\nnode = \"node22\"");
     let run = place.run("recluster server.js");
     assert_eq!(run.around.control, Some(ControlAt::Off));
-    assert_eq!(run.running.node, Path::new("node22"));
+    assert_eq!(run.running.node, Some("node22".into()));
 }
 
 #[test]

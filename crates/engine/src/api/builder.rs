@@ -79,10 +79,12 @@ impl ClusterBuilder {
         self
     }
 
-    /// The node binary: a path, or a name to be looked up in `PATH`. Default `node`.
+    /// The node binary: a path, or a name to be looked up in `PATH`. Default: that of the server file's first line
+    /// (`#!/usr/bin/env node`), else `node`. If one is named, it runs every text file whose first line names no other
+    /// interpreter.
     #[must_use]
     pub fn node(mut self, node: impl Into<PathBuf>) -> Self {
-        self.draft.program.node = node.into();
+        self.draft.program.node = Some(node.into());
         self
     }
 
@@ -400,9 +402,11 @@ impl ClusterBuilder {
         self
     }
 
-    /// Whether the server is a file that runs under node, by its ending.
-    pub fn runs_under_node(&self) -> bool {
-        self.draft.program.runs_under_node()
+    /// The drain timeout of a program that runs under node, in the place of [`timeout`](Self::timeout). Default none.
+    #[must_use]
+    pub fn node_timeout(mut self, span: Duration) -> Self {
+        self.draft.node_timeout = Some(span);
+        self
     }
 
     /// Listens before the start, so that no event is missed.

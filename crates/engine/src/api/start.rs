@@ -1,10 +1,12 @@
 //! From a builder to a running cluster: everything that can be wrong and can be known before is looked at first.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
-use crate::process::program::{NodeKind, Runtime};
+use crate::process::advice;
+use crate::process::runtime::{NodeKind, Runtime};
 use crate::report::error::StartError;
 use crate::socket::bind;
 use crate::supervisor::audience::Audience;
@@ -60,13 +62,17 @@ impl ClusterBuilder {
     /// As those of [`start`](Self::start).
     pub fn check(mut self) -> Result<Checked, StartError> {
         let listens = std::mem::take(&mut self.listens);
+        let has_listeners = !(listens.is_empty() && self.adopted.is_empty());
         let (_, first) = self.spec()?;
         bind::check_all(&listens)?;
-        let node = match first.runtime {
-            Runtime::Node { binary, .. } => Some(binary),
-            Runtime::Executable { .. } => None,
+        let caveats = advice::caveats(&first, has_listeners).into_iter().map(String::from).collect();
+        let how = first.runtime.in_words();
+        let under = first.node_kind().map(NodeKind::name);
+        let (node, node_args) = match first.runtime {
+            Runtime::Node { binary, args, .. } => (Some(binary), args),
+            Runtime::Executable { .. } => (None, Vec::new()),
         };
-        Ok(Checked { server: first.server, node })
+        Ok(Checked { server: first.server, directory: first.directory, how, under, node, node_args, caveats })
     }
 
     /// Whether the addresses that it would bind can be bound now. Each is free again afterwards, and no file is made. An
@@ -87,6 +93,16 @@ impl ClusterBuilder {
 pub struct Checked {
     /// The server file.
     pub server: PathBuf,
-    /// The node binary, where the server file runs under it.
+    /// The working directory.
+    pub directory: PathBuf,
+    /// How the server file is run, and why so, in words.
+    pub how: String,
+    /// What it runs under: `node`, `deno` or `bun`; none where it runs as it is.
+    pub under: Option<&'static str>,
+    /// The binary of that.
     pub node: Option<PathBuf>,
+    /// The arguments of that: those of the server file's first line, then those that were given.
+    pub node_args: Vec<OsString>,
+    /// What people should know of such a program.
+    pub caveats: Vec<String>,
 }

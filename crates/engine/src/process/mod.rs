@@ -2,6 +2,7 @@
 //! pidfd. Only the supervisor reaps it: until then the kernel gives its pid to no other process, so that a signal cannot
 //! reach the wrong one.
 
+pub(crate) mod advice;
 pub(crate) mod event;
 pub(crate) mod exception;
 pub(crate) mod exit;
@@ -14,7 +15,9 @@ pub(crate) mod launch;
 pub(crate) mod launcher;
 pub(crate) mod preload;
 pub(crate) mod program;
+pub(crate) mod runtime;
 pub(crate) mod sd_notify;
+pub(crate) mod shebang;
 pub(crate) mod shell_command;
 pub(crate) mod spawn;
 mod stat;

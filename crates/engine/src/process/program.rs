@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,13 @@ use crate::config::env_file;
 use crate::config::ready::ReadyWhen;
 use crate::config::variable::{InstanceEnv, Variables, check_variable};
 use crate::config::working_directory::logical_directory;
+use crate::process::runtime::{self, Because, Judgement, NodeKind, Runtime};
+use crate::process::shebang::{Beginning, MARKED, Shebang};
 use crate::process::stdio::Stdio;
 use crate::report::error::ProgramError;
 
-/// The endings of a server file that runs under node.
-const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
-/// The endings that need a Node that strips types.
-const TYPESCRIPT_ENDINGS: [&str; 3] = ["ts", "mts", "cts"];
-
-/// How many bytes of a file decide whether it is text: as many as the kernel reads to recognise a format.
-const TEXT_LOOK: u64 = 256;
-/// The control characters that text may have.
-const TEXT_CONTROLS: &[u8] = b"\t\n\r\x0c\x1b";
+/// The name of node's binary, where none is named.
+const NODE: &str = "node";
 /// Where the kernel lists the formats that were registered with it.
 const BINARY_FORMATS: &str = "/proc/sys/fs/binfmt_misc";
 
@@ -40,7 +35,8 @@ pub(crate) struct Program {
     /// The directory that the workers run in, as the user knows it, symlinks and all.
     directory: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) node: PathBuf,
+    /// The binary of node or one of its kin, if one was named: a path, or a name to look up in `PATH`.
+    pub(crate) node: Option<PathBuf>,
     pub(crate) node_args: Vec<OsString>,
     pub(crate) env: BTreeMap<OsString, OsString>,
     /// Files of variables, absolute, symlinks and all. What [`env`](Self::env) says comes before them.
@@ -54,7 +50,7 @@ pub(crate) struct Program {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) stdio: [Stdio; 3],
-    /// Run it under node, whatever its ending.
+    /// Run it under node, whatever it looks like.
     pub(crate) under_node: bool,
 }
 
@@ -63,7 +59,11 @@ pub(crate) struct Program {
 pub(crate) struct ResolvedProgram {
     pub(crate) runtime: Runtime,
     pub(crate) server: PathBuf,
+    /// The server file as it was given.
+    pub(crate) named_server: PathBuf,
     pub(crate) directory: PathBuf,
+    /// The directory as it was given.
+    pub(crate) named_directory: PathBuf,
     pub(crate) args: Vec<OsString>,
     /// The master's environment without the variables that are about the master, and with what the user added.
     pub(crate) env: BTreeMap<OsString, OsString>,
@@ -76,66 +76,6 @@ pub(crate) struct ResolvedProgram {
     pub(crate) stdio: [Stdio; 3],
 }
 
-/// How a server file is run.
-#[derive(Clone, Debug)]
-pub(crate) enum Runtime {
-    /// Under node, Deno or Bun, with a channel.
-    Node {
-        /// Which of them.
-        kind: NodeKind,
-        /// The binary, resolved.
-        binary: PathBuf,
-        /// The name that the user gave. Version managers look at it.
-        name: PathBuf,
-        args: Vec<OsString>,
-    },
-    /// As it is.
-    Executable {
-        /// The name that the user gave. Programs with several names, and Python's virtual environments, look at it.
-        name: PathBuf,
-    },
-}
-
-/// The runtime of a server file for node. Deno and Bun speak parts of Node's protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NodeKind {
-    /// Node.js.
-    Node,
-    /// Deno: takes connections from the master, and closes idle ones at once when it drains.
-    Deno,
-    /// Bun: binds its own sockets, and drains when it is sent a signal.
-    Bun,
-}
-
-impl NodeKind {
-    /// By the name of the binary, as the user gave it or with symlinks resolved.
-    fn of(name: &Path, binary: &Path) -> Self {
-        let is =
-            |kin: &str| [name, binary].iter().any(|path| path.file_stem().is_some_and(|stem| stem == kin));
-        if is("deno") {
-            Self::Deno
-        } else if is("bun") {
-            Self::Bun
-        } else {
-            Self::Node
-        }
-    }
-
-    /// What does not work as in Node.
-    pub(crate) fn caveat(self) -> Option<&'static str> {
-        match self {
-            Self::Node => None,
-            Self::Deno => {
-                Some("Deno drains by itself: it closes idle connections at once, a request on its way or not")
-            }
-            Self::Bun => Some(
-                "Bun binds its own sockets (SO_REUSEPORT): the kernel spreads connections, --balance and the lossless \
-                 drain do not apply, and a worker is let go by --drain-signal",
-            ),
-        }
-    }
-}
-
 impl Program {
     pub(crate) fn new(server: PathBuf) -> Self {
         let directory = logical_directory();
@@ -143,7 +83,7 @@ impl Program {
             server: directory.join(server),
             directory,
             args: Vec::new(),
-            node: PathBuf::from("node"),
+            node: None,
             node_args: Vec::new(),
             env: BTreeMap::new(),
             env_files: Vec::new(),
@@ -155,11 +95,6 @@ impl Program {
             stdio: [Stdio::Null, Stdio::Inherit, Stdio::Tail],
             under_node: false,
         }
-    }
-
-    /// Whether the server file runs under node, by its ending.
-    pub(crate) fn runs_under_node(&self) -> bool {
-        self.under_node || has_ending(&self.server, &NODE_ENDINGS)
     }
 
     /// Has workers run in this directory; a server file that was named is where it was.
@@ -201,26 +136,25 @@ impl Program {
         let directory = fs::canonicalize(&self.directory)
             .map_err(|source| ProgramError::Directory { path: self.directory.clone(), source })?;
         let server = self.resolve_server()?;
-        let (env, given) = self.variables()?;
-        let runtime = if self.runs_under_node() {
-            self.check_readable(&server)?;
-            let (binary, name) = self.resolve_node(env.get(OsStr::new("PATH")))?;
-            Runtime::Node { kind: NodeKind::of(&name, &binary), binary, name, args: self.node_args.clone() }
+        let (mut env, given) = self.variables()?;
+        let judgement = if self.under_node {
+            Judgement::Node(Because::Said, None)
         } else {
-            if !is_executable(&server) {
-                let reason = "not executable, and not a .js, .mjs, .cjs or .ts file";
-                return Err(self.not_runnable(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
+            Judgement::of(&server, &self.server, self.node.is_some())
+        };
+        let runtime = match judgement {
+            Judgement::Node(because, shebang) => {
+                self.check_readable(&server)?;
+                self.node_runtime(because, shebang, &mut env)?
             }
-            if is_bare_text(&server) {
-                let reason = "it is text, and a script must begin with a line such as #!/bin/sh";
-                return Err(self.not_runnable(io::Error::new(io::ErrorKind::InvalidData, reason)));
-            }
-            Runtime::Executable { name: self.server.clone() }
+            Judgement::Itself(beginning) => self.executable(&server, beginning)?,
         };
         Ok(ResolvedProgram {
             runtime,
             server,
+            named_server: self.server.clone(),
             directory,
+            named_directory: self.directory.clone(),
             args: self.args.clone(),
             env,
             given,
@@ -229,6 +163,63 @@ impl Program {
             gid: self.gid,
             stdio: self.stdio.clone(),
         })
+    }
+
+    /// Under the binary that the user has named; else under that of the first line, if it is there; else under node.
+    fn node_runtime(
+        &self,
+        because: Because,
+        shebang: Option<Shebang>,
+        env: &mut BTreeMap<OsString, OsString>,
+    ) -> Result<Runtime, ProgramError> {
+        let by_first_line = shebang.as_ref().filter(|_| matches!(because, Because::FirstLine(_)));
+        if by_first_line.is_some_and(|shebang| shebang.obstacle == Some(MARKED)) {
+            return Err(self.not_runnable(io::Error::new(io::ErrorKind::InvalidData, MARKED)));
+        }
+        let path = env.get(OsStr::new("PATH"));
+        let (binary, name) = match (&self.node, by_first_line) {
+            (Some(node), _) => self.find_node(node, path)?,
+            (None, Some(shebang)) => self.find_node(&shebang.interpreter, path).or_else(|error| {
+                let is_node = NodeKind::Node.is_named_by(shebang);
+                if is_node { self.find_node(Path::new(NODE), path) } else { Err(error) }
+            })?,
+            (None, None) => self.find_node(Path::new(NODE), path)?,
+        };
+        let kind = NodeKind::of(&name, &binary);
+        let default = || kind.default_args().iter().map(OsString::from).collect();
+        let mut args: Vec<OsString> = match shebang.filter(|shebang| kind.is_named_by(shebang)) {
+            Some(shebang) => {
+                env.extend(shebang.env);
+                if shebang.args.is_empty() { default() } else { shebang.args }
+            }
+            None => default(),
+        };
+        args.extend(self.node_args.iter().cloned());
+        Ok(Runtime::Node { kind, binary, name, args, because })
+    }
+
+    fn executable(&self, server: &Path, beginning: Beginning) -> Result<Runtime, ProgramError> {
+        if !is_executable(server) {
+            let reason = "not executable, and nothing says that node runs it: neither an ending (.js, .mjs, .cjs, \
+                          .ts), nor its first line, nor --node";
+            return Err(self.not_runnable(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
+        }
+        // What the kernel would refuse. Other files are left to it, since it may know formats that are not known here.
+        let obstacle = match &beginning {
+            Beginning::Text if !has_registered_ending(server) => {
+                Some("it is text, and a script must begin with a line such as #!/bin/sh")
+            }
+            Beginning::Script(shebang) => shebang.obstacle,
+            Beginning::Text | Beginning::Other => None,
+        };
+        if let Some(reason) = obstacle {
+            return Err(self.not_runnable(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
+        let script = match beginning {
+            Beginning::Script(shebang) => Some(shebang),
+            Beginning::Text | Beginning::Other => None,
+        };
+        Ok(Runtime::Executable { name: self.server.clone(), script })
     }
 
     fn resolve_server(&self) -> Result<PathBuf, ProgramError> {
@@ -251,22 +242,22 @@ impl Program {
         ProgramError::NotRunnable { path: self.server.clone(), source }
     }
 
-    fn resolve_node(&self, path: Option<&OsString>) -> Result<(PathBuf, PathBuf), ProgramError> {
-        let name = self.node.clone();
-        let missing = || ProgramError::NodeNotFound { node: name.clone() };
+    /// The binary, resolved, and its name.
+    fn find_node(&self, name: &Path, path: Option<&OsString>) -> Result<(PathBuf, PathBuf), ProgramError> {
+        let missing = || ProgramError::NodeNotFound { node: name.to_owned() };
         let found = if name.as_os_str().as_bytes().contains(&b'/') {
-            Some(self.directory.join(&name)).filter(|path| is_executable(path))
+            Some(self.directory.join(name)).filter(|path| is_executable(path))
         } else {
             let own = env::var_os("PATH");
             path.or(own.as_ref()).and_then(|path| {
                 env::split_paths(path)
-                    .map(|entry| self.directory.join(entry).join(&name))
+                    .map(|entry| self.directory.join(entry).join(name))
                     .find(|path| is_executable(path))
             })
         };
         let found = found.ok_or_else(missing)?;
         let binary = fs::canonicalize(&found).map_err(|_| missing())?;
-        Ok((binary, name))
+        Ok((binary, name.to_owned()))
     }
 }
 
@@ -302,31 +293,17 @@ impl ResolvedProgram {
     /// The name under which it is run.
     pub(crate) fn name(&self) -> &OsStr {
         match &self.runtime {
-            Runtime::Node { name, .. } | Runtime::Executable { name } => name.as_os_str(),
+            Runtime::Node { name, .. } | Runtime::Executable { name, .. } => name.as_os_str(),
         }
     }
 
     pub(crate) fn is_typescript(&self) -> bool {
-        has_ending(&self.server, &TYPESCRIPT_ENDINGS)
+        runtime::is_typescript(&self.server)
     }
-}
-
-fn has_ending(path: &Path, endings: &[&str]) -> bool {
-    path.extension().and_then(OsStr::to_str).is_some_and(|ending| endings.contains(&ending))
 }
 
 fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
-/// Whether the kernel would refuse to run a file because it is text without an interpreter line (`#!`). Other files are left
-/// to the kernel, which may know formats that this function does not.
-fn is_bare_text(path: &Path) -> bool {
-    let mut start = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(TEXT_LOOK).read_to_end(&mut start));
-    let is_text = !start.iter().any(|byte| byte.is_ascii_control() && !TEXT_CONTROLS.contains(byte));
-    // A user may be allowed to run a program that they may not read.
-    read.is_ok() && is_text && !start.starts_with(b"#!") && !has_registered_ending(path)
 }
 
 /// Whether the kernel has a registered format for files with this ending (`binfmt_misc`).
@@ -362,7 +339,7 @@ mod tests {
     fn a_missing_node_is_named() {
         let file = tempfile::Builder::new().suffix(".js").tempfile().unwrap();
         let mut program = Program::new(file.path().to_owned());
-        program.node = PathBuf::from("no-such-node");
+        program.node = Some(PathBuf::from("no-such-node"));
         assert!(matches!(program.resolve(), Err(ProgramError::NodeNotFound { .. })));
     }
 
@@ -375,7 +352,7 @@ mod tests {
             fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
             Program::new(server).resolve()
         };
-        for text in ["echo hi\n", "", "\u{feff}#!/bin/sh\n", "\n#!/bin/sh\n", "\u{1b}[1mbold"] {
+        for text in ["echo hi\n", "", "\n#!/bin/sh\n", "\u{1b}[1mbold"] {
             let error = resolve(text.as_bytes()).unwrap_err().to_string();
             assert!(
                 error.ends_with("/server: it is text, and a script must begin with a line such as #!/bin/sh")
@@ -384,15 +361,6 @@ mod tests {
         for program in [&b"#!/bin/sh\n"[..], b"\x7fELF\x02\x01", b"MZ\x90\0\x03", b"PK\x03\x04"] {
             assert!(resolve(program).is_ok(), "the kernel may know how to run it: {program:?}");
         }
-    }
-
-    #[test]
-    fn the_kin_of_node_are_known_by_their_names() {
-        let kind = |name: &str, binary: &str| NodeKind::of(Path::new(name), Path::new(binary));
-        assert_eq!(kind("node", "/usr/bin/node"), NodeKind::Node);
-        assert_eq!(kind("node", "/opt/bunker/node20"), NodeKind::Node);
-        assert_eq!(kind("deno", "/opt/deno/deno"), NodeKind::Deno);
-        assert_eq!(kind("js", "/opt/bun/bin/bun.exe"), NodeKind::Bun);
     }
 
     #[test]

@@ -20,7 +20,8 @@ use rustix::process::Pid;
 
 use crate::config::drain_signal::DrainSignal;
 use crate::process::exit::{Watch, open_pidfds};
-use crate::process::program::{NodeKind, ResolvedProgram, Runtime};
+use crate::process::program::ResolvedProgram;
+use crate::process::runtime::Runtime;
 use crate::process::stderr::Tail;
 use crate::process::{Process, preload, stdio};
 use crate::socket::bind::{Bound, FIRST_LISTENER};
@@ -125,13 +126,9 @@ pub(crate) fn spawn_error(error: &io::Error) -> String {
 
 pub(super) fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> Command {
     let mut command = match &program.runtime {
-        Runtime::Node { kind, binary, name, args } => {
+        Runtime::Node { binary, name, args, .. } => {
             let mut command = Command::new(binary);
             command.arg0(name);
-            if *kind == NodeKind::Deno {
-                // All permissions, as node has them; more arguments may take some away.
-                command.args(["run", "-A"]);
-            }
             if let Some((preload, _)) = &options.preload {
                 let options = program.env.get(OsStr::new("NODE_OPTIONS")).map(OsString::as_os_str);
                 command.args(preload::arguments(preload, args, options));
@@ -142,7 +139,7 @@ pub(super) fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> 
             command.arg(&program.server);
             command
         }
-        Runtime::Executable { name } => {
+        Runtime::Executable { name, .. } => {
             let mut command = Command::new(&program.server);
             command.arg0(name);
             command

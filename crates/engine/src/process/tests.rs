@@ -19,7 +19,8 @@ use tokio::time::timeout;
 
 use super::event::Event;
 use super::forwarder::Forwarder;
-use super::program::{NodeKind, Program, ResolvedProgram, Runtime};
+use super::program::{Program, ResolvedProgram};
+use super::runtime::{Because, NodeKind, Runtime};
 use super::spawn::{SpawnOptions, Spawned, command, environment, failure_of, spawn, spawn_error};
 use super::stdio::Stdio;
 use super::{Process, groups};
@@ -64,7 +65,8 @@ fn node(kind: NodeKind, binary: &str) -> ResolvedProgram {
         kind,
         binary: binary.into(),
         name: Path::new(binary).file_name().unwrap().into(),
-        args: vec!["--inspect".into()],
+        args: kind.default_args().iter().chain(&["--inspect"]).map(OsString::from).collect(),
+        because: Because::Said,
     };
     ResolvedProgram { runtime, server: "/app/server.js".into(), args: vec!["--port".into()], ..shell("") }
 }

@@ -3,6 +3,7 @@
 //! Events are plain data and serialise to JSON objects with the field `event` as their tag; the command's
 //! `--log-format json` prints exactly these.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -44,7 +45,7 @@ pub enum Event {
     /// A feature does not work for this kind of server.
     Caveat {
         /// What, for people.
-        caveat: &'static str,
+        caveat: Cow<'static, str>,
     },
     /// A worker's process was started.
     Spawned {

@@ -67,7 +67,8 @@ impl Supervisor {
     }
 
     fn admit(&mut self, begun: Begun, Started { child, channel, pipes }: Started) {
-        let Begun { place: Place { worker, slot, generation, .. }, is_node, .. } = begun;
+        let Begun { place, is_node, .. } = begun;
+        let Place { worker, slot, generation, .. } = place;
         let about = child.about();
         let pid = about.pid;
         self.workers.insert(worker, child);
@@ -76,7 +77,10 @@ impl Supervisor {
         self.dataplane.tell(Command::Admit(Admission { worker, slot, generation, pid, channel, is_node }));
         if let Some(until) = begun.leaves {
             self.drain(worker, until);
-        } else if begun.signal.is_none() && !is_node && self.spec().ready_when == ReadyWhen::Started {
+        } else if begun.signal.is_none()
+            && !is_node
+            && self.generations.ready_when(place.generation) == ReadyWhen::Started
+        {
             // Of a program without a channel nothing can be known but that it lives.
             self.online(worker);
         }

@@ -10,7 +10,8 @@ use recluster_wire::env::NodeDrain;
 use recluster_wire::node::{self, Farewell};
 
 use crate::process::exception::Exception;
-use crate::process::program::{NodeKind, ResolvedProgram};
+use crate::process::program::ResolvedProgram;
+use crate::process::runtime::NodeKind;
 use crate::process::{Process, sd_notify};
 use crate::report::worker::{Address, Held, Resource, Worker};
 use crate::supervisor::readiness::{Readiness, Seen};

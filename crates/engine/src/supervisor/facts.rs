@@ -70,7 +70,7 @@ impl Supervisor {
                 }
             }
             Fact::Keeps(worker, keep_alive) => self.keeps(worker, keep_alive),
-            Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat }),
+            Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat: caveat.into() }),
             Fact::InTheWay(worker, own) => {
                 if let Some(child) = self.workers.get_mut(worker) {
                     child.in_the_way = Some(own);
@@ -126,9 +126,9 @@ impl Supervisor {
 
     /// The worker did what may make it ready.
     fn did(&mut self, worker: WorkerId, what: ReadyWhen) {
-        let spec = self.generations.spec();
         let Some(child) = self.workers.get(worker) else { return };
-        match child.readiness.did(what, spec.ready_when, spec.checks.as_ref()) {
+        let ready_when = self.generations.ready_when(child.generation);
+        match child.readiness.did(what, ready_when, self.generations.spec().checks.as_ref()) {
             Next::Nothing => {}
             Next::Ready => self.becomes_ready(worker),
             Next::Check(checks) => self.begin_checks(worker, checks),
@@ -163,8 +163,8 @@ impl Supervisor {
 
     /// The worker only tried to listen, or to serve while it starts: where that makes it ready, it is not ready yet.
     fn listens_no_more(&mut self, worker: WorkerId) {
-        let awaits_listening = self.generations.spec().ready_when == ReadyWhen::Listening;
         let Some(child) = self.workers.get_mut(worker) else { return };
+        let awaits_listening = self.generations.ready_when(child.generation) == ReadyWhen::Listening;
         if child.readiness.listens_no_more() && awaits_listening {
             child.readiness.begins_again();
             self.tell(core::Event::Unready(worker));

@@ -7,16 +7,18 @@
 //! one decision, before this shell hears of the verdict. Both come from the same spec, and both are put back by the same
 //! verdict.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use recluster_core as core;
 use recluster_core::{Generation, SpawnFailure};
 
+use crate::config::ready::ReadyWhen;
 use crate::config::variable::Variables;
-use crate::process::program::{Program, ResolvedProgram};
-use crate::process::spawn;
-use crate::report::error::ProgramError;
+use crate::process::program::ResolvedProgram;
+use crate::process::{advice, spawn};
+use crate::report::error::{ProgramError, StartError};
 use crate::report::variable::EnvFileError;
 use crate::supervisor::spec::Spec;
 
@@ -45,13 +47,15 @@ pub(crate) struct Generations {
     /// What was in force before the reload that is running.
     before: Option<Spec>,
     programs: BTreeMap<Generation, Result<Arc<ResolvedProgram>, SpawnError>>,
+    /// What people were told of the program that was run last.
+    told: Vec<Cow<'static, str>>,
 }
 
 impl Generations {
     /// The first generation runs this program, which its check has resolved.
     pub(crate) fn new(spec: Spec, first: ResolvedProgram) -> Self {
         let programs = BTreeMap::from([(Generation::FIRST, Ok(Arc::new(first)))]);
-        Self { in_force: spec, pending: None, before: None, programs }
+        Self { in_force: spec, pending: None, before: None, programs, told: Vec::new() }
     }
 
     /// How the cluster is run now.
@@ -96,7 +100,7 @@ impl Generations {
             // What was proven is kept while one reload gives way to another.
             self.before.get_or_insert(before);
         }
-        self.programs.entry(generation).or_insert_with(|| resolve(&self.in_force.program));
+        self.programs.entry(generation).or_insert_with(|| resolve(&self.in_force));
         self.programs.retain(|known, _| *known >= oldest);
     }
 
@@ -124,15 +128,31 @@ impl Generations {
         };
         let program = self.programs.get_mut(&generation).ok_or_else(forgotten)?;
         if matches!(program, Err(SpawnError { failure: SpawnFailure::Temporary, .. })) {
-            *program = resolve(&self.in_force.program);
+            *program = resolve(&self.in_force);
         }
         program.clone()
     }
 
-    /// Whether the server file of the generation with this number needs a Node that strips types.
-    pub(crate) fn runs_typescript(&self, number: u64) -> bool {
-        let mut known = self.programs.iter().filter(|(generation, _)| generation.get() == number);
-        known.any(|(_, program)| program.as_ref().is_ok_and(|program| program.is_typescript()))
+    /// What the generation with this number runs, where that is known.
+    pub(crate) fn program_numbered(&self, number: u64) -> Option<&ResolvedProgram> {
+        let (_, program) = self.programs.iter().find(|(generation, _)| generation.get() == number)?;
+        program.as_deref().ok()
+    }
+
+    /// What people should know of what a generation runs, and were not told of the one before.
+    pub(crate) fn new_caveats(
+        &mut self,
+        generation: Generation,
+        has_listeners: bool,
+    ) -> Vec<Cow<'static, str>> {
+        let caveats = self.program(generation).map(|program| advice::caveats(program, has_listeners));
+        let told = std::mem::replace(&mut self.told, caveats.unwrap_or_default());
+        self.told.iter().filter(|caveat| !told.contains(caveat)).cloned().collect()
+    }
+
+    /// When a worker of a generation is ready.
+    pub(crate) fn ready_when(&self, generation: Generation) -> ReadyWhen {
+        self.program(generation).map_or(ReadyWhen::Started, |program| self.in_force.ready_when(program))
     }
 
     /// What a generation runs, where that is known.
@@ -141,11 +161,15 @@ impl Generations {
     }
 }
 
-fn resolve(program: &Program) -> Result<Arc<ResolvedProgram>, SpawnError> {
-    program
-        .resolve()
-        .map(Arc::new)
-        .map_err(|error| SpawnError { failure: failure_of(&error), reason: error.to_string() })
+/// What the path leads to now, if it can be run as it is said.
+fn resolve(spec: &Spec) -> Result<Arc<ResolvedProgram>, SpawnError> {
+    let unresolved =
+        |error: ProgramError| SpawnError { failure: failure_of(&error), reason: error.to_string() };
+    let unsuited =
+        |error: StartError| SpawnError { failure: SpawnFailure::Hopeless, reason: error.to_string() };
+    let program = spec.program.resolve().map_err(unresolved)?;
+    spec.suits(&program).map_err(unsuited)?;
+    Ok(Arc::new(program))
 }
 
 /// Whether trying again may help: it does where the machine was short of descriptors.

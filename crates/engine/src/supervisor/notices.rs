@@ -5,6 +5,7 @@ use std::time::Instant;
 use recluster_core as core;
 use recluster_core::{Due, Generation, Notice, WorkerId};
 
+use crate::config::ready::ReadyWhen;
 use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::report::signal::name_of;
@@ -88,6 +89,9 @@ impl Supervisor {
         self.generations.begin(generation, oldest);
         self.watch_limits();
         self.emit(Event::GenerationBegan { generation: generation.get() });
+        for caveat in self.generations.new_caveats(generation, !self.spawner.bound().is_empty()) {
+            self.emit(Event::Caveat { caveat });
+        }
     }
 
     /// A worker that was let go by TERM, or runs its handlers of it, is not sent it a second time: what follows is KILL. Of one that was sent KILL
@@ -107,9 +111,11 @@ impl Supervisor {
     fn in_words(&self, failure: core::Failure) -> Failure {
         let place = self.launches.place(failure.worker).map(|place| place.about(None));
         let dead = self.workers.about_failed(failure, place);
-        let is_typescript = self.generations.runs_typescript(dead.worker.generation);
+        let program = self.generations.program_numbered(dead.worker.generation);
+        let is_typescript = program.is_some_and(ResolvedProgram::is_typescript);
         let spec = self.spec();
-        let (ready_when, ready_timeout) = (spec.ready_when, spec.settings().ready_timeout);
+        let ready_when = program.map_or(ReadyWhen::Started, |program| spec.ready_when(program));
+        let ready_timeout = spec.settings().ready_timeout;
         explain::failure(failure, dead, Expected { ready_when, ready_timeout, is_typescript })
     }
 }

@@ -10,7 +10,8 @@ use tokio::time::sleep_until;
 
 use crate::dataplane::Command;
 use crate::process::groups;
-use crate::process::program::{NodeKind, ResolvedProgram};
+use crate::process::program::ResolvedProgram;
+use crate::process::runtime::NodeKind;
 use crate::report::event::Event;
 use crate::supervisor::Supervisor;
 use crate::supervisor::input::Input;
@@ -56,13 +57,10 @@ impl Supervisor {
             self.emit(Event::Bound { name, address: bound.address.clone() });
         }
         let kind = self.generations.program(core::Generation::FIRST).and_then(ResolvedProgram::node_kind);
-        if let Some(caveat) = kind.and_then(NodeKind::caveat) {
-            self.emit(Event::Caveat { caveat });
-        }
         let is_node = kind == Some(NodeKind::Node);
         let has_preload = is_node && self.spec().preload.is_some();
         if let Some(caveat) = self.balance.caveat_without_preload(is_node).filter(|_| !has_preload) {
-            self.emit(Event::Caveat { caveat });
+            self.emit(Event::Caveat { caveat: caveat.into() });
         }
         self.watch_limits();
     }

@@ -14,7 +14,8 @@ use crate::process::forwarder::Forwarder;
 use crate::process::hands::Hands;
 use crate::process::launch::{Launch, Launched, Notify, Parts};
 use crate::process::launcher::Launcher;
-use crate::process::program::{NodeKind, ResolvedProgram};
+use crate::process::program::ResolvedProgram;
+use crate::process::runtime::NodeKind;
 use crate::process::{preload, spawn};
 use crate::sink::Sink;
 use crate::socket::bind::Bound;
@@ -120,6 +121,7 @@ impl Spawner {
     ) {
         let Place { worker, number, slot, generation } = place;
         let is_node = program.is_node();
+        let notify = notify_by(&program, spec);
         self.launcher.launch(Launch {
             worker,
             number,
@@ -132,7 +134,7 @@ impl Spawner {
             preload,
             bound: Arc::clone(&self.bound),
             own: spec.check_listen.clone().filter(|_| !is_node),
-            notify: notify_by(is_node, spec),
+            notify,
             watchdog: spec.watchdog,
             drain_signal: spec.drain_signal,
         });
@@ -174,10 +176,10 @@ impl Spawner {
 
 /// Whether a worker has a socket for what it tells by `sd_notify`. A Node worker has its channel for that, unless it is to
 /// say there that it is ready, or that it is alive.
-fn notify_by(is_node: bool, spec: &Spec) -> Notify {
-    if spec.ready_when == ReadyWhen::Notify || spec.watchdog.is_some() {
+fn notify_by(program: &ResolvedProgram, spec: &Spec) -> Notify {
+    if spec.ready_when(program) == ReadyWhen::Notify || spec.watchdog.is_some() {
         Notify::Needed
-    } else if is_node {
+    } else if program.is_node() {
         Notify::Off
     } else {
         Notify::IfPossible

@@ -14,7 +14,8 @@ use crate::config::listen::Listen;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::process::health_check::Checks;
 use crate::process::preload::Preload;
-use crate::process::program::{NodeKind, Program, ResolvedProgram};
+use crate::process::program::{Program, ResolvedProgram};
+use crate::process::runtime::NodeKind;
 use crate::report::error::StartError;
 
 /// How long an idle connection of a draining Node worker is spared: longer than the five seconds after which Node closes
@@ -31,7 +32,9 @@ pub(crate) struct Spec {
     /// The settings of the policy.
     pub(crate) config: Config,
     pub(crate) program: Program,
-    pub(crate) ready_when: ReadyWhen,
+    /// When a worker is ready, if that was said.
+    pub(crate) ready_when: Option<ReadyWhen>,
+    pub(crate) balance: Balance,
     /// The lossless drain of Node workers, if it is on.
     pub(crate) preload: Option<Preload>,
     /// How long a stop waits before it begins.
@@ -55,6 +58,28 @@ impl Spec {
     pub(crate) fn settings(&self) -> &Settings {
         self.config.settings()
     }
+
+    /// When a worker that runs this program is ready.
+    pub(crate) fn ready_when(&self, program: &ResolvedProgram) -> ReadyWhen {
+        self.ready_when.unwrap_or_else(|| program.default_ready_when())
+    }
+
+    /// Whether this program can be run so. It is asked of what a path leads to, which may be another kind of program each
+    /// time.
+    pub(crate) fn suits(&self, program: &ResolvedProgram) -> Result<(), StartError> {
+        let is_node = program.is_node();
+        let check = self.checks.as_ref().map(|checks| &checks.check);
+        if program.node_kind() == Some(NodeKind::Deno) && self.balance == Balance::Shared {
+            return Err(StartError::DenoTakesNoSocket);
+        }
+        if !is_node && self.balance.sticky_by().is_some() {
+            return Err(StartError::StickyWithoutNode);
+        }
+        if matches!(check, Some(ReadyCheck::Http(_))) && !is_node && self.check_listen.is_none() {
+            return Err(StartError::CheckReachesNeighbours);
+        }
+        self.check_listen.as_ref().map_or(Ok(()), |listen| listen.suits_checks(is_node))
+    }
 }
 
 /// How a cluster is to be run, unchecked.
@@ -64,6 +89,8 @@ pub(crate) struct Draft {
     pub(crate) settings: Settings,
     /// Default: the drain timeout of the settings, or their stop timeout if that is shorter.
     pub(crate) stop_timeout: Option<Duration>,
+    /// The drain timeout of a program for node, in the place of that of the settings.
+    pub(crate) node_timeout: Option<Duration>,
     /// Default: by the kind of program.
     pub(crate) ready_when: Option<ReadyWhen>,
     pub(crate) drain_http: bool,
@@ -86,6 +113,7 @@ impl Draft {
             program: Program::new(server),
             settings: Settings::default(),
             stop_timeout: None,
+            node_timeout: None,
             ready_when: None,
             drain_http: true,
             idle_grace: IDLE_GRACE,
@@ -104,31 +132,20 @@ impl Draft {
     /// Checks everything that can be known before anything is started. The program is resolved for the check; what it was
     /// resolved to is returned beside the spec.
     pub(crate) fn check(self, balance: &Balance) -> Result<(Spec, ResolvedProgram), StartError> {
-        let mut settings = self.settings;
-        settings.stop_timeout = self.stop_timeout.unwrap_or(settings.stop_timeout.min(settings.timeout));
-        let counts = balance.has_workers_accept();
-        let preload = Preload { idle_grace: self.idle_grace, timeout: settings.timeout, counts };
-        let config = Config::new(settings)?;
+        // What contradicts itself is refused before the program is looked for.
+        self.config(self.settings.timeout)?;
         let resolved = self.program.resolve()?;
+        let timeout = self.node_timeout.filter(|_| resolved.is_node()).unwrap_or(self.settings.timeout);
+        let config = self.config(timeout)?;
+        let counts = balance.has_workers_accept();
+        let preload = Preload { idle_grace: self.idle_grace, timeout, counts };
         let (every, timeout) = (self.check_interval, self.check_timeout);
         let checks = self.ready_check.map(|check| Checks { check, every, timeout });
-        let asks_by_http = checks.as_ref().is_some_and(|checks| matches!(checks.check, ReadyCheck::Http(_)));
-        if resolved.node_kind() == Some(NodeKind::Deno) && *balance == Balance::Shared {
-            return Err(StartError::DenoTakesNoSocket);
-        }
-        if !resolved.is_node() && balance.sticky_by().is_some() {
-            return Err(StartError::StickyWithoutNode);
-        }
-        if asks_by_http && !resolved.is_node() && self.check_listen.is_none() {
-            return Err(StartError::CheckReachesNeighbours);
-        }
-        if let Some(listen) = &self.check_listen {
-            listen.suits_checks(resolved.is_node())?;
-        }
         let spec = Spec {
             config,
             program: self.program,
-            ready_when: self.ready_when.unwrap_or_else(|| resolved.default_ready_when()),
+            ready_when: self.ready_when,
+            balance: balance.clone(),
             preload: self.drain_http.then_some(preload),
             accept_after_stop: self.accept_after_stop,
             drain_signal: self.drain_signal,
@@ -138,7 +155,14 @@ impl Draft {
             watchdog: self.watchdog,
             needs_restart: self.needs_restart,
         };
+        spec.suits(&resolved)?;
         Ok((spec, resolved))
+    }
+
+    /// The settings of the policy, with this drain timeout.
+    fn config(&self, timeout: Duration) -> Result<Config, StartError> {
+        let stop_timeout = self.stop_timeout.unwrap_or(self.settings.stop_timeout.min(timeout));
+        Ok(Config::new(Settings { timeout, stop_timeout, ..self.settings })?)
     }
 }
 
@@ -183,10 +207,25 @@ mod tests {
     #[test]
     fn an_executable_is_ready_when_it_runs_unless_it_is_said() {
         let (spec, resolved) = shell().check(&Balance::default()).unwrap();
-        assert_eq!(spec.ready_when, ReadyWhen::Started);
+        assert_eq!(spec.ready_when(&resolved), ReadyWhen::Started);
         assert!(!resolved.is_node());
         let draft = Draft { ready_when: Some(ReadyWhen::Notify), ..shell() };
-        assert_eq!(draft.check(&Balance::default()).unwrap().0.ready_when, ReadyWhen::Notify);
+        let (spec, resolved) = draft.check(&Balance::default()).unwrap();
+        assert_eq!(spec.ready_when(&resolved), ReadyWhen::Notify);
+    }
+
+    #[test]
+    fn the_drain_timeout_of_a_program_for_node_is_for_such_a_program_alone() {
+        let timeouts = |under_node| {
+            let mut draft = Draft { node_timeout: Some(Duration::from_secs(3600)), ..shell() };
+            draft.program.under_node = under_node;
+            draft.program.node = Some("/bin/sh".into());
+            let (spec, _) = draft.check(&Balance::default()).unwrap();
+            (spec.settings().timeout, spec.settings().stop_timeout)
+        };
+        let usual = Settings::default();
+        assert_eq!(timeouts(false), (usual.timeout, usual.stop_timeout));
+        assert_eq!(timeouts(true), (Duration::from_secs(3600), usual.stop_timeout));
     }
 
     #[test]

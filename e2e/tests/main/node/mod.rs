@@ -4,6 +4,7 @@ mod channel;
 mod examples;
 mod frameworks;
 mod inspector;
+mod judged;
 mod messages;
 mod preload;
 mod preload_unseen;

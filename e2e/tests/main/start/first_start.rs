@@ -225,7 +225,7 @@ fn a_script_without_an_interpreter_line_is_refused_with_one_line() {
         "error: server file cannot be run: {}: it is text, and a script must begin with a line such as #!/bin/sh\n",
         script.display()
     );
-    let refused = Launch::of(&script).home(&home).workers(1).refused();
+    let refused = Launch::of(&script).home(&home).workers(1).without("--node").refused();
     refused.expect_code(126);
     assert_eq!((refused.stderr, refused.stdout), (line.clone(), String::new()));
     let checked = home.recluster(&["check", &script.to_string_lossy()]);
