@@ -59,8 +59,9 @@ function directory(cwd) {
  * The file that `node FILE` runs: it may lack its ending, or be a directory. A symlink is left as it is: what it means is
  * looked up when a generation begins. (Node's own resolver would remember what it once meant.)
  */
-function resolveServer(file, cwd = process.cwd()) {
-  const named = path.resolve(cwd, file);
+function resolveServer(file, cwd) {
+  // The working directory is not asked for where that is not needed: it may have been removed.
+  const named = path.isAbsolute(file) ? path.normalize(file) : path.resolve(cwd ?? process.cwd(), file);
   const candidates = [named, `${named}.js`, ...mainOf(named), path.join(named, 'index.js')];
   const server = candidates.find((candidate) => isFile(candidate));
   if (server === undefined) throw new Error(`recluster: server file not found: ${named}`);

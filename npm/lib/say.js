@@ -24,6 +24,8 @@ function line(note) {
       return `recluster: ${named(note.worker)} ${tooLong(note)}`;
     case 'reloaded':
       return verdict(note);
+    case 'moved':
+      return `recluster: ${note.gone} is gone: workers are started from ${note.server} from now on`;
     case 'preload_missing':
       return `recluster: requests may be lost when workers leave: ${note.reason}`;
     case 'unhealthy':

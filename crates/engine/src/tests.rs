@@ -94,6 +94,7 @@ fn events(worker: Worker) -> Vec<Event> {
             addresses().into_iter().flat_map(|address| [bound(None, address.clone()), bound(Some("web"), address)]).collect::<Vec<_>>()
         },
         Event::ListenUnused { .. } => [Event::ListenUnused { addresses: addresses() }],
+        Event::Moved { .. } => [Event::Moved { generation: 1, gone: "/srv/1/server.js".into(), server: "/srv/2/server.js".into() }],
         Event::Caveat { .. } => [Event::Caveat { caveat: "text".into() }],
         Event::Spawned { .. } => [Event::Spawned { worker }],
         Event::Online { .. } => [Event::Online { worker }],

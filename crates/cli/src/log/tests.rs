@@ -92,6 +92,11 @@ fn events() -> Vec<Event> {
         Event::MessageSkipped { worker: old, bytes: 1_610_612_737, ended: false },
         Event::LinesLost { worker: old, lines: 12 },
         Event::MessagesLost { messages: 900 },
+        Event::Moved {
+            generation: 1,
+            gone: "/srv/releases/1/server.js".to_owned(),
+            server: "/srv/releases/2/server.js".to_owned(),
+        },
         Event::PreloadMissing { reason: "Read-only file system (os error 30)".to_owned() },
         Event::AcceptingUntilStop { accepting: 5 * second },
         Event::Scaled { from: 4, to: 2 },

@@ -60,9 +60,7 @@ impl Narrator {
             Event::Serving { worker, serving, of } => {
                 about(worker, &format!("serves, {serving} of {of} in generation {}", worker.generation))
             }
-            Event::Message { worker, message } => {
-                about(worker, &format!("sent a message of {} bytes", message.len()))
-            }
+            Event::Message { worker, message } => about(worker, &sent(message)),
             Event::Disconnect { worker } => about(worker, "closed its channel"),
             Event::Draining { worker, timeout } => about(worker, &format!("drains, {timeout:.0?} at most")),
             Event::Exit { worker, exit, expected } => about(worker, &ended(*exit, *expected)),
@@ -84,6 +82,7 @@ impl Narrator {
             Event::CutOff { worker, reason } => {
                 about(worker, &format!("was cut off, it broke the rules of its channel: {reason}"))
             }
+            Event::Moved { generation, gone, server } => self.line(moved(*generation, gone, server)),
             Event::PreloadMissing { reason } => self.line(preload_missing(reason)),
             Event::AcceptingUntilStop { accepting } => {
                 self.line(format!("the stop begins in {accepting:.0?}, connections are accepted until then"))
@@ -161,6 +160,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::CutOff { .. }
         | Event::FileLost { .. }
         | Event::PreloadMissing { .. }
+        | Event::Moved { .. }
         | Event::Unhealthy { .. }
         | Event::Hung { .. }
         | Event::StartFailed { .. }
@@ -289,6 +289,14 @@ fn unused(addresses: &[Address]) -> String {
          listening on the same address, or on its descriptor",
         addresses.join(", ")
     )
+}
+
+fn sent(message: &str) -> String {
+    format!("sent a message of {} bytes", message.len())
+}
+
+fn moved(generation: u64, gone: &str, server: &str) -> String {
+    format!("{gone} is gone: workers of generation {generation} are started from {server} from now on")
 }
 
 fn preload_missing(reason: &str) -> String {

@@ -179,7 +179,7 @@ async fn run(command: &str, asked: &Asked, hands: &Hands) -> Result<(), String> 
         Ok(Exit::Code(0)) => Ok(()),
         Ok(Exit::Code(code)) => Err(format!("`{command}` ended with status {code}")),
         Ok(Exit::Signal(signal)) => Err(format!("`{command}` was ended by {}", signal_name(signal))),
-        Err(error) => Err(format!("`{command}` could not be run: {error}")),
+        Err(error) => Err(format!("`{command}` could not be run in {}: {error}", asked.directory.display())),
     }
 }
 

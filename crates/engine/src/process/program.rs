@@ -10,13 +10,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use recluster_wire::env::is_withheld;
 
 use crate::config::env_file;
 use crate::config::ready::ReadyWhen;
 use crate::config::variable::{InstanceEnv, Variables, check_variable};
-use crate::config::working_directory::logical_directory;
+use crate::config::working_directory::directory_for;
 use crate::process::runtime::{self, Because, Judgement, NodeKind, Runtime};
 use crate::process::shebang::{Beginning, MARKED, Shebang};
 use crate::process::stdio::Stdio;
@@ -57,6 +58,8 @@ pub(crate) struct Program {
 /// What a generation runs: fixed when it began.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedProgram {
+    /// What it was resolved from.
+    pub(crate) said: Arc<Program>,
     pub(crate) runtime: Runtime,
     pub(crate) server: PathBuf,
     /// The server file as it was given.
@@ -78,7 +81,7 @@ pub(crate) struct ResolvedProgram {
 
 impl Program {
     pub(crate) fn new(server: PathBuf) -> Self {
-        let directory = logical_directory();
+        let directory = directory_for(&server);
         Self {
             server: directory.join(server),
             directory,
@@ -133,8 +136,11 @@ impl Program {
 
     /// Resolves everything as it is now.
     pub(crate) fn resolve(&self) -> Result<ResolvedProgram, ProgramError> {
-        let directory = fs::canonicalize(&self.directory)
-            .map_err(|source| ProgramError::Directory { path: self.directory.clone(), source })?;
+        let unusable = |source| ProgramError::Directory { path: self.directory.clone(), source };
+        let directory = fs::canonicalize(&self.directory).map_err(unusable)?;
+        if !directory.is_dir() {
+            return Err(unusable(io::Error::from_raw_os_error(libc::ENOTDIR)));
+        }
         let server = self.resolve_server()?;
         let (mut env, given) = self.variables()?;
         let judgement = if self.under_node {
@@ -150,6 +156,7 @@ impl Program {
             Judgement::Itself(beginning) => self.executable(&server, beginning)?,
         };
         Ok(ResolvedProgram {
+            said: Arc::new(self.clone()),
             runtime,
             server,
             named_server: self.server.clone(),
@@ -278,6 +285,43 @@ impl ResolvedProgram {
         }
     }
 
+    /// What of it is there no more: the server file, the directory, or the binary that runs it.
+    pub(crate) fn gone(&self) -> Option<&Path> {
+        let binary = match &self.runtime {
+            Runtime::Node { binary, .. } => Some(binary),
+            Runtime::Executable { .. } => None,
+        };
+        let mut paths = [&self.server, &self.directory].into_iter().chain(binary).map(PathBuf::as_path);
+        paths.find(|path| is_gone(path))
+    }
+
+    /// Says which of its paths such an error of its start is about.
+    pub(crate) fn name_path(&self, error: io::Error) -> io::Error {
+        let (binary, interpreter) = match &self.runtime {
+            Runtime::Node { binary, .. } => (binary, None),
+            Runtime::Executable { script, .. } => (&self.server, script.as_ref().and_then(Shebang::program)),
+        };
+        let is_at_fault = |path: &Path| match error.raw_os_error() {
+            Some(libc::EACCES) => rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err(),
+            Some(_) | None => is_gone(path),
+        };
+        if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) {
+            return error;
+        }
+        let named = if is_at_fault(&self.directory) {
+            format!("the working directory {}: {error}", self.directory.display())
+        } else if let Some(interpreter) = interpreter.filter(|path| is_at_fault(path)) {
+            format!(
+                "{}, by which the first line of {} has it run: {error}",
+                interpreter.display(),
+                binary.display()
+            )
+        } else {
+            format!("{}: {error}", binary.display())
+        };
+        io::Error::new(error.kind(), named)
+    }
+
     pub(crate) fn is_node(&self) -> bool {
         matches!(self.runtime, Runtime::Node { .. })
     }
@@ -300,6 +344,11 @@ impl ResolvedProgram {
     pub(crate) fn is_typescript(&self) -> bool {
         runtime::is_typescript(&self.server)
     }
+}
+
+fn is_gone(path: &Path) -> bool {
+    let error = fs::metadata(path).err().and_then(|error| error.raw_os_error());
+    matches!(error, Some(libc::ENOENT | libc::ENOTDIR))
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -361,6 +410,34 @@ mod tests {
         for program in [&b"#!/bin/sh\n"[..], b"\x7fELF\x02\x01", b"MZ\x90\0\x03", b"PK\x03\x04"] {
             assert!(resolve(program).is_ok(), "the kernel may know how to run it: {program:?}");
         }
+    }
+
+    #[test]
+    fn what_is_gone_and_what_an_error_is_about_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, work) = (dir.path().join("server"), dir.path().join("work"));
+        fs::write(&server, "#!/nowhere/python\n").unwrap();
+        fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(&work).unwrap();
+        let mut program = Program::new(server.clone());
+        program.set_directory(work.clone());
+        let resolved = program.resolve().unwrap();
+        let named = || resolved.name_path(io::Error::from_raw_os_error(libc::ENOENT)).to_string();
+        assert_eq!(resolved.gone(), None);
+        assert!(named().starts_with("/nowhere/python, by which the first line of /"), "{}", named());
+        fs::remove_file(&server).unwrap();
+        assert_eq!(resolved.gone(), Some(server.as_path()));
+        fs::remove_dir(&work).unwrap();
+        assert!(
+            named().starts_with("the working directory /") && named().contains("/work: No such file"),
+            "{}",
+            named()
+        );
+        let other = resolved.name_path(io::Error::from_raw_os_error(libc::EMFILE));
+        assert_eq!(other.raw_os_error(), Some(libc::EMFILE));
+        fs::write(&work, "").unwrap();
+        let error = program.resolve().unwrap_err().to_string();
+        assert!(error.contains("/work: Not a directory"), "{error}");
     }
 
     #[test]

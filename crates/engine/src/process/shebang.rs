@@ -113,6 +113,11 @@ impl Shebang {
         Self::read(line.as_bytes())
     }
 
+    /// The program that the kernel starts for it.
+    pub(crate) fn program(&self) -> Option<&Path> {
+        self.line.strip_prefix("#!")?.split_whitespace().next().map(Path::new)
+    }
+
     /// What kind of interpreter it names. `node20` and `nodejs` are node as well.
     pub(crate) fn kind(&self) -> Interpreter {
         let name = self.interpreter.file_name().and_then(OsStr::to_str).unwrap_or_default();

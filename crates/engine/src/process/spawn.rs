@@ -86,7 +86,7 @@ pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io
         let variables = environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         sys::exec_knowing_pid(&mut command, &binary, args, variables, &own_pid(options))?;
     }
-    let mut child = command.spawn()?;
+    let mut child = command.spawn().map_err(|error| program.name_path(error))?;
     let pid = Pid::from_child(&child);
     let (pidfd, watched) = match open_pidfds(pid) {
         Ok(pidfds) => pidfds,

@@ -375,7 +375,7 @@ fn a_program_that_cannot_run_is_an_error_in_words() {
     let program = ResolvedProgram { server: "/nowhere/server".into(), ..shell("") };
     let error = spawn(&program, &options()).err().unwrap();
     assert_eq!(failure_of(&error), SpawnFailure::Hopeless);
-    assert_eq!(spawn_error(&error), "No such file or directory (os error 2)");
+    assert_eq!(spawn_error(&error), "/nowhere/server: No such file or directory (os error 2)");
     assert_eq!(
         spawn_error(&io::Error::from_raw_os_error(libc::ENOEXEC)),
         "it is no program for this machine; a script must begin with a line such as #!/bin/sh"

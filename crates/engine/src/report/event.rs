@@ -196,6 +196,15 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A generation's files are there no more: its workers are started from where its paths lead now.
+    Moved {
+        /// Which.
+        generation: u64,
+        /// What is gone: the server file, the working directory or node.
+        gone: String,
+        /// The server file that there is now.
+        server: String,
+    },
     /// A stop was asked for; until it begins, the cluster goes on accepting.
     AcceptingUntilStop {
         /// How long.

@@ -42,6 +42,10 @@ impl Supervisor {
     fn try_spawn(&mut self, place: Place) -> Result<(), SpawnError> {
         let generation = place.generation;
         let slots = self.policy.slots_for(generation);
+        if let Some((gone, server)) = self.generations.follow(generation)? {
+            let [gone, server] = [gone, server].map(|path| path.display().to_string());
+            self.emit(Event::Moved { generation: generation.get(), gone, server });
+        }
         let program = self.generations.program_for_spawn(generation)?;
         let preload = match self.spawner.place_preload(generation, &program, self.generations.spec()) {
             Ok(preload) => preload,

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use recluster_core as core;
@@ -16,7 +17,7 @@ use recluster_core::{Generation, SpawnFailure};
 
 use crate::config::ready::ReadyWhen;
 use crate::config::variable::Variables;
-use crate::process::program::ResolvedProgram;
+use crate::process::program::{Program, ResolvedProgram};
 use crate::process::{advice, spawn};
 use crate::report::error::{ProgramError, StartError};
 use crate::report::variable::EnvFileError;
@@ -133,6 +134,22 @@ impl Generations {
         program.clone()
     }
 
+    /// If what a generation runs is there no more, it runs from here on what the paths lead to now, as they were given for
+    /// it: the server file, the directory and node at once. Returns what is gone and the server file that there is instead.
+    pub(crate) fn follow(
+        &mut self,
+        generation: Generation,
+    ) -> Result<Option<(PathBuf, PathBuf)>, SpawnError> {
+        let Some(Ok(program)) = self.programs.get_mut(&generation) else { return Ok(None) };
+        let Some(gone) = program.gone().map(Path::to_owned) else { return Ok(None) };
+        let anew = resolve_as(&program.said, &self.in_force).map_err(|SpawnError { failure, reason }| {
+            SpawnError { failure, reason: format!("{} is gone, and {reason}", gone.display()) }
+        })?;
+        let server = anew.server.clone();
+        *program = anew;
+        Ok(Some((gone, server)))
+    }
+
     /// What the generation with this number runs, where that is known.
     pub(crate) fn program_numbered(&self, number: u64) -> Option<&ResolvedProgram> {
         let (_, program) = self.programs.iter().find(|(generation, _)| generation.get() == number)?;
@@ -163,11 +180,15 @@ impl Generations {
 
 /// What the path leads to now, if it can be run as it is said.
 fn resolve(spec: &Spec) -> Result<Arc<ResolvedProgram>, SpawnError> {
+    resolve_as(&spec.program, spec)
+}
+
+fn resolve_as(program: &Program, spec: &Spec) -> Result<Arc<ResolvedProgram>, SpawnError> {
     let unresolved =
         |error: ProgramError| SpawnError { failure: failure_of(&error), reason: error.to_string() };
     let unsuited =
         |error: StartError| SpawnError { failure: SpawnFailure::Hopeless, reason: error.to_string() };
-    let program = spec.program.resolve().map_err(unresolved)?;
+    let program = program.resolve().map_err(unresolved)?;
     spec.suits(&program).map_err(unsuited)?;
     Ok(Arc::new(program))
 }
@@ -189,7 +210,6 @@ fn failure_of(error: &ProgramError) -> SpawnFailure {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::path::{Path, PathBuf};
     use std::time::{Duration, Instant};
 
     use recluster_core::{Action, Cause, Event, Failure, Notice, WorkerId};
@@ -386,6 +406,29 @@ mod tests {
         release("three");
         assert_eq!(runs(&mut generations, numbers[1]), "two");
         assert_eq!(runs(&mut generations, numbers[0]), "one");
+    }
+
+    #[test]
+    fn a_generation_whose_files_are_gone_runs_what_its_path_leads_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let [one, two, current] = ["one", "two", "current"].map(|name| directory.path().join(name));
+        executable(&one);
+        executable(&two);
+        std::os::unix::fs::symlink("one", &current).unwrap();
+        let (spec, first) = Draft::new(current.clone()).check(&Balance::default()).unwrap();
+        let mut generations = Generations::new(spec, first);
+        std::fs::remove_file(&current).unwrap();
+        std::os::unix::fs::symlink("two", &current).unwrap();
+        assert_eq!(generations.follow(Generation::FIRST), Ok(None), "its own files are there");
+        std::fs::remove_file(&one).unwrap();
+        let (gone, server) = generations.follow(Generation::FIRST).unwrap().unwrap();
+        assert_eq!((gone.file_name(), server.file_name()), (one.file_name(), two.file_name()));
+        assert_eq!(generations.program_for_spawn(Generation::FIRST).unwrap().server, server);
+        assert_eq!(generations.follow(Generation::FIRST), Ok(None), "that is told once");
+        std::fs::remove_file(&two).unwrap();
+        let reason = generations.follow(Generation::FIRST).unwrap_err().reason;
+        let expected = format!("/two is gone, and server file not found: {}", current.display());
+        assert!(reason.ends_with(&expected), "{reason}");
     }
 
     #[test]

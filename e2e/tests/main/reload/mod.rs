@@ -2,6 +2,7 @@
 
 mod address;
 mod environment;
+mod releases;
 mod replace;
 mod rollback;
 mod settings;
