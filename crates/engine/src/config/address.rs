@@ -65,7 +65,7 @@ impl BindAddress {
     }
 
     /// Whether a client that connects to the other one, on the same port, would reach this one.
-    fn includes(&self, other: &Self) -> bool {
+    pub(crate) fn includes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Everywhere { .. }, Self::Everywhere { .. } | Self::One { .. }) => true,
             (Self::One { address: one, .. }, Self::One { address: other, .. }) => {

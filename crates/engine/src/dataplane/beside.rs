@@ -23,6 +23,8 @@ use crate::report::worker::Address;
 
 /// How long an old socket refuses connections before what waits in it is taken: for handshakes that are under way.
 const REFUSE_SPAN: Duration = Duration::from_millis(10);
+/// The same where whoever connects now reaches the new socket at once, so that nobody waits for longer because of it.
+const EASY_REFUSE_SPAN: Duration = Duration::from_millis(200);
 /// What people are told, once, when the new socket cannot be used after all.
 const NO_ROOM: &str =
     "an address that overlaps one of the code before cannot be listened on: something else has taken it";
@@ -77,6 +79,7 @@ pub(super) fn give_way(
     workers: &Workers,
     reactor: &mut Reactor,
 ) -> bool {
+    let heir_place = listeners.get(&heir).and_then(own_place);
     let Some(listener) = listeners.get_mut(&old) else { return false };
     if !listener.is_stream() || listener.deferred.is_some() {
         return true;
@@ -85,7 +88,9 @@ pub(super) fn give_way(
         if listener.closing.is_none() {
             listener.identity = None;
             listener.refuse_connections();
-            let at = reactor.set_timer_in(REFUSE_SPAN, Timer::Listener(old));
+            let narrows = own_place(listener).zip(heir_place).is_some_and(|(own, heir)| own.includes(&heir));
+            let span = if narrows { EASY_REFUSE_SPAN } else { REFUSE_SPAN };
+            let at = reactor.set_timer_in(span, Timer::Listener(old));
             listener.closing = Some(Closing::Close(at));
         }
         return false;

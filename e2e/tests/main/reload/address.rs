@@ -57,7 +57,6 @@ fn a_server_may_move_to_a_wider_or_a_narrower_address() {
             });
             load.go_on(20);
             master.reload().expect_code(0);
-            assert_eq!(get(address, "/").expect("an answer").body, "2", "{balance} {hosts}");
             master.wait(on("closed"));
             load.go_on(20);
             let tally = load.end();
@@ -66,6 +65,7 @@ fn a_server_may_move_to_a_wider_or_a_narrower_address() {
             assert_eq!(answers, ["1", "2"]);
             assert_eq!(listeners(&master).len(), 1, "{balance} {hosts}");
             master.reload().expect_code(0);
+            master.wait_all(2, on("exit").generation(2));
             assert_eq!(get(address, "/").expect("an answer").body, "3");
         }
     }
