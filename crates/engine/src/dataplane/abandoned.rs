@@ -264,6 +264,16 @@ mod tests {
     }
 
     #[test]
+    fn who_binds_its_own_sockets_listens_where_it_says() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let _far = harness.admitted(1, 0);
+        let address = Some("127.0.0.1".to_owned());
+        let listening = Listening { address, port: Some(8080), kind: Some(SocketKind::Tcp4), fd: None };
+        harness.hear(1, FromWorker::Listening(listening));
+        assert_eq!(harness.fact_names(), ["listening 1"]);
+    }
+
+    #[test]
     fn a_server_that_is_closed_already_listens_nowhere() {
         let mut harness = Harness::new(Balance::RoundRobin);
         let mut far = harness.admitted(1, 0);

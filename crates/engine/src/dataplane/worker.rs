@@ -96,6 +96,8 @@ pub(super) struct Worker {
     pub(super) channel: Channel,
     /// It is a Node process: connections can be sent to it.
     pub(super) is_node: bool,
+    /// It asks for its sockets, as Node does. Bun, which also tells where it listens, binds its own.
+    pub(super) asks_for_sockets: bool,
     /// By the key that names the server on this channel.
     pub(super) servers: BTreeMap<String, Server>,
     /// By the number of the `newconn`.
@@ -133,6 +135,7 @@ impl Worker {
             pid: None,
             channel,
             is_node,
+            asks_for_sockets: false,
             servers: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             standing: None,

@@ -302,10 +302,16 @@ mod tests {
     fn a_reader_that_does_not_read_costs_no_more_than_the_limit_for_each_worker() {
         let (forwarder, mut reader) = forwarder(Patience::None);
         let lanes = [forwarder.lane(), forwarder.lane()];
-        let kept: usize = lanes.iter().map(fill).sum();
-        // What the pipe holds is written, and no longer waits.
+        let mut kept = 0;
+        // The thread writes until the pipe is full but for a part of its last page. Then nothing but that makes room.
+        while rustix::io::ioctl_fionread(&reader).unwrap() <= 15 * 4096 {
+            kept += lanes.iter().map(fill).sum::<usize>();
+        }
+        kept += lanes.iter().map(fill).sum::<usize>();
         assert!((2 * MOST_WAITING..=2 * MOST_WAITING + (1 << 20)).contains(&kept), "{kept}");
-        assert!(!lanes[0].leave(LINE, true), "not even for last words");
+        let more = (0..64).filter(|_| lanes[0].leave(LINE, true)).count();
+        assert!(more <= 8, "not even for last words: {more}");
+        kept += more * LINE.len();
         assert_eq!(lanes[0].wait_until(), None, "nobody waits");
         drop((forwarder, lanes));
         let mut read = Vec::new();

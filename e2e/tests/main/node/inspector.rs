@@ -5,10 +5,11 @@ use std::net::TcpListener;
 
 use recluster_e2e::{Launch, Master, eventually, on};
 
-/// A port that is free now, with the next ones behind it most probably; where one is not, a worker takes another.
+/// The first of some ports that are free now. They are none that the kernel gives to others.
 fn base() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    free.local_addr().expect("it is bound").port().min(60_000)
+    let are_free = |first: &u16| (0..8).all(|next| TcpListener::bind(("127.0.0.1", first + next)).is_ok());
+    let first = 10_000 + u16::try_from(std::process::id() % 1_000).expect("a small number") * 16;
+    (first..30_000).step_by(8).find(are_free).expect("some ports are free")
 }
 
 /// The port of each worker's inspector, by the worker's process. Every worker must have one.
