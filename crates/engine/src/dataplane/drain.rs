@@ -57,9 +57,10 @@ pub(super) fn begin(
         // At a stop nothing new begins on shared sockets either.
         let accepts_itself = !is_stopping && used.any(|listener| listener.mode == Mode::Shared);
         let held_back = if accepts_itself { Duration::ZERO } else { HOLD_BACK };
-        let is_bare = terms.grace.is_none();
+        // At a stop nobody else is left to answer what has just come, and an application may refuse it once it closes.
+        let spares_last = is_stopping || terms.grace.is_none();
         worker.drain =
-            Drain::Taking { since: reactor.now, until: terms.until, held_back, is_bare, told_at: None };
+            Drain::Taking { since: reactor.now, until: terms.until, held_back, spares_last, told_at: None };
         // From then on it may be stuck.
         reactor.set_timer_in(TAKE_WAIT, Timer::Worker(worker.id));
     } else if let Drain::Taking { until, .. } = &mut worker.drain {
@@ -110,13 +111,14 @@ pub(super) fn has_leftovers(worker: &Worker, listeners: &Listeners, is_stopping:
 
 /// When the application is due to hear that it is let go, if it is still to hear of it.
 ///
-/// What it closes by itself then, Node without the preload cuts off where nothing has arrived yet.
+/// What it closes by itself then, Node without the preload cuts off where nothing has arrived yet, and at a stop many frameworks
+/// answer it with 503: so the last connection has its moment first.
 fn tell_at(worker: &Worker, has_leftovers: bool) -> Option<Instant> {
-    let Drain::Taking { since, until, is_bare, told_at: None, .. } = worker.drain else { return None };
+    let Drain::Taking { since, until, spares_last, told_at: None, .. } = worker.drain else { return None };
     if worker.said.drain != Word::Due {
         return None;
     }
-    let given = worker.last_given.filter(|_| is_bare).map_or(since, |given| since.max(given + HOLD_BACK));
+    let given = worker.last_given.filter(|_| spares_last).map_or(since, |given| since.max(given + HOLD_BACK));
     Some(if has_leftovers { given.max(half(since, until)) } else { given })
 }
 
@@ -331,7 +333,10 @@ mod tests {
         let lines = far.lines();
         let given = lines.iter().filter(|line| line.contains("newconn")).count();
         assert_eq!((taken, given), (8, 2));
-        assert_eq!(lines.last().map(String::as_str), Some(r#"{"cmd":"disconnect"}"#));
+        harness.pass(just_before(HOLD_BACK));
+        assert_eq!(heard(&mut far), "", "the last ones have their moment");
+        harness.pass(Duration::from_millis(1));
+        assert_eq!(heard(&mut far), "u");
         harness.pass(TIMEOUT);
         assert_eq!(heard(&mut far), "d");
     }

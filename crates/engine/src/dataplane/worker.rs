@@ -53,8 +53,8 @@ pub(super) enum Drain {
         until: Instant,
         /// For how long Node's disconnect is held back.
         held_back: Duration,
-        /// The worker has no preload, or one that spares no idle connection.
-        is_bare: bool,
+        /// The last connection that it was given has a moment before its application hears of the drain.
+        spares_last: bool,
         /// When its application was told, if it has been.
         told_at: Option<Instant>,
     },
