@@ -137,6 +137,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Scaled { .. } => [Event::Scaled { from: 2, to: 4 }],
         Event::ReplaceFailed { .. } => failed(|failure| Event::ReplaceFailed { failure }),
         Event::MessagesLost { .. } => [Event::MessagesLost { messages: 9 }],
+        Event::MessageUnheard { .. } => [Event::MessageUnheard { worker, kind: "log4js:message".to_owned() }],
         Event::MessageSkipped { .. } => {
             [true, false].map(|ended| Event::MessageSkipped { worker, bytes: 1 << 24, ended })
         },

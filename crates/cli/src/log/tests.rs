@@ -88,6 +88,7 @@ fn events() -> Vec<Event> {
         Event::Overdue { worker: old, due: "rest", signal: "SIGKILL", held: None },
         Event::Exit { worker: old, exit: Exit::Code(0), expected: true },
         Event::CutOff { worker: old, reason: "its line is too long".to_owned() },
+        Event::MessageUnheard { worker: old, kind: "log4js:message".to_owned() },
         Event::MessageSkipped { worker: old, bytes: 104_857_600, ended: true },
         Event::MessageSkipped { worker: old, bytes: 1_610_612_737, ended: false },
         Event::LinesLost { worker: old, lines: 12 },

@@ -48,9 +48,7 @@ impl Narrator {
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
             Event::Caveat { caveat } => self.line(caveat),
             Event::ListenUnused { addresses } => self.line(unused(addresses)),
-            Event::Spawned { worker } => {
-                about(worker, &format!("was started, generation {}", worker.generation))
-            }
+            Event::Spawned { worker } => about(worker, &spawned(worker)),
             Event::Online { worker } => about(worker, "is online"),
             Event::Listening { worker, address } => about(worker, &format!("listens on {address}")),
             Event::Closed { address } => self.line(format!("{address} is closed, no worker uses it")),
@@ -90,6 +88,7 @@ impl Narrator {
             Event::MessagesLost { messages } => {
                 self.line(format!("{messages} messages of workers are missing here: they came too fast"))
             }
+            Event::MessageUnheard { worker, kind } => about(worker, &unheard(kind)),
             Event::MessageSkipped { worker, bytes, ended } => about(worker, &skipped(*bytes, *ended)),
             Event::LinesLost { worker, lines } => about(worker, &lines_lost(*lines)),
             Event::Recycling { worker, excess } => about(worker, &recycling(*excess)),
@@ -217,6 +216,17 @@ pub(super) fn serves_again(worker: &Worker, after: Duration) -> String {
 fn about(worker: &Worker, words: &str) -> String {
     let pid = worker.pid.map_or("-".to_owned(), |pid| pid.to_string());
     format!("[{pid}] worker {} (slot {}) {words}", worker.id, worker.slot)
+}
+
+fn spawned(worker: &Worker) -> String {
+    format!("was started, generation {}", worker.generation)
+}
+
+fn unheard(kind: &str) -> String {
+    format!(
+        "sends messages that nobody here hears, `{kind}`; a library that talks to a Node primary needs the npm package or a \
+         setting: docs/libraries-with-a-master.md"
+    )
 }
 
 fn skipped(bytes: u64, ended: bool) -> String {

@@ -15,9 +15,12 @@ pub(super) fn said(
     handle: Option<Handle>,
     config: &Config,
     reactor: &mut Reactor,
-    reports: &Reports,
+    reports: &mut Reports,
 ) {
     let command = message.command();
+    if command == UserCommand::Other {
+        unheard(worker, || message.name(), config, reports);
+    }
     if config.messages != Messages::Unheard {
         let json = message.into_json();
         let receipt = worker.backlog.note(&json);
@@ -33,8 +36,11 @@ pub(super) fn said_too_much(
     message: &SkippedMessage,
     config: &Config,
     reactor: &mut Reactor,
-    reports: &Reports,
+    reports: &mut Reports,
 ) {
+    if message.command == UserCommand::Other {
+        unheard(worker, || message.name.clone(), config, reports);
+    }
     let is_missed = config.messages != Messages::Unheard;
     if is_missed && !std::mem::replace(&mut worker.said.too_much, true) {
         reports.fact(Fact::Skipped { worker: worker.id, bytes: message.bytes, ended: true });
@@ -48,6 +54,13 @@ pub(super) fn goes_on(worker: &mut Worker, reports: &Reports) {
         && !std::mem::replace(&mut worker.said.without_end, true)
     {
         reports.fact(Fact::Skipped { worker: worker.id, bytes, ended: false });
+    }
+}
+
+/// Where nobody acts on messages, each kind of them is reported once: its sender may wait for an answer.
+fn unheard(worker: &Worker, name: impl FnOnce() -> String, config: &Config, reports: &mut Reports) {
+    if !config.is_hosted && config.messages != Messages::Heard {
+        reports.unheard(worker.id, name);
     }
 }
 
@@ -98,7 +111,32 @@ mod tests {
             harness.turn();
         }
         far.say("\"");
-        assert_eq!(harness.fact_names(), ["skipped 1 21 false"]);
+        assert_eq!(harness.fact_names(), ["skipped 1 21 false", "unheard 1 a string"]);
+    }
+
+    #[test]
+    fn each_kind_of_message_that_nobody_acts_on_is_told_of_once() {
+        let (mut harness, mut far) = heard_by(Messages::Unheard);
+        let lines = [
+            r#"{"topic":"log4js:message"}"#,
+            r#"{"a":1}"#,
+            r#"{"topic":"log4js:message","data":2}"#,
+            "\"ready\"",
+        ];
+        for line in lines {
+            far.say(line);
+        }
+        for number in 0..20 {
+            far.say(&format!(r#"{{"type":"kind {number}"}}"#));
+        }
+        harness.note_worker(1);
+        harness.turn();
+        let names = harness.fact_names();
+        assert_eq!(
+            names[..4],
+            ["unheard 1 log4js:message", "unheard 1 {a: …}", "ready 1", "unheard 1 kind 0"]
+        );
+        assert_eq!(names.len(), 9, "eight kinds are enough: {names:?}");
     }
 
     #[test]
@@ -110,7 +148,10 @@ mod tests {
         harness.note_worker(1);
         harness.turn();
         harness.hear(1, skipped(17 << 20, UserCommand::Other));
-        assert_eq!(harness.fact_names(), ["ready 1", "retiring 1"]);
+        assert_eq!(
+            harness.fact_names(),
+            ["unheard 1 anything", "ready 1", "retiring 1", "unheard 1 a value"]
+        );
     }
 
     #[test]
@@ -129,6 +170,6 @@ mod tests {
         harness.hear(1, envelope());
         assert_eq!(far.lines(), [r#"{"cmd":"NODE_HANDLE_ACK"}"#]);
         assert_eq!(std::io::Read::read(&mut &other, &mut [0]).unwrap(), 0, "it is closed");
-        assert_eq!(harness.fact_names(), ["ready 1"]);
+        assert_eq!(harness.fact_names(), ["unheard 1 a value", "ready 1"]);
     }
 }

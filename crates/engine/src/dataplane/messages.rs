@@ -176,6 +176,11 @@ pub(crate) enum Fact {
         handle: Option<Handle>,
         receipt: Receipt,
     },
+    /// Nobody acts on messages of this kind. Said once for each.
+    Unheard {
+        worker: WorkerId,
+        kind: String,
+    },
     /// A message was too long to be kept: of so many bytes, or until now.
     Skipped {
         worker: WorkerId,

@@ -288,6 +288,14 @@ pub enum Event {
         /// How many messages.
         messages: u64,
     },
+    /// A worker's application sends messages on which nobody acts ([`Messages`](crate::Messages)). Told once for each of the
+    /// first eight kinds.
+    MessageUnheard {
+        /// The first worker that sent one.
+        worker: Worker,
+        /// What messages of this kind call themselves: their `topic`, `type`, `cmd` or the like, else their first key.
+        kind: String,
+    },
     /// A message of a worker's application is too long to be kept, and is not passed on. The worker goes on. Told once of
     /// each worker, and once more of a message without an end.
     MessageSkipped {

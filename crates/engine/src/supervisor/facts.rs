@@ -56,6 +56,9 @@ impl Supervisor {
                     self.audience.message(about, &json, handle, receipt);
                 }
             }
+            Fact::Unheard { worker, kind } => {
+                self.emit_about(worker, |worker| Event::MessageUnheard { worker, kind });
+            }
             Fact::Skipped { worker, bytes, ended } => {
                 self.emit_about(worker, |worker| Event::MessageSkipped { worker, bytes, ended });
             }

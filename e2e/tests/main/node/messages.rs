@@ -25,7 +25,20 @@ fn talk(master: &Master) {
 
 #[test]
 fn long_messages_between_short_ones_and_sockets_are_skipped() {
-    talk(&talks().without("-v").start());
+    let master = talks().without("-v").start();
+    talk(&master);
+    master.wait(on("message_unheard").with("/kind", "{still: …}"));
+}
+
+#[test]
+fn of_each_kind_of_message_that_nobody_hears_the_log_tells_once() {
+    let master = talks().without("-v").start();
+    talk(&master);
+    let told = master.wait_all(6, on("message_unheard"));
+    let mut kinds: Vec<&str> = told.iter().map(|event| event.text("/kind")).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["a string", "an array", "carried", "long", "{short: …}", "{still: …}"]);
+    assert_eq!(master.seen(&on("message_unheard")).len(), 6);
 }
 
 #[test]
