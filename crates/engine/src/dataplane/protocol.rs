@@ -103,7 +103,7 @@ fn is_listening(worker: &mut Worker, listeners: &mut Listeners, listening: Liste
     if let Some(server) = worker.servers.values_mut().find(|server| is_there(&server.listener)) {
         server.announced = Some(text.clone());
         listeners.entry(server.listener).and_modify(|listener| listener.announced = true);
-    } else if worker.is_node && worker.asks_for_sockets {
+    } else if worker.is_node && worker.said.query {
         return;
     }
     if worker.announced.len() < MOST_SERVERS && worker.announced.insert(text) {
@@ -162,7 +162,7 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
     abandoned::close_before(state, id, query);
     let State { config, workers, listeners, names, opener, reactor, reports, .. } = state;
     let Some(worker) = workers.get_mut(&id) else { return Ok(()) };
-    worker.asks_for_sockets = true;
+    worker.said.query = true;
     if state.is_stopping || worker.drain == Drain::Disconnecting {
         // As Node's own primary: the disconnect that is on its way ends this `listen` as well. A server that began
         // now would hold the worker until its drain timeout.

@@ -71,7 +71,7 @@ pub(super) enum Word {
     Said,
 }
 
-/// What is said of a worker, or to it, only once: whether it was.
+/// What is said of a worker, to it or by it: whether it was.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is said on its own")]
 pub(super) struct Said {
@@ -85,6 +85,8 @@ pub(super) struct Said {
     pub(super) too_much: bool,
     /// To the supervisor: a message of its application has no end.
     pub(super) without_end: bool,
+    /// By the worker: that it wants a socket, as Node does. Bun, which also tells where it listens, binds its own.
+    pub(super) query: bool,
 }
 
 #[derive(Debug)]
@@ -96,8 +98,6 @@ pub(super) struct Worker {
     pub(super) channel: Channel,
     /// It is a Node process: connections can be sent to it.
     pub(super) is_node: bool,
-    /// It asks for its sockets, as Node does. Bun, which also tells where it listens, binds its own.
-    pub(super) asks_for_sockets: bool,
     /// By the key that names the server on this channel.
     pub(super) servers: BTreeMap<String, Server>,
     /// By the number of the `newconn`.
@@ -135,7 +135,6 @@ impl Worker {
             pid: None,
             channel,
             is_node,
-            asks_for_sockets: false,
             servers: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             standing: None,
