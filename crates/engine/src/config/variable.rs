@@ -72,11 +72,16 @@ impl Variables {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// These, with others on top of them.
-    pub(crate) fn with(&self, others: Self) -> Result<Self, VariableError> {
-        let mut all = self.0.clone();
-        all.extend(others.0);
-        all.try_into()
+    /// These, with others on top of them. They may be more than the bound, by as much again.
+    pub(crate) fn on_top(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    /// Whether they keep to the bound.
+    pub(crate) fn check_bound(&self) -> Result<(), VariableError> {
+        let bytes: usize = self.0.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > MOST_OF_ALL { Err(VariableError::TooMuch(MOST_OF_ALL)) } else { Ok(()) }
     }
 }
 
@@ -88,8 +93,8 @@ impl TryFrom<BTreeMap<String, String>> for Variables {
             check_variable(name.as_ref())?;
             check_value(name, value)?;
         }
-        let bytes: usize = variables.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if bytes > MOST_OF_ALL { Err(VariableError::TooMuch(MOST_OF_ALL)) } else { Ok(Self(variables)) }
+        let variables = Self(variables);
+        variables.check_bound().map(|()| variables)
     }
 }
 
@@ -158,8 +163,9 @@ mod tests {
         let most = "x".repeat(MOST_OF_ALL - 1);
         assert!(error("A", &format!("{most}x")).contains("more than 32768 bytes"));
         let full = Variables::new([("A", most.as_str())]).unwrap();
-        assert!(full.with(Variables::new([("B", "")]).unwrap()).is_err(), "what was set before counts");
-        let replaced = full.with(Variables::new([("A", "b")]).unwrap()).unwrap();
+        let more = full.clone().on_top(Variables::new([("B", "")]).unwrap());
+        assert!(more.check_bound().is_err(), "what was set before counts");
+        let replaced = full.on_top(Variables::new([("A", "b")]).unwrap());
         assert_eq!(replaced.iter().collect::<Vec<_>>(), [("A", "b")]);
     }
 

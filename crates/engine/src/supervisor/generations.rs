@@ -39,12 +39,20 @@ pub(crate) struct Said {
     pub(crate) needs_restart: Vec<String>,
 }
 
+/// What was said for a reload that waits to begin.
+#[derive(Clone, Debug, Default)]
+struct Pending {
+    spec: Option<Spec>,
+    /// Variables beside those that reloads have set before.
+    set: Variables,
+}
+
 /// The specs of a cluster, and the programs of its generations.
 #[derive(Debug)]
 pub(crate) struct Generations {
     in_force: Spec,
-    /// What was said for the reload that waits to begin.
-    pending: Option<Spec>,
+    /// What was said for the reload that waits to begin. It becomes a spec then, since a rollback may come first.
+    pending: Option<Pending>,
     /// What was in force before the reload that is running.
     before: Option<Spec>,
     programs: BTreeMap<Generation, Result<Arc<ResolvedProgram>, SpawnError>>,
@@ -64,39 +72,35 @@ impl Generations {
         &self.in_force
     }
 
-    /// How it will be run from the next generation on: what was said last.
-    fn latest(&self) -> &Spec {
-        self.pending.as_ref().unwrap_or(&self.in_force)
-    }
-
-    /// The cluster is to be run so from the next generation on. Reloads that wait begin as one: the last spec counts.
-    fn ask(&mut self, spec: Spec) {
-        self.pending = Some(spec);
-    }
-
-    /// The next generation is run as this says, or as the latest one where nothing is said, and with these variables beside
-    /// those that reloads have set before. An error says why it cannot be run so.
+    /// The next generation is run as this says, or as the one before where nothing is said, and with these variables beside
+    /// those that reloads have set before. Reloads that wait begin as one: the last spec counts, and all variables. An error
+    /// says why it cannot be run so.
     pub(crate) fn specify(&mut self, said: Option<Box<Spec>>, set: Variables) -> Result<Said, String> {
-        let latest = self.latest();
-        let all = latest.program.set_at_reloads.with(set).map_err(|error| error.to_string())?;
+        let Pending { spec: waiting, set: earlier } = self.pending.clone().unwrap_or_default();
+        let set = earlier.on_top(set);
+        let all = self.in_force.program.set_at_reloads.clone().on_top(set.clone());
+        all.check_bound().map_err(|error| error.to_string())?;
         let told = Said {
             config: said.as_ref().map(|spec| spec.config),
             needs_restart: said.as_ref().map(|spec| spec.needs_restart.clone()).unwrap_or_default(),
         };
-        let mut spec = said.map_or_else(|| latest.clone(), |said| *said);
-        spec.program.set_at_reloads = all;
         // Whoever says how to run it has had the files read.
         if told.config.is_none() {
-            spec.program.variables().map_err(|error| error.to_string())?;
+            let mut program = waiting.as_ref().unwrap_or(&self.in_force).program.clone();
+            program.set_at_reloads = all;
+            program.variables().map_err(|error| error.to_string())?;
         }
-        self.ask(spec);
+        self.pending = Some(Pending { spec: said.map(|said| *said).or(waiting), set });
         Ok(told)
     }
 
     /// A generation begins, by what was said for it, and its program is resolved. Generations older than the oldest that
     /// is still in use are forgotten.
     pub(crate) fn begin(&mut self, generation: Generation, oldest: Generation) {
-        if let Some(spec) = self.pending.take() {
+        if let Some(Pending { spec, set }) = self.pending.take() {
+            let set = self.in_force.program.set_at_reloads.clone().on_top(set);
+            let mut spec = spec.unwrap_or_else(|| self.in_force.clone());
+            spec.program.set_at_reloads = set;
             let before = std::mem::replace(&mut self.in_force, spec);
             // What was proven is kept while one reload gives way to another.
             self.before.get_or_insert(before);
@@ -232,6 +236,10 @@ mod tests {
         Generations::new(spec, first)
     }
 
+    fn say(generations: &mut Generations, spec: Spec) {
+        generations.specify(Some(Box::new(spec)), Variables::default()).unwrap();
+    }
+
     fn in_force(generations: &Generations) -> u64 {
         generations.spec().settings().kill_timeout.as_secs()
     }
@@ -259,8 +267,8 @@ mod tests {
     fn what_was_said_last_is_in_force_from_the_beginning_of_its_generation() {
         let (numbers, _) = numbers();
         let mut generations = generations();
-        generations.ask(spec(1));
-        generations.ask(spec(2));
+        say(&mut generations, spec(1));
+        say(&mut generations, spec(2));
         assert_eq!(in_force(&generations), 0, "it waits");
         generations.begin(numbers[1], numbers[0]);
         assert_eq!(in_force(&generations), 2);
@@ -273,7 +281,7 @@ mod tests {
         let (numbers, failure) = numbers();
         let mut generations = generations();
         for (round, generation) in numbers.iter().enumerate().skip(1) {
-            generations.ask(spec(round as u64));
+            say(&mut generations, spec(round as u64));
             generations.begin(*generation, numbers[0]);
             assert_eq!(in_force(&generations), round as u64);
         }
@@ -287,7 +295,7 @@ mod tests {
     fn a_reload_that_never_begins_changes_nothing() {
         let (numbers, _) = numbers();
         let mut generations = generations();
-        generations.ask(spec(1));
+        say(&mut generations, spec(1));
         generations.end(None, core::Verdict::Abandoned);
         generations.begin(numbers[1], numbers[0]);
         assert_eq!(in_force(&generations), 0);
@@ -297,7 +305,7 @@ mod tests {
     fn a_reload_that_stopped_part_way_keeps_the_new() {
         let (numbers, failure) = numbers();
         let mut generations = generations();
-        generations.ask(spec(1));
+        say(&mut generations, spec(1));
         generations.begin(numbers[1], numbers[0]);
         generations.end(Some(numbers[1]), core::Verdict::StoppedPartWay { replaced: 1, of: 2, failure });
         assert_eq!(in_force(&generations), 1);
@@ -344,6 +352,20 @@ mod tests {
         assert_eq!(value(&mut generations, numbers[3], "A").as_deref(), Some("1"));
         assert_eq!(value(&mut generations, numbers[3], "B").as_deref(), Some("2"));
         assert_eq!(value(&mut generations, numbers[0], "A"), None);
+    }
+
+    #[test]
+    fn what_is_rolled_back_does_not_come_in_with_the_reload_that_waits_behind_it() {
+        let (numbers, failure) = numbers();
+        let mut generations = generations();
+        generations.specify(Some(Box::new(spec(1))), set("A", "bad")).unwrap();
+        generations.begin(numbers[1], numbers[0]);
+        generations.specify(None, set("B", "2")).unwrap();
+        generations.end(Some(numbers[1]), core::Verdict::RolledBack(failure));
+        generations.begin(numbers[2], numbers[0]);
+        assert_eq!(in_force(&generations), 0);
+        assert_eq!(value(&mut generations, numbers[2], "A"), None);
+        assert_eq!(value(&mut generations, numbers[2], "B").as_deref(), Some("2"));
     }
 
     #[test]
