@@ -53,18 +53,19 @@ fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Finding> {
         }
         let here = |problem| (index + 1, problem);
         let (name, value) = line.split_once('=').ok_or(here(EnvFileProblem::NoVariable))?;
-        let name = name_in(name);
+        // What stands there and is no name may be a part of a value: it is not shown.
+        let name =
+            Some(name_in(name)).filter(|name| is_name(name)).ok_or(here(EnvFileProblem::NoVariable))?;
         check_variable(name.as_ref()).map_err(|error| here(error.into()))?;
         // A value in quotes goes on until they are closed. Its statement ends with that line.
-        let mut statement = format!("{name}={}", value.trim_start());
-        let quote = value.trim_start().chars().next().filter(|first| QUOTES.contains(first));
-        if let Some(quote) = quote {
-            let opened = name.len() + 2;
-            while !statement.get(opened..).is_some_and(|rest| rest.contains(quote)) {
-                let (_, more) =
-                    lines.next().ok_or_else(|| here(EnvFileProblem::Unclosed(name.to_owned())))?;
+        let value = value.trim_start();
+        let mut statement = format!("{name}={value}");
+        if let Some(quote) = value.chars().next().filter(|first| QUOTES.contains(first)) {
+            let mut rest = value.strip_prefix(quote).unwrap_or_default();
+            while !rest.contains(quote) {
+                (_, rest) = lines.next().ok_or_else(|| here(EnvFileProblem::Unclosed(name.to_owned())))?;
                 statement.push('\n');
-                statement.push_str(more);
+                statement.push_str(rest);
             }
         }
         let value = value_of(&statement);
@@ -81,6 +82,11 @@ fn name_in(left: &str) -> &str {
         Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
         Some(_) | None => left,
     }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_of_names)
 }
 
 /// The value in a statement of one variable.
@@ -153,8 +159,9 @@ mod tests {
             refusal("A=1\nB=\"hunter2\nC=3"),
             "2: the value of B begins with a quote that is never closed"
         );
-        assert_eq!(refusal("A='a\nb'\n=hunter2"), "3: \"\" cannot be the name of an environment variable");
-        assert_eq!(refusal("A B=hunter2"), "1: \"A B\" cannot be the name of an environment variable");
+        for line in ["=hunter2", "A B=hunter2", "URL: db://hunter2@host/?tls=on", "aHVudGVyMg+/=="] {
+            assert_eq!(refusal(&format!("A='a\nb'\n{line}")), "3: neither NAME=VALUE nor a # comment");
+        }
         assert_eq!(refusal("A=\0hunter2"), "1: the value of A holds a NUL character");
         assert!(refusal("WORKER_ID=3").starts_with("1: WORKER_ID is reserved: "));
         assert!(refusal("A=1\nexport NODE_CHANNEL_FD=3").starts_with("2: NODE_CHANNEL_FD is reserved: "));
