@@ -18,6 +18,8 @@ use crate::config::unread::Unread;
 
 /// How much of one worker's stderr may wait, in bytes.
 const MOST_WAITING: usize = 4 << 20;
+/// How much of workers that have ended may wait, of all of them, in bytes.
+const MOST_LEFT_BEHIND: usize = 16 << 20;
 /// The longest piece that is left at once and should find room, in bytes.
 pub(super) const LONGEST_PIECE: usize = 128 << 10;
 /// How much is joined to one piece, in bytes.
@@ -163,7 +165,7 @@ impl Lane {
         let shared = &self.owner.0;
         let queues = shared.lock();
         let waiting = queues.lanes.get(&self.number).map_or(0, |queue| queue.bytes);
-        if waiting + LONGEST_PIECE <= MOST_WAITING {
+        if waiting + LONGEST_PIECE <= MOST_WAITING && queues.left_behind() <= MOST_LEFT_BEHIND {
             return None;
         }
         match shared.patience {
@@ -180,6 +182,9 @@ impl Lane {
         let mut queues = shared.lock();
         if queues.lanes.values().all(|queue| queue.bytes == 0) {
             queues.progress = Instant::now();
+        }
+        if queues.left_behind() > MOST_LEFT_BEHIND {
+            return false;
         }
         let Some(queue) = queues.lanes.get_mut(&self.number) else { return false };
         let is_kept = last && shared.patience != Patience::None;
@@ -213,6 +218,13 @@ impl Drop for Owner {
     }
 }
 
+impl Queues {
+    /// How much waits of workers that have ended.
+    fn left_behind(&self) -> usize {
+        self.lanes.values().filter(|queue| queue.closed).map(|queue| queue.bytes).sum()
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
@@ -243,7 +255,11 @@ impl Shared {
     fn write(&self, writer: &mut (impl io::Write + AsFd), piece: &[u8]) {
         let mut rest = piece;
         while !rest.is_empty() {
-            match writer.write(rest.get(..WRITE).unwrap_or(rest)) {
+            // Others write there as well, the log for one: they come between lines. Only a line that is longer is split.
+            let most = rest.get(..WRITE).unwrap_or(rest);
+            let whole =
+                most.iter().rposition(|&byte| byte == b'\n').map_or(most.len(), |newline| newline + 1);
+            match writer.write(most.get(..whole).unwrap_or(most)) {
                 Ok(0) => return,
                 Ok(count) => {
                     rest = rest.get(count..).unwrap_or_default();
@@ -264,6 +280,10 @@ impl Shared {
         if let Some(queue) = queues.lanes.get_mut(&lane) {
             queue.bytes = queue.bytes.saturating_sub(bytes);
             queue.room.notify_one();
+            if queue.closed {
+                // There is more room for everybody.
+                queues.lanes.values().for_each(|queue| queue.room.notify_one());
+            }
         }
         queues.lanes.retain(|_, queue| !queue.closed || queue.bytes > 0);
         if queues.lanes.values().all(|queue| queue.bytes == 0) {
@@ -317,6 +337,25 @@ mod tests {
         let mut read = Vec::new();
         reader.read_to_end(&mut read).unwrap();
         assert_eq!(read.len(), kept, "the thread ends when all is written");
+    }
+
+    #[test]
+    fn workers_that_have_ended_share_a_limit() {
+        for patience in [Patience::None, Patience::UnlessStuck, Patience::Endless] {
+            let (forwarder, _reader) = forwarder(patience);
+            let living = forwarder.lane();
+            for _ in 0..10 {
+                fill(&forwarder.lane());
+            }
+            let left_behind = forwarder.0.0.lock().left_behind();
+            assert!(
+                (MOST_LEFT_BEHIND..=MOST_LEFT_BEHIND + MOST_WAITING).contains(&left_behind),
+                "{left_behind}"
+            );
+            assert!(!living.leave(LINE, true));
+            assert_eq!(living.wait_until().is_some(), patience != Patience::None, "who may wait waits");
+            assert!(forwarder.0.0.lock().lanes.len() < 7);
+        }
     }
 
     #[test]

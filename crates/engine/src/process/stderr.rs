@@ -83,7 +83,8 @@ impl Lines {
             return self.take_partial();
         }
         let rest = self.partial.split_off(whole);
-        self.due = (!rest.is_empty()).then(|| Instant::now() + LINE_WAIT);
+        let begun = self.due.filter(|_| whole == 0);
+        self.due = (!rest.is_empty()).then(|| begun.unwrap_or_else(|| Instant::now() + LINE_WAIT));
         self.open &= whole == 0;
         std::mem::replace(&mut self.partial, rest)
     }
