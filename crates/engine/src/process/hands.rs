@@ -4,6 +4,7 @@
 //! of the master, as orphans do, is told from them by the kernel.
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -26,9 +27,13 @@ impl Hands {
 
     /// Starts a command, which leads a process group of its own. If this is dropped, the command and its group end.
     pub(crate) async fn start(&self, mut command: Command) -> io::Result<Child> {
+        command.process_group(0);
         let (reply, started) = oneshot::channel();
         self.0.send(Box::new(move || {
-            // Whoever has asked may have given up.
+            // Whoever has asked may have given up, by now or meanwhile.
+            if reply.is_closed() {
+                return;
+            }
             drop(reply.send(command.spawn().map(|child| Unclaimed(Some(child)))));
         }));
         let unclaimed = started.await.map_err(|_| io::Error::other("the cluster is over"))??;
@@ -58,8 +63,6 @@ impl Drop for Unclaimed {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::CommandExt as _;
-
     use rustix::process::test_kill_process;
 
     use super::*;

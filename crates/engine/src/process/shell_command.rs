@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use recluster_core::Exit;
@@ -16,15 +15,14 @@ use crate::process::hands::Hands;
 use crate::sys;
 
 /// Runs a command to its end in a process group of its own. Dropping the future kills the group.
-pub(crate) async fn run_to_end(mut command: Command, hands: &Hands) -> io::Result<Exit> {
-    command.process_group(0);
+pub(crate) async fn run_to_end(command: Command, hands: &Hands) -> io::Result<Exit> {
     let mut child = hands.start(command).await?;
     let pid = Pid::from_child(&child);
     let (pidfd, watched) = match open_pidfds(pid).and_then(|(pidfd, end)| Ok((pidfd, sys::readable(end)?))) {
         Ok(pidfds) => pidfds,
         Err(error) => {
             // A process that cannot be watched must not live.
-            let _ = child.kill();
+            let _ = kill_process_group(pid, Signal::KILL);
             let _ = child.wait();
             return Err(error);
         }
