@@ -140,7 +140,18 @@ impl Here<'_> {
             word.as_str() == "cross-env"
                 || word.split_once('=').is_some_and(|(name, _)| !name.starts_with('-'))
         };
-        let mut words = words.iter().skip_while(is_setting).filter(|word| *word != "\"$@\"");
+        let settings: Vec<_> =
+            words.iter().take_while(is_setting).filter(|word| *word != "cross-env").cloned().collect();
+        if settings.iter().any(|word| word.contains(SHELL_SIGNS)) {
+            return None;
+        }
+        let command = self.instead_of_plain(words.iter().skip_while(is_setting))?;
+        // Workers have the variables of the master.
+        Some([settings.as_slice(), &[command]].concat().join(" "))
+    }
+
+    fn instead_of_plain<'a>(&self, words: impl Iterator<Item = &'a String>) -> Option<String> {
+        let mut words = words.filter(|word| *word != "\"$@\"");
         let first = words.next()?;
         let rest: Vec<&str> = words.map(String::as_str).collect();
         if is_node(first) {
@@ -288,7 +299,10 @@ mod tests {
     fn a_package_manager_is_replaced_by_what_its_script_runs() {
         let package = Package::new();
         let npm = |args: &[&str]| package.hint("node_modules/.bin/npm", args);
-        assert_eq!(npm(&["start"]), "recluster --node-arg=--no-warnings ./server.js -- --port 80");
+        assert_eq!(
+            npm(&["start"]),
+            "NODE_ENV=production recluster --node-arg=--no-warnings ./server.js -- --port 80"
+        );
         assert_eq!(npm(&["run", "next"]), "recluster node_modules/.bin/next -- start");
         assert_eq!(npm(&["exec", "next", "start"]), "recluster node_modules/.bin/next -- start");
         assert_eq!(npm(&["run", "both"]), "the server file itself");

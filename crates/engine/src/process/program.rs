@@ -42,7 +42,7 @@ pub(crate) struct Program {
     pub(crate) env: BTreeMap<OsString, OsString>,
     /// Files of variables, absolute, symlinks and all. What [`env`](Self::env) says comes before them.
     env_files: Vec<PathBuf>,
-    /// What reloads have set. It comes before everything else.
+    /// What reloads have set. Only what the first line of a script sets comes before it.
     pub(crate) set_at_reloads: Variables,
     /// Replaces the master's own environment.
     pub(crate) environment: Option<BTreeMap<OsString, OsString>>,

@@ -81,7 +81,7 @@ impl Judgement {
         };
         let is_kin = matches!(kind, Some(Interpreter::Node | Interpreter::Deno | Interpreter::Bun));
         if has_ending(resolved, &NODE_ENDINGS) {
-            return Self::by_ending(beginning, kind);
+            return Self::by_ending(beginning);
         }
         match beginning {
             Beginning::Script(shebang) if is_kin => {
@@ -100,13 +100,12 @@ impl Judgement {
         }
     }
 
-    fn by_ending(beginning: Beginning, kind: Option<Interpreter>) -> Self {
-        let (first_line, shebang) = match (beginning, kind) {
-            (Beginning::Script(shebang), Some(Interpreter::Node)) => (None, Some(shebang)),
-            (Beginning::Script(shebang), _) => (Some(shebang.line), None),
-            (Beginning::Text | Beginning::Other, _) => (None, None),
+    fn by_ending(beginning: Beginning) -> Self {
+        let Beginning::Script(shebang) = beginning else {
+            return Self::Node(Because::Ending { first_line: None }, None);
         };
-        Self::Node(Because::Ending { first_line }, shebang)
+        let first_line = (shebang.kind() != Interpreter::Node).then(|| shebang.line.clone());
+        Self::Node(Because::Ending { first_line }, Some(shebang))
     }
 }
 
@@ -257,8 +256,9 @@ mod tests {
     #[test]
     fn an_ending_is_enough_and_a_first_line_that_disagrees_is_known() {
         let bun = judged("a.ts", "#!/usr/bin/env bun\n", "a.ts", false);
-        let first_line = Some("#!/usr/bin/env bun".to_owned());
-        assert_eq!(bun, Judgement::Node(Because::Ending { first_line }, None));
+        let Judgement::Node(Because::Ending { first_line }, Some(shebang)) = bun else { panic!("{bun:?}") };
+        assert_eq!(first_line.as_deref(), Some("#!/usr/bin/env bun"));
+        assert!(NodeKind::Bun.is_named_by(&shebang), "it says how bun runs it, should that be asked to");
     }
 
     #[test]

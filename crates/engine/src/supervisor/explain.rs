@@ -156,15 +156,7 @@ mod tests {
     };
 
     fn worker() -> DeadWorker {
-        DeadWorker {
-            worker: Worker { id: 7, slot: 1, generation: 2, pid: Some(42) },
-            stderr: Vec::new(),
-            exception: None,
-            seen: Seen::default(),
-            spawn_error: None,
-            check_failure: None,
-            in_the_way: None,
-        }
+        DeadWorker::unknown(Worker { id: 7, slot: 1, generation: 2, pid: Some(42) })
     }
 
     fn explained(cause: Cause, worker: DeadWorker, expected: Expected) -> Failure {
