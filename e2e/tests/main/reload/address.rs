@@ -6,8 +6,8 @@ use std::net::{SocketAddr, UdpSocket};
 use recluster_e2e::{Connection, Home, Launch, Load, Master, eventually, get, on};
 use serde_json::{Value, json};
 
-/// A server that listens on the port of the first generation, on the host of its own. Where GATE is closed, it fails a moment
-/// after it listens.
+/// A server that listens on the port of the first generation, on the host of its own. With BREAK, the second generation fails
+/// when there is a file of that name.
 const MOVES: &str = "
     const fs = require('node:fs')
     const http = require('node:http')
@@ -18,16 +18,22 @@ const MOVES: &str = "
     const server = http.createServer((request, response) => response.end(String(generation)))
     server.listen({ port, host: host === '-' ? undefined : host }, () => {
         if (generation === 1) fs.writeFileSync(file, String(server.address().port))
-        else if (process.env.FAILS) setTimeout(() => { throw new Error('broken code') }, 100)
+        else if (process.env.BREAK) setInterval(() => { if (fs.existsSync(process.env.BREAK)) throw new Error('broken code') }, 10)
     })
 ";
 
 fn moving(hosts: &str, balance: &str) -> (Home, Launch) {
     let home = Home::new();
     let server = home.write("server.js", MOVES);
-    let launch = Launch::of(server).home(&home).option("--balance", balance).option("--bake", "400ms");
+    bake(&home, "400ms");
+    let launch = Launch::of(server).home(&home).without("--bake").option("--balance", balance);
     let launch = launch.env("HOSTS", hosts).env("PORT_FILE", home.join("port"));
     (home, launch.option("--timeout", "1h"))
+}
+
+/// How long a worker must live before it serves, from the next generation on.
+fn bake(home: &Home, time: &str) {
+    home.write("recluster.toml", &format!("bake = \"{time}\"\n"));
 }
 
 fn loopback(master: &Master) -> SocketAddr {
@@ -76,8 +82,8 @@ fn a_server_may_move_to_a_wider_or_a_narrower_address() {
 #[test]
 fn a_rollback_leaves_the_old_address_serving() {
     for hosts in ["127.0.0.1 0.0.0.0", "0.0.0.0 127.0.0.1"] {
-        let (_home, launch) = moving(hosts, "round-robin");
-        let master = launch.env("FAILS", "1").option("--attempts", "1").serve();
+        let (home, launch) = moving(hosts, "round-robin");
+        let master = launch.env("BREAK", home.join("break")).option("--attempts", "1").serve();
         let address = loopback(&master);
         let before = listeners(&master);
         let load = Load::begin(2, move || {
@@ -85,7 +91,12 @@ fn a_rollback_leaves_the_old_address_serving() {
             answer.map(|answer| answer.body).map_err(|error| error.to_string())
         });
         load.go_on(20);
-        master.reload().expect_code(1);
+        bake(&home, "1h");
+        let reload = master.begin_client(&["reload"]);
+        master.wait_all(2, on("ready").generation(2));
+        load.go_on(20);
+        home.write("break", "");
+        reload.finish().expect_code(1);
         load.go_on(20);
         let tally = load.end();
         assert_eq!(tally.lost, Vec::<String>::new(), "{hosts}");

@@ -92,7 +92,8 @@ fn workers_that_die_all_the_time_are_summed_up() {
     let home = Home::new();
     let server = home.write(
         "server.js",
-        "require('http').createServer().listen(0, () => setTimeout(() => process.exit(1), 300))",
+        // Behind the word of Node that it listens.
+        "require('http').createServer().listen(0, () => setImmediate(() => process.send('ready', () => process.exit(1))))",
     );
     let launch = Launch::of(&server).home(&home).workers(1).option("--bake", "0").option("--respawn", "0");
     let master = launch.without("--log-format").without("-v").start();
