@@ -158,12 +158,12 @@ const ENGINE: Layers = (
         &["dataplane::application", "dataplane::listener"],
         &[
             "dataplane::balance::eligible",
-            "dataplane::beside",
             "dataplane::drain",
             "dataplane::handover",
             "dataplane::names",
             "dataplane::peeks",
         ],
+        &["dataplane::beside"],
         &[
             "dataplane::balance::kernel",
             "dataplane::balance::round_robin",

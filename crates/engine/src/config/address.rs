@@ -26,6 +26,15 @@ pub(crate) enum Kind {
 }
 
 impl BindAddress {
+    /// Where a socket of this address is. `is_dual`: whether one of all IPv6 addresses takes those of IPv4 as well.
+    pub(crate) fn of(address: SocketAddr, kind: Kind, is_dual: impl FnOnce() -> bool) -> Self {
+        if address.is_ipv6() && address.ip().is_unspecified() && is_dual() {
+            Self::Everywhere { port: address.port(), kind }
+        } else {
+            Self::One { address, kind }
+        }
+    }
+
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(path) = text.strip_prefix("unix:") {
             return (!path.is_empty()).then(|| Self::Unix(path.into()));

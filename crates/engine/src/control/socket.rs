@@ -99,7 +99,7 @@ impl Socket {
         Ok(Self { listener, file })
     }
 
-    /// Whether [`bind`](Self::bind) would succeed now. Makes and removes nothing.
+    /// Whether [`bind`](Self::bind) would succeed now. Leaves nothing behind.
     ///
     /// # Errors
     ///

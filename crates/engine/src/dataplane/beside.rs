@@ -4,9 +4,9 @@
 //! Linux lets both be bound if both have `SO_REUSEPORT`, and whoever owns the first may set that later. While both are open, a
 //! client reaches the narrower one. So the new socket, where the master accepts, does not listen before a worker that serves
 //! uses it; and the old one refuses new connections when no worker uses it any more, gives the new one what waits in it, and is
-//! closed. Until then nothing of the old one has changed, and a rollback has nothing to mend.
+//! closed. Until then nothing of the old one has changed but that option, and a rollback has nothing to mend.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use socket2::SockRef;
 
 use super::listener::{Closing, Listener, Listeners, parse_address};
 use super::messages::Standing;
+use super::peeks::Peeks;
 use super::reactor::{ListenerId, Reactor, Timer};
 use super::reports::Reports;
 use super::worker::{Worker, Workers};
@@ -22,7 +23,7 @@ use crate::config::address::{BindAddress, Kind};
 use crate::report::worker::Address;
 
 /// How long an old socket refuses connections before what waits in it is taken: for handshakes that are under way.
-const REFUSE_SPAN: Duration = Duration::from_millis(10);
+pub(super) const REFUSE_SPAN: Duration = Duration::from_millis(10);
 /// The same where whoever connects now reaches the new socket at once, so that nobody waits for longer because of it.
 const EASY_REFUSE_SPAN: Duration = Duration::from_millis(200);
 /// What people are told, once, when the new socket cannot be used after all.
@@ -77,6 +78,7 @@ pub(super) fn give_way(
     heir: ListenerId,
     listeners: &mut Listeners,
     workers: &Workers,
+    peeks: &mut Peeks,
     reactor: &mut Reactor,
 ) -> bool {
     let heir_place = listeners.get(&heir).and_then(own_place);
@@ -99,11 +101,12 @@ pub(super) fn give_way(
     let left: Vec<_> = std::mem::take(&mut listener.waiting).into_iter().chain(pending).collect();
     if let Some(heir) = listeners.get_mut(&heir) {
         heir.waiting.extend(left);
+        peeks.pass_on(old, heir.id);
         reactor.mark(heir.id);
     }
     // What is on its way to an old worker may come back.
-    let sent = workers.values().flat_map(|worker| worker.in_flight.values());
-    let is_empty = sent.filter(|sent| sent.listener == old).count() == 0;
+    let mut sent = workers.values().flat_map(|worker| worker.in_flight.values());
+    let is_empty = !sent.any(|sent| sent.listener == old);
     if !is_empty {
         reactor.set_timer_in(REFUSE_SPAN, Timer::Listener(old));
     }
@@ -129,9 +132,12 @@ fn own_place(listener: &Listener) -> Option<BindAddress> {
         Address::Udp(address) => (*address, Kind::Udp),
         Address::Unix(_) | Address::Fd(_) => return None,
     };
-    let only_v6 =
-        || listener.socket.as_ref().is_none_or(|socket| SockRef::from(&**socket).only_v6().unwrap_or(true));
-    Some(place(address, kind, only_v6))
+    // One whose socket is closed was beside another one, and keeps to that.
+    let only_v6 = || {
+        let socket = listener.socket.as_ref();
+        socket.is_some_and(|socket| SockRef::from(&**socket).only_v6().unwrap_or(true))
+    };
+    Some(BindAddress::of(address, kind, || !only_v6()))
 }
 
 /// Where a worker wants to listen.
@@ -144,13 +150,80 @@ pub(super) fn place_of(query: &QueryServer) -> Option<BindAddress> {
         (None, _) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let sort = if kind.is_udp() { Kind::Udp } else { Kind::Tcp };
-    Some(place((ip, port).into(), sort, || query.ipv6_only()))
+    Some(BindAddress::of((ip, port).into(), sort, || !query.ipv6_only()))
 }
 
-fn place(address: SocketAddr, kind: Kind, only_v6: impl Fn() -> bool) -> BindAddress {
-    if address.is_ipv6() && address.ip().is_unspecified() && !only_v6() {
-        BindAddress::Everywhere { port: address.port(), kind }
-    } else {
-        BindAddress::One { address, kind }
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use recluster_wire::node::FromWorker;
+
+    use super::super::fixtures::{FarEnd, Harness, query};
+    use super::*;
+    use crate::config::balance::{Balance, StickyBy};
+
+    /// An old worker that listens on all addresses, and one of the next generation that listens on one of them.
+    fn narrowed(balance: Balance) -> (Harness, [FarEnd; 2], [ListenerId; 2]) {
+        let mut harness = Harness::new(balance);
+        let mut ends = [harness.serving(1, 0), harness.admitted(2, 0)];
+        let everywhere = QueryServer { address: None, kind: Some(SocketKind::Tcp6), ..query(1) };
+        let old = harness.ask(1, &mut ends[0], everywhere);
+        let port = Some(harness.address(old).port());
+        harness.worker(2).generation = 2;
+        let new = harness.ask(2, &mut ends[1], QueryServer { port, ..query(1) });
+        assert_ne!(old, new);
+        (harness, ends, [old, new])
+    }
+
+    /// The new worker serves, and the old one has closed its server.
+    fn replace(harness: &mut Harness) {
+        harness.set_standing(2, Some(Standing::Serving));
+        harness.set_standing(1, None);
+        let key = harness.worker(1).servers.keys().next().cloned().unwrap();
+        harness.hear(1, FromWorker::Close { key });
+        harness.settle();
+    }
+
+    #[test]
+    fn what_waits_at_all_addresses_reaches_who_listens_on_one() {
+        let (mut harness, mut ends, [old, new]) = narrowed(Balance::RoundRobin);
+        let port = harness.address(old).port();
+        let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        replace(&mut harness);
+        harness.pass(EASY_REFUSE_SPAN);
+        harness.turn();
+        assert_eq!(ends[1].connections().len(), 1);
+        assert!(harness.state.listeners.keys().eq([&new]), "the old one is closed");
+    }
+
+    #[test]
+    fn what_has_not_sent_enough_yet_waits_at_the_new_one() {
+        let (mut harness, mut ends, [old, _]) = narrowed(Balance::Sticky(StickyBy::Cookie("sid".to_owned())));
+        let port = harness.address(old).port();
+        let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        super::super::event_loop::note_acceptable(&mut harness.state, old);
+        harness.turn();
+        replace(&mut harness);
+        harness.pass(EASY_REFUSE_SPAN);
+        harness.turn();
+        assert!(!harness.state.listeners.contains_key(&old));
+        harness.pass(Duration::from_secs(2));
+        assert_eq!(ends[1].connections().len(), 1, "it is known by its address when its time is over");
+    }
+
+    #[test]
+    fn a_socket_that_a_serving_worker_asks_for_listens_at_once() {
+        let (mut harness, mut ends, [old, new]) = narrowed(Balance::RoundRobin);
+        harness.set_standing(2, Some(Standing::Serving));
+        let address = harness.address(new);
+        assert!(harness.listener(new).deferred.is_none());
+        let other =
+            QueryServer { address: Some("127.0.0.2".to_owned()), port: Some(address.port()), ..query(2) };
+        let late = harness.ask(2, &mut ends[1], other);
+        assert!(harness.listener(late).deferred.is_some());
+        harness.turn();
+        assert!(harness.listener(late).deferred.is_none());
+        assert!(harness.state.listeners.contains_key(&old));
     }
 }

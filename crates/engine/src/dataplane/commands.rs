@@ -9,6 +9,7 @@ use super::drain::Terms;
 use super::handover::send_to_this;
 use super::listeners;
 use super::messages::{Admission, Command, Config, Fact, Handle, Report, Routes};
+use super::names::Names;
 use super::reactor::Token;
 use super::reading::read_to_end;
 use super::state::State;
@@ -95,6 +96,8 @@ fn stop(state: &mut State) {
     state.peeks.end_all(&mut state.reactor);
     state.peeks.return_ended(&mut state.listeners);
     listeners::stop_all(&mut state.listeners, &mut state.reactor);
+    // Nobody is to come any more: whatever happens to the files of sockets now is as it should be.
+    state.names = Names::default();
 }
 
 fn send_message(

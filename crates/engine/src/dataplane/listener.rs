@@ -314,7 +314,11 @@ impl Listener {
             (Address::Tcp(own), Address::Tcp(other)) | (Address::Udp(own), Address::Udp(other)) => {
                 own.port() == other.port()
             }
-            (Address::Fd(_), _) => true,
+            (Address::Fd(own), Address::Fd(other)) => own == other,
+            (Address::Fd(_), Address::Tcp(other) | Address::Udp(other)) => {
+                self.sockname().is_some_and(|own| own.port() == other.port())
+            }
+            (Address::Fd(_), Address::Unix(_)) => self.sockname().is_none(),
             (Address::Unix(_) | Address::Tcp(_) | Address::Udp(_), _) => false,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 
-use super::beside;
+use super::beside::{self, REFUSE_SPAN};
 use super::handover::take_all;
 use super::inherited::{self, AllInherited, Inherited};
 use super::listener::{Closing, Listener, Listeners, Mode};
@@ -28,8 +28,6 @@ const MOST_UNUSED: usize = 64;
 /// How long workers go on accepting by themselves at a stop. It is over, and [`REFUSE_SPAN`] with it, before they are told
 /// to go.
 const LAST_CALL: Duration = Duration::from_millis(80);
-/// How long a socket refuses new connections before it is closed: for handshakes that are under way.
-const REFUSE_SPAN: Duration = Duration::from_millis(10);
 
 /// Opens listeners.
 #[derive(Debug)]
@@ -156,7 +154,7 @@ pub(super) fn close_unused(
         let heir = listeners.get(&id).and_then(|old| beside::heir(old, listeners, workers));
         let Some(listener) = listeners.get_mut(&id) else { continue };
         let is_over = match heir.filter(|_| is_settled) {
-            Some(heir) => beside::give_way(id, heir, listeners, workers, reactor),
+            Some(heir) => beside::give_way(id, heir, listeners, workers, peeks, reactor),
             None => is_settled && is_unused_for_good(listener, reactor),
         };
         if number < too_many || is_over {

@@ -9,10 +9,12 @@
 //! - `event_loop` waits for what `reactor` watches; `commands` and `reading` act on commands and on the workers' messages,
 //!   which `protocol` understands (the primary's half of Node's cluster protocol). `state` has the parts that they all
 //!   touch;
-//! - `application` passes on what an application says; `worker` is one worker, `channel` carries its messages and descriptors, `drain` lets it go, and `reclaim` takes back what
+//! - `worker` is one worker; `channel` carries its messages and descriptors, `drain` lets it go, and `reclaim` takes back what
 //!   it had not taken when it died;
+//! - `application` passes on what an application says;
 //! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address; `inherited` are those
-//!   that were bound before any worker asked, `beside` is for two whose addresses overlap;
+//!   that were bound before any worker asked, `abandoned` those that a worker closes while it goes on;
+//! - `beside` is for two sockets whose addresses overlap, and `names` keeps the files of unix sockets in their places;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses;
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
 //!   which slot it belongs to, and `bpf` has the kernel compute the same.

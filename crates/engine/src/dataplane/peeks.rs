@@ -128,6 +128,13 @@ impl Peeks {
         }
     }
 
+    /// Has the connections of one listener come back to another.
+    pub(super) fn pass_on(&mut self, old: ListenerId, heir: ListenerId) {
+        let open = self.open.values_mut().map(|peek| &mut peek.listener);
+        let ended = self.ended.iter_mut().map(|(listener, _)| listener);
+        open.chain(ended).filter(|listener| **listener == old).for_each(|listener| *listener = heir);
+    }
+
     /// Drops the connections of a listener that is closed.
     pub(super) fn forget(&mut self, listener: ListenerId) {
         self.open.retain(|_, peek| peek.listener != listener);

@@ -100,7 +100,9 @@ fn is_listening(worker: &mut Worker, listeners: &mut Listeners, listening: Liste
     let Some(address) = address_of(&listening) else { return };
     let text = address.to_string();
     let is_there = |id: &ListenerId| listeners.get(id).is_some_and(|listener| listener.is_at(&address));
-    if let Some(server) = worker.servers.values_mut().find(|server| is_there(&server.listener)) {
+    let there = worker.servers.values_mut().filter(|server| is_there(&server.listener));
+    // Two of its servers may have the same port: one of which this was not said yet.
+    if let Some(server) = there.min_by_key(|server| server.announced.is_some()) {
         server.announced = Some(text.clone());
         listeners.entry(server.listener).and_modify(|listener| listener.announced = true);
     } else if worker.is_node && worker.said.query {

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use recluster_core::WorkerId;
 
 use super::balance::{kernel, round_robin, sticky};
+use super::beside;
 use super::channel::{ProtocolViolation, READ_BYTES};
 use super::drain::{self, Terms};
 use super::listener::Listeners;
@@ -63,6 +64,7 @@ impl State {
     pub(super) fn serve(&mut self, id: ListenerId) {
         let Self { workers, listeners, peeks, is_stopping, reactor, reports, .. } = self;
         let Some(listener) = listeners.get_mut(&id) else { return };
+        beside::begin(listener, workers, reactor, reports);
         kernel::steer(listener, workers, *is_stopping, reactor, reports);
         sticky::sort(listener, workers, peeks, *is_stopping, reactor, reports);
         round_robin::dispatch(listener, workers, *is_stopping, reactor);

@@ -66,12 +66,7 @@ impl Bound {
             Address::Unix(path) => return Some(BindAddress::Unix(path.clone())),
             Address::Fd(_) => return None,
         };
-        let everywhere = address.is_ipv6() && address.ip().is_unspecified() && is_dual();
-        Some(if everywhere {
-            BindAddress::Everywhere { port: address.port(), kind }
-        } else {
-            BindAddress::One { address, kind }
-        })
+        Some(BindAddress::of(address, kind, is_dual))
     }
 
     /// Its description for the environment of a worker.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How much of a table of the kernel's is read. What listens stands first in it.
+/// How much of a table of the kernel's is read. In those of TCP, what listens stands first.
 const MOST_BYTES: u64 = 1 << 20;
 /// How much of a command line is shown.
 const MOST_CHARS: usize = 80;

@@ -79,7 +79,7 @@ pub(crate) fn prepare_with(directory: &Path, mode: u32) -> Result<(), DirectoryE
     }
 }
 
-/// Answers as [`prepare`] would, but makes nothing.
+/// Answers as [`prepare`] would, but leaves nothing behind.
 pub(crate) fn preview(directory: &Path) -> Result<(), DirectoryError> {
     match fs::symlink_metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -104,11 +104,16 @@ pub(crate) fn can_make(directory: &Path, what: FileType) -> io::Result<()> {
     may_create_in(directory)?;
     let trial = directory.join(format!(".recluster-trial-{}", std::process::id()));
     if what == FileType::Directory {
-        DirBuilder::new().mode(0o700).create(&trial)?;
+        made(DirBuilder::new().mode(0o700).create(&trial))?;
         return fs::remove_dir(&trial);
     }
-    mknodat(CWD, &trial, what, Mode::RWXU, 0)?;
+    made(mknodat(CWD, &trial, what, Mode::RWXU, 0).map_err(io::Error::from))?;
     fs::remove_file(&trial)
+}
+
+/// One that was killed may have left its trial, and in a container all have the same pid.
+fn made(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
 }
 
 /// The directory that a path is in.
