@@ -128,7 +128,12 @@ impl Foreground<'_> {
                 () = at(self.patience.due()) => self.tell_again().await,
                 () = at(self.journal.due()) => self.journal.look(Instant::now()),
                 heard = events.next() => match heard {
-                    Some(Heard::Event(event)) => self.note(&event),
+                    Some(Heard::Event(event)) => {
+                        self.note(&event);
+                        if let Event::Reloaded { .. } = event {
+                            signals.reload_has_ended();
+                        }
+                    }
                     Some(Heard::Missed(events)) => self.journal.note(&Note::EventsMissed { events }),
                     None => return,
                 },

@@ -82,6 +82,11 @@ impl Signals {
             }
         }
     }
+
+    /// A reload has its verdict, which is known by now to whoever waits for it.
+    pub(crate) fn reload_has_ended(&mut self) {
+        self.wishes.reload_has_ended();
+    }
 }
 
 /// The next of these signals: its name, and what it asks for by itself.

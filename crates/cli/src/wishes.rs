@@ -59,6 +59,13 @@ impl Wishes {
         }
     }
 
+    /// A reload has its verdict: a signal that comes now has seen it, and asks for another one.
+    pub(crate) fn reload_has_ended(&mut self) {
+        if let Asked::Just(_) = self.reload {
+            self.reload = Asked::Before;
+        }
+    }
+
     /// When [`Wishes::pass`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let until = |asked| if let Asked::Just(until) = asked { Some(until) } else { None };
@@ -134,6 +141,17 @@ mod tests {
             heard(&[(0, Reload), (1, Stop), (2, Reload), (3, Stop)]),
             [Reload, Stop, Repeated, Repeated]
         );
+    }
+
+    #[test]
+    fn a_reload_that_is_asked_for_behind_a_verdict_is_another_one() {
+        use Wish::{Reload, Repeated};
+        let now = Instant::now();
+        let mut wishes = Wishes::default();
+        wishes.reload_has_ended();
+        assert_eq!([(); 2].map(|()| wishes.hear(Reload, now)), [Reload, Repeated]);
+        wishes.reload_has_ended();
+        assert_eq!([(); 2].map(|()| wishes.hear(Reload, now)), [Reload, Repeated]);
     }
 
     #[test]
