@@ -22,10 +22,8 @@ pub(super) fn said(
         unheard(worker, || message.name(), config, reports);
     }
     if config.messages != Messages::Unheard {
-        let json = message.into_json();
-        let receipt = worker.backlog.note(&json);
         // The message comes first, before what follows from it.
-        reports.fact(Fact::Message { worker: worker.id, json, handle, receipt });
+        reports.fact(Fact::Message { worker: worker.id, json: message.into_json(), handle });
     }
     obey(worker, command, reactor, reports);
 }

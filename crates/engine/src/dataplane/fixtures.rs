@@ -22,7 +22,7 @@ use super::commands::obey;
 use super::connection::Connection;
 use super::event_loop::{finish_turn, note_acceptable, note_worker};
 use super::listener::Listener;
-use super::messages::{Admission, Command, Config, Fact, Routes, Setup, Standing};
+use super::messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
 use super::protocol::hear;
 use super::reactor::{ListenerId, Reactor};
 use super::state::State;
@@ -159,7 +159,7 @@ impl FarEnd {
 /// A data plane without a thread. Time stands still but for [`pass`](Self::pass).
 pub(super) struct Harness {
     pub(super) state: State,
-    facts: mpsc::Receiver<Fact>,
+    facts: mpsc::Receiver<Billed>,
     queries: u64,
 }
 
@@ -291,6 +291,11 @@ impl Harness {
 
     /// What was reported.
     pub(super) fn facts(&mut self) -> Vec<Fact> {
+        self.billed().into_iter().map(|billed| billed.fact).collect()
+    }
+
+    /// What was reported, and not dealt with before it is dropped.
+    pub(super) fn billed(&mut self) -> Vec<Billed> {
         self.facts.try_iter().collect()
     }
 

@@ -24,7 +24,8 @@ use crate::report::worker::Address;
 use crate::socket::bind::{Bound, FIRST_LISTENER};
 use crate::socket::file::SocketFile;
 
-/// How many bytes of one worker's messages may wait for the supervisor before that worker's channel is no longer read.
+/// How many bytes of what one worker's messages have led to may wait for the supervisor before that worker's channel is no longer
+/// read.
 const WAITING_BYTES: usize = 1024 * 1024;
 
 /// The most connections that are pending for one worker: as many as the kernel's queue holds by Node's default.
@@ -33,8 +34,8 @@ const MOST_PENDING: usize = 512;
 /// The longest time that the master waits for the first bytes of a connection.
 const LONGEST_PEEK: Duration = Duration::from_secs(3600);
 
-/// What a message costs beside its text, in bytes.
-const MESSAGE_COST: usize = 256;
+/// What a fact costs beside its texts, in bytes.
+const FACT_COST: usize = 256;
 
 /// How the data plane works; it stays the same for its whole life.
 #[derive(Debug)]
@@ -174,7 +175,6 @@ pub(crate) enum Fact {
         worker: WorkerId,
         json: Json,
         handle: Option<Handle>,
-        receipt: Receipt,
     },
     /// Nobody acts on messages of this kind. Said once for each.
     Unheard {
@@ -209,6 +209,42 @@ pub(crate) enum Fact {
     ChannelDrained(WorkerId),
 }
 
+/// A fact, and what the worker pays for it whose message has led to it.
+#[derive(Debug)]
+pub(crate) struct Billed {
+    pub(crate) fact: Fact,
+    pub(crate) receipt: Receipt,
+}
+
+impl Fact {
+    /// How many bytes of a worker's choosing it holds. Every variant is named: a new one is judged, too.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message { json, .. } => json.as_str().len(),
+            Self::Unheard { kind, .. } => kind.len(),
+            // Both hold the path.
+            Self::Listening(.., listening) => 2 * listening.address.as_ref().map_or(0, String::len),
+            Self::Farewell(_, farewell) => farewell.alive.keys().map(|name| name.len() + FACT_COST).sum(),
+            Self::FileRestored(path) | Self::FileLost(path, _) => path.as_os_str().len(),
+            Self::CutOff(_, reason) => reason.len(),
+            Self::InTheWay(_, address) | Self::Closed(address) => match address {
+                Address::Unix(path) => path.as_os_str().len(),
+                Address::Tcp(_) | Address::Udp(_) | Address::Fd(_) => 0,
+            },
+            Self::Online(_)
+            | Self::ListensNoMore(_)
+            | Self::SaidReady(_)
+            | Self::Retiring(_)
+            | Self::Skipped { .. }
+            | Self::Held(..)
+            | Self::Keeps(..)
+            | Self::Caveat(_)
+            | Self::Disconnected { .. }
+            | Self::ChannelDrained(_) => 0,
+        }
+    }
+}
+
 /// What the data plane has: for the status.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -229,7 +265,7 @@ pub(crate) struct Tally {
     pub(crate) past: BTreeMap<u32, u64>,
 }
 
-/// How many bytes of one worker's messages wait for the supervisor.
+/// How many bytes of what one worker's messages have led to wait for the supervisor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backlog(Arc<AtomicUsize>);
 
@@ -243,17 +279,17 @@ pub struct Handle {
     pub fd: OwnedFd,
 }
 
-/// Stands for a message that waits for its receiver; it is dropped when the receiver has dealt with the message.
-#[derive(Debug)]
+/// Stands for a message, or what followed from one, that waits for its receiver; it is dropped when the receiver has dealt with it.
+#[derive(Debug, Default)]
 pub struct Receipt {
     backlog: Backlog,
     cost: usize,
 }
 
 impl Backlog {
-    /// Counts a message until the receipt is dropped.
-    pub(crate) fn note(&self, text: &Json) -> Receipt {
-        let cost = text.as_str().len() + MESSAGE_COST;
+    /// Counts a fact until the receipt is dropped.
+    pub(crate) fn note(&self, fact: &Fact) -> Receipt {
+        let cost = fact.bytes().saturating_add(FACT_COST);
         self.0.fetch_add(cost, Ordering::Relaxed);
         Receipt { backlog: self.clone(), cost }
     }

@@ -65,7 +65,7 @@ use event_loop::Inbox;
 use reactor::Reactor;
 use state::State;
 
-pub(crate) use messages::{Admission, Command, Config, Fact, Routes, Setup, Standing};
+pub(crate) use messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
 pub use messages::{Handle, Receipt};
 
 /// How long the supervisor waits at most for its commands to be carried out.
@@ -89,7 +89,7 @@ impl Drop for DataPlane {
 
 impl DataPlane {
     /// Starts the thread.
-    pub(crate) fn start(setup: Setup, facts: Sink<Fact>) -> io::Result<Self> {
+    pub(crate) fn start(setup: Setup, facts: Sink<Billed>) -> io::Result<Self> {
         let waker = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let (commands, received) = mpsc::channel();
         let inbox = Inbox { commands: received, waker: Arc::clone(&waker) };
@@ -169,7 +169,7 @@ mod tests {
         dataplane.tell(Command::Admit(admission));
         dataplane.settle();
         far.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n").unwrap();
-        assert!(matches!(facts.recv_timeout(DEADLINE), Ok(Fact::Online(id)) if id == worker));
+        assert!(matches!(facts.recv_timeout(DEADLINE), Ok(Billed { fact: Fact::Online(id), .. }) if id == worker));
         drop(dataplane);
         let gone = Some(mpsc::TryRecvError::Disconnected);
         assert_eq!(facts.try_recv().err(), gone, "the thread has ended, and its sink with it");

@@ -53,8 +53,16 @@ pub(super) fn read_to_end(state: &mut State, id: WorkerId) {
     state.reports.fact(Fact::ChannelDrained(id));
 }
 
-/// Reads once and acts on every whole message.
+/// Reads once and acts on every whole message. The worker pays for all that follows.
 fn read_once(state: &mut State, id: WorkerId) -> Result<Read, ProtocolViolation> {
+    let Some(worker) = state.workers.get_mut(&id) else { return Ok(Read::Nothing) };
+    state.reports.charge(&worker.backlog);
+    let read = read_and_hear(state, id);
+    state.reports.charge_nobody();
+    read
+}
+
+fn read_and_hear(state: &mut State, id: WorkerId) -> Result<Read, ProtocolViolation> {
     let Some(worker) = state.workers.get_mut(&id) else { return Ok(Read::Nothing) };
     let read = worker.channel.read(&mut state.scratch)?;
     loop {
@@ -142,25 +150,34 @@ mod tests {
         writer.join().unwrap();
     }
 
+    /// What a worker can say without an end, each of which leads to something that the supervisor is told.
     #[test]
     fn a_worker_is_left_unread_while_the_supervisor_has_enough_to_do() {
-        let mut harness = Harness::new(Balance::RoundRobin);
-        let mut far = harness.serving(1, 0);
-        let mut receipts = Vec::new();
-        while !harness.worker(1).backlog.is_full() {
-            far.say(&format!("\"{}\"", "x".repeat(60_000)));
+        let long = format!("\"{}\"", "x".repeat(60_000));
+        let held = r#"{"cmd":"NODE_RECLUSTER_HELD","connections":1,"upgraded":1,"requests":1}"#;
+        let keeps = r#"{"cmd":"NODE_RECLUSTER_KEEPS","timeout":5}"#;
+        let farewell = r#"{"cmd":"NODE_RECLUSTER_FAREWELL","alive":{"Timeout":1},"handles":false}"#;
+        for text in [&long, held, keeps, farewell, "\"ready\""] {
+            let mut harness = Harness::new(Balance::RoundRobin);
+            let mut far = harness.serving(1, 0);
+            let mut waiting = Vec::new();
+            while !harness.worker(1).backlog.is_full() {
+                far.say(text);
+                harness.note_worker(1);
+                harness.turn();
+                let told = harness.billed();
+                assert!(!told.is_empty(), "{text:.60}");
+                waiting.extend(told);
+            }
+            far.say(ONLINE);
             harness.note_worker(1);
             harness.turn();
-            receipts.extend(harness.facts());
+            assert!(harness.facts().is_empty(), "{text:.60}");
+            waiting.clear();
+            harness.pass(super::BACKLOG_PAUSE);
+            harness.turn();
+            assert_eq!(harness.fact_names(), ["online 1"]);
         }
-        far.say(ONLINE);
-        harness.note_worker(1);
-        harness.turn();
-        assert!(harness.facts().is_empty());
-        receipts.clear();
-        harness.pass(super::BACKLOG_PAUSE);
-        harness.turn();
-        assert_eq!(harness.fact_names(), ["online 1"]);
     }
 
     #[test]

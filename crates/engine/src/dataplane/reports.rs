@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use recluster_core::WorkerId;
 
-use super::messages::{Fact, Tally};
+use super::messages::{Backlog, Billed, Fact, Tally};
 use crate::sink::Sink;
 
 /// Of how many kinds of messages is reported that nobody hears them.
@@ -12,7 +12,9 @@ const MOST_KINDS: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Reports {
-    facts: Sink<Fact>,
+    facts: Sink<Billed>,
+    /// Who pays for the facts of this moment.
+    payer: Backlog,
     /// Caveats that were reported: each is reported once.
     caveats: BTreeSet<&'static str>,
     /// Kinds of messages of which was reported that nobody hears them.
@@ -21,12 +23,24 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    pub(super) fn new(facts: Sink<Fact>) -> Self {
-        Self { facts, caveats: BTreeSet::new(), unheard: BTreeSet::new(), tally: Tally::default() }
+    pub(super) fn new(facts: Sink<Billed>) -> Self {
+        Self { facts, payer: Backlog::default(), caveats: BTreeSet::new(), unheard: BTreeSet::new(), tally: Tally::default() }
+    }
+
+    /// From now on facts follow from what this worker says. A worker that leads to more than the supervisor deals with is not read
+    /// meanwhile.
+    pub(super) fn charge(&mut self, worker: &Backlog) {
+        self.payer = worker.clone();
+    }
+
+    /// From now on facts follow from nothing that a worker says: the clock, a command or the kernel has led to them.
+    pub(super) fn charge_nobody(&mut self) {
+        self.payer = Backlog::default();
     }
 
     pub(super) fn fact(&self, fact: Fact) {
-        self.facts.send(fact);
+        let receipt = self.payer.note(&fact);
+        self.facts.send(Billed { fact, receipt });
     }
 
     /// Reports, once for each kind and not of too many, that nobody hears a message.

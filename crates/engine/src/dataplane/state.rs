@@ -10,7 +10,7 @@ use super::channel::{ProtocolViolation, READ_BYTES};
 use super::drain::{self, Terms};
 use super::listener::Listeners;
 use super::listeners::{self, Opener};
-use super::messages::{Config, Fact, Routes, Setup};
+use super::messages::{Billed, Config, Fact, Routes, Setup};
 use super::names::Names;
 use super::peeks::Peeks;
 use super::reactor::{ListenerId, Reactor};
@@ -40,7 +40,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(setup: Setup, facts: Sink<Fact>, mut reactor: Reactor) -> Self {
+    pub(super) fn new(setup: Setup, facts: Sink<Billed>, mut reactor: Reactor) -> Self {
         let mut names = Names::default();
         setup.files.iter().for_each(|file| names.add(file, &mut reactor));
         Self {

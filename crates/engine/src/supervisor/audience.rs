@@ -156,7 +156,6 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::dataplane::messages::Backlog;
 
     const WORKER: Worker = Worker { id: 3, slot: 0, generation: 1, pid: Some(7) };
 
@@ -182,7 +181,7 @@ mod tests {
 
     fn message(audience: &mut Audience, text: &str) {
         let json = Json::parse(text).unwrap();
-        let receipt = Backlog::default().note(&json);
+        let receipt = Receipt::default();
         audience.message(WORKER, &json, None, receipt);
     }
 

@@ -8,7 +8,7 @@ use recluster_wire::notify::Word;
 use tokio::time::sleep;
 
 use crate::config::ready::{ReadyCheck, ReadyWhen};
-use crate::dataplane::{Command, Fact};
+use crate::dataplane::{Billed, Command, Fact};
 use crate::process::event::Event as Heard;
 use crate::process::event::{HandOver, Words};
 use crate::process::health_check::{Asked, Checks, Target};
@@ -26,7 +26,7 @@ const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
 
 impl Supervisor {
     /// The data plane reports.
-    pub(super) fn note(&mut self, fact: Fact) {
+    pub(super) fn note(&mut self, Billed { fact, receipt }: Billed) {
         match fact {
             Fact::Online(worker) => {
                 if let Some(child) = self.workers.get_mut(worker) {
@@ -51,7 +51,7 @@ impl Supervisor {
             Fact::Closed(address) => self.emit(Event::Closed { address }),
             Fact::SaidReady(worker) => self.did(worker, ReadyWhen::Ready),
             Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
-            Fact::Message { worker, json, handle, receipt } => {
+            Fact::Message { worker, json, handle } => {
                 if let Some(about) = self.workers.about(worker) {
                     self.audience.message(about, &json, handle, receipt);
                 }

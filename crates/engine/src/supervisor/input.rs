@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
-use crate::dataplane::{Fact, Handle};
+use crate::dataplane::{Billed, Handle};
 use crate::process;
 use crate::process::launcher::Outcome;
 use crate::report::error::{ScaleError, SendError};
@@ -18,7 +18,7 @@ use crate::supervisor::spec::Spec;
 #[derive(Debug)]
 pub(crate) enum Input {
     /// The dataplane reports.
-    Fact(Fact),
+    Fact(Billed),
     /// A worker's process reports.
     Process(process::event::Event),
     /// A worker's process was started, or cannot be.
