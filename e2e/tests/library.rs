@@ -68,7 +68,7 @@ fn exited(event: &Event) -> Option<Worker> {
 }
 
 fn said(event: &Event) -> Option<String> {
-    if let Event::Message { message, .. } = event { Some(message.clone()) } else { None }
+    if let Event::Message { text, .. } = event { text.clone() } else { None }
 }
 
 fn given_up(event: &Event) -> Option<Failure> {

@@ -56,7 +56,7 @@ fn events() -> Vec<Event> {
         Event::Ready { worker: old },
         Event::Serving { worker: old, serving: 4, of: 4 },
         Event::Started { generation: 1, workers: 4 },
-        Event::Message { worker: old, message: r#"{"a":1}"#.to_owned() },
+        Event::Message { worker: old, bytes: 7, text: None },
         Event::GenerationBegan { generation: 2 },
         Event::Failed { failure: failure.clone() },
         Event::Exit { worker: new, exit: Exit::Code(1), expected: false },

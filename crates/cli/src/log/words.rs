@@ -58,7 +58,9 @@ impl Narrator {
             Event::Serving { worker, serving, of } => {
                 about(worker, &format!("serves, {serving} of {of} in generation {}", worker.generation))
             }
-            Event::Message { worker, message } => about(worker, &sent(message)),
+            Event::Message { worker, bytes, .. } => {
+                about(worker, &format!("sent a message of {bytes} bytes"))
+            }
             Event::Disconnect { worker } => about(worker, "closed its channel"),
             Event::Draining { worker, timeout } => about(worker, &format!("drains, {timeout:.0?} at most")),
             Event::Exit { worker, exit, expected } => about(worker, &ended(*exit, *expected)),
@@ -299,10 +301,6 @@ fn unused(addresses: &[Address]) -> String {
          listening on the same address, or on its descriptor",
         addresses.join(", ")
     )
-}
-
-fn sent(message: &str) -> String {
-    format!("sent a message of {} bytes", message.len())
 }
 
 fn moved(generation: u64, gone: &str, server: &str) -> String {

@@ -8,8 +8,7 @@ pub enum Messages {
     /// Subscribers, who act on them. Those that are longer than 16 MiB are skipped, and an event says so.
     #[default]
     Heard,
-    /// A log: subscribers get them, and nobody acts on them. Those that are longer than 1 MiB are skipped, and an event says
-    /// so.
+    /// A log: subscribers hear how long each of them is, and nobody acts on them. They are not kept.
     Logged,
     /// Nobody. They are not kept.
     Unheard,

@@ -102,7 +102,7 @@ async fn a_waiting_client_hears_of_its_own_reload() {
     for event in [
         Event::Serving { worker: worker(1, 1), serving: 1, of: 2 },
         Event::GenerationBegan { generation: 2 },
-        Event::Message { worker: worker(1, 1), message: "{}".to_owned() },
+        Event::Message { worker: worker(1, 1), bytes: 2, text: Some("{}".to_owned()) },
         Event::Serving { worker: worker(3, 2), serving: 1, of: 2 },
         Event::Failed { failure: failure(4, 2) },
     ] {

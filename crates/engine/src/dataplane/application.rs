@@ -21,9 +21,17 @@ pub(super) fn said(
     if command == UserCommand::Other {
         unheard(worker, || message.name(), config, reports);
     }
-    if config.messages != Messages::Unheard {
-        // The message comes first, before what follows from it.
-        reports.fact(Fact::Message { worker: worker.id, json: message.into_json(), handle });
+    // The message comes first, before what follows from it.
+    let id = worker.id;
+    match config.messages {
+        Messages::Logged if !config.is_hosted => {
+            let bytes = message.into_json().as_str().len() as u64;
+            reports.fact(Fact::Sent { worker: id, bytes });
+        }
+        Messages::Unheard if !config.is_hosted => {}
+        Messages::Heard | Messages::Logged | Messages::Unheard => {
+            reports.fact(Fact::Message { worker: id, json: message.into_json(), handle });
+        }
     }
     obey(worker, command, reactor, reports);
 }
@@ -39,9 +47,13 @@ pub(super) fn said_too_much(
     if message.command == UserCommand::Other {
         unheard(worker, || message.name.clone(), config, reports);
     }
-    let is_missed = config.messages != Messages::Unheard;
-    if is_missed && !std::mem::replace(&mut worker.said.too_much, true) {
-        reports.fact(Fact::Skipped { worker: worker.id, bytes: message.bytes, ended: true });
+    let bytes = message.bytes;
+    match config.messages {
+        Messages::Heard if !std::mem::replace(&mut worker.said.too_much, true) => {
+            reports.fact(Fact::Skipped { worker: worker.id, bytes, ended: true });
+        }
+        Messages::Logged => reports.fact(Fact::Sent { worker: worker.id, bytes }),
+        Messages::Heard | Messages::Unheard => {}
     }
     obey(worker, message.command, reactor, reports);
 }
@@ -150,6 +162,17 @@ mod tests {
             harness.fact_names(),
             ["unheard 1 anything", "ready 1", "retiring 1", "unheard 1 a value"]
         );
+    }
+
+    #[test]
+    fn of_what_is_only_logged_the_length_is_told() {
+        let (mut harness, mut far) = heard_by(Messages::Logged);
+        far.say(r#"{"password":"hunter2"}"#);
+        harness.note_worker(1);
+        harness.turn();
+        harness.hear(1, skipped(17 << 20, UserCommand::Other));
+        let told = ["unheard 1 {password: …}", "sent 1 22", "unheard 1 a value", "sent 1 17825792"];
+        assert_eq!(harness.fact_names(), told);
     }
 
     #[test]

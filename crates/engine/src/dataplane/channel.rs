@@ -45,8 +45,8 @@ impl Limits {
     pub(super) const USUAL: Self = Self { line: DEFAULT_MAX_LINE, queue: 32 << 20, skipped: LONGEST_LINE };
     /// Where a host program gets them, and makes strings of Node of them.
     pub(super) const AMPLE: Self = Self { line: NODE_STRING, queue: 512 << 20, skipped: LONGEST_LINE };
-    /// Where nobody needs them.
-    pub(super) const SCANT: Self = Self { line: 1 << 20, ..Self::USUAL };
+    /// Where nobody needs them, and nobody sends any: what Node says by itself is a few kB at most.
+    pub(super) const SCANT: Self = Self { line: 256 << 10, queue: 1 << 20, ..Self::USUAL };
 }
 
 /// A worker broke a rule that its channel rests on; it must be cut off.

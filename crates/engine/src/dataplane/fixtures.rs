@@ -311,6 +311,7 @@ impl Harness {
             Fact::SaidReady(id) => format!("ready {}", id.get()),
             Fact::Retiring(id) => format!("retiring {}", id.get()),
             Fact::Message { worker, .. } => format!("message {}", worker.get()),
+            Fact::Sent { worker, bytes } => format!("sent {} {bytes}", worker.get()),
             Fact::Unheard { worker, kind } => format!("unheard {} {kind}", worker.get()),
             Fact::Skipped { worker, bytes, ended } => format!("skipped {} {bytes} {ended}", worker.get()),
             Fact::Held(id, _) => format!("held {}", id.get()),

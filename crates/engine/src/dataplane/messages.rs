@@ -176,6 +176,11 @@ pub(crate) enum Fact {
         json: Json,
         handle: Option<Handle>,
     },
+    /// A message of so many bytes, which nobody wants to read.
+    Sent {
+        worker: WorkerId,
+        bytes: u64,
+    },
     /// Nobody acts on messages of this kind. Said once for each.
     Unheard {
         worker: WorkerId,
@@ -235,6 +240,7 @@ impl Fact {
             | Self::ListensNoMore(_)
             | Self::SaidReady(_)
             | Self::Retiring(_)
+            | Self::Sent { .. }
             | Self::Skipped { .. }
             | Self::Held(..)
             | Self::Keeps(..)

@@ -169,7 +169,9 @@ mod tests {
         dataplane.tell(Command::Admit(admission));
         dataplane.settle();
         far.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n").unwrap();
-        assert!(matches!(facts.recv_timeout(DEADLINE), Ok(Billed { fact: Fact::Online(id), .. }) if id == worker));
+        assert!(
+            matches!(facts.recv_timeout(DEADLINE), Ok(Billed { fact: Fact::Online(id), .. }) if id == worker)
+        );
         drop(dataplane);
         let gone = Some(mpsc::TryRecvError::Disconnected);
         assert_eq!(facts.try_recv().err(), gone, "the thread has ended, and its sink with it");

@@ -24,7 +24,13 @@ pub(super) struct Reports {
 
 impl Reports {
     pub(super) fn new(facts: Sink<Billed>) -> Self {
-        Self { facts, payer: Backlog::default(), caveats: BTreeSet::new(), unheard: BTreeSet::new(), tally: Tally::default() }
+        Self {
+            facts,
+            payer: Backlog::default(),
+            caveats: BTreeSet::new(),
+            unheard: BTreeSet::new(),
+            tally: Tally::default(),
+        }
     }
 
     /// From now on facts follow from what this worker says. A worker that leads to more than the supervisor deals with is not read

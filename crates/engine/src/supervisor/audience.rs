@@ -1,8 +1,9 @@
 //! Who hears what happens: the subscribers, and a host, which shows workers to users of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use recluster_core::WorkerId;
 use recluster_wire::Json;
@@ -10,7 +11,7 @@ use recluster_wire::node::Listening;
 use tokio::sync::broadcast;
 
 use crate::dataplane::{Handle, Receipt};
-use crate::report::event::{Event, MESSAGE_BACKLOG};
+use crate::report::event::{Event, MESSAGE_BACKLOG, MESSAGE_BYTES};
 use crate::report::worker::{Address, Worker};
 
 /// One thing that the host is told.
@@ -82,11 +83,44 @@ pub(crate) struct Audience {
     active: BTreeMap<u32, WorkerId>,
     /// Messages of applications that were not passed on, and not reported yet.
     messages_lost: u64,
+    waiting: Waiting,
+}
+
+/// The messages that some subscriber has not heard yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// How many events were sent to subscribers.
+    sent: AtomicU64,
+    /// The number of each message among these events, and the bytes of its text, oldest first.
+    messages: VecDeque<(u64, usize)>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Whether a message of so many bytes can wait beside those among the last `unheard` events. One can in any case.
+    fn has_room(&mut self, bytes: usize, unheard: usize) -> bool {
+        let heard = self.sent.load(Ordering::Relaxed).saturating_sub(unheard as u64);
+        while let Some(&(number, size)) = self.messages.front()
+            && number < heard
+        {
+            self.messages.pop_front();
+            self.bytes -= size;
+        }
+        self.messages.is_empty() || self.bytes.saturating_add(bytes) <= MESSAGE_BYTES
+    }
+
+    /// The next event is a message with a text of so many bytes.
+    fn note(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.messages.push_back((self.sent.load(Ordering::Relaxed), bytes));
+            self.bytes += bytes;
+        }
+    }
 }
 
 impl Audience {
     pub(crate) fn new(events: broadcast::Sender<Event>, host: Option<Host>) -> Self {
-        Self { events, host, active: BTreeMap::new(), messages_lost: 0 }
+        Self { events, host, active: BTreeMap::new(), messages_lost: 0, waiting: Waiting::default() }
     }
 
     /// All of them hear an event.
@@ -95,7 +129,9 @@ impl Audience {
             host.tell(HostEvent::Event(event.clone()));
         }
         // It fails where there is no subscriber.
-        let _ = self.events.send(event);
+        if self.events.send(event).is_ok() {
+            self.waiting.sent.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A worker's process was started. The host gets our ends of its pipes.
@@ -114,14 +150,20 @@ impl Audience {
         }
     }
 
-    /// A message of an application: for the host alone, if there is one. Where a subscriber lags behind it is lost, and
-    /// counted: the events that are not messages must not be.
-    pub(crate) fn message(&mut self, worker: Worker, json: &Json, handle: Option<Handle>, receipt: Receipt) {
-        if let Some(host) = &self.host {
-            let json = json.as_str().to_owned();
-            return host.tell(HostEvent::Message { worker, json, handle, receipt });
+    /// An application said this: for the host alone, if there is one.
+    pub(crate) fn said(&mut self, worker: Worker, json: &Json, handle: Option<Handle>, receipt: Receipt) {
+        let text = json.as_str().to_owned();
+        match &self.host {
+            Some(host) => host.tell(HostEvent::Message { worker, json: text, handle, receipt }),
+            None => self.message(worker, text.len() as u64, Some(text)),
         }
-        if self.events.len() >= MESSAGE_BACKLOG {
+    }
+
+    /// Subscribers hear of a message. Where one of them lags behind, by events or by bytes, it is lost, and counted: the events that
+    /// are not messages must not be.
+    pub(crate) fn message(&mut self, worker: Worker, bytes: u64, text: Option<String>) {
+        let kept = text.as_ref().map_or(0, String::len);
+        if self.events.len() >= MESSAGE_BACKLOG || !self.waiting.has_room(kept, self.events.len()) {
             self.messages_lost += 1;
             return;
         }
@@ -129,7 +171,8 @@ impl Audience {
             let messages = std::mem::take(&mut self.messages_lost);
             self.emit(Event::MessagesLost { messages });
         }
-        self.emit(Event::Message { worker, message: json.as_str().to_owned() });
+        self.waiting.note(kept);
+        self.emit(Event::Message { worker, bytes, text });
     }
 
     /// The host hears which slots have another active worker than before, or none.
@@ -182,7 +225,7 @@ mod tests {
     fn message(audience: &mut Audience, text: &str) {
         let json = Json::parse(text).unwrap();
         let receipt = Receipt::default();
-        audience.message(WORKER, &json, None, receipt);
+        audience.said(WORKER, &json, None, receipt);
     }
 
     #[test]
@@ -206,7 +249,9 @@ mod tests {
         message(&mut audience, "[2]");
         assert!(matches!(subscriber.try_recv(), Ok(Event::Spawned { worker: WORKER })));
         assert!(matches!(subscriber.try_recv(), Ok(Event::Listening { address: Address::Fd(3), .. })));
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { message, .. }) if message == "[2]"));
+        assert!(
+            matches!(subscriber.try_recv(), Ok(Event::Message { text: Some(text), bytes: 3, .. }) if text == "[2]")
+        );
     }
 
     #[test]
@@ -224,8 +269,29 @@ mod tests {
         message(&mut audience, "1");
         message(&mut audience, "2");
         assert!(matches!(subscriber.try_recv(), Ok(Event::MessagesLost { messages: 3 })));
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { message, .. }) if message == "1"));
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { message, .. }) if message == "2"));
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { text: Some(text), .. }) if text == "1"));
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { text: Some(text), .. }) if text == "2"));
+    }
+
+    #[test]
+    fn messages_that_wait_have_a_bound_in_bytes() {
+        let mut audience = Audience::new(broadcast::Sender::new(MESSAGE_BACKLOG * 2), None);
+        let mut subscriber = audience.events.subscribe();
+        let long = format!("\"{}\"", "x".repeat(MESSAGE_BYTES / 2 - 2));
+        let is_message = |event| matches!(event, Ok(Event::Message { .. }));
+        audience.emit(Event::Over);
+        for _ in 0..4 {
+            message(&mut audience, &long);
+        }
+        assert!(matches!(subscriber.try_recv(), Ok(Event::Over)));
+        assert!(is_message(subscriber.try_recv()));
+        message(&mut audience, &long);
+        assert!(is_message(subscriber.try_recv()));
+        assert!(matches!(subscriber.try_recv(), Ok(Event::MessagesLost { messages: 2 })));
+        assert!(is_message(subscriber.try_recv()));
+        let longest = format!("\"{}\"", "x".repeat(2 * MESSAGE_BYTES));
+        message(&mut audience, &longest);
+        assert!(is_message(subscriber.try_recv()), "one is never too long by itself");
     }
 
     #[test]

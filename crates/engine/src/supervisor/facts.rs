@@ -53,7 +53,12 @@ impl Supervisor {
             Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
             Fact::Message { worker, json, handle } => {
                 if let Some(about) = self.workers.about(worker) {
-                    self.audience.message(about, &json, handle, receipt);
+                    self.audience.said(about, &json, handle, receipt);
+                }
+            }
+            Fact::Sent { worker, bytes } => {
+                if let Some(about) = self.workers.about(worker) {
+                    self.audience.message(about, bytes, None);
                 }
             }
             Fact::Unheard { worker, kind } => {

@@ -11,13 +11,15 @@ use crate::Json;
 /// The longest address of a socket, in bytes: that of an abstract unix socket, which Node writes as the
 /// working directory (`PATH_MAX`, 4096) and then the name (108).
 pub const MAX_ADDRESS: usize = 4096 + 108;
+/// How much a worker may have the primary keep for a server, in bytes.
+const MAX_DATA: usize = 2 << 10;
 
 /// A request for a socket; if malformed, with what it takes to refuse it.
 pub(super) fn query_server(seq: u64, fields: &Fields<'_>) -> FromWorker {
     match valid_query(seq, fields) {
         Ok(query) => FromWorker::QueryServer(query),
         Err(fault) => {
-            let unanswered = Some(UnansweredQuery { seq, data: data(fields) });
+            let unanswered = Some(UnansweredQuery { seq, data: data(fields).unwrap_or_default() });
             FromWorker::Malformed(Malformed { fault, unanswered })
         }
     }
@@ -52,12 +54,16 @@ fn valid_query(seq: u64, fields: &Fields<'_>) -> Result<QueryServer, Fault> {
         backlog: backlog(fields.backlog),
         readable_all: truthy(fields.readable_all),
         writable_all: truthy(fields.writable_all),
-        data: data(fields),
+        data: data(fields)?,
     })
 }
 
-fn data(fields: &Fields<'_>) -> Option<Json> {
-    fields.data.map(|data| Json::of_valid(data.get()))
+/// What the primary keeps for all workers of a server: in Node, the keys of TLS session tickets, 48 bytes.
+fn data(fields: &Fields<'_>) -> Result<Option<Json>, Fault> {
+    match fields.data {
+        Some(data) if data.get().len() > MAX_DATA => Err(Fault::Field("data")),
+        data => Ok(data.map(|data| Json::of_valid(data.get()))),
+    }
 }
 
 fn socket_kind(field: Field<'_>) -> Result<Option<SocketKind>, Fault> {

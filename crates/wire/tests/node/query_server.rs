@@ -193,3 +193,16 @@ fn a_query_without_a_number_cannot_be_answered() {
     let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"port":80,"addressType":4}"#;
     assert_eq!(one(line), FromWorker::Malformed(Fault::Field("seq").into()));
 }
+
+#[test]
+fn data_that_is_too_long_to_be_kept_is_refused() {
+    let query = |length: usize| {
+        let data = format!(r#"{{"ticketKeys":"{}"}}"#, "k".repeat(length));
+        one(&format!(
+            r#"{{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":{data},"address":null,"port":8443,"addressType":4,"seq":9}}"#
+        ))
+    };
+    assert!(matches!(query(2000), FromWorker::QueryServer(_)));
+    let unanswered = Some(UnansweredQuery { seq: 9, data: None });
+    assert_eq!(query(2048), FromWorker::Malformed(Malformed { fault: Fault::Field("data"), unanswered }));
+}
