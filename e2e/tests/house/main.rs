@@ -1,6 +1,7 @@
 //! The rules of the house, checked against the sources: which part may know which, how long a file may be, and that
 //! the documentation speaks of everything that there is.
 
+mod architecture;
 mod layers;
 
 use std::collections::BTreeSet;
