@@ -101,7 +101,7 @@ fn describe_leaving(builder: ClusterBuilder, leaving: &Leaving, in_production: b
 }
 
 /// Sets a value that was given; leaves the default where none was.
-fn set<T>(
+pub(crate) fn set<T>(
     builder: ClusterBuilder,
     value: Option<T>,
     say: impl FnOnce(ClusterBuilder, T) -> ClusterBuilder,

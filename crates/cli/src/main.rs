@@ -17,6 +17,7 @@ mod inherited;
 mod log;
 mod name;
 mod nearest;
+mod open_files;
 mod orphans;
 mod paint;
 mod patience;

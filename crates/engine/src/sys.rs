@@ -11,7 +11,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::ptr;
 
-use rustix::process::{Pid, Signal, Uid, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, Uid, getpid, getppid, getrlimit, set_parent_process_death_signal,
+    setrlimit,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -215,6 +218,19 @@ pub(crate) fn term_when_parent_dies(command: &mut Command) {
                 // The master died before the kernel was asked to watch.
                 Err(io::Error::from_raw_os_error(libc::ESRCH))
             }
+        });
+    }
+}
+
+/// Gives the command's process this soft limit on open files, as far as the hard one allows.
+pub(crate) fn limit_open_files(command: &mut Command, limit: u64) {
+    // SAFETY: between fork and exec only calls that are safe in a signal handler may be made; these are two plain system calls,
+    // and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+            let current = Some(maximum.map_or(limit, |maximum| limit.min(maximum)));
+            Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
         });
     }
 }

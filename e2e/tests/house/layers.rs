@@ -65,6 +65,7 @@ const CLI: Layers = (
             "name",
             "log::deaths",
             "nearest",
+            "open_files",
             "orphans",
             "patience",
             "paint",

@@ -40,6 +40,7 @@ pub struct ClusterBuilder {
     pub(crate) raw_stdio: bool,
     pub(crate) unread: Unread,
     pub(crate) end_with_master: bool,
+    pub(crate) open_files: Option<u64>,
     pub(crate) adopted: Vec<Bound>,
     pub(crate) listens: Vec<Listen>,
     pub(crate) host: Option<Host>,
@@ -58,6 +59,7 @@ impl ClusterBuilder {
             raw_stdio: false,
             unread: Unread::default(),
             end_with_master: false,
+            open_files: None,
             adopted: Vec::new(),
             listens: Vec::new(),
             host: None,
@@ -281,6 +283,14 @@ impl ClusterBuilder {
         self
     }
 
+    /// The soft limit on open files for all processes that the cluster starts (`RLIMIT_NOFILE`), for a master that has raised its
+    /// own. Default: the master's.
+    #[must_use]
+    pub fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// Has the kernel send TERM to programs that are not Node when the master dies, or the runtime that the cluster runs
     /// on ends; Node workers learn it from their channel in any case. Default off.
     #[must_use]
@@ -381,7 +391,7 @@ impl ClusterBuilder {
 
     /// When a reload is asked for, asks anew how the cluster is to be run: a config file may have changed. Whatever the new
     /// builder says holds from the beginning of that reload, except for the addresses to listen on, the balance,
-    /// `messages`, `stderr`, `raw_stdio` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
+    /// `messages`, `stderr`, `raw_stdio`, `open_files` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
     /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`](crate::Cluster::scale)
     /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
     #[must_use]

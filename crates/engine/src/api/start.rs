@@ -45,6 +45,7 @@ impl ClusterBuilder {
             raw_stdio: self.raw_stdio,
             unread: self.unread,
             end_with_master: self.end_with_master,
+            open_files: self.open_files,
             bound,
             reread: self.reread,
             numbering: self.numbering,

@@ -60,8 +60,6 @@ pub(super) enum ProtocolViolation {
     StrayDescriptors,
     #[error("it does not read its channel: {0} bytes wait for it")]
     QueueFull(usize),
-    #[error("it asked for more than {0} servers")]
-    TooManyServers(usize),
     #[error("it is out of descriptors and could not take a listening socket")]
     OutOfDescriptors,
 }

@@ -56,8 +56,20 @@ pub(super) fn pending_limit(workers: usize) -> usize {
     (share_of_descriptors() / workers.max(1)).clamp(1, MOST_PENDING)
 }
 
-/// How many descriptors the connections may have whose first bytes are awaited, and those that are pending: a quarter of all
-/// each.
+/// How many servers all workers may have together, beside what the limit on descriptors says: each has a record here.
+const MOST_SERVERS: usize = 16 * 1024;
+
+/// How many servers one worker may have.
+pub(super) const MOST_SERVERS_EACH: usize = 1024;
+
+/// How many servers each of so many workers may have. One more fails as it would for want of descriptors.
+pub(super) fn server_limit(workers: usize) -> usize {
+    let all = share_of_descriptors().min(MOST_SERVERS);
+    (all / workers.max(1)).clamp(1, MOST_SERVERS_EACH)
+}
+
+/// How many descriptors the connections may have whose first bytes are awaited, and those that are pending, and the sockets that
+/// workers have asked for: a quarter of all each. The last quarter is for workers, clients and what is accepted.
 fn share_of_descriptors() -> usize {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(most / 4).unwrap_or(usize::MAX)

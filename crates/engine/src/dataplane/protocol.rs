@@ -18,12 +18,12 @@ use super::channel::{ProtocolViolation, Sent};
 use super::handover::{self, Answer, put_back};
 use super::listener::{Listener, Listeners, Mode, Target};
 use super::listeners;
-use super::messages::{Config, Fact, Handle, Standing};
+use super::messages::{Config, Fact, Handle, MOST_SERVERS_EACH, Standing, server_limit};
 use super::names::Names;
 use super::reactor::{ListenerId, Reactor};
 use super::reports::Reports;
 use super::state::State;
-use super::worker::{Drain, MOST_SERVERS, SERVER_LIFE, Server, Worker};
+use super::worker::{Drain, SERVER_LIFE, Server, Worker};
 use crate::config::balance::{Balance, StickyBy};
 use crate::report::worker::Address;
 use crate::socket::file::Found;
@@ -108,7 +108,7 @@ fn is_listening(worker: &mut Worker, listeners: &mut Listeners, listening: Liste
     } else if worker.is_node && worker.said.query {
         return;
     }
-    if worker.announced.len() < MOST_SERVERS && worker.announced.insert(text) {
+    if worker.announced.len() < MOST_SERVERS_EACH && worker.announced.insert(text) {
         reports.fact(Fact::Listening(worker.id, address, listening));
     }
 }
@@ -163,6 +163,7 @@ fn ping_answered(state: &mut State, id: WorkerId) {
 fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<(), ProtocolViolation> {
     abandoned::close_before(state, id, query);
     let State { config, workers, listeners, names, opener, reactor, reports, .. } = state;
+    let most_servers = server_limit(workers.len());
     let Some(worker) = workers.get_mut(&id) else { return Ok(()) };
     worker.said.query = true;
     if state.is_stopping || worker.drain == Drain::Disconnecting {
@@ -170,8 +171,9 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
         // now would hold the worker until its drain timeout.
         return Ok(());
     }
-    if worker.servers.len() >= MOST_SERVERS {
-        return Err(ProtocolViolation::TooManyServers(MOST_SERVERS));
+    if worker.servers.len() >= most_servers {
+        // As where it is out of descriptors itself: the master's are not its own to use up.
+        return refuse(worker, &unanswered(query), libc::EMFILE);
     }
     let mode = mode_for(worker, config);
     let opened = claim_path(query, listeners, names, reports)
@@ -192,8 +194,7 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
             if let Some(own) = own {
                 reports.fact(Fact::InTheWay(id, own));
             }
-            let unanswered = UnansweredQuery { seq: query.seq, data: query.data.clone() };
-            refuse(worker, &unanswered, error.raw_os_error().unwrap_or(libc::EINVAL))
+            refuse(worker, &unanswered(query), error.raw_os_error().unwrap_or(libc::EINVAL))
         }
     }
 }
@@ -225,6 +226,10 @@ fn mode_for(worker: &Worker, config: &Config) -> Mode {
         Balance::Kernel | Balance::Sticky(StickyBy::Ip) if config.workers_accept => Mode::Kernel,
         Balance::RoundRobin | Balance::Kernel | Balance::Sticky(_) => Mode::RoundRobin,
     }
+}
+
+fn unanswered(query: &QueryServer) -> UnansweredQuery {
+    UnansweredQuery { seq: query.seq, data: query.data.clone() }
 }
 
 fn refuse(worker: &mut Worker, query: &UnansweredQuery, errno: i32) -> Result<(), ProtocolViolation> {

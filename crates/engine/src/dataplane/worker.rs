@@ -18,8 +18,6 @@ pub(super) const TAKE_WAIT: Duration = Duration::from_secs(1);
 /// A worker whose last server closes after at least this long is on its way out. A shorter life is a probe for a
 /// free port, as some libraries make one before the real server listens.
 pub(super) const SERVER_LIFE: Duration = Duration::from_secs(1);
-/// How many servers one worker may have.
-pub(super) const MOST_SERVERS: usize = 1024;
 
 /// All workers with an open channel.
 pub(super) type Workers = BTreeMap<WorkerId, Worker>;

@@ -11,25 +11,32 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::oneshot;
 
 use crate::sink::Sink;
+use crate::sys;
 
 /// Something that the thread does between two workers.
 pub(crate) type Chore = Box<dyn FnOnce() + Send>;
 
 /// Hands chores to the thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Hands(Sink<Chore>);
+pub(crate) struct Hands {
+    chores: Sink<Chore>,
+    open_files: Option<u64>,
+}
 
 impl Hands {
-    /// Chores go there. One that is dropped has not been done.
-    pub(crate) fn new(chores: Sink<Chore>) -> Self {
-        Self(chores)
+    /// Chores go there. One that is dropped has not been done. What they start has this soft limit on open files.
+    pub(crate) fn new(open_files: Option<u64>, chores: Sink<Chore>) -> Self {
+        Self { chores, open_files }
     }
 
     /// Starts a command, which leads a process group of its own. If this is dropped, the command and its group end.
     pub(crate) async fn start(&self, mut command: Command) -> io::Result<Child> {
         command.process_group(0);
+        if let Some(limit) = self.open_files {
+            sys::limit_open_files(&mut command, limit);
+        }
         let (reply, started) = oneshot::channel();
-        self.0.send(Box::new(move || {
+        self.chores.send(Box::new(move || {
             // Whoever has asked may have given up, by now or meanwhile.
             if reply.is_closed() {
                 return;

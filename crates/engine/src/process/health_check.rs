@@ -199,7 +199,7 @@ mod tests {
 
     /// This thread itself.
     fn hands() -> Hands {
-        Hands::new(Sink::new(|chore: Chore| chore()))
+        Hands::new(None, Sink::new(|chore: Chore| chore()))
     }
 
     fn asked() -> Asked {

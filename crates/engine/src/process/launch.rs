@@ -81,7 +81,7 @@ pub(crate) struct Parts {
 
 impl Launch {
     /// Starts it, on this thread.
-    pub(crate) fn run(&self, ports: &mut Ports) -> io::Result<Launched> {
+    pub(crate) fn run(&self, ports: &mut Ports, open_files: Option<u64>) -> io::Result<Launched> {
         let notify = self.open_notify()?;
         let own = self.own.as_ref().map(bind::bind).transpose()?;
         let inspect_port = self.inspect_port(ports);
@@ -93,6 +93,7 @@ impl Launch {
             slots: self.slots,
             raw_stdio: self.raw_stdio,
             end_with_master: self.end_with_master,
+            open_files,
             preload: self.preload.clone(),
             inspect_port,
             sockets: self.bound.iter().chain(&own).collect(),

@@ -36,6 +36,7 @@ impl fmt::Debug for Launcher {
 
 #[derive(Default)]
 struct Shared {
+    open_files: Option<u64>,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -56,17 +57,19 @@ struct Queue {
 }
 
 impl Launcher {
-    pub(crate) fn start(outcomes: Sink<Outcome>) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    /// All that it starts has this soft limit on open files.
+    pub(crate) fn start(open_files: Option<u64>, outcomes: Sink<Outcome>) -> io::Result<Self> {
+        let shared = Arc::new(Shared { open_files, ..Shared::default() });
         let queue = Arc::clone(&shared);
         thread::Builder::new().name("recluster-launcher".to_owned()).stack_size(256 * 1024).spawn(
             move || {
                 let mut ports = Ports::default();
+                let open_files = queue.open_files;
                 while let Some(next) = queue.next() {
                     match next {
                         Next::Chore(chore) => chore(),
                         Next::Launch(launch) => {
-                            let (worker, outcome) = (launch.worker, launch.run(&mut ports));
+                            let (worker, outcome) = (launch.worker, launch.run(&mut ports, open_files));
                             // It may be the last that holds a socket, whose file is to be gone when the cluster is over.
                             drop(launch);
                             outcomes.send((worker, outcome));
@@ -91,13 +94,16 @@ impl Launcher {
     /// Has the thread start other processes as well.
     pub(crate) fn hands(&self) -> Hands {
         let shared = Arc::clone(&self.0);
-        Hands::new(Sink::new(move |chore| {
-            shared.change(|queue| {
-                if !queue.closed {
-                    queue.chores.push_back(chore);
-                }
-            });
-        }))
+        Hands::new(
+            self.0.open_files,
+            Sink::new(move |chore| {
+                shared.change(|queue| {
+                    if !queue.closed {
+                        queue.chores.push_back(chore);
+                    }
+                });
+            }),
+        )
     }
 
     /// The supervisor has heard an outcome.
@@ -169,7 +175,7 @@ mod tests {
 
     fn launcher() -> (Launcher, mpsc::UnboundedReceiver<Outcome>) {
         let (send, outcomes) = mpsc::unbounded_channel();
-        (Launcher::start(Sink::new(move |outcome| drop(send.send(outcome)))).unwrap(), outcomes)
+        (Launcher::start(None, Sink::new(move |outcome| drop(send.send(outcome)))).unwrap(), outcomes)
     }
 
     fn launch(number: u64, program: &str) -> Launch {

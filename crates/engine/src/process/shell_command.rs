@@ -83,7 +83,7 @@ mod tests {
 
     /// This thread itself.
     fn own() -> Hands {
-        Hands::new(Sink::new(|chore: Chore| chore()))
+        Hands::new(None, Sink::new(|chore: Chore| chore()))
     }
 
     fn shell(script: &str) -> Command {

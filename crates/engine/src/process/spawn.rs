@@ -49,6 +49,8 @@ pub(crate) struct SpawnOptions<'a> {
     pub(crate) raw_stdio: bool,
     /// A program that is not Node is sent TERM when the master dies.
     pub(crate) end_with_master: bool,
+    /// Its soft limit on open files, if that is not the master's.
+    pub(crate) open_files: Option<u64>,
     /// The file that a Node worker loads, and the settings for it.
     pub(crate) preload: Option<(PathBuf, NodeDrain)>,
     /// Where a Node worker listens for a debugger, if that is not as its arguments say.
@@ -78,6 +80,9 @@ pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io
         if options.end_with_master {
             sys::term_when_parent_dies(&mut command);
         }
+    }
+    if let Some(limit) = options.open_files {
+        sys::limit_open_files(&mut command, limit);
     }
     command.env_clear().envs(&environment);
     if !program.is_node() {

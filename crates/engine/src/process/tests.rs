@@ -42,6 +42,7 @@ fn options() -> SpawnOptions<'static> {
         slots: 4,
         raw_stdio: false,
         end_with_master: false,
+        open_files: None,
         preload: None,
         inspect_port: None,
         sockets: Vec::new(),

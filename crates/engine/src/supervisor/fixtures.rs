@@ -42,6 +42,7 @@ pub(crate) fn child(number: u64) -> Child {
         slots: 1,
         raw_stdio: false,
         end_with_master: false,
+        open_files: None,
         preload: None,
         inspect_port: None,
         sockets: Vec::new(),

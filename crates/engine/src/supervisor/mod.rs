@@ -76,6 +76,8 @@ pub(crate) struct Shell {
     /// What becomes of stderr that is not read in time.
     pub(crate) unread: Unread,
     pub(crate) end_with_master: bool,
+    /// The soft limit on open files of every process that is started.
+    pub(crate) open_files: Option<u64>,
     /// What the master has bound itself, in the order in which workers number it.
     pub(crate) bound: Vec<Bound>,
     /// Says anew at each reload how the cluster is to be run.
@@ -113,13 +115,24 @@ pub(crate) struct Supervisor {
 
 /// Starts the data plane and the supervisor.
 pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Controls, StartError> {
-    let Shell { spec, first, balance, raw_stdio, unread, end_with_master, bound, reread, numbering } = shell;
+    let Shell {
+        spec,
+        first,
+        balance,
+        raw_stdio,
+        unread,
+        end_with_master,
+        open_files,
+        bound,
+        reread,
+        numbering,
+    } = shell;
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
     let dataplane =
         DataPlane::start(setup, sink(&inputs, Input::Fact)).map_err(system("start the data plane"))?;
     let forwarder = Forwarder::start(unread).map_err(system("start the thread for stderr"))?;
-    let launcher = Launcher::start(sink(&inputs, Input::Launched))
+    let launcher = Launcher::start(open_files, sink(&inputs, Input::Launched))
         .map_err(system("start the thread that starts workers"))?;
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen };

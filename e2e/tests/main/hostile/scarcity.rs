@@ -2,8 +2,9 @@
 
 use std::net::TcpStream;
 
-use recluster_e2e::{Connection, Launch, Master, on};
+use recluster_e2e::{Connection, Launch, Master, Stage, on};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
+use serde_json::json;
 
 /// Lets the master open no more than so many descriptors beside those that it has.
 fn limit_descriptors(master: &Master, more: usize) {
@@ -62,4 +63,40 @@ fn out_of_descriptors_what_waits_in_the_sockets_of_the_dead_stays_there() {
     for connection in &mut connections {
         assert_eq!(connection.response().expect("an answer").status, 200);
     }
+}
+
+/// The lines of `/proc/PID/limits` have columns: a name, the soft limit, the hard one.
+fn soft_and_hard(pid: u32) -> (String, String) {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("it lives");
+    let line =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("there is such a limit");
+    let mut columns = line.split_whitespace().map(str::to_owned);
+    columns.next().zip(columns.next()).expect("two numbers")
+}
+
+#[test]
+fn the_master_has_all_the_descriptors_that_it_can_get_and_what_it_starts_has_what_it_was_given() {
+    let launch = Launch::fixture("program.sh").started_by("few-files.py").workers(1);
+    let master = launch.option("--ready-check", "exec:test $(ulimit -Sn) = 300").serve();
+    let of = |pid| soft_and_hard(pid);
+    assert_eq!(of(master.process().pid()), ("1024".to_owned(), "1024".to_owned()));
+    assert_eq!(of(master.wait(on("spawned")).pid()), ("300".to_owned(), "1024".to_owned()));
+}
+
+#[test]
+fn a_worker_that_listens_without_end_is_refused_and_nobody_else_notices() {
+    let stage = Stage::new();
+    let master = stage.launch_beside("server.js", 2).started_by("few-files.py").start();
+    let mut puppet = stage.next();
+    puppet.online();
+    let good = master.wait(on("serving").slot(0));
+    let errors = (1..=1000).map(|index| puppet.query(&json!({ "index": index }))["errno"].clone());
+    let refused = errors.filter(|errno| *errno == -24).count();
+    assert!((500..990).contains(&refused), "{refused}");
+    assert!(master.process().open_files() < 700, "the rest is for others");
+    assert_eq!(master.get("/").status, 200);
+    assert_eq!(master.status()["phase"], "running");
+    master.worker(&good).signal(Signal::KILL);
+    master.wait_all(2, on("serving").slot(0));
+    assert!(master.seen(&on("cut_off")).is_empty());
 }

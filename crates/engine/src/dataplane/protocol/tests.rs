@@ -112,15 +112,15 @@ fn a_malformed_query_is_refused_and_other_nonsense_ignored() {
 }
 
 #[test]
-fn too_many_servers_are_a_violation() {
-    let (mut harness, _far) = serving(Balance::RoundRobin);
+fn one_server_too_many_is_refused_as_for_want_of_descriptors() {
+    let (mut harness, mut far) = serving(Balance::RoundRobin);
     let opened = harness.state.reactor.now;
-    for number in 0..MOST_SERVERS as u64 {
+    for number in 0..MOST_SERVERS_EACH as u64 {
         let server = Server { number, listener: 0, opened, announced: None };
         harness.worker(1).servers.insert(format!("x{number}"), server);
     }
-    let violation = harness.violation(1, FromWorker::QueryServer(query(1)));
-    assert_eq!(violation, Some(ProtocolViolation::TooManyServers(MOST_SERVERS)));
+    harness.hear(1, FromWorker::QueryServer(query(1)));
+    assert_eq!(far.replies(), [(1, Err(libc::EMFILE))]);
 }
 
 #[test]
