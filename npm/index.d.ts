@@ -29,7 +29,7 @@ declare namespace recluster {
     readyWhen?: 'listening' | 'started' | 'ready' | undefined;
     /** Arguments for the server. */
     args?: string[] | undefined;
-    /** Arguments for node. */
+    /** Arguments for node. Default: those of this process, as far as they are not about its script. */
     execArgv?: string[] | undefined;
     /** What is logged. Default: `{respawns: true}`. */
     log?: { respawns?: boolean | undefined } | undefined;

@@ -7,6 +7,7 @@ const { EventEmitter, captureRejectionSymbol } = require('events');
 const { answer, promise } = require('./answers');
 const { notRunning, refused } = require('./errors');
 const faults = require('./faults');
+const hooks = require('./hooks');
 const ids = require('./ids');
 const launch = require('./launch');
 const Link = require('./link');
@@ -25,8 +26,8 @@ class Cluster extends EventEmitter {
   #options;
   /** What logs, and what, as the options said when they were read the last time. */
   #logging;
-  /** Names among the options that are none, and have been told. */
-  #strangers = new Set();
+  /** What has been told, and is not told again. */
+  #told = new Set();
   /** The run that is going on, or was the last one. Its phase: running, released, leaving or killed. */
   #run = null;
   #workers = [];
@@ -136,17 +137,22 @@ class Cluster extends EventEmitter {
   /** The same, and what is to be started. */
   #whole() {
     const args = options.list(this.#options, 'args');
-    const execArgv = options.list(this.#options, 'execArgv');
+    const execArgv = this.#options.execArgv ? options.list(this.#options, 'execArgv') : hooks.inherited();
     const variables = options.variables(this.#options);
     const envFiles = options.envFiles(this.#options);
-    return { ...this.#plan(), ...launch.describe(this.#file, args, execArgv, { variables, envFiles }) };
+    const plan = { ...this.#plan(), ...launch.describe(this.#file, args, execArgv, { variables, envFiles }) };
+    const lost = hooks.lost(plan.server, plan.execArgv);
+    if (lost !== undefined) this.#once(lost);
+    return plan;
   }
 
   #tellStrangers() {
-    for (const { name, meant } of options.unknown(this.#options)) {
-      if (!this.#strangers.has(name)) this.#log(say.unknownOption(name, meant));
-      this.#strangers.add(name);
-    }
+    for (const { name, meant } of options.unknown(this.#options)) this.#once(say.unknownOption(name, meant));
+  }
+
+  #once(line) {
+    if (!this.#told.has(line)) this.#log(line);
+    this.#told.add(line);
   }
 
   #reload(done) {

@@ -8,6 +8,7 @@ const v1 = require('recluster-v1');
 const { answer, promise } = require('./answers');
 const { abandoned, notInFallback, notRunning } = require('./errors');
 const faults = require('./faults');
+const hooks = require('./hooks');
 const options = require('./options');
 const { platform } = require('./engines');
 const say = require('./say');
@@ -59,7 +60,7 @@ class Fallback {
       // Version 1 takes 0 for its default.
       timeout: timeout === 0 ? -1 : timeout,
       args: options.list(this.#said, 'args'),
-      execArgv: options.list(this.#said, 'execArgv'),
+      execArgv: this.#said.execArgv ? options.list(this.#said, 'execArgv') : hooks.inherited(),
       log: this.#said.log || { respawns: true },
     });
     options.unknown(this.#said).forEach(({ name, meant }) => this.#once(say.unknownOption(name, meant)));

@@ -72,4 +72,9 @@ function skip(forkAsNode, from, to) {
   return Math.max(from, to);
 }
 
-module.exports = { share };
+/** Whether this is how we fork, on top of what was there. */
+function isOurs(fork) {
+  return Boolean(fork[WRAPPED]);
+}
+
+module.exports = { isOurs, share };

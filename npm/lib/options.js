@@ -11,6 +11,8 @@ const { nearest } = require('./nearest');
 
 const DEVELOPMENT_TIMEOUT = 1;
 const PRODUCTION_TIMEOUT = 3600;
+/** Read once, as the reference does: when the package is required. */
+const DEFAULT_TIMEOUT = process.env.NODE_ENV === 'production' ? PRODUCTION_TIMEOUT : DEVELOPMENT_TIMEOUT;
 /** The longest span, in seconds: ten years. What is longer, such as Infinity, means this. */
 const LONGEST = 10 * 365 * 24 * 3600;
 const MOST_WORKERS = 1024;
@@ -30,7 +32,7 @@ const NAMES = new Set([...OLD, ...NEW]);
  * @throws {TypeError | RangeError} one line that names the option
  */
 function read(options) {
-  const timeout = whatever(options, 'timeout') ?? defaultTimeout();
+  const timeout = whatever(options, 'timeout') ?? DEFAULT_TIMEOUT;
   const backoff = whatever(options, 'backoff') || undefined;
   return {
     workers: countOfWorkers(options),
@@ -127,10 +129,6 @@ function balancing(options) {
 /** As Node's own module is set to do it, by the program or by NODE_CLUSTER_SCHED_POLICY. */
 function nodesBalance() {
   return cluster.schedulingPolicy === cluster.SCHED_NONE ? 'shared' : 'round-robin';
-}
-
-function defaultTimeout() {
-  return process.env.NODE_ENV === 'production' ? PRODUCTION_TIMEOUT : DEVELOPMENT_TIMEOUT;
 }
 
 function surge(options) {

@@ -187,14 +187,16 @@ test('args and execArgv', async ({ serve }) => {
   assert.equal(execArgv[0], '--no-warnings')
 })
 
-test('without args and execArgv a worker has none, whatever its master has', { execArgv: ['--stack-size=900'] }, async ({ serve }) => {
-  const made = await serve('puppet.js', { readyWhen: 'started' })
-  const [worker] = made.workers()
-  const told = heard(worker, 'message')
-  worker.send({ do: 'tell' })
-  const [{ argv, execArgv }] = await told
-  assert.deepEqual(argv, [])
-  assert.ok(!execArgv.includes('--stack-size=900'))
+test('NODE_ENV is read when the package is required, for the timeout', async ({ recluster, logger }) => {
+  recluster(fixture('puppet.js'), {})
+  process.env.NODE_ENV = 'production'
+  const made = recluster(fixture('puppet.js'), { workers: 1, args: ['listen', 'stay'], logger })
+  made.run()
+  await heard(made, 'ready')
+  const [old] = made.workers()
+  const gone = heard(old, 'exit')
+  made.reload()
+  await gone
 })
 
 test('log: without respawns none is logged', async ({ log, serve }) => {

@@ -85,6 +85,14 @@ const expected = [
     scenarios: ['a crash during a reload'], about: '0a', text: /^logs/, ours: null, moved: false
   },
   {
+    why: 'a worker inherits the arguments of its host for node, as Node\'s own cluster has it; in the reference it has none',
+    scenarios: ['without execArgv, under a host that has some'], text: /execArgv: \[\]/, ours: null
+  },
+  {
+    why: 'the same, on our side',
+    scenarios: ['without execArgv, under a host that has some'], text: /execArgv: \[ '--stack-size=900' \]/, reference: null
+  },
+  {
     why: 'terminate calls back when the last one has left the lists',
     scenarios: ['terminate', 'terminate after stop'], about: 'cluster', text: /^the callback of terminate/
   }

@@ -5,6 +5,7 @@ const { fork } = require('node:child_process')
 const path = require('node:path')
 
 const { reference } = require('../lib/packages')
+const { scenarios } = require('./scenarios')
 
 /**
  * Runs a scenario with the reference. Its callback of terminate is never called where the last worker's exit is told before the
@@ -21,7 +22,7 @@ async function playReference (scenario) {
 /** Runs a scenario with an implementation, and gives what was written down. */
 function play (module, scenario) {
   return new Promise((resolve, reject) => {
-    const host = fork(path.join(__dirname, 'stage.js'), [module, scenario], { silent: true })
+    const host = fork(path.join(__dirname, 'stage.js'), [module, scenario], { silent: true, execArgv: scenarios[scenario].hostArgv ?? [] })
     let [told, text] = [null, '']
     for (const stream of [host.stdout, host.stderr]) stream.on('data', (data) => { text += data })
     host.on('message', (message) => { told = message })

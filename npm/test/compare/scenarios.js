@@ -1,5 +1,6 @@
 // What is compared. Each scenario is a script that is run with the reference and with ours, as `stage` directs it; its file and
-// options are those of the cluster. A script ends when everything that it is about has happened.
+// options are those of the cluster, and `hostArgv` is for the host's node. A script ends when everything that it is about has
+// happened.
 'use strict'
 
 const listens = (words = []) => ({ args: ['listen', ...words] })
@@ -251,6 +252,15 @@ const scenarios = {
     async script (stage) {
       await stage.until('0a', 'object online')
       stage.tell('0a', { do: 'tell', env: ['WORKER_ID'] })
+      await stage.until('0a', 'object message')
+    }
+  },
+
+  'without execArgv, under a host that has some': {
+    hostArgv: ['--stack-size=900'],
+    async script (stage) {
+      await stage.until('0a', 'object online')
+      stage.tell('0a', { do: 'tell' })
       await stage.until('0a', 'object message')
     }
   },
