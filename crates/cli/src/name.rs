@@ -96,6 +96,8 @@ fn package_name(path: &Path) -> Option<String> {
     struct Package {
         name: String,
     }
+    // Opening a pipe could wait for ever.
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     let text = fs::read(path).ok()?;
     let package: Package = serde_json::from_slice(&text).ok()?;
     Some(package.name).filter(|name| !name.is_empty())

@@ -74,8 +74,10 @@ enum Holder {
 }
 
 fn holder(path: &Path) -> io::Result<Holder> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
+    let bytes = match fs::metadata(path) {
+        // Opening a pipe could wait for ever.
+        Ok(about) if !about.is_file() => return Ok(Holder::Unclear),
+        Ok(_) => fs::read(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
         Err(error) => return Err(error),
     };
@@ -96,7 +98,9 @@ fn draft_of(path: &Path) -> PathBuf {
 }
 
 fn write_and_sync(path: &Path) -> io::Result<()> {
-    let mut file = fs::File::create(path)?;
+    // A process of the same pid may have left one. What is there now is made by this process: it follows no link of others.
+    let _ = fs::remove_file(path);
+    let mut file = fs::File::create_new(path)?;
     writeln!(file, "{}", process::id())?;
     file.sync_all()
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 
 use crate::writable::may_create;
 
@@ -102,14 +103,30 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => may_create(path),
         Err(error) => Err(error),
-        // Opening a pipe waits for its reader.
-        Ok(about) if about.file_type().is_fifo() => Ok(access(path, Access::WRITE_OK)?),
-        Ok(_) => OpenOptions::new().append(true).open(path).map(drop),
+        Ok(_) => open(path).map(drop),
     }
 }
 
+/// Opens it without waiting for anybody. To write there may wait, which the thread does.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let at_once = || {
+        let mut options = OpenOptions::new();
+        options.append(true).custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
+        options
+    };
+    let file = match at_once().create(true).open(path) {
+        // A pipe that nobody reads yet. Its reader may come later: what is written until then waits there.
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) && is_pipe(path) => {
+            at_once().read(true).open(path)?
+        }
+        opened => opened?,
+    };
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
+}
+
+fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo())
 }
 
 fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
@@ -182,6 +199,23 @@ mod tests {
         sink.write("still\n".to_owned());
         sink.close();
         assert_eq!(fs::read_to_string(moved.join("it.log")).unwrap(), "still\n");
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_opened_at_once_and_anew() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.log");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .unwrap();
+        check(&path).unwrap();
+        let sink = Sink::file(path.clone()).unwrap();
+        sink.reopen().unwrap();
+        sink.write("one\n".to_owned());
+        let mut reader = File::open(&path).unwrap();
+        sink.close();
+        let mut read = String::new();
+        io::Read::read_to_string(&mut reader, &mut read).unwrap();
+        assert_eq!(read, "one\n");
     }
 
     /// An output that blocks until the test lets it go on.

@@ -4,8 +4,11 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, FlockOperation, flock};
+use rustix::fs::{FileType, FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use rustix::net::SocketType;
 use tokio::net::UnixListener;
 
@@ -17,6 +20,9 @@ use crate::socket::short_path::{PATH_LIMIT, ShortPath, has_short_form};
 /// A file in the directory of control sockets, locked while one of them is bound: two masters that find the same
 /// stale socket must not both replace it.
 const LOCK: &str = ".recluster.lock";
+/// How long it is waited for, and how often it is tried.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A bound control socket. Clients that connect wait until it is served. Dropping it removes its file.
 #[derive(Debug)]
@@ -121,11 +127,23 @@ impl Socket {
     }
 }
 
-/// Holds the directory's lock until the file is dropped. Masters hold it only while they bind.
+/// Holds the directory's lock until the file is dropped. Masters hold it only while they bind: whoever holds it for longer is
+/// stopped, or no master.
 fn lock(directory: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(LOCK))?;
-    flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
+    let path = directory.join(LOCK);
+    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(&path)?;
+    let begun = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                let held = format!("another process holds {} for too long", path.display());
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, held));
+            }
+            locked => return Ok(locked.map(|()| file)?),
+        }
+    }
 }
 
 /// Removes a stale socket; refuses to touch anything else.

@@ -234,11 +234,13 @@ impl Program {
             Some(libc::ENOENT | libc::ENOTDIR) => ProgramError::NotFound { path: self.server.clone() },
             Some(_) | None => self.not_runnable(error),
         })?;
-        if server.is_dir() {
-            let reason = "it is a directory; name the server file in it";
-            return Err(self.not_runnable(io::Error::new(io::ErrorKind::IsADirectory, reason)));
-        }
-        Ok(server)
+        let reason = match fs::metadata(&server).map_err(|error| self.not_runnable(error))? {
+            about if about.is_dir() => "it is a directory; name the server file in it",
+            // Opening a pipe could wait for ever.
+            about if !about.is_file() => "it is no regular file",
+            _ => return Ok(server),
+        };
+        Err(self.not_runnable(io::Error::other(reason)))
     }
 
     fn check_readable(&self, server: &Path) -> Result<(), ProgramError> {

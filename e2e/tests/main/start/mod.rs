@@ -5,5 +5,6 @@ mod environment;
 mod first_start;
 mod log;
 mod many;
+mod pipes;
 mod ready;
 mod stdio;
