@@ -31,7 +31,8 @@ fn where_a_file_is_read_it_is_refused_and_named() {
 fn a_log_that_nobody_reads_holds_nobody_up() {
     let home = Home::new();
     let path = pipe(&home, "log");
-    let launch = Launch::fixture("server.js").home(&home).workers(1).option("--log-file", &path.to_string_lossy());
+    let launch =
+        Launch::fixture("server.js").home(&home).workers(1).option("--log-file", &path.to_string_lossy());
     let mut master = launch.start();
     master.wait_stdout("listens");
     for _ in 0..2 {
@@ -47,7 +48,11 @@ fn a_lock_that_somebody_holds_for_ever_is_named() {
     let home = Home::new();
     let lock = std::fs::File::create(home.join(".recluster.lock")).expect("it is ours");
     lock.lock().expect("nobody has it");
-    let refused = Launch::fixture("server.js").home(&home).workers(1).option("--control", &home.join("c.sock").to_string_lossy()).refused();
+    let refused = Launch::fixture("server.js")
+        .home(&home)
+        .workers(1)
+        .option("--control", &home.join("c.sock").to_string_lossy())
+        .refused();
     refused.expect_code(2);
     assert!(refused.stderr.contains(".recluster.lock"), "{refused:#?}");
     drop(lock);
