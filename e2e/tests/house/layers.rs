@@ -63,6 +63,7 @@ const CLI: Layers = (
             "args::reading",
             "client::columns",
             "name",
+            "log::aside",
             "log::deaths",
             "nearest",
             "open_files",

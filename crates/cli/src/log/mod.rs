@@ -1,5 +1,6 @@
 //! The log: one line for each event, as text or as JSON. `words` says what events are called, `sink` writes the lines.
 
+mod aside;
 mod deaths;
 mod note;
 mod sink;
@@ -12,6 +13,7 @@ use humantime::format_rfc3339_millis;
 use recluster::Event;
 use serde::Serialize;
 
+use self::aside::Aside;
 use self::deaths::{Deaths, Sum};
 pub(crate) use self::note::Note;
 use self::sink::Sink;
@@ -32,6 +34,7 @@ pub(crate) struct Journal {
     verbosity: Verbosity,
     narrator: Narrator,
     deaths: Deaths,
+    aside: Aside,
     /// Whether `--backoff` would help where workers die all the time: it is not set.
     hints_at_backoff: bool,
     /// Lines that could not be written since the last one that was.
@@ -65,6 +68,7 @@ impl Journal {
             verbosity: args.verbosity(),
             narrator: Narrator::new(process::id()),
             deaths: Deaths::default(),
+            aside: Aside::default(),
             hints_at_backoff: false,
             lost: 0,
         })
@@ -78,9 +82,7 @@ impl Journal {
     /// Writes an event of the cluster, if the verbosity has it. For people, one of too many alike is summed up instead.
     pub(crate) fn event(&mut self, event: &Event) {
         let meaning = self.deaths.hear(event, Instant::now());
-        let is_summed_up = meaning.is_one_of_many
-            && self.style.format == LogFormat::Text
-            && self.verbosity < Verbosity::Verbose;
+        let is_summed_up = meaning.is_one_of_many && self.is_short();
         let again = meaning.again_after.filter(|_| !is_summed_up);
         let needs = if again.is_some() { Verbosity::Normal } else { words::needs(event) };
         let words = match (event, again) {
@@ -95,13 +97,21 @@ impl Journal {
         }
     }
 
-    /// When [`look`](Self::look) has something to do.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        self.deaths.due()
+    /// Whether people read the log, and do not want everything.
+    fn is_short(&self) -> bool {
+        self.style.format == LogFormat::Text && self.verbosity < Verbosity::Verbose
     }
 
-    /// Says that a row of respawns is over, if it is.
+    /// When [`look`](Self::look) has something to do.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.deaths.due().into_iter().chain(self.aside.due()).min()
+    }
+
+    /// Writes what waits, and says that a row of respawns is over, if it is.
     pub(crate) fn look(&mut self, now: Instant) {
+        if self.aside.due().is_some_and(|due| due <= now) {
+            self.write_aside();
+        }
         if let Some(sum) = self.deaths.over(now) {
             self.sum_up(sum);
         }
@@ -116,8 +126,20 @@ impl Journal {
     fn write_event(&mut self, words: &str, event: &Event) {
         if matches!(event, Event::Message { .. }) && !self.sink.has_room_for_chatter() {
             self.lost += 1;
+            return;
+        }
+        self.aside.forget_what_is_said_again(event);
+        if self.is_short() && aside::may_be_said_again(event) {
+            self.write_aside();
+            self.aside.put(event, self.style.line(SystemTime::now(), words, event), Instant::now());
         } else {
             self.write(words, event);
+        }
+    }
+
+    fn write_aside(&mut self) {
+        if let Some(line) = self.aside.take() {
+            self.put(line);
         }
     }
 
@@ -137,18 +159,24 @@ impl Journal {
     }
 
     /// Waits a moment until everything is written.
-    pub(crate) fn close(self) {
+    pub(crate) fn close(mut self) {
+        self.write_aside();
         self.sink.close();
     }
 
     fn write(&mut self, words: &str, record: &impl Serialize) {
+        self.write_aside();
+        self.put(self.style.line(SystemTime::now(), words, record));
+    }
+
+    fn put(&mut self, line: String) {
         if self.lost > 0 {
             let note = Note::LinesMissed { lines: self.lost };
             if self.sink.write(self.style.line(SystemTime::now(), &self.narrator.line(note.words()), &note)) {
                 self.lost = 0;
             }
         }
-        if !self.sink.write(self.style.line(SystemTime::now(), words, record)) {
+        if !self.sink.write(line) {
             self.lost += 1;
         }
     }

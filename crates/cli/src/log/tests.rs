@@ -372,3 +372,58 @@ fn the_page_describes_every_line() {
     }
     assert!(faults.is_empty(), "docs/json.md:\n{}", faults.join("\n"));
 }
+
+/// What a journal with these options has written of these events.
+fn journal_of(options: &[&str], events: &[Event]) -> String {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let path = log.path().to_str().unwrap();
+    let args =
+        ["recluster", "run", "server.js", "--log-file", path].into_iter().chain(options.iter().copied());
+    let matches = crate::args::matches(&args.map(Into::into).collect::<Vec<OsString>>()).unwrap();
+    let run = crate::args::typed(&matches).unwrap().into_run().unwrap();
+    let mut journal = Journal::open(&"shop".parse().unwrap(), &run.around).unwrap();
+    for event in events {
+        journal.event(event);
+    }
+    journal.close();
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_failure_says_the_end_of_a_worker_and_its_hint_once() {
+    let exit = |id| Event::Exit { worker: worker(id, 2), exit: Exit::Code(1), expected: false };
+    let late = Event::Overdue { worker: worker(9, 2), due: "ready", signal: "SIGTERM", held: None };
+    let failed = || Event::Failed { failure: failure() };
+    let rolled_back = Verdict::RolledBack { failure: failure() };
+    let events = [
+        exit(9),
+        failed(),
+        exit(8),
+        late,
+        failed(),
+        Event::Reloaded { generation: Some(2), verdict: rolled_back },
+        Event::GenerationBegan { generation: 3 },
+        failed(),
+        exit(7),
+    ];
+    let lines = |options: &[&str]| {
+        let log = journal_of(options, &events);
+        let words = |line: &str| line.split_once(" shop ").unwrap().1.to_owned();
+        log.lines().map(words).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(lines(&[]));
+    for options in [["-v"].as_slice(), ["--log-format", "json"].as_slice()] {
+        assert_eq!(journal_of(options, &events).lines().count(), events.len(), "{options:?}");
+    }
+}
+
+#[test]
+fn what_waits_to_be_said_again_is_written_after_a_moment() {
+    let mut aside = super::aside::Aside::default();
+    let now = Instant::now();
+    let exit = Event::Exit { worker: worker(3, 1), exit: Exit::Code(1), expected: false };
+    aside.put(&exit, "line".to_owned(), now);
+    aside.forget_what_is_said_again(&Event::Failed { failure: failure() });
+    assert!(aside.due().is_some_and(|due| due > now), "another worker has failed");
+    assert_eq!((aside.take().as_deref(), aside.due()), (Some("line"), None));
+}

@@ -15,6 +15,8 @@ pub(super) struct Narrator {
     addresses: Vec<String>,
     /// What the master has bound before any worker asked, in the order in which workers number it.
     bound: Vec<Address>,
+    /// The hint that was said last: workers that fail alike need it once, and whoever reads the verdict once more.
+    hint: Option<String>,
 }
 
 const NOT_STORED: &str = "wanted its descriptors kept (FDSTORE), which is not done here: they were closed";
@@ -24,14 +26,17 @@ const FIRST_BOUND: i32 = 3;
 
 impl Narrator {
     pub(super) fn new(pid: u32) -> Self {
-        Self { pid, addresses: Vec::new(), bound: Vec::new() }
+        Self { pid, addresses: Vec::new(), bound: Vec::new(), hint: None }
     }
 
     /// The event as one line.
     pub(super) fn words(&mut self, event: &Event) -> String {
         self.note_address(event);
         match event {
-            Event::GenerationBegan { generation } => self.line(format!("generation {generation} begins")),
+            Event::GenerationBegan { generation } => {
+                self.hint = None;
+                self.line(format!("generation {generation} begins"))
+            }
             Event::Started { generation, workers } => self.line(self.started(*generation, *workers)),
             Event::StartFailed { failure } => {
                 self.line(format!("the first start is given up: {}", why(failure)))
@@ -78,7 +83,7 @@ impl Narrator {
             Event::Respawning { worker, delay } => {
                 about(worker, &format!("must be replaced, respawning {}", soon(*delay)))
             }
-            Event::Failed { failure } => why(failure),
+            Event::Failed { failure } => self.failed(failure),
             Event::CutOff { worker, reason } => {
                 about(worker, &format!("was cut off, it broke the rules of its channel: {reason}"))
             }
@@ -100,6 +105,14 @@ impl Narrator {
             // The library may add events before this command has words for them.
             unknown => self.line(format!("{unknown:?}")),
         }
+    }
+
+    fn failed(&mut self, failure: &Failure) -> String {
+        if failure.hint.is_none() || failure.hint == self.hint {
+            return what(failure);
+        }
+        self.hint.clone_from(&failure.hint);
+        why(failure)
     }
 
     fn note_address(&mut self, event: &Event) {
@@ -244,13 +257,18 @@ fn lines_lost(lines: u64) -> String {
 }
 
 /// Which worker failed, and what happened to it.
-fn why(failure: &Failure) -> String {
+fn what(failure: &Failure) -> String {
     let count = match failure.failures {
         0 | 1 => String::new(),
         failures => format!(", failure {failures} of its slot"),
     };
+    about(&failure.worker, &format!("{}{count}", failure.reason))
+}
+
+/// The same, and what to do about it.
+fn why(failure: &Failure) -> String {
     let hint = failure.hint.as_ref().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
-    about(&failure.worker, &format!("{}{count}{hint}", failure.reason))
+    what(failure) + &hint
 }
 
 fn reloaded(generation: Option<u64>, verdict: &Verdict) -> String {
