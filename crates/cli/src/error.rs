@@ -98,7 +98,9 @@ impl Error {
         match self {
             Self::Start(StartError::Program(error)) => match error {
                 ProgramError::NotFound { .. } | ProgramError::NodeNotFound { .. } => ExitStatus::NotFound,
-                ProgramError::NotRunnable { .. } => ExitStatus::CannotRun,
+                ProgramError::NotRunnable { .. } | ProgramError::NodeNotRunnable { .. } => {
+                    ExitStatus::CannotRun
+                }
                 ProgramError::EnvFile(_) | ProgramError::Variable(_) => ExitStatus::Usage,
                 ProgramError::Directory { .. } | _ => ExitStatus::Failure,
             },
@@ -142,7 +144,7 @@ impl Error {
             Self::Start(StartError::Program(ProgramError::NotFound { path }))
                 if looks_like_a_command(path) =>
             {
-                Some(format!("the commands are {}", args::commands().join(", ")))
+                Some(commands(path))
             }
             Self::TypeScript { .. } => {
                 Some("--node PATH names another node; --node-arg=--import=tsx has tsx read it".to_owned())
@@ -191,6 +193,19 @@ impl Error {
 /// Whether a command may have been meant: most server files have an extension.
 fn looks_like_a_command(server: &Path) -> bool {
     server.extension().is_none()
+}
+
+/// Which command was probably meant by a server file that is not there.
+fn commands(server: &Path) -> String {
+    let name = server.file_name().unwrap_or_default().to_string_lossy();
+    let meant = nearest::to(&name, args::commands());
+    let meant = meant.map(|command| format!("did you mean `recluster {command}`? ")).unwrap_or_default();
+    let all = args::commands().join(", ");
+    if meant.is_empty() {
+        format!("the commands are {all}")
+    } else {
+        format!("{meant}The commands are {all}")
+    }
 }
 
 /// Which clusters could be meant instead, and by what name probably.

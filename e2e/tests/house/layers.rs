@@ -60,7 +60,7 @@ const CLI: Layers = (
             "duration",
             "exit_code",
             "inherited",
-            "args::reading",
+            "args::tips",
             "client::columns",
             "name",
             "log::aside",
@@ -77,6 +77,7 @@ const CLI: Layers = (
         &[
             "args::balancing",
             "args::client",
+            "args::reading",
             "client::progress",
             "client::table",
             "config::error",

@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod reading;
 mod run;
+mod tips;
 mod values;
 
 use std::env;
@@ -117,7 +118,13 @@ pub(crate) fn commands() -> Vec<String> {
 }
 
 /// Inserts the command `run` where none is given: what comes first is then a server file or one of `run`'s options.
+/// `help` and `help COMMAND`, which many commands have, become `--help` and `COMMAND --help`.
 pub(crate) fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|first| first == "help") {
+        args.remove(1);
+        args.truncate(2);
+        args.push("--help".into());
+    }
     let about_all = ["-h", "--help", "-V", "--version"];
     let is_known = |arg: &OsStr| {
         about_all.iter().any(|flag| arg == *flag) || commands().iter().any(|command| arg == command.as_str())

@@ -6,28 +6,7 @@ use clap::builder::{Resettable, StyledStr};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command};
 
-/// What stands before the server's own arguments.
-const SERVERS_OWN: &str = "--";
-/// How node's own options begin that people write where ours stand.
-const NODES: [&str; 17] = [
-    "-r",
-    "--conditions",
-    "--cpu-prof",
-    "--enable-source-maps",
-    "--experimental-",
-    "--expose-gc",
-    "--heap",
-    "--import",
-    "--inspect",
-    "--loader",
-    "--max-",
-    "--no-deprecation",
-    "--no-warnings",
-    "--openssl-",
-    "--require",
-    "--stack-",
-    "--trace-",
-];
+use super::tips::{about, command_of, joined, tip};
 
 /// Takes the variables away that are set and empty: as everywhere, that is as if they were not set.
 pub(super) fn without_empty_variables(
@@ -41,8 +20,14 @@ pub(super) fn without_empty_variables(
 
 /// Reads a command line, which has a command.
 pub(super) fn matches(definition: &Command, args: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    let mut definition = definition.clone();
-    definition.try_get_matches_from_mut(args).map_err(|error| explained(error, &definition, args))
+    let mut built = definition.clone();
+    built.try_get_matches_from_mut(args).map_err(|error| match joined(&error, &built, args) {
+        // What is wrong with the value is said then.
+        Some(joined) if definition.clone().try_get_matches_from(&joined).is_err() => {
+            matches(definition, &joined).err().unwrap_or(error)
+        }
+        Some(_) | None => explained(error, &built, args),
+    })
 }
 
 fn explained(mut error: clap::Error, definition: &Command, args: &[OsString]) -> clap::Error {
@@ -56,12 +41,10 @@ fn explained(mut error: clap::Error, definition: &Command, args: &[OsString]) ->
             }
         }
         ErrorKind::UnknownArgument => {
-            let unknown = about(&error, ContextKind::InvalidArg).unwrap_or_default();
-            if let Some(tip) = tip(&unknown, definition, args) {
-                let tips = vec![StyledStr::from(tip)];
+            if let Some(tip) = tip(&error, definition, args) {
+                let tips = vec![StyledStr::from(tip.words)];
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
-                // That an option of ours sounds similar is said of those that are nobody's.
-                if is_nodes(&unknown)
+                if tip.is_sure
                     && error.remove(ContextKind::SuggestedArg).is_some()
                     && let Some(command) = command_of(definition, args)
                 {
@@ -72,11 +55,6 @@ fn explained(mut error: clap::Error, definition: &Command, args: &[OsString]) ->
         _ => {}
     }
     error
-}
-
-fn about(error: &clap::Error, kind: ContextKind) -> Option<String> {
-    let ContextValue::String(text) = error.get(kind)? else { return None };
-    Some(text.clone())
 }
 
 /// The variable that a wrong value comes from: without it the value is not there.
@@ -92,77 +70,6 @@ fn variable_of(error: &clap::Error, definition: &Command, args: &[OsString]) -> 
         definition.clone().mut_subcommands(|command| command.mut_args(|arg| arg.env(Resettable::Reset)));
     let typed = alone.try_get_matches_from(args).err();
     (typed.as_ref().map(wrong) != Some(wrong(error))).then_some(variable)
-}
-
-/// What to write instead of an argument that is not known, for a command that starts a server.
-fn tip(unknown: &str, definition: &Command, args: &[OsString]) -> Option<String> {
-    let command = command_of(definition, args)?;
-    command.get_arguments().find(|arg| arg.is_last_set())?;
-    let name = command.get_name();
-    let at = place_of(unknown, args)?;
-    if is_nodes(unknown) {
-        let typed = args.get(at)?.to_string_lossy();
-        return Some(format!("an argument for node itself is written '--node-arg={typed}'"));
-    }
-    let is_ours = |arg: &str| is_option_of(command, arg);
-    let rest = args.iter().skip(at).map(|arg| arg.to_string_lossy());
-    let mut rest: Vec<_> = rest.take_while(|arg| !is_ours(arg)).filter(|arg| arg != SERVERS_OWN).collect();
-    let given = definition.clone().ignore_errors(true).try_get_matches_from(args.get(..at)?).ok();
-    let server = given.as_ref().and_then(|given| given.subcommand()?.1.get_raw("server")?.next());
-    let server = server.map(OsStr::to_string_lossy).or_else(|| {
-        let at = rest.iter().position(|arg| is_server_file(arg))?;
-        Some(rest.remove(at))
-    });
-    let server = server.map_or("SERVER".to_owned(), |server| quoted(&server));
-    let rest = rest.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" ");
-    let command = if name == "run" { String::new() } else { format!(" {name}") };
-    Some(format!("to pass it to the server, write it behind '--': recluster{command} {server} -- {rest}"))
-}
-
-/// Whether an option is one of node's own.
-fn is_nodes(option: &str) -> bool {
-    NODES.iter().any(|begin| option.starts_with(begin))
-}
-
-fn command_of<'a>(definition: &'a Command, args: &[OsString]) -> Option<&'a Command> {
-    args.get(1).and_then(|name| definition.find_subcommand(name))
-}
-
-/// Where an unknown argument stands.
-fn place_of(unknown: &str, args: &[OsString]) -> Option<usize> {
-    let is_it = |arg: &OsString| {
-        let arg = arg.to_string_lossy();
-        let rest = arg.strip_prefix(unknown);
-        let is_short = !unknown.starts_with("--");
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('=') || is_short)
-    };
-    // Of two equal words the last one is too much; of two equal options the first is found first.
-    if unknown.starts_with('-') { args.iter().position(is_it) } else { args.iter().rposition(is_it) }
-}
-
-fn is_option_of(command: &Command, arg: &str) -> bool {
-    let long = arg.strip_prefix("--").map(|long| long.split('=').next().unwrap_or_default());
-    let short = arg.strip_prefix('-').and_then(|rest| rest.chars().next());
-    command.get_arguments().any(|known| match long {
-        Some(long) => known.get_long() == Some(long),
-        None => short.is_some() && known.get_short() == short,
-    })
-}
-
-/// Whether a word looks like the server file: that may stand behind the argument that is not known.
-fn is_server_file(arg: &str) -> bool {
-    !arg.starts_with('-')
-        && [".js", ".cjs", ".mjs", ".ts", ".cts", ".mts"].iter().any(|end| arg.ends_with(end))
-}
-
-/// An argument as it is written in a shell.
-fn quoted(arg: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !arg.is_empty() && arg.chars().all(is_plain) {
-        arg.to_owned()
-    } else {
-        format!("'{}'", arg.replace('\'', "'\\''"))
-    }
 }
 
 #[cfg(test)]
@@ -198,10 +105,5 @@ mod tests {
             let definition = without_empty_variables(definition(), |_| value.map(OsString::from));
             assert_eq!(matches(&definition, &args).is_err(), is_read, "{value:?}");
         }
-    }
-
-    #[test]
-    fn arguments_are_quoted_where_a_shell_needs_it() {
-        assert_eq!(["a=b", "", "it's", "a b"].map(quoted), ["a=b", "''", r"'it'\''s'", "'a b'"]);
     }
 }

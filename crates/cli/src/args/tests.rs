@@ -44,6 +44,8 @@ fn without_a_command_it_is_run() {
     assert_eq!(run("recluster ./reload").server.to_str(), Some("./reload"));
     assert_eq!(run("recluster run reload").server.to_str(), Some("reload"));
     assert!(matches!(read("recluster reload"), Ok(Command::Reload(_))));
+    assert_eq!(help("recluster help"), help("recluster --help"));
+    assert_eq!(help("recluster help run"), help("recluster run --help"));
 }
 
 #[test]
@@ -86,6 +88,16 @@ fn refusals_say_what_would_do() {
         "recluster server.js --timeout 5d",
         "recluster server.js --timeout=-1",
         "recluster server.js --attempts 0",
+        "recluster server.js -w -1",
+        "recluster server.js --workers -1 -q",
+        "recluster check --exit-grace -5s server.js",
+        "recluster server.js -1",
+        "recluster server.js --control=",
+        "recluster -i max server.js",
+        "recluster server.js --max-memory-restart=100M",
+        "recluster node server.js",
+        "recluster check start ./app.mjs",
+        "recluster npm start",
         "recluster server.js --balance best",
         "recluster server.js --balance sticky --sticky-by sid",
         "recluster server.js --sticky-by ip",

@@ -1,6 +1,5 @@
 //! Values that can be written in more than one way.
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -20,6 +19,8 @@ pub(crate) enum ValueError {
     Surge,
     #[error("write how many workers there are to be, such as 4, or how many more or fewer, such as +1 or -1")]
     Scale,
+    #[error("write a path, or 'none'")]
+    Control,
 }
 
 /// How many of something of which there is at least one.
@@ -87,10 +88,14 @@ impl ControlAt {
 }
 
 impl FromStr for ControlAt {
-    type Err = Infallible;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == Self::OFF { Self::Off } else { Self::Path(text.into()) })
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "" => Err(ValueError::Control),
+            Self::OFF => Ok(Self::Off),
+            path => Ok(Self::Path(path.into())),
+        }
     }
 }
 

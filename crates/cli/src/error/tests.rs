@@ -27,6 +27,7 @@ fn what_is_not_there() {
     let errors = [
         program(ProgramError::NotFound { path: "/srv/server.js".into() }),
         program(ProgramError::NotFound { path: "/srv/relaod".into() }),
+        program(ProgramError::NotFound { path: "/srv/list".into() }),
         program(ProgramError::NodeNotFound { node: "node".into() }),
     ];
     insta::assert_snapshot!(shown(errors, ExitStatus::NotFound));
@@ -39,6 +40,7 @@ fn what_cannot_be_run() {
     let syntax = "/srv/server.js:3: SyntaxError: Unexpected token ';'".to_owned();
     let errors = [
         program(error),
+        program(ProgramError::NodeNotRunnable { node: "/srv".into(), source: refused() }),
         Error::Syntax { reason: syntax },
         Error::TypeScript { version: "v20.20.2".to_owned() },
     ];

@@ -382,6 +382,7 @@ fn journal_of(options: &[&str], events: &[Event]) -> String {
     let matches = crate::args::matches(&args.map(Into::into).collect::<Vec<OsString>>()).unwrap();
     let run = crate::args::typed(&matches).unwrap().into_run().unwrap();
     let mut journal = Journal::open(&"shop".parse().unwrap(), &run.around).unwrap();
+    journal.narrator = Narrator::new(4700);
     for event in events {
         journal.event(event);
     }

@@ -19,7 +19,8 @@ pub enum ReadyWhen {
 
 /// The check that finds out whether a worker serves.
 ///
-/// - `http:/healthz` (or just `/healthz`): a GET of this path, which must be answered with a status of 200 to 399;
+/// - `http:/healthz` (or just `/healthz`): a GET of this path, which must be answered with a status of 200 to 399. It is no
+///   URL: each worker is asked by itself, wherever it listens;
 /// - `exec:./check.sh`: a command for `/bin/sh`, which must end with status 0. It finds the worker's pid in
 ///   `RECLUSTER_PID`, and its slot in `WORKER_ID`, and runs in the worker's directory with its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +42,8 @@ impl FromStr for ReadyCheck {
 
     fn from_str(text: &str) -> Result<Self, ParseReadyCheckError> {
         let path = text.strip_prefix("http:").unwrap_or(text);
-        if path.starts_with('/') && !path.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        let is_path = path.starts_with('/') && !path.starts_with("//");
+        if is_path && !path.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Ok(Self::Http(path.to_owned()));
         }
         match text.strip_prefix("exec:").map(str::trim) {
@@ -70,7 +72,16 @@ mod tests {
         assert_eq!("/healthz?full=1".parse(), Ok(http.clone()));
         assert_eq!("http:/healthz?full=1".parse(), Ok(http));
         assert_eq!("exec: ./check.sh".parse(), Ok(ReadyCheck::Command("./check.sh".to_owned())));
-        for wrong in ["", "healthz", "http:healthz", "http://a/b c", "exec:", "/a\r\nb"] {
+        for wrong in [
+            "",
+            "healthz",
+            "http:healthz",
+            "http:/a b",
+            "http://127.0.0.1:80/healthz",
+            "//a",
+            "exec:",
+            "/a\r\nb",
+        ] {
             let error = wrong.parse::<ReadyCheck>().unwrap_err();
             assert_eq!(
                 error.to_string(),

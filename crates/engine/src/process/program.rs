@@ -255,7 +255,7 @@ impl Program {
     fn find_node(&self, name: &Path, path: Option<&OsString>) -> Result<(PathBuf, PathBuf), ProgramError> {
         let missing = || ProgramError::NodeNotFound { node: name.to_owned() };
         let found = if name.as_os_str().as_bytes().contains(&b'/') {
-            Some(self.directory.join(name)).filter(|path| is_executable(path))
+            Some(self.executable_at(name)?)
         } else {
             let own = env::var_os("PATH");
             path.or(own.as_ref()).and_then(|path| {
@@ -267,6 +267,22 @@ impl Program {
         let found = found.ok_or_else(missing)?;
         let binary = fs::canonicalize(&found).map_err(|_| missing())?;
         Ok((binary, name.to_owned()))
+    }
+
+    /// The binary that was named by its path.
+    fn executable_at(&self, node: &Path) -> Result<PathBuf, ProgramError> {
+        let path = self.directory.join(node);
+        let node = node.to_owned();
+        let source = match fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => io::Error::other("it is a directory"),
+            Ok(_) if is_executable(&path) => return Ok(path),
+            Ok(_) => io::Error::other("it is not executable"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ProgramError::NodeNotFound { node });
+            }
+            Err(error) => error,
+        };
+        Err(ProgramError::NodeNotRunnable { node, source })
     }
 }
 
@@ -392,6 +408,21 @@ mod tests {
         let mut program = Program::new(file.path().to_owned());
         program.node = Some(PathBuf::from("no-such-node"));
         assert!(matches!(program.resolve(), Err(ProgramError::NodeNotFound { .. })));
+        program.node = Some(PathBuf::from("./no-such-node"));
+        assert!(matches!(program.resolve(), Err(ProgramError::NodeNotFound { .. })));
+    }
+
+    #[test]
+    fn a_node_that_is_no_program_is_there_and_cannot_be_run() {
+        let file = tempfile::Builder::new().suffix(".js").tempfile().unwrap();
+        let mut program = Program::new(file.path().to_owned());
+        let directory = file.path().parent().unwrap().to_owned();
+        for (node, why) in [(file.path().to_owned(), "not executable"), (directory, "a directory")] {
+            program.node = Some(node.clone());
+            let error = program.resolve().unwrap_err();
+            let words = format!("node binary cannot be run: {}: it is {why}", node.display());
+            assert_eq!(error.to_string(), words);
+        }
     }
 
     #[test]

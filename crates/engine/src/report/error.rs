@@ -116,6 +116,14 @@ pub enum ProgramError {
         /// What was looked for.
         node: PathBuf,
     },
+    /// What was named as the node binary is there, but cannot be run.
+    #[error("node binary cannot be run: {}: {source}", node.display())]
+    NodeNotRunnable {
+        /// What was named.
+        node: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file of variables for workers is not usable.
     #[error(transparent)]
     EnvFile(#[from] EnvFileError),

@@ -200,9 +200,9 @@ fn resolve_as(program: &Program, spec: &Spec) -> Result<Arc<ResolvedProgram>, Sp
 /// Whether trying again may help: it does where the machine was short of descriptors.
 fn failure_of(error: &ProgramError) -> SpawnFailure {
     match error {
-        ProgramError::NotRunnable { source, .. } | ProgramError::Directory { source, .. } => {
-            spawn::failure_of(source)
-        }
+        ProgramError::NotRunnable { source, .. }
+        | ProgramError::NodeNotRunnable { source, .. }
+        | ProgramError::Directory { source, .. } => spawn::failure_of(source),
         ProgramError::EnvFile(EnvFileError::Unreadable { source, .. }) => spawn::failure_of(source),
         ProgramError::NotFound { .. }
         | ProgramError::NodeNotFound { .. }
