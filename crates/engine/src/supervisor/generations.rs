@@ -202,8 +202,8 @@ fn failure_of(error: &ProgramError) -> SpawnFailure {
     match error {
         ProgramError::NotRunnable { source, .. }
         | ProgramError::NodeNotRunnable { source, .. }
-        | ProgramError::Directory { source, .. } => spawn::failure_of(source),
-        ProgramError::EnvFile(EnvFileError::Unreadable { source, .. }) => spawn::failure_of(source),
+        | ProgramError::Directory { source, .. }
+        | ProgramError::EnvFile(EnvFileError::Unreadable { source, .. }) => spawn::failure_of(source),
         ProgramError::NotFound { .. }
         | ProgramError::NodeNotFound { .. }
         | ProgramError::EnvFile(EnvFileError::Wrong { .. })
