@@ -31,12 +31,9 @@ impl Narrator {
 
     /// The event as one line.
     pub(super) fn words(&mut self, event: &Event) -> String {
-        self.note_address(event);
+        self.remember(event);
         match event {
-            Event::GenerationBegan { generation } => {
-                self.hint = None;
-                self.line(format!("generation {generation} begins"))
-            }
+            Event::GenerationBegan { generation } => self.line(format!("generation {generation} begins")),
             Event::Started { generation, workers } => self.line(self.started(*generation, *workers)),
             Event::StartFailed { failure } => {
                 self.line(format!("the first start is given up: {}", why(failure)))
@@ -115,8 +112,10 @@ impl Narrator {
         why(failure)
     }
 
-    fn note_address(&mut self, event: &Event) {
-        if let Event::Bound { address, .. } = event {
+    fn remember(&mut self, event: &Event) {
+        if let Event::GenerationBegan { .. } = event {
+            self.hint = None;
+        } else if let Event::Bound { address, .. } = event {
             self.bound.push(address.clone());
             self.addresses.push(address.to_string());
         } else if let Event::Listening { address, .. } = event {
