@@ -117,6 +117,11 @@ pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 /// more. In words, so that it is aligned for the headers in it.
 const ANCILLARY_WORDS: usize = 12;
 
+/// A length in the type in which the C library counts it, glibc in another one than musl.
+fn length<T, Counted: TryFrom<T>>(length: T) -> Option<Counted> {
+    length.try_into().ok()
+}
+
 /// A datagram, and what the kernel says of it.
 #[derive(Debug)]
 pub(crate) struct Datagram {
@@ -154,7 +159,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, most: usize) -> io::Result<Datagra
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = space.as_mut_ptr().cast();
-    header.msg_controllen = mem::size_of_val(&space);
+    header.msg_controllen = length(mem::size_of_val(&space)).unwrap_or_default();
     // SAFETY: the descriptor is borrowed, so it is open; all that the header points to is writable, as long as it says, and
     // outlives the call.
     let received = unsafe {
@@ -183,7 +188,8 @@ impl Datagram {
             let mut next = libc::CMSG_FIRSTHDR(header);
             while let Some(message) = next.as_ref() {
                 let data = libc::CMSG_DATA(next);
-                let length = message.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                let head = libc::CMSG_LEN(0) as usize;
+                let length = length(message.cmsg_len).map_or(0, |whole: usize| whole.saturating_sub(head));
                 match (message.cmsg_level, message.cmsg_type) {
                     (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= mem::size_of::<libc::ucred>() => {
                         self.from = Some(data.cast::<libc::ucred>().read_unaligned().into());
