@@ -11,10 +11,14 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository")
 }
 
-/// The path of the `recluster` command, which is built first if it is not up to date.
+/// The path of the `recluster` command, which is built first if it is not up to date; or of the one that
+/// `RECLUSTER_TEST_COMMAND` names, such as one that is to be released.
 pub fn recluster() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        if let Some(given) = given("RECLUSTER_TEST_COMMAND") {
+            return given;
+        }
         build(&["--bin", "recluster"]);
         beside("recluster")
     })
@@ -32,13 +36,23 @@ pub fn rust_example(name: &str) -> PathBuf {
     beside(name)
 }
 
-/// The path of the addon of the npm package, which is built first if it is not up to date.
+/// The path of the addon of the npm package, which is built first if it is not up to date; or of the one that
+/// `RECLUSTER_TEST_ADDON` names.
 pub fn addon() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        if let Some(given) = given("RECLUSTER_TEST_ADDON") {
+            return given;
+        }
         build(&["--lib"]);
         beside("librecluster_npm.so")
     })
+}
+
+fn given(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os(variable)?);
+    assert!(path.is_file(), "{variable} is no file: {}", path.display());
+    Some(path)
 }
 
 /// The command `recluster` with an environment that holds nothing a surrounding cluster or shell may have left.

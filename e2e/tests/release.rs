@@ -1,0 +1,294 @@
+//! What a release is made by: the version, the platforms, the order in which packages are published, the installer. The packages
+//! themselves are built by `scripts/cross`, which checks what it has built.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use recluster_e2e::{Home, recluster, repository};
+
+fn read(file: &str) -> String {
+    fs::read_to_string(repository().join(file)).expect("a file of the repository")
+}
+
+fn output(command: &mut Command) -> (bool, String) {
+    let Output { status, stdout, stderr } = command.output().expect("it should run");
+    (status.success(), [stdout, stderr].iter().map(|text| String::from_utf8_lossy(text)).collect())
+}
+
+#[track_caller]
+fn succeeds(command: &mut Command) -> String {
+    let (success, text) = output(command);
+    assert!(success, "{text}");
+    text
+}
+
+#[track_caller]
+fn fails(command: &mut Command) -> String {
+    let (success, text) = output(command);
+    assert!(!success, "{text}");
+    text
+}
+
+fn write_program(path: &Path, text: &str) {
+    fs::write(path, text).expect("write a program");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+}
+
+/// A copy of what `scripts/version` reads.
+fn versions() -> Home {
+    let home = Home::new();
+    for file in ["scripts/version", "Cargo.toml", "Cargo.lock", "npm/package.json", "CHANGELOG.md"] {
+        let copy = home.path().join(file);
+        fs::create_dir_all(copy.parent().expect("a directory")).expect("make it");
+        fs::copy(repository().join(file), copy).expect("copy");
+    }
+    home
+}
+
+fn replace(home: &Home, file: &str, old: &str, new: &str) {
+    let path = home.path().join(file);
+    let text = fs::read_to_string(&path).expect("read");
+    assert!(text.contains(old), "{file} has no {old}");
+    fs::write(path, text.replacen(old, new, 1)).expect("write");
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[test]
+fn there_is_one_version() {
+    let script = repository().join("scripts/version");
+    assert_eq!(succeeds(&mut Command::new(script)).trim(), VERSION);
+}
+
+#[test]
+fn another_version_is_named_with_its_file() {
+    let places = [
+        ("npm/package.json", format!("\"version\": \"{VERSION}\""), "\"version\": \"1.9.9\""),
+        ("npm/package.json", format!("linux-x64-musl\": \"{VERSION}\""), "linux-x64-musl\": \"1.9.9\""),
+        (
+            "Cargo.toml",
+            format!("crates/wire\", version = \"{VERSION}\""),
+            "crates/wire\", version = \"1.9.9\"",
+        ),
+        ("CHANGELOG.md", format!("## {VERSION}"), "## 1.9.9"),
+    ];
+    for (file, old, new) in places {
+        let home = versions();
+        replace(&home, file, &old, new);
+        let said = fails(&mut Command::new(home.path().join("scripts/version")));
+        assert!(said.contains(file) && said.contains("1.9.9"), "{said}");
+    }
+}
+
+#[test]
+fn a_version_is_set_everywhere_and_released_by_its_own_tag_with_a_date() {
+    let home = versions();
+    let script = home.path().join("scripts/version");
+    succeeds(Command::new(&script).args(["--set", "7.8.9"]));
+    let heading =
+        read("CHANGELOG.md").lines().find(|line| line.starts_with("## ")).expect("a version").to_owned();
+    replace(&home, "CHANGELOG.md", &heading, "## 7.8.9 (unreleased)");
+    assert_eq!(succeeds(&mut Command::new(&script)).trim(), "7.8.9");
+    let said = fails(Command::new(&script).args(["--tag", "v7.8.9"]));
+    assert!(said.contains("no date"), "{said}");
+    replace(&home, "CHANGELOG.md", "(unreleased)", "(2030-01-02)");
+    succeeds(Command::new(&script).args(["--tag", "v7.8.9"]));
+    let said = fails(Command::new(&script).args(["--tag", "v7.8.10"]));
+    assert!(said.contains("it must be v7.8.9"), "{said}");
+}
+
+/// The platforms that a text speaks of.
+fn platforms(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+    words
+        .filter_map(|word| word.find("linux-").and_then(|at| word.get(at..)))
+        .filter(|word| word.ends_with("-gnu") || word.ends_with("-musl"))
+        .filter(|word| !word.starts_with("linux-gnu") && !word.starts_with("linux-musl"))
+        .collect()
+}
+
+/// Whoever installs finds an engine for each platform that the package speaks of, and each is built, and run, before it is released.
+#[test]
+fn every_platform_is_built_run_and_installed() {
+    let package = read("npm/package.json");
+    let wanted = platforms(&package);
+    assert_eq!(wanted.len(), 4);
+    for file in ["npm/lib/engines.js", "scripts/cross", "crates/cli/Cargo.toml"] {
+        assert_eq!(platforms(&read(file)), wanted, "{file}");
+    }
+    let workflow = read(".github/workflows/packages.yml");
+    let (built, run) = workflow.split_once("\n  run:").expect("a job that runs what was built");
+    assert_eq!(platforms(built), wanted);
+    assert_eq!(platforms(run), wanted);
+}
+
+#[test]
+fn workflows_use_exactly_the_actions_that_were_looked_at() {
+    let directory = repository().join(".github/workflows");
+    let mut seen = 0;
+    for entry in fs::read_dir(directory).expect("workflows") {
+        let text = fs::read_to_string(entry.expect("workflows").path()).expect("a workflow");
+        for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            let Some((_, used)) = line.split_once("uses: ") else { continue };
+            seen += 1;
+            let commit =
+                used.split_once('@').and_then(|(_, rest)| rest.split_once(" # v")).map(|(commit, _)| commit);
+            let pinned = commit.is_some_and(|commit| {
+                commit.len() == 40 && commit.chars().all(|letter| letter.is_ascii_hexdigit())
+            });
+            assert!(pinned || used.starts_with("./"), "{line}");
+        }
+    }
+    assert!(seen > 0);
+}
+
+/// A crate cannot be published before those that it depends on; nor is one forgotten.
+#[test]
+fn crates_are_published_behind_those_they_depend_on() {
+    let script = read("scripts/publish-crates");
+    let order = script
+        .lines()
+        .find_map(|line| line.strip_prefix("for crate in ")?.strip_suffix("; do"))
+        .expect("a list");
+    let order: Vec<&str> = order.split(' ').collect();
+    let mut published = 0;
+    for entry in fs::read_dir(repository().join("crates")).expect("crates") {
+        let manifest =
+            fs::read_to_string(entry.expect("crates").path().join("Cargo.toml")).expect("a manifest");
+        if manifest.contains("publish = false") {
+            continue;
+        }
+        published += 1;
+        let name = manifest
+            .lines()
+            .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+            .expect("a name");
+        let place = order.iter().position(|other| *other == name);
+        assert!(place.is_some(), "{name} is not published");
+        let dependencies = manifest.split("[dev-dependencies]").next().unwrap_or_default();
+        for needed in dependencies.lines().filter_map(|line| line.strip_suffix(".workspace = true")) {
+            let needed = order.iter().position(|other| *other == needed);
+            assert!(
+                needed.is_none_or(|needed| Some(needed) < place),
+                "{name} is published before what it needs"
+            );
+        }
+    }
+    assert_eq!(order.len(), published);
+}
+
+#[test]
+fn a_glibc_that_is_too_new_is_named_with_the_symbols() {
+    let script = repository().join("scripts/glibc-needed");
+    let needed = succeeds(Command::new(&script).arg(recluster()));
+    assert!(needed.starts_with("2."), "{needed}");
+    succeeds(Command::new(&script).args(["--most", "2.999"]).arg(recluster()));
+    let said = fails(Command::new(&script).args(["--most", "2.3"]).arg(recluster()));
+    assert!(said.contains("needs memcpy@GLIBC_2.14"), "{said}");
+    assert!(!said.contains("GLIBC_2.2.5"), "{said}");
+}
+
+/// A release with the command under test, as the workflow lays it out.
+fn release(home: &Home) {
+    let directory = home.path().join("releases/latest/download");
+    fs::create_dir_all(&directory).expect("make it");
+    for platform in ["linux-x64-gnu", "linux-arm64-gnu"] {
+        let name = format!("recluster-{VERSION}-{platform}");
+        let laid = home.path().join(&name);
+        fs::create_dir(&laid).expect("make it");
+        fs::copy(recluster(), laid.join("recluster")).expect("copy");
+        let archive = directory.join(format!("{name}.tar.gz"));
+        succeeds(Command::new("tar").arg("-czf").arg(archive).arg("-C").arg(home.path()).arg(name));
+    }
+    let sums = "sha256sum -- *.tar.gz >sums && mv sums SHA256SUMS";
+    succeeds(Command::new("sh").args(["-c", sums]).current_dir(directory));
+}
+
+fn install(home: &Home) -> Command {
+    let mut command = Command::new("sh");
+    command.arg(repository().join("scripts/install.sh"));
+    command.env("RECLUSTER_RELEASES", format!("file://{}/releases", home.path().display()));
+    command.env("RECLUSTER_INSTALL", home.path().join("bin"));
+    command
+}
+
+#[test]
+fn the_installer_takes_what_the_checksums_name_and_nothing_else() {
+    let home = Home::new();
+    release(&home);
+    let said = succeeds(&mut install(&home));
+    assert!(said.contains(&format!("recluster {VERSION} is ")), "{said}");
+    let installed = home.path().join("bin/recluster");
+    assert_eq!(succeeds(Command::new(&installed).arg("--version")).trim(), format!("recluster {VERSION}"));
+
+    fs::remove_file(&installed).expect("remove");
+    for platform in ["linux-x64-gnu", "linux-arm64-gnu"] {
+        let archive =
+            home.path().join(format!("releases/latest/download/recluster-{VERSION}-{platform}.tar.gz"));
+        let mut bytes = fs::read(&archive).expect("read");
+        *bytes.last_mut().expect("bytes") ^= 1;
+        fs::write(archive, bytes).expect("write");
+    }
+    let said = fails(&mut install(&home));
+    assert!(said.contains("nothing is installed"), "{said}");
+    assert!(!installed.exists());
+
+    fs::remove_file(home.path().join("releases/latest/download/SHA256SUMS")).expect("remove");
+    let said = fails(&mut install(&home));
+    assert!(said.contains("SHA256SUMS cannot be had"), "{said}");
+}
+
+/// A program `npm` that notes what it is told to publish, and knows the packages that it has noted.
+const NPM: &str = r#"#!/bin/sh
+case $1 in
+view) grep -Fqx "${2%@*}" published 2>/dev/null && echo "${2##*@}" ;;
+publish) tar -xOzf "$2" package/package.json | sed -n 's/.*"name": *"\([^"]*\)".*/\1/p' >>published; shift 2; echo "with $*" ;;
+esac
+"#;
+
+/// Packed packages without an engine in them.
+fn packed(home: &Home, names: &BTreeSet<&str>) {
+    let package = home.path().join("package");
+    fs::create_dir_all(&package).expect("make it");
+    for name in names {
+        let manifest = format!("{{\"name\": \"@recluster/{name}\", \"version\": \"{VERSION}\"}}\n");
+        fs::write(package.join("package.json"), manifest).expect("write");
+        let file = format!("recluster-{name}.tgz");
+        succeeds(Command::new("tar").args(["-czf", &file, "package"]).current_dir(home.path()));
+    }
+    fs::copy(repository().join("npm/package.json"), package.join("package.json")).expect("copy");
+    succeeds(Command::new("tar").args(["-czf", "recluster-2.tgz", "package"]).current_dir(home.path()));
+}
+
+#[test]
+fn the_package_is_published_behind_its_engines_and_nothing_twice() {
+    let home = Home::new();
+    write_program(&home.path().join("npm"), NPM);
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").expect("a path"));
+    let publish = || {
+        let mut command = Command::new(repository().join("npm/release/publish"));
+        command.arg(".").current_dir(home.path()).env("PATH", &path).env_remove("NPM_TOKEN");
+        command
+    };
+    let package = read("npm/package.json");
+    let mut names = platforms(&package);
+    let last = names.pop_last().expect("a platform");
+    packed(&home, &names);
+    let said = fails(&mut publish());
+    assert!(said.contains(last), "{said}");
+    assert!(!home.path().join("published").exists());
+
+    names.insert(last);
+    packed(&home, &names);
+    let said = succeeds(&mut publish());
+    assert_eq!(said.matches("with --access public --provenance").count(), 5, "{said}");
+    let published = || fs::read_to_string(home.path().join("published")).expect("something is published");
+    assert_eq!(published().lines().count(), 5);
+    assert_eq!(published().lines().last(), Some("recluster"));
+    let said = succeeds(&mut publish());
+    assert_eq!(said.matches("is published already").count(), 5, "{said}");
+    assert_eq!(published().lines().count(), 5);
+}
