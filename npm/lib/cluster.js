@@ -14,6 +14,7 @@ const Link = require('./link');
 const engine = require('./native');
 const options = require('./options');
 const say = require('./say');
+const Starts = require('./starts');
 
 ids.share(engine);
 
@@ -24,6 +25,8 @@ class Cluster extends EventEmitter {
   #file;
   /** The user's own object, which may change: it is read when a generation begins. */
   #options;
+  /** What stands for lists among the options that are not given. */
+  #defaults = { args: [], execArgv: hooks.inherited() };
   /** What logs, and what, as the options said when they were read the last time. */
   #logging;
   /** What has been told, and is not told again. */
@@ -60,8 +63,8 @@ class Cluster extends EventEmitter {
       this.#run.phase = 'running';
       return;
     }
-    const run = { phase: 'running', link: null };
-    run.link = new Link(this.#whole(), this.#listener(run));
+    const run = { phase: 'running', link: null, starts: new Starts(this.#whole()) };
+    run.link = new Link(run.starts.plan, this.#listener(run));
     this.#run = run;
   }
 
@@ -136,14 +139,25 @@ class Cluster extends EventEmitter {
 
   /** The same, and what is to be started. */
   #whole() {
-    const args = options.list(this.#options, 'args');
-    const execArgv = this.#options.execArgv ? options.list(this.#options, 'execArgv') : hooks.inherited();
-    const variables = options.variables(this.#options);
-    const envFiles = options.envFiles(this.#options);
-    const plan = { ...this.#plan(), ...launch.describe(this.#file, args, execArgv, { variables, envFiles }) };
+    const plan = { ...this.#plan(), ...launch.describe(this.#file, this.#options, this.#defaults, this.#isRunning()) };
     const lost = hooks.lost(plan.server, plan.execArgv);
     if (lost !== undefined) this.#once(lost);
     return plan;
+  }
+
+  /** The plan of a run, with what its next worker is to be started with. */
+  #latest({ starts }) {
+    try {
+      return starts.latest((plan) => launch.refresh(plan, this.#options, this.#defaults));
+    } catch (error) {
+      this.#unfit(error);
+      return starts.plan;
+    }
+  }
+
+  /** What is said of the start of workers now is wrong. */
+  #unfit({ message }) {
+    this.#once(`recluster: workers are started as before: ${message.replace(/^recluster: /, '')}`);
   }
 
   #tellStrangers() {
@@ -169,6 +183,7 @@ class Cluster extends EventEmitter {
       process.nextTick(done, error);
       return;
     }
+    this.#run.starts.reload(plan);
     this.#run.link.reload(plan, done);
   }
 
@@ -204,7 +219,12 @@ class Cluster extends EventEmitter {
         if (index >= 0) this.#workers.splice(index, 1);
         this.#deactivate(worker);
       },
-      noted: (note, worker) => this.#noted(note, worker),
+      noted: (note, worker) => {
+        run.starts.noted(note);
+        this.#noted(note, worker);
+      },
+      latest: () => this.#latest(run),
+      unfit: (error) => this.#unfit(error),
     };
   }
 

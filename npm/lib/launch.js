@@ -9,37 +9,75 @@ const path = require('path');
 const { fileURLToPath } = require('url');
 const { inspect } = require('util');
 
+const options = require('./options');
+
 /** The arguments that have node listen for a debugger, as Node itself recognises them. */
 const INSPECTOR = /--inspect(?:-brk|-port)?|--debug-port/;
+
+/** The lists that clusters of ours have told Node's cluster module. */
+const told = new WeakSet();
 
 /**
  * Tells Node's cluster module what is about to be started, as cluster.fork() would be told, and reads what it says of the
  * rest.
  * @param {string} file the server file
- * @param {string[]} args its arguments
- * @param {string[]} execArgv arguments for node
- * @param {{variables: object, envFiles: string[]}} environment what workers are given beside the environment of this process
+ * @param {object} said the options of the cluster
+ * @param {{args: string[], execArgv: string[]}} defaults where these options are not given
+ * @param {boolean} isRunning whether it was told before
  */
-function describe(file, args, execArgv, { variables, envFiles }) {
+function describe(file, said, defaults, isRunning) {
   if (cluster.settings.serialization === 'advanced') {
     throw new Error("recluster: cluster.settings.serialization 'advanced' is not supported: workers speak JSON");
   }
   const cwd = directory(cluster.settings.cwd);
   const server = resolveServer(file, cwd);
-  cluster.setupPrimary({ exec: file, args, execArgv });
-  const { settings } = cluster;
+  const variables = options.variables(said);
+  const envFiles = options.envFiles(said);
+  const lists = listsOf(said, defaults, isRunning);
+  const start = started(lists);
+  Object.values(lists).forEach((list) => told.add(list));
+  cluster.setupPrimary({ exec: file, ...lists });
   return {
     server,
     node: process.execPath,
-    args,
-    execArgv: [...settings.execArgv, ...inspectorPort(settings)],
-    env: { ...process.env },
+    ...start,
     variables,
     envFiles: envFiles.map((named) => path.resolve(cwd ?? process.cwd(), named)),
-    cwd,
+  };
+}
+
+/**
+ * The same plan for a worker that is started now: what the options, `cluster.settings` and the environment say of its start is what
+ * they say now, as it is for one that Node's cluster forks.
+ */
+function refresh(plan, said, defaults) {
+  return { ...plan, ...started(listsOf(said, defaults, true)) };
+}
+
+function started({ args, execArgv }) {
+  const { settings } = cluster;
+  return {
+    args: options.list({ args }, 'args'),
+    execArgv: [...options.list({ execArgv }, 'execArgv'), ...inspectorPort({ ...settings, execArgv })],
+    env: { ...process.env },
+    cwd: directory(settings.cwd),
     uid: number(settings, 'uid'),
     gid: number(settings, 'gid'),
     stdio: stdio(settings),
+  };
+}
+
+/**
+ * The lists of arguments. What somebody has told Node's cluster module since a cluster of ours did comes before its options, as
+ * for cluster.fork().
+ */
+function listsOf(said, defaults, isRunning) {
+  const { args, execArgv } = cluster.settings;
+  const theirs = [args, execArgv].map((list) => (Array.isArray(list) && !told.has(list) && list !== process.execArgv ? list : undefined));
+  const [theirArgs, theirExecArgv] = theirs;
+  return {
+    args: (isRunning && theirArgs) || said.args || defaults.args,
+    execArgv: (isRunning && theirExecArgv) || said.execArgv || theirExecArgv || defaults.execArgv,
   };
 }
 
@@ -125,4 +163,4 @@ function badStdio(entry) {
   );
 }
 
-module.exports = { describe };
+module.exports = { describe, refresh };

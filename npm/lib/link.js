@@ -22,6 +22,8 @@ const WorkerProcess = require('./process');
  * @property {(worker: object) => void} gone it has exited, and everybody has been told
  * @property {(slot: number, worker: object | null) => void} active
  * @property {(note: object, worker?: object) => void} noted anything else
+ * @property {() => object} latest what a worker is to be started with: a plan, of which the rest does not matter
+ * @property {(error: Error) => void} unfit why the engine cannot start one so
  */
 
 class Link {
@@ -52,7 +54,7 @@ class Link {
     } catch (error) {
       throw new Error(`recluster: ${error.message}`);
     }
-    this.#settle();
+    this.#settle(plan);
   }
 
   get isOver() {
@@ -61,9 +63,8 @@ class Link {
 
   /** Replaces all workers; `callback` hears why that failed, or null. */
   reload(plan, callback) {
-    this.#plan = plan;
     this.#questions.ask(callback, (ticket) => this.#cluster.reload(ticket, JSON.stringify(plan)));
-    this.#settle();
+    this.#settle(plan);
   }
 
   scale(slots, callback) {
@@ -113,7 +114,7 @@ class Link {
 
   /** Supervises them again; false if there is none any more. */
   resume() {
-    if (this.#isOver || !this.#cluster.resume()) return false;
+    if (this.#isOver || !this.#tell((plan) => this.#cluster.resume(plan))) return false;
     this.#supervises = true;
     this.#settle();
     return true;
@@ -133,12 +134,26 @@ class Link {
    * Waits until the engine has begun what it was asked, which takes no longer than its forks, and looks who is there:
    * whoever looks when run() or reload() has returned finds their workers, and behind terminate() none comes.
    */
-  #settle() {
-    this.#cluster.settle();
+  #settle(plan) {
+    if (plan !== undefined) this.#plan = plan;
+    this.#cluster.settle(plan && JSON.stringify(plan));
     const notes = this.#take();
     notes.filter(({ event }) => event === 'spawned').forEach((note) => this.#spawned(note));
     this.#later(notes.filter(({ event }) => event !== 'spawned'));
     this.#stayAlive();
+  }
+
+  /** Tells the engine what workers are to be started with. Where that cannot be, they are started as their generation began. */
+  #tell(call) {
+    const plan = this.#listener.latest();
+    try {
+      const told = call(JSON.stringify(plan));
+      this.#plan = plan;
+      return told;
+    } catch (error) {
+      this.#listener.unfit(error);
+      return call();
+    }
   }
 
   #take() {
@@ -156,6 +171,8 @@ class Link {
     switch (note.event) {
       case 'answer':
         return this.#answered(note);
+      case 'asked':
+        return this.#cluster && this.#tell((plan) => this.#cluster.answer(plan));
       case 'spawned':
         return this.#spawned(note);
       case 'active':

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use napi::bindgen_prelude::Function;
 use napi::{Error, Result};
 use napi_derive::napi;
-use recluster::host::{DatagramKind, Handle, HandleKind};
+use recluster::host::{DatagramKind, Handle, HandleKind, Surroundings};
 use recluster::{Cluster, Gone, Scale, ScaleError, SendError};
 use serde_json::{Value, json};
 use tokio::runtime::Handle as Runtime;
 
+use crate::latest::Latest;
 use crate::notes::{self, Note, Notes};
 use crate::plan::Plan;
 use crate::{engine, sys};
@@ -26,6 +27,7 @@ pub struct NativeCluster(AssertUnwindSafe<Parts>);
 struct Parts {
     cluster: Cluster,
     notes: Arc<Notes>,
+    latest: Arc<Latest>,
     runtime: Runtime,
     /// It was started by a thread that may end before the process.
     ends_with_thread: bool,
@@ -37,11 +39,15 @@ struct Parts {
 pub fn start(plan: String, wake: Function<'_, (), ()>, ends_with_thread: bool) -> Result<NativeCluster> {
     let builder = Plan::parse(&plan).map_err(thrown)?.builder().map_err(thrown)?;
     let notes = Arc::new(Notes::new(wake.build_threadsafe_function().weak::<true>().build()?));
-    let queue = Arc::clone(&notes);
+    // Nobody is asked before `settle` has been called.
+    let latest = Latest::held();
+    let (queue, asked, answers) = (Arc::clone(&notes), Arc::clone(&notes), Arc::clone(&latest));
+    let builder = builder
+        .host(move |what| queue.leave(Note::Event(what)))
+        .latest(move || answers.ask(|| asked.leave(Note::Asked)));
     let runtime = engine::runtime().map_err(thrown)?;
-    let cluster = runtime.block_on(builder.host(move |what| queue.leave(Note::Event(what))).start());
-    let cluster = cluster.map_err(thrown)?;
-    Ok(NativeCluster(AssertUnwindSafe(Parts { cluster, notes, runtime, ends_with_thread })))
+    let cluster = runtime.block_on(builder.start()).map_err(thrown)?;
+    Ok(NativeCluster(AssertUnwindSafe(Parts { cluster, notes, latest, runtime, ends_with_thread })))
 }
 
 #[napi]
@@ -52,11 +58,20 @@ impl NativeCluster {
         self.0.notes.take().to_string()
     }
 
-    /// Waits until what was asked before has been begun: workers that are started at once have been.
+    /// Waits until what was asked before has been begun: workers that are started at once have been, with what the plan says
+    /// of their start.
     #[napi(catch_unwind)]
-    pub fn settle(&self) {
+    pub fn settle(&self, plan: Option<String>) -> Result<()> {
         // A cluster that is over has nothing left to begin.
-        let _ = self.0.cluster.workers_blocking();
+        let _ = self.0.latest.hold(surroundings(plan)?, || self.0.cluster.workers_blocking());
+        Ok(())
+    }
+
+    /// Answers a note that asks: workers are started with what the plan says of their start, or as their generation began.
+    #[napi(catch_unwind)]
+    pub fn answer(&self, plan: Option<String>) -> Result<()> {
+        self.0.latest.answer(surroundings(plan)?);
+        Ok(())
     }
 
     /// Replaces every worker by what this plan says. The answer is the verdict.
@@ -64,7 +79,7 @@ impl NativeCluster {
     pub fn reload(&self, ticket: u32, plan: String) -> Result<()> {
         let builder = Plan::parse(&plan).map_err(thrown)?.builder().map_err(thrown)?;
         let verdict = self.0.cluster.begin_reload(Some(builder));
-        self.answer(ticket, async {
+        self.reply(ticket, async {
             let verdict = match verdict {
                 Ok(verdict) => verdict.await,
                 Err(gone) => Err(gone.into()),
@@ -78,7 +93,7 @@ impl NativeCluster {
     #[napi(catch_unwind)]
     pub fn scale(&self, ticket: u32, slots: u32) {
         let cluster = self.0.cluster.clone();
-        self.answer(ticket, async move {
+        self.reply(ticket, async move {
             cluster.scale(Scale::To(slots)).await.map(Value::from).map_err(unscaled)
         });
     }
@@ -87,7 +102,7 @@ impl NativeCluster {
     #[napi(catch_unwind)]
     pub fn status(&self, ticket: u32) {
         let cluster = self.0.cluster.clone();
-        self.answer(ticket, async move { cluster.status().await.map(|status| json!(status)).map_err(gone) });
+        self.reply(ticket, async move { cluster.status().await.map(|status| json!(status)).map_err(gone) });
     }
 
     /// Sends a message, and with it the descriptor `fd`, if there is one, which stays the caller's. The answer is that the
@@ -108,7 +123,7 @@ impl NativeCluster {
             _ => None,
         };
         let sent = self.0.cluster.post(worker.into(), json, handle);
-        self.answer(ticket, async {
+        self.reply(ticket, async {
             let sent = match sent {
                 Ok(sent) => sent.await,
                 Err(gone) => Err(gone.into()),
@@ -150,15 +165,16 @@ impl NativeCluster {
         let _ = self.0.cluster.release();
     }
 
-    /// Supervises again; false if the cluster has ended meanwhile.
+    /// Supervises again; false if the cluster has ended meanwhile. Workers are started with what the plan says of their start.
     #[napi(catch_unwind)]
-    pub fn resume(&self) -> bool {
+    pub fn resume(&self, plan: Option<String>) -> Result<bool> {
         let cluster = &self.0.cluster;
         // It may be about to end: if it still answers a later request, it has got this one.
-        cluster.resume().and_then(|()| cluster.workers_blocking()).is_ok()
+        let resume = || cluster.resume().and_then(|()| cluster.workers_blocking()).is_ok();
+        Ok(self.0.latest.hold(surroundings(plan)?, resume))
     }
 
-    fn answer(
+    fn reply(
         &self,
         ticket: u32,
         work: impl Future<Output = std::result::Result<Value, Value>> + Send + 'static,
@@ -193,6 +209,12 @@ fn kind_of(word: &str) -> Result<HandleKind> {
         "udp6" => HandleKind::DatagramSocket(DatagramKind::Udp6),
         _ => return Err(thrown(format!("no kind of handle: {word}"))),
     })
+}
+
+/// What a plan says of the start of workers.
+fn surroundings(plan: Option<String>) -> Result<Option<Surroundings>> {
+    plan.map(|plan| Plan::parse(&plan).map_err(thrown)?.builder().map(Surroundings::from).map_err(thrown))
+        .transpose()
 }
 
 fn thrown(error: impl Display) -> Error {

@@ -11,6 +11,7 @@
 
 pub mod cluster;
 mod engine;
+mod latest;
 mod notes;
 pub mod numbers;
 mod plan;

@@ -25,6 +25,8 @@ pub(crate) struct Notes {
 pub(crate) enum Note {
     /// An event of the cluster.
     Event(HostEvent),
+    /// What is a worker to be started with?
+    Asked,
     /// The answer to the request with this ticket.
     Answer {
         /// The ticket.
@@ -79,6 +81,7 @@ fn in_words(note: Note) -> Value {
         Note::Event(HostEvent::Active { slot, worker }) => {
             json!({ "event": "active", "slot": slot, "worker": worker })
         }
+        Note::Asked => json!({ "event": "asked" }),
         Note::Answer { ticket, answer: Ok(value) } => {
             json!({ "event": "answer", "ticket": ticket, "value": value })
         }

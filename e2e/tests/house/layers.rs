@@ -49,7 +49,8 @@ const WORKER: Layers = (
     ],
 );
 
-const NPM: Layers = ("npm", &[&["engine", "notes", "numbers", "sys"], &["plan"], &["cluster"], &["lib"]]);
+const NPM: Layers =
+    ("npm", &[&["engine", "notes", "numbers", "sys"], &["latest", "plan"], &["cluster"], &["lib"]]);
 
 const CLI: Layers = (
     "cli",
@@ -144,7 +145,7 @@ const ENGINE: Layers = (
         &["process::runtime"],
         &["process::groups", "process::program", "process::sd_notify", "process::stderr"],
         &["process::exit"],
-        &["process", "process::advice", "process::shell_command"],
+        &["process", "process::advice", "process::latest", "process::shell_command"],
         &["process::health_check", "process::spawn"],
         &["process::launch"],
         &["process::launcher"],

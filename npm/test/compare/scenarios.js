@@ -3,6 +3,8 @@
 // happened.
 'use strict'
 
+const cluster = require('node:cluster')
+
 const listens = (words = []) => ({ args: ['listen', ...words] })
 
 const scenarios = {
@@ -262,6 +264,21 @@ const scenarios = {
       await stage.until('0a', 'object online')
       stage.tell('0a', { do: 'tell' })
       await stage.until('0a', 'object message')
+    }
+  },
+
+  'settings that change before a respawn': {
+    options: { args: ['listen'], execArgv: [] },
+    async script (stage) {
+      await stage.serving('0a')
+      process.env.RECLUSTER_TEST_COLOUR = 'blue'
+      cluster.settings.args.push('more')
+      cluster.settings.execArgv = ['--no-warnings']
+      stage.tell('0a', { do: 'exit', status: 3 })
+      await stage.gone('0a')
+      await stage.serving('0b')
+      stage.tell('0b', { do: 'tell', env: ['RECLUSTER_TEST_COLOUR'] })
+      await stage.until('0b', 'object message')
     }
   },
 

@@ -18,6 +18,7 @@ use crate::config::messages::Messages;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::config::unread::Unread;
 use crate::config::variable::InstanceEnv;
+use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
 use crate::report::error::{ProgramError, StartError};
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
@@ -45,6 +46,7 @@ pub struct ClusterBuilder {
     pub(crate) listens: Vec<Listen>,
     pub(crate) host: Option<Host>,
     pub(crate) numbering: Numbering,
+    pub(crate) latest: Option<Latest>,
     pub(crate) reread: Option<Reread>,
     pub(crate) events: broadcast::Sender<Event>,
 }
@@ -64,6 +66,7 @@ impl ClusterBuilder {
             listens: Vec::new(),
             host: None,
             numbering: Numbering::default(),
+            latest: None,
             reread: None,
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }

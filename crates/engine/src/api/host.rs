@@ -17,6 +17,8 @@ use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
 use crate::config::variable::Variables;
 pub use crate::dataplane::{Handle, Receipt};
+use crate::process::latest::Latest;
+use crate::process::program::Program;
 pub use crate::process::stdio::Stdio;
 use crate::report::error::{Gone, ReloadError, SendError};
 use crate::report::worker::Worker;
@@ -25,7 +27,26 @@ pub use crate::supervisor::audience::HostEvent;
 use crate::supervisor::child::Numbering;
 use crate::supervisor::input::Request;
 
+/// What workers are started with: environment, arguments, directory, user, group and standard descriptors.
+#[derive(Clone, Debug)]
+pub struct Surroundings(Arc<Program>);
+
+impl From<ClusterBuilder> for Surroundings {
+    fn from(builder: ClusterBuilder) -> Self {
+        Self(Arc::new(builder.draft.program))
+    }
+}
+
 impl ClusterBuilder {
+    /// Asks this before a worker is started, on the thread that starts them all, which waits for the answer: so it must not take
+    /// long. The worker is started with what it says, or, with `None`, as its generation began. The server file, the binary of
+    /// node and what was added to the environment stay those of its generation.
+    #[must_use]
+    pub fn latest(mut self, ask: impl Fn() -> Option<Surroundings> + Send + Sync + 'static) -> Self {
+        self.latest = Some(Latest::new(move || ask().map(|Surroundings(program)| program)));
+        self
+    }
+
     /// Tells this everything, on the thread of the cluster's runtime; it must not block. Subscribers hear no messages of
     /// applications then.
     #[must_use]

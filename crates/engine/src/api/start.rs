@@ -49,6 +49,7 @@ impl ClusterBuilder {
             bound,
             reread: self.reread,
             numbering: self.numbering,
+            latest: self.latest,
         };
         let audience = Audience::new(self.events, self.host);
         let supervisor::Controls { inputs, progress } = supervisor::start(shell, audience, setup)?;

@@ -16,6 +16,7 @@ use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
 use crate::process::exit::Watch;
 use crate::process::inspector::{self, Ports};
+use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::{NodeKind, Runtime};
 use crate::process::spawn::{self, SpawnOptions, Spawned};
@@ -44,6 +45,8 @@ pub(crate) struct Launch {
     /// How many slots there are.
     pub(crate) slots: u32,
     pub(crate) program: Arc<ResolvedProgram>,
+    /// Who says what has changed since its generation began.
+    pub(crate) latest: Option<Latest>,
     pub(crate) raw_stdio: bool,
     pub(crate) end_with_master: bool,
     /// The file that a Node worker loads, and the settings for it.
@@ -84,7 +87,9 @@ impl Launch {
     pub(crate) fn run(&self, ports: &mut Ports, open_files: Option<u64>) -> io::Result<Launched> {
         let notify = self.open_notify()?;
         let own = self.own.as_ref().map(bind::bind).transpose()?;
-        let inspect_port = self.inspect_port(ports);
+        let program =
+            self.latest.as_ref().map_or_else(|| Arc::clone(&self.program), |latest| latest.of(&self.program));
+        let inspect_port = self.inspect_port(&program, ports);
         let options = SpawnOptions {
             worker: self.worker,
             number: self.number,
@@ -101,7 +106,7 @@ impl Launch {
             watchdog: self.watchdog,
             drain_signal: self.drain_signal,
         };
-        let Spawned { process, channel, watch, pipes } = spawn::spawn(&self.program, &options)?;
+        let Spawned { process, channel, watch, pipes } = spawn::spawn(&program, &options)?;
         if let Some(port) = inspect_port {
             ports.give(port, process.pid);
         }
@@ -111,9 +116,9 @@ impl Launch {
     }
 
     /// Where this worker alone listens for a debugger, if it is to.
-    fn inspect_port(&self, ports: &mut Ports) -> Option<u16> {
-        let Runtime::Node { kind: NodeKind::Node, args, .. } = &self.program.runtime else { return None };
-        let options = self.program.env.get(OsStr::new("NODE_OPTIONS"));
+    fn inspect_port(&self, program: &ResolvedProgram, ports: &mut Ports) -> Option<u16> {
+        let Runtime::Node { kind: NodeKind::Node, args, .. } = &program.runtime else { return None };
+        let options = program.env.get(OsStr::new("NODE_OPTIONS"));
         let wanted = inspector::wanted(options.map(OsString::as_os_str), args)?;
         ports.choose(&wanted, self.slot, self.slots)
     }

@@ -189,6 +189,7 @@ mod tests {
             generation: 1,
             slots: 1,
             program: Arc::new(program.resolve().unwrap()),
+            latest: None,
             raw_stdio: false,
             end_with_master: true,
             preload: None,

@@ -11,6 +11,7 @@ pub(crate) mod groups;
 pub(crate) mod hands;
 pub(crate) mod health_check;
 mod inspector;
+pub(crate) mod latest;
 pub(crate) mod launch;
 pub(crate) mod launcher;
 pub(crate) mod preload;

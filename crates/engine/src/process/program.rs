@@ -34,7 +34,7 @@ pub(crate) struct Program {
     /// The server file, absolute, symlinks and all.
     server: PathBuf,
     /// The directory that the workers run in, as the user knows it, symlinks and all.
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     pub(crate) args: Vec<OsString>,
     /// The binary of node or one of its kin, if one was named: a path, or a name to look up in `PATH`.
     pub(crate) node: Option<PathBuf>,

@@ -43,6 +43,7 @@ use crate::config::balance::Balance;
 use crate::config::unread::Unread;
 use crate::dataplane::{DataPlane, Setup};
 use crate::process::forwarder::Forwarder;
+use crate::process::latest::Latest;
 use crate::process::launcher::Launcher;
 use crate::process::preload;
 use crate::process::program::ResolvedProgram;
@@ -83,6 +84,8 @@ pub(crate) struct Shell {
     /// Says anew at each reload how the cluster is to be run.
     pub(crate) reread: Option<Reread>,
     pub(crate) numbering: Numbering,
+    /// Says before each start what has changed since a generation began.
+    pub(crate) latest: Option<Latest>,
 }
 
 /// What a running supervisor is told by, and seen by.
@@ -126,6 +129,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         bound,
         reread,
         numbering,
+        latest,
     } = shell;
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
@@ -153,7 +157,13 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         routing: Routing::default(),
         warned_of_keep_alive: None,
         timers: Timers::default(),
-        spawner: Spawner::new((raw_stdio, end_with_master), bound, (launcher, forwarder), process_events),
+        spawner: Spawner::new(
+            (raw_stdio, end_with_master),
+            bound,
+            latest,
+            (launcher, forwarder),
+            process_events,
+        ),
         dataplane,
         balance,
         scaled: Vec::new(),

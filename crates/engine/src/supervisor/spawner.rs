@@ -12,6 +12,7 @@ use crate::config::ready::ReadyWhen;
 use crate::process::event::Event;
 use crate::process::forwarder::Forwarder;
 use crate::process::hands::Hands;
+use crate::process::latest::Latest;
 use crate::process::launch::{Launch, Launched, Notify, Parts};
 use crate::process::launcher::Launcher;
 use crate::process::program::ResolvedProgram;
@@ -31,6 +32,8 @@ pub(crate) struct Spawner {
     end_with_master: bool,
     /// What the master has bound itself, in the order in which workers number it.
     bound: Arc<[Bound]>,
+    /// Says what has changed since a generation began.
+    latest: Option<Latest>,
     /// Starts processes.
     launcher: Launcher,
     /// Takes the workers' stderr.
@@ -58,11 +61,21 @@ impl Spawner {
     pub(crate) fn new(
         (raw_stdio, end_with_master): (bool, bool),
         bound: Vec<Bound>,
+        latest: Option<Latest>,
         (launcher, forwarder): (Launcher, Forwarder),
         events: Sink<Event>,
     ) -> Self {
         let bound = bound.into();
-        Self { raw_stdio, end_with_master, bound, launcher, forwarder, events, warned_of_preload: None }
+        Self {
+            raw_stdio,
+            end_with_master,
+            bound,
+            latest,
+            launcher,
+            forwarder,
+            events,
+            warned_of_preload: None,
+        }
     }
 
     /// What the master has bound itself.
@@ -129,6 +142,7 @@ impl Spawner {
             generation: generation.get(),
             slots,
             program,
+            latest: self.latest.clone(),
             raw_stdio: self.raw_stdio,
             end_with_master: self.end_with_master,
             preload,
@@ -211,7 +225,7 @@ mod tests {
         let (send, outcomes) = mpsc::unbounded_channel();
         let launcher = Launcher::start(None, Sink::new(move |outcome| drop(send.send(outcome)))).unwrap();
         let means = (launcher, Forwarder::start(Unread::Lose).unwrap());
-        Bench { spawner: Spawner::new((false, false), Vec::new(), means, sink), outcomes, events }
+        Bench { spawner: Spawner::new((false, false), Vec::new(), None, means, sink), outcomes, events }
     }
 
     impl Bench {
