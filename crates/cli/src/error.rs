@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use recluster::control::{BindError, ClientError, DirectoryError, FindError};
+use recluster::control::{BindError, ClientError, FindError};
 use recluster::{Failure, ProgramError, StartError, VariableError};
 
 use crate::args;
@@ -11,7 +11,7 @@ use crate::config;
 use crate::exit_code::ExitStatus;
 use crate::name::Name;
 use crate::nearest;
-use crate::paint::{Paint, printable};
+use crate::paint::{Paint, printable, printable_json};
 use crate::pidfile::PidfileError;
 
 /// Why the command failed.
@@ -76,7 +76,7 @@ impl Error {
             io::stderr().write_all(self.shown(Paint::for_stream(&io::stderr())).as_bytes())
         };
         if json {
-            let _ = writeln!(io::stdout(), "{}", self.as_json());
+            let _ = writeln!(io::stdout(), "{}", printable_json(self.as_json().to_string()));
         }
         self.exit_status()
     }
@@ -181,9 +181,6 @@ impl Error {
             }
             Self::Find(FindError::Several { found }) => {
                 Some(format!("choose one with --name: {}", names(found)))
-            }
-            Self::Find(FindError::Directory(DirectoryError::Foreign { .. })) => {
-                Some("--control PATH names the socket of another user's cluster".to_owned())
             }
             _ => None,
         }

@@ -1,6 +1,7 @@
 //! Text on a terminal: colours where they are wanted, and nothing that a worker could move the cursor with.
 
 use std::env;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 
 /// Colours text, or leaves it as it is.
@@ -46,10 +47,35 @@ impl Paint {
     }
 }
 
+/// Whether a terminal would do something else with it than show it where it stands: controls of C0 and C1, and what turns the
+/// direction of a text around.
+fn is_harmful(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// JSON text in which such characters are escaped, as they may be wherever they stand: what is read from it is the same.
+pub(crate) fn printable_json(json: String) -> String {
+    if !json.contains(is_harmful) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_harmful(c) {
+            // All of them are below U+10000.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
 /// The text without control characters. What comes from workers, such as a path that they listen on or a line of
 /// their stderr, must neither break a line of the log nor control the reader's terminal.
 pub(crate) fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    let shown = |c: char| if is_harmful(c) && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().map(shown).collect()
 }
 
@@ -66,5 +92,14 @@ mod tests {
     #[test]
     fn control_characters_are_shown_as_what_they_are() {
         assert_eq!(printable("a\tb\nc\x1b[2Jd"), "a\tb\u{fffd}c\u{fffd}[2Jd");
+        assert_eq!(printable("\u{9b}2J \u{202e}txt.exe"), "\u{fffd}2J \u{fffd}txt.exe");
+    }
+
+    #[test]
+    fn in_json_they_are_escaped_and_read_as_what_they_were() {
+        let text = "\x1b[2J \u{9b}2J \u{202e}txt.exe \u{2028} é 🦀";
+        let json = printable_json(serde_json::to_string(text).unwrap());
+        assert!(!json.contains(is_harmful), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 }

@@ -12,8 +12,7 @@ use std::process::Command;
 use std::ptr;
 
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, Uid, getpid, getppid, getrlimit, set_parent_process_death_signal,
-    setrlimit,
+    Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -126,26 +125,13 @@ fn length<T, Counted: TryFrom<T>>(length: T) -> Option<Counted> {
 #[derive(Debug)]
 pub(crate) struct Datagram {
     pub(crate) bytes: Vec<u8>,
-    /// Who sent it, where the socket was told to ask (`SO_PASSCRED`).
-    pub(crate) from: Option<Sender>,
+    /// Which process sent it, where the socket was told to ask (`SO_PASSCRED`). One that lives in a PID namespace outside of ours cannot
+    /// be seen from here.
+    pub(crate) from: Option<Pid>,
     /// What came with it.
     pub(crate) descriptors: Vec<OwnedFd>,
     /// Nothing of it was cut off.
     pub(crate) is_whole: bool,
-}
-
-/// Who sent a datagram.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sender {
-    /// None where it cannot be seen from here, because it lives in a PID namespace outside of ours.
-    pub(crate) pid: Option<Pid>,
-    pub(crate) uid: Uid,
-}
-
-impl From<libc::ucred> for Sender {
-    fn from(told: libc::ucred) -> Self {
-        Self { pid: Pid::from_raw(told.pid), uid: Uid::from_raw(told.uid) }
-    }
 }
 
 /// Receives a datagram of at most so many bytes. (rustix has this too, but takes a sender's pid for a number that is never
@@ -192,7 +178,7 @@ impl Datagram {
                 let length = length(message.cmsg_len).map_or(0, |whole: usize| whole.saturating_sub(head));
                 match (message.cmsg_level, message.cmsg_type) {
                     (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= mem::size_of::<libc::ucred>() => {
-                        self.from = Some(data.cast::<libc::ucred>().read_unaligned().into());
+                        self.from = Pid::from_raw(data.cast::<libc::ucred>().read_unaligned().pid);
                     }
                     (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                         for index in 0..length / mem::size_of::<c_int>() {
@@ -348,13 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn whoever_cannot_be_seen_has_no_pid() {
-        let told = |pid| Sender::from(libc::ucred { pid, uid: 0, gid: 0 });
-        assert_eq!(told(0).pid, None);
-        assert_eq!(told(7).pid, Pid::from_raw(7));
-    }
-
-    #[test]
     fn a_datagram_comes_with_its_sender_and_its_descriptors() {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
@@ -366,8 +345,7 @@ mod tests {
         sendmsg(&theirs, &[IoSlice::new(b"12345678")], &mut ancillary, SendFlags::empty()).unwrap();
         let datagram = receive(ours.as_fd(), 8).unwrap();
         assert_eq!((&datagram.bytes[..], datagram.is_whole), (&b"12345678"[..], true));
-        let from = datagram.from.unwrap();
-        assert_eq!((from.pid, from.uid), (Some(getpid()), rustix::process::geteuid()));
+        assert_eq!(datagram.from, Some(getpid()));
         let peers = |fd: &OwnedFd| rustix::net::getpeername(fd).is_ok();
         assert_eq!(datagram.descriptors.iter().filter(|fd| peers(fd)).count(), 2);
         drop(kept);

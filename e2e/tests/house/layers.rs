@@ -128,7 +128,7 @@ const ENGINE: Layers = (
         ],
         &["config::env_file", "config::listen"],
         &["socket", "socket::holder", "socket::runtime_dir"],
-        &["socket::short_path"],
+        &["socket::places", "socket::short_path"],
         &["socket::file"],
         &["socket::bind"],
         &[

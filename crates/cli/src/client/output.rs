@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::paint::printable_json;
 
 /// Whether stdout is still read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,5 +27,5 @@ pub(crate) fn print(text: &str) -> Result<Reader, Error> {
 /// Prints a value as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<Reader, Error> {
     let line = serde_json::to_string(value).map_err(|error| Error::Output(error.into()))?;
-    print(&(line + "\n"))
+    print(&(printable_json(line) + "\n"))
 }

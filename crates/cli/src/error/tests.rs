@@ -1,5 +1,6 @@
 //! Every error as a person sees it, and the status that goes with it.
 
+use recluster::control::DirectoryError;
 use serde_json::json;
 
 use super::*;
@@ -109,7 +110,7 @@ fn what_clients_meet() {
     let errors = [
         FindError::None { tried: vec!["/run/user/7/recluster".into(), "/tmp/recluster-7".into()] }.into(),
         FindError::Several { found: vec![path("shop"), path("shop-2")] }.into(),
-        FindError::from(DirectoryError::Foreign { path: "/tmp/recluster-7".into(), owner: 8 }).into(),
+        ClientError::Foreign { path: "/tmp/recluster-7/shop.sock".into(), owner: 8 }.into(),
         ClientError::NoCluster { path: path("shop"), source: io::ErrorKind::NotFound.into() }.into(),
         none_named("alpah", &["alpha", "beta", "gamma"]),
         none_named("alpah", &["alpha"]),

@@ -21,7 +21,7 @@ use self::words::Narrator;
 use crate::args::{Around, LogFormat, Verbosity};
 use crate::error::Error;
 use crate::name::Name;
-use crate::paint::printable;
+use crate::paint::{printable, printable_json};
 
 /// What to do about workers that die all the time.
 const BACKOFF: &str = "--backoff DUR lets more and more time pass between respawns";
@@ -189,8 +189,9 @@ impl Style {
             LogFormat::Text => format!("{time} {} {}\n", self.cluster, printable(words)),
             LogFormat::Json => {
                 let line = serde_json::to_string(&Record { time, cluster: &self.cluster, what: record });
-                line.unwrap_or_else(|error| format!("{{\"event\":\"not_json\",\"error\":\"{error}\"}}"))
-                    + "\n"
+                let line =
+                    line.unwrap_or_else(|error| format!("{{\"event\":\"not_json\",\"error\":\"{error}\"}}"));
+                printable_json(line) + "\n"
             }
         }
     }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::lines::{Line, Lines};
 use super::protocol::{REPLY_LIMIT, Reply, Request};
+use crate::socket::runtime_dir;
 use crate::socket::short_path::ShortPath;
 
 /// How long a master may take for an answer that it can give at once.
@@ -35,6 +36,14 @@ pub enum ClientError {
         /// Why not.
         source: io::Error,
     },
+    /// Another user's process listens there, who could say anything. Root may talk to everybody's.
+    #[error("a process of another user (uid {owner}) listens at {}", path.display())]
+    Foreign {
+        /// The control socket.
+        path: PathBuf,
+        /// That user.
+        owner: u32,
+    },
     /// The connection ended before the answer was there.
     #[error("the master went away")]
     WentAway,
@@ -51,7 +60,12 @@ impl Client {
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let no_cluster = |source| ClientError::NoCluster { path: path.to_owned(), source };
         let short = ShortPath::of(path).map_err(no_cluster)?;
-        let (reader, writer) = UnixStream::connect(short.path()).await.map_err(no_cluster)?.into_split();
+        let stream = UnixStream::connect(short.path()).await.map_err(no_cluster)?;
+        let owner = stream.peer_cred().map_err(no_cluster)?.uid();
+        if !runtime_dir::may_talk_to(owner) {
+            return Err(ClientError::Foreign { path: path.to_owned(), owner });
+        }
+        let (reader, writer) = stream.into_split();
         Ok(Self { lines: Lines::new(reader, REPLY_LIMIT), writer })
     }
 

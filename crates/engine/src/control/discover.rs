@@ -1,11 +1,11 @@
 //! Where control sockets are, and which of them are alive.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::greeting::{Listener, listener_at};
-use crate::socket::runtime_dir::{DirectoryError, check, directories};
+use crate::socket::places::{self, directories};
+use crate::socket::runtime_dir::check;
 
 /// How the name of a control socket ends.
 const ENDING: &str = "sock";
@@ -36,15 +36,11 @@ pub enum FindError {
         /// Their sockets.
         found: Vec<PathBuf>,
     },
-    /// A directory cannot be trusted.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
 }
 
 /// Where the control socket of a cluster of this name is, unless the user says otherwise.
 pub fn socket_path(name: &str) -> PathBuf {
-    let directory = directories().into_iter().next().unwrap_or_default();
-    directory.join(file_name(name))
+    places::for_control().join(file_name(name))
 }
 
 /// Finds the control socket of the running cluster of this name, or of the only one.
@@ -54,7 +50,7 @@ pub fn find(name: Option<&str>) -> Result<PathBuf, FindError> {
 
 /// The control sockets of all clusters that are running, sorted by name. Directories that cannot be trusted are left out.
 pub fn running() -> Vec<PathBuf> {
-    alive(directories().iter().filter_map(|directory| sockets_in(directory).ok()).flatten())
+    alive(directories().iter().flat_map(|directory| sockets_in(directory)))
 }
 
 fn find_in(directories: &[PathBuf], name: Option<&str>) -> Result<PathBuf, FindError> {
@@ -62,7 +58,7 @@ fn find_in(directories: &[PathBuf], name: Option<&str>) -> Result<PathBuf, FindE
     let mut there = Vec::new();
     for directory in directories {
         tried.push(name.map_or_else(|| directory.clone(), |name| directory.join(file_name(name))));
-        there.extend(sockets_in(directory)?);
+        there.extend(sockets_in(directory));
     }
     let meant = there.iter().filter(|path| is_named(path, name)).cloned();
     let mut found = alive(meant);
@@ -89,15 +85,17 @@ fn alive(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// The control sockets in a directory, which need not be there.
-fn sockets_in(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
-    match check(directory) {
-        Ok(()) => sockets(directory),
-        Err(DirectoryError::Unusable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(Vec::new())
-        }
-        Err(error) => Err(error),
+/// The files in a directory that are named as control sockets are, sorted by name. The directory need not be there; what is in one
+/// that belongs to others is theirs.
+fn sockets_in(directory: &Path) -> Vec<PathBuf> {
+    if check(directory).is_err() {
+        return Vec::new();
     }
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == ENDING));
+    paths.sort_by_cached_key(|path| path.with_extension(""));
+    paths
 }
 
 fn file_name(name: &str) -> String {
@@ -106,19 +104,6 @@ fn file_name(name: &str) -> String {
 
 fn is_named(path: &Path, name: Option<&str>) -> bool {
     name.is_none_or(|name| path.file_name().is_some_and(|file| file == file_name(name).as_str()))
-}
-
-/// The files in a directory that are named as control sockets are, sorted by name.
-fn sockets(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
-    let unusable = |source| DirectoryError::Unusable { path: directory.to_owned(), source };
-    let mut paths = fs::read_dir(directory)
-        .and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
-        })
-        .map_err(unusable)?;
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == ENDING));
-    paths.sort_by_cached_key(|path| path.with_extension(""));
-    Ok(paths)
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -5,8 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::socket_peercred;
+
 use super::protocol::{REQUEST_LIMIT, Reply};
 use crate::socket::file::open;
+use crate::socket::runtime_dir;
 
 /// A request that asks for nothing. Every master refuses it, and no other program has such an answer.
 const GREETING: &[u8] = b"{\"version\":1}\n";
@@ -39,6 +42,9 @@ pub fn listener_at(path: &Path) -> io::Result<Listener> {
 
 fn greet(stream: Option<UnixStream>, until: Instant) -> io::Result<Listener> {
     let Some(mut stream) = stream else { return Ok(Listener::Silent) };
+    if !runtime_dir::may_talk_to(socket_peercred(&stream)?.uid.as_raw()) {
+        return Ok(Listener::Other);
+    }
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(GREETING)?;
     let mut answer = Vec::new();

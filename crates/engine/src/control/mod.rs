@@ -17,7 +17,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use crate::socket::runtime_dir::{DirectoryError, directories};
+pub use crate::socket::places::directories;
+pub use crate::socket::runtime_dir::DirectoryError;
 pub use client::{Client, ClientError};
 pub use discover::{FindError, find, running, socket_path};
 pub use greeting::{Listener, listener_at};

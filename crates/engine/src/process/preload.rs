@@ -16,10 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use recluster_wire::env::NodeDrain;
 use recluster_wire::node::IdleGrace;
-use rustix::process::geteuid;
 use tokio::time::sleep;
 
-use crate::socket::runtime_dir;
+use crate::socket::{places, runtime_dir};
 
 /// One script, since node loads one file. The first part does the work, the others hold functions.
 const SOURCE: &str = concat!(
@@ -68,14 +67,7 @@ pub(crate) fn place() -> io::Result<PathBuf> {
     let mut contents = DefaultHasher::new();
     SOURCE.hash(&mut contents);
     let name = format!("drain-{:016x}.cjs", contents.finish());
-    let mut refused = None;
-    for directory in directories() {
-        match place_in(&directory, &name) {
-            Ok(path) => return Ok(path),
-            Err(error) => refused = refused.or(Some(error)),
-        }
-    }
-    Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    places::for_workers(|directory| place_in(directory, &name))
 }
 
 /// Keeps the file in its place for as long as it is wanted.
@@ -85,14 +77,6 @@ pub(crate) async fn keep(is_wanted: impl Fn() -> bool) {
         let _ = place();
         sleep(KEEP).await;
     }
-}
-
-/// The directories for it, best first. `XDG_RUNTIME_DIR` is not among them: it is removed with the user's last session.
-fn directories() -> Vec<PathBuf> {
-    let uid = geteuid().as_raw();
-    let temporary = PathBuf::from(format!("/tmp/recluster-preload-{uid}"));
-    let lasting = (uid == 0).then(|| PathBuf::from("/run/recluster-preload"));
-    lasting.into_iter().chain([temporary]).collect()
 }
 
 /// The arguments with which node loads the file. Under node's permission model it must also be allowed to read it.
@@ -111,7 +95,6 @@ pub(crate) fn arguments(file: &Path, node_args: &[OsString], node_options: Optio
 }
 
 fn place_in(directory: &Path, name: &str) -> io::Result<PathBuf> {
-    runtime_dir::prepare_with(directory, 0o755).map_err(io::Error::other)?;
     // The preload removes its own option from `process.execArgv`, by its path as node has it: with symlinks resolved.
     let directory = fs::canonicalize(directory)?;
     let path = directory.join(name);
@@ -210,12 +193,5 @@ mod tests {
         let with = ["--allow-fs-read=/p.cjs", "--require=/p.cjs"];
         assert_eq!(arguments(&["--permission"], None), with);
         assert_eq!(arguments(&[], Some("--experimental-permission --allow-fs-read=/a")), with);
-    }
-
-    #[test]
-    fn a_directory_that_others_can_write_is_no_place_for_it() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(place_in(directory.path(), "it.cjs").is_err());
     }
 }

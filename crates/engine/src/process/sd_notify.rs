@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +14,14 @@ use recluster_core::WorkerId;
 use recluster_wire::notify::{self, MAX_DATAGRAM};
 use rustix::io::Errno;
 use rustix::net::SocketType;
-use rustix::process::{Pid, geteuid, getpgid, test_kill_process};
+use rustix::process::{Pid, getpgid, test_kill_process};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::process::event::{Event, Words};
 use crate::sink::Sink;
 use crate::socket::file::{Probe, SocketFile, probe};
-use crate::socket::runtime_dir;
+use crate::socket::{places, runtime_dir};
 use crate::sys;
 use crate::sys::Datagram;
 
@@ -46,27 +47,21 @@ impl Socket {
     pub(crate) fn open() -> io::Result<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         if number == 0 {
-            for directory in runtime_dir::candidates() {
+            for directory in places::of_workers() {
                 remove_stale(&directory);
             }
         }
         let name = format!("{}-{number}.{ENDING}", std::process::id());
-        let mut refused = None;
-        for directory in runtime_dir::candidates() {
-            match Self::open_in(&directory, &name) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
-        Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+        places::for_workers(|directory| Self::open_in(directory, &name))
     }
 
     fn open_in(directory: &Path, name: &str) -> io::Result<Self> {
-        runtime_dir::prepare(directory).map_err(io::Error::other)?;
         let path = directory.join(name);
         // An earlier process with the same pid may have left one.
         let _ = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path)?;
+        // A worker may have become another user by then. Who sends is told by the kernel.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
         let file = SocketFile::at(path)?;
         socket.set_nonblocking(true)?;
         rustix::net::sockopt::set_socket_passcred(&socket, true)?;
@@ -136,12 +131,11 @@ impl Drop for Listening {
     }
 }
 
-/// What a datagram says, if it comes from this process group and makes sense. A sender whose pid is not visible in this
+/// What a datagram says, if it comes from this process group and makes sense. Only what a worker has started can be of it, whichever
+/// user it is by now. A sender whose pid is not visible in this
 /// pid namespace is not of the group.
 fn words(datagram: Datagram, group: Pid) -> Option<Words> {
-    let from = datagram.from?;
-    let is_known = from.uid == geteuid() || from.uid.is_root();
-    if !is_known || !datagram.is_whole || getpgid(Some(from.pid?)).ok()? != group {
+    if !datagram.is_whole || getpgid(Some(datagram.from?)).ok()? != group {
         return None;
     }
     let said = notify::parse(&datagram.bytes).ok()?;
@@ -178,9 +172,8 @@ mod tests {
 
     #[test]
     fn whoever_cannot_be_seen_is_a_stranger() {
-        let from = Some(sys::Sender { pid: None, uid: geteuid() });
         let (bytes, descriptors) = (b"READY=1".to_vec(), Vec::new());
-        let datagram = Datagram { bytes, from, descriptors, is_whole: true };
+        let datagram = Datagram { bytes, from: None, descriptors, is_whole: true };
         assert!(super::words(datagram, getpgrp()).is_none());
     }
 
@@ -241,7 +234,6 @@ mod tests {
 
     #[test]
     fn what_others_could_have_put_there_is_left_alone() {
-        use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         let stale = directory.path().join(format!("{}-0.notify", past()));
         leave_stale(&stale);

@@ -1,16 +1,15 @@
 //! The directories of control sockets, `sd_notify` sockets and the preload, which no other user may write to.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, CWD, FileType, Mode, access, mknodat};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, access, fchmod, fstat, mknodat, open};
 use rustix::process::geteuid;
 
 /// The bits of a directory's mode that let others put something in it.
-const OTHERS_MAY_WRITE: u32 = 0o022;
+pub(super) const OTHERS_MAY_WRITE: u32 = 0o022;
 
 /// Why a directory is no place for a control socket.
 #[derive(Debug, thiserror::Error)]
@@ -42,28 +41,6 @@ pub enum DirectoryError {
     },
 }
 
-/// The directories that hold control sockets, in the order in which they are looked at. A new cluster's socket goes
-/// into the first. There may be several, because a service often has no `XDG_RUNTIME_DIR` where a login has one.
-pub fn directories() -> Vec<PathBuf> {
-    directories_of(std::env::var_os("XDG_RUNTIME_DIR"), geteuid().as_raw())
-}
-
-fn directories_of(runtime_dir: Option<OsString>, uid: u32) -> Vec<PathBuf> {
-    let runtime_dir = runtime_dir.map(PathBuf::from).filter(|path| path.is_absolute());
-    let own = if uid == 0 { "/run/recluster".to_owned() } else { format!("/tmp/recluster-{uid}") };
-    runtime_dir.map(|path| path.join("recluster")).into_iter().chain([own.into()]).collect()
-}
-
-/// The directories for files of ours, best first. On a read-only system perhaps only the last one is writable.
-pub(crate) fn candidates() -> Vec<PathBuf> {
-    let temporary = PathBuf::from(format!("/tmp/recluster-{}", geteuid().as_raw()));
-    let mut candidates = directories();
-    if !candidates.contains(&temporary) {
-        candidates.push(temporary);
-    }
-    candidates
-}
-
 /// Makes the directory if it is not there, and checks that no other user can put a socket into it.
 pub(crate) fn prepare(directory: &Path) -> Result<(), DirectoryError> {
     prepare_with(directory, 0o700)
@@ -75,7 +52,23 @@ pub(crate) fn prepare_with(directory: &Path, mode: u32) -> Result<(), DirectoryE
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
             Err(DirectoryError::Unusable { path: directory.to_owned(), source })
         }
-        Ok(()) | Err(_) => check(directory),
+        Ok(()) | Err(_) => {
+            add_permissions(directory, mode);
+            check(directory)
+        }
+    }
+}
+
+/// Gives a directory of ours the permissions that it lacks: the umask may have taken them when it was made.
+fn add_permissions(directory: &Path, mode: u32) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // What is not ours, or no directory, is judged afterwards.
+    let Ok(own) = open(directory, flags, Mode::empty()) else { return };
+    if let Ok(about) = fstat(&own)
+        && about.st_uid == geteuid().as_raw()
+        && about.st_mode & mode != mode
+    {
+        let _ = fchmod(&own, Mode::from_raw_mode((about.st_mode | mode) & 0o777));
     }
 }
 
@@ -148,6 +141,12 @@ pub(crate) fn check(directory: &Path) -> Result<(), DirectoryError> {
     Ok(())
 }
 
+/// Whether what a process of this user says can be believed: it is this process's own user, or root. Root itself has nothing to fear
+/// that it could not see.
+pub(crate) fn may_talk_to(uid: u32) -> bool {
+    is_trusted(uid) || geteuid().is_root()
+}
+
 /// Whether this user may control the cluster: root, or the user that this process runs as.
 pub(crate) fn is_trusted(uid: u32) -> bool {
     uid == geteuid().as_raw() || uid == 0
@@ -160,25 +159,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_socket_goes_into_the_runtime_directory_if_there_is_one() {
-        let paths = |dir: Option<&str>, uid| directories_of(dir.map(OsString::from), uid);
-        assert_eq!(
-            paths(Some("/run/user/7"), 7),
-            [PathBuf::from("/run/user/7/recluster"), "/tmp/recluster-7".into()]
-        );
-        assert_eq!(paths(None, 7), [PathBuf::from("/tmp/recluster-7")]);
-        assert_eq!(paths(None, 0), [PathBuf::from("/run/recluster")]);
-        assert_eq!(paths(Some(""), 0), [PathBuf::from("/run/recluster")]);
-        assert_eq!(paths(Some("relative"), 0), [PathBuf::from("/run/recluster")]);
-    }
-
-    #[test]
     fn a_made_directory_is_private() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("made");
         prepare(&directory).unwrap();
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
         prepare(&directory).unwrap();
+    }
+
+    #[test]
+    fn permissions_that_a_directory_of_ours_lacks_are_added() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        prepare_with(directory.path(), 0o755).unwrap();
+        assert_eq!(fs::metadata(directory.path()).unwrap().mode() & 0o777, 0o755);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What a worker can say by `sd_notify`, and which senders are ignored.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use recluster_e2e::{Launch, Master, Puppet, Stage, eventually, fixture, on};
+use recluster_e2e::{Home, Launch, Master, Puppet, Stage, eventually, fixture, on};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -48,10 +49,11 @@ fn a_worker_is_ready_when_it_says_so() {
 #[test]
 fn the_socket_is_the_masters_own() {
     let stage = Stage::new();
-    let _master = by_notify(&stage, 1).env("NOTIFY_SOCKET", "/run/systemd/notify").start();
+    let master = by_notify(&stage, 1).env("NOTIFY_SOCKET", "/run/systemd/notify").start();
     let puppet = stage.next();
     let path = Path::new(puppet.var("NOTIFY_SOCKET"));
-    assert!(path.starts_with(stage.home().join("recluster")), "{}", path.display());
+    let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(name.starts_with(&format!("{}-", master.process().pid())), "{}", path.display());
 }
 
 #[test]
@@ -213,21 +215,22 @@ fn resident(master: &Master) -> u64 {
 #[test]
 fn the_sockets_are_removed() {
     let (stage, mut master, puppet) = ready();
+    let beginning = format!("{}-", master.process().pid());
     let directory = Path::new(puppet.var("NOTIFY_SOCKET")).parent().expect("a directory").to_owned();
     let sockets = || {
-        let entries = fs::read_dir(&directory).expect("it is ours");
-        entries
-            .filter(|entry| entry.as_ref().is_ok_and(|it| it.path().extension() == Some("notify".as_ref())))
+        let is_own = |name: &OsStr| name.to_string_lossy().starts_with(&beginning);
+        let entries = fs::read_dir(&directory).expect("it is ours").flatten();
+        entries.filter(|entry| is_own(&entry.file_name())).count()
     };
-    assert_eq!(sockets().count(), 1);
+    assert_eq!(sockets(), 1);
     let reload = master.begin_client(&["reload"]);
     stage.next().notify("READY=1");
     reload.finish().expect_code(0);
     master.wait(on("exit").id(1));
-    eventually("the first worker's socket goes with it", || sockets().count() == 1);
+    eventually("the first worker's socket goes with it", || sockets() == 1);
     master.signal(Signal::TERM);
     master.expect_end(0);
-    assert_eq!(sockets().count(), 0);
+    assert_eq!(sockets(), 0);
 }
 
 /// What a master could not remove itself is removed by the next one.
@@ -253,4 +256,24 @@ fn notifications_are_heard_where_readiness_does_not_need_them() {
     assert_eq!(worker(&master)["status"], "idle");
     assert_eq!(master.seen(&on("ready")).len(), 1);
     assert_eq!(puppet.env["WATCHDOG_USEC"], json!(null));
+}
+
+#[test]
+#[cfg_attr(not(has = "root"), ignore = "only root can give up privileges")]
+fn a_program_that_has_become_another_user_is_heard() {
+    let home = Home::new();
+    let server = home.write(
+        "server",
+        "#!/usr/bin/env python3
+import os, signal, socket
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])
+signal.pause()
+",
+    );
+    std::fs::set_permissions(&server, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("it is ours");
+    Launch::of(server).home(&home).workers(1).option("--ready-when", "notify").serve();
 }

@@ -1,0 +1,229 @@
+//! Where directories of ours are: for control sockets, and for what workers must reach.
+//!
+//! Anybody may make a directory in `/tmp` under the name that ours would have. So one that is not ours is passed over, and in the
+//! end ours has a random name. Such a one is found again by its owner, which nobody else can forge: every directory in `/tmp` whose
+//! name begins as ours do, and which belongs to this user, is looked at.
+
+use std::collections::hash_map::RandomState;
+use std::env;
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use super::runtime_dir::{DirectoryError, OTHERS_MAY_WRITE, may_create_in, prepare_with, preview};
+
+/// What a directory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Control sockets, for this user and root alone.
+    Control,
+    /// Files that workers read and sockets that they write to, perhaps as another user.
+    Workers,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Control => "recluster",
+            Self::Workers => "recluster-workers",
+        }
+    }
+
+    fn mode(self) -> u32 {
+        match self {
+            Self::Control => 0o700,
+            Self::Workers => 0o755,
+        }
+    }
+}
+
+/// The directories that may hold control sockets of this user. There may be several, because a service often has no
+/// `XDG_RUNTIME_DIR` where a login has one.
+pub fn directories() -> Vec<PathBuf> {
+    System::here().all(Purpose::Control)
+}
+
+/// The directory that a new control socket goes into.
+pub(crate) fn for_control() -> PathBuf {
+    let system = System::here();
+    let is_usable = |directory: &PathBuf| match preview(directory) {
+        // What root has made can be trusted, and may be closed to this user.
+        Ok(()) => !directory.exists() || may_create_in(directory).is_ok(),
+        // Its user has to know of it.
+        Err(DirectoryError::Open { .. }) => true,
+        Err(DirectoryError::Foreign { .. } | DirectoryError::Unusable { .. }) => false,
+    };
+    let usable = system.all(Purpose::Control).into_iter().find(is_usable);
+    usable.unwrap_or_else(|| system.with_random_name(Purpose::Control))
+}
+
+/// Does something in the first directory for workers where it can be done.
+pub(crate) fn for_workers<T>(what: impl FnMut(&Path) -> io::Result<T>) -> io::Result<T> {
+    System::here().first(Purpose::Workers, what)
+}
+
+/// All directories for workers that there may be.
+pub(crate) fn of_workers() -> Vec<PathBuf> {
+    System::here().all(Purpose::Workers)
+}
+
+/// What of this system decides.
+#[derive(Clone, Debug)]
+struct System {
+    uid: u32,
+    /// `XDG_RUNTIME_DIR`: goes with the user's last session.
+    session: Option<PathBuf>,
+    /// `RUNTIME_DIRECTORY`: what a service manager has made for this service.
+    service: Option<PathBuf>,
+    /// Where `/run`, `/tmp` and `/dev/shm` are.
+    root: PathBuf,
+}
+
+impl System {
+    fn here() -> Self {
+        let directory = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        // There may be several, with colons between them.
+        let first =
+            |path: PathBuf| path.to_str().and_then(|list| Some(PathBuf::from(list.split(':').next()?)));
+        Self {
+            uid: geteuid().as_raw(),
+            session: directory("XDG_RUNTIME_DIR"),
+            service: directory("RUNTIME_DIRECTORY").and_then(first),
+            root: PathBuf::from("/"),
+        }
+    }
+
+    fn all(&self, purpose: Purpose) -> Vec<PathBuf> {
+        self.fixed(purpose).into_iter().chain(self.with_random_names(purpose)).collect()
+    }
+
+    /// Those whose names are known, best first. A directory that the environment names may be another user's: `su` and
+    /// `sudo -E` leave it there.
+    fn fixed(&self, purpose: Purpose) -> Vec<PathBuf> {
+        let (name, uid) = (purpose.name(), self.uid);
+        let in_own = |parent: PathBuf| self.owns(&parent).then(|| parent.join(name));
+        let session = self.session.clone().filter(|_| purpose == Purpose::Control).and_then(in_own);
+        let service = self.service.clone().and_then(in_own);
+        let login = Some(self.root.join(format!("run/user/{uid}")));
+        let login = login.filter(|_| purpose == Purpose::Control && uid != 0).and_then(in_own);
+        let run = self.root.join("run").join(name);
+        let run = (uid == 0 || self.owns(&run)).then_some(run);
+        let named = |parent: &str| self.root.join(parent).join(format!("{name}-{uid}"));
+        let memory = (purpose == Purpose::Workers).then(|| named("dev/shm"));
+        let mut all: Vec<PathBuf> =
+            [session, service, login, run, Some(named("tmp")), memory].into_iter().flatten().collect();
+        let mut known = Vec::new();
+        all.retain(|path| {
+            !known.contains(path) && {
+                known.push(path.clone());
+                true
+            }
+        });
+        all
+    }
+
+    fn with_random_names(&self, purpose: Purpose) -> Vec<PathBuf> {
+        let beginning = self.beginning(purpose);
+        let is_named = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&beginning))
+        };
+        let entries = fs::read_dir(self.root.join("tmp")).into_iter().flatten().flatten();
+        let mut found: Vec<PathBuf> =
+            entries.map(|entry| entry.path()).filter(is_named).filter(|path| self.owns(path)).collect();
+        found.sort();
+        found
+    }
+
+    fn with_random_name(&self, purpose: Purpose) -> PathBuf {
+        let random = RandomState::new().build_hasher().finish();
+        self.root.join("tmp").join(format!("{}{random:016x}", self.beginning(purpose)))
+    }
+
+    fn beginning(&self, purpose: Purpose) -> String {
+        format!("{}-{}-", purpose.name(), self.uid)
+    }
+
+    /// Whether it is a directory of this user, in which nobody else may put anything.
+    fn owns(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|about| {
+            about.is_dir() && about.uid() == self.uid && about.mode() & OTHERS_MAY_WRITE == 0
+        })
+    }
+
+    fn first<T>(&self, purpose: Purpose, mut what: impl FnMut(&Path) -> io::Result<T>) -> io::Result<T> {
+        let mut refused = None;
+        for directory in self.all(purpose).into_iter().chain([self.with_random_name(purpose)]) {
+            let prepared = prepare_with(&directory, purpose.mode()).map_err(io::Error::other);
+            match prepared.and_then(|()| what(&directory)) {
+                Ok(done) => return Ok(done),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A system of its own below a temporary directory, of the user who runs the test.
+    fn system(root: &Path) -> System {
+        for directory in ["run", "tmp", "dev/shm"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        System { uid: geteuid().as_raw(), session: None, service: None, root: root.to_owned() }
+    }
+
+    fn below(root: &Path, paths: &[PathBuf]) -> Vec<String> {
+        paths.iter().map(|path| path.strip_prefix(root).unwrap().display().to_string()).collect()
+    }
+
+    /// A user who is not root, and owns nothing here.
+    const OTHER: u32 = 12_345;
+
+    #[test]
+    fn what_the_environment_names_counts_where_it_is_this_user_s() {
+        let base = tempfile::tempdir().unwrap();
+        let own = system(base.path());
+        let (session, service) = (base.path().join("session"), base.path().join("service"));
+        fs::create_dir(&session).unwrap();
+        fs::create_dir(&service).unwrap();
+        let own = System { session: Some(session), service: Some(service), ..own };
+        let fixed = |system: &System, purpose| below(base.path(), &system.fixed(purpose));
+        assert_eq!(fixed(&own, Purpose::Control)[..2], ["session/recluster", "service/recluster"]);
+        assert_eq!(fixed(&own, Purpose::Workers)[0], "service/recluster-workers");
+        let other = System { uid: OTHER, ..own };
+        assert_eq!(fixed(&other, Purpose::Control), ["tmp/recluster-12345"]);
+        let workers = ["tmp/recluster-workers-12345", "dev/shm/recluster-workers-12345"];
+        assert_eq!(fixed(&other, Purpose::Workers), workers);
+        let root = System { uid: 0, session: None, service: None, ..other };
+        assert_eq!(fixed(&root, Purpose::Control), ["run/recluster", "tmp/recluster-0"]);
+    }
+
+    #[test]
+    fn where_others_have_taken_every_name_ours_is_random_and_found_again() {
+        let base = tempfile::tempdir().unwrap();
+        let system = System { root: base.path().to_owned(), ..system(base.path()) };
+        // Anything that is no directory of ours will do.
+        for taken in system.fixed(Purpose::Workers) {
+            fs::write(taken, "").unwrap();
+        }
+        let beginning = base.path().join("tmp").join(system.beginning(Purpose::Workers));
+        fs::write(format!("{}planted", beginning.display()), "").unwrap();
+        std::os::unix::fs::symlink(base.path(), format!("{}link", beginning.display())).unwrap();
+        let place = || system.first(Purpose::Workers, |directory| Ok(directory.to_owned())).unwrap();
+        let made = place();
+        assert!(made.to_string_lossy().starts_with(&*beginning.to_string_lossy()));
+        assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(place(), made, "it is found");
+        assert_eq!(system.with_random_names(Purpose::Workers), std::slice::from_ref(&made));
+        assert!(System { uid: OTHER, ..system }.with_random_names(Purpose::Workers).is_empty());
+    }
+}
