@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use recluster::Checked;
+use recluster::{Checked, StartError};
 
 use super::node::{Node, Syntax};
 use crate::args::Run;
@@ -79,21 +79,25 @@ impl<'a> Findings<'a> {
 
     /// Whether the options agree; the addresses, the server file, and node.
     pub(super) async fn look_at_cluster(&mut self, inherited: Inherited) {
-        match self.program(inherited).await {
-            Ok(program) => self.look_at_program(program).await,
-            Err(error) => self.problems.push(error),
-        }
-    }
-
-    /// What the cluster would run, if it can be started.
-    async fn program(&mut self, inherited: Inherited) -> Result<Checked, Error> {
-        let addresses = with_inherited(describe(self.run), inherited)?;
-        let program = describe(self.run).check()?;
+        let addresses = match with_inherited(describe(self.run), inherited) {
+            Ok(addresses) => addresses,
+            Err(error) => return self.problems.push(error),
+        };
+        // What is wrong with the server file does not hide what is wrong with an address, nor the other way round.
+        let program = match describe(self.run).check() {
+            Ok(program) => Some(program),
+            Err(error @ StartError::Program(_)) => {
+                self.problems.push(error.into());
+                None
+            }
+            Err(error) => return self.problems.push(error.into()),
+        };
         if !self.is_running {
-            // What is wrong with an address does not hide what is wrong with the server file.
             self.problems.extend(addresses.check_addresses().await.err().map(Error::from));
         }
-        Ok(program)
+        if let Some(program) = program {
+            self.look_at_program(program).await;
+        }
     }
 
     async fn look_at_program(&mut self, program: Checked) {

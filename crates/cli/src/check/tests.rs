@@ -209,6 +209,25 @@ async fn what_is_in_the_way_is_named() {
 }
 
 #[tokio::test]
+async fn neither_an_address_nor_the_server_file_hides_the_other() {
+    let site = Site::new("control = \"none\"\nlisten = \"unix:gone/app.sock\"");
+    fs::write(site.path("wrong.js"), "listen(").unwrap();
+    let mut problems = Vec::new();
+    for (server, status) in [("absent.js", ExitStatus::NotFound), ("wrong.js", ExitStatus::Usage)] {
+        let run = site.run(&site.path(server).display().to_string());
+        let findings = looked_around(&run).await;
+        assert_eq!((findings.problems.len(), findings.exit_status()), (2, status), "{server}");
+        problems.extend(findings.problems.iter().map(|problem| site.anonymous(&problem.to_string())));
+    }
+    let absent = "server file not found: /srv/absent.js";
+    let syntax = problems.pop().unwrap();
+    assert!(syntax.contains("syntax error"), "{syntax}");
+    let address = "cannot listen on unix:/srv/gone/app.sock: ";
+    assert_eq!(problems.first().map(String::as_str), Some(absent));
+    assert!(problems.iter().skip(1).all(|problem| problem.starts_with(address)), "{problems:?}");
+}
+
+#[tokio::test]
 async fn a_directory_that_others_can_write_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
 
