@@ -306,6 +306,13 @@ impl Listener {
         self.socket.as_ref().map(|socket| socket.as_fd())
     }
 
+    /// Puts the address that the socket has in the place of one that a worker says.
+    pub(super) fn is_bound_to(&self, said: &mut Address) {
+        if let (Address::Tcp(said) | Address::Udp(said), Some(bound)) = (said, self.sockname()) {
+            *said = bound;
+        }
+    }
+
     /// Whether a worker that uses it and says that it listens there means this listener. By its address the worker may have
     /// asked for the same place in other words.
     pub(super) fn is_at(&self, address: &Address) -> bool {

@@ -97,18 +97,25 @@ fn leaving(
 
 /// A server of the worker listens. One that it has closed by now was a mere trial: Node says this behind the close then.
 fn is_listening(worker: &mut Worker, listeners: &mut Listeners, listening: Listening, reports: &Reports) {
-    let Some(address) = address_of(&listening) else { return };
-    let text = address.to_string();
+    let Some(mut address) = address_of(&listening) else { return };
     let is_there = |id: &ListenerId| listeners.get(id).is_some_and(|listener| listener.is_at(&address));
     let there = worker.servers.values_mut().filter(|server| is_there(&server.listener));
     // Two of its servers may have the same port: one of which this was not said yet.
-    if let Some(server) = there.min_by_key(|server| server.announced.is_some()) {
-        server.announced = Some(text.clone());
-        listeners.entry(server.listener).and_modify(|listener| listener.announced = true);
-    } else if worker.is_node && worker.said.query {
+    let server = there.min_by_key(|server| server.announced.is_some());
+    if server.is_none() && worker.is_node && worker.said.query {
         return;
     }
-    if worker.announced.len() < MOST_SERVERS_EACH && worker.announced.insert(text) {
+    if let Some(server) = server {
+        if let Some(listener) = listeners.get_mut(&server.listener) {
+            listener.announced = true;
+            // Who names no host listens on what the master could bind: IPv6 and IPv4, or IPv4 alone.
+            if listening.address.is_none() {
+                listener.is_bound_to(&mut address);
+            }
+        }
+        server.announced = Some(address.to_string());
+    }
+    if worker.announced.len() < MOST_SERVERS_EACH && worker.announced.insert(address.to_string()) {
         reports.fact(Fact::Listening(worker.id, address, listening));
     }
 }

@@ -142,15 +142,19 @@ fn a_shared_socket_does_not_block() {
 /// Node takes at most 64 KiB at a time from its channel, and a handle whose message is cut there would be mistaken for
 /// the one behind it.
 #[test]
-fn behind_a_long_message_only_one_connection_is_under_way() {
+fn behind_many_messages_only_one_connection_is_under_way() {
     let stage = Stage::new();
     let (master, mut puppet) = lone_puppet(&stage);
     let _reply = puppet.listen();
     master.wait(on("started"));
-    puppet.query(&json!({ "index": 1, "data": "x".repeat(65_500) }));
+    // Each reply has the data of its server.
+    for index in 1..=33 {
+        let reply = puppet.query(&json!({ "index": index, "data": "x".repeat(2_000) }));
+        assert_eq!(reply["data"].as_str().map(str::len), Some(2_000));
+    }
     let _connections = [master.connect(), master.connect()];
     let first = puppet.handed();
-    puppet.query(&json!({ "index": 2 }));
+    puppet.query(&json!({ "index": 34 }));
     let newconn = |message: &Value| message["msg"]["act"] == "newconn";
     assert_eq!(puppet.unheard(newconn), 0, "the second one waits for the acknowledgement of the first");
     puppet.take(&first, true);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -47,7 +47,10 @@ fn tcp_over_ipv6() {
 #[test]
 fn tcp_without_a_host_listens_on_both() {
     let master = servers(&json!({ "any": { "port": 0 } })).serve();
-    let port = master.address().port();
+    let address = master.address();
+    assert_eq!(address.ip(), IpAddr::from(Ipv6Addr::UNSPECIFIED), "as Node's own server says it");
+    assert_eq!(master.status()["listeners"][0]["address"], address.to_string());
+    let port = address.port();
     let by_ipv4 = get(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "/").expect("an answer by IPv4");
     let by_ipv6 = get(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), "/").expect("an answer by IPv6");
     assert_eq!(by_ipv4.text("name"), by_ipv6.text("name"));
