@@ -191,6 +191,19 @@ fn a_glibc_that_is_too_new_is_named_with_the_symbols() {
     assert!(!said.contains("GLIBC_2.2.5"), "{said}");
 }
 
+/// Their licences ask for it. Crates of the tests, macros and our own are not linked.
+#[test]
+fn what_is_linked_is_named_with_its_licence() {
+    let script = repository().join("scripts/notices");
+    let text = succeeds(Command::new(script).arg("x86_64-unknown-linux-musl"));
+    for wanted in ["  tokio v", "Tokio Contributors", "  ppp v", "Apache License", "  napi v"] {
+        assert!(text.contains(wanted), "{wanted}");
+    }
+    for other in ["recluster-core v", "thiserror-impl v", "actix-web v", "windows-sys v"] {
+        assert!(!text.contains(other), "{other}");
+    }
+}
+
 /// A release with the command under test, as the workflow lays it out.
 fn release(home: &Home) {
     let directory = home.path().join("releases/latest/download");
@@ -216,6 +229,7 @@ fn install(home: &Home) -> Command {
 }
 
 #[test]
+#[cfg_attr(not(has = "curl"), ignore = "curl is not installed")]
 fn the_installer_takes_what_the_checksums_name_and_nothing_else() {
     let home = Home::new();
     release(&home);
