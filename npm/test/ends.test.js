@@ -7,22 +7,11 @@ const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 
-const { Program } = require('./lib/program')
+const { output } = require('./lib/program')
 const { active, fixture, test } = require('./lib/host')
 const { called, heard, until } = require('./lib/wait')
 
 const started = { readyWhen: 'started', args: ['stay'] }
-
-/** Runs a program to its end, which is waited for as long as for anything; what it printed. */
-async function output (args, options) {
-  const program = new Program(args, options)
-  try {
-    assert.deepEqual(await program.ended(), [0, null], program.text)
-    return program.text
-  } finally {
-    program.destroy()
-  }
-}
 
 for (const method of ['shutdown', 'terminate']) {
   test.beside(`${method} calls back after stop, though nothing else keeps the process alive`, async () => {

@@ -11,7 +11,7 @@ const { promisify } = require('node:util')
 
 const { fixture, onlyOurs, test } = require('./lib/host')
 const { directoryOf, isReference, modules } = require('./lib/packages')
-const { Program } = require('./lib/program')
+const { Program, output } = require('./lib/program')
 const { Registry } = require('./lib/registry')
 
 const PACKAGE = path.join(__dirname, '..')
@@ -41,17 +41,6 @@ async function run (cwd, program, ...args) {
     // Some say on stdout what is wrong.
     error.message += error.stdout
     throw error
-  }
-}
-
-/** Runs a script to its end; what it printed. */
-async function output (args, options) {
-  const program = new Program(args, options)
-  try {
-    assert.deepEqual(await program.ended(), [0, null], program.text)
-    return program.text
-  } finally {
-    program.destroy()
   }
 }
 

@@ -1,6 +1,7 @@
 // A Node process beside the test that tells what it does by messages to its parent.
 'use strict'
 
+const assert = require('node:assert/strict')
 const { spawn } = require('node:child_process')
 const { EventEmitter, once } = require('node:events')
 
@@ -96,4 +97,15 @@ class Program {
   }
 }
 
-module.exports = { Program }
+/** Runs a program to its end, which is waited for as long as for anything; what it printed. */
+async function output (args, options) {
+  const program = new Program(args, options)
+  try {
+    assert.deepEqual(await program.ended(), [0, null], program.text)
+    return program.text
+  } finally {
+    program.destroy()
+  }
+}
+
+module.exports = { Program, output }

@@ -3,8 +3,10 @@
 
 use std::net::SocketAddr;
 
-use recluster_e2e::{Connection, Launch, Load, Master, Process, on};
+use recluster_e2e::{Connection, Launch, Master, Process, on};
 use rustix::process::Signal;
+
+use super::shutdown::resets_no_connection;
 
 /// Every way in which connections reach workers.
 const BALANCES: [&[&str]; 5] = [
@@ -56,17 +58,7 @@ fn freeze(master: &Master) -> Vec<Process> {
 #[test]
 fn a_stop_resets_no_connection() {
     for balance in BALANCES {
-        let mut master = cluster("closes-itself.js", balance).workers(3).serve();
-        let address = master.address();
-        let load = Load::begin(4, move || match Connection::open(address) {
-            Ok(mut connection) => connection.get("/").map(|_| "served".to_owned()).map_err(Some),
-            Err(_) => Err(None),
-        });
-        load.go_on(200);
-        master.signal(Signal::TERM);
-        master.expect_end(0);
-        let reset: Vec<_> = load.end().lost.into_iter().flatten().collect();
-        assert!(reset.is_empty(), "{balance:?}: {reset:?}");
+        resets_no_connection(cluster("closes-itself.js", balance).workers(3).serve());
     }
 }
 

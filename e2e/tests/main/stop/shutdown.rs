@@ -174,10 +174,7 @@ fn an_idle_cluster_waits_for_nothing() {
 
 /// A connection that was made is served: only making one may fail.
 #[track_caller]
-fn a_stop_resets_no_connection(balance: &str) {
-    // Whoever waited for a part of the stop timeout would not end in time.
-    let launch = Launch::fixture("server.js").workers(3).option("--balance", balance);
-    let mut master = launch.option("--stop-timeout", "10m").option("--timeout", "10m").serve();
+pub(crate) fn resets_no_connection(mut master: Master) {
     let address = master.address();
     let load = Load::begin(4, move || match Connection::open(address) {
         Ok(mut connection) => connection.get("/").map(|_| "served".to_owned()).map_err(Some),
@@ -186,9 +183,15 @@ fn a_stop_resets_no_connection(balance: &str) {
     load.go_on(200);
     master.signal(Signal::TERM);
     master.expect_end(0);
-    let tally = load.end();
-    let reset: Vec<_> = tally.lost.into_iter().flatten().collect();
+    let reset: Vec<_> = load.end().lost.into_iter().flatten().collect();
     assert!(reset.is_empty(), "{reset:?}");
+}
+
+#[track_caller]
+fn a_stop_resets_no_connection(balance: &str) {
+    // Whoever waited for a part of the stop timeout would not end in time.
+    let launch = Launch::fixture("server.js").workers(3).option("--balance", balance);
+    resets_no_connection(launch.option("--stop-timeout", "10m").option("--timeout", "10m").serve());
 }
 
 #[test]
