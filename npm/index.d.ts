@@ -84,6 +84,11 @@ declare namespace recluster {
     envFile?: string | string[] | undefined;
     /** A variable that holds the worker's slot, beside WORKER_ID, as pm2 sets `NODE_APP_INSTANCE`. Default: none. */
     instanceEnv?: string | undefined;
+    /**
+     * Whether each worker leads a process group of its own. Then ^C in a terminal reaches this process alone, and signals of the
+     * engine reach a worker's children too. Default: false.
+     */
+    ownGroup?: boolean | undefined;
   }
 
   /** The options by the name that they have in `@types/recluster`. */

@@ -22,7 +22,7 @@ const OLD = ['workers', 'timeout', 'respawn', 'backoff', 'readyWhen', 'args', 'e
 const NEW = [
   'surge', 'attempts', 'readyTimeout', 'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace',
   'acceptAfterStop', 'balance', 'stickyBy', 'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck',
-  'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile',
+  'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile', 'ownGroup',
 ];
 const NAMES = new Set([...OLD, ...NEW]);
 
@@ -59,6 +59,7 @@ function read(options) {
     checkInterval: seconds(options, 'checkInterval', 0.001),
     checkTimeout: seconds(options, 'checkTimeout', 0.001),
     instanceEnv: text(options, 'instanceEnv'),
+    ownGroup: flag(options, 'ownGroup') ?? false,
   };
 }
 

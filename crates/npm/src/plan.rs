@@ -35,6 +35,7 @@ pub(crate) struct Plan {
     cwd: Option<PathBuf>,
     uid: Option<u32>,
     gid: Option<u32>,
+    own_group: bool,
     stdio: [Place; 3],
     workers: u32,
     ready_when: When,
@@ -140,6 +141,7 @@ impl Plan {
             .node_args(&self.exec_argv)
             .environment(environment)
             .stdio(stdio)
+            .own_group(self.own_group)
             .numbering(numbers::last())
             .keep_trying(true)
             .lateness(if self.late_fails { Lateness::FailsReloads } else { Lateness::IsReported });
@@ -231,7 +233,7 @@ mod tests {
             r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {}, "variables": {}, "envFiles": [],
                  "stdio": ["ignore", { "fd": 1 }, "tail"], "workers": 2, "readyWhen": "listening",
                  "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
-                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0 }"#,
+                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false }"#,
         )?;
         said.extend(serde_json::from_str::<serde_json::Map<_, _>>(more)?);
         Plan::parse(&serde_json::Value::from(said).to_string())

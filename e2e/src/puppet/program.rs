@@ -60,6 +60,13 @@ impl Puppet {
         self.report(|report| report["grown"] == true);
     }
 
+    /// Leaves its process group for that of the master.
+    #[track_caller]
+    pub fn leave_group(&mut self) {
+        self.order(&json!({ "do": "leave" }));
+        self.report(|report| report["left"] == true);
+    }
+
     /// Has a shell run something in the background; its process.
     #[track_caller]
     pub fn run(&mut self, text: &str) -> u32 {

@@ -142,7 +142,7 @@ const ENGINE: Layers = (
             "process::stat",
             "process::stdio",
         ],
-        &["process::runtime"],
+        &["process::runtime", "process::target"],
         &["process::groups", "process::program", "process::sd_notify", "process::stderr"],
         &["process::exit"],
         &["process", "process::advice", "process::latest", "process::shell_command"],

@@ -19,10 +19,14 @@ async function playReference (scenario) {
   }
 }
 
-/** Runs a scenario with an implementation, and gives what was written down. */
+/**
+ * Runs a scenario with an implementation, and gives what was written down. The host has a process group of its own, which a scenario
+ * may signal.
+ */
 function play (module, scenario) {
   return new Promise((resolve, reject) => {
-    const host = fork(path.join(__dirname, 'stage.js'), [module, scenario], { silent: true, execArgv: scenarios[scenario].hostArgv ?? [] })
+    const execArgv = scenarios[scenario].hostArgv ?? []
+    const host = fork(path.join(__dirname, 'stage.js'), [module, scenario], { detached: true, silent: true, execArgv })
     let [told, text] = [null, '']
     for (const stream of [host.stdout, host.stderr]) stream.on('data', (data) => { text += data })
     host.on('message', (message) => { told = message })

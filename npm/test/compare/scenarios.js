@@ -60,6 +60,27 @@ const scenarios = {
     }
   },
 
+  // (What dies of it is in ../signals.test.js: whether Node tells the exit or the end of the channel first is chance then.)
+  '^C where both have a handler': {
+    options: listens(['hears signals']),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.signalGroup('SIGINT')
+      await stage.until('0a', /^process message.*SIGINT/)
+      await stage.echo('0a', 'the last word')
+    }
+  },
+
+  'process.kill(0) for a signal that workers handle': {
+    options: listens(['hears signals']),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.signalGroup('SIGHUP')
+      await stage.until('0a', /^process message.*SIGHUP/)
+      await stage.echo('0a', 'the last word')
+    }
+  },
+
   'worker.disconnect() by the host': {
     options: listens(),
     async script (stage) {

@@ -116,6 +116,12 @@ class Stage {
     await turn()
   }
 
+  /** Sends a signal to the process group, as ^C in a terminal does. It has a handler here. */
+  signalGroup (name) {
+    process.once(name, () => {})
+    process.kill(0, name)
+  }
+
   /** Takes everything down. */
   async end () {
     this.made.terminate()

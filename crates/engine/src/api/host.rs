@@ -91,6 +91,14 @@ impl ClusterBuilder {
         self
     }
 
+    /// Whether each worker leads a process group of its own (the default), or stays in the master's. One that leads none is
+    /// signalled alone, and what is sent to the master's group, as by ^C in a terminal, reaches it too.
+    #[must_use]
+    pub fn own_group(mut self, own_group: bool) -> Self {
+        self.draft.program.own_group = own_group;
+        self
+    }
+
     /// Where workers' stdin, stdout and stderr go. Default [`Stdio::Null`], [`Stdio::Inherit`] and [`Stdio::Tail`].
     #[must_use]
     pub fn stdio(mut self, stdio: [Stdio; 3]) -> Self {

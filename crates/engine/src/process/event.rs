@@ -15,7 +15,7 @@ pub(crate) enum Event {
     LinesLost(WorkerId, u64),
     /// It sent a notification by `sd_notify`.
     Notified(WorkerId, Words),
-    /// A datagram to its socket was ignored: it came from another process group, or makes no sense.
+    /// A datagram to its socket was ignored: it came from a process that does not speak for it, or makes no sense.
     NotifyIgnored(WorkerId, OwnedSemaphorePermit),
     /// Its check has not passed yet, and why.
     CheckFailed(WorkerId, String),

@@ -62,7 +62,7 @@ impl Drop for Unclaimed {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
             // It was just started, so this does not take long. The first fails if it has ended.
-            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+            let _ = (kill_process_group(Pid::from_child(child), Signal::KILL), child.kill());
             let _ = child.wait();
         }
     }

@@ -66,6 +66,7 @@ impl ResolvedProgram {
             uid: now.uid,
             gid: now.gid,
             stdio: now.stdio.clone(),
+            own_group: self.own_group,
         }
     }
 }

@@ -108,7 +108,7 @@ impl Launch {
         };
         let Spawned { process, channel, watch, pipes } = spawn::spawn(&program, &options)?;
         if let Some(port) = inspect_port {
-            ports.give(port, process.pid);
+            ports.give(port, process.pid());
         }
         let own = own.and_then(|own| own.address.ip());
         let told = self.preload.as_ref().map(|(_, told)| *told);

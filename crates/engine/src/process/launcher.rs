@@ -263,7 +263,7 @@ mod tests {
         let (launcher, mut outcomes) = launcher();
         launcher.launch(launch(1, "/bin/sleep"));
         let started = next(&mut outcomes).await.1.unwrap();
-        let pid = started.parts.as_ref().unwrap().process.pid;
+        let pid = started.parts.as_ref().unwrap().process.pid();
         test_kill_process(pid).unwrap();
         drop(started);
         assert!(test_kill_process(pid).is_err(), "it was reaped");

@@ -1,5 +1,5 @@
-//! A worker's process. It has a process group of its own, and signals go to the whole group. Its end is seen through a
-//! pidfd. Only the supervisor reaps it: until then the kernel gives its pid to no other process, so that a signal cannot
+//! A worker's process. Signals go to the process and, where it leads a group that was made for it, to that. Its end is seen
+//! through a pidfd. Only the supervisor reaps it: until then the kernel gives its pid to no other process, so that a signal cannot
 //! reach the wrong one.
 
 pub(crate) mod advice;
@@ -24,59 +24,66 @@ pub(crate) mod spawn;
 mod stat;
 pub(crate) mod stderr;
 pub(crate) mod stdio;
+pub(crate) mod target;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
 
 use recluster_core as core;
 use recluster_core::Exit;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, WaitIdOptions};
 
 use crate::config::drain_signal::DrainSignal;
 use crate::process::exit::{UNKNOWN_STATUS, exit_of};
 use crate::process::stat::Stat;
 use crate::process::stderr::Tail;
+use crate::process::target::{Kin, Target};
 
 /// A worker's process, from its start until it is reaped.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pub(crate) pid: Pid,
     pub(crate) begun: Instant,
     pub(crate) tail: Tail,
-    /// Its group was sent a signal that asks it to end or ends it.
+    /// It was sent a signal that asks it to end or ends it.
     pub(crate) told: bool,
-    /// The strongest of TERM and KILL that its group was sent. A drain signal counts if it is TERM.
+    /// The strongest of TERM and KILL that it was sent. A drain signal counts if it is TERM.
     pub(crate) sent: Option<core::Signal>,
     /// The signal that begins its drain, as configured when it was started.
     pub(crate) drain_signal: DrainSignal,
-    pidfd: OwnedFd,
+    target: Target,
 }
 
 impl Process {
-    /// Sends a signal to the worker and to all processes of its group.
+    pub(crate) fn pid(&self) -> Pid {
+        self.target.pid
+    }
+
+    /// Who speaks for it.
+    pub(crate) fn kin(&self) -> Kin {
+        self.target.kin()
+    }
+
+    /// Sends a signal to the worker, and to all processes of its group.
     pub(crate) fn signal(&mut self, signal: core::Signal) {
         (self.told, self.sent) = (true, self.sent.max(Some(signal)));
-        let signal = match signal {
+        self.target.send(match signal {
             core::Signal::Term => Signal::TERM,
             core::Signal::Kill => Signal::KILL,
-        };
-        // This fails only if the process has just ended. The supervisor is about to see its end.
-        let _ = kill_process_group(self.pid, signal);
+        });
     }
 
     /// Sends a signal to the worker's own process.
     pub(crate) fn signal_alone(&self, signal: Signal) -> io::Result<()> {
-        Ok(pidfd_send_signal(&self.pidfd, signal)?)
+        self.target.send_alone(signal)
     }
 
-    /// Sends SIGABRT to the group, so that the worker dumps core where the system allows it.
+    /// Sends SIGABRT, so that the worker dumps core where the system allows it.
     pub(crate) fn abort(&self) {
-        // This fails only if the process has just ended.
-        let _ = kill_process_group(self.pid, Signal::ABORT);
+        self.target.send(Signal::ABORT);
     }
 
     /// Sends the drain signal to a program that is not Node, and to its group.
@@ -85,7 +92,7 @@ impl Process {
         if self.drain_signal == DrainSignal::Term {
             self.sent = self.sent.max(Some(core::Signal::Term));
         }
-        let signal = match self.drain_signal {
+        self.target.send(match self.drain_signal {
             DrainSignal::Term => Signal::TERM,
             DrainSignal::Int => Signal::INT,
             DrainSignal::Quit => Signal::QUIT,
@@ -93,21 +100,19 @@ impl Process {
             DrainSignal::Usr1 => Signal::USR1,
             DrainSignal::Usr2 => Signal::USR2,
             DrainSignal::Winch => Signal::WINCH,
-        };
-        // This fails only if the process has just ended.
-        let _ = kill_process_group(self.pid, signal);
+        });
     }
 
     /// Kills a process that cannot be watched, and waits for its end. It was just started, so this does not take long.
     pub(crate) fn kill_and_reap(&mut self) {
         self.signal(core::Signal::Kill);
-        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let _ = self.target.wait(WaitIdOptions::EXITED);
     }
 
     /// How the process ended. Must be called before [`reap`](Self::reap).
     pub(crate) fn exit(&self) -> Exit {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+        match self.target.wait(options) {
             Ok(Some(status)) => exit_of(&status),
             Ok(None) | Err(_) => Exit::Code(UNKNOWN_STATUS),
         }
@@ -117,12 +122,19 @@ impl Process {
     pub(crate) fn reap(self) {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         // This fails only if another part of this program has reaped it.
-        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), options);
+        let _ = self.target.wait(options);
+    }
+
+    /// Resident memory in bytes: of its group, where it leads one, by the sizes of all groups; else its own.
+    pub(crate) fn memory(&self, groups: &BTreeMap<i32, u64>) -> u64 {
+        let group = self.target.is_in_its_group().then(|| self.pid().as_raw_nonzero().get());
+        let of_group = group.map(|group| groups.get(&group).copied());
+        of_group.unwrap_or_else(|| self.usage().0).unwrap_or(0)
     }
 
     /// Resident memory in bytes, and CPU time in seconds.
     pub(crate) fn usage(&self) -> (Option<u64>, Option<f64>) {
-        let stat = Stat::of(self.pid);
+        let stat = Stat::of(self.pid());
         (stat.as_ref().map(|stat| stat.memory), stat.as_ref().map(Stat::cpu_seconds))
     }
 }

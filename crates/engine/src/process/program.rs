@@ -51,6 +51,8 @@ pub(crate) struct Program {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) stdio: [Stdio; 3],
+    /// A worker leads a process group of its own; else it stays in the master's.
+    pub(crate) own_group: bool,
     /// Run it under node, whatever it looks like.
     pub(crate) under_node: bool,
 }
@@ -77,6 +79,8 @@ pub(crate) struct ResolvedProgram {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) stdio: [Stdio; 3],
+    /// A worker leads a process group of its own; else it stays in the master's.
+    pub(crate) own_group: bool,
 }
 
 impl Program {
@@ -96,6 +100,7 @@ impl Program {
             uid: None,
             gid: None,
             stdio: [Stdio::Null, Stdio::Inherit, Stdio::Tail],
+            own_group: true,
             under_node: false,
         }
     }
@@ -169,6 +174,7 @@ impl Program {
             uid: self.uid,
             gid: self.gid,
             stdio: self.stdio.clone(),
+            own_group: self.own_group,
         })
     }
 

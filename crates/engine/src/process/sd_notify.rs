@@ -14,11 +14,12 @@ use recluster_core::WorkerId;
 use recluster_wire::notify::{self, MAX_DATAGRAM};
 use rustix::io::Errno;
 use rustix::net::SocketType;
-use rustix::process::{Pid, getpgid, test_kill_process};
+use rustix::process::{Pid, test_kill_process};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::process::event::{Event, Words};
+use crate::process::target::Kin;
 use crate::sink::Sink;
 use crate::socket::file::{Probe, SocketFile, probe};
 use crate::socket::{places, runtime_dir};
@@ -72,8 +73,8 @@ impl Socket {
         self.file.path()
     }
 
-    /// Reports the notifications of the worker and of other processes of its group.
-    pub(crate) fn start(self, worker: WorkerId, group: Pid, events: Sink<Event>) -> io::Result<Listening> {
+    /// Reports the notifications of the worker and of those that speak for it.
+    pub(crate) fn start(self, worker: WorkerId, kin: Kin, events: Sink<Event>) -> io::Result<Listening> {
         let Self { socket, file } = self;
         let socket = sys::readable(socket)?;
         Ok(Listening(tokio::spawn(async move {
@@ -85,7 +86,7 @@ impl Socket {
                 let Ok(mut ready) = socket.readable().await else { return };
                 match ready.try_io(|socket| receive(socket.get_ref().as_fd())) {
                     Ok(Ok(datagram)) => {
-                        let input = match words(datagram, group) {
+                        let input = match words(datagram, kin) {
                             Some(words) => Event::Notified(worker, Words { turn: Some(turn), ..words }),
                             None => Event::NotifyIgnored(worker, turn),
                         };
@@ -131,11 +132,10 @@ impl Drop for Listening {
     }
 }
 
-/// What a datagram says, if it comes from this process group and makes sense. Only what a worker has started can be of it, whichever
-/// user it is by now. A sender whose pid is not visible in this
-/// pid namespace is not of the group.
-fn words(datagram: Datagram, group: Pid) -> Option<Words> {
-    if !datagram.is_whole || getpgid(Some(datagram.from?)).ok()? != group {
+/// What a datagram says, if it comes from one of these and makes sense. Only what a worker has started can be one of them, whichever
+/// user it is by now. A sender whose pid is not visible in this pid namespace is none of them.
+fn words(datagram: Datagram, kin: Kin) -> Option<Words> {
+    if !datagram.is_whole || !kin.has(datagram.from?) {
         return None;
     }
     let said = notify::parse(&datagram.bytes).ok()?;
@@ -158,15 +158,16 @@ mod tests {
     fn said(socket: &Socket, words: &[u8], group: Pid) -> Option<Vec<Word>> {
         let sender = UnixDatagram::unbound().unwrap();
         sender.send_to(words, socket.path()).unwrap();
-        super::words(receive(socket.socket.as_fd()).unwrap(), group).map(|words| words.said)
+        super::words(receive(socket.socket.as_fd()).unwrap(), Kin::of_group(group)).map(|words| words.said)
     }
 
     #[test]
     fn the_group_is_heard_and_a_stranger_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
+        let ended = Pid::from_raw(past().cast_signed()).unwrap();
         assert_eq!(said(&socket, b"READY=1\n", getpgrp()), Some(vec![Word::Ready]));
-        assert_eq!(said(&socket, b"READY=1\n", Pid::INIT), None);
+        assert_eq!(said(&socket, b"READY=1\n", ended), None);
         assert_eq!(said(&socket, b"READY=1\0\n", getpgrp()), None, "nonsense");
     }
 
@@ -174,7 +175,7 @@ mod tests {
     fn whoever_cannot_be_seen_is_a_stranger() {
         let (bytes, descriptors) = (b"READY=1".to_vec(), Vec::new());
         let datagram = Datagram { bytes, from: None, descriptors, is_whole: true };
-        assert!(super::words(datagram, getpgrp()).is_none());
+        assert!(super::words(datagram, Kin::of_group(getpgrp())).is_none());
     }
 
     /// What the supervisor has not handled yet waits in the kernel's queue.
@@ -187,7 +188,7 @@ mod tests {
         sender.set_nonblocking(true).unwrap();
         let (events, mut inbox) = tokio::sync::mpsc::unbounded_channel();
         let events = Sink::new(move |event| events.send(event).unwrap());
-        let _listening = socket.start(WorkerId::from_number(1), getpgrp(), events).unwrap();
+        let _listening = socket.start(WorkerId::from_number(1), Kin::of_group(getpgrp()), events).unwrap();
         let mut heard = Vec::new();
         for _ in 0..UNHEARD {
             while sender.send(b"STATUS=talks").is_ok() {}

@@ -2,17 +2,20 @@
 //! all that it has started are killed.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use recluster_core::Exit;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitIdOptions, kill_process_group};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
 use crate::process::exit::{UNKNOWN_STATUS, exit_of, open_pidfds};
 use crate::process::hands::Hands;
+use crate::process::target::Target;
 use crate::sys;
+
+const ENDED_NOW: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
 
 /// Runs a command to its end in a process group of its own. Dropping the future kills the group.
 pub(crate) async fn run_to_end(command: Command, hands: &Hands) -> io::Result<Exit> {
@@ -22,49 +25,41 @@ pub(crate) async fn run_to_end(command: Command, hands: &Hands) -> io::Result<Ex
         Ok(pidfds) => pidfds,
         Err(error) => {
             // A process that cannot be watched must not live.
-            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = (kill_process_group(pid, Signal::KILL), child.kill());
             let _ = child.wait();
             return Err(error);
         }
     };
-    let mut group = Group { pid, end: Some((pidfd, watched)) };
+    let mut group = Group(Some((Target::new(pid, pidfd, true), watched)));
     group.ended().await
 }
 
-/// A command that runs, and what it has started.
-struct Group {
-    pid: Pid,
-    /// Two pidfds, to reap it and to see its end. None once it is reaped, or a task has taken over.
-    end: Option<(OwnedFd, AsyncFd<OwnedFd>)>,
-}
+/// A command that runs, and what it has started; and a pidfd that shows its end. None once it is reaped, or a task has taken
+/// over.
+struct Group(Option<(Target, AsyncFd<OwnedFd>)>);
 
 impl Group {
     async fn ended(&mut self) -> io::Result<Exit> {
-        if let Some((_, end)) = &self.end {
+        if let Some((_, end)) = &self.0 {
             let _ready = end.readable().await?;
         }
-        let reaped = self.end.take().map(|(pidfd, _)| reap_now(&pidfd));
+        let reaped = self.0.take().map(|(target, _)| target.wait(ENDED_NOW));
         Ok(reaped.transpose()?.flatten().map_or(Exit::Code(UNKNOWN_STATUS), |status| exit_of(&status)))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let Some((pidfd, end)) = self.end.take() else { return };
-        // It is not reaped yet, so the pid is still its own.
-        let _ = kill_process_group(self.pid, Signal::KILL);
+        let Some((target, end)) = self.0.take() else { return };
+        target.send(Signal::KILL);
         // Its end may take long: a task reaps it.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 let _ready = end.readable().await;
-                let _ = reap_now(&pidfd);
+                let _ = target.wait(ENDED_NOW);
             });
         }
     }
-}
-
-fn reap_now(pidfd: &OwnedFd) -> rustix::io::Result<Option<WaitIdStatus>> {
-    waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
 }
 
 #[cfg(test)]

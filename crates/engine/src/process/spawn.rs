@@ -23,6 +23,7 @@ use crate::process::exit::{Watch, open_pidfds};
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::Runtime;
 use crate::process::stderr::Tail;
+use crate::process::target::Target;
 use crate::process::{Process, preload, stdio};
 use crate::socket::bind::{Bound, FIRST_LISTENER};
 use crate::sys;
@@ -105,7 +106,8 @@ pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io
     let tail = Tail::default();
     let watch = Watch { worker: options.worker, pidfd: watched, stderr, tail: tail.clone() };
     let drain_signal = options.drain_signal;
-    let process = Process { pid, begun: Instant::now(), tail, told: false, sent: None, drain_signal, pidfd };
+    let target = Target::new(pid, pidfd, program.own_group);
+    let process = Process { begun: Instant::now(), tail, told: false, sent: None, drain_signal, target };
     Ok(Spawned { process, channel, watch, pipes })
 }
 
@@ -150,7 +152,10 @@ pub(super) fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> 
             command
         }
     };
-    command.args(&program.args).current_dir(&program.directory).process_group(0);
+    command.args(&program.args).current_dir(&program.directory);
+    if program.own_group {
+        command.process_group(0);
+    }
     if let Some(gid) = program.gid {
         command.gid(gid);
     }

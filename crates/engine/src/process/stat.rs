@@ -7,6 +7,8 @@ use rustix::process::Pid;
 /// One process, alive or not reaped yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
+    /// The process that has started it, or whoever has taken it over.
+    pub(super) parent: Option<Pid>,
     /// Its process group.
     pub(super) group: i32,
     /// It has not ended.
@@ -41,6 +43,7 @@ impl Stat {
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
         Some(Self {
+            parent: Pid::from_raw(fields.get(1)?.parse().ok()?),
             group: fields.get(2)?.parse().ok()?,
             lives: !matches!(*fields.first()?, "Z" | "X"),
             memory: number(21)? * rustix::param::page_size() as u64,
@@ -61,8 +64,9 @@ mod tests {
             ))
         };
         let memory = 25 * rustix::param::page_size() as u64;
-        assert_eq!(stat("S"), Some(Stat { group: 40, lives: true, memory, ticks: 11 }));
-        assert_eq!(stat("Z"), Some(Stat { group: 40, lives: false, memory, ticks: 11 }));
+        let parent = Some(Pid::INIT);
+        assert_eq!(stat("S"), Some(Stat { parent, group: 40, lives: true, memory, ticks: 11 }));
+        assert_eq!(stat("Z"), Some(Stat { parent, group: 40, lives: false, memory, ticks: 11 }));
         assert_eq!(Stat::parse("nonsense"), None);
         assert_eq!(Stat::parse("42 (cut) S 1 40"), None);
     }
@@ -70,7 +74,7 @@ mod tests {
     #[test]
     fn cpu_time_is_in_seconds() {
         let ticks = rustix::param::clock_ticks_per_second() * 5 / 2;
-        let stat = Stat { group: 1, lives: true, memory: 0, ticks };
+        let stat = Stat { parent: None, group: 1, lives: true, memory: 0, ticks };
         assert_eq!(stat.cpu_seconds().to_string(), "2.5");
     }
 

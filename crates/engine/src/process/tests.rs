@@ -131,7 +131,7 @@ async fn a_program_finds_its_sockets_its_channel_and_its_place() {
                   echo $WORKER_ID $RECLUSTER_WORKERS $RECLUSTER_GENERATION; echo $NOTIFY_SOCKET $WATCHDOG_USEC; \
                   for fd in 3 4; do readlink /proc/$$/fd/$fd; done; echo hello >&5; read -r word <&5; echo $word; pwd";
     let mut running = Running::start(&shell(script), &options);
-    let pid = running.process.pid.as_raw_nonzero();
+    let pid = running.process.pid().as_raw_nonzero();
     assert_eq!(running.line(), format!("{pid} {pid} {pid}"));
     assert_eq!(running.line(), "2 web:unknown 5");
     assert_eq!(running.line(), "2 4 3");
@@ -278,7 +278,7 @@ async fn a_drain_begins_with_the_signal_of_the_users_choice() {
 async fn a_process_can_be_signalled_alone() {
     let mut running = Running::script(&patient(""));
     running.line();
-    let pid = running.process.pid;
+    let pid = running.process.pid();
     running.process.signal_alone(Signal::KILL).unwrap();
     let mut stdout = running.stdout.get_ref().try_clone().unwrap();
     assert_eq!(running.end().await, Exit::Signal(libc::SIGKILL));
@@ -299,7 +299,7 @@ async fn a_hung_process_is_aborted() {
 fn a_process_that_cannot_be_watched_is_ended() {
     let mut process = spawn(&shell("sleep 1000"), &options()).unwrap().process;
     process.kill_and_reap();
-    assert!(!Path::new(&format!("/proc/{}", process.pid.as_raw_nonzero())).exists());
+    assert!(!Path::new(&format!("/proc/{}", process.pid().as_raw_nonzero())).exists());
     assert_eq!(process.exit(), Exit::Code(255), "it was reaped, so nothing is known of it");
 }
 
@@ -326,7 +326,7 @@ async fn the_last_words_are_kept_for_the_verdict() {
 async fn an_end_is_reported_while_a_child_holds_stderr() {
     let mut running = Running::script("sleep 1000 & echo there; echo gone >&2; exit 3");
     running.line();
-    let (pid, tail) = (running.process.pid, running.process.tail.clone());
+    let (pid, tail) = (running.process.pid(), running.process.tail.clone());
     assert_eq!(running.end().await, Exit::Code(3));
     assert_eq!(tail.lines(), ["gone"]);
     kill_process_group(pid, Signal::KILL).unwrap();

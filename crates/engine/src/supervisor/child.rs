@@ -94,9 +94,9 @@ impl Child {
         Worker { id: self.number, slot: self.slot.get(), generation: self.generation.get(), pid }
     }
 
-    /// The number of its process, and of its process group.
+    /// The number of its process, and of the group that was made for it, if one was.
     pub(crate) fn pid(&self) -> i32 {
-        self.process.pid.as_raw_nonzero().get()
+        self.process.pid().as_raw_nonzero().get()
     }
 
     /// How long ago it was started.

@@ -18,7 +18,7 @@ pub(crate) struct Candidate {
     pub(crate) worker: WorkerId,
     pub(crate) pid: i32,
     pub(crate) age: Duration,
-    /// Resident memory of its process group.
+    /// Resident memory, of its process group where it leads one.
     pub(crate) bytes: u64,
 }
 

@@ -153,7 +153,7 @@ impl Supervisor {
         let candidates = serving.filter_map(|worker| {
             let child = self.workers.get(worker.worker)?;
             let (pid, age) = (child.pid(), child.age(now));
-            let bytes = sizes.get(&pid).copied().unwrap_or(0);
+            let bytes = if limits.memory.is_some() { child.process.memory(&sizes) } else { 0 };
             Some(Candidate { worker: worker.worker, pid, age, bytes })
         });
         let Some((worker, excess)) = recycle::most_urgent(limits, candidates) else { return };

@@ -177,7 +177,7 @@ impl Spawner {
         (child.preload, child.own_listener) = (told, own);
         if let Some(socket) = notify {
             // Without it the worker is merely not heard there.
-            child.notify = socket.start(place.worker, child.process.pid, self.events.clone()).ok();
+            child.notify = socket.start(place.worker, child.process.kin(), self.events.clone()).ok();
         }
         if let Err(error) = watch.start(&self.forwarder, self.events.clone()) {
             // Without a watch its end would not be seen, so it must end here.

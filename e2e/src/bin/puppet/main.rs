@@ -12,6 +12,7 @@
 //! {"do":"notify","text":T,"descriptors":D}            say T by `sd_notify`, with D descriptors
 //! {"do":"grow","bytes":N}                             use N bytes more of memory
 //! {"do":"run","text":T}                               have a shell run T, and do not wait for it
+//! {"do":"leave"}                                      leave the process group for that of the master
 //! ```
 //!
 //! and tells the test what it sees:
@@ -22,7 +23,7 @@
 //!                                                     number and whether reading from it would block
 //! {"read":T}                                          what was read from a connection
 //! {"accepted":K}                                      the number of an accepted connection
-//! {"received":T} {"grown":true} {"ran":PID}           what was ordered is done
+//! {"received":T} {"grown":true} {"ran":PID} {"left":true} what was ordered is done
 //! {"released":true}                                   the master closed its copy of a descriptor that was passed to it
 //! {"broken":true}                                     a write failed: the master has closed the channel
 //! ```
@@ -111,6 +112,10 @@ impl Puppet {
                 self.tell(&json!({ "grown": true }));
             }
             Some("run") => self.tell(&json!({ "ran": Program::run(order)? })),
+            Some("leave") => {
+                rustix::process::setpgid(None, rustix::process::getpgid(rustix::process::getppid())?.into())?;
+                self.tell(&json!({ "left": true }));
+            }
             Some("read") => return self.read(order),
             Some("close") => {
                 self.closed.store(true, Ordering::SeqCst);
