@@ -203,3 +203,25 @@ test.beside('a bundle says what is missing, and runs with the addon beside it', 
   fs.copyFileSync(addon(), path.join(cwd, ADDON))
   assert.match(await output(bundle, { env: PLAIN }), /^reloaded and gone$/m)
 })
+
+test.beside('behind node, as yarn runs it from an archive, the command gets every signal, and its status is passed on', onlyOurs, async (t) => {
+  const cwd = directory(t)
+  const [engine, ours] = [path.join('@recluster', PLATFORM), 'recluster'].map((name) => path.join(cwd, 'node_modules', name))
+  fs.mkdirSync(path.join(engine, 'bin'), { recursive: true })
+  fs.writeFileSync(path.join(engine, 'package.json'), '{}')
+  for (const part of ['bin', 'lib']) fs.cpSync(path.join(PACKAGE, part), path.join(ours, part), { recursive: true })
+  const signals = ['HUP', 'INT', 'QUIT', 'USR1', 'USR2', 'TTIN', 'TTOU']
+  const traps = signals.map((signal) => `trap 'echo got ${signal}' ${signal}`)
+  const script = ['#!/bin/sh', ...traps, 'trap "exit 7" TERM', 'echo "ready $*"', 'while :; do sleep 1 & wait; done']
+  fs.writeFileSync(path.join(engine, 'bin', 'recluster'), script.join('\n'), { mode: 0o755 })
+
+  const program = new Program([path.join(ours, 'bin', 'recluster'), 'server.js', '-w', '2'], { cwd, env: PLAIN })
+  t.after(() => program.destroy())
+  await program.wrote('ready server.js -w 2\n')
+  for (const signal of signals) {
+    program.kill(`SIG${signal}`)
+    await program.wrote(`got ${signal}\n`)
+  }
+  program.kill('SIGTERM')
+  assert.deepEqual(await program.ended(), [7, null], program.text)
+})
