@@ -16,6 +16,8 @@ function line(note) {
     case 'failed':
       // Of others, how they ended is to be seen.
       return note.failure.worker.pid === null ? `recluster: ${failure(note.failure)}` : undefined;
+    case 'address_taken':
+      return ours(`recluster: ${named(note.worker)} did not get its address: ${note.reason}`);
     case 'late':
       return `recluster: ${named(note.worker)} is not ready yet`;
     case 'cut_off':

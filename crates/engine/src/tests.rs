@@ -84,6 +84,8 @@ fn events(worker: Worker) -> Vec<Event> {
     let overdue = |due| Event::Overdue { worker, due, signal: "SIGTERM", held: held_by(due) };
     let bound = |name: Option<&str>, address| Event::Bound { name: name.map(str::to_owned), address };
     let listening = |address| Event::Listening { worker, address };
+    let recycling = |excess| Event::Recycling { worker, excess };
+    let skipped = |ended| Event::MessageSkipped { worker, bytes: 1 << 24, ended };
     let message = |text: Option<&str>| Event::Message { worker, bytes: 7, text: text.map(str::to_owned) };
     let reloaded = |verdict| {
         [None, Some(3)].map(|generation| Event::Reloaded { generation, verdict: Verdict::clone(&verdict) })
@@ -115,17 +117,14 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::OutOfTime { .. } => {
             late_at_drain.map(late_for).map(|due| Event::OutOfTime { worker, due, kill_timeout: second, held: held_by(due) })
         },
-        Event::KeepAliveTooLong { .. } => {
-            [Event::KeepAliveTooLong { worker, keep_alive: 65 * second, timeout: 30 * second }]
-        },
+        Event::KeepAliveTooLong { .. } => [Event::KeepAliveTooLong { worker, keep_alive: 65 * second, timeout: second }],
         Event::LeftBehind { .. } => [Event::LeftBehind { worker, timeout: second }],
         Event::Respawning { .. } => [Event::Respawning { worker, delay: second }],
+        Event::AddressTaken { .. } => [Event::AddressTaken { worker, reason: reason.clone() }],
         Event::Failed { .. } => failed(|failure| Event::Failed { failure }),
         Event::PreloadMissing { .. } => [Event::PreloadMissing { reason: reason.clone() }],
         Event::AcceptingUntilStop { .. } => [Event::AcceptingUntilStop { accepting: second }],
-        Event::Recycling { .. } => {
-            recycle_reasons().into_iter().map(|excess| Event::Recycling { worker, excess }).collect::<Vec<_>>()
-        },
+        Event::Recycling { .. } => recycle_reasons().into_iter().map(recycling).collect::<Vec<_>>(),
         Event::Unhealthy { .. } => [Event::Unhealthy { worker, reason: reason.clone() }],
         Event::NotStored { .. } => [Event::NotStored { worker }],
         Event::Hung { .. } => [Event::Hung { worker, silent: second }],
@@ -138,9 +137,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::ReplaceFailed { .. } => failed(|failure| Event::ReplaceFailed { failure }),
         Event::MessagesLost { .. } => [Event::MessagesLost { messages: 9 }],
         Event::MessageUnheard { .. } => [Event::MessageUnheard { worker, kind: "log4js:message".to_owned() }],
-        Event::MessageSkipped { .. } => {
-            [true, false].map(|ended| Event::MessageSkipped { worker, bytes: 1 << 24, ended })
-        },
+        Event::MessageSkipped { .. } => [true, false].map(skipped),
         Event::LinesLost { .. } => [Event::LinesLost { worker, lines: 9 }],
         Event::Over => [Event::Over],
     }

@@ -26,6 +26,14 @@ fn failure() -> Failure {
     serde_json::from_value(failure).unwrap()
 }
 
+const TAKEN: &str = "port 80 is taken by worker 4 of this cluster";
+
+fn hinted(failure: &Failure, hint: &str) -> Failure {
+    let mut failure = failure.clone();
+    failure.hint = Some(hint.to_owned());
+    failure
+}
+
 fn held() -> Held {
     serde_json::from_value(json!({"connections": 5, "upgraded": 1, "requests": 2})).unwrap()
 }
@@ -59,6 +67,9 @@ fn events() -> Vec<Event> {
         Event::Message { worker: old, bytes: 7, text: None },
         Event::GenerationBegan { generation: 2 },
         Event::Failed { failure: failure.clone() },
+        Event::AddressTaken { worker: new, reason: TAKEN.to_owned() },
+        Event::Failed { failure: hinted(&failure, TAKEN) },
+        Event::Failed { failure: hinted(&failure, "port 81 is taken") },
         Event::Exit { worker: new, exit: Exit::Code(1), expected: false },
         Event::Exit { worker: new, exit: Exit::Signal(9), expected: false },
         Event::Exit { worker: new, exit: Exit::Signal(35), expected: true },

@@ -77,21 +77,14 @@ impl Narrator {
                 about(worker, &keep_alive_too_long(*keep_alive, *timeout))
             }
             Event::LeftBehind { worker, timeout } => about(worker, &left_behind(*timeout)),
-            Event::Respawning { worker, delay } => {
-                about(worker, &format!("must be replaced, respawning {}", soon(*delay)))
-            }
+            Event::Respawning { worker, delay } => about(worker, &respawning(*delay)),
             Event::Failed { failure } => self.failed(failure),
-            Event::CutOff { worker, reason } => {
-                about(worker, &format!("was cut off, it broke the rules of its channel: {reason}"))
-            }
+            Event::AddressTaken { worker, reason } => about(worker, &address_taken(reason)),
+            Event::CutOff { worker, reason } => about(worker, &cut_off(reason)),
             Event::Moved { generation, gone, server } => self.line(moved(*generation, gone, server)),
             Event::PreloadMissing { reason } => self.line(preload_missing(reason)),
-            Event::AcceptingUntilStop { accepting } => {
-                self.line(format!("the stop begins in {accepting:.0?}, connections are accepted until then"))
-            }
-            Event::MessagesLost { messages } => {
-                self.line(format!("{messages} messages of workers are missing here: they came too fast"))
-            }
+            Event::AcceptingUntilStop { accepting } => self.line(accepting_until_stop(*accepting)),
+            Event::MessagesLost { messages } => self.line(messages_lost(*messages)),
             Event::MessageUnheard { worker, kind } => about(worker, &unheard(kind)),
             Event::MessageSkipped { worker, bytes, ended } => about(worker, &skipped(*bytes, *ended)),
             Event::LinesLost { worker, lines } => about(worker, &lines_lost(*lines)),
@@ -115,6 +108,8 @@ impl Narrator {
     fn remember(&mut self, event: &Event) {
         if let Event::GenerationBegan { .. } = event {
             self.hint = None;
+        } else if let Event::AddressTaken { reason, .. } = event {
+            self.hint = Some(reason.clone());
         } else if let Event::Bound { address, .. } = event {
             self.bound.push(address.clone());
             self.addresses.push(address.to_string());
@@ -170,6 +165,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
     match event {
         Event::Exit { expected: false, .. }
         | Event::Failed { .. }
+        | Event::AddressTaken { .. }
         | Event::CutOff { .. }
         | Event::FileLost { .. }
         | Event::PreloadMissing { .. }
@@ -230,6 +226,26 @@ pub(super) fn serves_again(worker: &Worker, after: Duration) -> String {
 fn about(worker: &Worker, words: &str) -> String {
     let pid = worker.pid.map_or("-".to_owned(), |pid| pid.to_string());
     format!("[{pid}] worker {} (slot {}) {words}", worker.id, worker.slot)
+}
+
+fn respawning(delay: Duration) -> String {
+    format!("must be replaced, respawning {}", soon(delay))
+}
+
+fn address_taken(reason: &str) -> String {
+    format!("did not get its address: {reason}")
+}
+
+fn cut_off(reason: &str) -> String {
+    format!("was cut off, it broke the rules of its channel: {reason}")
+}
+
+fn accepting_until_stop(accepting: Duration) -> String {
+    format!("the stop begins in {accepting:.0?}, connections are accepted until then")
+}
+
+fn messages_lost(messages: u64) -> String {
+    format!("{messages} messages of workers are missing here: they came too fast")
 }
 
 fn spawned(worker: &Worker) -> String {

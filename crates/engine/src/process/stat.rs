@@ -7,6 +7,7 @@ use rustix::process::Pid;
 /// One process, alive or not reaped yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
+    pub(super) pid: i32,
     /// The process that has started it, or whoever has taken it over.
     pub(super) parent: Option<Pid>,
     /// Its process group.
@@ -39,10 +40,12 @@ impl Stat {
 
     fn parse(text: &str) -> Option<Self> {
         // The name of the program stands in brackets and may itself hold spaces and brackets: fields are counted behind it.
-        let (_, rest) = text.rsplit_once(')')?;
+        let (before, rest) = text.rsplit_once(')')?;
+        let (pid, _) = before.split_once(' ')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
         Some(Self {
+            pid: pid.parse().ok()?,
             parent: Pid::from_raw(fields.get(1)?.parse().ok()?),
             group: fields.get(2)?.parse().ok()?,
             lives: !matches!(*fields.first()?, "Z" | "X"),
@@ -64,9 +67,9 @@ mod tests {
             ))
         };
         let memory = 25 * rustix::param::page_size() as u64;
-        let parent = Some(Pid::INIT);
-        assert_eq!(stat("S"), Some(Stat { parent, group: 40, lives: true, memory, ticks: 11 }));
-        assert_eq!(stat("Z"), Some(Stat { parent, group: 40, lives: false, memory, ticks: 11 }));
+        let ended = Stat { pid: 42, parent: Some(Pid::INIT), group: 40, lives: false, memory, ticks: 11 };
+        assert_eq!(stat("S"), Some(Stat { lives: true, ..ended }));
+        assert_eq!(stat("Z"), Some(ended));
         assert_eq!(Stat::parse("nonsense"), None);
         assert_eq!(Stat::parse("42 (cut) S 1 40"), None);
     }
@@ -74,7 +77,7 @@ mod tests {
     #[test]
     fn cpu_time_is_in_seconds() {
         let ticks = rustix::param::clock_ticks_per_second() * 5 / 2;
-        let stat = Stat { parent: None, group: 1, lives: true, memory: 0, ticks };
+        let stat = Stat { pid: 1, parent: None, group: 1, lives: true, memory: 0, ticks };
         assert_eq!(stat.cpu_seconds().to_string(), "2.5");
     }
 

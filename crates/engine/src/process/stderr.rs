@@ -17,7 +17,9 @@ use tokio::time::timeout_at;
 use crate::process::event::Event;
 use crate::process::exception::Exception;
 use crate::process::forwarder::{Forwarder, LONGEST_PIECE, Lane};
+use crate::process::in_use;
 use crate::sink::Sink;
+use crate::socket::holder::Wanted;
 
 /// How many of the last bytes of a worker's stderr are kept.
 const TAIL_BYTES: usize = 16 * 1024;
@@ -52,6 +54,11 @@ impl Tail {
     /// The last exception among what is kept. It may stand far above the last lines.
     pub(crate) fn exception(&self) -> Option<Exception> {
         Exception::last_in(&self.text())
+    }
+
+    /// The last line that says of an address that it is in use, one that names it first.
+    pub(crate) fn address_in_use(&self) -> Option<String> {
+        in_use::line_in(&self.text(), |line| Wanted::in_words(line).is_some())
     }
 
     /// The last lines, oldest first, without empty ones at either end.

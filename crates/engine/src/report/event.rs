@@ -191,6 +191,13 @@ pub enum Event {
         #[serde(serialize_with = "seconds", rename = "delay_seconds")]
         delay: Duration,
     },
+    /// A worker has ended, and it did not get an address. Told once of each generation.
+    AddressTaken {
+        /// The worker.
+        worker: Worker,
+        /// Who has the address, and what to do, for people.
+        reason: String,
+    },
     /// A worker of a generation on trial did not come to serve.
     Failed {
         /// What happened.

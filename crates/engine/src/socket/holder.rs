@@ -1,5 +1,6 @@
 //! Who has an address that cannot be had, as far as `/proc` tells this user.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -9,11 +10,17 @@ use std::time::{Duration, Instant};
 
 /// How much of a table of the kernel's is read. In those of TCP, what listens stands first.
 const MOST_BYTES: u64 = 1 << 20;
+/// The state of a socket of TCP that listens.
+const LISTENS: &str = "0A";
+/// How many descriptors of a process are looked at. Servers open what they listen on early.
+const MOST_DESCRIPTORS: usize = 1024;
+/// How many processes are looked at where they were named.
+const MOST_PROCESSES: usize = 1024;
 /// How much of a command line is shown.
 const MOST_CHARS: usize = 80;
 
 /// An address that someone else has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wanted {
     /// A port, at this address if that is known.
     Port(PortOf, Option<IpAddr>, u16),
@@ -22,7 +29,7 @@ pub(crate) enum Wanted {
 }
 
 /// Whose port it is, as far as that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PortOf {
     Tcp,
     Udp,
@@ -43,14 +50,32 @@ impl PortOf {
 /// A process that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
-    pid: u32,
-    command: String,
+    pub(crate) pid: u32,
+    /// The beginning of its command line.
+    pub(crate) command: String,
+}
+
+impl Holder {
+    fn of(pid: u32) -> Self {
+        Self { pid, command: command_of(pid) }
+    }
+
+    pub(crate) fn is_this_process(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
+    pub(crate) fn in_brackets(&self) -> String {
+        match self.command.as_str() {
+            "" => format!("(process {})", self.pid),
+            command => format!("(process {}: {command})", self.pid),
+        }
+    }
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pid, command } = self;
-        match (*pid == std::process::id(), command.as_str()) {
+        match (self.is_this_process(), command.as_str()) {
             (true, _) => write!(f, "this recluster has it, process {pid}"),
             (false, "") => write!(f, "process {pid} has it"),
             (false, command) => write!(f, "process {pid} has it: {command}"),
@@ -70,42 +95,135 @@ impl fmt::Display for Wanted {
 impl Wanted {
     /// The address in what a program said of it: `… 127.0.0.1:8080`, `… port 8080`, `… ('::1', 8080)`, `… /run/app.sock`.
     pub(crate) fn in_words(line: &str) -> Option<Self> {
-        let is_around = |c: char| "()[]{}'\",;:".contains(c);
         let words: Vec<&str> = line.split_whitespace().collect();
-        let path = words.iter().map(|word| word.trim_matches(is_around)).find(|word| word.starts_with('/'));
         let address = words.iter().rev().find_map(|word| address_in(word.trim_end_matches(is_around)));
-        let number = || {
-            let pairs = words.iter().skip(1).zip(&words).rev();
-            let mut numbers =
-                pairs.filter(|(_, before)| !before.ends_with("rror") && !before.ends_with("Errno"));
-            numbers.find_map(|(word, _)| {
+        let number = |counts: fn(&str) -> bool| {
+            let mut pairs = words.iter().skip(1).zip(&words).rev().filter(|(_, before)| counts(before));
+            pairs.find_map(|(word, _)| {
                 let port = word.trim_matches(is_around).parse().ok().filter(|port| *port > 0)?;
                 Some(Self::Port(PortOf::Either, None, port))
             })
         };
-        address.or_else(|| path.map(|path| Self::Path(path.into()))).or_else(number)
+        let path = || words.iter().find_map(|word| path_in(word)).map(|path| Self::Path(path.into()));
+        let is_port = |before: &str| before.trim_matches(is_around).eq_ignore_ascii_case("port");
+        let is_no_error = |before: &str| !before.ends_with("rror") && !before.ends_with("Errno");
+        address.or_else(|| number(is_port)).or_else(path).or_else(|| number(is_no_error))
     }
 
     /// The process that has it, if one can be seen in this time. The caller waits for it.
     pub(crate) fn holder(&self, patience: Duration) -> Option<Holder> {
-        let until = Instant::now() + patience;
-        let inodes = match self {
+        self.sockets().holder(patience)
+    }
+
+    /// The sockets that have it.
+    pub(crate) fn sockets(&self) -> Sockets {
+        Sockets(match self {
             Self::Port(protocol, ip, port) => protocol
                 .tables()
                 .iter()
                 .flat_map(|table| of_ports(&read(table), table.starts_with("tcp"), *ip, *port))
                 .collect(),
             Self::Path(path) => of_paths(&read("unix"), &path.to_string_lossy()),
-        };
-        process_with(&inodes, until)
+        })
     }
+}
+
+/// Sockets, by their inodes.
+#[derive(Debug)]
+pub(crate) struct Sockets(Vec<u64>);
+
+impl Sockets {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The process that has one of them. Others may have what this process hands over, too.
+    pub(crate) fn holder(&self, patience: Duration) -> Option<Holder> {
+        let processes = fs::read_dir("/proc").ok()?.flatten();
+        let mut pids: Vec<u32> =
+            processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        pids.sort_unstable_by_key(|pid| (*pid != std::process::id(), *pid));
+        let until = Instant::now() + patience;
+        self.first_of(pids.into_iter().take_while(|_| Instant::now() < until))
+    }
+
+    /// The first of these processes that has one of them.
+    pub(crate) fn holder_among(&self, pids: &[u32]) -> Option<Holder> {
+        self.first_of(pids.iter().copied().take(MOST_PROCESSES))
+    }
+
+    fn first_of(&self, mut pids: impl Iterator<Item = u32>) -> Option<Holder> {
+        let has_it = |pid: &u32| sockets_of(*pid).any(|inode| self.0.contains(&inode));
+        (!self.is_empty()).then(|| pids.find(has_it).map(Holder::of))?
+    }
+}
+
+fn is_around(c: char) -> bool {
+    "()[]{}'\",;:".contains(c)
+}
+
+/// The first of these processes that listens on sockets which this process does not have, and where.
+pub(crate) fn listening(pids: &[u32]) -> Option<(Holder, Vec<Wanted>)> {
+    let tables = ["tcp", "tcp6"].map(read);
+    let of_tcp = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(listening_port);
+    let unix = read("unix");
+    let of_unix = unix.lines().skip(1).filter_map(listening_path);
+    let mut places: BTreeMap<u64, Wanted> = of_tcp.chain(of_unix).collect();
+    for inode in sockets_of(std::process::id()) {
+        places.remove(&inode);
+    }
+    let here = |pid| {
+        let mut here: Vec<Wanted> = sockets_of(pid).filter_map(|inode| places.get(&inode).cloned()).collect();
+        here.sort_unstable();
+        here.dedup();
+        (!here.is_empty()).then(|| (Holder::of(pid), here))
+    };
+    pids.iter().take(MOST_PROCESSES).find_map(|pid| here(*pid))
+}
+
+/// The inode and the port of a socket of TCP that listens.
+fn listening_port(row: &str) -> Option<(u64, Wanted)> {
+    let row: Vec<&str> = row.split_whitespace().collect();
+    let (_, digits) = row.get(1)?.split_once(':')?;
+    let port = Wanted::Port(PortOf::Tcp, None, u16::from_str_radix(digits, 16).ok()?);
+    (row.get(3) == Some(&LISTENS)).then(|| Some((row.get(9)?.parse().ok()?, port)))?
+}
+
+/// The inode and the path of a unix socket that listens.
+fn listening_path(row: &str) -> Option<(u64, Wanted)> {
+    const ACCEPTS: &str = "00010000";
+    let mut row = row.split_whitespace().skip(3);
+    let listens = row.next()? == ACCEPTS;
+    let inode = row.nth(2)?.parse().ok()?;
+    let path = row.collect::<Vec<_>>().join(" ");
+    (listens && path.starts_with('/')).then(|| (inode, Wanted::Path(path.into())))
+}
+
+/// The inodes of the sockets that a process has open.
+fn sockets_of(pid: u32) -> impl Iterator<Item = u64> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.take(MOST_DESCRIPTORS).filter_map(|entry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    })
 }
 
 fn address_in(word: &str) -> Option<Wanted> {
     let (host, port) = word.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    let host = host.rsplit(['/', '@']).next().unwrap_or_default().trim_matches(['[', ']']);
-    Some(Wanted::Port(PortOf::Either, host.parse().ok(), port))
+    let is_place = host.starts_with(['/', '.']);
+    let host = host.rsplit(['/', '@']).next().unwrap_or_default().trim_matches(['[', ']', '(', '\'', '"']);
+    let ip = host.parse().ok();
+    // The time of a day is no address.
+    let is_name = !host.contains(':') && !host.starts_with(|c: char| c.is_ascii_digit());
+    (!is_place && (ip.is_some() || is_name)).then_some(Wanted::Port(PortOf::Either, ip, port))
+}
+
+/// A path, but not that of a file with a line, as in `/srv/server.rb:3:in`.
+fn path_in(word: &str) -> Option<&str> {
+    let path = word.trim_matches(is_around);
+    let has_line = path.rsplit_once(':').is_some_and(|(path, _)| !path.is_empty());
+    (path.starts_with('/') && !has_line).then_some(path)
 }
 
 fn read(table: &str) -> String {
@@ -118,7 +236,6 @@ fn read(table: &str) -> String {
 
 /// The inodes of the sockets that have a port.
 fn of_ports(table: &str, listening: bool, ip: Option<IpAddr>, port: u16) -> Vec<u64> {
-    const LISTENS: &str = "0A";
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     let found = rows.filter_map(|row| {
         let (host, digits) = row.get(1)?.split_once(':')?;
@@ -158,24 +275,6 @@ fn of_paths(table: &str, path: &str) -> Vec<u64> {
         .collect()
 }
 
-/// The first process that has one of these sockets open.
-fn process_with(inodes: &[u64], until: Instant) -> Option<Holder> {
-    if inodes.is_empty() {
-        return None;
-    }
-    let names: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let mut pids: Vec<u32> = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    pids.sort_unstable();
-    let has_it = |pid: &u32| {
-        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let mut links = open.filter_map(|entry| fs::read_link(entry.path()).ok());
-        links.any(|link| names.iter().any(|name| link.as_os_str() == name.as_str()))
-    };
-    let pid = pids.into_iter().take_while(|_| Instant::now() < until).find(has_it)?;
-    Some(Holder { pid, command: command_of(pid) })
-}
-
 fn command_of(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ");
@@ -185,7 +284,9 @@ fn command_of(pid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::{SocketAddr, TcpListener, UdpSocket};
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixListener;
+    use std::process::Command;
 
     use super::*;
 
@@ -218,6 +319,20 @@ mod tests {
                 Wanted::Port(PortOf::Either, None, 8080),
             ),
             (
+                "/srv/app.rb:3:in `initialize': Address already in use - bind(2) for \"127.0.0.1\" port 8080 (Errno::EADDRINUSE)",
+                Wanted::Port(PortOf::Either, None, 8080),
+            ),
+            (
+                "PHP Warning: Unable to connect to tcp://127.0.0.1:80 (Address already in use) in /srv/x.php on line 3",
+                Wanted::Port(PortOf::Either, ip("127.0.0.1"), 80),
+            ),
+            (
+                "12:34:56 main.go:7: listen tcp localhost:81: bind: address already in use",
+                Wanted::Port(PortOf::Either, None, 81),
+            ),
+            ("2026-01-01 12:34:56 Port 82 was already in use.", Wanted::Port(PortOf::Either, None, 82)),
+            ("10:30 cannot bind /run/app.sock: Address already in use", Wanted::Path("/run/app.sock".into())),
+            (
                 "OSError: [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use",
                 Wanted::Port(PortOf::Either, None, 8000),
             ),
@@ -225,9 +340,14 @@ mod tests {
         for (words, wanted) in golden {
             assert_eq!(Wanted::in_words(words), Some(wanted), "{words}");
         }
-        for words in
-            ["OSError: [Errno 98] Address already in use", "Address already in use (os error 98)", ""]
-        {
+        for words in [
+            "OSError: [Errno 98] Address already in use",
+            "Address already in use (os error 98)",
+            "2026-01-01T12:34:56Z Address already in use",
+            "12:34:56 Address already in use",
+            "/srv/app.py:3: Address already in use",
+            "",
+        ] {
             assert_eq!(Wanted::in_words(words), None, "{words}");
         }
     }
@@ -257,6 +377,30 @@ mod tests {
         }
         assert_eq!(Wanted::Port(PortOf::Tcp, "127.0.0.77".parse().ok(), v4.port()).holder(LONG), None);
         assert_eq!(Wanted::Path("/nowhere.sock".into()).holder(LONG), None);
+    }
+
+    #[test]
+    fn what_a_process_listens_on_and_this_one_does_not_is_found() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("a b.sock");
+        let (tcp, unix) = (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&path).unwrap());
+        let port = Wanted::Port(PortOf::Tcp, None, tcp.local_addr().unwrap().port());
+        // It has them as its stdin and stdout. Ours are closed behind the statement.
+        let mut other = Command::new("/bin/sleep")
+            .arg("1000000")
+            .stdin(OwnedFd::from(tcp))
+            .stdout(OwnedFd::from(unix))
+            .spawn()
+            .unwrap();
+        let ours = TcpListener::bind("127.0.0.1:0").unwrap();
+        let of_ours = listening(&[std::process::id()]);
+        let found = listening(&[std::process::id(), other.id()]);
+        drop(ours);
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(of_ours, None);
+        let (holder, places) = found.unwrap();
+        assert_eq!((holder.pid, places), (other.id(), vec![port, Wanted::Path(path)]));
     }
 
     #[test]

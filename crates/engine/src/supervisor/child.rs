@@ -179,6 +179,10 @@ pub(crate) struct DeadWorker {
     pub(crate) check_failure: Option<String>,
     /// Where it could not listen, because the cluster itself does.
     pub(crate) in_the_way: Option<Address>,
+    /// What it wrote to its stderr of an address that is in use.
+    pub(crate) in_use: Option<String>,
+    /// Who has that address, and what to do, where it was looked for.
+    pub(crate) taken: Option<String>,
 }
 
 impl DeadWorker {
@@ -192,6 +196,8 @@ impl DeadWorker {
             spawn_error: None,
             check_failure: None,
             in_the_way: None,
+            in_use: None,
+            taken: None,
         }
     }
 
@@ -205,6 +211,8 @@ impl DeadWorker {
             spawn_error: None,
             check_failure: child.readiness.check_failure().map(ToOwned::to_owned),
             in_the_way: child.in_the_way.clone(),
+            in_use: child.process.tail.address_in_use(),
+            taken: None,
         }
     }
 }

@@ -8,13 +8,7 @@ use recluster_core::{Cause, Due, Exit};
 use crate::config::ready::ReadyWhen;
 use crate::report::signal::signal_name;
 use crate::report::verdict::{Failure, Verdict};
-use crate::socket::holder::Wanted;
 use crate::supervisor::child::DeadWorker;
-
-/// How long it may be looked for who has an address: nothing else is done meanwhile.
-const SEARCH: Duration = Duration::from_millis(200);
-/// What programs say of an address that another socket has.
-const IN_USE: [&str; 3] = ["EADDRINUSE", "ddress already in use", "ddress in use"];
 
 /// What the worker that failed was held to.
 #[derive(Clone, Copy, Debug)]
@@ -88,23 +82,13 @@ fn reason(cause: Cause, worker: &DeadWorker, ready_timeout: Duration) -> String 
 /// Who has the address that the worker did not get.
 fn in_use(cause: Cause, worker: &DeadWorker) -> Option<String> {
     let Cause::Exited(_) = cause else { return None };
-    let says_so = |line: &&str| IN_USE.iter().any(|words| line.contains(words));
-    let exception = worker.exception.iter().map(|exception| exception.line.as_str());
-    let line = exception.chain(worker.stderr.iter().rev().map(String::as_str)).find(says_so)?;
-    let wanted = Wanted::in_words(line)?;
-    Some(match wanted.holder(SEARCH) {
-        Some(holder) => format!("{wanted} is taken: {holder}"),
-        None => format!("{wanted} is taken, by whom cannot be seen from here: root sees it by `ss -lnp`"),
-    })
+    worker.taken.clone()
 }
 
 /// That it is the cluster itself that has the address which was in use.
 fn in_the_way(worker: &DeadWorker) -> Option<String> {
     let own = worker.in_the_way.as_ref()?;
-    let exception = worker.exception.iter().map(|exception| exception.line.as_str());
-    let mut lines = exception.chain(worker.stderr.iter().map(String::as_str));
-    let says_so = lines.any(|line| line.contains("EADDRINUSE"));
-    says_so.then(|| {
+    worker.in_use.as_ref().map(|_| {
         format!(
             "it is the cluster itself that listens on {own}: let the server listen on the same address, or stop the cluster \
              and start it anew"
@@ -211,23 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_has_a_holder_or_says_that_none_is_seen() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
+    fn who_has_an_address_that_is_in_use_is_the_hint_of_an_exit() {
+        let words = "port 80 is taken: process 7 has it: nginx".to_owned();
+        let dead = || DeadWorker { taken: Some(words.clone()), ..worker() };
         let exited = Cause::Exited(Exit::Code(1));
-        let says = |line: String| DeadWorker { stderr: vec![line, "bye".to_owned()], ..worker() };
-        let node = format!("Error: listen EADDRINUSE: address already in use 127.0.0.1:{port}");
-        for words in [node, format!("listen tcp :{port}: bind: address already in use")] {
-            let hint = explained(exited, says(words), EXPECTED).hint.unwrap();
-            assert!(hint.starts_with(&format!("port {port} is taken")), "{hint}");
-        }
-        let gone = says("bind EADDRINUSE /nowhere/it.sock".to_owned());
-        assert_eq!(
-            explained(exited, gone, EXPECTED).hint.unwrap(),
-            "/nowhere/it.sock is taken, by whom cannot be seen from here: root sees it by `ss -lnp`"
-        );
-        let without = says("OSError: [Errno 98] Address already in use".to_owned());
-        assert_eq!(explained(exited, without, EXPECTED).hint, None);
+        let hint = |cause, worker| explained(cause, worker, EXPECTED).hint;
+        assert_eq!(hint(exited, dead()).as_ref(), Some(&words));
+        assert_eq!(hint(Cause::ReadyTimeout, dead()), None);
+        assert_eq!(hint(exited, worker()), None);
     }
 
     #[test]
@@ -265,16 +240,15 @@ mod tests {
     #[test]
     fn an_address_that_the_cluster_itself_has_is_named_where_the_worker_died_of_it() {
         let own = crate::report::worker::Address::Tcp(([127, 0, 0, 1], 8080).into());
-        let died = |stderr: &str| DeadWorker {
-            in_the_way: Some(own.clone()),
-            stderr: vec![stderr.to_owned()],
-            ..worker()
+        let hint = |in_use: Option<&str>| {
+            let in_use = in_use.map(str::to_owned);
+            let died = DeadWorker { in_the_way: Some(own.clone()), in_use, ..worker() };
+            explained(Cause::Exited(Exit::Code(1)), died, EXPECTED).hint
         };
-        let hint = |stderr| explained(Cause::Exited(Exit::Code(1)), died(stderr), EXPECTED).hint;
         let expected = "it is the cluster itself that listens on 127.0.0.1:8080: let the server listen on the same address, or stop \
                         the cluster and start it anew";
-        assert_eq!(hint("Error: bind EADDRINUSE 0.0.0.0:8080").as_deref(), Some(expected));
-        assert_eq!(hint("Error: something else"), None);
+        assert_eq!(hint(Some("Error: bind EADDRINUSE 0.0.0.0:8080")).as_deref(), Some(expected));
+        assert_eq!(hint(None), None);
     }
 
     #[test]

@@ -12,11 +12,14 @@ use crate::dataplane::{Billed, Command, Fact};
 use crate::process::event::Event as Heard;
 use crate::process::event::{HandOver, Words};
 use crate::process::health_check::{Asked, Checks, Target};
+use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::report::worker::Address;
 use crate::supervisor::Supervisor;
+use crate::supervisor::child::Child;
 use crate::supervisor::input::Input;
 use crate::supervisor::readiness::{Next, status_after};
+use crate::supervisor::taken::Cluster;
 use crate::supervisor::timers::Timer;
 use crate::supervisor::watchdog::Bite;
 
@@ -278,6 +281,7 @@ impl Supervisor {
     fn bury(&mut self, worker: WorkerId) {
         let Some(child) = self.workers.bury(worker) else { return };
         self.timers.clear(Timer::Watchdog(worker));
+        self.look_who_has_its_address(worker, &child);
         let exit = child.process.exit();
         // A Node worker's children are its application's business.
         if self.generations.program(child.generation).is_some_and(|program| !program.is_node()) {
@@ -291,5 +295,26 @@ impl Supervisor {
             child.process.reap();
         }
         self.tell(core::Event::Exited(worker, exit));
+    }
+
+    /// Whom a worker found at the address that it wanted. That is looked for before the policy hears of the worker's end, at which the
+    /// cluster may begin to stop; and only where somebody is told.
+    fn look_who_has_its_address(&mut self, worker: WorkerId, child: &Child) {
+        let Some(said) = self.workers.grave(worker).and_then(|grave| grave.in_use.as_ref()) else { return };
+        let status = self.policy.status();
+        let is_on_trial = status.phase == core::Phase::Starting || status.reload.is_some();
+        let was_told = self.told_of_address == Some(child.generation.get());
+        if child.process.sent.is_some() || was_told && !is_on_trial {
+            return;
+        }
+        let cluster = Cluster {
+            living: self.workers.living(),
+            ended: self.workers.ended(worker),
+            kind: self.generations.program(child.generation).and_then(ResolvedProgram::node_kind),
+            slots: self.policy.slots(),
+            bound: self.spawner.bound().iter().map(|bound| bound.address.clone()).collect(),
+        };
+        let taken = cluster.who_has(said);
+        self.workers.is_known_to_miss(worker, taken);
     }
 }

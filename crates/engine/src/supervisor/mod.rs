@@ -29,6 +29,7 @@ mod run;
 mod spawner;
 pub(crate) mod spec;
 pub(crate) mod status;
+mod taken;
 mod timers;
 mod watchdog;
 mod workers;
@@ -105,6 +106,8 @@ pub(crate) struct Supervisor {
     routing: Routing,
     /// For how long a server keeps idle connections, and the drain timeout that is shorter, as people were last told.
     warned_of_keep_alive: Option<(Duration, Duration)>,
+    /// The last generation of which people were told who has an address that a worker wanted.
+    told_of_address: Option<u64>,
     timers: Timers,
     spawner: Spawner,
     dataplane: DataPlane,
@@ -156,6 +159,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         callers: Callers::default(),
         routing: Routing::default(),
         warned_of_keep_alive: None,
+        told_of_address: None,
         timers: Timers::default(),
         spawner: Spawner::new(
             (raw_stdio, end_with_master),

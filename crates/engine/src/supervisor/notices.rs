@@ -30,8 +30,12 @@ impl Supervisor {
             }
             Notice::Respawning { worker, delay, .. } => {
                 self.emit_about(worker, |worker| Event::Respawning { worker, delay });
+                self.tell_who_has_its_address(worker);
             }
-            Notice::Failed(failure) => self.emit(Event::Failed { failure: self.in_words(failure) }),
+            Notice::Failed(failure) => {
+                self.tell_who_has_its_address(failure.worker);
+                self.emit(Event::Failed { failure: self.in_words(failure) });
+            }
             Notice::Late { worker, .. } => self.emit_about(worker, |worker| Event::Late { worker }),
             Notice::Overdue { worker, due, signal } => self.overdue(worker, due, signal),
             Notice::Gone { worker, exit, expected, .. } => {
@@ -117,5 +121,13 @@ impl Supervisor {
         let ready_when = program.map_or(ReadyWhen::Started, |program| spec.ready_when(program));
         let ready_timeout = spec.settings().ready_timeout;
         explain::failure(failure, dead, Expected { ready_when, ready_timeout, is_typescript })
+    }
+    /// Once for each generation: what is wrong with one worker is wrong with the next one.
+    fn tell_who_has_its_address(&mut self, worker: WorkerId) {
+        let Some(grave) = self.workers.grave(worker) else { return };
+        let (about, generation) = (grave.worker, Some(grave.worker.generation));
+        let Some(reason) = grave.taken.clone().filter(|_| self.told_of_address != generation) else { return };
+        self.told_of_address = generation;
+        self.emit(Event::AddressTaken { worker: about, reason });
     }
 }

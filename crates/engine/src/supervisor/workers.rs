@@ -73,7 +73,8 @@ impl Workers {
         }
     }
 
-    fn grave(&self, worker: WorkerId) -> Option<&DeadWorker> {
+    /// A worker that has died.
+    pub(crate) fn grave(&self, worker: WorkerId) -> Option<&DeadWorker> {
         self.graves.iter().find(|(id, _)| *id == worker).map(|(_, grave)| grave)
     }
 
@@ -94,6 +95,18 @@ impl Workers {
     /// Every living worker, in the order in which they were started.
     pub(crate) fn living(&self) -> Vec<Worker> {
         self.living.values().map(Child::about).collect()
+    }
+
+    /// Who has the address that a worker did not get.
+    pub(crate) fn is_known_to_miss(&mut self, worker: WorkerId, taken: Option<String>) {
+        if let Some((_, grave)) = self.graves.iter_mut().find(|(id, _)| *id == worker) {
+            grave.taken = taken;
+        }
+    }
+
+    /// The last that have died, but for this one.
+    pub(crate) fn ended(&self, but: WorkerId) -> Vec<Worker> {
+        self.graves.iter().filter(|(worker, _)| *worker != but).map(|(_, grave)| grave.worker).collect()
     }
 
     /// Whether a worker was sent this signal already, or a stronger one.

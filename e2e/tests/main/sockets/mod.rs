@@ -7,4 +7,5 @@ mod listen_option;
 mod listen_option_errors;
 pub(crate) mod node;
 mod node_errors;
+mod taken;
 mod unix;
