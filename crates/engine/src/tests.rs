@@ -99,6 +99,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Moved { .. } => [Event::Moved { generation: 1, gone: "/srv/1/server.js".into(), server: "/srv/2/server.js".into() }],
         Event::Caveat { .. } => [Event::Caveat { caveat: "text".into() }],
         Event::Spawned { .. } => [Event::Spawned { worker }],
+        Event::InspectorMoved { .. } => [Event::InspectorMoved { worker, port: 9231, taken: 9229 }],
         Event::Online { .. } => [Event::Online { worker }],
         Event::Listening { .. } => addresses().into_iter().map(listening).collect::<Vec<_>>(),
         Event::Closed { .. } => addresses().into_iter().map(|address| Event::Closed { address }).collect::<Vec<_>>(),

@@ -46,12 +46,16 @@ fn alive() -> Held {
 
 /// Every event, in an order in which a cluster might emit them.
 fn events() -> Vec<Event> {
+    [until_a_verdict(), from_a_drain_on()].concat()
+}
+
+fn until_a_verdict() -> Vec<Event> {
     let (old, new, failure) = (worker(3, 1), worker(9, 2), failure());
-    let second = Duration::from_secs(1);
     let tcp = |port| Address::Tcp(([127, 0, 0, 1], port).into());
     vec![
         Event::GenerationBegan { generation: 1 },
         Event::Spawned { worker: old },
+        Event::InspectorMoved { worker: old, port: 9231, taken: 9229 },
         Event::Online { worker: old },
         Event::Listening { worker: old, address: tcp(8080) },
         Event::Listening { worker: old, address: tcp(8080) },
@@ -82,6 +86,13 @@ fn events() -> Vec<Event> {
             verdict: Verdict::StoppedPartWay { replaced: 1, of: 4, failure: failure.clone() },
         },
         Event::Reloaded { generation: None, verdict: Verdict::Abandoned },
+    ]
+}
+
+fn from_a_drain_on() -> Vec<Event> {
+    let (old, failure) = (worker(3, 1), failure());
+    let second = Duration::from_secs(1);
+    vec![
         Event::Disconnect { worker: old },
         Event::Draining { worker: old, timeout: 30 * second },
         Event::Overdue { worker: old, due: "ready", signal: "SIGTERM", held: None },

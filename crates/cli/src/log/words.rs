@@ -51,6 +51,7 @@ impl Narrator {
             Event::Caveat { caveat } => self.line(caveat),
             Event::ListenUnused { addresses } => self.line(unused(addresses)),
             Event::Spawned { worker } => about(worker, &spawned(worker)),
+            Event::InspectorMoved { worker, port, taken } => about(worker, &inspector_moved(*port, *taken)),
             Event::Online { worker } => about(worker, "is online"),
             Event::Listening { worker, address } => about(worker, &format!("listens on {address}")),
             Event::Closed { address } => self.line(format!("{address} is closed, no worker uses it")),
@@ -226,6 +227,10 @@ pub(super) fn serves_again(worker: &Worker, after: Duration) -> String {
 fn about(worker: &Worker, words: &str) -> String {
     let pid = worker.pid.map_or("-".to_owned(), |pid| pid.to_string());
     format!("[{pid}] worker {} (slot {}) {words}", worker.id, worker.slot)
+}
+
+fn inspector_moved(port: u16, taken: u16) -> String {
+    format!("listens for a debugger on port {port}, since port {taken} is taken still")
 }
 
 fn respawning(delay: Duration) -> String {

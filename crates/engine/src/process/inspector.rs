@@ -23,6 +23,14 @@ pub(crate) struct Wanted {
     port: u16,
 }
 
+/// Where one worker is to listen for a debugger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) port: u16,
+    /// The port that its slot has by rights, where that is taken.
+    pub(crate) instead_of: Option<u16>,
+}
+
 /// The ports that workers have which still live.
 #[derive(Debug, Default)]
 pub(crate) struct Ports(Vec<(u16, Pid)>);
@@ -75,7 +83,7 @@ impl Wanted {
 impl Ports {
     /// A port for the next worker of this slot: the first one and the slot's number, or, where an old worker of the slot or
     /// another process has that, one that is no other slot's. None where the kernel is to choose.
-    pub(crate) fn choose(&mut self, wanted: &Wanted, slot: u32, slots: u32) -> Option<u16> {
+    pub(crate) fn choose(&mut self, wanted: &Wanted, slot: u32, slots: u32) -> Option<Place> {
         if wanted.port == 0 {
             return None;
         }
@@ -85,10 +93,10 @@ impl Ports {
         let candidates =
             (0..TRIES).filter_map(|round| within(first.saturating_add(round.saturating_mul(step))));
         let is_taken = |port: &u16| self.0.iter().any(|(taken, _)| taken == port);
-        candidates
-            .clone()
-            .find(|port| !is_taken(port) && wanted.is_free(*port))
-            .or_else(|| candidates.clone().next())
+        let by_rights = candidates.clone().next()?;
+        let free = candidates.clone().find(|port| !is_taken(port) && wanted.is_free(*port));
+        let port = free.unwrap_or(by_rights);
+        Some(Place { port, instead_of: (port != by_rights).then_some(by_rights) })
     }
 
     /// A worker has got this port.
@@ -138,10 +146,11 @@ mod tests {
         let base = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() - 200;
         let wanted = Wanted { host: Some("a.host.that.is.not.asked".to_owned()), port: base };
         let mut ports = Ports::default();
-        assert_eq!([0, 1].map(|slot| ports.choose(&wanted, slot, 2)), [Some(base), Some(base + 1)]);
+        let at = |port, instead_of| Some(Place { port, instead_of });
+        assert_eq!([0, 1].map(|slot| ports.choose(&wanted, slot, 2)), [at(base, None), at(base + 1, None)]);
         ports.give(base, getpid());
-        assert_eq!(ports.choose(&wanted, 0, 2), Some(base + 2));
-        assert_eq!(ports.choose(&wanted, 1, 2), Some(base + 1));
+        assert_eq!(ports.choose(&wanted, 0, 2), at(base + 2, Some(base)));
+        assert_eq!(ports.choose(&wanted, 1, 2), at(base + 1, None));
         assert_eq!(ports.choose(&Wanted { port: 0, ..wanted }, 0, 2), None);
     }
 
@@ -150,7 +159,7 @@ mod tests {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = other.local_addr().unwrap().port();
         let chosen = Ports::default().choose(&Wanted { host: None, port }, 0, 1);
-        assert!(chosen.is_some_and(|chosen| chosen != port), "{chosen:?}");
+        assert!(chosen.is_some_and(|chosen| chosen.instead_of == Some(port)), "{chosen:?}");
     }
 
     #[test]

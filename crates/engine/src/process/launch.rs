@@ -15,7 +15,7 @@ use recluster_wire::env::NodeDrain;
 use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
 use crate::process::exit::Watch;
-use crate::process::inspector::{self, Ports};
+use crate::process::inspector::{self, Place, Ports};
 use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::{NodeKind, Runtime};
@@ -80,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) own: Option<SocketAddr>,
     /// What its preload was told.
     pub(crate) told: Option<NodeDrain>,
+    /// Where it listens for a debugger.
+    pub(crate) inspector: Option<Place>,
 }
 
 impl Launch {
@@ -89,7 +91,7 @@ impl Launch {
         let own = self.own.as_ref().map(bind::bind).transpose()?;
         let program =
             self.latest.as_ref().map_or_else(|| Arc::clone(&self.program), |latest| latest.of(&self.program));
-        let inspect_port = self.inspect_port(&program, ports);
+        let inspector = self.inspector(&program, ports);
         let options = SpawnOptions {
             worker: self.worker,
             number: self.number,
@@ -100,23 +102,23 @@ impl Launch {
             end_with_master: self.end_with_master,
             open_files,
             preload: self.preload.clone(),
-            inspect_port,
+            inspect_port: inspector.map(|place| place.port),
             sockets: self.bound.iter().chain(&own).collect(),
             notify: notify.as_ref().map(|socket| socket.path().to_owned()),
             watchdog: self.watchdog,
             drain_signal: self.drain_signal,
         };
         let Spawned { process, channel, watch, pipes } = spawn::spawn(&program, &options)?;
-        if let Some(port) = inspect_port {
-            ports.give(port, process.pid());
+        if let Some(place) = inspector {
+            ports.give(place.port, process.pid());
         }
         let own = own.and_then(|own| own.address.ip());
         let told = self.preload.as_ref().map(|(_, told)| *told);
-        Ok(Launched { parts: Some(Parts { process, channel, watch, pipes, notify, own, told }) })
+        Ok(Launched { parts: Some(Parts { process, channel, watch, pipes, notify, own, told, inspector }) })
     }
 
     /// Where this worker alone listens for a debugger, if it is to.
-    fn inspect_port(&self, program: &ResolvedProgram, ports: &mut Ports) -> Option<u16> {
+    fn inspector(&self, program: &ResolvedProgram, ports: &mut Ports) -> Option<Place> {
         let Runtime::Node { kind: NodeKind::Node, args, .. } = &program.runtime else { return None };
         let options = program.env.get(OsStr::new("NODE_OPTIONS"));
         let wanted = inspector::wanted(options.map(OsString::as_os_str), args)?;

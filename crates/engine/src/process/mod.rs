@@ -12,7 +12,7 @@ pub(crate) mod groups;
 pub(crate) mod hands;
 pub(crate) mod health_check;
 pub(crate) mod in_use;
-mod inspector;
+pub(crate) mod inspector;
 pub(crate) mod latest;
 pub(crate) mod launch;
 pub(crate) mod launcher;

@@ -54,6 +54,16 @@ pub enum Event {
         /// The worker.
         worker: Worker,
     },
+    /// A worker is to listen for a debugger at another port than its slot's, since that is taken still: an old worker has it,
+    /// or another process.
+    InspectorMoved {
+        /// The worker.
+        worker: Worker,
+        /// The port that it is told.
+        port: u16,
+        /// The port of its slot.
+        taken: u16,
+    },
     /// A worker's first message came.
     Online {
         /// The worker.

@@ -7,6 +7,7 @@ use recluster_core::{Action, Signal, SpawnFailure, Time, WorkerId};
 
 use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Admission, Command};
+use crate::process::inspector;
 use crate::process::launcher::Outcome;
 use crate::report::event::Event;
 use crate::supervisor::Supervisor;
@@ -70,13 +71,16 @@ impl Supervisor {
         self.answer_those_who_wait_for_launches();
     }
 
-    fn admit(&mut self, begun: Begun, Started { child, channel, pipes }: Started) {
+    fn admit(&mut self, begun: Begun, Started { child, channel, pipes, inspector }: Started) {
         let Begun { place, is_node, .. } = begun;
         let Place { worker, slot, generation, .. } = place;
         let about = child.about();
         let pid = about.pid;
         self.workers.insert(worker, child);
         self.audience.spawned(about, pipes);
+        if let Some(inspector::Place { port, instead_of: Some(taken) }) = inspector {
+            self.emit(Event::InspectorMoved { worker: about, port, taken });
+        }
         let (slot, generation) = (slot.get(), generation.get());
         self.dataplane.tell(Command::Admit(Admission { worker, slot, generation, pid, channel, is_node }));
         if let Some(until) = begun.leaves {

@@ -17,7 +17,7 @@ use crate::process::launch::{Launch, Launched, Notify, Parts};
 use crate::process::launcher::Launcher;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
-use crate::process::{preload, spawn};
+use crate::process::{inspector, preload, spawn};
 use crate::sink::Sink;
 use crate::socket::bind::Bound;
 use crate::supervisor::child::{Child, Place};
@@ -52,6 +52,8 @@ pub(crate) struct Started {
     pub(crate) channel: OwnedFd,
     /// Our ends of its standard descriptors, where these are pipes.
     pub(crate) pipes: [Option<OwnedFd>; 3],
+    /// Where it listens for a debugger.
+    pub(crate) inspector: Option<inspector::Place>,
 }
 
 /// The preload's file, and what the preload is told.
@@ -172,7 +174,7 @@ impl Spawner {
     fn watch(&self, begun: Begun, launched: Launched) -> io::Result<Started> {
         let Begun { place, channel_use, patience, .. } = begun;
         let Some(parts) = launched.take() else { return Err(io::ErrorKind::NotFound.into()) };
-        let Parts { process, channel, watch, pipes, notify, own, told } = parts;
+        let Parts { process, channel, watch, pipes, notify, own, told, inspector } = parts;
         let mut child = Child::new(place, process, channel_use, patience);
         (child.preload, child.own_listener) = (told, own);
         if let Some(socket) = notify {
@@ -184,7 +186,7 @@ impl Spawner {
             child.process.kill_and_reap();
             return Err(error);
         }
-        Ok(Started { child, channel, pipes })
+        Ok(Started { child, channel, pipes, inspector })
     }
 }
 

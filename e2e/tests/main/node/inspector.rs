@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use recluster_e2e::{Launch, Master, eventually, on};
 
-/// The first of some ports that are free now. They are none that the kernel gives to others.
+/// The first of some ports that are free now. They are none that the kernel gives to others, and no other test's here.
 fn base() -> u16 {
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    let asked = ASKED.fetch_add(1, Ordering::Relaxed);
     let are_free = |first: &u16| (0..8).all(|next| TcpListener::bind(("127.0.0.1", first + next)).is_ok());
     let first = 10_000 + u16::try_from(std::process::id() % 1_000).expect("a small number") * 16;
-    (first..30_000).step_by(8).find(are_free).expect("some ports are free")
+    // Far enough from each other that a search for free ones does not meet another.
+    (first + 1_000 * asked..30_000).step_by(8).find(are_free).expect("some ports are free")
 }
 
 /// The port of each worker's inspector, by the worker's process. Every worker must have one.
@@ -48,7 +52,11 @@ fn each_worker_has_its_port_and_so_have_old_and_new_ones_in_a_reload() {
     let reload = master.begin_client(&["reload"]);
     master.wait_all(2, on("serving").generation(2));
     reload.finish().expect_code(0);
+    // Each new worker whose port an old one still has says where it is to be found.
+    let moved = master.wait(on("inspector_moved").slot(0).generation(2));
+    assert_eq!(moved.number("/taken"), u64::from(base));
     all.extend(inspectors(&master, 2));
+    assert_eq!(all.get(&u64::from(moved.pid())), Some(&moved.number("/port").to_string()));
     are_distinct(&all);
     request.finish_request().expect("an answer");
 }
