@@ -9,6 +9,7 @@ const path = require('path');
 const { fileURLToPath } = require('url');
 const { inspect } = require('util');
 
+const { nameOf, workingDirectory } = require('./names');
 const options = require('./options');
 
 /** The arguments that have node listen for a debugger, as Node itself recognises them. */
@@ -42,7 +43,7 @@ function describe(file, said, defaults, isRunning) {
     node: process.execPath,
     ...start,
     variables,
-    envFiles: envFiles.map((named) => path.resolve(cwd ?? process.cwd(), named)),
+    envFiles: envFiles.map((named) => path.resolve(cwd ?? workingDirectory(), named)),
   };
 }
 
@@ -98,8 +99,7 @@ function directory(cwd) {
  * looked up when a generation begins. (Node's own resolver would remember what it once meant.)
  */
 function resolveServer(file, cwd) {
-  // The working directory is not asked for where that is not needed: it may have been removed.
-  const named = path.isAbsolute(file) ? path.normalize(file) : path.resolve(cwd ?? process.cwd(), file);
+  const named = path.isAbsolute(file) ? nameOf(path.normalize(file)) : path.resolve(cwd ?? workingDirectory(), file);
   const candidates = [named, `${named}.js`, ...mainOf(named), path.join(named, 'index.js')];
   const server = candidates.find((candidate) => isFile(candidate));
   if (server === undefined) throw new Error(`recluster: server file not found: ${named}`);
