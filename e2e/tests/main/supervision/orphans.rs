@@ -1,6 +1,8 @@
 //! Processes whose parent has ended are reaped where the master is who adopts them, and nobody else's child is.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use recluster_e2e::{Event, Home, Launch, Running, command, eventually, fixture, get, on};
@@ -47,6 +49,30 @@ fn a_subreaper_reaps_orphans_and_hears_how_its_workers_ended() {
 fn without_it_orphans_are_somebody_else_s() {
     let master = Launch::fixture("orphans.js").serve();
     assert_eq!(master.get("/adopted").body, "false");
+}
+
+/// What a shell has started before it becomes the master by `exec` is the master's child, and no worker.
+#[test]
+fn a_child_from_before_the_master_began_is_reaped_and_disturbs_nothing() {
+    for is_subreaper in [false, true] {
+        let launch = Launch::fixture("orphans.js").started_by("with-a-child.py");
+        let launch = if is_subreaper { launch.flag("--subreaper") } else { launch };
+        let mut master = launch.serve();
+        let home = master.home().clone();
+        eventually("the child has said who it is", || home.join("child").exists());
+        let stat = Path::new("/proc").join(home.read("child")).join("stat");
+        let child = fs::read_to_string(&stat).expect("it lives");
+        let parent = child.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        assert_eq!(parent, Some(master.process().pid().to_string().as_str()), "it is the master's");
+        home.write("end", "");
+        eventually("it is reaped", || !stat.exists());
+        assert!(master.seen(&on("exit")).is_empty(), "no worker has ended");
+        crash(master.address());
+        assert_eq!(master.wait(on("exit")).at("/exit/code"), 7);
+        master.wait_all(3, on("serving"));
+        master.client(&["stop"]).expect_code(0);
+        master.expect_end(0);
+    }
 }
 
 /// What is signalled, and what pids mean, is another namespace's here: the cluster is only asked by its sockets.
