@@ -34,6 +34,13 @@ const wrongType = (name, wanted, value) =>
     `The "${name}" argument must be ${wanted}. Received ${typeof value} (${inspect(value)})`,
   );
 
+const oneOf = (name, allowed, value) =>
+  nodeError(
+    TypeError,
+    'ERR_INVALID_ARG_VALUE',
+    `The property '${name}' must be one of: ${allowed.map((each) => inspect(each)).join(', ')}. Received ${inspect(value)}`,
+  );
+
 const wrongHandle = () =>
   nodeError(TypeError, 'ERR_INVALID_HANDLE_TYPE', 'This handle type cannot be sent');
 
@@ -85,6 +92,7 @@ module.exports = {
   missingArgument,
   notInFallback,
   notRunning,
+  oneOf,
   refusal,
   refused,
   unknownSignal,

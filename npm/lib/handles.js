@@ -78,13 +78,18 @@ function unpack({ kind, fd }, receive) {
     // It is not what it was said to be.
   }
   if (made === undefined) {
-    fs.closeSync(fd);
+    drop({ fd });
     receive();
   } else if (listen === undefined) {
     receive(made);
   } else {
     listen(() => receive(made));
   }
+}
+
+/** Nobody wants what was sent. */
+function drop({ fd }) {
+  fs.closeSync(fd);
 }
 
 /** What a descriptor becomes, and what has to be done before it may be used. */
@@ -106,4 +111,4 @@ function make(kind, fd) {
   }
 }
 
-module.exports = { letGo, pack, unpack };
+module.exports = { drop, letGo, pack, unpack };

@@ -11,6 +11,7 @@ const { inspect } = require('util');
 
 const { nameOf, workingDirectory } = require('./names');
 const options = require('./options');
+const { chosen } = require('./serialization');
 
 /** The arguments that have node listen for a debugger, as Node itself recognises them. */
 const INSPECTOR = /--inspect(?:-brk|-port)?|--debug-port/;
@@ -27,9 +28,6 @@ const told = new WeakSet();
  * @param {boolean} isRunning whether it was told before
  */
 function describe(file, said, defaults, isRunning) {
-  if (cluster.settings.serialization === 'advanced') {
-    throw new Error("recluster: cluster.settings.serialization 'advanced' is not supported: workers speak JSON");
-  }
   const cwd = directory(cluster.settings.cwd);
   const server = resolveServer(file, cwd);
   const variables = options.variables(said);
@@ -65,6 +63,7 @@ function started({ args, execArgv }) {
     uid: number(settings, 'uid'),
     gid: number(settings, 'gid'),
     stdio: stdio(settings),
+    serialization: chosen(settings),
   };
 }
 

@@ -76,9 +76,9 @@ class Link {
   }
 
   /** Sends a worker a message; `callback` hears why it could not be sent, or null. */
-  post(worker, json, handle, callback) {
+  post(worker, written, handle, callback) {
     const { kind, fd } = handle || {};
-    this.#questions.ask(callback, (ticket) => this.#cluster.post(ticket, worker, json, kind, fd));
+    this.#questions.ask(callback, (ticket) => this.#cluster.post(ticket, worker, written, kind, fd));
   }
 
   /** Whether somebody listens to the errors of a worker. */
@@ -157,7 +157,14 @@ class Link {
   }
 
   #take() {
-    return this.#cluster === null ? [] : JSON.parse(this.#cluster.take());
+    if (this.#cluster === null) return [];
+    const { notes, values } = this.#cluster.take();
+    const taken = JSON.parse(notes);
+    for (const note of taken) {
+      // A message that is no text is beside the notes.
+      if (note.event === 'message') note.written = note.json ?? values[note.value];
+    }
+    return taken;
   }
 
   #later(notes) {
@@ -189,7 +196,7 @@ class Link {
   #noteOf(worker, note) {
     switch (note.event) {
       case 'message':
-        return worker.process.received(note.json, note.handle);
+        return worker.process.received(note.written, note.handle);
       case 'online':
         Worker.online(worker);
         return this.#listener.happened('online', worker);
@@ -208,8 +215,8 @@ class Link {
     }
   }
 
-  #spawned({ worker: { id, slot, pid }, stdio }) {
-    const child = new WorkerProcess(this, id, { pid, stdio, plan: this.#plan });
+  #spawned({ worker: { id, slot, pid }, stdio, serialization }) {
+    const child = new WorkerProcess(this, id, { pid, stdio, serialization, plan: this.#plan });
     const worker = Worker.create(id, slot, child, this.#listener);
     this.#workers.set(id, worker);
     this.#stayAlive();

@@ -12,6 +12,7 @@ const errors = require('./errors');
 const { emit, guard } = require('./faults');
 const handles = require('./handles');
 const Hold = require('./alive');
+const { WAYS } = require('./serialization');
 
 /** With so many bytes on their way, send() says that it is enough for now: as Node's. */
 const MUCH = 2 * 65536;
@@ -23,18 +24,21 @@ class WorkerProcess extends EventEmitter {
   #channel = new Hold();
   #isChannelOpen = true;
   #bytesUnsent = 0;
+  /** How they are written. */
+  #messages;
   /** What has to end before 'close': the process, its channel, and what it writes to pipes. */
   #open = 2;
 
   /**
    * @param {import('./link')} link who speaks with it
    * @param {number} id its worker's number
-   * @param {{pid: number, stdio: (number | null)[], plan: object}} born how it was started
+   * @param {{pid: number, stdio: (number | null)[], serialization: string, plan: object}} born how it was started
    */
-  constructor(link, id, { pid, stdio, plan }) {
+  constructor(link, id, { pid, stdio, serialization, plan }) {
     super();
     this.#link = link;
     this.#id = id;
+    this.#messages = WAYS[serialization];
     this.pid = pid;
     this.connected = true;
     this.exitCode = null;
@@ -83,11 +87,11 @@ class WorkerProcess extends EventEmitter {
   }
 
   #post(message, handle, options, callback) {
-    const json = JSON.stringify(message);
     const packed = handle ? handles.pack(handle) : null;
-    const size = Buffer.byteLength(json);
+    const written = this.#messages.write(message, packed?.kind);
+    const size = Buffer.byteLength(written);
     this.#bytesUnsent += size;
-    this.#link.post(this.#id, json, packed, (error) => {
+    this.#link.post(this.#id, written, packed, (error) => {
       this.#bytesUnsent -= size;
       if (typeof callback === 'function') guard('a callback', () => callback(error));
       else if (error !== null && this.#hearsErrors(options)) this.emit('error', error);
@@ -139,8 +143,14 @@ class WorkerProcess extends EventEmitter {
   }
 
   /** The worker sent a message. */
-  received(json, handle) {
-    const message = JSON.parse(json);
+  received(written, handle) {
+    let message;
+    try {
+      message = this.#messages.read(written);
+    } catch (error) {
+      if (handle) handles.drop(handle);
+      throw error;
+    }
     if (handle) {
       handles.unpack(handle, (object) => emit(this, 'message', message, object));
     } else {

@@ -6,11 +6,21 @@ const dgram = require('node:dgram')
 const http = require('node:http')
 const net = require('node:net')
 
-const { test } = require('./lib/host')
+const { test: once } = require('./lib/host')
 const { called, heard, within } = require('./lib/wait')
 
 const started = { readyWhen: 'started' }
 const major = Number(process.versions.node.split('.')[0])
+
+// Handles go with messages of both kinds.
+function test (name, options, body = options) {
+  once(name, options, body)
+  once(`${name}, beside a value of V8`, options, (host) => {
+    host.cluster.setupPrimary({ serialization: 'advanced' })
+    return body(host)
+  })
+}
+test.ours = (name, options, body = options) => once.ours(name, options, body)
 
 const listen = (server) => within('a server', (resolve) => server.listen(0, '127.0.0.1', () => resolve(server.address().port)))
 

@@ -128,11 +128,6 @@ test('a worker has the environment of its host, as it is at the reload, and its 
   }
 })
 
-test.ours('the other serialization is refused with one line', async ({ cluster, make }) => {
-  cluster.setupPrimary({ serialization: 'advanced' })
-  assert.throws(() => make('puppet.js').run(), (error) => /serialization/.test(error.message) && !/\n/.test(error.message))
-})
-
 test.ours('a server file that is not there is refused with one line', async ({ make }) => {
   assert.throws(() => make('/nowhere/server.js').run(), (error) => /\/nowhere\/server\.js/.test(error.message) && !/\n/.test(error.message))
 })

@@ -7,10 +7,10 @@ use std::fmt::{self, Display};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::Function;
+use napi::bindgen_prelude::{Buffer, Either, Function};
 use napi::{Error, Result};
 use napi_derive::napi;
-use recluster::host::{DatagramKind, Handle, HandleKind, Surroundings};
+use recluster::host::{DatagramKind, Handle, HandleKind, HostMessage, Surroundings};
 use recluster::{Cluster, Gone, Scale, ScaleError, SendError};
 use serde_json::{Value, json};
 use tokio::runtime::Handle as Runtime;
@@ -23,6 +23,16 @@ use crate::{engine, sys};
 /// A running cluster.
 #[napi]
 pub struct NativeCluster(AssertUnwindSafe<Parts>);
+
+/// Notes that were taken.
+#[napi(object)]
+#[expect(missing_debug_implementations, reason = "a Buffer of Node's has none")]
+pub struct Taken {
+    /// A JSON array.
+    pub notes: String,
+    /// The messages that are values in V8's format. Notes name them by their places.
+    pub values: Vec<Buffer>,
+}
 
 struct Parts {
     cluster: Cluster,
@@ -52,10 +62,11 @@ pub fn start(plan: String, wake: Function<'_, (), ()>, ends_with_thread: bool) -
 
 #[napi]
 impl NativeCluster {
-    /// All notes that wait, oldest first, as a JSON array. The descriptors that they name are the taker's.
+    /// All notes that wait, oldest first. The descriptors that they name are the taker's.
     #[napi(catch_unwind)]
-    pub fn take(&self) -> String {
-        self.0.notes.take().to_string()
+    pub fn take(&self) -> Taken {
+        let (notes, values) = self.0.notes.take();
+        Taken { notes: notes.to_string(), values: values.into_iter().map(Buffer::from).collect() }
     }
 
     /// Waits until what was asked before has been begun: workers that are started at once have been, with what the plan says
@@ -105,14 +116,14 @@ impl NativeCluster {
         self.reply(ticket, async move { cluster.status().await.map(|status| json!(status)).map_err(gone) });
     }
 
-    /// Sends a message, and with it the descriptor `fd`, if there is one, which stays the caller's. The answer is that the
-    /// message is on its way.
+    /// Sends a message: the text of a JSON value, or a value in V8's format; and with it the descriptor `fd`, if there is
+    /// one, which stays the caller's. The answer is that the message is on its way.
     #[napi(catch_unwind)]
     pub fn post(
         &self,
         ticket: u32,
         worker: u32,
-        json: String,
+        message: Either<String, Buffer>,
         kind: Option<String>,
         fd: Option<i32>,
     ) -> Result<()> {
@@ -122,7 +133,11 @@ impl NativeCluster {
             }
             _ => None,
         };
-        let sent = self.0.cluster.post(worker.into(), json, handle);
+        let message = match message {
+            Either::A(json) => HostMessage::Json(json),
+            Either::B(value) => HostMessage::Advanced(value.into()),
+        };
+        let sent = self.0.cluster.post(worker.into(), message, handle);
         self.reply(ticket, async {
             let sent = match sent {
                 Ok(sent) => sent.await,
@@ -236,7 +251,7 @@ fn unscaled(error: ScaleError) -> Value {
 fn unsent(error: SendError) -> Value {
     let (code, message) = match error {
         SendError::Full(_) => ("ERR_RECLUSTER_QUEUE_FULL", error.to_string()),
-        SendError::Gone(_) | SendError::NoWorker(_) | SendError::NotJson(_) | _ => {
+        SendError::Gone(_) | SendError::NoWorker(_) | SendError::NotJson(_) | SendError::JsonOnly(_) | _ => {
             ("ERR_IPC_CHANNEL_CLOSED", "Channel closed".to_owned())
         }
     };

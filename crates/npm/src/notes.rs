@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use napi::Status;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use recluster::ReloadError;
-use recluster::host::{Handle, HandleKind, HostEvent, Listening, SocketKind};
+use recluster::host::{Handle, HandleKind, HostEvent, HostMessage, Listening, SocketKind};
 use serde_json::{Value, json};
 
 /// Wakes Node's thread, and does not keep the process alive.
@@ -51,10 +51,11 @@ impl Notes {
         }
     }
 
-    /// Takes all notes, oldest first. The caller then owns the descriptors that they name.
-    pub(crate) fn take(&self) -> Value {
+    /// Takes all notes, oldest first, and the values that they name. The caller then owns the descriptors that they name.
+    pub(crate) fn take(&self) -> (Value, Vec<Vec<u8>>) {
         let notes = std::mem::take(&mut *self.waiting());
-        notes.into_iter().map(in_words).collect()
+        let mut values = Vec::new();
+        (notes.into_iter().map(|note| in_words(note, &mut values)).collect(), values)
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Note>> {
@@ -62,21 +63,28 @@ impl Notes {
     }
 }
 
-fn in_words(note: Note) -> Value {
+fn in_words(note: Note, values: &mut Vec<Vec<u8>>) -> Value {
     match note {
         Note::Event(HostEvent::Event(event)) => json!(event),
-        Note::Event(HostEvent::Spawned { worker, stdio }) => {
+        Note::Event(HostEvent::Spawned { worker, stdio, serialization }) => {
             let stdio = stdio.map(|end| end.map(OwnedFd::into_raw_fd));
-            json!({ "event": "spawned", "worker": worker, "stdio": stdio })
+            json!({ "event": "spawned", "worker": worker, "stdio": stdio, "serialization": serialization.as_str() })
         }
         Note::Event(HostEvent::Listening { worker, listening }) => {
             json!({ "event": "listening", "worker": worker, "listening": as_node_says(&listening) })
         }
         // The receipt ends here: Node reads all that it has taken before it takes more.
-        Note::Event(HostEvent::Message { worker, json, handle, receipt: _ }) => {
+        Note::Event(HostEvent::Message { worker, said, handle, receipt: _ }) => {
             let handle =
                 handle.map(|Handle { kind, fd }| json!({ "kind": word_of(kind), "fd": fd.into_raw_fd() }));
-            json!({ "event": "message", "worker": worker, "json": json, "handle": handle })
+            let (json, value) = match said {
+                HostMessage::Json(json) => (Some(json), None),
+                HostMessage::Advanced(value) => {
+                    values.push(value);
+                    (None, Some(values.len() - 1))
+                }
+            };
+            json!({ "event": "message", "worker": worker, "json": json, "value": value, "handle": handle })
         }
         Note::Event(HostEvent::Active { slot, worker }) => {
             json!({ "event": "active", "slot": slot, "worker": worker })

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recluster::host::{Lateness, Stdio};
+use recluster::host::{Lateness, Serialization, Stdio};
 use recluster::{
     Balance, Cluster, ClusterBuilder, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy, Surge,
 };
@@ -37,6 +37,7 @@ pub(crate) struct Plan {
     gid: Option<u32>,
     own_group: bool,
     stdio: [Place; 3],
+    serialization: Writing,
     workers: u32,
     ready_when: When,
     /// None: all.
@@ -78,6 +79,14 @@ enum Place {
     /// To our stderr, and its last lines into verdicts.
     Tail,
     Fd(RawFd),
+}
+
+/// How messages of workers are written.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Writing {
+    Json,
+    Advanced,
 }
 
 /// When a worker is ready.
@@ -142,6 +151,10 @@ impl Plan {
             .environment(environment)
             .stdio(stdio)
             .own_group(self.own_group)
+            .serialization(match self.serialization {
+                Writing::Json => Serialization::Json,
+                Writing::Advanced => Serialization::Advanced,
+            })
             .numbering(numbers::last())
             .keep_trying(true)
             .lateness(if self.late_fails { Lateness::FailsReloads } else { Lateness::IsReported });
@@ -231,7 +244,7 @@ mod tests {
     fn plan(more: &str) -> Result<Plan, serde_json::Error> {
         let mut said: serde_json::Map<_, _> = serde_json::from_str(
             r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {}, "variables": {}, "envFiles": [],
-                 "stdio": ["ignore", { "fd": 1 }, "tail"], "workers": 2, "readyWhen": "listening",
+                 "stdio": ["ignore", { "fd": 1 }, "tail"], "serialization": "json", "workers": 2, "readyWhen": "listening",
                  "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
                  "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false }"#,
         )?;

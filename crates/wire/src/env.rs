@@ -1,9 +1,9 @@
 //! The environment variables of a worker: those that it gets, and those that it must not inherit.
 //!
 //! ```
-//! use recluster_wire::env::{NodeChannel, WorkerEnv, is_withheld};
+//! use recluster_wire::env::{NodeChannel, Serialization, WorkerEnv, is_withheld};
 //!
-//! let channel = NodeChannel { fd: 3, unique_id: 9, drain: None };
+//! let channel = NodeChannel { fd: 3, unique_id: 9, serialization: Serialization::Json, drain: None };
 //! let worker = WorkerEnv { slot: 0, generation: 1, workers: 4, node: Some(channel) };
 //! assert!(worker.variables().contains(&("WORKER_ID", "0".to_owned())));
 //! assert!(is_withheld("NOTIFY_SOCKET".as_ref()));
@@ -29,12 +29,30 @@ pub const GENERATION: &str = "RECLUSTER_GENERATION";
 pub const WORKERS: &str = "RECLUSTER_WORKERS";
 /// The number of the channel's file descriptor in the worker.
 pub const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
-/// How messages are written on the channel: always [`JSON`].
+/// How messages are written on the channel: a [`Serialization`].
 pub const CHANNEL_SERIALIZATION_MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 /// Makes the process a cluster worker; its `cluster.worker.id`.
 pub const UNIQUE_ID: &str = "NODE_UNIQUE_ID";
-/// The one value of [`CHANNEL_SERIALIZATION_MODE`] that we speak.
-pub const JSON: &str = "json";
+
+/// How messages are written on the channel of a worker that is a Node process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serialization {
+    /// Lines of JSON.
+    #[default]
+    Json,
+    /// Values of V8, in frames: [`node::advanced`](crate::node::advanced).
+    Advanced,
+}
+
+impl Serialization {
+    /// Node's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Advanced => "advanced",
+        }
+    }
+}
 
 /// For our preload alone, which removes it: how a worker drains without a request from the master. See [`NodeDrain`].
 pub const DRAIN: &str = "RECLUSTER_DRAIN";
@@ -100,6 +118,8 @@ pub struct NodeChannel {
     pub fd: u32,
     /// The worker's `cluster.worker.id`.
     pub unique_id: u64,
+    /// How messages are written on it.
+    pub serialization: Serialization,
     /// Set where the worker loads our preload.
     pub drain: Option<NodeDrain>,
 }
@@ -135,7 +155,7 @@ impl WorkerEnv {
         if let Some(channel) = self.node {
             variables.extend([
                 (CHANNEL_FD, channel.fd.to_string()),
-                (CHANNEL_SERIALIZATION_MODE, JSON.to_owned()),
+                (CHANNEL_SERIALIZATION_MODE, channel.serialization.as_str().to_owned()),
                 (UNIQUE_ID, channel.unique_id.to_string()),
             ]);
             let drain = channel.drain.map(|NodeDrain { grace, timeout, counts }| {
@@ -168,7 +188,10 @@ mod tests {
 
     #[test]
     fn a_node_worker_knows_its_channel_too() {
-        let node = WorkerEnv { node: Some(NodeChannel { fd: 3, unique_id: 77, drain: None }), ..PLAIN };
+        let node = WorkerEnv {
+            node: Some(NodeChannel { fd: 3, unique_id: 77, serialization: Serialization::Json, drain: None }),
+            ..PLAIN
+        };
         let expected = own(&[
             ("NODE_CHANNEL_FD", "3"),
             ("NODE_CHANNEL_SERIALIZATION_MODE", "json"),
@@ -183,7 +206,8 @@ mod tests {
             let grace = IdleGrace { least: Duration::from_secs(6), most: Duration::from_millis(29_500) };
             let timeout = Duration::from_millis(30_500);
             let drain = NodeDrain { grace, timeout, counts };
-            let channel = NodeChannel { fd: 3, unique_id: 77, drain: Some(drain) };
+            let channel =
+                NodeChannel { fd: 3, unique_id: 77, serialization: Serialization::Json, drain: Some(drain) };
             let variables = WorkerEnv { node: Some(channel), ..PLAIN }.variables();
             assert_eq!(variables.last(), Some(&("RECLUSTER_DRAIN", expected.to_owned())));
         }
@@ -209,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_each_worker_gets_is_no_users_to_choose() {
-        let node = NodeChannel { fd: 3, unique_id: 77, drain: None };
+        let node = NodeChannel { fd: 3, unique_id: 77, serialization: Serialization::Json, drain: None };
         for (name, _) in (WorkerEnv { node: Some(node), ..PLAIN }).variables() {
             assert!(is_reserved(name.as_ref()), "{name}");
         }

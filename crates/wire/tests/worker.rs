@@ -98,7 +98,10 @@ fn the_primary_hears_every_word_of_a_worker() {
         (ToPrimary::User(&json(r#"{"a":[1]}"#)), UserCommand::Other),
     ] {
         let FromWorker::User(user) = heard(message) else { panic!("{message}") };
-        assert_eq!((user.json().to_string(), user.command()), (message.to_string(), command));
+        assert_eq!(
+            (user.payload().json().expect("a line").to_string(), user.command()),
+            (message.to_string(), command)
+        );
     }
 }
 
@@ -132,7 +135,10 @@ fn a_worker_understands_everything_else_that_concerns_it() {
         (ToWorker::User(&json("[1,\"x\"]")), UserCommand::Other),
     ] {
         let FromPrimary::User(user) = received(message) else { panic!("{message}") };
-        assert_eq!((user.json().to_string(), user.command()), (message.to_string(), command));
+        assert_eq!(
+            (user.payload().json().expect("a line").to_string(), user.command()),
+            (message.to_string(), command)
+        );
     }
     let with_socket = ToWorker::UserHandle { kind: HandleKind::NetSocket, json: &json("1") };
     let FromPrimary::Handle(inner) = received(with_socket) else { panic!("{with_socket}") };

@@ -234,7 +234,12 @@ impl Reader {
             FromPrimary::Disconnect => self.request_shutdown(),
             FromPrimary::User(message) => match message.command() {
                 UserCommand::Disconnect => self.request_shutdown(),
-                UserCommand::Ready | UserCommand::Other => self.inbox.take_in(message.into_json()),
+                UserCommand::Ready | UserCommand::Other => {
+                    // On a channel of lines every message is one.
+                    if let Some(json) = message.into_payload().into_json() {
+                        self.inbox.take_in(json);
+                    }
+                }
             },
             FromPrimary::Ack { .. }
             | FromPrimary::Handle(_)

@@ -10,6 +10,7 @@ use crate::report::event::{Event, Events};
 use crate::report::status::Status;
 use crate::report::verdict::{Failure, Told};
 use crate::report::worker::Worker;
+use crate::supervisor::audience::HostMessage;
 use crate::supervisor::input::{Input, Progress, Reloaded, Request};
 
 /// A running cluster. Cheap to clone; dropping the last handle stops nothing.
@@ -158,7 +159,7 @@ impl Cluster {
     /// When it cannot be turned into JSON, or the worker has no open channel or does not read it.
     pub async fn send(&self, worker: u64, message: &impl serde::Serialize) -> Result<(), SendError> {
         let json = serde_json::to_string(message)?;
-        self.post(worker, json, None)?.await
+        self.post(worker, HostMessage::Json(json), None)?.await
     }
 
     /// The events from now on. After the end of the cluster the stream is empty.

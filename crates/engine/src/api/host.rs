@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+pub use recluster_wire::env::Serialization;
 pub use recluster_wire::node::{DatagramKind, HandleKind, Listening, SocketKind};
 use tokio::sync::oneshot;
 
@@ -23,7 +24,7 @@ pub use crate::process::stdio::Stdio;
 use crate::report::error::{Gone, ReloadError, SendError};
 use crate::report::worker::Worker;
 use crate::supervisor::audience::Host;
-pub use crate::supervisor::audience::HostEvent;
+pub use crate::supervisor::audience::{HostEvent, HostMessage};
 use crate::supervisor::child::Numbering;
 use crate::supervisor::input::Request;
 
@@ -106,6 +107,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// How messages are written on the channels of workers that are Node. Default [`Serialization::Json`].
+    #[must_use]
+    pub fn serialization(mut self, serialization: Serialization) -> Self {
+        self.draft.program.serialization = serialization;
+        self
+    }
+
     /// The server file runs under node, whatever its ending.
     #[must_use]
     pub fn under_node(mut self) -> Self {
@@ -152,11 +160,11 @@ impl Cluster {
     pub fn post(
         &self,
         worker: u64,
-        json: String,
+        said: HostMessage,
         handle: Option<Handle>,
     ) -> Result<impl Future<Output = Result<(), SendError>> + Send + 'static, Gone> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Request::Send { worker, json, handle, reply })?;
+        self.tell(Request::Send { worker, said, handle, reply })?;
         Ok(async move { answer.await.map_err(|_| Gone)? })
     }
 

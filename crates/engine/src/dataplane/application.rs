@@ -25,12 +25,12 @@ pub(super) fn said(
     let id = worker.id;
     match config.messages {
         Messages::Logged if !config.is_hosted => {
-            let bytes = message.into_json().as_str().len() as u64;
+            let bytes = message.payload().len() as u64;
             reports.fact(Fact::Sent { worker: id, bytes });
         }
         Messages::Unheard if !config.is_hosted => {}
         Messages::Heard | Messages::Logged | Messages::Unheard => {
-            reports.fact(Fact::Message { worker: id, json: message.into_json(), handle });
+            reports.fact(Fact::Message { worker: id, said: message.into_payload(), handle });
         }
     }
     obey(worker, command, reactor, reports);

@@ -8,12 +8,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use recluster_wire::node::{DEFAULT_MAX_LINE, Decoder, FromWorker, HandleWindow, ToWorker};
+use recluster_wire::env::Serialization;
+use recluster_wire::node::{DEFAULT_MAX_LINE, FromWorker, HandleWindow, Payload, ToWorker};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
+
+use super::codec::Codec;
+use super::messages::Handle;
 
 /// How much is read at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -99,7 +103,7 @@ struct Outgoing {
 pub(super) struct Channel {
     socket: OwnedFd,
     limits: Limits,
-    decoder: Decoder,
+    codec: Codec,
     received: VecDeque<OwnedFd>,
     queue: VecDeque<Outgoing>,
     queued_bytes: usize,
@@ -116,11 +120,11 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(socket: OwnedFd, limits: Limits) -> Self {
+    pub(super) fn new(socket: OwnedFd, limits: Limits, serialization: Serialization) -> Self {
         Self {
             socket,
             limits,
-            decoder: Decoder::new(limits.line),
+            codec: Codec::new(serialization, limits.line),
             received: VecDeque::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -184,7 +188,7 @@ impl Channel {
         match scratch.get(..got.bytes) {
             Some([]) | None => Ok(Read::Closed),
             Some(bytes) => {
-                self.decoder.push(bytes);
+                self.codec.push(bytes);
                 Ok(Read::Bytes(bytes.len()))
             }
         }
@@ -193,7 +197,7 @@ impl Channel {
     /// The next whole message of what was read.
     pub(super) fn next_message(&mut self) -> Result<Option<FromWorker>, ProtocolViolation> {
         let message =
-            self.decoder.next_message().map_err(|_| ProtocolViolation::LineTooLong(self.limits.line))?;
+            self.codec.next_message().map_err(|_| ProtocolViolation::LineTooLong(self.limits.line))?;
         self.run += usize::from(message.is_some());
         self.crowded |= self.run > RUN;
         Ok(message)
@@ -201,7 +205,7 @@ impl Channel {
 
     /// How much of a line was skipped that seems to have no end, in bytes.
     pub(super) fn endless(&self) -> Option<u64> {
-        self.decoder.skipping().filter(|&bytes| bytes > self.limits.skipped)
+        self.codec.skipping().filter(|&bytes| bytes > self.limits.skipped)
     }
 
     /// The descriptor that came with a handle message.
@@ -219,9 +223,7 @@ impl Channel {
 
     /// Sends a message, or queues it behind what already waits.
     pub(super) fn send(&mut self, message: &ToWorker<'_>) -> Result<(), ProtocolViolation> {
-        let mut bytes = Vec::with_capacity(96);
-        message.encode(&mut bytes);
-        self.enqueue(bytes, None)
+        self.enqueue(self.codec.encode(message), None)
     }
 
     /// Sends a message that carries a listening socket, or queues it behind what already waits.
@@ -230,20 +232,21 @@ impl Channel {
         message: &ToWorker<'_>,
         socket: Rc<OwnedFd>,
     ) -> Result<(), ProtocolViolation> {
-        let mut bytes = Vec::with_capacity(256);
-        message.encode(&mut bytes);
-        self.enqueue(bytes, Some((Sent::Socket, socket)))
+        self.enqueue(self.codec.encode(message), Some((Sent::Socket, socket)))
     }
 
-    /// Sends a message of the host program that carries a descriptor, or queues it behind what already waits.
-    pub(super) fn send_handle(
+    /// Sends a message of the host program, and what it carries, or queues it behind what already waits. False if the worker
+    /// cannot read it.
+    pub(super) fn send_said(
         &mut self,
-        message: &ToWorker<'_>,
-        handle: OwnedFd,
-    ) -> Result<(), ProtocolViolation> {
-        let mut bytes = Vec::with_capacity(256);
-        message.encode(&mut bytes);
-        self.enqueue(bytes, Some((Sent::Message, Rc::new(handle))))
+        said: &Payload,
+        handle: Option<Handle>,
+    ) -> Result<bool, ProtocolViolation> {
+        let Some(bytes) = self.codec.encode_said(said, handle.as_ref().map(|handle| handle.kind)) else {
+            return Ok(false);
+        };
+        let handle = handle.map(|Handle { fd, .. }| (Sent::Message, Rc::new(fd)));
+        self.enqueue(bytes, handle).map(|()| true)
     }
 
     /// Tries to hand a connection over now. Never queues: a connection waits where any worker can take it.
@@ -257,8 +260,7 @@ impl Channel {
             return None;
         }
         let seq = self.next_seq;
-        let mut bytes = Vec::with_capacity(128);
-        ToWorker::NewConnection { seq, key, closes }.encode(&mut bytes);
+        let bytes = self.codec.encode(&ToWorker::NewConnection { seq, key, closes });
         let sent = self.transmit(&bytes, Some(connection.as_fd())).ok()?;
         self.next_seq += 1;
         self.note_handle(Sent::Connection(seq), sent, bytes.len());

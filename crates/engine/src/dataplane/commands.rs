@@ -1,8 +1,7 @@
 //! What the data plane does on each command of the supervisor.
 
 use recluster_core::WorkerId;
-use recluster_wire::Json;
-use recluster_wire::node::ToWorker;
+use recluster_wire::node::Payload;
 
 use super::channel::{Channel, Limits};
 use super::drain::Terms;
@@ -32,9 +31,9 @@ pub(super) fn obey(state: &mut State, command: Command) {
             let until = state.reactor.now + TAKE_WAIT;
             state.begin_drain(worker, Terms { until, grace, tells_application: false });
         }
-        Command::Send { worker, json, handle, reply } => {
+        Command::Send { worker, said, handle, reply } => {
             // A caller that no longer waits does not need the answer.
-            let _ = reply.send(send_message(state, worker, &json, handle));
+            let _ = reply.send(send_message(state, worker, &said, handle));
         }
         Command::HandOver { worker, connection, reply } => {
             let worker = state.workers.get_mut(&worker);
@@ -57,14 +56,14 @@ pub(super) fn obey(state: &mut State, command: Command) {
 }
 
 fn admit(state: &mut State, admission: Admission) {
-    let Admission { worker: id, slot, generation, pid, channel: socket, is_node } = admission;
+    let Admission { worker: id, slot, generation, pid, channel: socket, is_node, serialization } = admission;
     if let Err(error) = state.reactor.watch(&socket, Token::Worker(id)) {
         state.reports.fact(Fact::CutOff(id, format!("its channel cannot be watched: {error}")));
         state.reports.fact(Fact::Disconnected { worker: id, finishing: false });
         return;
     }
     let limits = limits(&state.config);
-    let mut worker = Worker::new(id, slot, Channel::new(socket, limits), is_node);
+    let mut worker = Worker::new(id, slot, Channel::new(socket, limits, serialization), is_node);
     (worker.generation, worker.pid) = (generation, pid);
     worker.standing = state.routes.standing.get(&id).copied();
     state.workers.insert(id, worker);
@@ -103,15 +102,15 @@ fn stop(state: &mut State) {
 fn send_message(
     state: &mut State,
     id: WorkerId,
-    json: &Json,
+    said: &Payload,
     handle: Option<Handle>,
 ) -> Result<(), SendError> {
     let worker = state.workers.get_mut(&id).ok_or(SendError::NoWorker(id.get()))?;
-    let sent = match handle {
-        None => worker.channel.send(&ToWorker::User(json)),
-        Some(Handle { kind, fd }) => worker.channel.send_handle(&ToWorker::UserHandle { kind, json }, fd),
-    };
-    sent.map_err(|_| SendError::Full(id.get()))
+    match worker.channel.send_said(said, handle) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(SendError::JsonOnly(id.get())),
+        Err(_) => Err(SendError::Full(id.get())),
+    }
 }
 
 fn report(state: &State) -> Report {
@@ -131,6 +130,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc;
 
+    use recluster_wire::Json;
     use recluster_wire::node::worker::FromPrimary;
     use recluster_wire::node::{FromWorker, HandleKind, QueryServer, SocketKind};
     use tokio::sync::oneshot;
@@ -142,8 +142,8 @@ mod tests {
 
     fn send(harness: &mut Harness, number: u64, text: &str, handle: Option<Handle>) -> Result<(), SendError> {
         let (reply, mut answer) = oneshot::channel();
-        let json = Json::parse(text).unwrap();
-        harness.obey(Command::Send { worker: id(number), json, handle, reply });
+        let said = Payload::Json(Json::parse(text).unwrap());
+        harness.obey(Command::Send { worker: id(number), said, handle, reply });
         answer.try_recv().unwrap()
     }
 
@@ -179,7 +179,9 @@ mod tests {
         let handle = Handle { kind: HandleKind::NetNative, fd: fd.into() };
         send(&mut harness, 1, "{\"b\":2}", Some(handle)).unwrap();
         let messages = far.messages();
-        assert!(matches!(&messages[0], FromPrimary::User(message) if message.json().as_str() == "{\"a\":1}"));
+        assert!(
+            matches!(&messages[0], FromPrimary::User(message) if message.payload().json().unwrap().as_str() == "{\"a\":1}")
+        );
         assert!(matches!(&messages[1], FromPrimary::Handle(_)));
         assert_eq!(far.fds.len(), 1);
     }

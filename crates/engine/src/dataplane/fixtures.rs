@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use recluster_core::WorkerId;
+use recluster_wire::env::Serialization;
 use recluster_wire::node::worker::{FromPrimary, Reply};
 use recluster_wire::node::{FromWorker, QueryServer, SocketKind};
 use rustix::event::{EventfdFlags, eventfd};
@@ -48,7 +49,7 @@ pub(super) fn just_before(span: Duration) -> Duration {
 /// A channel beside no data plane, and its far end.
 pub(super) fn channel(limits: Limits) -> (Channel, FarEnd) {
     let (near, far) = FarEnd::pair();
-    (Channel::new(near, limits), far)
+    (Channel::new(near, limits, Serialization::Json), far)
 }
 
 /// A connection to nowhere, and its client.
@@ -196,6 +197,7 @@ impl Harness {
             pid: None,
             channel,
             is_node: true,
+            serialization: Serialization::Json,
         }));
         far
     }

@@ -10,8 +10,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
-use recluster_wire::Json;
-use recluster_wire::node::{Farewell, HandleKind, Held, IdleGrace, Listening};
+use recluster_wire::env::Serialization;
+use recluster_wire::node::{Farewell, HandleKind, Held, IdleGrace, Listening, Payload};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot;
 
@@ -129,6 +129,8 @@ pub(crate) struct Admission {
     pub(crate) channel: OwnedFd,
     /// One that is not Node accepts by itself, whatever the balance.
     pub(crate) is_node: bool,
+    /// How it writes messages, and reads them.
+    pub(crate) serialization: Serialization,
 }
 
 /// What the supervisor wants the data plane to do.
@@ -150,7 +152,7 @@ pub(crate) enum Command {
     /// Send a message of the host program to this worker's application.
     Send {
         worker: WorkerId,
-        json: Json,
+        said: Payload,
         handle: Option<Handle>,
         reply: oneshot::Sender<Result<(), SendError>>,
     },
@@ -185,7 +187,7 @@ pub(crate) enum Fact {
     Retiring(WorkerId),
     Message {
         worker: WorkerId,
-        json: Json,
+        said: Payload,
         handle: Option<Handle>,
     },
     /// A message of so many bytes, which nobody wants to read.
@@ -237,7 +239,7 @@ impl Fact {
     /// How many bytes of a worker's choosing it holds. Every variant is named: a new one is judged, too.
     fn bytes(&self) -> usize {
         match self {
-            Self::Message { json, .. } => json.as_str().len(),
+            Self::Message { said, .. } => said.len(),
             Self::Unheard { kind, .. } => kind.len(),
             // Both hold the path.
             Self::Listening(.., listening) => 2 * listening.address.as_ref().map_or(0, String::len),

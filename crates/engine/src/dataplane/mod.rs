@@ -27,6 +27,7 @@ mod bpf;
 mod channel;
 mod client_hash;
 mod client_key;
+mod codec;
 mod commands;
 mod connection;
 mod drain;
@@ -144,6 +145,7 @@ mod tests {
     use super::*;
     use crate::config::balance::{Balance, PeekLimits};
     use crate::config::messages::Messages;
+    use recluster_wire::env::Serialization;
 
     /// For what takes milliseconds.
     const DEADLINE: Duration = Duration::from_secs(60);
@@ -164,8 +166,15 @@ mod tests {
         let (near, mut far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let worker = WorkerId::from_number(1);
-        let admission =
-            Admission { worker, slot: 0, generation: 1, pid: None, channel: near.into(), is_node: true };
+        let admission = Admission {
+            worker,
+            slot: 0,
+            generation: 1,
+            pid: None,
+            channel: near.into(),
+            is_node: true,
+            serialization: Serialization::Json,
+        };
         dataplane.tell(Command::Admit(admission));
         dataplane.settle();
         far.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n").unwrap();

@@ -67,6 +67,7 @@ impl ResolvedProgram {
             gid: now.gid,
             stdio: now.stdio.clone(),
             own_group: self.own_group,
+            written: now.serialization,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recluster_core::WorkerId;
-use recluster_wire::env::NodeDrain;
+use recluster_wire::env::{NodeDrain, Serialization};
 
 use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
@@ -72,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) process: Process,
     /// Our end of its channel.
     pub(crate) channel: OwnedFd,
+    /// How messages are written on it.
+    pub(crate) serialization: Serialization,
     pub(crate) watch: Watch,
     /// Our ends of its standard descriptors, where these are pipes.
     pub(crate) pipes: [Option<OwnedFd>; 3],
@@ -114,7 +116,20 @@ impl Launch {
         }
         let own = own.and_then(|own| own.address.ip());
         let told = self.preload.as_ref().map(|(_, told)| *told);
-        Ok(Launched { parts: Some(Parts { process, channel, watch, pipes, notify, own, told, inspector }) })
+        let serialization = program.serialization();
+        Ok(Launched {
+            parts: Some(Parts {
+                process,
+                channel,
+                serialization,
+                watch,
+                pipes,
+                notify,
+                own,
+                told,
+                inspector,
+            }),
+        })
     }
 
     /// Where this worker alone listens for a debugger, if it is to.

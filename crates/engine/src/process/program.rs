@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use recluster_wire::env::is_withheld;
+use recluster_wire::env::{Serialization, is_withheld};
 
 use crate::config::env_file;
 use crate::config::ready::ReadyWhen;
@@ -55,6 +55,8 @@ pub(crate) struct Program {
     pub(crate) own_group: bool,
     /// Run it under node, whatever it looks like.
     pub(crate) under_node: bool,
+    /// How messages are written on the channel of a worker that is Node.
+    pub(crate) serialization: Serialization,
 }
 
 /// What a generation runs: fixed when it began.
@@ -81,6 +83,8 @@ pub(crate) struct ResolvedProgram {
     pub(crate) stdio: [Stdio; 3],
     /// A worker leads a process group of its own; else it stays in the master's.
     pub(crate) own_group: bool,
+    /// How messages would be written on the channel of a worker that is Node.
+    pub(crate) written: Serialization,
 }
 
 impl Program {
@@ -102,6 +106,7 @@ impl Program {
             stdio: [Stdio::Null, Stdio::Inherit, Stdio::Tail],
             own_group: true,
             under_node: false,
+            serialization: Serialization::default(),
         }
     }
 
@@ -175,6 +180,7 @@ impl Program {
             gid: self.gid,
             stdio: self.stdio.clone(),
             own_group: self.own_group,
+            written: self.serialization,
         })
     }
 
@@ -348,6 +354,11 @@ impl ResolvedProgram {
 
     pub(crate) fn is_node(&self) -> bool {
         matches!(self.runtime, Runtime::Node { .. })
+    }
+
+    /// How messages are written on its channel.
+    pub(crate) fn serialization(&self) -> Serialization {
+        if self.is_node() { self.written } else { Serialization::Json }
     }
 
     /// The runtime, if the server file is one for node.

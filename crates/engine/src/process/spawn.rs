@@ -174,7 +174,8 @@ pub(super) fn environment(
     variables.insert("PWD".into(), program.directory.clone().into());
     let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
     let drain = options.preload.as_ref().map(|(_, drain)| *drain);
-    let channel = NodeChannel { fd: FIRST_FD, unique_id: options.number, drain };
+    let serialization = program.serialization();
+    let channel = NodeChannel { fd: FIRST_FD, unique_id: options.number, serialization, drain };
     let node = program.is_node().then_some(channel);
     let place =
         WorkerEnv { slot: options.slot, generation: options.generation, workers: options.slots, node };

@@ -220,6 +220,9 @@ pub enum SendError {
     /// The message is not JSON.
     #[error("the message is not JSON: {0}")]
     NotJson(#[from] serde_json::Error),
+    /// The worker reads JSON, and the message is a value of V8.
+    #[error("worker {0} reads JSON")]
+    JsonOnly(u64),
     /// The worker does not read what it is sent.
     #[error("worker {0} does not read: its queue is full")]
     Full(u64),

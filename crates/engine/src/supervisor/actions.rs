@@ -71,18 +71,19 @@ impl Supervisor {
         self.answer_those_who_wait_for_launches();
     }
 
-    fn admit(&mut self, begun: Begun, Started { child, channel, pipes, inspector }: Started) {
+    fn admit(&mut self, begun: Begun, Started { child, channel, serialization, pipes, inspector }: Started) {
         let Begun { place, is_node, .. } = begun;
         let Place { worker, slot, generation, .. } = place;
         let about = child.about();
         let pid = about.pid;
         self.workers.insert(worker, child);
-        self.audience.spawned(about, pipes);
+        self.audience.spawned(about, pipes, serialization);
         if let Some(inspector::Place { port, instead_of: Some(taken) }) = inspector {
             self.emit(Event::InspectorMoved { worker: about, port, taken });
         }
         let (slot, generation) = (slot.get(), generation.get());
-        self.dataplane.tell(Command::Admit(Admission { worker, slot, generation, pid, channel, is_node }));
+        let admission = Admission { worker, slot, generation, pid, channel, is_node, serialization };
+        self.dataplane.tell(Command::Admit(admission));
         if let Some(until) = begun.leaves {
             self.drain(worker, until);
         } else if begun.signal.is_none()

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use recluster_core::WorkerId;
-use recluster_wire::Json;
-use recluster_wire::node::Listening;
+use recluster_wire::env::Serialization;
+use recluster_wire::node::{Listening, Payload};
 use tokio::sync::broadcast;
 
 use crate::dataplane::{Handle, Receipt};
@@ -26,6 +26,8 @@ pub enum HostEvent {
         worker: Worker,
         /// Our ends of its stdin, stdout and stderr, where these are [`Stdio::Pipe`](crate::host::Stdio::Pipe).
         stdio: [Option<OwnedFd>; 3],
+        /// How messages to it have to be written, and how it writes its own.
+        serialization: Serialization,
     },
     /// A server in a worker listens.
     Listening {
@@ -38,8 +40,8 @@ pub enum HostEvent {
     Message {
         /// The worker.
         worker: Worker,
-        /// The message, as the JSON text that the worker sent.
-        json: String,
+        /// The message.
+        said: HostMessage,
         /// What came with it.
         handle: Option<Handle>,
         /// To be dropped when the message has been dealt with. While 1 MiB of a worker's messages has not been, its
@@ -53,6 +55,26 @@ pub enum HostEvent {
         /// The worker.
         worker: Option<Worker>,
     },
+}
+
+/// What users say to each other, unread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "whoever passes messages on must pass on all of them")]
+pub enum HostMessage {
+    /// The text of a JSON value.
+    Json(String),
+    /// A value in V8's format, where the worker has [`Serialization::Advanced`]. Beside a descriptor it is the whole envelope,
+    /// `{cmd: 'NODE_HANDLE', type, msg}`.
+    Advanced(Vec<u8>),
+}
+
+impl From<Payload> for HostMessage {
+    fn from(said: Payload) -> Self {
+        match said {
+            Payload::Json(json) => Self::Json(json.as_str().to_owned()),
+            Payload::Advanced(value) => Self::Advanced(value.into()),
+        }
+    }
 }
 
 /// Who is told.
@@ -135,9 +157,9 @@ impl Audience {
     }
 
     /// A worker's process was started. The host gets our ends of its pipes.
-    pub(crate) fn spawned(&self, worker: Worker, stdio: [Option<OwnedFd>; 3]) {
+    pub(crate) fn spawned(&self, worker: Worker, stdio: [Option<OwnedFd>; 3], serialization: Serialization) {
         match &self.host {
-            Some(host) => host.tell(HostEvent::Spawned { worker, stdio }),
+            Some(host) => host.tell(HostEvent::Spawned { worker, stdio, serialization }),
             None => self.emit(Event::Spawned { worker }),
         }
     }
@@ -151,11 +173,12 @@ impl Audience {
     }
 
     /// An application said this: for the host alone, if there is one.
-    pub(crate) fn said(&mut self, worker: Worker, json: &Json, handle: Option<Handle>, receipt: Receipt) {
-        let text = json.as_str().to_owned();
-        match &self.host {
-            Some(host) => host.tell(HostEvent::Message { worker, json: text, handle, receipt }),
-            None => self.message(worker, text.len() as u64, Some(text)),
+    pub(crate) fn said(&mut self, worker: Worker, said: Payload, handle: Option<Handle>, receipt: Receipt) {
+        let (bytes, said) = (said.len() as u64, HostMessage::from(said));
+        match (&self.host, said) {
+            (Some(host), said) => host.tell(HostEvent::Message { worker, said, handle, receipt }),
+            (None, HostMessage::Json(text)) => self.message(worker, bytes, Some(text)),
+            (None, HostMessage::Advanced(_)) => self.message(worker, bytes, None),
         }
     }
 
@@ -198,6 +221,8 @@ impl Audience {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use recluster_wire::Json;
+
     use super::*;
 
     const WORKER: Worker = Worker { id: 3, slot: 0, generation: 1, pid: Some(7) };
@@ -211,7 +236,7 @@ mod tests {
                 HostEvent::Event(event) => format!("{event:?}").split(' ').next().unwrap().to_owned(),
                 HostEvent::Spawned { worker, .. } => format!("spawned {}", worker.id),
                 HostEvent::Listening { worker, .. } => format!("listening {}", worker.id),
-                HostEvent::Message { json, .. } => format!("message {json}"),
+                HostEvent::Message { said, .. } => format!("message {said:?}"),
                 HostEvent::Active { slot, worker } => format!("active {slot} {:?}", worker.map(|w| w.id)),
             });
         });
@@ -223,20 +248,20 @@ mod tests {
     }
 
     fn message(audience: &mut Audience, text: &str) {
-        let json = Json::parse(text).unwrap();
+        let said = Payload::Json(Json::parse(text).unwrap());
         let receipt = Receipt::default();
-        audience.said(WORKER, &json, None, receipt);
+        audience.said(WORKER, said, None, receipt);
     }
 
     #[test]
     fn a_host_hears_everything_in_order_and_subscribers_no_messages() {
         let (mut audience, heard) = hosted();
         let mut subscriber = audience.events.subscribe();
-        audience.spawned(WORKER, [None, None, None]);
+        audience.spawned(WORKER, [None, None, None], Serialization::Json);
         audience.listening(WORKER, Address::Fd(3), listening());
         message(&mut audience, "1");
         audience.emit(Event::Over);
-        assert_eq!(*heard.lock().unwrap(), ["spawned 3", "listening 3", "message 1", "Over"]);
+        assert_eq!(*heard.lock().unwrap(), ["spawned 3", "listening 3", "message Json(\"1\")", "Over"]);
         assert!(matches!(subscriber.try_recv(), Ok(Event::Over)));
     }
 
@@ -244,7 +269,7 @@ mod tests {
     fn subscribers_hear_what_a_host_would_have() {
         let mut audience = Audience::new(broadcast::Sender::new(8), None);
         let mut subscriber = audience.events.subscribe();
-        audience.spawned(WORKER, [None, None, None]);
+        audience.spawned(WORKER, [None, None, None], Serialization::Json);
         audience.listening(WORKER, Address::Fd(3), listening());
         message(&mut audience, "[2]");
         assert!(matches!(subscriber.try_recv(), Ok(Event::Spawned { worker: WORKER })));

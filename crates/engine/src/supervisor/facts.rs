@@ -54,9 +54,9 @@ impl Supervisor {
             Fact::Closed(address) => self.emit(Event::Closed { address }),
             Fact::SaidReady(worker) => self.did(worker, ReadyWhen::Ready),
             Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
-            Fact::Message { worker, json, handle } => {
+            Fact::Message { worker, said, handle } => {
                 if let Some(about) = self.workers.about(worker) {
-                    self.audience.said(about, &json, handle, receipt);
+                    self.audience.said(about, said, handle, receipt);
                 }
             }
             Fact::Sent { worker, bytes } => {

@@ -12,6 +12,7 @@ use crate::report::error::{ScaleError, SendError};
 use crate::report::status::Status;
 use crate::report::verdict::{Failure, Told};
 use crate::report::worker::Worker;
+use crate::supervisor::audience::HostMessage;
 use crate::supervisor::spec::Spec;
 
 /// Everything that wakes the supervisor, beside the clock.
@@ -60,7 +61,7 @@ pub(crate) enum Request {
     Resume,
     Send {
         worker: u64,
-        json: String,
+        said: HostMessage,
         handle: Option<Handle>,
         reply: oneshot::Sender<Result<(), SendError>>,
     },

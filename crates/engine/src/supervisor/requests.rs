@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use recluster_core as core;
 use recluster_core::{Config, Phase, SlotId, WorkerId};
+use recluster_wire::Json;
+use recluster_wire::node::Payload;
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 
@@ -18,6 +20,7 @@ use crate::report::status::Status;
 use crate::report::verdict::{Told, Verdict};
 use crate::report::worker::Worker;
 use crate::supervisor::Supervisor;
+use crate::supervisor::audience::HostMessage;
 use crate::supervisor::generations::Said;
 use crate::supervisor::input::{Reloaded, Request};
 use crate::supervisor::status::{self, Parts};
@@ -50,7 +53,7 @@ impl Supervisor {
                 let _ = reply.send(self.signal_one(worker, signal));
             }
             Request::Resume => self.tell(core::Event::Resume),
-            Request::Send { worker, json, handle, reply } => self.send(worker, &json, handle, reply),
+            Request::Send { worker, said, handle, reply } => self.send(worker, said, handle, reply),
         }
     }
 
@@ -178,16 +181,18 @@ impl Supervisor {
     fn send(
         &self,
         number: u64,
-        json: &str,
+        said: HostMessage,
         handle: Option<Handle>,
         reply: oneshot::Sender<Result<(), SendError>>,
     ) {
-        match recluster_wire::Json::parse(json) {
-            Ok(json) => {
-                let worker = self.workers.numbered(number);
-                self.dataplane.tell(Command::Send { worker, json, handle, reply });
-            }
-            Err(_) => {
+        let said = match said {
+            HostMessage::Json(text) => Json::parse(&text).map(Payload::Json).ok(),
+            HostMessage::Advanced(value) => Some(Payload::Advanced(value.into())),
+        };
+        let worker = self.workers.numbered(number);
+        match said {
+            Some(said) => self.dataplane.tell(Command::Send { worker, said, handle, reply }),
+            None => {
                 let _ = reply.send(Err(SendError::NoWorker(number)));
             }
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use recluster_core::{Generation, WorkerId};
-use recluster_wire::env::NodeDrain;
+use recluster_wire::env::{NodeDrain, Serialization};
 
 use crate::config::ready::ReadyWhen;
 use crate::process::event::Event;
@@ -50,6 +50,8 @@ pub(crate) struct Started {
     pub(crate) child: Child,
     /// Our end of its channel.
     pub(crate) channel: OwnedFd,
+    /// How messages are written on it.
+    pub(crate) serialization: Serialization,
     /// Our ends of its standard descriptors, where these are pipes.
     pub(crate) pipes: [Option<OwnedFd>; 3],
     /// Where it listens for a debugger.
@@ -174,7 +176,7 @@ impl Spawner {
     fn watch(&self, begun: Begun, launched: Launched) -> io::Result<Started> {
         let Begun { place, channel_use, patience, .. } = begun;
         let Some(parts) = launched.take() else { return Err(io::ErrorKind::NotFound.into()) };
-        let Parts { process, channel, watch, pipes, notify, own, told, inspector } = parts;
+        let Parts { process, channel, serialization, watch, pipes, notify, own, told, inspector } = parts;
         let mut child = Child::new(place, process, channel_use, patience);
         (child.preload, child.own_listener) = (told, own);
         if let Some(socket) = notify {
@@ -186,7 +188,7 @@ impl Spawner {
             child.process.kill_and_reap();
             return Err(error);
         }
-        Ok(Started { child, channel, pipes, inspector })
+        Ok(Started { child, channel, serialization, pipes, inspector })
     }
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use super::message::{FromWorker, HandleEnvelope, SkippedMessage};
+use super::buffer::Buffer;
+use super::message::FromWorker;
 use super::parse::parse_line;
 use super::skim::Skim;
 
@@ -14,9 +15,6 @@ use super::skim::Skim;
 /// Node itself has none; but without a limit one worker could exhaust the memory of the master.
 pub const DEFAULT_MAX_LINE: usize = 16 << 20;
 
-/// How much an empty buffer may keep allocated, in bytes: after a huge message the memory is given back.
-const KEPT_CAPACITY: usize = 256 << 10;
-
 /// Cuts the bytes of one worker's channel into messages.
 ///
 /// Call [`next_message`](Self::next_message) after each [`push`](Self::push) until it has no more:
@@ -24,10 +22,9 @@ const KEPT_CAPACITY: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Decoder {
     max_line: usize,
-    buffer: Vec<u8>,
-    /// Where the first line that has not been handed out begins.
-    line_start: usize,
-    /// Everything before this was searched for a newline already.
+    /// The lines that have not been handed out.
+    buffer: Buffer,
+    /// So many of its bytes were searched for a newline already.
     searched: usize,
     /// The line that is skipped, as far as it has come.
     skim: Option<Box<Skim>>,
@@ -54,7 +51,7 @@ enum Cut {
 impl Decoder {
     /// A decoder that keeps lines of up to `max_line` bytes, the newline not counted.
     pub fn new(max_line: usize) -> Self {
-        Self { max_line, buffer: Vec::new(), line_start: 0, searched: 0, skim: None, overflowed: false }
+        Self { max_line, buffer: Buffer::default(), searched: 0, skim: None, overflowed: false }
     }
 
     /// Takes what was read from the channel, cut anywhere. Ignored after a [`LineTooLong`].
@@ -62,9 +59,7 @@ impl Decoder {
         if self.overflowed {
             return;
         }
-        self.forget_consumed();
-        self.make_room(bytes.len());
-        self.buffer.extend_from_slice(bytes);
+        self.buffer.push(bytes, self.max_line);
     }
 
     /// The next whole message of a worker, or none before more bytes are pushed. One of a user that is longer than the limit
@@ -77,7 +72,7 @@ impl Decoder {
         }
         if self.skim.is_none() {
             match self.cut() {
-                Cut::Line(line) => return Ok(self.buffer.get(line).map(parse_line)),
+                Cut::Line(line) => return Ok(Some(parse_line(self.buffer.get(line)))),
                 Cut::Unfinished => return Ok(None),
                 Cut::TooLong => self.skim = Some(Box::default()),
             }
@@ -99,7 +94,7 @@ impl Decoder {
             return Err(self.overflow());
         }
         match self.cut() {
-            Cut::Line(line) => Ok(self.buffer.get(line)),
+            Cut::Line(line) => Ok(Some(self.buffer.get(line))),
             Cut::Unfinished => Ok(None),
             Cut::TooLong => Err(self.overflow()),
         }
@@ -107,85 +102,55 @@ impl Decoder {
 
     /// How many bytes wait for the rest of their line, or to be handed out.
     pub fn buffered(&self) -> usize {
-        self.buffer.len() - self.line_start
+        self.buffer.rest().len()
     }
 
     /// Cuts the next line off.
     fn cut(&mut self) -> Cut {
         let newline = self.find_newline();
-        let line_end = newline.unwrap_or(self.buffer.len());
-        if line_end - self.line_start > self.max_line {
+        let line_end = newline.unwrap_or(self.buffer.rest().len());
+        if line_end > self.max_line {
             return Cut::TooLong;
         }
-        self.searched = line_end;
         if newline.is_none() {
-            self.forget_consumed();
+            self.searched = line_end;
+            self.buffer.forget_taken();
             return Cut::Unfinished;
         }
-        let line = self.line_start..line_end;
-        self.searched += 1;
-        self.line_start = self.searched;
+        self.searched = 0;
+        let line = self.buffer.take(line_end);
+        self.buffer.take(1);
         Cut::Line(line)
     }
 
     fn find_newline(&self) -> Option<usize> {
-        let found = memchr(b'\n', self.buffer.get(self.searched..)?)?;
+        let found = memchr(b'\n', self.buffer.rest().get(self.searched..)?)?;
         Some(self.searched + found)
     }
 
     /// Looks through what there is of a line that is too long, and forgets it.
     fn skip(&mut self) -> Result<Option<FromWorker>, LineTooLong> {
         let newline = self.find_newline();
-        let line_end = newline.unwrap_or(self.buffer.len());
+        let line_end = newline.unwrap_or(self.buffer.rest().len());
+        let line = self.buffer.take(line_end);
         let skim = self.skim.get_or_insert_default();
-        skim.read(self.buffer.get(self.line_start..line_end).unwrap_or_default());
+        skim.read(self.buffer.get(line));
         if skim.is_internal() {
             return Err(self.overflow());
         }
-        self.line_start = line_end + usize::from(newline.is_some());
-        self.searched = self.line_start;
+        self.searched = 0;
         if newline.is_none() {
-            self.forget_consumed();
+            self.buffer.forget_taken();
             return Ok(None);
         }
-        Ok(self.skim.take().map(|skim| skipped(&skim)))
+        self.buffer.take(1);
+        Ok(self.skim.take().map(|skim| skim.skipped(skim.bytes())))
     }
 
     fn overflow(&mut self) -> LineTooLong {
         *self = Self { overflowed: true, ..Self::new(self.max_line) };
         LineTooLong { limit: self.max_line }
     }
-
-    /// Grows by doubling, as a `Vec` would, but not past what a decoder may hold.
-    fn make_room(&mut self, more: usize) {
-        let needed = self.buffer.len() + more;
-        if needed > self.buffer.capacity() {
-            let doubled = self.buffer.capacity() * 2;
-            let wanted = doubled.min(self.max_line.saturating_add(more)).max(needed);
-            self.buffer.reserve_exact(wanted - self.buffer.len());
-        }
-    }
-
-    fn forget_consumed(&mut self) {
-        self.buffer.drain(..self.line_start);
-        self.searched -= self.line_start;
-        self.line_start = 0;
-        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_CAPACITY {
-            self.buffer = Vec::new();
-        }
-    }
-}
-
-fn skipped(skim: &Skim) -> FromWorker {
-    let message = FromWorker::Skipped(SkippedMessage {
-        bytes: skim.bytes(),
-        command: skim.command(),
-        name: skim.name(),
-    });
-    if !skim.is_envelope() {
-        return message;
-    }
-    FromWorker::Handle(HandleEnvelope { kind: None, key: None, message: Box::new(message) })
 }
 
 impl fmt::Display for LineTooLong {
@@ -198,6 +163,7 @@ impl std::error::Error for LineTooLong {}
 
 #[cfg(test)]
 mod tests {
+    use super::super::buffer::KEPT_CAPACITY;
     use super::*;
 
     fn drain(decoder: &mut Decoder) -> usize {

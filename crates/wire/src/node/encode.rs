@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::net::SocketAddr;
 
+use super::advanced::write::{frame, write};
 use super::message::HandleKind;
 use crate::Json;
 use crate::env::IdleGrace;
@@ -122,6 +123,11 @@ impl ToWorker<'_> {
     /// Appends the whole line, newline included.
     pub fn encode(&self, out: &mut Vec<u8>) {
         writeln!(out, "{self}").expect("a Vec takes every write");
+    }
+
+    /// Appends the whole frame, for a worker that is told so ([`advanced`](super::advanced)).
+    pub fn encode_advanced(&self, out: &mut Vec<u8>) {
+        frame(&write(&Json::of_valid(&self.to_string())), out);
     }
 
     /// Whether exactly one descriptor has to travel with the line, in the same `sendmsg`.

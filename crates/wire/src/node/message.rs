@@ -189,11 +189,22 @@ pub enum DatagramKind {
     Udp6,
 }
 
-/// A message of the user's code, as the text that it is.
+/// A message of the user's code, unread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserMessage {
-    json: Json,
+    payload: Payload,
     command: UserCommand,
+}
+
+/// What users say to each other, as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// The text of a line.
+    Json(Json),
+    /// A value in V8's format, its version first: a message of a channel with
+    /// [`Serialization::Advanced`](crate::env::Serialization). Where a descriptor travels with it, the value is the
+    /// envelope, and the message its field `msg`: a part of a value is none by itself, as it may refer to the rest.
+    Advanced(Box<[u8]>),
 }
 
 /// A message of the user's code of which only this is known.
@@ -244,6 +255,8 @@ pub enum Fault {
     NotJson,
     /// An internal message in which this field is missing, of a wrong type or beyond its limits.
     Field(&'static str),
+    /// Not a value in V8's format, on a channel for such.
+    NotAValue,
     /// An envelope around an envelope.
     NestedHandle,
 }
@@ -299,23 +312,54 @@ impl DatagramKind {
 }
 
 impl UserMessage {
-    pub(super) fn new(json: Json, command: UserCommand) -> Self {
-        Self { json, command }
+    pub(super) fn new(payload: Payload, command: UserCommand) -> Self {
+        Self { payload, command }
     }
 
     /// The message as the worker wrote it.
-    pub fn json(&self) -> &Json {
-        &self.json
+    pub fn payload(&self) -> &Payload {
+        &self.payload
     }
 
     /// The message as the worker wrote it.
-    pub fn into_json(self) -> Json {
-        self.json
+    pub fn into_payload(self) -> Payload {
+        self.payload
     }
 
     /// What it means to us.
     pub fn command(&self) -> UserCommand {
         self.command
+    }
+}
+
+impl Payload {
+    /// How long it is, in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Json(json) => json.as_str().len(),
+            Self::Advanced(value) => value.len(),
+        }
+    }
+
+    /// Whether there is nothing, which is no message.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The text, if it is one.
+    pub fn json(&self) -> Option<&Json> {
+        match self {
+            Self::Json(json) => Some(json),
+            Self::Advanced(_) => None,
+        }
+    }
+
+    /// The text, if it is one.
+    pub fn into_json(self) -> Option<Json> {
+        match self {
+            Self::Json(json) => Some(json),
+            Self::Advanced(_) => None,
+        }
     }
 }
 
@@ -329,6 +373,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson => f.write_str("a line is not JSON"),
+            Self::NotAValue => f.write_str("a message is not a value in V8's format"),
             Self::Field(name) => write!(f, "field `{name}` of an internal message is missing or absurd"),
             Self::NestedHandle => f.write_str("a handle message is wrapped in another"),
         }

@@ -2,7 +2,7 @@
 //! they expect there. The same for Node 18 to 26, Deno, and Bun as far as Bun goes. [`worker`] has the
 //! other half, for workers that are not Node.
 //!
-//! A message is one line of JSON. A line whose `cmd` begins with `NODE_` is internal; any other JSON
+//! A message is one line of JSON, or a value of V8 in a frame ([`advanced`]), which says the same. A line whose `cmd` begins with `NODE_` is internal; any other JSON
 //! value is a message between the users on both sides. A line may carry one file descriptor, and then
 //! it is an envelope (`NODE_HANDLE`) around the message proper.
 //!
@@ -25,6 +25,8 @@
 //! # Ok::<(), recluster_wire::node::LineTooLong>(())
 //! ```
 
+pub mod advanced;
+mod buffer;
 mod decode;
 mod encode;
 mod fields;
@@ -42,7 +44,7 @@ pub use encode::ToWorker;
 pub use listener_key::ListenerKey;
 pub use message::{
     DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, Malformed,
-    QueryServer, SkippedMessage, SocketKind, UnansweredQuery, UserCommand, UserMessage,
+    Payload, QueryServer, SkippedMessage, SocketKind, UnansweredQuery, UserCommand, UserMessage,
 };
 pub use parse::MAX_KEY;
 pub use query::MAX_ADDRESS;

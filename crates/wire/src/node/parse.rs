@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, boolean, number, string, text};
 use super::message::{
-    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, UserCommand, UserMessage,
+    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Payload, UserCommand,
+    UserMessage,
 };
 use super::query::{MAX_ADDRESS, listening, query_server};
 use crate::Json;
@@ -73,9 +74,14 @@ pub(super) fn parse_line(line: &[u8]) -> FromWorker {
     }
     let json = line.strip_prefix(&[BUN_INTERNAL]).unwrap_or(line);
     match std::str::from_utf8(json) {
-        Ok(text) => parse_text(text, Depth::Line),
+        Ok(text) => parse_message(text),
         Err(_) => malformed(Fault::NotJson),
     }
+}
+
+/// Parses a message, written as JSON.
+pub(super) fn parse_message(text: &str) -> FromWorker {
+    parse_text(text, Depth::Line)
 }
 
 /// Where a message stands.
@@ -99,12 +105,12 @@ pub(super) fn shape(source: &str) -> Result<Shape<'_>, Fault> {
         let json = Json::parse(source).map_err(|_| Fault::NotJson)?;
         let ready = json.as_str() == r#""ready""#;
         let command = if ready { UserCommand::Ready } else { UserCommand::Other };
-        return Ok(Shape::User(UserMessage::new(json, command)));
+        return Ok(Shape::User(UserMessage::new(Payload::Json(json), command)));
     };
     let cmd = text(fields.cmd).unwrap_or_default();
     Ok(match Cmd::of(&cmd) {
         Cmd::Handle | Cmd::Internal => Shape::Internal(cmd, fields),
-        Cmd::User(command) => Shape::User(UserMessage::new(Json::of_valid(source), command)),
+        Cmd::User(command) => Shape::User(UserMessage::new(Payload::Json(Json::of_valid(source)), command)),
     })
 }
 
@@ -205,6 +211,6 @@ pub(super) fn key(fields: &Fields<'_>) -> Result<String, Fault> {
     string(fields.key, MAX_KEY).ok_or(Fault::Field("key"))
 }
 
-fn malformed(fault: Fault) -> FromWorker {
+pub(super) fn malformed(fault: Fault) -> FromWorker {
     FromWorker::Malformed(fault.into())
 }

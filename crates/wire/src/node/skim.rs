@@ -6,7 +6,7 @@
 use memchr::memchr2;
 
 use super::fields::unquoted;
-use super::message::{UserCommand, UserMessage};
+use super::message::{FromWorker, HandleEnvelope, SkippedMessage, UserCommand};
 use super::parse::{BUN_INTERNAL, Cmd};
 
 /// How many bytes of a string are kept. Names that mean something here are shorter, however they are escaped.
@@ -92,6 +92,16 @@ impl Skim {
     /// Whether a descriptor comes with it.
     pub(super) fn is_envelope(&self) -> bool {
         Cmd::of(self.outer.cmd()) == Cmd::Handle
+    }
+
+    /// The message of so many bytes through which one has looked, as all that is left of it.
+    pub(super) fn skipped(&self, bytes: u64) -> FromWorker {
+        let message =
+            FromWorker::Skipped(SkippedMessage { bytes, command: self.command(), name: self.name() });
+        if !self.is_envelope() {
+            return message;
+        }
+        FromWorker::Handle(HandleEnvelope { kind: None, key: None, message: Box::new(message) })
     }
 
     /// What it means to us.
@@ -275,16 +285,6 @@ impl Text {
             let room = MAX_STRING.saturating_sub(kept.len()).min(bytes.len());
             kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
         }
-    }
-}
-
-impl UserMessage {
-    /// What people may call messages of its kind: the first string by which libraries tell theirs from those of others
-    /// (`topic`, `type`, `cmd` …), else its first key or what sort of value it is. Short, and without control characters.
-    pub fn name(&self) -> String {
-        let mut skim = Skim::default();
-        skim.read(self.json().as_str().as_bytes());
-        skim.name()
     }
 }
 

@@ -42,7 +42,7 @@ fn glue(lines: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// The bytes in pieces that end where the cuts say.
-fn pieces<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
+pub(crate) fn pieces<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     ends.extend([0, bytes.len()]);
     ends.sort_unstable();
@@ -108,7 +108,7 @@ proptest! {
     fn what_is_passed_on_is_json(line in damaged(r#"{"a":"b","c":["d"]}"#)) {
         for message in decode(&glue(&[line])) {
             if let FromWorker::User(user) = message {
-                let json = user.into_json();
+                let json = user.into_payload().into_json().expect("a line");
                 prop_assert_eq!(Json::parse(json.as_str()), Ok(json));
             }
         }
@@ -194,7 +194,7 @@ proptest! {
 }
 
 /// Messages of users, and some that look like it at first; with the keys that matter at any place, once or twice.
-fn user_message() -> impl Strategy<Value = String> {
+pub(crate) fn user_message() -> impl Strategy<Value = String> {
     let key = prop_oneof![
         3 => Just("cmd"), 1 => Just("msg"), 1 => Just("type"), 1 => Just("topic"), 1 => Just("a\\\"}"),
         1 => Just("\\u0063md"), 1 => Just("key"),

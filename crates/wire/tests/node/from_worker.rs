@@ -12,7 +12,7 @@ use recluster_wire::node::{
 fn user(line: &str) -> (String, UserCommand) {
     let message = one(line);
     let FromWorker::User(user) = message else { panic!("{line}: {message:?}") };
-    (user.json().to_string(), user.command())
+    (user.payload().json().expect("a line").to_string(), user.command())
 }
 
 fn envelope(line: &str) -> HandleEnvelope {
@@ -295,5 +295,5 @@ fn a_fault_says_what_is_wrong() {
 #[test]
 fn a_message_can_be_taken_out_whole() {
     let FromWorker::User(message) = one("[1, 2]") else { panic!("a user message") };
-    assert_eq!(Ok(message.into_json()), Json::parse("[1, 2]"));
+    assert_eq!(message.into_payload().into_json(), Json::parse("[1, 2]").ok());
 }

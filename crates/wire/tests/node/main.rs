@@ -2,9 +2,11 @@
 
 #![cfg(test)]
 
+mod advanced;
 mod decoder;
 mod from_worker;
 mod lines;
 mod query_server;
 mod to_worker;
+mod values;
 mod window;

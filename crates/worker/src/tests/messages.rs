@@ -14,7 +14,7 @@ fn json(text: &str) -> Json {
 
 fn user(message: Option<FromWorker>) -> (String, UserCommand) {
     match message {
-        Some(FromWorker::User(user)) => (user.json().to_string(), user.command()),
+        Some(FromWorker::User(user)) => (user.payload().json().expect("a line").to_string(), user.command()),
         other => panic!("no message of a user: {other:?}"),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::os::unix::net::UnixStream;
 
+use recluster_wire::Json;
 use recluster_wire::node::worker::FromPrimary;
+use recluster_wire::node::{HandleKind, advanced};
 
 use super::super::fixtures::{FarEnd, channel};
 use super::*;
@@ -91,7 +93,9 @@ fn a_connection_comes_with_its_descriptor_and_is_answered_in_order() {
     let connection = OwnedFd::from(connection);
     assert_eq!(channel.try_send_connection("1", &connection, false), Some(0));
     assert_eq!(channel.try_send_connection("1", &connection, false), Some(1));
-    channel.send_handle(&ToWorker::UserDisconnect, connection).unwrap();
+    let said = Payload::Json(Json::parse("1").unwrap());
+    let handle = Handle { kind: HandleKind::NetSocket, fd: connection };
+    assert!(channel.send_said(&said, Some(handle)).unwrap());
     assert_eq!(far.connections(), [0, 1]);
     assert_eq!(far.fds.len(), 3);
     assert_eq!(channel.answered(), Ok(Sent::Connection(0)));
@@ -161,4 +165,45 @@ fn a_closed_channel_is_told_from_a_silent_one() {
     drop(far);
     assert_eq!(channel.read(&mut scratch), Ok(Read::Closed));
     assert_eq!(channel.send(&ToWorker::HandleAck), Ok(()), "reading finds out");
+}
+
+/// A channel of frames, and its far end.
+fn framed(line: usize) -> (Channel, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    (Channel::new(near.into(), Limits { line, queue: 4096, skipped: 16 }, Serialization::Advanced), far)
+}
+
+fn frame(json: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    advanced::frame(&advanced::write(&Json::parse(json).unwrap()), &mut bytes);
+    bytes
+}
+
+#[test]
+fn a_channel_of_frames_speaks_in_frames_and_hears_them() {
+    let (mut channel, far) = framed(1024);
+    rustix::io::write(&far, &frame(r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#)).unwrap();
+    assert_eq!(read_all(&mut channel), Ok(1));
+    channel.send(&ToWorker::UserDisconnect).unwrap();
+    let connection = UnixStream::pair().unwrap().0.into();
+    assert_eq!(channel.try_send_connection("7", &connection, false), Some(0));
+    let mut heard = [0; 1024];
+    let count = rustix::io::read(&far, &mut heard).unwrap();
+    let count = count + rustix::io::read(&far, &mut heard[count..]).unwrap_or(0);
+    let connection = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"7","seq":0}}"#;
+    assert_eq!(heard[..count], [frame(r#"{"cmd":"disconnect"}"#), frame(connection)].concat());
+}
+
+#[test]
+fn a_long_frame_is_skipped_and_says_where_it_ends() {
+    let (mut channel, far) = framed(16);
+    let long = frame(&format!("\"{}\"", "x".repeat(300)));
+    rustix::io::write(&far, &long[..200]).unwrap();
+    assert_eq!((read_all(&mut channel), channel.endless()), (Ok(0), None));
+    rustix::io::write(&far, &long[200..]).unwrap();
+    assert_eq!(read_all(&mut channel), Ok(1));
+    rustix::io::write(&far, &frame(r#"{"cmd":"NODE_HELLO_HELLO"}"#)).unwrap();
+    assert_eq!(read_all(&mut channel), Err(ProtocolViolation::LineTooLong(16)));
 }
