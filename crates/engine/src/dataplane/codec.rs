@@ -83,6 +83,6 @@ mod tests {
         assert_eq!(lines.encode_said(&value, None), None);
         let frames = Codec::new(Serialization::Advanced, 100);
         assert_eq!(frames.encode_said(&value, Some(HandleKind::NetSocket)).unwrap(), b"\0\0\0\x03\xff\x0fT");
-        assert!(frames.encode_said(&json, None).unwrap().starts_with(b"\0\0\0\x0e\xff\x0fA"));
+        assert!(frames.encode_said(&json, None).unwrap().starts_with(b"\0\0\0\x0d\xff\x0fA"));
     }
 }
