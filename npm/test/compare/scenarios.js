@@ -1,6 +1,6 @@
 // What is compared. Each scenario is a script that is run with the reference and with ours, as `stage` directs it; its file and
-// options are those of the cluster, and `hostArgv` is for the host's node. A script ends when everything that it is about has
-// happened.
+// options are those of the cluster, `settings` those of Node's module, and `hostArgv` is for the host's node. A script ends when
+// everything that it is about has happened.
 'use strict'
 
 const cluster = require('node:cluster')
@@ -267,6 +267,21 @@ const scenarios = {
       await stage.until('0a', 'object online')
       const messages = ['text', 1.5, true, false, null, [1, { a: [] }], { nested: { deep: 'ü' } }, { cmd: 'ready' }, { cmd: 'NODE_' }]
       for (const message of messages) await stage.echo('0a', message)
+    }
+  },
+
+  'messages that are more than JSON': {
+    settings: { serialization: 'advanced' },
+    options: listens(),
+    async script (stage) {
+      await stage.serving('0a')
+      const circle = { name: 'circle' }
+      circle.circle = circle
+      const messages = ['text', 1.5, null, [1, , undefined], circle, { cmd: 'NODE_', n: 1n }] // eslint-disable-line no-sparse-arrays
+      const values = { buffer: Buffer.from('b'), map: new Map([[1, new Set(['x'])]]), date: new Date(0), typed: new Float64Array([0.5]) }
+      for (const message of [...messages, values]) await stage.echo('0a', message)
+      await stage.reload()
+      await stage.gone('0a')
     }
   },
 

@@ -3,6 +3,7 @@
 //     node stage.js MODULE SCENARIO
 'use strict'
 
+const cluster = require('node:cluster')
 const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
@@ -18,7 +19,8 @@ class Stage {
   #directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-compare-'))
   #recorder
 
-  constructor (recluster, { file, options }) {
+  constructor (recluster, { file, options, settings }) {
+    if (settings) cluster.setupPrimary({ args: [], ...settings })
     if (file) this.write(file)
     const logger = { log: (...args) => this.#recorder.logger.log(...args) }
     this.made = recluster(file ? this.#file : PUPPET, { workers: 1, respawn: 0.01, timeout: 3600, logger, ...options })
