@@ -272,6 +272,8 @@ fn a_query_that_makes_no_sense_is_answered_with_an_error() {
 
 #[test]
 fn a_worker_that_asks_for_more_listeners_than_anybody_needs() {
+    // What it would get where it is out of descriptors itself.
+    const EMFILE: i64 = -24;
     let stage = Stage::new();
     let (master, mut puppet) = stage.beside_a_good_worker();
     for index in 0..2000 {
@@ -280,12 +282,10 @@ fn a_worker_that_asks_for_more_listeners_than_anybody_needs() {
             "address": "127.0.0.1", "port": 0, "addressType": 4,
         }));
     }
+    let reply = puppet.query(&json!({ "index": 2000, "port": 0 }));
+    assert_eq!(reply["errno"], EMFILE, "{reply}");
     nobody_noticed(&master);
-    let _next = cut_off(&master, &stage);
     master_lives(&master);
-    recluster_e2e::eventually("they are closed", || {
-        master.status()["listeners"].as_array().is_some_and(|listeners| listeners.len() == 1)
-    });
 }
 
 #[test]
