@@ -78,6 +78,7 @@ impl BindAddress {
         match (self, other) {
             (Self::Everywhere { .. }, Self::Everywhere { .. } | Self::One { .. }) => true,
             (Self::One { address: one, .. }, Self::One { address: other, .. }) => {
+                let (one, other) = (unmapped(*one), unmapped(*other));
                 one == other || (one.ip().is_unspecified() && one.is_ipv4() == other.is_ipv4())
             }
             (Self::One { .. }, Self::Everywhere { .. }) | (Self::Unix(_), _) | (_, Self::Unix(_)) => false,
@@ -91,6 +92,14 @@ fn resolved(path: &Path) -> PathBuf {
     match (fs::canonicalize(directory.unwrap_or(Path::new("."))), path.file_name()) {
         (Ok(directory), Some(name)) => directory.join(name),
         _ => path.to_owned(),
+    }
+}
+
+/// The IPv4 address that an address of IPv6 may stand for (`::ffff:127.0.0.1`): both are one place.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
     }
 }
 
@@ -139,6 +148,10 @@ mod tests {
         assert!(overlap("0.0.0.0:8080", "127.0.0.1:8080"));
         assert!(overlap("[::]:8080", "[::1]:8080"));
         assert!(overlap("udp:53", "udp:127.0.0.1:53"));
+        for ipv4 in ["127.0.0.1:8080", "0.0.0.0:8080"] {
+            assert!(overlap(ipv4, "[::ffff:127.0.0.1]:8080"), "{ipv4}");
+        }
+        assert!(!overlap("[::]:8080", "[::ffff:127.0.0.1]:8080"));
     }
 
     #[test]

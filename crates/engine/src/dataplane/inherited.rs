@@ -83,7 +83,7 @@ impl Inherited {
                 false => Fit::Port,
             });
         };
-        let asked = ip_of(text)?;
+        let asked = ip_of(text)?.to_canonical();
         if asked == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && asked == own.ip() {
             // Without `ipv6Only` it means every address of both families.
             return match (is_dual, query.ipv6_only()) {
@@ -92,7 +92,7 @@ impl Inherited {
                 (true, true) => None,
             };
         }
-        if asked == own.ip() {
+        if asked == own.ip().to_canonical() {
             Some(Fit::Exact)
         } else {
             (is_dual && asked == IpAddr::V4(Ipv4Addr::UNSPECIFIED)).then_some(Fit::Everywhere)
@@ -155,6 +155,8 @@ mod tests {
             ("127.0.0.1:PORT", Tcp4, None, true),
             ("127.0.0.1:PORT", Tcp4, Some("0.0.0.0"), false),
             ("127.0.0.1:PORT", Udp4, Some("127.0.0.1"), false),
+            ("127.0.0.1:PORT", Tcp6, Some("::ffff:127.0.0.1"), true),
+            ("[::ffff:127.0.0.1]:PORT", Tcp4, Some("127.0.0.1"), true),
             ("[::1]:PORT", Tcp6, Some("::1"), true),
             ("[::1]:PORT", Tcp4, Some("127.0.0.1"), false),
             ("PORT", Tcp4, None, true),
@@ -171,6 +173,7 @@ mod tests {
             ("web=127.0.0.1:PORT?backlog=9", Tcp4, Some("127.0.0.1"), true),
             ("udp:127.0.0.1:PORT", Udp4, Some("127.0.0.1"), true),
             ("udp:127.0.0.1:PORT", Tcp4, Some("127.0.0.1"), false),
+            ("udp:127.0.0.1:PORT", Udp6, Some("::ffff:127.0.0.1"), false),
             ("udp:0.0.0.0:PORT", Udp4, None, true),
             ("udp:PORT", Udp6, Some("::"), true),
             ("udp:PORT", Udp4, Some("0.0.0.0"), false),

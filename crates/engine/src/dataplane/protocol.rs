@@ -33,12 +33,12 @@ const LOST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Acts on one message of a worker.
 pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Result<(), ProtocolViolation> {
-    let State { config, workers, listeners, reactor, reports, .. } = &mut *state;
+    let State { config, workers, reactor, reports, .. } = &mut *state;
     let Some(worker) = workers.get_mut(&id) else { return Ok(()) };
     match message {
         FromWorker::Online => online(worker, reports),
         FromWorker::QueryServer(query) => return query_server(state, id, &query),
-        FromWorker::Listening(listening) => is_listening(worker, listeners, listening, reports),
+        FromWorker::Listening(listening) => return is_listening(state, id, listening),
         FromWorker::Close { key } => server_closed(state, id, &key),
         FromWorker::Ack { ack, accepted } => connection_answered(state, id, ack, accepted),
         FromWorker::ExitedAfterDisconnect { seq } => return leaving(worker, seq, reactor, reports),
@@ -96,21 +96,29 @@ fn leaving(
 }
 
 /// A server of the worker listens. One that it has closed by now was a mere trial: Node says this behind the close then.
-fn is_listening(worker: &mut Worker, listeners: &mut Listeners, listening: Listening, reports: &Reports) {
-    let Some(mut address) = address_of(&listening) else { return };
+fn is_listening(state: &mut State, id: WorkerId, listening: Listening) -> Result<(), ProtocolViolation> {
+    let State { workers, listeners, opener, reports, .. } = state;
+    let (Some(worker), Some(mut address)) = (workers.get_mut(&id), address_of(&listening)) else {
+        return Ok(());
+    };
     let is_there = |id: &ListenerId| listeners.get(id).is_some_and(|listener| listener.is_at(&address));
     let there = worker.servers.values_mut().filter(|server| is_there(&server.listener));
     // Two of its servers may have the same port: one of which this was not said yet.
     let server = there.min_by_key(|server| server.announced.is_some());
     if server.is_none() && worker.is_node && worker.said.query {
-        return;
+        return Ok(());
     }
     if let Some(server) = server {
         if let Some(listener) = listeners.get_mut(&server.listener) {
             listener.announced = true;
-            // Who names no host listens on what the master could bind: IPv6 and IPv4, or IPv4 alone.
             if listening.address.is_none() {
+                // Who names no host listens on what the master could bind: IPv6 and IPv4, or IPv4 alone.
                 listener.is_bound_to(&mut address);
+            } else if let (Address::Unix(said), Address::Unix(own)) =
+                (&mut address, opener.address_of(listener))
+            {
+                // A socket of ours that it has asked for by another path has one name.
+                said.clone_from(own);
             }
         }
         server.announced = Some(address.to_string());
@@ -118,6 +126,7 @@ fn is_listening(worker: &mut Worker, listeners: &mut Listeners, listening: Liste
     if worker.announced.len() < MOST_SERVERS_EACH && worker.announced.insert(address.to_string()) {
         reports.fact(Fact::Listening(worker.id, address, listening));
     }
+    Ok(())
 }
 
 fn server_closed(state: &mut State, id: WorkerId, key: &str) {

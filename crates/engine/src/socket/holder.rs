@@ -250,6 +250,7 @@ fn of_ports(table: &str, listening: bool, ip: Option<IpAddr>, port: u16) -> Vec<
 /// Whether both are the same address, or one of them is every address.
 fn overlaps(ip: IpAddr, host: &str) -> bool {
     let Some(other) = ip_of(host) else { return false };
+    let ip = ip.to_canonical();
     ip == other || ip.is_unspecified() || other.is_unspecified()
 }
 
@@ -367,6 +368,7 @@ mod tests {
             port(PortOf::Either, v4),
             Wanted::Port(PortOf::Either, None, v4.port()),
             Wanted::Port(PortOf::Tcp, "0.0.0.0".parse().ok(), v4.port()),
+            Wanted::Port(PortOf::Tcp, "::ffff:127.0.0.1".parse().ok(), v4.port()),
             port(PortOf::Tcp, v6.local_addr().unwrap()),
             port(PortOf::Udp, udp.local_addr().unwrap()),
             Wanted::Path(path),

@@ -76,6 +76,18 @@ fn the_master_and_its_clients_say_long_paths_as_well() {
     home.recluster(&["status", "--control", &control.to_string_lossy()]).expect_code(0);
 }
 
+#[test]
+fn a_socket_that_is_asked_for_by_another_path_has_one_name() {
+    let home = Home::new();
+    fs::create_dir(home.join("real")).expect("a directory");
+    home.link("link", "real");
+    let listen = format!("unix:{}", home.join("link/app.sock").display());
+    let master = server_at(&home, home.join("real/app.sock")).listen(&listen).serve();
+    answered_by_all(2, || ask(&home.join("real/app.sock")).text("slot"));
+    assert_eq!(master.wait(on("listening")).at("/address"), master.bound(0).at("/address"));
+    assert_eq!(master.status()["listeners"].as_array().map(Vec::len), Some(1));
+}
+
 /// Two workers and a reload: each one removes what the others use.
 #[test]
 fn workers_that_remove_the_file_first_share_the_socket() {
