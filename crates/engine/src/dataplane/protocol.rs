@@ -38,7 +38,7 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
     match message {
         FromWorker::Online => online(worker, reports),
         FromWorker::QueryServer(query) => return query_server(state, id, &query),
-        FromWorker::Listening(listening) => return is_listening(state, id, listening),
+        FromWorker::Listening(listening) => is_listening(state, id, listening),
         FromWorker::Close { key } => server_closed(state, id, &key),
         FromWorker::Ack { ack, accepted } => connection_answered(state, id, ack, accepted),
         FromWorker::ExitedAfterDisconnect { seq } => return leaving(worker, seq, reactor, reports),
@@ -96,17 +96,17 @@ fn leaving(
 }
 
 /// A server of the worker listens. One that it has closed by now was a mere trial: Node says this behind the close then.
-fn is_listening(state: &mut State, id: WorkerId, listening: Listening) -> Result<(), ProtocolViolation> {
+fn is_listening(state: &mut State, id: WorkerId, listening: Listening) {
     let State { workers, listeners, opener, reports, .. } = state;
     let (Some(worker), Some(mut address)) = (workers.get_mut(&id), address_of(&listening)) else {
-        return Ok(());
+        return;
     };
     let is_there = |id: &ListenerId| listeners.get(id).is_some_and(|listener| listener.is_at(&address));
     let there = worker.servers.values_mut().filter(|server| is_there(&server.listener));
     // Two of its servers may have the same port: one of which this was not said yet.
     let server = there.min_by_key(|server| server.announced.is_some());
     if server.is_none() && worker.is_node && worker.said.query {
-        return Ok(());
+        return;
     }
     if let Some(server) = server {
         if let Some(listener) = listeners.get_mut(&server.listener) {
@@ -126,7 +126,6 @@ fn is_listening(state: &mut State, id: WorkerId, listening: Listening) -> Result
     if worker.announced.len() < MOST_SERVERS_EACH && worker.announced.insert(address.to_string()) {
         reports.fact(Fact::Listening(worker.id, address, listening));
     }
-    Ok(())
 }
 
 fn server_closed(state: &mut State, id: WorkerId, key: &str) {
