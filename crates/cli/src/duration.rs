@@ -11,12 +11,23 @@ pub(crate) enum DurationError {
     UnknownUnit(String),
     #[error("a duration cannot be negative")]
     Negative,
+    #[error("the time between two checks cannot be shorter than 10ms")]
+    TooShort,
     #[error("a duration cannot be longer than {LONGEST_HOURS} hours")]
     TooLong,
 }
 
 /// A hundred years. A longer one is a mistake, and this much can be added to any clock.
 const LONGEST_HOURS: u32 = 876_600;
+
+/// The shortest time between two checks: a shell is started for each.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Reads a time between two checks.
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, DurationError> {
+    parse(text)
+        .and_then(|span| if span < SHORTEST_INTERVAL { Err(DurationError::TooShort) } else { Ok(span) })
+}
 
 /// Reads a duration.
 pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {

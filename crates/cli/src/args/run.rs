@@ -161,7 +161,7 @@ pub(crate) struct Readiness {
     pub(crate) ready_check: Option<ReadyCheck>,
 
     /// Time between two checks of a serving worker; after three failures in a row it is replaced
-    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "10s")]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse_interval, default_value = "10s")]
     pub(crate) check_interval: Duration,
 
     /// A check that takes longer than this fails

@@ -105,6 +105,7 @@ fn refusals_say_what_would_do() {
         "recluster server.js --balance sticky --peek-timeout 1s",
         "recluster server.js --check-interval 1s",
         "recluster server.js --check-timeout 1s",
+        "recluster server.js --ready-check exec:true --check-interval 0",
         "recluster server.js --drain-http off --idle-grace 1s",
         "recluster server.js --max-memory 512",
         "recluster server.js --balance sticky --sticky-by cookie:a --peek-bytes 1G",

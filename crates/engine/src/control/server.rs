@@ -3,13 +3,15 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, UCred};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::lines::{Line, Lines};
@@ -133,30 +135,66 @@ struct Host {
 }
 
 async fn accept(listener: UnixListener, mut host: Host) {
-    let mut clients = JoinSet::new();
+    let mut clients = Clients::default();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => admit(stream, &mut clients, &host),
+                Ok((stream, _)) => {
+                    admit(stream, &mut clients, &host);
+                    // Those that have come before have their turn, so that one that has asked is known to wait.
+                    yield_now().await;
+                }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            Some(_) = clients.join_next() => {}
             () = host.closed.wait() => break,
         }
     }
     drop(listener);
-    let _ = timeout(FAREWELL, clients.join_all()).await;
+    let _ = timeout(FAREWELL, clients.tasks.join_all()).await;
 }
 
-fn admit(stream: UnixStream, clients: &mut JoinSet<()>, host: &Host) {
+/// Those who are connected.
+#[derive(Default)]
+struct Clients {
+    tasks: JoinSet<()>,
+    /// In the order in which they came.
+    there: Vec<Seat>,
+}
+
+/// One client's task, and whether it waits for an answer.
+struct Seat {
+    task: AbortHandle,
+    waits: Arc<AtomicBool>,
+}
+
+impl Clients {
+    /// Makes room for one more: where all places are taken, the one that has been there longest and asks for nothing goes.
+    fn have_room(&mut self) -> bool {
+        while self.tasks.try_join_next().is_some() {}
+        self.there.retain(|seat| !seat.task.is_finished());
+        if self.there.len() < CLIENTS {
+            return true;
+        }
+        let silent = self.there.iter().position(|seat| !seat.waits.load(Ordering::Relaxed));
+        let Some(silent) = silent else { return false };
+        self.there.remove(silent).task.abort();
+        true
+    }
+
+    fn seat(&mut self, stream: UnixStream, peer: UCred, host: &Host) {
+        let waits = Arc::new(AtomicBool::new(false));
+        let client = Conversation::new(stream, peer, host.clone(), Arc::clone(&waits));
+        let task = self.tasks.spawn(attend(client));
+        self.there.push(Seat { task, waits });
+    }
+}
+
+fn admit(stream: UnixStream, clients: &mut Clients, host: &Host) {
     let trusted = stream.peer_cred().ok().filter(|peer| runtime_dir::is_trusted(peer.uid()));
     let refusal = match trusted {
         None => "only the user that the cluster runs as, and root, may ask",
-        Some(_) if clients.len() >= CLIENTS => "too many clients at once",
-        Some(peer) => {
-            clients.spawn(attend(Conversation::new(stream, peer, host.clone())));
-            return;
-        }
+        Some(peer) if clients.have_room() => return clients.seat(stream, peer, host),
+        Some(_) => "too many clients wait at once",
     };
     if let Ok(line) = (Reply::Refused { reason: refusal.to_owned() }).encode() {
         // A fresh connection takes a line at once; if not, it is closed without one.
@@ -174,6 +212,8 @@ struct Conversation {
     writer: OwnedWriteHalf,
     peer: UCred,
     host: Host,
+    /// It has asked for something, and has no answer yet.
+    waits: Arc<AtomicBool>,
 }
 
 /// What follows an answer.
@@ -183,13 +223,14 @@ enum Next {
 }
 
 impl Conversation {
-    fn new(stream: UnixStream, peer: UCred, host: Host) -> Self {
+    fn new(stream: UnixStream, peer: UCred, host: Host, waits: Arc<AtomicBool>) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { lines: Lines::new(reader, REQUEST_LIMIT), writer, peer, host }
+        Self { lines: Lines::new(reader, REQUEST_LIMIT), writer, peer, host, waits }
     }
 
     /// Handles one request. An error means that the client is gone.
     async fn turn(&mut self) -> io::Result<Next> {
+        self.waits.store(false, Ordering::Relaxed);
         let line = tokio::select! {
             line = timeout(IDLE, self.lines.next()) => match line {
                 Ok(line) => line?,
@@ -197,6 +238,7 @@ impl Conversation {
             },
             () = self.host.closed.wait() => return Ok(Next::Close),
         };
+        self.waits.store(true, Ordering::Relaxed);
         let request = match line {
             Line::Whole(line) => Request::decode(&line),
             Line::TooLong => Err(BadRequest::TooLong),

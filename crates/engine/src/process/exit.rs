@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use recluster_core::{Exit, WorkerId};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitIdStatus, pidfd_open};
 
 use crate::process::event::Event;
@@ -61,7 +62,13 @@ pub(crate) fn exit_of(status: &WaitIdStatus) -> Exit {
 
 /// Opens two pidfds of a process: one to signal and reap it, and one to wait for its end.
 pub(crate) fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| match error {
+        // The words alone ("Function not implemented") name nothing.
+        Errno::NOSYS | Errno::PERM => io::Error::other(format!(
+            "pidfd_open: {error}: this needs Linux 5.4 or newer, and a sandbox that allows the call"
+        )),
+        error => error.into(),
+    })?;
     let watched = pidfd.try_clone()?;
     Ok((pidfd, watched))
 }

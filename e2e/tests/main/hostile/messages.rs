@@ -286,6 +286,12 @@ fn a_worker_that_asks_for_more_listeners_than_anybody_needs() {
     assert_eq!(reply["errno"], EMFILE, "{reply}");
     nobody_noticed(&master);
     master_lives(&master);
+    puppet.exit(0);
+    stage.next().serve();
+    master.wait(on("serving").slot(1));
+    recluster_e2e::eventually("they are closed", || {
+        master.status()["listeners"].as_array().is_some_and(|listeners| listeners.len() == 1)
+    });
 }
 
 #[test]
