@@ -278,9 +278,10 @@ fn scaled_at_once(mut inputs: mpsc::UnboundedReceiver<Input>) {
     tokio::spawn(async move {
         let mut unanswered = Vec::new();
         while let Some(input) = inputs.recv().await {
-            match input {
-                Input::Request(Request::Scale(_, reply)) => drop(reply.send(Ok(1))),
-                other => unanswered.push(other),
+            if let Input::Request(Request::Scale(_, reply)) = input {
+                let _ = reply.send(Ok(1));
+            } else {
+                unanswered.push(input);
             }
         }
     });
