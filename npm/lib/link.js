@@ -204,6 +204,8 @@ class Link {
         return this.#listening(worker, note.listening);
       case 'ready':
         return this.#listener.happened('ready', worker);
+      case 'retires':
+        return Worker.retires(worker);
       case 'draining':
         return this.#draining(worker, note);
       case 'disconnect':

@@ -7,6 +7,10 @@ const cluster = require('cluster');
 
 const { emit } = require('./faults');
 
+/** Those that have asked to be replaced, and those that leave by themselves. */
+const failing = new WeakSet();
+const leaving = new WeakSet();
+
 /**
  * @param {number} id
  * @param {number} slot
@@ -20,6 +24,7 @@ function create(id, slot, child, listener) {
   worker._rc_wid = slot;
   worker._rc_isReplaced = false;
 
+  worker.on('message', (message) => message?.cmd === 'disconnect' && failing.add(worker));
   worker.on('message', (message, handle) => emit(cluster, 'message', worker, message, handle));
 
   child.once('exit', (code, signal) => {
@@ -61,10 +66,20 @@ function listening(worker, address) {
   emit(cluster, 'listening', worker, address);
 }
 
-/** It has been told to disconnect: what Node's `worker.disconnect()` changes is changed. */
+/** It leaves by itself, or has asked to be replaced. */
+function retires(worker) {
+  if (failing.has(worker)) return;
+  leaving.add(worker);
+  worker.exitedAfterDisconnect = true;
+}
+
+/**
+ * It has been told to disconnect: what Node's `worker.disconnect()` changes is changed. One that leaves by itself is in
+ * `cluster.workers` until it has ended.
+ */
 function leave(worker) {
   worker.exitedAfterDisconnect = true;
-  forget(worker);
+  if (!leaving.has(worker)) forget(worker);
 }
 
 function forget(worker) {
@@ -73,4 +88,4 @@ function forget(worker) {
   if (Object.keys(cluster.workers).length === 0) cluster.disconnect();
 }
 
-module.exports = { create, leave, listening, online };
+module.exports = { create, leave, listening, online, retires };

@@ -27,6 +27,7 @@
 'use strict';
 
 const SETTINGS = 'RECLUSTER_DRAIN';
+const SERVER = 'RECLUSTER_SERVER';
 /** The longest time that a timer can wait, in milliseconds. */
 const LONGEST = 2 ** 31 - 1;
 
@@ -47,6 +48,9 @@ const define = (object, name, value) =>
 // Threads of a worker load this file as well. They have no such variable.
 const variable = process.env[SETTINGS];
 delete process.env[SETTINGS];
+// What it leads to is run all the same.
+if (process.env[SERVER] !== undefined) process.argv[1] = process.env[SERVER];
+delete process.env[SERVER];
 hide(__filename);
 if (variable !== undefined) {
   const [grace, most, timeout, ...wishes] = variable.split(',');

@@ -86,6 +86,7 @@ fn in_words(note: Note, values: &mut Vec<Vec<u8>>) -> Value {
             };
             json!({ "event": "message", "worker": worker, "json": json, "value": value, "handle": handle })
         }
+        Note::Event(HostEvent::Retires { worker }) => json!({ "event": "retires", "worker": worker }),
         Note::Event(HostEvent::Active { slot, worker }) => {
             json!({ "event": "active", "slot": slot, "worker": worker })
         }

@@ -56,6 +56,8 @@ impl Serialization {
 
 /// For our preload alone, which removes it: how a worker drains without a request from the master. See [`NodeDrain`].
 pub const DRAIN: &str = "RECLUSTER_DRAIN";
+/// For our preload alone, which removes it: the name by which the server file was given.
+pub const SERVER: &str = "RECLUSTER_SERVER";
 
 /// The variables whose value is the pid of the worker itself. Only its own process knows that pid in time, so they
 /// are set between fork and exec: the first with the sockets of an [`Activation`], the second with a watchdog. A child
@@ -67,7 +69,7 @@ pub const OWN_PID: [&str; 2] = [LISTEN_PID, WATCHDOG_PID];
 /// A master that is a child of Node would hand on its own channel; one that runs under a service manager
 /// would hand on the manager's sockets, so that a worker takes them for its own, reports to the manager
 /// that the whole service stops, or answers the watchdog in the place of a master that hangs.
-pub const WITHHELD: [&str; 12] = [
+pub const WITHHELD: [&str; 13] = [
     CHANNEL_FD,
     CHANNEL_SERIALIZATION_MODE,
     UNIQUE_ID,
@@ -80,6 +82,7 @@ pub const WITHHELD: [&str; 12] = [
     WATCHDOG_USEC,
     RECLUSTER_CHANNEL_FD,
     DRAIN,
+    SERVER,
 ];
 
 /// Variables that begin with one of these are withheld as well: each of these managers has several.

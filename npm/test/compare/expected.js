@@ -41,7 +41,7 @@ const expected = [
   },
   {
     why: 'a worker that begins to leave by itself is replaced at once, not when it has closed its channel, and is let go as any other',
-    scenarios: ['cluster.worker.disconnect() in the worker'], about: '0a', text: /disconnect/, ours: /^workers, slot: null, disconnected/
+    scenarios: ['cluster.worker.disconnect() in the worker'], about: '0a', text: /disconnect/, ours: /^workers, cluster.workers, slot: null, disconnected/
   },
   {
     why: 'a worker that calls process.disconnect() leaves by itself and answers what it has; in the reference it exits at once, in the middle of requests',

@@ -114,7 +114,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// The server file runs under node, whatever its ending.
+    /// The server file runs under node, whatever its ending, and finds in `process.argv` the name by which it was given, as where
+    /// node is given that name.
     #[must_use]
     pub fn under_node(mut self) -> Self {
         self.draft.program.under_node = true;

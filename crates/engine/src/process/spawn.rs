@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt as _, FdMapping};
 use recluster_core::{SpawnFailure, WorkerId};
 use recluster_wire::env::{
-    Activation, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NodeChannel, NodeDrain,
+    Activation, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NodeChannel, NodeDrain, SERVER,
     WATCHDOG_PID, WorkerEnv,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -182,6 +182,10 @@ pub(super) fn environment(
     for (name, value) in place.variables() {
         add(name, value);
     }
+    if program.said.under_node && options.preload.is_some() && program.named_server != program.server {
+        variables.insert(SERVER.into(), program.named_server.clone().into());
+    }
+    let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
     let sockets = options.sockets.iter().map(|bound| bound.given()).collect();
     let activation = Activation { sockets, generation: options.generation };
     for (name, value) in activation.variables() {

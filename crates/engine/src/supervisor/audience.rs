@@ -48,6 +48,11 @@ pub enum HostEvent {
         /// channel is not read.
         receipt: Receipt,
     },
+    /// A worker leaves by itself, or asks to be replaced.
+    Retires {
+        /// The worker.
+        worker: Worker,
+    },
     /// Another worker is the active one of a slot, or none is.
     Active {
         /// The slot.
@@ -182,6 +187,13 @@ impl Audience {
         }
     }
 
+    /// A worker leaves by itself, which the host hears before what follows from it.
+    pub(crate) fn retires(&self, worker: Worker) {
+        if let Some(host) = &self.host {
+            host.tell(HostEvent::Retires { worker });
+        }
+    }
+
     /// Subscribers hear of a message. Where one of them lags behind, by events or by bytes, it is lost, and counted: the events that
     /// are not messages must not be.
     pub(crate) fn message(&mut self, worker: Worker, bytes: u64, text: Option<String>) {
@@ -237,6 +249,7 @@ mod tests {
                 HostEvent::Spawned { worker, .. } => format!("spawned {}", worker.id),
                 HostEvent::Listening { worker, .. } => format!("listening {}", worker.id),
                 HostEvent::Message { said, .. } => format!("message {said:?}"),
+                HostEvent::Retires { worker } => format!("retires {}", worker.id),
                 HostEvent::Active { slot, worker } => format!("active {slot} {:?}", worker.map(|w| w.id)),
             });
         });

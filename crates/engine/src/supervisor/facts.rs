@@ -53,7 +53,12 @@ impl Supervisor {
             Fact::ListensNoMore(worker) => self.listens_no_more(worker),
             Fact::Closed(address) => self.emit(Event::Closed { address }),
             Fact::SaidReady(worker) => self.did(worker, ReadyWhen::Ready),
-            Fact::Retiring(worker) => self.tell(core::Event::Retiring(worker)),
+            Fact::Retiring(worker) => {
+                if let Some(about) = self.workers.about(worker) {
+                    self.audience.retires(about);
+                }
+                self.tell(core::Event::Retiring(worker));
+            }
             Fact::Message { worker, said, handle } => {
                 if let Some(about) = self.workers.about(worker) {
                     self.audience.said(about, said, handle, receipt);
