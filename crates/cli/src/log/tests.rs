@@ -257,6 +257,18 @@ fn what_the_master_binds_is_served_where_workers_listen_there() {
 }
 
 #[test]
+fn a_worker_that_fails_while_it_drains_is_told_and_one_that_leaves_is_not() {
+    let needs = |exit| words::needs(&Event::Exit { worker: worker(3, 1), exit, expected: true });
+    for fault in [Exit::Code(1), Exit::Code(7), Exit::Signal(6), Exit::Signal(11)] {
+        assert_eq!(needs(fault), Verbosity::Normal, "{fault:?}");
+    }
+    // By itself, by the signal that it was sent or sends itself, or by the status of a program that was sent one.
+    for end in [Exit::Code(0), Exit::Code(143), Exit::Signal(2), Exit::Signal(9), Exit::Signal(15)] {
+        assert_eq!(needs(end), Verbosity::Verbose, "{end:?}");
+    }
+}
+
+#[test]
 fn every_line_for_programs() {
     let style = style(LogFormat::Json);
     let notes: String = notes().iter().map(|note| style.line(UNIX_EPOCH, "", note)).collect();

@@ -164,6 +164,7 @@ fn file_lost(address: &Address, is_taken: bool) -> String {
 /// The verbosity from which on an event is written.
 pub(super) fn needs(event: &Event) -> Verbosity {
     match event {
+        Event::Exit { expected: true, exit, .. } if is_fault(*exit) => Verbosity::Normal,
         Event::Exit { expected: false, .. }
         | Event::Failed { .. }
         | Event::AddressTaken { .. }
@@ -205,6 +206,16 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::Scaled { .. }
         | Event::Over
         | _ => Verbosity::Normal,
+    }
+}
+
+/// Whether a worker that was let go ended by a fault: what it was answering is lost then. A status from 128 on says by
+/// convention that it heard a signal, and the signals by which applications end themselves are none of these.
+fn is_fault(exit: Exit) -> bool {
+    match exit {
+        Exit::Code(code) => (1..128).contains(&code),
+        Exit::Signal(signal) => ["SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"]
+            .contains(&&*signal_name(signal)),
     }
 }
 

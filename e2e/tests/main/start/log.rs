@@ -103,3 +103,24 @@ fn workers_that_die_all_the_time_are_summed_up() {
     let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
     assert_eq!((count("must be replaced"), count("serves again")), (5, 5), "{lines:#?}");
 }
+
+/// What it was answering is lost then, and nothing else in the log says so.
+#[test]
+fn a_worker_that_fails_while_it_drains_is_told_once() {
+    let home = Home::new();
+    let server = home.write(
+        "server.js",
+        "process.on('message', () => { throw new Error('the pool is gone') })
+        require('http').createServer().listen(0)",
+    );
+    let launch = Launch::of(&server).home(&home).workers(1);
+    let mut master = launch.without("--log-format").without("-v").start();
+    master.wait_stderr("1 worker serves");
+    master.client(&["reload"]).expect_code(0);
+    master.wait_stderr("worker 1 (slot 0) exited with status 1 when it was let go");
+    master.client(&["stop"]).expect_code(0);
+    master.expect_end(0);
+    let lines = master.stderr();
+    let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(count(" exited with status 1 when it was let go"), 2, "{lines:#?}");
+}
