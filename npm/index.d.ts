@@ -206,6 +206,10 @@ declare namespace recluster {
     stolen: number;
     /** How often a connection was taken back from a worker that could not have it. */
     requeued: number;
+    /** The server file that workers of this generation are started from, every symlink resolved. */
+    server: string;
+    /** The server file as it was given, where a symlink leads from there to `server`. */
+    server_link?: string;
     /** The names of the variables that `env` and `envFile` give to workers of this generation. */
     env: string[];
     slots: { slot: number; active: number | null; restarts: number; connections: number }[];

@@ -174,6 +174,8 @@ fn statuses() -> Vec<Status> {
             sticky_by: balance.sticky_by().map(ToString::to_string),
             stolen: 0,
             requeued: 0,
+            server: "/srv/releases/2/server.js".to_owned(),
+            server_link: is_full.then(|| "/srv/current/server.js".to_owned()),
             env: if is_full { vec!["LOG_LEVEL".to_owned()] } else { Vec::new() },
             slots: [None, Some(3)]
                 .map(|active| SlotStatus { slot: 1, active, restarts: 0, connections: 7 })

@@ -20,6 +20,9 @@ const COLUMNS: [Column; 12] = [
     column("SAYS", "SAYS", Yields::Below),
 ];
 
+/// How many names of variables are shown.
+const MOST_NAMES: usize = 12;
+
 /// The column of the state, which has a colour.
 const STATE: usize = 4;
 
@@ -65,6 +68,12 @@ fn about(name: &str, status: &Status) -> Vec<String> {
         let listeners = status.listeners.iter().map(|listener| listens_on(listener, &status.balance));
         lines.push(format!("listens on {}", printable(&listeners.collect::<Vec<_>>().join(", "))));
     }
+    if let Some(link) = &status.server_link {
+        lines.push(printable(&format!("runs {}, by way of {link}", status.server)));
+    }
+    if !status.env.is_empty() {
+        lines.push(printable(&variables(&status.env)));
+    }
     if status.stolen > 0 || status.requeued > 0 {
         lines.push(format!("connections moved: {} stolen, {} requeued", status.stolen, status.requeued));
     }
@@ -75,6 +84,15 @@ fn about(name: &str, status: &Status) -> Vec<String> {
         lines.push(printable(&last_reload(last)));
     }
     lines
+}
+
+/// The names of the variables that were given to the workers. Never their values.
+fn variables(names: &[String]) -> String {
+    let shown = names.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MOST_NAMES) {
+        0 => format!("sets {shown}"),
+        more => format!("sets {shown} and {more} more"),
+    }
 }
 
 /// How the last reload ended, and why where it failed.
@@ -217,6 +235,8 @@ mod tests {
             "slots": [slot(0, Some(5), 0), slot(1, None, 12)],
             "workers": [worker(1, 0, 1, "draining", Some(25.0)), worker(5, 0, 2, "serving", None), worker(6, 1, 3, "starting", Some(59.6))],
             "stolen": 3, "requeued": 1,
+            "server": "/srv/releases/2/server.js", "server_link": "/srv/current/server.js",
+            "env": (1..=14).map(|number| format!("NAME{number}")).collect::<Vec<_>>(),
             "listeners": [
                 {"address": "127.0.0.1:8080", "balance": "round-robin"},
                 {"address": "unix:/run/\u{1b}app", "balance": "shared"}
@@ -263,6 +283,9 @@ mod tests {
         insta::assert_snapshot!(table("shop", &busy(), Paint::new(false), Some(80)), @r"
         shop: running, pid 4700, generation 2, up 1d 2h, round-robin
         listens on 127.0.0.1:8080, unix:/run/�app (shared)
+        runs /srv/releases/2/server.js, by way of /srv/current/server.js
+        sets NAME1, NAME2, NAME3, NAME4, NAME5, NAME6, NAME7, NAME8, NAME9, NAME10,
+          NAME11, NAME12 and 2 more
         connections moved: 3 stolen, 1 requeued
         reloads: 1 of 2 serve generation 3
         last reload: generation 2 was rolled back, 1m 35s ago: worker 4 (slot 1, pid
@@ -278,6 +301,9 @@ mod tests {
         insta::assert_snapshot!(table("shop", &busy(), Paint::new(false), Some(100)), @r"
         shop: running, pid 4700, generation 2, up 1d 2h, round-robin
         listens on 127.0.0.1:8080, unix:/run/�app (shared)
+        runs /srv/releases/2/server.js, by way of /srv/current/server.js
+        sets NAME1, NAME2, NAME3, NAME4, NAME5, NAME6, NAME7, NAME8, NAME9, NAME10, NAME11, NAME12 and 2
+          more
         connections moved: 3 stolen, 1 requeued
         reloads: 1 of 2 serve generation 3
         last reload: generation 2 was rolled back, 1m 35s ago: worker 4 (slot 1, pid 4704) exited with

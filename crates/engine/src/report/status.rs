@@ -35,6 +35,12 @@ pub struct Status {
     /// How often a connection was taken back from a worker that could not have it, to be given to another.
     #[serde(default)]
     pub requeued: u64,
+    /// The server file that workers of this generation are started from, every symlink resolved.
+    #[serde(default)]
+    pub server: String,
+    /// The server file as it was given, where a symlink leads from there to [`server`](Self::server).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_link: Option<String>,
     /// The names of the variables that workers of this generation are given beside the master's own, by env files, by the config
     /// file and at reloads. Never their values.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! Builds the [`Status`] of a cluster from what the policy, the workers and the data plane know.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
@@ -65,6 +66,8 @@ impl Parts<'_> {
             sticky_by: self.balance.sticky_by().map(ToString::to_string),
             stolen: 0,
             requeued: 0,
+            server: self.program.map(|program| shown(&program.server)).unwrap_or_default(),
+            server_link: self.program.and_then(link),
             env: self.program.map(names).unwrap_or_default(),
             slots: slots.collect(),
             workers: workers.chain(self.leftovers.known().map(|leftover| self.leftover(leftover))).collect(),
@@ -142,6 +145,16 @@ fn shared(bound: &Bound) -> ListenerStatus {
 }
 
 /// The names of what a program is given.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn link(program: &ResolvedProgram) -> Option<String> {
+    // As people write it, without a `.` in it.
+    let named: PathBuf = program.named_server.components().collect();
+    (named != program.server).then(|| shown(&named))
+}
+
 fn names(program: &ResolvedProgram) -> Vec<String> {
     program.given.iter().map(|name| name.to_string_lossy().into_owned()).collect()
 }

@@ -95,6 +95,7 @@ fn what_a_reload_sets_stays_and_is_forgotten_after_a_rollback() {
     master.reload().expect_code(0);
     assert_eq!((value(&master, "LEVEL"), value(&master, "NODE_OPTIONS")), (Value::from("set"), Value::Null));
     assert_eq!(master.status()["env"], serde_json::json!(["EMPTY", "LEVEL", "PATH"]));
+    assert!(master.client(&["status"]).stdout.contains("\nsets EMPTY, LEVEL, PATH\n"));
     assert!(!master.status().to_string().contains(SECRET));
     let asked = master.wait(on("asked").with("/env/0", "LEVEL").with("/env/1", "NODE_OPTIONS"));
     assert_eq!(asked.text("/request"), "reload");

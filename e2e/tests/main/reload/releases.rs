@@ -26,6 +26,17 @@ fn is_in(master: &Master, real: &Path, release: &str) {
     assert_eq!(where_it_is(master), (release.to_owned(), real.join(release)));
 }
 
+/// The status says which release is run, and by way of which link.
+#[track_caller]
+fn says_so(master: &Master, real: &Path, release: &str) {
+    let (status, server) = (master.status(), real.join(release).join("server.js"));
+    assert_eq!(status["server"].as_str().map(Path::new), Some(server.as_path()));
+    let link = status["server_link"].as_str().expect("there is a link");
+    assert!(link.ends_with("/current/server.js"), "{link}");
+    let shown = master.client(&["status"]).stdout;
+    assert!(shown.contains(&format!("runs {}, by way of {link}\n", server.display())), "{shown}");
+}
+
 /// Started by a shell that has gone into `current`.
 fn from_within(home: &Home, server: &str) -> Launch {
     let current = home.join("current");
@@ -42,6 +53,7 @@ fn a_reload_follows_the_link_of_the_directory_that_it_was_started_in() {
         let (home, real) = home();
         let master = from_within(&home, server).serve();
         is_in(&master, &real, "release-1");
+        says_so(&master, &real, "release-1");
         for release in ["release-2", "release-3"] {
             home.release(release, "server.js");
             match by_signal {
@@ -55,6 +67,7 @@ fn a_reload_follows_the_link_of_the_directory_that_it_was_started_in() {
                 }
             }
             is_in(&master, &real, release);
+            says_so(&master, &real, release);
         }
     }
 }
