@@ -128,6 +128,7 @@ const scenarios = {
     async script (stage) {
       await stage.serving('0a')
       await stage.reload()
+      await stage.serving('0b')
       await stage.gone('0a')
     }
   },
@@ -137,6 +138,7 @@ const scenarios = {
     async script (stage) {
       await stage.serving('0a', '1a')
       await stage.reload()
+      await stage.serving('0b', '1b')
       await stage.gone('0a', '1a')
     }
   },
@@ -146,6 +148,7 @@ const scenarios = {
     async script (stage) {
       await stage.serving('0a')
       await stage.reload()
+      await stage.serving('0b')
       await stage.gone('0a')
     }
   },
@@ -155,6 +158,7 @@ const scenarios = {
     async script (stage) {
       await stage.serving('0a')
       await stage.reload()
+      await stage.serving('0b')
       await stage.gone('0a')
     }
   },
@@ -207,6 +211,7 @@ const scenarios = {
       const reloaded = stage.reload()
       stage.tell('0a', { do: 'exit', status: 3 })
       await reloaded
+      await stage.serving('0b')
       await stage.gone('0a')
     }
   },
@@ -281,6 +286,7 @@ const scenarios = {
       const values = { buffer: Buffer.from('b'), map: new Map([[1, new Set(['x'])]]), date: new Date(0), typed: new Float64Array([0.5]) }
       for (const message of [...messages, values]) await stage.echo('0a', message)
       await stage.reload()
+      await stage.serving('0b')
       await stage.gone('0a')
     }
   },

@@ -70,7 +70,7 @@ pub(crate) use messages::{Admission, Billed, Command, Config, Fact, Routes, Setu
 pub use messages::{Handle, Receipt};
 
 /// How long the supervisor waits at most for its commands to be carried out.
-const SETTLE_WAIT: Duration = Duration::from_millis(100);
+const SETTLE_WAIT: Duration = Duration::from_secs(1);
 
 /// The supervisor's end.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Which workers may be given connections, as the data plane was last told.
 
-use recluster_core::{Phase, Status, WorkerId};
+use recluster_core::{Phase, Status};
 
 use crate::dataplane::{Routes, Standing};
 
@@ -10,8 +10,8 @@ pub(crate) struct Routing {
     published: Routes,
     /// How many events the policy had handled when it was asked last; none before that.
     asked_at: Option<u64>,
-    /// Something was taken away since the last time that was waited for.
-    takes_away: bool,
+    /// It was given to others since the last time that was waited for.
+    moves: bool,
     stops: bool,
 }
 
@@ -35,15 +35,15 @@ impl Routing {
         if routes == self.published {
             return None;
         }
-        self.takes_away |= takes_away(&self.published, &routes);
+        self.moves |= moves(&self.published, &routes);
         self.published = routes.clone();
         Some(routes)
     }
 
-    /// Whether to wait until the data plane has done what it was told, before people hear of it. What it is only given more,
-    /// it knows before it takes the next connection.
+    /// Whether to wait until the data plane has done what it was told, before people hear of it. A worker that begins to serve is
+    /// waited for as well: it takes clients over from others where their addresses decide, and the kernel is to know.
     pub(crate) fn is_to_be_waited_for(&mut self) -> bool {
-        std::mem::take(&mut self.takes_away)
+        std::mem::take(&mut self.moves)
     }
 
     /// Whether everything stops.
@@ -61,20 +61,18 @@ impl Routing {
     }
 }
 
-/// Whether a worker that was given connections is given none any more. Where none serves, those that do not yet are given
-/// some.
-fn takes_away(before: &Routes, now: &Routes) -> bool {
-    let serve = |routes: &Routes| routes.standing.values().any(|standing| *standing == Standing::Serving);
-    let is_worse = |(worker, standing): (&WorkerId, &Standing)| match now.standing.get(worker) {
-        None => true,
-        Some(now) => *standing == Standing::Serving && *now != Standing::Serving,
-    };
-    (serve(now) && !serve(before)) || before.standing.iter().any(is_worse)
+/// Whether a worker begins to serve, or one that was given connections is given none any more. (Where none serves, those that do
+/// not yet are given some; so the first that serves takes from them.)
+fn moves(before: &Routes, now: &Routes) -> bool {
+    let serves = |routes: &Routes, worker| routes.standing.get(worker) == Some(&Standing::Serving);
+    let begins = |worker| serves(now, worker) && !serves(before, worker);
+    let ends = |worker| !now.standing.contains_key(worker) || serves(before, worker) && !serves(now, worker);
+    now.standing.keys().any(begins) || before.standing.keys().any(ends)
 }
 
 #[cfg(test)]
 mod tests {
-    use recluster_core::{Action, Cluster, Config, Event, Settings, Time};
+    use recluster_core::{Action, Cluster, Config, Event, Settings, Time, WorkerId};
 
     use super::*;
 
@@ -105,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_plane_is_waited_for_where_something_is_taken_away() {
+    fn the_data_plane_is_waited_for_where_a_worker_begins_to_serve_and_where_one_leaves() {
         let mut routing = Routing::default();
         let mut cluster = cluster();
         routing.update(&cluster.status());
@@ -114,7 +112,9 @@ mod tests {
         cluster.handle(Event::Ready(WorkerId::from_number(2)), Time::ZERO);
         drain(&mut cluster);
         assert!(routing.update(&cluster.status()).is_some());
-        assert!(!routing.is_to_be_waited_for(), "the second is given some as well");
+        assert!(routing.is_to_be_waited_for(), "the second takes its clients from the first");
+        assert!(routing.update(&cluster.status()).is_none());
+        assert!(!routing.is_to_be_waited_for(), "nothing has changed");
         cluster.handle(Event::Scale(1), Time::ZERO);
         drain(&mut cluster);
         routing.update(&cluster.status());
