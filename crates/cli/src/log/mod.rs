@@ -84,7 +84,11 @@ impl Journal {
         let meaning = self.deaths.hear(event, Instant::now());
         let is_summed_up = meaning.is_one_of_many && self.is_short();
         let again = meaning.again_after.filter(|_| !is_summed_up);
-        let needs = if again.is_some() { Verbosity::Normal } else { words::needs(event) };
+        let needs = if again.is_some() || self.narrator.leaves_clients(event) {
+            Verbosity::Normal
+        } else {
+            words::needs(event)
+        };
         let words = match (event, again) {
             (Event::Serving { worker, .. }, Some(after)) => words::serves_again(worker, after),
             _ => self.narrator.words(event),

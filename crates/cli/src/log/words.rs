@@ -13,6 +13,8 @@ pub(super) struct Narrator {
     pid: u32,
     /// Where servers listen, in the order in which they began to.
     addresses: Vec<String>,
+    /// Those at which the cluster served when a start or a reload was done.
+    served: Vec<String>,
     /// What the master has bound before any worker asked, in the order in which workers number it.
     bound: Vec<Address>,
     /// The hint that was said last: workers that fail alike need it once, and whoever reads the verdict once more.
@@ -26,7 +28,7 @@ const FIRST_BOUND: i32 = 3;
 
 impl Narrator {
     pub(super) fn new(pid: u32) -> Self {
-        Self { pid, addresses: Vec::new(), bound: Vec::new(), hint: None }
+        Self { pid, addresses: Vec::new(), served: Vec::new(), bound: Vec::new(), hint: None }
     }
 
     /// The event as one line.
@@ -122,10 +124,17 @@ impl Narrator {
         } else if let Event::ListenUnused { addresses } = event {
             let unused: Vec<String> = addresses.iter().map(Address::to_string).collect();
             self.addresses.retain(|address| !unused.contains(address));
+        } else if let Event::Started { .. } | Event::Reloaded { verdict: Verdict::Done, .. } = event {
+            self.served.clone_from(&self.addresses);
         } else if let Event::Closed { address } | Event::FileLost { address, .. } = event {
             let address = address.to_string();
             self.addresses.retain(|other| *other != address);
         }
+    }
+
+    /// Whether clients may still ask at an address that this event says is closed: it was served, and a reload has left it.
+    pub(super) fn leaves_clients(&self, event: &Event) -> bool {
+        matches!(event, Event::Closed { address } if self.served.contains(&address.to_string()))
     }
 
     /// Whether a worker speaks of what the master has bound: by its number, or by other words for all addresses of the machine.

@@ -124,3 +124,17 @@ fn a_worker_that_fails_while_it_drains_is_told_once() {
     let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
     assert_eq!(count(" exited with status 1 when it was let go"), 2, "{lines:#?}");
 }
+
+/// Such as that of a program which looks for a free port and finds its own taken. Clients go on asking at the old one.
+#[test]
+fn an_address_that_a_reload_leaves_is_told() {
+    let home = Home::new();
+    let server = home.write("server.js", "require('http').createServer().listen(0, '127.0.0.1')");
+    let launch = Launch::of(&server).home(&home).workers(1);
+    let master = launch.without("--log-format").without("-v").start();
+    let line = master.wait_stderr("1 worker serves generation 1 on ");
+    let (_, old) = line.rsplit_once(" on ").expect("an address");
+    home.write("server.js", "require('http').createServer().listen(0, '127.0.0.2')");
+    master.client(&["reload"]).expect_code(0);
+    master.wait_stderr(&format!("{old} is closed, no worker uses it"));
+}
