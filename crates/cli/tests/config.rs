@@ -159,7 +159,6 @@ const REFUSED: [Refused<'_>; 32] = [
     ("control = 'server.js/it.sock'", &["server.js"], &[]),
     ("control = 'open/it.sock'", &["server.js"], &[]),
     ("", &["server.js"], &[("RECLUSTER_CONTROL", "gone/away/it.sock")]),
-    ("", &["server.js"], &[("XDG_RUNTIME_DIR", "/nowhere")]),
     // The pidfile.
     ("control = 'none'\npidfile = '1.pid'", &["server.js"], &[]),
     ("control = 'none'\npidfile = 'server.js'", &["server.js"], &[]),
@@ -188,6 +187,7 @@ const REFUSED: [Refused<'_>; 32] = [
     ("control = 'none'\nbalance = 'sticky'", &["other"], &[]),
     ("control = 'none'\nready-check = 'http:/'", &["other"], &[]),
     ("control = 'none'\ncheck-listen = '127.0.0.1:0'", &["server.js"], &[]),
+    ("control = 'none'\nready-check = 'http://127.0.0.1/'", &["server.js"], &[]),
     ("control = 'none'", &["recluster.toml"], &[]),
     ("control = 'none'", &["absent.js"], &[]),
     ("control = 'none'", &["server.js", "--node", "no-such-node"], &[]),
