@@ -84,4 +84,52 @@ for (const [whose, module] of MODULES) {
     assert.deepEqual(await program.ended(), [0, null])
     await program.abandoned()
   })
+
+  test.beside(`socket.io in three workers, by its recipe for recluster, with ${whose}`, async (t) => {
+    const program = start(t, 'apps/rooms', module)
+    const port = await program.told('listening')
+    const client = require(directoryOf('socket.io-client'))
+    const options = { reconnectionDelay: 50, reconnectionDelayMax: 200, forceNew: true }
+    const clients = Array.from({ length: 12 }, () => client(`http://127.0.0.1:${port}`, options))
+    t.after(() => clients.forEach((socket) => socket.disconnect()))
+    let workers = await settled(clients, [])
+    assert.ok(workers.size > 1, 'they are with several workers')
+    await assertAllHear(clients, 'before any reload')
+
+    for (const round of ['first', 'second', 'third']) {
+      program.kill('SIGUSR2')
+      await until('the reload', () => kinds(program, 'reloaded').length > 0)
+      program.messages = program.messages.filter((message) => !('reloaded' in message))
+      const old = workers
+      workers = await settled(clients, old)
+      await assertAllHear(clients, `behind the ${round} reload`)
+      await until('the old workers to be gone', () => [...old].every((pid) => kinds(program, 'exited').some(({ exited }) => exited === pid)))
+    }
+    assert.equal(kinds(program, 'forked').length, 12, 'three workers each time, and none has died')
+  })
+}
+
+// Waits until all clients are connected with workers that are none of these, and gives their pids.
+async function settled (clients, old) {
+  const where = (socket) => within('an answer', (resolve) => {
+    if (socket.connected) socket.timeout(1000).emit('where', (error, pid) => resolve(error ? undefined : pid))
+    else resolve()
+  })
+  return until('all clients to be with new workers', async () => {
+    const pids = await Promise.all(clients.map(where))
+    return pids.every((pid) => pid !== undefined && !new Set(old).has(pid)) && new Set(pids)
+  })
+}
+
+// What one of them says is heard by all, wherever they are; text and bytes.
+async function assertAllHear (clients, text) {
+  for (const speaker of [clients[0], clients[5], clients[11]]) {
+    const heardBy = clients.map((socket) => heard(socket, 'said'))
+    speaker.emit('say', text, Buffer.from(`bytes \xff ${text}`))
+    for (const [said, data] of await Promise.all(heardBy)) {
+      assert.equal(said, text)
+      assert.ok(Buffer.isBuffer(data))
+      assert.deepEqual(data, Buffer.from(`bytes \xff ${text}`))
+    }
+  }
 }
