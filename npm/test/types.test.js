@@ -2,6 +2,9 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
 
 const { begin } = require('./lib/client')
 const { active, fixture, onlyOurs, test } = require('./lib/host')
@@ -28,13 +31,18 @@ test.ours('the declared status is what status() gives', async ({ logger, make, r
   // One that starts for ever, and one that reloads for ever.
   const starting = make('puppet.js', { args: ['stay'] })
   starting.run()
+  // That one runs by way of a symlink.
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-link-'))
+  const link = path.join(directory, 'server.js')
+  fs.symlinkSync(fixture('puppet.js'), link)
   const options = { ...listening, workers: 1, logger }
-  const reloading = recluster(fixture('puppet.js'), options)
+  const reloading = recluster(link, options)
   reloading.run()
   await heard(reloading, 'ready')
   options.args = ['stay']
   reloading.reload()
   const given = await Promise.all([sticky, starting, reloading].map((made) => made.status()))
+  fs.rmSync(directory, { recursive: true })
   // One with an old worker that has a request, and then nothing but a timer.
   const made = make('puppet.js', { ...listening, args: [...(listening.args ?? []), 'stay'], timeout: 3600, exitGrace: 3600 })
   const ready = heard(made, 'listening')
@@ -63,7 +71,7 @@ test.ours('the declared status is what status() gives', async ({ logger, make, r
   for (const [at, kinds] of [['reload', ['null', 'object']], ['slots[].active', ['null', 'number']], ['workers[].seconds_left', ['null', 'number']]]) {
     assert.deepEqual(real.at(at), kinds, at)
   }
-  for (const at of ['sticky_by', 'workers[].held']) assert.ok(real.at(at).includes('absent'), at)
+  for (const at of ['sticky_by', 'server_link', 'workers[].held']) assert.ok(real.at(at).includes('absent'), at)
 })
 
 test.ours('the declared error is what a reload fails with, and the status has its verdict', async ({ logger, recluster, release }) => {
