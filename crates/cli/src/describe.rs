@@ -47,7 +47,8 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
 
 /// Adds the sockets that the master was started with.
 pub(crate) fn with_inherited(builder: ClusterBuilder, inherited: Inherited) -> Result<ClusterBuilder, Error> {
-    inherited.into_iter().try_fold(builder, |builder, Given { socket, name }| {
+    let Inherited { activated, lender } = inherited;
+    activated.into_iter().try_fold(builder.lends(lender), |builder, Given { socket, name }| {
         builder.adopt(socket, name.as_deref()).map_err(Error::Inherited)
     })
 }

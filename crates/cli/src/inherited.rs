@@ -4,9 +4,16 @@ use std::env;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
+use recluster::host::Lender;
 
-/// The sockets in the order of their numbers: in a Node worker `listen({fd: 3})` means the first of them.
-pub(crate) type Inherited = Vec<Given>;
+/// What the master was started with.
+#[derive(Default)]
+pub(crate) struct Inherited {
+    /// Sockets in the order of their numbers: in a Node worker `listen({fd: 3})` means the first of them.
+    pub(crate) activated: Vec<Given>,
+    /// Any other socket: `listen({fd})` means it by the number that it has in the master.
+    pub(crate) lender: Lender,
+}
 
 /// One of them.
 pub(crate) struct Given {
@@ -21,12 +28,14 @@ pub(crate) struct Given {
 /// Must be called before the process opens anything itself: what has such a number then is taken for an inherited
 /// socket.
 pub(crate) fn sockets() -> Inherited {
+    let lender = Lender::open_now();
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut given = ListenFd::from_env();
     let names = names.split(':').map(|name| Some(name.to_owned()).filter(|name| !name.is_empty()));
     let names = names.chain(std::iter::repeat(None));
     let taken = (0..given.len()).zip(names);
-    taken.filter_map(|(index, name)| Some(Given { socket: take(&mut given, index)?, name })).collect()
+    let activated = taken.filter_map(|(index, name)| Some(Given { socket: take(&mut given, index)?, name }));
+    Inherited { activated: activated.collect(), lender }
 }
 
 /// Takes one, whichever kind of socket it is. What it is not stays in place for the next question.

@@ -55,6 +55,15 @@ fn tcp_info<const LEN: usize>(socket: BorrowedFd<'_>) -> io::Result<[u8; LEN]> {
     if (len as usize) < LEN { Err(io::ErrorKind::Unsupported.into()) } else { Ok(info) }
 }
 
+/// A descriptor of our own for what this number means now. It stays whose it was.
+pub(crate) fn duplicate(number: u32) -> io::Result<OwnedFd> {
+    let number = c_int::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: the number is not negative, and is used for nothing but this one call. Were it no open descriptor, or closed
+    // meanwhile, the kernel would refuse.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    borrowed.try_clone_to_owned()
+}
+
 /// Asks the kernel what a TCP connection has received.
 pub(crate) fn tcp_received(socket: BorrowedFd<'_>) -> io::Result<Received> {
     let info = tcp_info::<TCP_INFO_LEN>(socket)?;

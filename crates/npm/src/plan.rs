@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recluster::host::{Lateness, Serialization, Stdio};
+use recluster::host::{Lateness, Lender, Serialization, Stdio};
 use recluster::{
     Balance, Cluster, ClusterBuilder, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy, Surge,
 };
@@ -151,6 +151,7 @@ impl Plan {
             .environment(environment)
             .stdio(stdio)
             .own_group(self.own_group)
+            .lends(Lender::whole_process())
             .serialization(match self.serialization {
                 Writing::Json => Serialization::Json,
                 Writing::Advanced => Serialization::Advanced,

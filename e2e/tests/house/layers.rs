@@ -144,6 +144,7 @@ const ENGINE: Layers = (
         &["socket::places", "socket::short_path"],
         &["socket::file"],
         &["socket::bind"],
+        &["socket::lend"],
         &[
             "process::event",
             "process::exception",

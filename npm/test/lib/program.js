@@ -21,11 +21,14 @@ class Program {
   #child
   #events = new EventEmitter()
 
-  /** @param {string[]} args  the arguments of node: a file, and its arguments */
-  constructor (args, { env = {}, ...options } = {}) {
+  /**
+   * @param {string[]} args  the arguments of node: a file, and its arguments
+   * @param {object} options  those of `spawn`; `given` are descriptors that it has from 4 on
+   */
+  constructor (args, { env = {}, given = [], ...options } = {}) {
     const inherited = { ...process.env }
     for (const name of UNWANTED) delete inherited[name]
-    const stdio = ['ignore', 'pipe', 'pipe', 'ipc']
+    const stdio = ['ignore', 'pipe', 'pipe', 'ipc', ...given]
     this.#child = spawn(process.execPath, args, { ...options, env: { ...inherited, ...env }, stdio })
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => {

@@ -55,7 +55,7 @@ impl Site {
 async fn looked_around((run, settings): &(Run, Settings)) -> Findings<'_> {
     let mut findings = Findings::of(run, settings);
     findings.look_around();
-    findings.look_at_cluster(Vec::new()).await;
+    findings.look_at_cluster(crate::inherited::Inherited::default()).await;
     findings
 }
 

@@ -23,6 +23,7 @@ use crate::process::program::ResolvedProgram;
 use crate::report::error::{ProgramError, StartError};
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
 use crate::socket::bind::Bound;
+use crate::socket::lend::Lender;
 use crate::supervisor::audience::Host;
 use crate::supervisor::child::Numbering;
 use crate::supervisor::spec::{Draft, Reread, Spec};
@@ -43,6 +44,7 @@ pub struct ClusterBuilder {
     pub(crate) end_with_master: bool,
     pub(crate) open_files: Option<u64>,
     pub(crate) adopted: Vec<Bound>,
+    pub(crate) lender: Lender,
     pub(crate) listens: Vec<Listen>,
     pub(crate) host: Option<Host>,
     pub(crate) numbering: Numbering,
@@ -63,6 +65,7 @@ impl ClusterBuilder {
             end_with_master: false,
             open_files: None,
             adopted: Vec::new(),
+            lender: Lender::default(),
             listens: Vec::new(),
             host: None,
             numbering: Numbering::default(),

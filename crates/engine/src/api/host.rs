@@ -23,6 +23,7 @@ use crate::process::program::Program;
 pub use crate::process::stdio::Stdio;
 use crate::report::error::{Gone, ReloadError, SendError};
 use crate::report::worker::Worker;
+pub use crate::socket::lend::Lender;
 use crate::supervisor::audience::Host;
 pub use crate::supervisor::audience::{HostEvent, HostMessage};
 use crate::supervisor::child::Numbering;
@@ -89,6 +90,14 @@ impl ClusterBuilder {
     #[must_use]
     pub fn gid(mut self, gid: u32) -> Self {
         self.draft.program.gid = Some(gid);
+        self
+    }
+
+    /// Which descriptors of this process Node workers mean by `listen({ fd })` and `bind({ fd })`, beside those that
+    /// [`adopt`](Self::adopt) and [`listen`](Self::listen) number. Default none.
+    #[must_use]
+    pub fn lends(mut self, lender: Lender) -> Self {
+        self.lender = lender;
         self
     }
 

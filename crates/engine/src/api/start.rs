@@ -36,7 +36,7 @@ impl ClusterBuilder {
             is_hosted: self.host.is_some(),
             messages: self.messages,
         };
-        let setup = dataplane::Setup::new(means, &bound).map_err(system)?;
+        let setup = dataplane::Setup::new(means, &bound, self.lender).map_err(system)?;
         let heard = self.events.downgrade();
         let shell = supervisor::Shell {
             spec,

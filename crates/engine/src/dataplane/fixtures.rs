@@ -176,7 +176,7 @@ impl Harness {
             is_hosted: false,
             messages: Messages::Heard,
         };
-        let setup = Setup::new(config, &[]).unwrap();
+        let setup = Setup::new(config, &[], crate::socket::lend::Lender::default()).unwrap();
         Self { state: State::new(setup, sink, reactor()), facts, queries: 0 }
     }
 

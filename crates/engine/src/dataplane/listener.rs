@@ -415,6 +415,12 @@ impl Listener {
         members.chain(&self.socket).for_each(|socket| reactor.unwatch(socket));
     }
 
+    /// Its socket, and those of its group.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
+        let members = self.group.iter().flat_map(|group| &group.members);
+        members.map(|member| &*member.socket).chain(self.socket.as_deref())
+    }
+
     /// Closes the master's end. What was accepted before still waits here.
     pub(super) fn close_sockets(&mut self) {
         (self.socket, self.group) = (None, None);

@@ -1,11 +1,14 @@
 //! All listeners: opened when a worker asks, closed when no worker will want them again, stopped when everything stops.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
+use rustix::net::sockopt;
 
 use super::beside::{self, REFUSE_SPAN};
 use super::handover::take_all;
@@ -18,6 +21,7 @@ use super::reports::Reports;
 use super::worker::{SERVER_LIFE, Worker, Workers};
 use crate::config::balance::Balance;
 use crate::report::worker::Address;
+use crate::socket::lend::{Lender, Lent, inode_of_socket};
 use crate::socket::short_path::{is_short_from, too_long};
 
 /// How long a listener that no worker uses is kept, in case a new worker comes to its second port late.
@@ -34,12 +38,15 @@ const LAST_CALL: Duration = Duration::from_millis(80);
 pub(super) struct Opener {
     /// None once everything stops.
     inherited: AllInherited,
+    lender: Lender,
+    /// Where the sockets were bound that were lent, by their numbers.
+    lent: BTreeMap<i32, Address>,
     next: ListenerId,
 }
 
 impl Opener {
-    pub(super) fn new(inherited: AllInherited) -> Self {
-        Self { inherited, next: 0 }
+    pub(super) fn new(inherited: AllInherited, lender: Lender) -> Self {
+        Self { inherited, lender, lent: BTreeMap::new(), next: 0 }
     }
 
     /// The listener that a worker's query means: one that is open already, or a new one. A worker that is on it already
@@ -72,7 +79,7 @@ impl Opener {
                 inherited.is_used = true;
                 Listener::adopt(number, &inherited.socket, mode)?
             }
-            _ if query.fd.is_some() => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            _ if query.fd.is_some() => self.borrow(query, mode, listeners)?,
             // The file of a unix socket that we have open ourselves is not stale.
             _ if can_say_path(worker, query) => match Listener::bind(query, mode, is_first) {
                 Err(error) if is_in_use(&error) && beside::make_room(query, worker, listeners) => {
@@ -96,6 +103,25 @@ impl Opener {
         Ok(id)
     }
 
+    /// Uses a socket of somebody else in this process, by its number there.
+    fn borrow(&mut self, query: &QueryServer, mode: Mode, listeners: &Listeners) -> io::Result<Listener> {
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        let number = query.fd.ok_or_else(invalid)?;
+        let wants_datagrams = query.kind.is_some_and(SocketKind::is_udp);
+        let Lent { socket, address, inode } = self.lender.lend(number, wants_datagrams)?;
+        let number = i32::try_from(number).map_err(|_| invalid())?;
+        // What the cluster has opened by itself has numbers as well, which nobody was told.
+        if is_own(number, inode, listeners) {
+            return Err(invalid());
+        }
+        if !wants_datagrams {
+            begin_to_listen(&socket, query)?;
+        }
+        let listener = Listener::adopt(number, &socket, mode)?;
+        self.lent.insert(number, address);
+        Ok(listener)
+    }
+
     /// What of ours has the address that a query asks for.
     pub(super) fn in_the_way(&self, query: &QueryServer, listeners: &Listeners) -> Option<Address> {
         let place = beside::place_of(query)?;
@@ -113,13 +139,34 @@ impl Opener {
     /// The address of a listener, also of one that workers know by its number.
     pub(super) fn address_of<'a>(&'a self, listener: &'a Listener) -> &'a Address {
         let Address::Fd(number) = &listener.address else { return &listener.address };
-        self.inherited.get(number).map_or(&listener.address, |inherited| &inherited.address)
+        let inherited = self.inherited.get(number).map(|inherited| &inherited.address);
+        inherited.or_else(|| self.lent.get(number)).unwrap_or(&listener.address)
     }
 
-    /// Everything stops: sockets that the master was started with are closed.
+    /// Everything stops: sockets that the master was started with are closed, and none is lent.
     pub(super) fn close_inherited(&mut self) {
         self.inherited.clear();
+        self.lender = Lender::default();
     }
+}
+
+/// Whether the cluster has opened this socket itself, or the number is that of a copy which it has.
+fn is_own(number: i32, inode: u64, listeners: &Listeners) -> bool {
+    listeners.values().any(|listener| {
+        let is_lent = matches!(listener.address, Address::Fd(_));
+        listener.sockets().any(|socket| {
+            let is_same = || inode_of_socket(socket).is_ok_and(|known| known == inode);
+            socket.as_raw_fd() == number || (!is_lent && is_same())
+        })
+    })
+}
+
+/// A socket that is merely bound begins to listen, as Node has it do.
+fn begin_to_listen(socket: &OwnedFd, query: &QueryServer) -> io::Result<()> {
+    if sockopt::socket_acceptconn(socket)? {
+        return Ok(());
+    }
+    Ok(rustix::net::listen(socket, query.listen_backlog())?)
 }
 
 /// Whether the path of a unix socket is short enough from where the worker is, as without a cluster: Node makes it absolute.

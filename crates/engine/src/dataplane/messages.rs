@@ -23,6 +23,7 @@ use crate::report::status::ListenerStatus;
 use crate::report::worker::Address;
 use crate::socket::bind::{Bound, FIRST_LISTENER};
 use crate::socket::file::SocketFile;
+use crate::socket::lend::Lender;
 
 /// How many bytes of what one worker's messages have led to may wait for the supervisor before that worker's channel is no longer
 /// read.
@@ -81,13 +82,14 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     /// Sockets that the master has bound before any worker asked.
     pub(crate) inherited: AllInherited,
+    pub(crate) lender: Lender,
     /// The files of those that the master has bound.
     pub(crate) files: Vec<Arc<SocketFile>>,
 }
 
 impl Setup {
     /// Workers know the sockets that the master has bound by numbers, from [`FIRST_LISTENER`] on.
-    pub(crate) fn new(mut config: Config, bound: &[Bound]) -> io::Result<Self> {
+    pub(crate) fn new(mut config: Config, bound: &[Bound], lender: Lender) -> io::Result<Self> {
         config.peek.connections = config.peek.connections.min(share_of_descriptors()).max(1);
         config.peek.timeout = config.peek.timeout.min(LONGEST_PEEK);
         let files = bound.iter().filter_map(|bound| bound.file.clone()).collect();
@@ -96,7 +98,7 @@ impl Setup {
             let (address, place) = (bound.address.clone(), bound.at());
             Ok((number, Inherited { socket: bound.socket.try_clone()?, address, place, is_used: false }))
         });
-        Ok(Self { config, inherited: copies.collect::<io::Result<_>>()?, files })
+        Ok(Self { config, inherited: copies.collect::<io::Result<_>>()?, lender, files })
     }
 }
 

@@ -162,7 +162,9 @@ mod tests {
             is_hosted: false,
             messages: Messages::Heard,
         };
-        let dataplane = DataPlane::start(Setup::new(config, &[]).unwrap(), sink).unwrap();
+        let dataplane =
+            DataPlane::start(Setup::new(config, &[], crate::socket::lend::Lender::default()).unwrap(), sink)
+                .unwrap();
         let (near, mut far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let worker = WorkerId::from_number(1);

@@ -51,7 +51,7 @@ impl State {
             workers: Workers::new(),
             listeners: Listeners::new(),
             names,
-            opener: Opener::new(setup.inherited),
+            opener: Opener::new(setup.inherited, setup.lender),
             routes: Routes::default(),
             is_stopping: false,
             scratch: vec![0; READ_BYTES],

@@ -44,16 +44,21 @@ pub(crate) struct Bound {
     pub(crate) file: Option<Arc<SocketFile>>,
 }
 
+/// Where a socket of this type is bound.
+pub(crate) fn address_of(local: &SockAddr, kind: Type) -> Address {
+    match (local.as_socket(), kind) {
+        (Some(local), Type::DGRAM) => Address::Udp(local),
+        (Some(local), _) => Address::Tcp(local),
+        (None, _) => Address::Unix(unix_path(local)),
+    }
+}
+
 impl Bound {
     /// A socket that the master was started with.
     pub(crate) fn adopt(socket: OwnedFd, name: Option<SocketName>) -> io::Result<Self> {
         let socket = Socket::from(socket);
         let local = socket.local_addr()?;
-        let address = match (local.as_socket(), socket.r#type()?) {
-            (Some(local), Type::DGRAM) => Address::Udp(local),
-            (Some(local), _) => Address::Tcp(local),
-            (None, _) => Address::Unix(unix_path(&local)),
-        };
+        let address = address_of(&local, socket.r#type()?);
         Ok(Self { name, address, socket: socket.into(), file: None })
     }
 

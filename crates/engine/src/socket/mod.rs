@@ -3,6 +3,7 @@
 pub(crate) mod bind;
 pub(crate) mod file;
 pub(crate) mod holder;
+pub(crate) mod lend;
 pub(crate) mod places;
 pub(crate) mod runtime_dir;
 pub(crate) mod short_path;

@@ -103,3 +103,31 @@ fn of_a_program_that_is_not_node_nobody_knows_what_it_uses() {
     assert_eq!(master.status()["listeners"].as_array().map(Vec::len), Some(1));
     assert!(master.seen(&on("listen_unused")).is_empty());
 }
+
+/// Beside those that `LISTEN_FDS` counts, a worker may ask for what else the master was started with, and for nothing that it
+/// has opened itself: its control socket, its log, its channels.
+#[test]
+fn another_socket_that_the_master_was_started_with_is_meant_by_its_number() {
+    let home = Home::new();
+    let (activated, other) = (TcpListener::bind("127.0.0.1:0"), TcpListener::bind("127.0.0.1:0"));
+    let (activated, other) = (activated.expect("a free port"), other.expect("a free port"));
+    let address = other.local_addr().expect("it is bound");
+    let text = "
+        const http = require('node:http')
+        const net = require('node:net')
+        const codes = []
+        const server = () => http.createServer((request, response) => response.end(`${codes.length} ${new Set(codes).size} ${codes[0]}`))
+        const tryNext = (fd) => {
+            if (fd === 60) return server().listen({ fd: 4 })
+            const next = (code) => { codes.push(code); tryNext(fd + 1) }
+            net.createServer().on('error', ({ code }) => next(code)).listen({ fd }, () => next('listens'))
+        }
+        tryNext(5)
+    ";
+    let launch = Launch::of(home.write("server.js", text)).home(&home).workers(1);
+    let master = launch.socket(activated).socket(other).env("LISTEN_FDS", "1").serve();
+    assert_eq!(get(address, "/").expect("an answer").body, "55 1 EINVAL");
+    assert_eq!(master.status()["listeners"][0]["address"], address.to_string());
+    master.reload().expect_code(0);
+    assert_eq!(get(address, "/").expect("an answer").body, "55 1 EINVAL");
+}
