@@ -57,7 +57,8 @@ fn leftovers_are_killed_when_their_time_is_over() {
     assert_eq!((overdue.text("/due"), overdue.text("/signal")), ("rest", "SIGKILL"));
     child.wait_end();
     let told = master.wait(on("draining").id(1));
-    assert!(overdue.since(&told).as_millis() >= 700, "{:?}", overdue.since(&told));
+    // Both spans, and not the first one alone. A line of the log has its time a little later than what it tells of began.
+    assert!(overdue.since(&told).as_millis() >= 600, "{:?}", overdue.since(&told));
 }
 
 /// Whoever was let go by another signal is sent TERM at the drain timeout, as a whole worker would be.
