@@ -101,12 +101,12 @@ test('a reload goes from one way to the other and back', async ({ cluster, serve
   const made = await serve('values.js', started)
   const isCopy = async () => (await ask(active(made)[0], { do: 'json', buffer: Buffer.from('b') }, 'map')).map instanceof Map
   assert.equal(await isCopy(), false)
-  cluster.setupPrimary({ serialization: 'advanced' })
-  await called((done) => made.reload(done))
-  assert.equal(await isCopy(), true)
-  cluster.setupPrimary({ serialization: 'json' })
-  await called((done) => made.reload(done))
-  assert.equal(await isCopy(), false)
+  for (const serialization of ['advanced', 'json']) {
+    cluster.setupPrimary({ serialization })
+    await called((done) => made.reload(done))
+    await until('the old one to be gone', () => made.workers().length === 1)
+    assert.equal(await isCopy(), serialization === 'advanced')
+  }
 })
 
 test('what is no way to write messages is refused as Node refuses it', async ({ cluster, make }) => {
