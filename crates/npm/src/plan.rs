@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use recluster::host::{Lateness, Lender, Serialization, Stdio};
 use recluster::{
-    Balance, Cluster, ClusterBuilder, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy, Surge,
+    Balance, Cluster, ClusterBuilder, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy, Surge, Unread,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -152,6 +152,8 @@ impl Plan {
             .stdio(stdio)
             .own_group(self.own_group)
             .lends(Lender::whole_process())
+            // As where they write to the host's own: whoever reads slowly slows them down, and misses nothing.
+            .stderr(Unread::Wait)
             .serialization(match self.serialization {
                 Writing::Json => Serialization::Json,
                 Writing::Advanced => Serialization::Advanced,
