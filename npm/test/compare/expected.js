@@ -6,7 +6,7 @@
 const DEATHS = [
   'crash', 'killed by the host', 'worker.disconnect() by the host', 'process.disconnect() in the worker',
   'cluster.worker.disconnect() in the worker', 'the message disconnect of the worker', 'run after stop',
-  'a worker that ignores what it is told', 'settings that change before a respawn'
+  'a worker that ignores what it is told', 'settings that change before a respawn', 'a crash during a reload'
 ]
 
 const expected = [

@@ -205,14 +205,14 @@ const scenarios = {
   },
 
   'a crash during a reload': {
-    options: { readyWhen: 'ready', respawn: 60, ...listens(['ready']) },
+    options: { readyWhen: 'ready', respawn: 60, ...listens() },
     async script (stage) {
-      await stage.serving('0a')
+      await stage.makeReady('0a')
       const reloaded = stage.reload()
       stage.tell('0a', { do: 'exit', status: 3 })
-      await reloaded
-      await stage.serving('0b')
       await stage.gone('0a')
+      await stage.makeReady('0b')
+      await reloaded
     }
   },
 
