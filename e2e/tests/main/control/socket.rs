@@ -1,7 +1,7 @@
 //! The control socket: where it is, how commands find it, and how it answers invalid requests.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -219,17 +219,13 @@ fn an_invalid_request_is_answered_with_one_line() {
 }
 
 #[test]
-fn many_silent_clients_do_not_keep_others_out_for_long() {
+fn clients_that_ask_for_nothing_keep_nobody_out() {
     let master = Launch::fixture("server.js").workers(1).serve();
     let silent: Vec<_> = (0..200).filter_map(|_| UnixStream::connect(master.control()).ok()).collect();
-    assert!(silent.len() > 64, "more than anybody needs");
-    let mut refused = UnixStream::connect(master.control()).expect("the master listens");
-    refused.set_read_timeout(Some(DEADLINE)).expect("a socket takes a deadline");
-    let mut line = String::new();
-    BufReader::new(&mut refused).read_line(&mut line).expect("an answer");
-    assert!(line.contains("too many"), "{line}");
+    assert!(silent.len() > 64, "more than are answered at a time");
+    master.client(&["status"]).expect_code(0);
+    master.reload().expect_code(0);
     drop(silent);
-    recluster_e2e::eventually("the master answers again", || master.client(&["status"]).code() == 0);
 }
 
 #[test]
