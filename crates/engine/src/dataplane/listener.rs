@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use recluster_core::WorkerId;
 use recluster_wire::Json;
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
+use rustix::net::{Shutdown, shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bpf::Program;
@@ -375,9 +376,16 @@ impl Listener {
             || self.pending.values().any(|pending| !pending.is_empty())
     }
 
-    /// Whether workers accept from its sockets, and these are ours alone and can refuse new connections.
-    pub(super) fn can_refuse(&self) -> bool {
-        self.mode != Mode::RoundRobin && matches!(self.address, Address::Tcp(_))
+    /// Whether its sockets are ours alone, and handshakes may be under way there.
+    pub(super) fn has_handshakes(&self) -> bool {
+        matches!(self.address, Address::Tcp(_))
+    }
+
+    /// Lets no connection begin any more on a unix socket that is ours alone. What waits there stays; on TCP this would reset it.
+    pub(super) fn refuse_on_unix(&self) {
+        if let (Address::Unix(_), Some(socket)) = (&self.address, &self.socket) {
+            let _ = shutdown(socket, Shutdown::Read);
+        }
     }
 
     /// Lets no connection begin any more.

@@ -254,29 +254,35 @@ fn is_unused_for_good(listener: &mut Listener, reactor: &mut Reactor) -> bool {
 /// sockets are closed. Where workers accept, they go on for [`LAST_CALL`].
 pub(super) fn stop_all(listeners: &mut Listeners, reactor: &mut Reactor) {
     for listener in listeners.values_mut() {
-        if listener.can_refuse() {
+        if !listener.has_handshakes() {
+            listener.refuse_on_unix();
+            stop(listener, reactor);
+        } else if listener.mode == Mode::RoundRobin {
+            refuse(listener, reactor);
+        } else {
             let at = reactor.set_timer_in(LAST_CALL, Timer::Listener(listener.id));
             listener.closing = Some(Closing::Refuse(at));
-        } else {
-            stop(listener, reactor);
         }
     }
 }
 
-/// Takes the next step of a stop where workers accept.
+/// Takes the next step of a stop.
 ///
-/// These workers would close their sockets with connections in them. So, shortly before they are told to go, no connection
-/// begins there any more, and then what they have not accepted is taken from them.
+/// A socket that is closed resets what is in its queue, and a connection may come just before. So no connection begins any more, and
+/// a moment later what has come is taken: also from workers that accept, shortly before they are told to go.
 pub(super) fn step_stop(listener: &mut Listener, reactor: &mut Reactor) {
     match listener.closing {
-        Some(Closing::Refuse(at)) if at <= reactor.now => {
-            listener.refuse_connections();
-            let at = reactor.set_timer_in(REFUSE_SPAN, Timer::Listener(listener.id));
-            listener.closing = Some(Closing::Close(at));
-        }
+        Some(Closing::Refuse(at)) if at <= reactor.now => refuse(listener, reactor),
         Some(Closing::Close(at)) if at <= reactor.now => stop(listener, reactor),
         Some(Closing::Refuse(_) | Closing::Close(_)) | None => {}
     }
+}
+
+/// Lets no connection begin; those that have begun come for a moment yet.
+fn refuse(listener: &mut Listener, reactor: &mut Reactor) {
+    listener.refuse_connections();
+    let at = reactor.set_timer_in(REFUSE_SPAN, Timer::Listener(listener.id));
+    listener.closing = Some(Closing::Close(at));
 }
 
 fn stop(listener: &mut Listener, reactor: &mut Reactor) {
@@ -309,6 +315,7 @@ pub(super) fn give_up_leftovers(listeners: &mut Listeners, workers: &Workers, re
 mod tests {
     use std::io::Read as _;
     use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
 
     use recluster_wire::node::FromWorker;
 
@@ -418,11 +425,30 @@ mod tests {
         let address = harness.address(listener);
         let _client = TcpStream::connect(address).unwrap();
         harness.obey(Command::CloseListeners);
-        assert_eq!(harness.listener(listener).waiting.len(), 1);
+        assert!(harness.listener(listener).has_leftovers(), "a handshake may be under way");
+        harness.pass(REFUSE_SPAN);
         assert!(TcpStream::connect(address).is_err());
-        harness.turn();
         assert_eq!(far.connections().len(), 1);
         assert!(!harness.listener(listener).has_leftovers());
+    }
+
+    #[test]
+    fn at_a_stop_a_unix_socket_refuses_and_keeps_what_has_come() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut far = harness.serving(1, 0);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("it.sock");
+        let address = Some(path.to_string_lossy().into_owned());
+        let query = QueryServer { kind: Some(SocketKind::Unix), address, port: None, ..query(1) };
+        harness.hear(1, FromWorker::QueryServer(query));
+        let _client = UnixStream::connect(&path).unwrap();
+        // As if it were not closed yet.
+        let open = (harness.listener(0).socket.clone(), harness.listener(0).file.clone());
+        harness.obey(Command::CloseListeners);
+        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        drop(open);
+        harness.turn();
+        assert_eq!(far.connections().len(), 1);
     }
 
     #[test]

@@ -234,6 +234,8 @@ mod tests {
         harness.obey(Command::Drain { worker: id(1), until, grace: None });
         harness.worker(2).leaving = true;
         assert_eq!(picked(&mut harness, listener), Some(1));
+        // The socket is closed, and then it is told to disconnect.
+        harness.pass(Duration::from_millis(10));
         harness.pass(Duration::from_millis(100));
         assert_eq!(picked(&mut harness, listener), None, "it was told to disconnect");
     }

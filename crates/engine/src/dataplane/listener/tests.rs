@@ -19,7 +19,7 @@ fn a_unix_socket_has_the_permissions_asked_for_and_no_group() {
     let listener = bind(&all, Mode::Kernel);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o666, 0o666);
     assert_eq!((listener.mode, listener.sockname()), (Mode::RoundRobin, None));
-    assert!(listener.is_stream() && !listener.can_refuse());
+    assert!(listener.is_stream() && !listener.has_handshakes());
     let error = Listener::bind(&unix, Mode::Shared, false).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     drop(listener);
@@ -32,7 +32,7 @@ fn a_socket_that_the_master_was_started_with_is_used_as_it_is() {
     let listener = Listener::adopt(3, &tcp, Mode::Kernel).unwrap();
     assert!(listener.acceptable, "connections may wait in it");
     assert!(listener.sockname().is_some_and(|name| name.port() != 0));
-    assert_eq!((listener.mode, listener.can_refuse()), (Mode::RoundRobin, false));
+    assert_eq!((listener.mode, listener.has_handshakes()), (Mode::RoundRobin, false));
     let udp = OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
     assert_eq!(Listener::adopt(4, &udp, Mode::RoundRobin).unwrap().mode, Mode::Shared);
 }
