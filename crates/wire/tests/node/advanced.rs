@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use recluster_wire::Json;
 use recluster_wire::node::advanced::{FrameDecoder, frame, write};
-use recluster_wire::node::{Fault, FromWorker, LineTooLong, Payload, SkippedMessage, ToWorker};
+use recluster_wire::node::{
+    Fault, FromWorker, HandleEnvelope, LineTooLong, Payload, SkippedMessage, ToWorker,
+};
 
 /// A message as it travels.
 fn framed(text: &str) -> Vec<u8> {
@@ -171,6 +173,7 @@ proptest! {
     #![proptest_config(ProptestConfig {
         cases: ProptestConfig::default().cases.max(1000),
         failure_persistence: None,
+        max_global_rejects: 1_000_000,
         ..ProptestConfig::default()
     })]
 
@@ -246,7 +249,13 @@ proptest! {
             messages.extend(drain(&mut decoder));
             prop_assert!(decoder.buffered() < 4);
         }
-        let shown = known(&line).replace("Some(NetSocket) Some(\"4:a:1\")", "None None");
+        // Of an envelope that is skipped, what came with it is not looked for.
+        let shown = match line {
+            FromWorker::Handle(envelope) => {
+                known(&FromWorker::Handle(HandleEnvelope { kind: None, key: None, ..envelope }))
+            }
+            line => known(&line),
+        };
         prop_assert_eq!(messages.iter().map(skipped).collect::<Vec<_>>(), [shown]);
     }
 
