@@ -177,6 +177,7 @@ const ENGINE: Layers = (
             "dataplane::channel",
             "dataplane::client_key",
             "dataplane::connection",
+            "dataplane::idle",
             "dataplane::reports",
         ],
         &["dataplane::group", "dataplane::worker"],
@@ -188,7 +189,7 @@ const ENGINE: Layers = (
             "dataplane::names",
             "dataplane::peeks",
         ],
-        &["dataplane::beside"],
+        &["dataplane::balance::relief", "dataplane::beside"],
         &[
             "dataplane::balance::kernel",
             "dataplane::balance::round_robin",

@@ -32,6 +32,8 @@ fn turn(state: &mut State, inbox: &Inbox) {
     for token in state.reactor.wait() {
         match token {
             Token::Waker => take_commands(state, inbox),
+            // What is due is looked at in any case.
+            Token::Alarm => {}
             Token::Listener(id) => note_acceptable(state, id),
             Token::Member(id, place) => note_member(state, id, place),
             Token::Worker(id) => note_worker(state, id),
@@ -133,9 +135,9 @@ fn revisit_listener(state: &mut State, id: ListenerId) {
 }
 
 fn revisit_member(state: &mut State, id: ListenerId, place: usize) {
-    let State { workers, listeners, is_stopping, reactor, reports, .. } = &mut *state;
+    let State { workers, listeners, looks, is_stopping, reactor, reports, .. } = &mut *state;
     let Some(listener) = listeners.get_mut(&id) else { return };
-    let violations = kernel::revisit_member(listener, place, workers, *is_stopping, reactor, reports);
+    let violations = kernel::revisit_member(listener, place, workers, *is_stopping, looks, reactor, reports);
     for (worker, violation) in violations {
         state.cut_off(worker, &violation);
     }

@@ -1,10 +1,11 @@
 //! For unit tests: a data plane without a thread, in virtual time, and the far ends of its workers' channels.
 
-use std::io::{IoSlice, IoSliceMut, Write as _};
+use std::io::{BufRead as _, BufReader, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -327,5 +328,37 @@ impl Harness {
             Fact::ChannelDrained(id) => format!("drained {}", id.get()),
         };
         self.facts().into_iter().map(name).collect()
+    }
+}
+
+/// A process of Python that waits on an `epoll` for connections of a socket of ours.
+pub(super) struct Waiting(Child);
+
+impl Waiting {
+    /// It waits by `own.poll()`, whenever the program says so.
+    pub(super) fn new(socket: &impl AsFd, program: &str) -> Self {
+        let program = format!("import os, select\nown = select.epoll()\nown.register(0)\n{program}");
+        let stdin = Stdio::from(socket.as_fd().try_clone_to_owned().unwrap());
+        let mut command = std::process::Command::new("python3");
+        let child = command.args(["-c", &program]).stdin(stdin).stdout(Stdio::piped()).spawn();
+        Self(child.unwrap())
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// The next line that it prints.
+    pub(super) fn says(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -59,11 +59,13 @@ pub(super) struct Member {
     pub(super) is_overdue: bool,
     /// A timer for it is set.
     pub(super) is_timed: bool,
+    /// How long what waits in it waits for its worker, until the others are looked at (again).
+    pub(super) patience: Duration,
 }
 
 impl Member {
     fn vacant(socket: Rc<OwnedFd>) -> Self {
-        Self { socket, holder: None, is_overdue: false, is_timed: false }
+        Self { socket, holder: None, is_overdue: false, is_timed: false, patience: Duration::ZERO }
     }
 }
 

@@ -15,7 +15,8 @@
 //! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address; `inherited` are those
 //!   that were bound before any worker asked, `abandoned` those that a worker closes while it goes on;
 //! - `beside` is for two sockets whose addresses overlap, and `names` keeps the files of unix sockets in their places;
-//! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses;
+//! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses; `idle` looks
+//!   whether a worker has anything to do;
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
 //!   which slot it belongs to, and `bpf` has the kernel compute the same.
 
@@ -36,6 +37,7 @@ mod event_loop;
 mod fixtures;
 mod group;
 mod handover;
+mod idle;
 mod inherited;
 mod listener;
 mod listeners;

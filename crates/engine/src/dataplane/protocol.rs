@@ -13,7 +13,7 @@ use recluster_wire::node::{
 
 use super::abandoned;
 use super::application;
-use super::balance::kernel;
+use super::balance::{kernel, relief};
 use super::channel::{ProtocolViolation, Sent};
 use super::handover::{self, Answer, put_back};
 use super::listener::{Listener, Listeners, Mode, Target};
@@ -165,7 +165,7 @@ fn connection_answered(state: &mut State, id: WorkerId, seq: u64, accepted: bool
 
 fn ping_answered(state: &mut State, id: WorkerId) {
     let Some(worker) = state.workers.get_mut(&id) else { return };
-    if kernel::ping_answered(worker, &state.reactor) {
+    if relief::ping_answered(worker, &state.reactor) {
         let ids: Vec<ListenerId> = worker.servers.values().map(|server| server.listener).collect();
         for listener in ids {
             state.offer(listener, id);

@@ -9,10 +9,15 @@ use std::time::{Duration, Instant};
 use recluster_core::WorkerId;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 /// How many ready descriptors are handled in one turn.
 const EVENTS_A_TURN: usize = 128;
 
+/// The kernel rounds the timeouts of epoll up to whole milliseconds. A shorter one is left to the alarm.
+const EPOLL_UNIT: Duration = Duration::from_millis(1);
 /// How many bits of a token say what kind it is.
 const TAG_BITS: u32 = 3;
 /// How many bits number the sockets of one listener: more than there can be workers.
@@ -38,6 +43,8 @@ pub(super) enum Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Waker,
+    /// A timer may be due.
+    Alarm,
     Listener(ListenerId),
     Member(ListenerId, usize),
     Worker(WorkerId),
@@ -48,6 +55,8 @@ pub(super) enum Token {
 #[derive(Debug)]
 pub(super) struct Reactor {
     epoll: OwnedFd,
+    /// Ends a wait for less than a millisecond.
+    alarm: OwnedFd,
     timers: BTreeSet<(Instant, Timer)>,
     /// Listeners that may have a connection for a worker: looked at before the turn ends.
     listeners: BTreeSet<ListenerId>,
@@ -61,14 +70,18 @@ impl Reactor {
     /// A reactor that watches nothing but the supervisor's waker.
     pub(super) fn new(waker: &OwnedFd) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let alarm =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let reactor = Self {
             epoll,
+            alarm,
             timers: BTreeSet::new(),
             listeners: BTreeSet::new(),
             unread: BTreeSet::new(),
             now: Instant::now(),
         };
         reactor.watch(waker, Token::Waker)?;
+        reactor.watch(&reactor.alarm, Token::Alarm)?;
         Ok(reactor)
     }
 
@@ -79,13 +92,22 @@ impl Reactor {
         } else {
             Some(Duration::ZERO)
         };
-        // The kernel rounds it up to whole milliseconds: to wake early would only mean to wake again.
+        self.set_alarm(span);
         let timeout = span.and_then(|span| Timespec::try_from(span).ok());
         let mut events = Vec::with_capacity(EVENTS_A_TURN);
         // An interrupted wait has nothing to report; no other error is possible with descriptors that we own.
         let _count = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
         self.now = Instant::now();
         events.iter().map(|event| Token::from(event.data)).collect()
+    }
+
+    /// Has the kernel end a short wait in time.
+    fn set_alarm(&self, span: Option<Duration>) {
+        let short = span.filter(|span| !span.is_zero() && *span < EPOLL_UNIT);
+        let Some(it_value) = short.and_then(|span| Timespec::try_from(span).ok()) else { return };
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
+        // It cannot fail with a span like that; the wait would be as long as a millisecond.
+        let _ = timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &once);
     }
 
     /// Begins to watch a descriptor. A group's socket is not reported before [`arm`](Self::arm).
@@ -148,8 +170,9 @@ impl Token {
     fn interest(self) -> EventFlags {
         match self {
             Self::Waker => EventFlags::IN,
-            // Edge-triggered: a listener may be left alone while no worker has room, without a system call.
-            Self::Listener(_) => EventFlags::IN | EventFlags::ET,
+            // Edge-triggered: a listener may be left alone while no worker has room, without a system call, and nobody has to read
+            // how often the alarm went off.
+            Self::Alarm | Self::Listener(_) => EventFlags::IN | EventFlags::ET,
             Self::Member(..) => EventFlags::IN | EventFlags::ONESHOT,
             Self::Worker(_) => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
             Self::Peek(_) => EventFlags::IN | EventFlags::RDHUP | EventFlags::ET,
@@ -161,6 +184,7 @@ impl From<Token> for EventData {
     fn from(token: Token) -> Self {
         Self::new_u64(match token {
             Token::Waker => 0,
+            Token::Alarm => 5,
             Token::Listener(id) => id << TAG_BITS | 1,
             Token::Worker(id) => id.get() << TAG_BITS | 2,
             Token::Member(id, place) => (id << PLACE_BITS | place as u64) << TAG_BITS | 3,
@@ -177,6 +201,7 @@ impl From<EventData> for Token {
             2 => Self::Worker(WorkerId::from_number(number)),
             3 => Self::Member(number >> PLACE_BITS, (number & ((1 << PLACE_BITS) - 1)) as usize),
             4 => Self::Peek(number),
+            5 => Self::Alarm,
             _ => Self::Waker,
         }
     }
@@ -196,6 +221,7 @@ mod tests {
         let last_place = (1 << PLACE_BITS) - 1;
         for token in [
             Token::Waker,
+            Token::Alarm,
             Token::Listener(0),
             Token::Listener(7),
             Token::Member(0, 0),

@@ -4,10 +4,11 @@ use std::sync::mpsc;
 
 use recluster_core::WorkerId;
 
-use super::balance::{kernel, round_robin, sticky};
+use super::balance::{kernel, relief, round_robin, sticky};
 use super::beside;
 use super::channel::{ProtocolViolation, READ_BYTES};
 use super::drain::{self, Terms};
+use super::idle::Looks;
 use super::listener::Listeners;
 use super::listeners::{self, Opener};
 use super::messages::{Billed, Config, Fact, Routes, Setup};
@@ -28,6 +29,7 @@ pub(super) struct State {
     pub(super) names: Names,
     pub(super) opener: Opener,
     pub(super) peeks: Peeks,
+    pub(super) looks: Looks,
     /// Which workers may be given what, as the supervisor said last.
     pub(super) routes: Routes,
     /// Everything stops: no new listener, and only connections that wait already.
@@ -46,6 +48,7 @@ impl State {
         Self {
             peeks: Peeks::new(setup.config.peek),
             config: setup.config,
+            looks: Looks::new(reactor.now),
             reactor,
             reports: Reports::new(facts),
             workers: Workers::new(),
@@ -75,7 +78,7 @@ impl State {
     pub(super) fn offer(&mut self, id: ListenerId, worker: WorkerId) {
         let Self { workers, listeners, is_stopping, reactor, reports, .. } = self;
         if let Some(listener) = listeners.get_mut(&id) {
-            kernel::offer(listener, worker, workers, *is_stopping, reactor, reports);
+            relief::offer(listener, worker, workers, *is_stopping, reactor, reports);
         }
     }
 

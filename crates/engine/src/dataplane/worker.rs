@@ -7,6 +7,7 @@ use recluster_core::WorkerId;
 
 use super::channel::Channel;
 use super::connection::Connection;
+use super::idle::EventLoop;
 use super::messages::{Backlog, Fact, Standing};
 use super::reactor::{ListenerId, Reactor, Timer};
 use super::reports::Reports;
@@ -121,6 +122,8 @@ pub(super) struct Worker {
     pub(super) own_count: Option<u64>,
     /// When it was asked whether its loop turns, if it has not answered yet.
     pub(super) pinged_at: Option<Instant>,
+    /// The way to see whether its loop has anything to do.
+    pub(super) event_loop: EventLoop,
     last_number: u64,
 }
 
@@ -147,6 +150,7 @@ impl Worker {
             taken: 0,
             own_count: None,
             pinged_at: None,
+            event_loop: EventLoop::default(),
             last_number: 0,
         }
     }

@@ -3,5 +3,8 @@
 
 pub(super) mod eligible;
 pub(super) mod kernel;
+pub(super) mod relief;
 pub(super) mod round_robin;
 pub(super) mod sticky;
+#[cfg(test)]
+mod tests;
