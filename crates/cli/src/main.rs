@@ -22,6 +22,7 @@ mod orphans;
 mod paint;
 mod patience;
 mod pidfile;
+mod place;
 mod run;
 mod signals;
 mod size;

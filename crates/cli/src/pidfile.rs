@@ -1,14 +1,18 @@
 //! The file that holds the master's process id.
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
 
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use crate::place::Place;
 use crate::writable::may_create;
+
+/// More than this is no process id, whatever it is: in bytes.
+const LONGEST: u64 = 256;
 
 /// A written pidfile. Dropping it removes the file, if it is still ours.
 #[derive(Debug)]
@@ -30,11 +34,12 @@ pub(crate) enum PidfileError {
 impl Pidfile {
     /// Writes the file, whole or not at all. One that a dead process left is replaced.
     pub(crate) fn write(path: &Path) -> Result<Self, PidfileError> {
-        Self::check(path)?;
         let system = |source| PidfileError::System { path: path.to_owned(), source };
-        let draft = draft_of(path);
-        write_and_sync(&draft).and_then(|()| fs::rename(&draft, path)).map_err(|error| {
-            let _ = fs::remove_file(&draft);
+        let place = Place::of(path).map_err(system)?;
+        is_free(&place, path)?;
+        let draft = draft_of(&place).map_err(system)?;
+        write_and_sync(&draft).and_then(|()| draft.rename(&place)).map_err(|error| {
+            let _ = draft.remove();
             system(error)
         })?;
         Ok(Self { path: path.to_owned() })
@@ -43,24 +48,32 @@ impl Pidfile {
     /// Whether the file could be written: it is not there or a dead process left it, and its draft could be made.
     pub(crate) fn check(path: &Path) -> Result<(), PidfileError> {
         let system = |source| PidfileError::System { path: path.to_owned(), source };
-        match holder(path).map_err(system)? {
-            Holder::Nobody => {}
-            Holder::Process(pid) if is_ours(pid) || !is_alive(pid) => {}
-            Holder::Process(pid) => {
-                return Err(PidfileError::Alive { path: path.to_owned(), pid: pid_number(pid) });
-            }
-            Holder::Unclear => return Err(PidfileError::NotAPidfile { path: path.to_owned() }),
-        }
-        may_create(&draft_of(path)).map_err(system)
+        is_free(&Place::of(path).map_err(system)?, path)?;
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(ending());
+        may_create(Path::new(&draft)).map_err(system)
     }
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        if matches!(holder(&self.path), Ok(Holder::Process(pid)) if is_ours(pid)) {
+        let Ok(place) = Place::of(&self.path) else { return };
+        if matches!(holder(&place), Ok(Holder::Process(pid)) if is_ours(pid)) {
             // If it cannot be removed, it names a dead process, and the next master replaces it.
-            let _ = fs::remove_file(&self.path);
+            let _ = place.remove();
         }
+    }
+}
+
+/// No other process has it, and it is a pidfile or nothing.
+fn is_free(place: &Place, path: &Path) -> Result<(), PidfileError> {
+    let path = path.to_owned();
+    match holder(place) {
+        Ok(Holder::Nobody) => Ok(()),
+        Ok(Holder::Process(pid)) if is_ours(pid) || !is_alive(pid) => Ok(()),
+        Ok(Holder::Process(pid)) => Err(PidfileError::Alive { path, pid: pid_number(pid) }),
+        Ok(Holder::Unclear) => Err(PidfileError::NotAPidfile { path }),
+        Err(source) => Err(PidfileError::System { path, source }),
     }
 }
 
@@ -73,14 +86,16 @@ enum Holder {
     Unclear,
 }
 
-fn holder(path: &Path) -> io::Result<Holder> {
-    let bytes = match fs::metadata(path) {
-        // Opening a pipe could wait for ever.
-        Ok(about) if !about.is_file() => return Ok(Holder::Unclear),
-        Ok(_) => fs::read(path)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
-        Err(error) => return Err(error),
-    };
+fn holder(place: &Place) -> io::Result<Holder> {
+    match place.kind()? {
+        None => return Ok(Holder::Nobody),
+        Some(FileType::RegularFile) => {}
+        Some(_) => return Ok(Holder::Unclear),
+    }
+    // A pipe may have taken its place, and opening that could wait for ever.
+    let file = place.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim();
     if text.is_empty() {
@@ -91,16 +106,18 @@ fn holder(path: &Path) -> io::Result<Holder> {
 }
 
 /// The file beside a pidfile that is written first and then takes its place.
-fn draft_of(path: &Path) -> PathBuf {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}", process::id()));
-    draft.into()
+fn draft_of(place: &Place) -> io::Result<Place> {
+    place.beside(&ending())
 }
 
-fn write_and_sync(path: &Path) -> io::Result<()> {
+fn ending() -> String {
+    format!(".{}", process::id())
+}
+
+fn write_and_sync(draft: &Place) -> io::Result<()> {
     // A process of the same pid may have left one. What is there now is made by this process: it follows no link of others.
-    let _ = fs::remove_file(path);
-    let mut file = fs::File::create_new(path)?;
+    let _ = draft.remove();
+    let mut file = draft.open(OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
     writeln!(file, "{}", process::id())?;
     file.sync_all()
 }
@@ -120,7 +137,13 @@ fn pid_number(pid: Pid) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
     use std::os::unix::process::parent_id;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
 
     use super::*;
 
@@ -165,6 +188,55 @@ mod tests {
             assert!(matches!(Pidfile::write(&path), Err(PidfileError::NotAPidfile { .. })), "{precious}");
             assert_eq!(fs::read_to_string(&path).unwrap(), precious);
         }
+    }
+
+    #[test]
+    fn a_link_is_kept_and_what_it_leads_to_is_the_pidfile() {
+        let base = tempfile::tempdir().unwrap();
+        let link = base.path().join("link");
+        symlink("it.pid", &link).unwrap();
+        let pidfile = Pidfile::write(&link).unwrap();
+        assert_eq!(fs::read_to_string(base.path().join("it.pid")).unwrap(), format!("{}\n", process::id()));
+        drop(pidfile);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_draft_that_is_planted_is_not_followed() {
+        let base = tempfile::tempdir().unwrap();
+        let (path, precious) = (base.path().join("it.pid"), base.path().join("precious"));
+        fs::write(&precious, "data").unwrap();
+        symlink(&precious, base.path().join(format!("it.pid{}", ending()))).unwrap();
+        drop(Pidfile::write(&path).unwrap());
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "data");
+    }
+
+    /// The directory's owner lets its path lead elsewhere, and back.
+    #[test]
+    fn what_was_not_looked_at_is_not_overwritten() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |path: &str| base.path().join(path);
+        for directory in ["hostile", "others"] {
+            fs::create_dir(at(directory)).unwrap();
+        }
+        let precious = at("others/it.pid");
+        fs::write(&precious, "precious").unwrap();
+        symlink(at("others"), at("link")).unwrap();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let (hostile, link) = (at("hostile"), at("link"));
+                    renameat_with(CWD, hostile, CWD, link, RenameFlags::EXCHANGE).unwrap();
+                }
+            });
+            for _ in 0..500 {
+                drop(Pidfile::write(&at("hostile/it.pid")));
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::ptr;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -31,6 +32,12 @@ pub(crate) struct Received {
     pub(crate) bytes: u64,
     /// Whether the end of the stream is among them.
     pub(crate) ended: bool,
+}
+
+/// Gives the calling thread a working directory, a root directory and a umask of its own, for the rest of its life.
+pub(crate) fn leave_working_context() -> io::Result<()> {
+    // SAFETY: only `CLONE_FILES` can make descriptors of other threads invalid in this one, and it is not asked for.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::FS) }?)
 }
 
 /// Asks the kernel for the beginning of a TCP socket's `struct tcp_info`.

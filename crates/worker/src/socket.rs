@@ -1,12 +1,11 @@
 //! Sockets that this process was given, and sockets that it binds itself because there is no master.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, open, statat, unlinkat};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -86,25 +85,36 @@ pub(crate) fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
     if let Err(error) = socket.bind(&address) {
-        if error.kind() != io::ErrorKind::AddrInUse || !is_stale(path, &address) {
+        if error.kind() != io::ErrorKind::AddrInUse || !remove_stale(path)? {
             return Err(error);
         }
-        fs::remove_file(path)?;
         socket.bind(&address)?;
     }
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Never waits: an owner whose queue is full is alive.
-fn is_stale(path: &Path, address: &SockAddr) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+/// Removes the socket if no process listens there. Its directory is held open meanwhile: another user may be able to have the path
+/// lead elsewhere. Never waits: an owner whose queue is full is alive.
+fn remove_stale(path: &Path) -> io::Result<bool> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = path.file_name() else { return Ok(false) };
+    let directory = open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let about = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let is_socket = FileType::from_raw_mode(about.st_mode) == FileType::Socket;
+    let held = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
     let connect = || {
         let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         probe.set_nonblocking(true)?;
-        probe.connect(address)
+        // A long name leaves no room for that of a descriptor.
+        probe.connect(&SockAddr::unix(&held).or_else(|_| SockAddr::unix(path))?)
     };
-    is_socket && connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    let is_stale =
+        is_socket && connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    if is_stale {
+        unlinkat(&directory, name, AtFlags::empty())?;
+    }
+    Ok(is_stale)
 }
 
 pub(crate) fn lacks_family(error: &io::Error) -> bool {

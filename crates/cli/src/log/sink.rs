@@ -1,9 +1,8 @@
 //! Where the log's lines go: stderr or a file, by way of a bounded queue and a thread. Only the thread
 //! waits for the reader: one that does not read must not stop the master.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,9 +10,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
+use crate::place::Place;
 use crate::writable::may_create;
 
 /// How many lines may wait for a slow reader.
@@ -100,24 +100,20 @@ impl Sink {
 
 /// Whether [`open`] would succeed. Makes no file.
 pub(super) fn check(path: &Path) -> io::Result<()> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => may_create(path),
-        Err(error) => Err(error),
-        Ok(_) => open(path).map(drop),
+    match Place::of(path)?.kind()? {
+        None => may_create(path),
+        Some(_) => open(path).map(drop),
     }
 }
 
 /// Opens it without waiting for anybody. To write there may wait, which the thread does.
 fn open(path: &Path) -> io::Result<File> {
-    let at_once = || {
-        let mut options = OpenOptions::new();
-        options.append(true).custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
-        options
-    };
-    let file = match at_once().create(true).open(path) {
+    let place = Place::of(path)?;
+    let at_once = OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match place.open(at_once | OFlags::WRONLY | OFlags::CREATE) {
         // A pipe that nobody reads yet. Its reader may come later: what is written until then waits there.
-        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) && is_pipe(path) => {
-            at_once().read(true).open(path)?
+        Err(error) if is_nobody_there(&error) && matches!(place.kind(), Ok(Some(FileType::Fifo))) => {
+            place.open(at_once | OFlags::RDWR)?
         }
         opened => opened?,
     };
@@ -125,8 +121,8 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn is_pipe(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo())
+fn is_nobody_there(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
 }
 
 fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
@@ -144,6 +140,9 @@ fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>, waiting: &Atomi
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{lchown, symlink};
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
@@ -216,6 +215,37 @@ mod tests {
         let mut read = String::new();
         io::Read::read_to_string(&mut reader, &mut read).unwrap();
         assert_eq!(read, "one\n");
+    }
+
+    /// The directory is the workers' user's, who would have root write elsewhere.
+    #[test]
+    fn what_another_user_links_to_is_not_written_to() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can give a link away");
+            return;
+        }
+        let base = tempfile::tempdir().unwrap();
+        let at = |path: &str| base.path().join(path);
+        fs::write(at("precious"), "").unwrap();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    symlink(at("precious"), at("link")).unwrap();
+                    lchown(at("link"), Some(12_345), None).unwrap();
+                    fs::rename(at("link"), at("it.log")).unwrap();
+                    thread::yield_now();
+                    let _ = fs::remove_file(at("it.log"));
+                }
+            });
+            for _ in 0..1000 {
+                if let Ok(mut file) = open(&at("it.log")) {
+                    file.write_all(b"a line\n").unwrap();
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(fs::read_to_string(at("precious")).unwrap(), "");
     }
 
     /// An output that blocks until the test lets it go on.

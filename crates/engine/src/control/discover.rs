@@ -114,7 +114,7 @@ fn list(paths: &[PathBuf]) -> String {
 mod tests {
     use super::*;
     use crate::control::greeting::tests::{REFUSED, answer_with};
-    use crate::socket::file::tests::leave_stale;
+    use crate::socket::probe::tests::leave_stale;
 
     #[test]
     fn the_only_living_socket_is_found() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::socket_peercred;
 
 use super::protocol::{REQUEST_LIMIT, Reply};
-use crate::socket::file::open;
+use crate::socket::probe::open;
 use crate::socket::runtime_dir;
 
 /// A request that asks for nothing. Every master refuses it, and no other program has such an answer.

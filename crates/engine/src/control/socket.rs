@@ -1,21 +1,24 @@
 //! [`Socket`]: taking a control socket's path, and giving it back.
 
-use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, FlockOperation, OFlags, flock};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 use rustix::net::SocketType;
+use socket2::Type;
 use tokio::net::UnixListener;
 
 use super::greeting::{Listener, listener_at};
-use crate::socket::file::{Probe, SocketFile, probe};
+use crate::socket::directory::Directory;
+use crate::socket::file::SocketFile;
+use crate::socket::named::{self, Permissions};
+use crate::socket::probe::{Probe, probe};
 use crate::socket::runtime_dir::{self, DirectoryError, can_make, parent_of};
-use crate::socket::short_path::{PATH_LIMIT, ShortPath, has_short_form};
+use crate::socket::short_path::{PATH_LIMIT, has_short_form};
 
 /// A file in the directory of control sockets, locked while one of them is bound: two masters that find the same
 /// stale socket must not both replace it.
@@ -23,6 +26,9 @@ const LOCK: &str = ".recluster.lock";
 /// How long it is waited for, and how often it is tried.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How many clients may wait for an answer to their connecting.
+const BACKLOG: i32 = 4096;
 
 /// A bound control socket. Clients that connect wait until it is served. Dropping it removes its file.
 #[derive(Debug)]
@@ -95,12 +101,16 @@ impl Socket {
         let directory = parent_of(&path);
         runtime_dir::prepare(directory)?;
         let system = |source| BindError::System { path: path.clone(), source };
-        let locked = lock(directory).map_err(system)?;
-        make_room(&path)?;
-        let listener =
-            ShortPath::of(&path).and_then(|short| UnixListener::bind(short.path())).map_err(system)?;
-        let file = SocketFile::at(path.clone()).map_err(system)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(system)?;
+        let (open, name) = Directory::of(&path).map_err(system)?;
+        runtime_dir::check_open(&open, directory)?;
+        let locked = lock(&open, directory).map_err(system)?;
+        look(&path)?;
+        let named = named::bind_in(open, name, &path, Type::STREAM, Permissions::Exactly(0o600), true);
+        let named = named.map_err(system)?;
+        let file = SocketFile::of(path.clone(), &named);
+        named.socket.listen(BACKLOG).map_err(system)?;
+        named.socket.set_nonblocking(true).map_err(system)?;
+        let listener = UnixListener::from_std(OwnedFd::from(named.socket).into()).map_err(system)?;
         drop(locked);
         Ok(Self { listener, file })
     }
@@ -118,7 +128,7 @@ impl Socket {
             can_make(directory, FileType::Socket)
                 .map_err(|source| BindError::System { path: path.to_owned(), source })?;
         }
-        look(path).map(drop)
+        look(path)
     }
 
     /// Where it is.
@@ -127,12 +137,12 @@ impl Socket {
     }
 }
 
-/// Holds the directory's lock until the file is dropped. Masters hold it only while they bind: whoever holds it for longer is
+/// Holds the directory's lock until the file is closed. Masters hold it only while they bind: whoever holds it for longer is
 /// stopped, or no master.
-fn lock(directory: &Path) -> io::Result<File> {
+fn lock(open: &Directory, directory: &Path) -> io::Result<OwnedFd> {
     let path = directory.join(LOCK);
-    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(&path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(open, LOCK, flags, Mode::RUSR | Mode::WUSR)?;
     let begun = Instant::now();
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -146,36 +156,17 @@ fn lock(directory: &Path) -> io::Result<File> {
     }
 }
 
-/// Removes a stale socket; refuses to touch anything else.
-fn make_room(path: &Path) -> Result<(), BindError> {
-    match look(path)? {
-        Vacant::Nothing => Ok(()),
-        Vacant::Stale => {
-            fs::remove_file(path).map_err(|source| BindError::System { path: path.to_owned(), source })
-        }
-    }
-}
-
-/// What is at a path where a socket can be bound.
-enum Vacant {
-    Nothing,
-    /// A socket on which no process listens any more.
-    Stale,
-}
-
-/// Looks at a path where a socket is to be bound, and refuses one that is taken.
-fn look(path: &Path) -> Result<Vacant, BindError> {
+/// Looks at a path where a socket is to be bound, and refuses one that is taken. A stale socket is not in the way.
+fn look(path: &Path) -> Result<(), BindError> {
     let path = path.to_owned();
     match probe(&path, SocketType::STREAM) {
-        Ok(Probe::Nothing) => Ok(Vacant::Nothing),
-        Ok(Probe::Stale) => Ok(Vacant::Stale),
+        Ok(Probe::Nothing | Probe::Stale) => Ok(()),
         Ok(Probe::Alive) => match listener_at(&path) {
             Ok(Listener::Cluster) => Err(BindError::Alive { path }),
             Ok(Listener::Silent) => Err(BindError::Silent { path }),
             // A cluster that ends right now hangs up, too, and is gone then.
             Ok(Listener::Other) | Err(_) => match probe(&path, SocketType::STREAM) {
-                Ok(Probe::Nothing) => Ok(Vacant::Nothing),
-                Ok(Probe::Stale) => Ok(Vacant::Stale),
+                Ok(Probe::Nothing | Probe::Stale) => Ok(()),
                 Ok(Probe::Alive | Probe::NotASocket) => Err(BindError::Foreign { path }),
                 Err(source) => Err(BindError::System { path, source }),
             },
@@ -194,12 +185,14 @@ fn check_length(path: &Path) -> Result<(), BindError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::net::UnixListener as StdListener;
 
     use super::*;
     use crate::control::greeting::tests::{REFUSED, answer_with};
-    use crate::socket::file::tests::leave_stale;
+    use crate::socket::probe::tests::leave_stale;
+    use crate::socket::races::{Race, race};
 
     #[tokio::test]
     async fn a_socket_is_private_and_goes_when_it_is_dropped() {
@@ -280,6 +273,13 @@ mod tests {
         let _theirs = StdListener::bind(&path).unwrap();
         drop(ours);
         assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_swapped_costs_others_nothing() {
+        for kind in [Race::OfTheName, Race::OfTheDirectory] {
+            race(kind, |path| Socket::bind(path));
+        }
     }
 
     #[tokio::test]

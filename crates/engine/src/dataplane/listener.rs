@@ -17,8 +17,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +37,7 @@ use crate::config::balance::{Balance, StickyBy};
 use crate::report::worker::Address;
 use crate::socket::bind::{bind_unix, on_every_address};
 use crate::socket::file::SocketFile;
+use crate::socket::named::Permissions;
 use crate::sys::{self, Hook};
 
 /// All open listeners.
@@ -268,26 +268,12 @@ impl Listener {
     fn bind_unix(query: &QueryServer, mode: Mode, replace: bool) -> io::Result<Self> {
         let mode = mode.without_group();
         let path = PathBuf::from(query.address.as_deref().unwrap_or_default());
-        let (socket, file) = bind_unix(&path, replace)?;
-        if file.is_some() {
-            Self::open_to(query, &path)?;
-        }
+        let (socket, file) = bind_unix(&path, replace, permissions(query))?;
         socket.listen(query.listen_backlog())?;
         socket.set_nonblocking(true)?;
         let mut listener = Self::new(socket, mode, Address::Unix(path));
         listener.file = file.map(Arc::new);
         Ok(listener)
-    }
-
-    /// Sets the permissions that the worker asked for.
-    fn open_to(query: &QueryServer, path: &Path) -> io::Result<()> {
-        let readable = if query.readable_all { 0o444 } else { 0 };
-        let writable = if query.writable_all { 0o222 } else { 0 };
-        if readable | writable != 0 {
-            let mode = fs::metadata(path)?.permissions().mode() | readable | writable;
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        }
-        Ok(())
     }
 
     /// The address to report to a worker; none for a unix socket, which it knows by its path.
@@ -457,6 +443,16 @@ impl Listener {
 
     pub(super) fn is_used_by(&self, worker: WorkerId) -> bool {
         self.targets.iter().any(|target| target.worker == worker)
+    }
+}
+
+/// The permissions that the worker asked for.
+fn permissions(query: &QueryServer) -> Permissions {
+    let readable = if query.readable_all { 0o444 } else { 0 };
+    let writable = if query.writable_all { 0o222 } else { 0 };
+    match readable | writable {
+        0 => Permissions::Usual,
+        bits => Permissions::Added(bits),
     }
 }
 

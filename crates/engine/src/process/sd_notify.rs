@@ -4,8 +4,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,13 +13,16 @@ use recluster_wire::notify::{self, MAX_DATAGRAM};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::{Pid, test_kill_process};
+use socket2::Type;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::process::event::{Event, Words};
 use crate::process::target::Kin;
 use crate::sink::Sink;
-use crate::socket::file::{Probe, SocketFile, probe};
+use crate::socket::file::SocketFile;
+use crate::socket::named::{self, Permissions};
+use crate::socket::probe::{Probe, probe};
 use crate::socket::{places, runtime_dir};
 use crate::sys;
 use crate::sys::Datagram;
@@ -60,10 +61,10 @@ impl Socket {
         let path = directory.join(name);
         // An earlier process with the same pid may have left one.
         let _ = fs::remove_file(&path);
-        let socket = UnixDatagram::bind(&path)?;
         // A worker may have become another user by then. Who sends is told by the kernel.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
-        let file = SocketFile::at(path)?;
+        let named = named::bind(&path, Type::DGRAM, Permissions::Exactly(0o666), false)?;
+        let file = SocketFile::of(path, &named);
+        let socket = named.socket;
         socket.set_nonblocking(true)?;
         rustix::net::sockopt::set_socket_passcred(&socket, true)?;
         Ok(Self { socket: socket.into(), file })
@@ -149,11 +150,14 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Datagram> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixDatagram;
+
     use recluster_wire::notify::Word;
     use rustix::process::getpgrp;
 
     use super::*;
-    use crate::socket::file::tests::leave_stale;
+    use crate::socket::probe::tests::leave_stale;
 
     fn said(socket: &Socket, words: &[u8], group: Pid) -> Option<Vec<Word>> {
         let sender = UnixDatagram::unbound().unwrap();

@@ -6,7 +6,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +19,10 @@ use crate::config::address::{BindAddress, Kind};
 use crate::config::listen::Listen;
 use crate::report::error::StartError;
 use crate::report::worker::Address;
-use crate::socket::file::{Probe, SocketFile, probe};
+use crate::socket::file::SocketFile;
 use crate::socket::holder::{PortOf, Wanted};
+use crate::socket::named::{self, Permissions};
+use crate::socket::probe::{Probe, probe};
 use crate::socket::runtime_dir::{may_create_in, parent_of};
 use crate::socket::short_path::ShortPath;
 
@@ -177,10 +178,8 @@ pub(crate) fn bind(listen: &Listen) -> io::Result<Bound> {
         }
         BindAddress::One { address, kind } => (bind_ip(*address, *kind, true, backlog)?, None),
         BindAddress::Unix(path) => {
-            let (socket, file) = bind_unix(path, true)?;
-            if let Some(mode) = listen.mode {
-                fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-            }
+            let permissions = listen.mode.map_or(Permissions::Usual, Permissions::Exactly);
+            let (socket, file) = bind_unix(path, true, permissions)?;
             socket.listen(backlog)?;
             (socket, file)
         }
@@ -205,7 +204,7 @@ fn preview(listen: &Listen) -> io::Result<()> {
             on_every_address(|ip| open_ip((ip, *port).into(), *kind, false)).map(drop)
         }
         BindAddress::One { address, kind } => open_ip(*address, *kind, true).map(drop),
-        BindAddress::Unix(path) if is_abstract(path) => bind_unix(path, false).map(drop),
+        BindAddress::Unix(path) if is_abstract(path) => bind_unix(path, false, Permissions::Usual).map(drop),
         BindAddress::Unix(path) => preview_unix(path),
     }
 }
@@ -272,24 +271,19 @@ fn open_ip(address: SocketAddr, kind: Kind, only_v6: bool) -> io::Result<Socket>
 
 /// Binds a unix socket, and returns it with the file that this made: an abstract socket has none. `replace` allows to
 /// replace the file of a stale socket.
-pub(crate) fn bind_unix(path: &Path, replace: bool) -> io::Result<(Socket, Option<SocketFile>)> {
-    let short = ShortPath::of(path)?;
-    let address = SockAddr::unix(short.path())?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    let is_abstract = is_abstract(path);
-    match socket.bind(&address) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) && replace && !is_abstract => {
-            if !matches!(probe(path, SocketType::STREAM), Ok(Probe::Stale)) {
-                return Err(error);
-            }
-            fs::remove_file(path)?;
-            socket.bind(&address)?;
-        }
-        Err(error) => return Err(error),
+pub(crate) fn bind_unix(
+    path: &Path,
+    replace: bool,
+    permissions: Permissions,
+) -> io::Result<(Socket, Option<SocketFile>)> {
+    if is_abstract(path) {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        return Ok((socket, None));
     }
-    let file = if is_abstract { None } else { Some(SocketFile::kept(path)?) };
-    Ok((socket, file))
+    let named = named::bind(path, Type::STREAM, permissions, replace)?;
+    let file = SocketFile::kept(path, &named)?;
+    Ok((named.socket, Some(file)))
 }
 
 /// Whether a path is a name in the kernel's abstract namespace, and no file.

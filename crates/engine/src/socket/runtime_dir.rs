@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -131,10 +132,23 @@ pub(crate) fn check(directory: &Path) -> Result<(), DirectoryError> {
         Ok(_) => return Err(DirectoryError::Unusable { path, source: io::ErrorKind::NotADirectory.into() }),
         Err(source) => return Err(DirectoryError::Unusable { path, source }),
     };
-    if !is_trusted(about.uid()) {
-        return Err(DirectoryError::Foreign { path, owner: about.uid() });
+    judge(path, about.uid(), about.mode())
+}
+
+/// Checks a directory that is open: the path may lead elsewhere by now.
+pub(crate) fn check_open(open: impl AsFd, path: &Path) -> Result<(), DirectoryError> {
+    let path = path.to_owned();
+    match fstat(open) {
+        Ok(about) => judge(path, about.st_uid, about.st_mode),
+        Err(error) => Err(DirectoryError::Unusable { path, source: error.into() }),
     }
-    let mode = about.mode() & 0o777;
+}
+
+fn judge(path: PathBuf, owner: u32, mode: u32) -> Result<(), DirectoryError> {
+    if !is_trusted(owner) {
+        return Err(DirectoryError::Foreign { path, owner });
+    }
+    let mode = mode & 0o777;
     if mode & OTHERS_MAY_WRITE != 0 {
         return Err(DirectoryError::Open { path, mode });
     }

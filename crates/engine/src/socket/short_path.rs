@@ -4,6 +4,7 @@
 //! Node makes it absolute.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -39,13 +40,24 @@ impl ShortPath {
         let name = path.file_name().filter(|name| name.len() <= NAME_LIMIT).ok_or_else(too_long)?;
         let directory =
             open(parent_of(path), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+        let path = descriptor(&directory).join(name);
         Ok(Self { path, _directory: Some(directory) })
+    }
+
+    /// The path of a name in a directory, valid as long as the directory is open. None where the name is too long for it.
+    pub(crate) fn through(directory: &OwnedFd, name: &OsStr) -> Option<Self> {
+        let path = descriptor(directory).join(name);
+        is_short(&path).then_some(Self { path, _directory: None })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// A path that leads to what a descriptor of this process is.
+pub(crate) fn descriptor(open: &OwnedFd) -> PathBuf {
+    Path::new("/proc/self/fd").join(open.as_raw_fd().to_string())
 }
 
 /// Whether [`ShortPath::of`] finds a form, if the directory can be opened.

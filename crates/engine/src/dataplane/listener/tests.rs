@@ -1,9 +1,11 @@
 //! Listeners at real addresses of loopback.
 
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 
 use super::super::fixtures::query;
 use super::*;
+use crate::socket::races::{Race, race};
 
 fn bind(query: &QueryServer, mode: Mode) -> Listener {
     Listener::bind(query, mode, true).unwrap()
@@ -17,13 +19,25 @@ fn a_unix_socket_has_the_permissions_asked_for_and_no_group() {
     let unix = QueryServer { kind: Some(SocketKind::Unix), address, port: None, ..query(1) };
     let all = QueryServer { readable_all: true, writable_all: true, ..unix.clone() };
     let listener = bind(&all, Mode::Kernel);
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o666, 0o666);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o666, 0o666);
     assert_eq!((listener.mode, listener.sockname()), (Mode::RoundRobin, None));
     assert!(listener.is_stream() && !listener.has_handshakes());
     let error = Listener::bind(&unix, Mode::Shared, false).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     drop(listener);
     assert!(!path.exists(), "the file goes with it");
+}
+
+#[test]
+fn a_worker_opens_nothing_but_its_socket_to_everybody() {
+    for kind in [Race::OfTheName, Race::OfTheDirectory] {
+        race(kind, |path| {
+            let address = Some(path.to_string_lossy().into_owned());
+            let unix = QueryServer { kind: Some(SocketKind::Unix), address, port: None, ..query(1) };
+            let all = QueryServer { readable_all: true, writable_all: true, ..unix };
+            Listener::bind(&all, Mode::Shared, true)
+        });
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::pin::pin;
 
 use super::*;
-use crate::socket::file::tests::leave_stale;
+use crate::socket::probe::tests::leave_stale;
+use crate::socket::races::{Race, race};
 
 fn listen(text: &str) -> Listen {
     text.parse().unwrap()
@@ -106,25 +107,42 @@ fn a_unix_socket_has_the_permissions_asked_for_and_goes_with_its_owner() {
 }
 
 #[test]
+fn permissions_of_a_socket_are_given_to_nothing_else() {
+    for kind in [Race::OfTheName, Race::OfTheDirectory] {
+        race(kind, |path| bind(&listen(&format!("unix:{}?mode=666", path.display()))));
+    }
+}
+
+#[test]
+fn permissions_hold_whatever_the_umask() {
+    let directory = tempfile::tempdir().unwrap();
+    for mode in [0o000, 0o600, 0o622, 0o660, 0o666, 0o777] {
+        let path = directory.path().join("it.sock");
+        let _bound = bind(&listen(&format!("unix:{}?mode={mode:o}", path.display()))).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, mode, "{mode:o}");
+    }
+}
+
+#[test]
 fn a_stale_unix_socket_is_replaced_and_a_file_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("it.sock");
     leave_stale(&path);
-    bind_unix(&path, false).unwrap_err();
-    let (socket, file) = bind_unix(&path, true).unwrap();
+    bind_unix(&path, false, Permissions::Usual).unwrap_err();
+    let (socket, file) = bind_unix(&path, true, Permissions::Usual).unwrap();
     drop((socket, file));
     fs::write(&path, "mine").unwrap();
-    bind_unix(&path, true).unwrap_err();
+    bind_unix(&path, true, Permissions::Usual).unwrap_err();
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
 
 #[test]
 fn an_abstract_socket_has_no_file() {
     let path = PathBuf::from(format!("\0recluster-bind-test-{}", std::process::id()));
-    let (socket, file) = bind_unix(&path, true).unwrap();
+    let (socket, file) = bind_unix(&path, true, Permissions::Usual).unwrap();
     assert!(file.is_none());
     assert!(socket.local_addr().unwrap().as_abstract_namespace().is_some());
-    assert_eq!(bind_unix(&path, true).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(bind_unix(&path, true, Permissions::Usual).unwrap_err().kind(), io::ErrorKind::AddrInUse);
 }
 
 fn adopt(socket: impl Into<OwnedFd>) -> Bound {
