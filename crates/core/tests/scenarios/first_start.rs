@@ -3,7 +3,7 @@
 use recluster_core::{Event, Exit, Lateness, Phase, Settings, SpawnFailure, Time};
 
 use crate::words::{millis, secs};
-use crate::world::{NOTHING, World, slots};
+use crate::world::{NOTHING, World, slots, surge};
 
 #[test]
 fn all_slots_are_started_at_once() {
@@ -312,6 +312,28 @@ fn a_lenient_cluster_judges_a_reload_all_the_same() {
         world.verdicts(),
         ["generation 2 for [7]: rolled back, 2 in slot 0 not ready in time, failure 1"]
     );
+}
+
+#[test]
+fn a_lenient_cluster_judges_a_renewal_all_the_same() {
+    let mut world = World::serving(Settings { lateness: Lateness::FailsReloads, ..slots(1) });
+    world.replace(1);
+    world.forget();
+    world.pass(secs(60));
+    assert_eq!(world.signalled(), ["TERM to 2 at 160s"]);
+    assert_eq!(world.notices_with("replace failed").len(), 1);
+    assert_eq!(world.servers(), [1]);
+}
+
+#[test]
+fn a_lenient_cluster_judges_a_reload_also_where_it_took_a_vacant_slot() {
+    let mut world = World::serving(Settings { lateness: Lateness::FailsReloads, ..surge(1, 1) });
+    world.crashes(1);
+    world.reload(7);
+    world.forget();
+    world.pass(secs(60));
+    assert_eq!(world.signalled(), ["TERM to 3 at 160s"]);
+    assert_eq!(world.verdicts().len(), 1);
 }
 
 #[test]

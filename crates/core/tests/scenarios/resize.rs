@@ -43,6 +43,18 @@ fn fewer_slots_come_when_the_reload_is_done_and_what_goes_is_not_renewed_before(
 }
 
 #[test]
+fn meanwhile_each_generation_is_for_slots_of_its_own_number() {
+    let mut world = World::serving(slots(3));
+    let old = world.status().generation;
+    world.reload_with(7, slots(2));
+    let new = world.status().reload.expect("it has begun").generation;
+    let sizes = |world: &World| [world.cluster.slots_for(old), world.cluster.slots_for(new)];
+    assert_eq!((world.cluster.slots(), sizes(&world)), (3, [3, 2]));
+    world.come_to_serve([4, 5]);
+    assert_eq!((world.cluster.slots(), sizes(&world)), (2, [2, 2]));
+}
+
+#[test]
 fn fewer_slots_do_not_come_with_a_rollback() {
     let mut world = World::serving(slots(3));
     world.reload_with(7, slots(1));
@@ -79,6 +91,20 @@ fn fewer_slots_do_not_come_part_way_and_can_be_said_again() {
     world.come_to_serve([6]);
     world.come_to_serve([7]);
     assert_eq!(world.notices_with("scaled"), ["scaled from 3 to 2"]);
+}
+
+#[test]
+fn more_slots_stay_part_way_and_the_number_of_before_can_be_said_again() {
+    let mut world = World::serving(surge(1, 1));
+    world.reload_with(7, surge(2, 1));
+    world.come_to_serve([2]);
+    world.cannot_spawn(3, SpawnFailure::Hopeless);
+    assert_eq!(world.notices_with("stopped at").len(), 1);
+    assert_eq!(world.status().slots.len(), 2);
+    world.forget();
+    world.reload_with(8, surge(1, 1));
+    world.come_to_serve([5]);
+    assert_eq!(world.notices_with("scaled"), ["scaled from 2 to 1"]);
 }
 
 #[test]
