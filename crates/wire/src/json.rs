@@ -82,6 +82,7 @@ mod tests {
         for text in ["", " ", "1 2", "{", "[1,]", "undefined", "\"\n\"", "\u{feff}1", "'a'"] {
             assert_eq!(Json::parse(text), Err(NotJson), "{text:?}");
         }
+        assert_eq!(NotJson.to_string(), "not one JSON value");
     }
 
     #[test]

@@ -224,5 +224,9 @@ mod tests {
         for bad in ["", "a:b", "a\nb", "a\0b", "\u{7f}", &"x".repeat(256)] {
             assert_eq!(bad.parse::<SocketName>(), Err(BadSocketName), "{bad:?}");
         }
+        assert_eq!(
+            BadSocketName.to_string(),
+            "the name of a socket has 1 to 255 bytes, without colon and control character"
+        );
     }
 }

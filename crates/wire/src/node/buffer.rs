@@ -56,3 +56,36 @@ impl Buffer {
         self.bytes.capacity()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_grows_by_doubling_and_no_further_than_it_must() {
+        let mut buffer = Buffer::default();
+        let mut capacities = Vec::new();
+        for _ in 0..1000 {
+            let fits = buffer.bytes.len() < buffer.capacity();
+            let before = buffer.capacity();
+            buffer.push(b"x", 600);
+            assert!(buffer.capacity() == before || !fits, "room that is there is used");
+            capacities.push(buffer.capacity());
+        }
+        capacities.dedup();
+        assert_eq!(capacities.get(..10), Some([1, 2, 4, 8, 16, 32, 64, 128, 256, 512].as_slice()));
+        assert_eq!(capacities.get(10), Some(&601), "no further than to the limit and what was pushed");
+    }
+
+    #[test]
+    fn of_what_was_taken_little_room_is_kept() {
+        for (length, kept) in [(4096, 4096), (KEPT_CAPACITY, KEPT_CAPACITY), (KEPT_CAPACITY + 1, 0)] {
+            let mut buffer = Buffer::default();
+            buffer.push(&vec![0; length], usize::MAX);
+            buffer.take(length);
+            buffer.forget_taken();
+            assert_eq!(buffer.capacity(), kept);
+        }
+        assert_eq!(KEPT_CAPACITY, 262_144);
+    }
+}

@@ -29,7 +29,7 @@ const MAX_RESOURCE: usize = 48;
 const HANDLE_ACK: &[u8] = br#"{"cmd":"NODE_HANDLE_ACK"}"#;
 
 /// What Bun writes before an internal message.
-pub(super) const BUN_INTERNAL: u8 = 2;
+const BUN_INTERNAL: u8 = 2;
 
 /// What every `cmd` of an internal message begins with, and is longer than.
 const INTERNAL: &[u8] = b"NODE_";

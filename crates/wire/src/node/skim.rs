@@ -7,7 +7,7 @@ use memchr::memchr2;
 
 use super::fields::unquoted;
 use super::message::{FromWorker, HandleEnvelope, SkippedMessage, UserCommand};
-use super::parse::{BUN_INTERNAL, Cmd};
+use super::parse::Cmd;
 
 /// How many bytes of a string are kept. Names that mean something here are shorter, however they are escaped.
 const MAX_STRING: usize = 256;
@@ -68,11 +68,7 @@ struct Text {
 impl Skim {
     /// Looks through the next bytes of the line.
     pub(super) fn read(&mut self, bytes: &[u8]) {
-        let mut rest = match bytes {
-            // What Bun writes before an internal message.
-            [BUN_INTERNAL, rest @ ..] if self.bytes == 0 => rest,
-            _ => bytes,
-        };
+        let mut rest = bytes;
         self.bytes += bytes.len() as u64;
         while !rest.is_empty() {
             rest = if self.string.is_some() { self.in_string(rest) } else { self.between(rest) };
@@ -193,12 +189,7 @@ impl Skim {
     fn level(&mut self) -> Option<&mut Level> {
         match self.depth {
             1 if self.outer.kind == Kind::Object => Some(&mut self.outer),
-            2 if self.outer.kind == Kind::Object
-                && self.outer.is_at(b"msg")
-                && self.inner.kind == Kind::Object =>
-            {
-                Some(&mut self.inner)
-            }
+            2 if self.outer.is_at(b"msg") && self.inner.kind == Kind::Object => Some(&mut self.inner),
             _ => None,
         }
     }
@@ -297,4 +288,53 @@ fn readable(name: &[u8]) -> String {
         short.push('…');
     }
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skim(line: &str) -> Skim {
+        let mut skim = Skim::default();
+        skim.read(line.as_bytes());
+        skim
+    }
+
+    #[test]
+    fn only_the_fields_of_the_message_itself_name_it() {
+        for (line, name) in [
+            (r#"{"type":"a"}"#, "a"),
+            (r#"{"x":{"type":"b"}}"#, "{x: …}"),
+            (r#"{"msg":{"type":"b"},"y":1}"#, "{msg: …}"),
+            (r#"["type","b"]"#, "an array"),
+            (r#"5"#, "a value"),
+            (r#"{}"#, "{}"),
+            // In an envelope it is that of `msg`.
+            (r#"{"cmd":"NODE_HANDLE","msg":{"type":"a"}}"#, "a"),
+            (r#"{"cmd":"NODE_HANDLE","msg":{"type":"a"},"x":{"type":"b"}}"#, "a"),
+            (r#"{"cmd":"NODE_HANDLE","msg":{"x":{"type":"b"}}}"#, "{x: …}"),
+            (r#"{"cmd":"NODE_HANDLE","msg":["type","b"]}"#, "an array"),
+            (r#"{"cmd":"NODE_HANDLE","msg":"type","x":{"type":"b"}}"#, "a string"),
+            (r#"{"cmd":"NODE_HANDLE","msg":5,"x":["type"]}"#, "a value"),
+            (r#"{"cmd":"NODE_HANDLE","type":"net.Socket"}"#, "a value"),
+        ] {
+            assert_eq!(skim(line).name(), name, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_message_of_a_user_may_hold_one_of_the_protocol_and_an_envelope_may_not() {
+        for (cmd, is_internal) in [("x", false), ("NODE_HANDLE", true), ("NODE_X", true)] {
+            let line = format!(r#"{{"cmd":"{cmd}","msg":{{"cmd":"NODE_CLUSTER"}}}}"#);
+            assert_eq!(skim(&line).is_internal(), is_internal, "{line}");
+        }
+    }
+
+    #[test]
+    fn garbage_before_a_message_does_not_hide_it() {
+        for line in [r#"{"cmd":"NODE_X"}"#, "\u{2}{\"cmd\":\"NODE_X\"}", "1, :}{\"cmd\":\"NODE_X\"}"] {
+            assert!(skim(line).is_internal(), "{line}");
+        }
+        assert!(!skim("5").is_internal());
+    }
 }

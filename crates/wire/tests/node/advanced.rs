@@ -84,6 +84,7 @@ fn what_node_writes_is_passed_on_unread() {
         let value = unhex(hex);
         let FromWorker::User(user) = only(&frame_of(&value)) else { panic!("{hex}") };
         assert_eq!((user.command(), user.name().as_str()), (command, name), "{hex}");
+        assert!(!user.payload().is_empty());
         assert_eq!(user.into_payload(), Payload::Advanced(value.into()), "{hex}");
     }
 }
@@ -131,6 +132,7 @@ fn a_value_that_is_cut_off_or_newer_than_we_are_is_its_readers_business() {
         let FromWorker::User(user) = only(&frame_of(value)) else { panic!("{value:?}") };
         assert_eq!(user.into_payload().len(), value.len());
     }
+    assert!(Payload::Advanced(Box::default()).is_empty());
     // What it would be in an envelope matters to us: its descriptor is to be answered for.
     let envelope = write(&Json::parse(r#"{"cmd":"NODE_HANDLE","type":"net.Socket"}"#).expect("valid"));
     let cut = &envelope[..envelope.len() - 2];

@@ -207,6 +207,7 @@ fn an_envelope_names_its_descriptor() {
         (r#""type":"net.Server""#, Some(HandleKind::NetServer)),
         (r#""type":"net.BoundSocket""#, Some(HandleKind::NetBoundSocket)),
         (r#""type":"dgram.Native""#, Some(HandleKind::DatagramNative)),
+        (r#""type":"dgram.Socket","dgramType":"udp4""#, Some(HandleKind::DatagramSocket(DatagramKind::Udp4))),
         (r#""type":"dgram.Socket","dgramType":"udp6""#, Some(HandleKind::DatagramSocket(DatagramKind::Udp6))),
         (r#""type":"dgram.Socket""#, None),
         (r#""type":"vsock""#, None),

@@ -220,5 +220,6 @@ fn after_a_handle_in_pieces_the_next_one_waits_for_all_answers() {
 fn a_surplus_ack_is_an_error_and_changes_nothing() {
     let mut window = HandleWindow::new();
     assert_eq!(window.acked(), Err(SurplusAck));
+    assert_eq!(SurplusAck.to_string(), "the worker acknowledged a handle that was not sent");
     assert_eq!(window, HandleWindow::new());
 }

@@ -435,3 +435,6 @@ impl Reader {
         self.want = Want::Failed;
     }
 }
+
+#[cfg(test)]
+mod tests;
