@@ -307,8 +307,8 @@ mod tests {
             (r#"{"x":{"type":"b"}}"#, "{x: …}"),
             (r#"{"msg":{"type":"b"},"y":1}"#, "{msg: …}"),
             (r#"["type","b"]"#, "an array"),
-            (r#"5"#, "a value"),
-            (r#"{}"#, "{}"),
+            ("5", "a value"),
+            ("{}", "{}"),
             // In an envelope it is that of `msg`.
             (r#"{"cmd":"NODE_HANDLE","msg":{"type":"a"}}"#, "a"),
             (r#"{"cmd":"NODE_HANDLE","msg":{"type":"a"},"x":{"type":"b"}}"#, "a"),

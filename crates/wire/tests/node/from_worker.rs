@@ -245,6 +245,14 @@ fn an_envelope_with_nothing_usable_in_it_is_an_envelope_still() {
 }
 
 #[test]
+fn the_key_of_the_longest_address_is_not_too_long() {
+    let key =
+        |directory: &str| envelope(&format!(r#"{{"cmd":"NODE_HANDLE","key":"{directory}:-1:-1:-1:0"}}"#)).key;
+    assert!(key(&"d".repeat(4096 + 108)).is_some());
+    assert_eq!(key(&"d".repeat(5000)), None);
+}
+
+#[test]
 fn what_is_not_json_is_malformed() {
     for line in ["", " ", "\r", "hello", "{", "{}{}", "{\"cmd\":\"ready\",}", "\u{2}", "\u{2}\u{2}{}"] {
         assert_eq!(fault(line), Fault::NotJson, "{line:?}");

@@ -180,6 +180,14 @@ fn absurd_addresses_are_refused_with_an_answer() {
 }
 
 #[test]
+fn an_abstract_name_may_stand_behind_the_longest_directory() {
+    let (directory, name) = ("d".repeat(4095), "n".repeat(107));
+    let fields = format!(r#""address":"{directory}/\u0000{name}","port":-1,"addressType":-1"#);
+    assert_eq!(query(&fields), unix(&format!("\0{name}")));
+    assert_eq!(faulty(&fields.replace("/\\u0000", &"d".repeat(100))), "address");
+}
+
+#[test]
 fn a_refusal_carries_what_a_tls_worker_needs() {
     let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":{"ticketKeys":"6efe"},"port":70000,"addressType":4,"seq":9}"#;
     let data = Json::parse(r#"{"ticketKeys":"6efe"}"#).ok();
@@ -202,7 +210,11 @@ fn data_that_is_too_long_to_be_kept_is_refused() {
             r#"{{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":{data},"address":null,"port":8443,"addressType":4,"seq":9}}"#
         ))
     };
-    assert!(matches!(query(2000), FromWorker::QueryServer(_)));
+    let longest = 2048 - r#"{"ticketKeys":""}"#.len();
+    assert!(matches!(query(longest), FromWorker::QueryServer(_)));
     let unanswered = Some(UnansweredQuery { seq: 9, data: None });
-    assert_eq!(query(2048), FromWorker::Malformed(Malformed { fault: Fault::Field("data"), unanswered }));
+    assert_eq!(
+        query(longest + 1),
+        FromWorker::Malformed(Malformed { fault: Fault::Field("data"), unanswered })
+    );
 }

@@ -181,3 +181,63 @@ fn unescaped(text: &str) -> Vec<u16> {
     units.extend(rest.encode_utf16());
     units
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Node's `v8.serialize` writes of the same value, behind the version.
+    const AS_NODE: &[(&str, &[u8])] = &[
+        ("true", b"T"),
+        ("false", b"F"),
+        ("null", b"0"),
+        ("0", b"I\x00"),
+        ("1", b"I\x02"),
+        ("-1", b"I\x01"),
+        ("-64", b"I\x7f"),
+        ("64", b"I\x80\x01"),
+        ("2147483647", b"I\xfe\xff\xff\xff\x0f"),
+        ("-2147483648", b"I\xff\xff\xff\xff\x0f"),
+        ("-0", b"N\x00\x00\x00\x00\x00\x00\x00\x80"),
+        ("1.5", b"N\x00\x00\x00\x00\x00\x00\xf8\x3f"),
+        ("2147483648", b"N\x00\x00\x00\x00\x00\x00\xe0\x41"),
+        (r#""""#, b"\"\x00"),
+        (r#""\n\r\t\b\f\"\\\/\u00e9é""#, b"\"\x0a\n\r\t\x08\x0c\"\\/\xe9\xe9"),
+        (r#""\u20ac""#, b"c\x02\xac\x20"),
+        ("\"\u{1f600}\"", b"c\x04\x3d\xd8\x00\xde"),
+        ("{}", b"o{\x00"),
+        (r#"{"a":1, "b":{"c" : true}}"#, b"o\"\x01aI\x02\"\x01bo\"\x01cT{\x01{\x02"),
+    ];
+
+    fn written(text: &str) -> Vec<u8> {
+        let value = write(&Json::parse(text).expect(text));
+        value.strip_prefix(&[MARK, VERSION]).expect("the mark and the version come first").to_vec()
+    }
+
+    #[test]
+    fn a_value_is_written_as_node_writes_it() {
+        for &(text, value) in AS_NODE {
+            assert_eq!(written(text), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_an_array_has_five_bytes_before_its_items() {
+        assert_eq!(written("[]"), b"A\x80\x80\x80\x80\x00$\x00\x00");
+        assert_eq!(
+            written("[1,[null]]"),
+            b"A\x82\x80\x80\x80\x00I\x02A\x81\x80\x80\x80\x000$\x00\x01$\x00\x02"
+        );
+        let items = vec!["0"; 20_000].join(",");
+        let value = written(&format!("[{items}]"));
+        assert!(value.starts_with(b"A\xa0\x9c\x81\x80\x00I\x00"));
+        assert!(value.ends_with(b"I\x00$\x00\xa0\x9c\x01"));
+    }
+
+    #[test]
+    fn a_frame_begins_with_its_length() {
+        let mut out = b"before".to_vec();
+        frame(&[7; 258], &mut out);
+        assert_eq!((out.len(), &out[..11]), (6 + 4 + 258, b"before\0\0\x01\x02\x07".as_slice()));
+    }
+}

@@ -42,6 +42,7 @@ const VALUES: &[(&[u8], &str)] = &[
     (b"c\x04a\0\xac\x20", r#""a\u20ac""#),
     (b"\0c\x02a\0", r#""a""#),
     (b"S\x03\xe2\x82\xac", "\"\u{20ac}\""),
+    (b"S\x01\"", r#""\"""#),
     (b"s\"\x01a", r#""a""#),
     (b"Z\x00", "null"),
     (b"Z\x10\x01\0\0\0\0\0\0\0", "null"),
@@ -135,9 +136,12 @@ fn a_number_is_written_as_json_has_it() {
 
 #[test]
 fn where_only_names_are_wanted_little_is_written() {
-    let long = [b"\"\xac\x02".as_slice(), &[b'a'; 300]].concat();
-    let length = |reach| read(reach, &value(&long)).expect("whole").len() - 2;
-    assert_eq!((length(Reach::Names), length(Reach::All)), (NAME_LENGTH, 300));
+    // Of 300 bytes each.
+    for (tag, text) in [(b'"', "a".repeat(300)), (b'S', "é".repeat(150))] {
+        let long = [&[tag, 0xac, 0x02], text.as_bytes()].concat();
+        let length = |reach| read(reach, &value(&long)).expect("whole").len() - 2;
+        assert_eq!((length(Reach::Names), length(Reach::All)), (NAME_LENGTH, 300));
+    }
 
     let deep = b"o\"\x03msgo\"\x01ao\"\x01bT{\x01{\x01\"\x01cF{\x02";
     assert_eq!(read(Reach::Names, &value(deep)).as_deref(), Some(r#"{"msg":{"a":null},"c":false}"#));
