@@ -30,10 +30,13 @@ fn main() {
     }
     let node = machine::node().map_or((0, 0), |node| machine::node_version(&node));
     all.push(("node-20", node >= (20, 0)));
+    all.push(("node-22.8", node >= (22, 8)));
     all.push(("node-22.18", node >= (22, 18)));
+    all.push(("node-24.12", node >= (24, 12)));
     all.push(("privileged-ports", has_privileged_ports()));
     all.push(("root", is_root()));
     all.push(("pid-namespaces", has_pid_namespaces()));
+    all.push(("mounts", can_mount()));
     for (name, has) in all {
         println!("cargo::rustc-check-cfg=cfg(has, values(\"{name}\"))");
         if has {
@@ -72,6 +75,13 @@ fn has_pid_namespaces() -> bool {
     let mut unshare = Command::new("unshare");
     unshare.args(["--pid", "--fork", "--mount-proc", "true"]).stderr(Stdio::null());
     unshare.status().is_ok_and(|status| status.success())
+}
+
+/// Whether a program can have file systems of its own here.
+fn can_mount() -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt"]).stderr(Stdio::null());
+    is_root() && unshare.status().is_ok_and(|status| status.success())
 }
 
 fn is_root() -> bool {

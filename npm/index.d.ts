@@ -89,6 +89,13 @@ declare namespace recluster {
      * engine reach a worker's children too. Default: false.
      */
     ownGroup?: boolean | undefined;
+    /**
+     * Workers keep the code that Node (22.8 and later) has compiled, so that those that come after them start faster. True: where the
+     * environment says (CACHE_DIRECTORY, XDG_CACHE_HOME, HOME); or in a directory. Default: false.
+     */
+    compileCache?: boolean | string | undefined;
+    /** How much compiled code is kept, in bytes. Default: 256 MiB. */
+    compileCacheSize?: number | undefined;
   }
 
   /** The options by the name that they have in `@types/recluster`. */

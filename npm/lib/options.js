@@ -23,6 +23,7 @@ const NEW = [
   'surge', 'attempts', 'readyTimeout', 'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace',
   'acceptAfterStop', 'balance', 'stickyBy', 'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck',
   'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile', 'ownGroup',
+  'compileCache', 'compileCacheSize',
 ];
 const NAMES = new Set([...OLD, ...NEW]);
 
@@ -60,6 +61,8 @@ function read(options) {
     checkTimeout: seconds(options, 'checkTimeout', 0.001),
     instanceEnv: text(options, 'instanceEnv'),
     ownGroup: flag(options, 'ownGroup') ?? false,
+    compileCache: compileCache(options),
+    compileCacheSize: count(options, 'compileCacheSize'),
   };
 }
 
@@ -125,6 +128,17 @@ function balancing(options) {
     peekTimeout: seconds(options, 'peekTimeout', 0),
     peekConnections: count(options, 'peekConnections'),
   };
+}
+
+/** Where workers keep compiled code: where the environment says, or in a directory. */
+function compileCache(options) {
+  const value = options.compileCache || undefined;
+  if (value === undefined) return undefined;
+  if (value !== true && typeof value !== 'string') throw wrong(TypeError, 'compileCache', 'true, false or a directory', value);
+  if (options.drainHttp === false) {
+    throw wrong(RangeError, 'compileCache', 'left out where `drainHttp` is false', value);
+  }
+  return value === true ? 'usual' : { in: value };
 }
 
 /** As Node's own module is set to do it, by the program or by NODE_CLUSTER_SCHED_POLICY. */

@@ -30,6 +30,8 @@ function line(note) {
       return `recluster: ${note.gone} is gone: workers are started from ${note.server} from now on`;
     case 'preload_missing':
       return `recluster: requests may be lost when workers leave: ${note.reason}`;
+    case 'compile_cache_off':
+      return `recluster: workers keep no compiled code: ${note.reason}`;
     case 'unhealthy':
       return `recluster: ${named(note.worker)} fails its check and is replaced: ${note.reason}`;
     case 'replace_failed':

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use recluster::{Cluster, ClusterBuilder, Messages, Unread};
 
-use crate::args::{InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
+use crate::args::{CacheIn, InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 use crate::error::Error;
 use crate::inherited::{Given, Inherited};
 
@@ -65,6 +65,12 @@ fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilde
     let builder = match &running.instance_env {
         InstanceIn::Nothing => builder,
         InstanceIn::Variable(variable) => builder.instance_env(variable.clone()),
+    };
+    let builder = match &running.compile_cache {
+        CacheIn::Nothing => builder,
+        CacheIn::Place(place) => {
+            builder.compile_cache(place.clone()).compile_cache_size(running.compile_cache_size)
+        }
     };
     let builder = running.env_file.iter().fold(builder, ClusterBuilder::env_file);
     let builder = set(builder, running.node.as_ref(), ClusterBuilder::node);

@@ -6,6 +6,8 @@ const LEAST_OF_WORKER: u64 = 1 << 20;
 const LEAST_PEEK: u64 = 64;
 /// How many bytes of a connection can be looked at.
 const MOST_PEEK: u64 = 64 << 10;
+/// Less compiled code is hardly that of one release.
+const LEAST_CACHE: u64 = 1 << 20;
 /// The largest number whose unit may have been forgotten.
 const MOST_MEANT: u64 = 65_536;
 
@@ -18,6 +20,8 @@ pub(crate) enum SizeError {
     NotASize,
     #[error("that is less than any worker uses{}", meant(*.number, 'M', " (write the unit: 512M, 2G)"))]
     TooLittleForWorker { number: u64 },
+    #[error("that is too little to be of use{}", meant(*.number, 'M', ""))]
+    TooLittleToKeep { number: u64 },
     #[error("that is too little to find anything in{}", meant(*.number, 'K', ""))]
     TooLittleToPeek { number: u64 },
     #[error("at most {}K of a connection are looked at", MOST_PEEK >> 10)]
@@ -46,6 +50,13 @@ pub(crate) fn of_peek(text: &str) -> Result<u64, SizeError> {
         bytes @ LEAST_PEEK..=MOST_PEEK => Ok(bytes),
         _ => Err(SizeError::TooMuchToPeek),
     }
+}
+
+/// Reads how much compiled code is kept, in bytes.
+pub(crate) fn of_cache(text: &str) -> Result<u64, SizeError> {
+    let bytes = parse(text)?;
+    let number = number_without_unit(text);
+    if bytes < LEAST_CACHE { Err(SizeError::TooLittleToKeep { number }) } else { Ok(bytes) }
 }
 
 /// The number that was written without a unit; zero where it has one.
@@ -99,6 +110,17 @@ mod tests {
         that is less than any worker uses: 512 is in bytes, did you mean 512M?
         that is less than any worker uses (write the unit: 512M, 2G)
         that is less than any worker uses (write the unit: 512M, 2G)
+        an amount of memory is a whole number and a unit, such as 512M or 2G (K, M, G and T are powers of 1024)
+        ");
+    }
+
+    #[test]
+    fn how_much_is_kept() {
+        assert_eq!([of_cache("1M"), of_cache("2G")], [Ok(1 << 20), Ok(2 << 30)]);
+        let refusals = ["256", "1000000", "big"].map(|text| of_cache(text).unwrap_err().to_string());
+        insta::assert_snapshot!(refusals.join("\n"), @r"
+        that is too little to be of use: 256 is in bytes, did you mean 256M?
+        that is too little to be of use
         an amount of memory is a whole number and a unit, such as 512M or 2G (K, M, G and T are powers of 1024)
         ");
     }

@@ -14,7 +14,8 @@
 // - a connection that it chose this worker for by what its first request says is closed behind the response, as in a
 //   drain: whoever reuses the connection (a proxy does) may send another client's request next;
 // - connections are counted, which a master does not see where workers accept by themselves;
-// - the master is answered at once when it asks whether this worker's loop turns.
+// - the master is answered at once when it asks whether this worker's loop turns;
+// - compiled code is kept for the next worker (cache.cjs).
 //
 // Upgraded connections (WebSocket) and other protocols are the application's own: nothing here touches them.
 // Nothing is visible to the application: no global, no argument, no variable; nothing is wrapped before the drain but
@@ -28,6 +29,7 @@
 
 const SETTINGS = 'RECLUSTER_DRAIN';
 const SERVER = 'RECLUSTER_SERVER';
+const COMPILE_CACHE = 'RECLUSTER_COMPILE_CACHE';
 /** The longest time that a timer can wait, in milliseconds. */
 const LONGEST = 2 ** 31 - 1;
 
@@ -51,11 +53,14 @@ delete process.env[SETTINGS];
 // What it leads to is run all the same.
 if (process.env[SERVER] !== undefined) process.argv[1] = process.env[SERVER];
 delete process.env[SERVER];
+const cacheIn = process.env[COMPILE_CACHE];
+delete process.env[COMPILE_CACHE];
 hide(__filename);
+const cache = cacheIn === undefined ? undefined : compileCache(cacheIn);
 if (variable !== undefined) {
   const [grace, most, timeout, ...wishes] = variable.split(',');
   const span = (text) => Math.min(Number(text), LONGEST);
-  attend({ grace: span(grace), most: span(most), timeout: span(timeout), counts: wishes.includes('count') });
+  attend({ grace: span(grace), most: span(most), timeout: span(timeout), counts: wishes.includes('count'), cache });
 }
 
 /** Takes what gives this file away out of sight: the arguments of node, and the places in the caches of modules. */
@@ -118,6 +123,8 @@ function attend(settings) {
       begin(message);
     } else if (message?.cmd === 'NODE_RECLUSTER_PING') {
       tell({ cmd: 'NODE_RECLUSTER_PONG' });
+    } else if (message?.cmd === 'NODE_RECLUSTER_FLUSH') {
+      settings.cache?.flush();
     } else if (message?.cmd === 'NODE_CLUSTER' && message.act === 'disconnect') {
       closing = true;
     } else if (message?.cmd === 'NODE_CLUSTER' && message.recluster === 'close' && handle) {
@@ -351,6 +358,9 @@ function attend(settings) {
   }
 
   if (settings.counts) countConnections();
+  // In UTF-8 it is at most three times as long.
+  const reason = settings.cache?.off?.slice(0, 300);
+  if (reason !== undefined) tell({ cmd: 'NODE_RECLUSTER_CACHE_OFF', reason });
 
   /** Counts what servers of this worker have got since it began, whoever accepted it. */
   function countConnections() {

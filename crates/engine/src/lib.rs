@@ -51,6 +51,7 @@ pub use api::cluster::{Cluster, Ending};
 pub use api::host;
 pub use api::start::Checked;
 pub use config::balance::{Balance, ParseStickyByError, PeekLimits, StickyBy};
+pub use config::compile_cache::CompileCache;
 pub use config::drain_signal::DrainSignal;
 pub use config::listen::{Listen, ListenError};
 pub use config::messages::Messages;

@@ -124,6 +124,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::AddressTaken { .. } => [Event::AddressTaken { worker, reason: reason.clone() }],
         Event::Failed { .. } => failed(|failure| Event::Failed { failure }),
         Event::PreloadMissing { .. } => [Event::PreloadMissing { reason: reason.clone() }],
+        Event::CompileCacheOff { .. } => [Event::CompileCacheOff { worker, reason: reason.clone() }],
         Event::AcceptingUntilStop { .. } => [Event::AcceptingUntilStop { accepting: second }],
         Event::Recycling { .. } => recycle_reasons().into_iter().map(recycling).collect::<Vec<_>>(),
         Event::Unhealthy { .. } => [Event::Unhealthy { worker, reason: reason.clone() }],

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use recluster::host::{Lateness, Lender, Serialization, Stdio};
 use recluster::{
-    Balance, Cluster, ClusterBuilder, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy, Surge, Unread,
+    Balance, Cluster, ClusterBuilder, CompileCache, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy,
+    Surge, Unread,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -68,6 +69,8 @@ pub(crate) struct Plan {
     check_interval: Option<Span>,
     check_timeout: Option<Span>,
     instance_env: Option<String>,
+    compile_cache: Option<Compiled>,
+    compile_cache_size: Option<u64>,
 }
 
 /// Where a standard descriptor of a worker goes.
@@ -79,6 +82,15 @@ enum Place {
     /// To our stderr, and its last lines into verdicts.
     Tail,
     Fd(RawFd),
+}
+
+/// Where compiled code is kept.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Compiled {
+    /// Where the environment says.
+    Usual,
+    In(PathBuf),
 }
 
 /// How messages of workers are written.
@@ -170,6 +182,12 @@ impl Plan {
             builder =
                 builder.instance_env(variable.parse().map_err(|error| format!("instanceEnv: {error}"))?);
         }
+        builder = with(builder, self.compile_cache_size, ClusterBuilder::compile_cache_size);
+        builder = match &self.compile_cache {
+            None => builder,
+            Some(Compiled::Usual) => builder.compile_cache(CompileCache::Usual),
+            Some(Compiled::In(directory)) => builder.compile_cache(CompileCache::In(directory.clone())),
+        };
         self.conduct(builder)
     }
 

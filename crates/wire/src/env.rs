@@ -58,6 +58,8 @@ impl Serialization {
 pub const DRAIN: &str = "RECLUSTER_DRAIN";
 /// For our preload alone, which removes it: the name by which the server file was given.
 pub const SERVER: &str = "RECLUSTER_SERVER";
+/// For our preload alone, which removes it: the directory of Node's compile cache.
+pub const COMPILE_CACHE: &str = "RECLUSTER_COMPILE_CACHE";
 
 /// The variables whose value is the pid of the worker itself. Only its own process knows that pid in time, so they
 /// are set between fork and exec: the first with the sockets of an [`Activation`], the second with a watchdog. A child
@@ -69,7 +71,7 @@ pub const OWN_PID: [&str; 2] = [LISTEN_PID, WATCHDOG_PID];
 /// A master that is a child of Node would hand on its own channel; one that runs under a service manager
 /// would hand on the manager's sockets, so that a worker takes them for its own, reports to the manager
 /// that the whole service stops, or answers the watchdog in the place of a master that hangs.
-pub const WITHHELD: [&str; 13] = [
+pub const WITHHELD: [&str; 14] = [
     CHANNEL_FD,
     CHANNEL_SERIALIZATION_MODE,
     UNIQUE_ID,
@@ -83,6 +85,7 @@ pub const WITHHELD: [&str; 13] = [
     RECLUSTER_CHANNEL_FD,
     DRAIN,
     SERVER,
+    COMPILE_CACHE,
 ];
 
 /// Variables that begin with one of these are withheld as well: each of these managers has several.

@@ -131,6 +131,7 @@ const ENGINE: Layers = (
             "config",
             "config::address",
             "config::balance",
+            "config::compile_cache",
             "config::drain_signal",
             "config::limits",
             "config::messages",
@@ -150,6 +151,7 @@ const ENGINE: Layers = (
         &["socket::bind"],
         &["socket::lend"],
         &[
+            "process::compile_cache",
             "process::event",
             "process::exception",
             "process::forwarder",
@@ -210,6 +212,7 @@ const ENGINE: Layers = (
         &["dataplane"],
         &[
             "supervisor::audience",
+            "supervisor::caches",
             "supervisor::callers",
             "supervisor::readiness",
             "supervisor::routing",

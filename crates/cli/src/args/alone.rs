@@ -4,6 +4,7 @@ use recluster::StickyBy;
 
 use super::balancing::BalanceArg;
 use super::run::{Run, Switch};
+use super::values::CacheIn;
 
 /// Options that depend on another one.
 struct Dependent {
@@ -14,7 +15,7 @@ struct Dependent {
     says_something: fn(&Run) -> bool,
 }
 
-const DEPENDENT: [Dependent; 4] = [
+const DEPENDENT: [Dependent; 6] = [
     Dependent {
         options: &["sticky_by"],
         words: "without --balance sticky: give both, or neither",
@@ -38,6 +39,18 @@ const DEPENDENT: [Dependent; 4] = [
         options: &["idle_grace"],
         words: "with --drain-http off: give one of them",
         says_something: |run| run.leaving.drain_http == Switch::On,
+    },
+    Dependent {
+        options: &["compile_cache"],
+        words: "with --drain-http off, by which workers load nothing of recluster: give one of them",
+        says_something: |run| {
+            run.leaving.drain_http == Switch::On || run.running.compile_cache == CacheIn::Nothing
+        },
+    },
+    Dependent {
+        options: &["compile_cache_size"],
+        words: "without --compile-cache: give both, or neither",
+        says_something: |run| run.running.compile_cache != CacheIn::Nothing,
     },
 ];
 

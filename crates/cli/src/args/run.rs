@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use recluster::{DrainSignal, Listen, ReadyCheck, ReadyWhen, Surge};
 
 use super::balancing::Balancing;
-use super::values::{self, ConfigAt, ControlAt, InstanceIn};
+use super::values::{self, CacheIn, ConfigAt, ControlAt, InstanceIn};
 use crate::name::Name;
 use crate::{duration, size};
 
@@ -121,6 +121,23 @@ pub(crate) struct Running {
         help = "A variable that holds the worker's slot beside WORKER_ID; NODE_APP_INSTANCE is that of pm2"
     )]
     pub(crate) instance_env: InstanceIn,
+
+    #[arg(
+        long,
+        value_name = "DIR|auto|none",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = CacheIn::AUTO,
+        default_value = "none",
+        value_hint = ValueHint::FilePath,
+        help = "Keep the code that Node has compiled, so that workers after the first start faster (Node 22.8 and later); \
+                auto, or nothing: in $CACHE_DIRECTORY, else in $XDG_CACHE_HOME/recluster, else in ~/.cache/recluster"
+    )]
+    pub(crate) compile_cache: CacheIn,
+
+    /// How much compiled code is kept
+    #[arg(long, value_name = "SIZE", value_parser = size::of_cache, default_value = "256M")]
+    pub(crate) compile_cache_size: u64,
 
     #[arg(
         long,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
-use recluster::{InstanceEnv, Scale, Surge, VariableError};
+use recluster::{CompileCache, InstanceEnv, Scale, Surge, VariableError};
 
 /// Why a value is not understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +21,8 @@ pub(crate) enum ValueError {
     Scale,
     #[error("write a path, or 'none'")]
     Control,
+    #[error("write a directory, 'auto' for the usual one, or 'none'")]
+    Cache,
 }
 
 /// How many of something of which there is at least one.
@@ -95,6 +97,33 @@ impl FromStr for ControlAt {
             "" => Err(ValueError::Control),
             Self::OFF => Ok(Self::Off),
             path => Ok(Self::Path(path.into())),
+        }
+    }
+}
+
+/// Where Node workers keep compiled code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CacheIn {
+    /// Nowhere.
+    Nothing,
+    /// Here.
+    Place(CompileCache),
+}
+
+impl CacheIn {
+    /// How it is written that it is where the environment says.
+    pub(crate) const AUTO: &str = "auto";
+}
+
+impl FromStr for CacheIn {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "" => Err(ValueError::Cache),
+            "none" => Ok(Self::Nothing),
+            Self::AUTO => Ok(Self::Place(CompileCache::Usual)),
+            directory => Ok(Self::Place(CompileCache::In(directory.into()))),
         }
     }
 }

@@ -9,7 +9,7 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, Id, ValueHint};
 
-use crate::args::{self, ControlAt};
+use crate::args;
 use crate::nearest;
 
 /// The option that names the file.
@@ -143,10 +143,17 @@ pub(super) fn rooted(arg: &Arg, value: &str, directory: &Path) -> OsString {
 fn is_path(arg: &Arg, value: &str) -> bool {
     let hint = arg.get_value_hint();
     hint == ValueHint::AnyPath
-        // The hint of options that also take `none`.
-        || hint == ValueHint::FilePath && value != ControlAt::OFF
+        // The hint of options that also take words.
+        || hint == ValueHint::FilePath && !is_word(arg, value)
         // A name alone is looked up in PATH.
         || hint == ValueHint::CommandName && value.contains('/')
+}
+
+/// Whether it is one of the words that the help names beside what is meant by capitals, as in `PATH|none`.
+fn is_word(arg: &Arg, value: &str) -> bool {
+    let names = arg.get_value_names().unwrap_or_default();
+    value.chars().all(|letter| letter.is_ascii_lowercase())
+        && names.iter().any(|name| name.split('|').any(|word| word == value))
 }
 
 fn is_address(arg: &Arg) -> bool {

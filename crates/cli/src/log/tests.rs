@@ -121,6 +121,10 @@ fn from_a_drain_on() -> Vec<Event> {
             server: "/srv/releases/2/server.js".to_owned(),
         },
         Event::PreloadMissing { reason: "Read-only file system (os error 30)".to_owned() },
+        Event::CompileCacheOff {
+            worker: old,
+            reason: "/cache belongs to another user (uid 1000)".to_owned(),
+        },
         Event::AcceptingUntilStop { accepting: 5 * second },
         Event::Scaled { from: 4, to: 2 },
         Event::ReplaceFailed { failure: failure.clone() },

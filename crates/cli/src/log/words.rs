@@ -86,6 +86,7 @@ impl Narrator {
             Event::CutOff { worker, reason } => about(worker, &cut_off(reason)),
             Event::Moved { generation, gone, server } => self.line(moved(*generation, gone, server)),
             Event::PreloadMissing { reason } => self.line(preload_missing(reason)),
+            Event::CompileCacheOff { reason, .. } => self.line(compile_cache_off(reason)),
             Event::AcceptingUntilStop { accepting } => self.line(accepting_until_stop(*accepting)),
             Event::MessagesLost { messages } => self.line(messages_lost(*messages)),
             Event::MessageUnheard { worker, kind } => about(worker, &unheard(kind)),
@@ -159,6 +160,10 @@ impl Narrator {
         };
         format!("{who} generation {generation}{place}")
     }
+}
+
+fn compile_cache_off(reason: &str) -> String {
+    format!("workers keep no compiled code: {reason}")
 }
 
 fn file_restored(address: &Address) -> String {

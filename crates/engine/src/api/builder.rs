@@ -12,6 +12,7 @@ use recluster_core::Surge;
 use tokio::sync::broadcast;
 
 use crate::config::balance::{Balance, PeekLimits};
+use crate::config::compile_cache::CompileCache;
 use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
 use crate::config::messages::Messages;
@@ -136,6 +137,22 @@ impl ClusterBuilder {
     /// When an env file cannot be read, or a variable cannot be one for workers.
     pub fn worker_environment(&self) -> Result<BTreeMap<OsString, OsString>, ProgramError> {
         self.draft.program.variables().map(|(env, _)| env)
+    }
+
+    /// Has Node workers keep compiled code for each other and for those that come after them: module.enableCompileCache, which
+    /// Node has from 22.8 on. Only with [`drain_http`](Self::drain_http). Default off.
+    #[must_use]
+    pub fn compile_cache(mut self, cache: CompileCache) -> Self {
+        self.draft.program.compile_cache = Some(cache);
+        self
+    }
+
+    /// How much compiled code is kept, in bytes: what was used least lately goes, after the start and after each reload.
+    /// Default 256 MiB.
+    #[must_use]
+    pub fn compile_cache_size(mut self, bytes: u64) -> Self {
+        self.draft.program.compile_cache_size = bytes;
+        self
     }
 
     /// How many slots. Default 1.

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod balance;
+pub(crate) mod compile_cache;
 pub(crate) mod drain_signal;
 pub(crate) mod env_file;
 pub(crate) mod limits;

@@ -1,7 +1,7 @@
 //! What the data plane does on each command of the supervisor.
 
 use recluster_core::WorkerId;
-use recluster_wire::node::Payload;
+use recluster_wire::node::{Payload, ToWorker};
 
 use super::channel::{Channel, Limits};
 use super::drain::Terms;
@@ -35,6 +35,7 @@ pub(super) fn obey(state: &mut State, command: Command) {
             // A caller that no longer waits does not need the answer.
             let _ = reply.send(send_message(state, worker, &said, handle));
         }
+        Command::FlushCache(worker) => flush_cache(state, worker),
         Command::HandOver { worker, connection, reply } => {
             let worker = state.workers.get_mut(&worker);
             let sent = worker.is_some_and(|worker| send_to_this(worker, &connection, &state.listeners));
@@ -67,6 +68,13 @@ fn admit(state: &mut State, admission: Admission) {
     (worker.generation, worker.pid) = (generation, pid);
     worker.standing = state.routes.standing.get(&id).copied();
     state.workers.insert(id, worker);
+}
+
+fn flush_cache(state: &mut State, id: WorkerId) {
+    let sent = state.workers.get_mut(&id).map(|worker| worker.channel.send(&ToWorker::FlushCache));
+    if let Some(Err(violation)) = sent {
+        state.cut_off(id, &violation);
+    }
 }
 
 fn limits(config: &Config) -> Limits {

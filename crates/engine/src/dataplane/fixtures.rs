@@ -320,6 +320,7 @@ impl Harness {
             Fact::Held(id, _) => format!("held {}", id.get()),
             Fact::Farewell(id, _) => format!("farewell {}", id.get()),
             Fact::Keeps(id, timeout) => format!("keeps {} {timeout:?}", id.get()),
+            Fact::CacheOff(id, reason) => format!("cache off {} {reason}", id.get()),
             Fact::InTheWay(id, own) => format!("{own} in the way of {}", id.get()),
             Fact::CutOff(id, _) => format!("cut off {}", id.get()),
             Fact::Caveat(_) => "caveat".to_owned(),

@@ -158,6 +158,8 @@ pub(crate) enum Command {
         handle: Option<Handle>,
         reply: oneshot::Sender<Result<(), SendError>>,
     },
+    /// Have this worker write what its compile cache has gathered.
+    FlushCache(WorkerId),
     /// Send a connection to this very worker; the answer says whether it could be sent.
     HandOver { worker: WorkerId, connection: OwnedFd, reply: oneshot::Sender<bool> },
     /// Say when all earlier commands are carried out.
@@ -214,6 +216,8 @@ pub(crate) enum Fact {
     Farewell(WorkerId, Farewell),
     /// A server of the worker keeps idle connections for so long.
     Keeps(WorkerId, Duration),
+    /// Why the worker has no compile cache.
+    CacheOff(WorkerId, String),
     /// The worker could not listen, because the cluster itself listens here.
     InTheWay(WorkerId, Address),
     /// The worker broke a rule of its channel, and the channel was closed.
@@ -247,7 +251,7 @@ impl Fact {
             Self::Listening(.., listening) => 2 * listening.address.as_ref().map_or(0, String::len),
             Self::Farewell(_, farewell) => farewell.alive.keys().map(|name| name.len() + FACT_COST).sum(),
             Self::FileRestored(path) | Self::FileLost(path, _) => path.as_os_str().len(),
-            Self::CutOff(_, reason) => reason.len(),
+            Self::CutOff(_, reason) | Self::CacheOff(_, reason) => reason.len(),
             Self::InTheWay(_, address) | Self::Closed(address) => match address {
                 Address::Unix(path) => path.as_os_str().len(),
                 Address::Tcp(_) | Address::Udp(_) | Address::Fd(_) => 0,

@@ -61,6 +61,7 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
             reports.fact(Fact::Farewell(id, farewell));
         }
         FromWorker::Keeps(timeout) => reports.fact(Fact::Keeps(id, timeout)),
+        FromWorker::CacheOff(reason) => reports.fact(Fact::CacheOff(id, reason)),
         FromWorker::User(message) => application::said(worker, message, None, config, reactor, reports),
         FromWorker::Skipped(message) => {
             application::said_too_much(worker, &message, config, reactor, reports);

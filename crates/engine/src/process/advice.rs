@@ -22,10 +22,18 @@ const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 /// What a word that only a shell understands has in it.
 const SHELL_SIGNS: [char; 10] = ['$', '`', '&', '|', ';', '<', '>', '(', '*', '?'];
 
+/// The environment does not say where compiled code is to be kept.
+const NO_CACHE_DIRECTORY: &str = "workers keep no compiled code: none of CACHE_DIRECTORY, XDG_CACHE_HOME and HOME names a directory \
+     (hint: name one, --compile-cache=DIR)";
+
 /// What people should know of a program before it is run. `has_listeners`: it is given sockets, and may pass them on.
 pub(crate) fn caveats(program: &ResolvedProgram, has_listeners: bool) -> Vec<Cow<'static, str>> {
     let of_kind = program.node_kind().and_then(NodeKind::caveat).map(Cow::Borrowed);
-    of_kind.into_iter().chain(advice(program, has_listeners).map(Cow::Owned)).collect()
+    let lacks_cache = program.said.compile_cache.is_some() && program.compile_cache.is_none();
+    let of_cache = (lacks_cache && program.node_kind() == Some(NodeKind::Node))
+        .then_some(Cow::Borrowed(NO_CACHE_DIRECTORY));
+    let all = of_kind.into_iter().chain(of_cache);
+    all.chain(advice(program, has_listeners).map(Cow::Owned)).collect()
 }
 
 fn advice(program: &ResolvedProgram, has_listeners: bool) -> Option<String> {

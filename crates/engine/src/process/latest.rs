@@ -68,6 +68,7 @@ impl ResolvedProgram {
             stdio: now.stdio.clone(),
             own_group: self.own_group,
             written: now.serialization,
+            compile_cache: self.compile_cache.clone(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! reach the wrong one.
 
 pub(crate) mod advice;
+pub(crate) mod compile_cache;
 pub(crate) mod event;
 pub(crate) mod exception;
 pub(crate) mod exit;

@@ -26,6 +26,7 @@ const SOURCE: &str = concat!(
     include_str!("../../preload/responses.cjs"),
     include_str!("../../preload/http2.cjs"),
     include_str!("../../preload/goodbye.cjs"),
+    include_str!("../../preload/cache.cjs"),
 );
 
 /// Every user may read it, and its owner may write it.

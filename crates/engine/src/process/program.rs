@@ -13,16 +13,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use recluster_wire::env::{Serialization, is_withheld};
+use rustix::process::geteuid;
 
+use crate::config::compile_cache::CompileCache;
 use crate::config::env_file;
 use crate::config::ready::ReadyWhen;
 use crate::config::variable::{InstanceEnv, Variables, check_variable};
 use crate::config::working_directory::directory_for;
+use crate::process::compile_cache::Kept;
 use crate::process::runtime::{self, Because, Judgement, NodeKind, Runtime};
 use crate::process::shebang::{Beginning, MARKED, Shebang};
 use crate::process::stdio::Stdio;
 use crate::report::error::ProgramError;
 
+/// How much compiled code is kept, in bytes: a large application has some 50 MB.
+const COMPILE_CACHE_SIZE: u64 = 256 << 20;
 /// The name of node's binary, where none is named.
 const NODE: &str = "node";
 /// Where the kernel lists the formats that were registered with it.
@@ -57,6 +62,10 @@ pub(crate) struct Program {
     pub(crate) under_node: bool,
     /// How messages are written on the channel of a worker that is Node.
     pub(crate) serialization: Serialization,
+    /// Where workers that are Node keep compiled code.
+    pub(crate) compile_cache: Option<CompileCache>,
+    /// How much of it, in bytes.
+    pub(crate) compile_cache_size: u64,
 }
 
 /// What a generation runs: fixed when it began.
@@ -85,6 +94,8 @@ pub(crate) struct ResolvedProgram {
     pub(crate) own_group: bool,
     /// How messages would be written on the channel of a worker that is Node.
     pub(crate) written: Serialization,
+    /// Where workers that are Node keep compiled code, if there is such a place.
+    pub(crate) compile_cache: Option<Kept>,
 }
 
 impl Program {
@@ -107,6 +118,8 @@ impl Program {
             own_group: true,
             under_node: false,
             serialization: Serialization::default(),
+            compile_cache: None,
+            compile_cache_size: COMPILE_CACHE_SIZE,
         }
     }
 
@@ -165,6 +178,7 @@ impl Program {
             }
             Judgement::Itself(beginning) => self.executable(&server, beginning)?,
         };
+        let compile_cache = self.compile_cache(&env);
         Ok(ResolvedProgram {
             said: Arc::new(self.clone()),
             runtime,
@@ -181,7 +195,14 @@ impl Program {
             stdio: self.stdio.clone(),
             own_group: self.own_group,
             written: self.serialization,
+            compile_cache,
         })
+    }
+
+    fn compile_cache(&self, env: &BTreeMap<OsString, OsString>) -> Option<Kept> {
+        let directory = self.compile_cache.as_ref()?.directory(&self.directory, env)?;
+        let uid = self.uid.unwrap_or_else(|| geteuid().as_raw());
+        Some(Kept { directory, most: self.compile_cache_size, uid })
     }
 
     /// Under the binary that the user has named; else under that of the first line, if it is there; else under node.

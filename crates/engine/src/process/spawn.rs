@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt as _, FdMapping};
 use recluster_core::{SpawnFailure, WorkerId};
 use recluster_wire::env::{
-    Activation, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NodeChannel, NodeDrain, SERVER,
-    WATCHDOG_PID, WorkerEnv,
+    Activation, COMPILE_CACHE, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NodeChannel,
+    NodeDrain, SERVER, WATCHDOG_PID, WorkerEnv,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Pid;
@@ -184,6 +184,9 @@ pub(super) fn environment(
     }
     if program.said.under_node && options.preload.is_some() && program.named_server != program.server {
         variables.insert(SERVER.into(), program.named_server.clone().into());
+    }
+    if let (Some(cache), Some(_)) = (&program.compile_cache, &options.preload) {
+        variables.insert(COMPILE_CACHE.into(), cache.directory.clone().into());
     }
     let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
     let sockets = options.sockets.iter().map(|bound| bound.given()).collect();

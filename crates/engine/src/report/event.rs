@@ -218,6 +218,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Workers keep no compiled code, although they were to. Told once of each reason.
+    CompileCacheOff {
+        /// The worker that said so.
+        worker: Worker,
+        /// Why, in its words.
+        reason: String,
+    },
     /// A generation's files are there no more: its workers are started from where its paths lead now.
     Moved {
         /// Which.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::WorkerId;
+use recluster_wire::node::Listening;
 use recluster_wire::notify::Word;
 use tokio::time::sleep;
 
@@ -16,6 +17,7 @@ use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::report::worker::Address;
 use crate::supervisor::Supervisor;
+use crate::supervisor::caches::{self, Milestone};
 use crate::supervisor::child::Child;
 use crate::supervisor::input::Input;
 use crate::supervisor::readiness::{Next, status_after};
@@ -37,15 +39,7 @@ impl Supervisor {
                 }
                 self.online(worker);
             }
-            Fact::Listening(worker, address, listening) => {
-                if let Some(child) = self.workers.get_mut(worker) {
-                    child.readiness.listens();
-                }
-                if let Some(about) = self.workers.about(worker) {
-                    self.audience.listening(about, address, listening);
-                }
-                self.did(worker, ReadyWhen::Listening);
-            }
+            Fact::Listening(worker, address, listening) => self.listens(worker, address, listening),
             Fact::FileRestored(path) => self.emit(Event::FileRestored { address: Address::Unix(path) }),
             Fact::FileLost(path, is_taken) => {
                 self.emit(Event::FileLost { address: Address::Unix(path), is_taken });
@@ -86,6 +80,11 @@ impl Supervisor {
                 }
             }
             Fact::Keeps(worker, keep_alive) => self.keeps(worker, keep_alive),
+            Fact::CacheOff(worker, reason) => {
+                if self.caches.is_news(&reason) {
+                    self.emit_about(worker, |worker| Event::CompileCacheOff { worker, reason });
+                }
+            }
             Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat: caveat.into() }),
             Fact::InTheWay(worker, own) => {
                 if let Some(child) = self.workers.get_mut(worker) {
@@ -98,6 +97,18 @@ impl Supervisor {
             Fact::Disconnected { worker, finishing } => self.disconnected(worker, finishing),
             Fact::ChannelDrained(worker) => self.bury(worker),
         }
+    }
+
+    /// A server of the worker listens.
+    fn listens(&mut self, worker: WorkerId, address: Address, listening: Listening) {
+        if let Some(child) = self.workers.get_mut(worker) {
+            child.readiness.listens();
+        }
+        if let Some(about) = self.workers.about(worker) {
+            self.audience.listening(about, address, listening);
+        }
+        self.did(worker, ReadyWhen::Listening);
+        self.write_cache(worker, Milestone::Listens);
     }
 
     /// A worker's process reports.
@@ -174,6 +185,19 @@ impl Supervisor {
             self.emit_about(worker, |worker| Event::Ready { worker });
             self.tell(core::Event::Ready(worker));
             self.is_alive(worker);
+            self.write_cache(worker, Milestone::BecameReady);
+        }
+    }
+
+    /// What was compiled to load the application is kept for the next worker, even if this one is killed.
+    fn write_cache(&mut self, worker: WorkerId, milestone: Milestone) {
+        let Some(child) = self.workers.get(worker).filter(|child| child.preload.is_some()) else { return };
+        let program = self.generations.program(child.generation);
+        if program.is_some_and(|program| program.compile_cache.is_some())
+            && caches::has_loaded(self.generations.ready_when(child.generation), milestone)
+            && self.caches.is_to_write(child.generation.get(), child.process.begun, Instant::now())
+        {
+            self.dataplane.tell(Command::FlushCache(worker));
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod actions;
 pub(crate) mod audience;
+mod caches;
 mod callers;
 pub(crate) mod child;
 pub(crate) mod explain;
@@ -54,6 +55,7 @@ use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::socket::bind::Bound;
 use crate::supervisor::audience::Audience;
+use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
 use crate::supervisor::child::Numbering;
 use crate::supervisor::generations::Generations;
@@ -106,6 +108,7 @@ pub(crate) struct Supervisor {
     routing: Routing,
     /// For how long a server keeps idle connections, and the drain timeout that is shorter, as people were last told.
     warned_of_keep_alive: Option<(Duration, Duration)>,
+    caches: Caches,
     /// The last generation of which people were told who has an address that a worker wanted.
     told_of_address: Option<u64>,
     timers: Timers,
@@ -159,6 +162,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         callers: Callers::default(),
         routing: Routing::default(),
         warned_of_keep_alive: None,
+        caches: Caches::default(),
         told_of_address: None,
         timers: Timers::default(),
         spawner: Spawner::new(

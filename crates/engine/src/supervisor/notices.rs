@@ -43,6 +43,7 @@ impl Supervisor {
             }
             Notice::Started { generation } => {
                 self.name_unused(generation);
+                self.caches.sweep(self.generations.program(generation));
                 let workers = self.policy.slots();
                 self.emit(Event::Started { generation: generation.get(), workers });
                 self.progress.send_modify(|progress| progress.started = true);
@@ -60,6 +61,7 @@ impl Supervisor {
                 let words = explain::verdict(verdict, |failure| self.in_words(failure));
                 self.generations.end(generation, verdict);
                 self.watch_limits();
+                self.caches.sweep(generation.and_then(|generation| self.generations.program(generation)));
                 let generation = generation.map(Generation::get);
                 self.emit(Event::Reloaded { generation, verdict: words.clone() });
                 self.callers.answer(&callers, &words);

@@ -98,6 +98,8 @@ pub enum ToWorker<'a> {
     /// For our own preload in the worker: answer with [`FromWorker::Pong`](super::FromWorker::Pong) as soon as your loop turns.
     /// Workers without it ignore this.
     Ping,
+    /// For our own preload in the worker: write what the compile cache has gathered. Workers without it ignore this.
+    FlushCache,
     /// To our own preload in the worker, before [`UserDisconnect`](Self::UserDisconnect) and
     /// [`Disconnect`](Self::Disconnect): answer with `Connection: close`, and spare idle connections for the grace. Said
     /// again, it changes the grace.
@@ -143,6 +145,7 @@ impl ToWorker<'_> {
             | Self::SocketCount { .. }
             | Self::SocketAllClosed { .. }
             | Self::Ping
+            | Self::FlushCache
             | Self::Drain { .. }
             | Self::UserDisconnect
             | Self::User(_) => false,
@@ -183,6 +186,7 @@ impl fmt::Display for ToWorker<'_> {
                 write!(f, r#"{{"cmd":"NODE_SOCKET_ALL_CLOSED","key":{key}}}"#)
             }
             Self::Ping => f.write_str(r#"{"cmd":"NODE_RECLUSTER_PING"}"#),
+            Self::FlushCache => f.write_str(r#"{"cmd":"NODE_RECLUSTER_FLUSH"}"#),
             Self::Drain { grace: IdleGrace { least, most } } => {
                 let (least, most) = (least.as_millis(), most.as_millis());
                 write!(f, r#"{{"cmd":"NODE_RECLUSTER_DRAIN","grace":{least},"most":{most}}}"#)

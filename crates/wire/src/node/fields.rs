@@ -49,6 +49,7 @@ pub(super) struct Fields<'a> {
     pub(super) alive: Field<'a>,
     pub(super) handles: Field<'a>,
     pub(super) timeout: Field<'a>,
+    pub(super) reason: Field<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -85,6 +86,7 @@ impl<'a> Fields<'a> {
             b"alive" => &mut self.alive,
             b"handles" => &mut self.handles,
             b"timeout" => &mut self.timeout,
+            b"reason" => &mut self.reason,
             _ => return None,
         };
         Some(slot)

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::Json;
 
+/// The longest reason that is kept of a [`FromWorker::CacheOff`], in bytes.
+pub const MAX_REASON: usize = 1024;
+
 /// One message of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromWorker {
@@ -63,6 +66,9 @@ pub enum FromWorker {
     Leaves,
     /// Our own preload answers [`ToWorker::Ping`](super::ToWorker::Ping): the worker's loop turns.
     Pong,
+    /// Our own preload reports why the worker has no compile cache, although it was told to have one: at most
+    /// [`MAX_REASON`] bytes.
+    CacheOff(String),
     /// A message of the user's code.
     User(UserMessage),
     /// A message of the user's code that is longer than may be kept.

@@ -43,8 +43,8 @@ pub use decode::{DEFAULT_MAX_LINE, Decoder, LineTooLong};
 pub use encode::ToWorker;
 pub use listener_key::ListenerKey;
 pub use message::{
-    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, Malformed,
-    Payload, QueryServer, SkippedMessage, SocketKind, UnansweredQuery, UserCommand, UserMessage,
+    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_REASON,
+    Malformed, Payload, QueryServer, SkippedMessage, SocketKind, UnansweredQuery, UserCommand, UserMessage,
 };
 pub use parse::MAX_KEY;
 pub use query::MAX_ADDRESS;

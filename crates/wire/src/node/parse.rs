@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, boolean, number, string, text};
 use super::message::{
-    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Payload, UserCommand,
-    UserMessage,
+    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, MAX_REASON, Payload,
+    UserCommand, UserMessage,
 };
 use super::query::{MAX_ADDRESS, listening, query_server};
 use crate::Json;
@@ -128,6 +128,9 @@ fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromW
         b"NODE_RECLUSTER_KEEPS" => FromWorker::Keeps(keeps(fields)?),
         b"NODE_RECLUSTER_LEAVES" => FromWorker::Leaves,
         b"NODE_RECLUSTER_PONG" => FromWorker::Pong,
+        b"NODE_RECLUSTER_CACHE_OFF" => {
+            FromWorker::CacheOff(string(fields.reason, MAX_REASON).ok_or(Fault::Field("reason"))?)
+        }
         b"NODE_RECLUSTER_TAKEN" => FromWorker::Taken(connections(fields)?),
         _ => FromWorker::Unknown,
     })

@@ -6,7 +6,7 @@ use crate::lines::{decode, one};
 use recluster_wire::Json;
 use recluster_wire::node::{
     DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_KEY,
-    Malformed, SocketKind, UserCommand,
+    MAX_REASON, Malformed, SocketKind, UserCommand,
 };
 
 fn user(line: &str) -> (String, UserCommand) {
@@ -132,6 +132,17 @@ fn how_long_a_server_keeps_idle_connections() {
     assert_eq!(told("65000"), FromWorker::Keeps(Duration::from_secs(65)));
     for absurd in ["-1", "1.5", "null", r#""7""#] {
         assert_eq!(told(absurd), FromWorker::Malformed(Fault::Field("timeout").into()), "{absurd}");
+    }
+}
+
+#[test]
+fn why_there_is_no_compile_cache() {
+    let told = |reason: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_CACHE_OFF","reason":{reason}}}"#));
+    assert_eq!(told(r#""/c is full""#), FromWorker::CacheOff("/c is full".to_owned()));
+    let longest = "x".repeat(MAX_REASON);
+    assert_eq!(told(&format!("\"{longest}\"")), FromWorker::CacheOff(longest.clone()));
+    for absurd in [format!("\"{longest}x\""), "null".to_owned(), "7".to_owned(), "{}".to_owned()] {
+        assert_eq!(told(&absurd), FromWorker::Malformed(Fault::Field("reason").into()), "{absurd}");
     }
 }
 

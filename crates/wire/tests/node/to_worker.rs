@@ -69,6 +69,7 @@ fn cluster_messages() {
 fn other_internal_messages() {
     check(ToWorker::HandleAck, r#"{"cmd":"NODE_HANDLE_ACK"}"#);
     check(ToWorker::HandleNack, r#"{"cmd":"NODE_HANDLE_NACK"}"#);
+    check(ToWorker::FlushCache, r#"{"cmd":"NODE_RECLUSTER_FLUSH"}"#);
     check(
         ToWorker::SocketCount { key: "6:::80", count: 2 },
         r#"{"cmd":"NODE_SOCKET_COUNT","key":"6:::80","count":2}"#,
@@ -122,6 +123,7 @@ fn an_envelope_and_nothing_else_carries_a_handle() {
         ToWorker::HandleNack,
         ToWorker::SocketCount { key, count: 0 },
         ToWorker::SocketAllClosed { key },
+        ToWorker::FlushCache,
         ToWorker::Drain { grace: IdleGrace { least: Duration::ZERO, most: Duration::ZERO } },
         ToWorker::UserDisconnect,
         ToWorker::User(&json),

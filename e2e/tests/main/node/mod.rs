@@ -1,6 +1,7 @@
 //! What Node and its applications rely on in a worker.
 
 mod channel;
+mod compile_cache;
 mod examples;
 mod frameworks;
 mod inspector;

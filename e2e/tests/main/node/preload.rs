@@ -19,7 +19,7 @@ impl Worker {
     fn start(variables: &[(&str, &str)]) -> Self {
         let mut command = Node::under_test().client("node-master.cjs");
         let home = Home::new();
-        let parts = ["drain.cjs", "responses.cjs", "http2.cjs", "goodbye.cjs"].map(|part| {
+        let parts = ["drain.cjs", "responses.cjs", "http2.cjs", "goodbye.cjs", "cache.cjs"].map(|part| {
             let path = repository().join("crates/engine/preload").join(part);
             fs::read_to_string(path).expect("a part of the preload")
         });
