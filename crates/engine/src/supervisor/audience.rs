@@ -273,8 +273,10 @@ mod tests {
         audience.spawned(WORKER, [None, None, None], Serialization::Json);
         audience.listening(WORKER, Address::Fd(3), listening());
         message(&mut audience, "1");
+        audience.retires(WORKER);
         audience.emit(Event::Over);
-        assert_eq!(*heard.lock().unwrap(), ["spawned 3", "listening 3", "message Json(\"1\")", "Over"]);
+        let all = ["spawned 3", "listening 3", "message Json(\"1\")", "retires 3", "Over"];
+        assert_eq!(*heard.lock().unwrap(), all);
         assert!(matches!(subscriber.try_recv(), Ok(Event::Over)));
     }
 
@@ -330,6 +332,18 @@ mod tests {
         let longest = format!("\"{}\"", "x".repeat(2 * MESSAGE_BYTES));
         message(&mut audience, &longest);
         assert!(is_message(subscriber.try_recv()), "one is never too long by itself");
+    }
+
+    #[test]
+    fn a_message_waits_until_it_is_heard_and_one_without_text_does_not() {
+        let mut waiting = Waiting::default();
+        waiting.note(MESSAGE_BYTES);
+        waiting.sent.fetch_add(1, Ordering::Relaxed);
+        assert!(!waiting.has_room(1, 1), "the only event is not heard");
+        assert!(waiting.has_room(1, 0));
+        assert_eq!(waiting.bytes, 0);
+        waiting.note(0);
+        assert!(waiting.messages.is_empty());
     }
 
     #[test]

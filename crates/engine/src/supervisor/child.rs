@@ -272,7 +272,18 @@ mod tests {
         assert_eq!(child.process.sent, None);
         child.says_farewell(Farewell { alive, handles: true });
         assert_eq!(child.process.sent, Some(Signal::Term), "it is not to be sent that again");
+    }
+
+    #[test]
+    fn it_is_known_by_the_number_of_its_process_and_has_an_age() {
+        let child = fixtures::child(7);
+        let process = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
+        let (_, behind_its_name) = process.rsplit_once(") ").unwrap();
+        let parent = behind_its_name.split(' ').nth(1);
+        assert_eq!(parent, Some(std::process::id().to_string().as_str()), "{process}");
         assert_eq!(child.about().pid, Some(child.pid().unsigned_abs()));
+        let second = Duration::from_secs(1);
+        assert_eq!(child.age(child.process.begun + second), second);
         assert_eq!(child.age(child.process.begun), Duration::ZERO);
     }
 

@@ -155,6 +155,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_worker_was_late_for_has_a_word() {
+        let id = core::WorkerId::from_number(7);
+        let of_workers =
+            [Due::Ready(id), Due::Bake(id), Due::Drain(id), Due::Surplus(id), Due::Exit(id), Due::Kill(id)];
+        assert_eq!(of_workers.map(late_for), ["ready", "bake", "drain", "surplus", "exit", "kill"]);
+        assert_eq!([Due::Respawn, Due::Reload].map(late_for), ["respawn", "reload"]);
+    }
+
+    #[test]
     fn every_cause_has_its_words() {
         let reason = |cause, worker: DeadWorker| explained(cause, worker, EXPECTED).reason;
         assert_eq!(reason(Cause::Exited(Exit::Code(3)), worker()), "exited with status 3 before it served");

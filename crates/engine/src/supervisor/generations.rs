@@ -428,6 +428,8 @@ mod tests {
         release("three");
         assert_eq!(runs(&mut generations, numbers[1]), "two");
         assert_eq!(runs(&mut generations, numbers[0]), "one");
+        let numbered = |number| generations.program_numbered(number)?.server.file_name();
+        assert_eq!([1, 2, 3].map(numbered), [Some("one".as_ref()), Some("two".as_ref()), None]);
     }
 
     #[test]

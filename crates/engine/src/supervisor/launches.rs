@@ -93,17 +93,24 @@ mod tests {
     #[test]
     fn whoever_asks_for_all_workers_waits_for_those_that_were_begun_before() {
         let mut launches = Launches::default();
-        let ask = |launches: &mut Launches| launches.wait(oneshot::channel().0);
-        ask(&mut launches);
+        let ask = |launches: &mut Launches| {
+            let (reply, answer) = oneshot::channel();
+            launches.wait(reply);
+            answer
+        };
+        let _asked = ask(&mut launches);
         assert_eq!(launches.served().len(), 1, "nothing was begun");
         let (one, two) = (begin(&mut launches, 1), begin(&mut launches, 2));
-        ask(&mut launches);
+        let mut first = ask(&mut launches);
         let three = begin(&mut launches, 3);
-        ask(&mut launches);
+        let mut second = ask(&mut launches);
         launches.end(two);
         assert!(launches.served().is_empty(), "the first is on its way");
         launches.end(one);
-        assert_eq!(launches.served().len(), 1);
+        for reply in launches.served() {
+            reply.send(Vec::new()).unwrap();
+        }
+        assert!(first.try_recv().is_ok() && second.try_recv().is_err(), "the third is on its way");
         launches.end(three);
         assert_eq!(launches.served().len(), 1);
     }

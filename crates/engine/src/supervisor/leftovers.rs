@@ -294,6 +294,18 @@ mod tests {
         leftovers.take(fixtures::child(8), (None, Phase::Running), &settings(), times);
         assert_eq!(sent(&leftovers), Some(core::Signal::Term), "its drain signal is TERM");
         assert_eq!(leftovers.0[0].next, Step::Kill(now + 35 * SECOND));
+        let mut told = fixtures::child(9);
+        told.process.told = true;
+        let mut leftovers = Leftovers::default();
+        leftovers.take(told, (None, Phase::Running), &settings(), times);
+        assert_eq!(sent(&leftovers), None, "it was told already");
+    }
+
+    #[test]
+    fn a_kill_timeout_that_is_too_long_for_the_clock_is_a_long_one() {
+        let (mut leftovers, living, now) = one(Step::Term);
+        assert_eq!(leftovers.look(&living, Duration::MAX, now).len(), 1);
+        assert_eq!(leftovers.0[0].next, Step::Kill(now + FAR_AWAY));
     }
 
     #[test]

@@ -195,6 +195,18 @@ mod tests {
         assert_eq!(clock.time(began + seconds(3)), Time::after(seconds(3)));
         assert_eq!(clock.instant(Time::after(seconds(3))), began + seconds(3));
         assert_eq!(clock.instant(Time::after(Duration::MAX)), began + FAR_AWAY);
-        assert_eq!(policy.slots(), 1);
+    }
+
+    #[test]
+    fn it_says_how_many_slots_there_are_and_counts_what_it_was_told() {
+        let now = Instant::now();
+        let mut policy =
+            crate::supervisor::fixtures::policy(Settings { workers: 3, ..Settings::default() }, now);
+        assert_eq!((policy.slots(), policy.slots_for(Generation::FIRST), policy.handled()), (3, 3, 0));
+        for handled in 1..4 {
+            policy.tell(Event::Tick);
+            drain(&mut policy, now);
+            assert_eq!(policy.handled(), handled);
+        }
     }
 }

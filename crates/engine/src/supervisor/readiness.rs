@@ -193,6 +193,7 @@ mod tests {
     #[test]
     fn a_leaving_worker_is_not_made_ready() {
         let mut readiness = Readiness::default();
+        assert!(!readiness.is_leaving());
         readiness.leaves();
         assert!(readiness.is_leaving());
         assert!(matches!(readiness.did(ReadyWhen::Ready, ReadyWhen::Ready, None), Next::Nothing));
