@@ -91,6 +91,31 @@ mod tests {
     }
 
     #[test]
+    fn the_policy_is_asked_anew_after_every_event() {
+        let mut routing = Routing::default();
+        let asked = [0, 0, 1, 1, 5].map(|handled| routing.may_have_changed(handled));
+        assert_eq!(asked, [true, false, true, false, true]);
+    }
+
+    #[test]
+    fn connections_move_where_one_begins_to_serve_and_where_one_is_given_no_more() {
+        use Standing::{Serving, Standby};
+        let routes = |standing: &[Standing]| {
+            let workers = (1..).map(WorkerId::from_number);
+            Routes { standing: workers.zip(standing.iter().copied()).collect(), settled: true }
+        };
+        let moves = |before: &[Standing], now: &[Standing]| moves(&routes(before), &routes(now));
+        assert!(!moves(&[], &[Standby]));
+        assert!(!moves(&[Standby], &[Standby]));
+        assert!(!moves(&[Serving], &[Serving, Standby]));
+        assert!(moves(&[Standby], &[Serving]));
+        assert!(moves(&[Serving], &[Serving, Serving]));
+        assert!(moves(&[Serving, Serving], &[Serving, Standby]));
+        assert!(moves(&[Serving, Serving], &[Serving]));
+        assert!(moves(&[Standby, Standby], &[Standby]), "where none serves, it was given some");
+    }
+
+    #[test]
     fn the_same_routes_are_published_once() {
         let mut routing = Routing::default();
         let cluster = cluster();

@@ -82,5 +82,10 @@ mod tests {
         timers.set_by(Timer::Stop, at(9));
         timers.set_by(Timer::Stop, at(8));
         assert_eq!(timers.next(), Some(at(8)));
+        timers.set_by(Timer::Recycle, at(9));
+        assert!(
+            timers.is_set(Timer::Recycle),
+            "that another one is set for an earlier moment does not matter"
+        );
     }
 }

@@ -163,6 +163,9 @@ mod tests {
     #[test]
     fn a_master_that_could_not_run_gives_the_whole_patience_again() {
         let (mut watchdog, mut timers, now) = heard();
+        assert_eq!(watchdog.due(LATE, KILL_TIMEOUT, &mut timers, now + PATIENCE), None);
+        assert_eq!(timers.next(), Some(now + PATIENCE + DOUBT), "it could run");
+        let (mut watchdog, mut timers, now) = heard();
         let late = now + PATIENCE + 2 * LATE;
         assert_eq!(watchdog.due(2 * LATE, KILL_TIMEOUT, &mut timers, late), None);
         assert_eq!(timers.next(), Some(late + PATIENCE));

@@ -146,6 +146,24 @@ mod tests {
     }
 
     #[test]
+    fn its_number_comes_from_where_numbers_are_given() {
+        let workers = Workers::new(Numbering::shared(std::sync::Arc::new(4.into())));
+        assert_eq!([ONE, ONE].map(|worker| workers.next_number(worker)), [5, 6]);
+    }
+
+    #[test]
+    fn the_dead_but_for_one_are_asked_who_has_its_address() {
+        let mut workers = Workers::default();
+        for worker in [ONE, TWO] {
+            workers.still_born(worker, nameless(worker, fixtures::slot()), String::new());
+        }
+        assert_eq!(workers.ended(TWO).iter().map(|worker| worker.id).collect::<Vec<_>>(), [1]);
+        workers.is_known_to_miss(TWO, Some("port 80".to_owned()));
+        let taken = |worker| workers.grave(worker).unwrap().taken.as_deref();
+        assert_eq!([ONE, TWO].map(taken), [None, Some("port 80")]);
+    }
+
+    #[test]
     fn graves_are_few_and_the_oldest_go_first() {
         let mut workers = Workers::default();
         let graves = u64::try_from(GRAVES).unwrap();
