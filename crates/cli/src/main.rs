@@ -1,69 +1,7 @@
-//! The `recluster` command: runs a cluster in the foreground, and talks to running ones.
-//!
-//! `args` and `config` turn the command line and the config file into typed arguments, once. Then one of three acts on
-//! them: `run`, which is the library plus signals, a log and a control socket; `check`, which says what `run` would do;
-//! or `client`, which asks a running master.
-
-mod args;
-mod check;
-mod claim;
-mod client;
-mod config;
-mod describe;
-mod duration;
-mod error;
-mod exit_code;
-mod inherited;
-mod log;
-mod name;
-mod nearest;
-mod open_files;
-mod orphans;
-mod paint;
-mod patience;
-mod pidfile;
-mod place;
-mod run;
-mod signals;
-mod size;
-mod wishes;
-mod writable;
+//! The `recluster` command.
 
 use std::process::ExitCode;
 
-use crate::args::Command;
-use crate::config::{CommandLine, Invocation};
-use crate::error::Error;
-use crate::exit_code::ExitStatus;
-use crate::inherited::Inherited;
-
 fn main() -> ExitCode {
-    let inherited = inherited::sockets();
-    let line = CommandLine::of_process();
-    let outcome = line.read().map_err(Error::from).and_then(|invocation| {
-        let runtime = runtime()?;
-        runtime.block_on(execute(invocation, &line, inherited))
-    });
-    outcome.unwrap_or_else(|error| error.report(line.wants_json())).into()
-}
-
-async fn execute(
-    invocation: Invocation,
-    line: &CommandLine,
-    inherited: Inherited,
-) -> Result<ExitStatus, Error> {
-    let Invocation { command, settings } = invocation;
-    match command {
-        Command::Run(args) => run::run(*args, settings, line.clone(), inherited).await,
-        Command::Check(args) => check::check(*args, &settings, inherited).await,
-        Command::Reload(args) => client::reload(args).await,
-        Command::Status(args) => client::status(args).await,
-        Command::Scale(args) => client::scale(args).await,
-        Command::Stop(args) => client::stop(args).await,
-        Command::Terminate(args) => client::terminate(args).await,
-    }
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)
+    recluster_cli::main()
 }

@@ -37,6 +37,8 @@ mod api;
 mod config;
 pub mod control;
 mod dataplane;
+#[doc(hidden)]
+pub mod fuzzing;
 mod process;
 mod report;
 mod sink;

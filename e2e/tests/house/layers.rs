@@ -114,7 +114,8 @@ const CLI: Layers = (
         &["check::findings", "client::status", "run"],
         &["check::report", "client"],
         &["check"],
-        &["main"],
+        &["fuzzing"],
+        &["lib"],
     ],
 );
 
@@ -251,6 +252,7 @@ const ENGINE: Layers = (
         &["control::discover", "control::socket"],
         &["control::client", "control::server"],
         &["control"],
+        &["fuzzing"],
         &["lib"],
     ],
 );

@@ -19,7 +19,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 pub(crate) use check::Check;
 pub(crate) use client::{Ask, Reload, ScaleArgs, StatusArgs, Target};
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
-pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn};
+pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, scale};
 
 /// Runs a server on all cores, and replaces its code without losing a request.
 ///

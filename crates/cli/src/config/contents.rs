@@ -17,24 +17,24 @@ use super::place::Place;
 
 /// What a file says.
 #[derive(Debug, Default)]
-pub(super) struct Contents {
-    pub(super) options: Vec<Given>,
-    pub(super) env: Vec<Variable>,
+pub(crate) struct Contents {
+    pub(crate) options: Vec<Given>,
+    pub(crate) env: Vec<Variable>,
 }
 
 /// An option that the file gives. Its values were checked one by one.
 #[derive(Debug)]
-pub(super) struct Given {
-    pub(super) arg: Arg,
-    pub(super) values: Vec<OsString>,
+pub(crate) struct Given {
+    pub(crate) arg: Arg,
+    pub(crate) values: Vec<OsString>,
     pub(super) place: Place,
 }
 
 /// A variable for the workers.
 #[derive(Debug)]
-pub(super) struct Variable {
-    pub(super) name: String,
-    pub(super) value: String,
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) value: String,
     pub(super) place: Place,
 }
 
@@ -45,7 +45,7 @@ type Finding = (Range<usize>, Problem);
 
 impl Contents {
     /// Everything that a file says.
-    pub(super) fn of(file: &File, keys: &Keys) -> Result<Self, Error> {
+    pub(crate) fn of(file: &File, keys: &Keys) -> Result<Self, Error> {
         let reader = Reader { file, keys };
         reader.contents().map_err(|(span, problem)| Error::Wrong { place: reader.place(&span), problem })
     }

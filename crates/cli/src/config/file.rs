@@ -16,12 +16,12 @@ const FILE_NAME: &str = "recluster.toml";
 
 /// A config file that was read.
 #[derive(Debug)]
-pub(super) struct File {
+pub(crate) struct File {
     /// Where it is, absolute.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// As it was named, for messages.
-    pub(super) shown: PathBuf,
-    pub(super) text: String,
+    pub(crate) shown: PathBuf,
+    pub(crate) text: String,
 }
 
 impl File {

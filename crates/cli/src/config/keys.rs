@@ -19,20 +19,20 @@ pub(super) const SERVER: &str = "server";
 /// What stands before the server's own arguments.
 pub(super) const SERVERS_OWN: &str = "--";
 /// The table of variables for the workers, the one key that is no argument of `run`.
-pub(super) const ENV: &str = "env";
+pub(crate) const ENV: &str = "env";
 /// What an address is called in the help. A unix socket's has a path in it.
 const ADDRESS: &str = "ADDR";
 
 /// The arguments of `run`, to be asked about one by one.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     run: Command,
     /// Which variable says the same, by the id of the argument.
     variables: BTreeMap<Id, String>,
 }
 
 impl Keys {
-    pub(super) fn of_run() -> Self {
+    pub(crate) fn of_run() -> Self {
         Self::of(args::definition_of_run())
     }
 
@@ -110,7 +110,7 @@ pub(super) fn as_typed(arg: &Arg, value: &OsStr) -> Option<OsString> {
 }
 
 /// Whether an argument takes no value.
-pub(super) fn is_switch(arg: &Arg) -> bool {
+pub(crate) fn is_switch(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::SetTrue)
 }
 
@@ -130,7 +130,8 @@ pub(super) fn rooted(arg: &Arg, value: &str, directory: &Path) -> OsString {
     if is_path(arg, value) {
         return directory.join(value).into();
     }
-    match value.split_once("unix:").filter(|_| is_address(arg)) {
+    let is_before = |before: &str| before.is_empty() || before.ends_with('=') && !before.starts_with('/');
+    match value.split_once("unix:").filter(|(before, _)| is_address(arg) && is_before(before)) {
         Some((name, path)) => {
             let mut address = OsString::from(format!("{name}unix:"));
             address.push(directory.join(path));

@@ -4,10 +4,10 @@
 //! it says is put on the command line as if it had been typed there. So every option of `run`, new
 //! ones included, can be written in the file, is parsed by the same rules and refused with the same words.
 
-mod contents;
+pub(crate) mod contents;
 mod error;
-mod file;
-mod keys;
+pub(crate) mod file;
+pub(crate) mod keys;
 mod place;
 mod settings;
 

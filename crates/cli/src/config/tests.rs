@@ -198,6 +198,8 @@ fn a_path_in_an_address_begins_there_too() {
         ("web=unix:run/app.sock?mode=600", "web=unix:/srv/run/app.sock?mode=600"),
         ("unix:/run/app.sock", "unix:/run/app.sock"),
         ("web=127.0.0.1:8080", "web=127.0.0.1:8080"),
+        ("/run/unix:app.sock", "/run/unix:app.sock"),
+        ("/run/a=unix:app.sock", "/run/a=unix:app.sock"),
     ] {
         assert_eq!(rooted(address), as_meant);
     }

@@ -43,7 +43,8 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
 /// What is wrong, and in which line.
 type Finding = (usize, EnvFileProblem);
 
-fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Finding> {
+/// The variables in a text.
+pub(crate) fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Finding> {
     let mut variables = Vec::new();
     let mut lines = text.trim_start_matches('\u{feff}').split('\n').enumerate();
     while let Some((index, line)) = lines.next() {

@@ -72,7 +72,9 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, ListenError> {
         let (head, options) = text.split_once('?').unwrap_or((text, ""));
-        let (name, address) = match head.split_once('=') {
+        // A path may have a `=` in it, and is no name.
+        let is_path = head.starts_with('/') || head.starts_with("unix:");
+        let (name, address) = match head.split_once('=').filter(|_| !is_path) {
             Some((name, address)) => {
                 let name = name.parse().map_err(|_| ListenError::BadName(name.to_owned()))?;
                 (Some(name), address)
@@ -154,6 +156,10 @@ mod tests {
         let it = listen("web=8080?backlog=7");
         assert_eq!((it.name(), it.backlog), (Some("web"), 7));
         assert_eq!(listen("unix:/a?mode=660").mode, Some(0o660));
+        for path in ["/run/a=b.sock", "unix:/run/a=b.sock"] {
+            assert_eq!((listen(path).name(), listen(path).to_string()), (None, path.to_owned()));
+            assert_eq!(listen(&format!("web={path}")).to_string(), path);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 
 /// Reads lines, none of them longer than a limit.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: BufReader<R>,
     /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
@@ -15,7 +15,7 @@ pub(super) struct Lines<R> {
 
 /// What [`Lines::next`] found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// A line, without its line feed.
     Whole(Vec<u8>),
     /// Longer than the limit. Reading on makes no sense.
@@ -25,14 +25,14 @@ pub(super) enum Line {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(reader: R, limit: usize) -> Self {
+    pub(crate) fn new(reader: R, limit: usize) -> Self {
         Self { reader: BufReader::new(reader), line: Vec::new(), limit }
     }
 
     /// The next line. The last one may lack its line feed.
     ///
     /// Cancel safe: if the future is dropped, what was read of a line is kept.
-    pub(super) async fn next(&mut self) -> io::Result<Line> {
+    pub(crate) async fn next(&mut self) -> io::Result<Line> {
         loop {
             let room = (self.limit + 1).saturating_sub(self.line.len());
             if room == 0 {

@@ -10,7 +10,7 @@
 mod client;
 mod discover;
 mod greeting;
-mod lines;
+pub(crate) mod lines;
 pub mod protocol;
 mod server;
 mod socket;

@@ -13,7 +13,7 @@ pub(super) const BUCKET_SHIFT: u32 = u32::BITS - BUCKETS.trailing_zeros();
 
 /// A client, as the number that its key is hashed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Client(u32);
+pub(crate) struct Client(u32);
 
 impl Client {
     pub(super) fn at(address: IpAddr) -> Self {
@@ -27,6 +27,11 @@ impl Client {
     pub(super) fn named(key: &[u8]) -> Self {
         let address = std::str::from_utf8(key).ok().and_then(address_in);
         address.map_or_else(|| Self(mix(fnv(key))), Self::at)
+    }
+
+    /// The number that its key is hashed to.
+    pub(crate) fn number(self) -> u32 {
+        self.0
     }
 
     fn bucket(self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ppp::{HeaderResult, PartialResult as _, v1, v2};
+use ppp::{PartialResult as _, v1, v2};
 
 use super::client_hash::Client;
 use crate::config::balance::StickyBy;
@@ -17,7 +17,7 @@ const PROXY_TEXT: usize = 107;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(crate) enum Finding {
     /// Whose connection it is.
     Client(Client),
     /// More bytes would not tell.
@@ -29,7 +29,7 @@ pub(super) enum Finding {
 }
 
 /// Looks for the client.
-pub(super) fn find(by: &StickyBy, bytes: &[u8]) -> Finding {
+pub(crate) fn find(by: &StickyBy, bytes: &[u8]) -> Finding {
     match by {
         StickyBy::Ip => Finding::Nothing,
         StickyBy::ProxyProtocol => find_in_proxy(bytes),
@@ -89,28 +89,43 @@ fn non_empty(key: &[u8]) -> Option<&[u8]> {
 }
 
 fn find_in_proxy(bytes: &[u8]) -> Finding {
-    // The parser refuses some incomplete text headers.
-    let is_cut = bytes.len() < PROXY_TEXT && !bytes.contains(&b'\n');
-    if is_cut && bytes.iter().zip(v1::PROTOCOL_PREFIX.as_bytes()).all(|(byte, proxy)| byte == proxy) {
-        return Finding::TooLittle;
+    let begins = |with: &[u8]| bytes.iter().zip(with).all(|(byte, its)| byte == its);
+    if begins(v2::PROTOCOL_PREFIX) {
+        find_in_binary(bytes)
+    } else if begins(v1::PROTOCOL_PREFIX.as_bytes()) {
+        find_in_text(bytes.get(..PROXY_TEXT).unwrap_or(bytes))
+    } else {
+        Finding::Nothing
     }
-    let header = HeaderResult::parse(bytes);
-    if header.is_incomplete() {
-        return Finding::TooLittle;
-    }
-    let source: Option<IpAddr> = match header {
-        HeaderResult::V1(Ok(header)) => match header.addresses {
-            v1::Addresses::Tcp4(addresses) => Some(addresses.source_address.into()),
-            v1::Addresses::Tcp6(addresses) => Some(addresses.source_address.into()),
-            v1::Addresses::Unknown => None,
-        },
-        HeaderResult::V2(Ok(header)) => match header.addresses {
+}
+
+/// A header is a line. The parser says of some beginnings that they are none, and of some lines that they are only a beginning.
+fn find_in_text(bytes: &[u8]) -> Finding {
+    let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+        return if bytes.len() < PROXY_TEXT { Finding::TooLittle } else { Finding::Nothing };
+    };
+    let line = bytes.get(..=end).unwrap_or(bytes);
+    at(match v1::Header::try_from(line).ok().map(|header| header.addresses) {
+        Some(v1::Addresses::Tcp4(addresses)) => Some(addresses.source_address.into()),
+        Some(v1::Addresses::Tcp6(addresses)) => Some(addresses.source_address.into()),
+        Some(v1::Addresses::Unknown) | None => None,
+    })
+}
+
+fn find_in_binary(bytes: &[u8]) -> Finding {
+    match v2::Header::try_from(bytes) {
+        Err(error) if error.is_incomplete() => Finding::TooLittle,
+        // The proxy speaks for itself: whatever addresses it writes are to be ignored.
+        Err(_) | Ok(v2::Header { command: v2::Command::Local, .. }) => Finding::Nothing,
+        Ok(header) => at(match header.addresses {
             v2::Addresses::IPv4(addresses) => Some(addresses.source_address.into()),
             v2::Addresses::IPv6(addresses) => Some(addresses.source_address.into()),
             v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
-        },
-        HeaderResult::V1(Err(_)) | HeaderResult::V2(Err(_)) => None,
-    };
+        }),
+    }
+}
+
+fn at(source: Option<IpAddr>) -> Finding {
     source.map_or(Finding::Nothing, |source| Finding::Client(Client::at(source)))
 }
 
@@ -179,6 +194,29 @@ mod tests {
         // LOCAL: the proxy's own health check.
         let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0";
         assert_eq!(seen("proxy-protocol", local), Finding::Nothing);
+        binary[12] = 0x20;
+        assert_eq!(seen("proxy-protocol", &binary), Finding::Nothing, "its addresses are nobody's");
         assert_eq!(find(&StickyBy::ProxyProtocol, b"GET / HTTP/1.1\r\n"), Finding::Nothing);
+    }
+
+    #[test]
+    fn what_was_found_in_the_first_bytes_is_found_in_more() {
+        // The parser takes the first two, whole as they are, for beginnings.
+        for text in [
+            &b"P\rP\r\n"[..],
+            b"PROXY TCP4 a\rTCP4\n",
+            b"PROXY \r\n",
+            b"P\n",
+            b"\r\n\r\n\0\r\nQUIT\n\x31",
+            &[b'P'; 200],
+        ] {
+            let findings = (0..=text.len()).map(|end| find(&StickyBy::ProxyProtocol, &text[..end]));
+            let mut after = findings.skip_while(|finding| *finding == Finding::TooLittle);
+            assert!(
+                after.all(|finding| finding == Finding::Nothing),
+                "{:?}",
+                text.escape_ascii().to_string()
+            );
+        }
     }
 }

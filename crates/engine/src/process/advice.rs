@@ -245,11 +245,12 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 fn read(path: &Path) -> Option<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     // Opening a pipe could wait for ever.
     fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    File::open(path).ok()?.take(LOOK).read_to_string(&mut text).ok()?;
-    Some(text)
+    File::open(path).ok()?.take(LOOK).read_to_end(&mut bytes).ok()?;
+    // What is cut off may be in the middle of a character.
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -162,7 +162,8 @@ async fn get(mut stream: TcpStream, path: &str) -> Result<(), String> {
     }
 }
 
-fn status_of(head: &[u8]) -> Option<u16> {
+/// The status in the first line of a response.
+pub(crate) fn status_of(head: &[u8]) -> Option<u16> {
     let head = String::from_utf8_lossy(head);
     let line = head.lines().next()?;
     let (version, rest) = line.split_once(' ')?;

@@ -24,7 +24,7 @@ pub(crate) mod sd_notify;
 pub(crate) mod shebang;
 pub(crate) mod shell_command;
 pub(crate) mod spawn;
-mod stat;
+pub(crate) mod stat;
 pub(crate) mod stderr;
 pub(crate) mod stdio;
 pub(crate) mod target;
@@ -144,7 +144,9 @@ impl Process {
 
 /// Whether SIGCHLD is ignored in this process. If so, the kernel reaps its children, and their exit status is lost.
 pub(crate) fn ignores_ended_children() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // The name of this process is in it, which may be no UTF-8.
+    let status = fs::read("/proc/self/status").unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
     ignored & (1 << (libc::SIGCHLD - 1)) != 0

@@ -82,7 +82,7 @@ impl Beginning {
 
 impl Shebang {
     /// Reads the beginning of a text.
-    fn read(start: &[u8]) -> Option<Self> {
+    pub(crate) fn read(start: &[u8]) -> Option<Self> {
         let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
         let whole = text.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
         let (first, rest) = split_word(whole.trim_ascii());
@@ -115,7 +115,8 @@ impl Shebang {
 
     /// The program that the kernel starts for it.
     pub(crate) fn program(&self) -> Option<&Path> {
-        self.line.strip_prefix("#!")?.split_whitespace().next().map(Path::new)
+        let is_between = |c: char| matches!(c, ' ' | '\t');
+        self.line.strip_prefix("#!")?.split(is_between).find(|word| !word.is_empty()).map(Path::new)
     }
 
     /// What kind of interpreter it names. `node20` and `nodejs` are node as well.

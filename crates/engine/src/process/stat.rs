@@ -6,12 +6,12 @@ use rustix::process::Pid;
 
 /// One process, alive or not reaped yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) pid: i32,
+pub(crate) struct Stat {
+    pub(crate) pid: i32,
     /// The process that has started it, or whoever has taken it over.
     pub(super) parent: Option<Pid>,
     /// Its process group.
-    pub(super) group: i32,
+    pub(crate) group: i32,
     /// It has not ended.
     pub(super) lives: bool,
     /// Its resident memory, in bytes.
@@ -23,7 +23,7 @@ pub(super) struct Stat {
 impl Stat {
     /// None where there is no such process.
     pub(super) fn of(pid: Pid) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
+        Self::parse(&fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
     }
 
     /// Every process of this machine.
@@ -38,7 +38,9 @@ impl Stat {
         self.ticks as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        // A program may give itself any name, and the kernel cuts it behind 15 bytes, in the middle of a character or not.
+        let text = String::from_utf8_lossy(bytes);
         // The name of the program stands in brackets and may itself hold spaces and brackets: fields are counted behind it.
         let (before, rest) = text.rsplit_once(')')?;
         let (pid, _) = before.split_once(' ')?;
@@ -49,8 +51,8 @@ impl Stat {
             parent: Pid::from_raw(fields.get(1)?.parse().ok()?),
             group: fields.get(2)?.parse().ok()?,
             lives: !matches!(*fields.first()?, "Z" | "X"),
-            memory: number(21)? * rustix::param::page_size() as u64,
-            ticks: number(11)? + number(12)?,
+            memory: number(21)?.saturating_mul(rustix::param::page_size() as u64),
+            ticks: number(11)?.saturating_add(number(12)?),
         })
     }
 }
@@ -59,10 +61,14 @@ impl Stat {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Option<Stat> {
+        Stat::parse(text.as_bytes())
+    }
+
     #[test]
     fn the_fields_are_read_behind_the_name() {
         let stat = |state: &str| {
-            Stat::parse(&format!(
+            parse(&format!(
                 "42 (a) b) {state} 1 40 41 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 99 1000 25 18446744073709551615"
             ))
         };
@@ -70,8 +76,8 @@ mod tests {
         let ended = Stat { pid: 42, parent: Some(Pid::INIT), group: 40, lives: false, memory, ticks: 11 };
         assert_eq!(stat("S"), Some(Stat { lives: true, ..ended }));
         assert_eq!(stat("Z"), Some(ended));
-        assert_eq!(Stat::parse("nonsense"), None);
-        assert_eq!(Stat::parse("42 (cut) S 1 40"), None);
+        assert_eq!(parse("nonsense"), None);
+        assert_eq!(parse("42 (cut) S 1 40"), None);
     }
 
     #[test]
@@ -79,6 +85,21 @@ mod tests {
         let ticks = rustix::param::clock_ticks_per_second() * 5 / 2;
         let stat = Stat { pid: 1, parent: None, group: 1, lives: true, memory: 0, ticks };
         assert_eq!(stat.cpu_seconds().to_string(), "2.5");
+    }
+
+    #[test]
+    fn a_process_is_seen_whatever_it_calls_itself() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        for name in [&b"gr\xc3\xb6\xc3"[..], b"\xff", b"a) Z 1 1", b"n\nl"] {
+            let program = directory.path().join(std::ffi::OsStr::from_bytes(name));
+            fs::copy("/bin/sleep", &program).unwrap();
+            let mut child = std::process::Command::new(program).arg("60").spawn().unwrap();
+            let stat = Stat::of(Pid::from_child(&child));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(stat.is_some_and(|stat| stat.lives), "{}", name.escape_ascii());
+        }
     }
 
     #[test]
