@@ -214,7 +214,7 @@ def reload(contender: Contender, settings: Settings, cluster: Program, directory
         switch(settings.place, "2")
     begun = time.monotonic_ns()
     if contender.name == "pm2":
-        pm2(settings, directory)
+        pm2(settings, cluster, directory)
     else:
         cluster.process.send_signal(signal.SIGUSR2)
     fresh = cluster.wait_until_listening(settings.workers, known=old)
@@ -222,10 +222,12 @@ def reload(contender: Contender, settings: Settings, cluster: Program, directory
     return begun, max(event["time"] for event in fresh)
 
 
-def pm2(settings: Settings, directory: Path) -> None:
+def pm2(settings: Settings, cluster: Program, directory: Path) -> None:
     """Asks pm2 for a reload. Its command ends when that is done."""
     script = PACKAGES / "pm2" / "node_modules" / "pm2" / "bin" / "pm2"
-    environment = {**os.environ, **surroundings(Contender("pm2", "pm2"), settings, directory)}
+    # Whatever it starts is ended with the cluster.
+    mark = {"BENCH_EVENTS": str(cluster.events_file)}
+    environment = {**os.environ, **surroundings(Contender("pm2", "pm2"), settings, directory), **mark}
     asked = [str(settings.node), str(script), "reload", "app"]
     answer = subprocess.run(
         asked, env=environment, capture_output=True, text=True, check=False, timeout=2 * DEADLINE_SECONDS

@@ -7,7 +7,7 @@ const os = require('node:os')
 const path = require('node:path')
 
 const { active, fixture, test } = require('./lib/host')
-const { called, heard, heardOften } = require('./lib/wait')
+const { called, heard, heardOften, until } = require('./lib/wait')
 
 const listening = { args: ['listen'] }
 
@@ -220,4 +220,24 @@ test('logger: its log method is called as one', async ({ serve }) => {
   await heard(made, 'ready')
   assert.equal(logger.lines.length, 1)
   assert.equal(logger.lines[0].length, 2)
+})
+
+test.ours('compileCache: workers keep what they have compiled, or a line says why not', async ({ serve }) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
+  const lines = []
+  const logger = { log: (line) => lines.push(line) }
+  await serve('puppet.js', { ...listening, workers: 2, compileCache: path.join(directory, 'cache'), logger })
+  const own = path.join(directory, 'cache', `compile-${process.getuid()}`)
+  const entries = () => (fs.existsSync(own) ? fs.readdirSync(own).flatMap((version) => fs.readdirSync(path.join(own, version))) : [])
+  const hasOne = typeof require('node:module').flushCompileCache === 'function'
+  await until('an entry or a line', () => (hasOne ? entries() : lines).length > 0)
+  assert.match(lines.join(), hasOne ? /^$/ : /^recluster: workers keep no compiled code: Node v\S+ has no module\.enableCompileCache/)
+  fs.rmSync(directory, { recursive: true, maxRetries: 10 })
+})
+
+test.ours('compileCache says nothing where workers load nothing of ours', async ({ make }) => {
+  const refused = (options) => () => make('puppet.js', { ...listening, ...options }).run()
+  assert.throws(refused({ compileCache: true, drainHttp: false }), /compileCache must be left out where `drainHttp` is false/)
+  assert.throws(refused({ compileCache: 7 }), /compileCache must be true, false or a directory, not 7/)
+  assert.throws(refused({ compileCacheSize: 0 }), /compileCacheSize must be a whole number from 1 on, not 0/)
 })

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use recluster_e2e::{Home, Launch, Master, on};
+use recluster_e2e::{Home, Launch, Master, eventually, fixture, on};
 
 use super::{cluster, own, seen};
 
@@ -93,4 +93,21 @@ fn a_disk_that_is_small_or_read_only_keeps_nothing() {
         let (_master, reason) = reason(launch.env("DISK", home.join("disk")).env("OPTIONS", options));
         assert!(reason.contains(expected), "{options}: {reason}");
     }
+}
+
+/// Node leaves files open that it could not write: a thousand modules would take every descriptor of the worker.
+#[test]
+#[cfg_attr(not(has = "node-22.8"), ignore = "Node has a compile cache from 22.8 on")]
+#[cfg_attr(not(has = "mounts"), ignore = "file systems cannot be mounted here")]
+fn a_disk_that_is_full_after_all_costs_no_descriptors() {
+    let home = Home::new();
+    fs::create_dir(home.join("disk")).expect("the directory is ours");
+    let launch = cluster(&home, "disk/cache").started_by("on-a-disk.py");
+    let room = format!("--require={}", fixture("says-there-is-room.cjs").display());
+    let launch = launch.env("DISK", home.join("disk")).env("OPTIONS", "size=4k").env("NODE_OPTIONS", room);
+    let master = launch.serve();
+    let disk = || serde_json::from_str::<serde_json::Value>(&master.get("/disk").body).expect("JSON");
+    eventually("what was compiled is written", || disk()["entries"] != 0);
+    assert_eq!(disk()["open"], 0, "{}", disk());
+    assert!(master.reload().status.success());
 }
