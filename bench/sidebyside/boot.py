@@ -160,6 +160,8 @@ def measure(contender: Contender, settings: Settings) -> Figures:
                 others = watch.others_share()
                 begun, ready = reload(contender, settings, cluster, directory)
                 answers = client.finish()
+            if contender.cache and not any(path.is_file() for path in (settings.place / "cache").rglob("*")):
+                raise Failure("nothing was kept (recluster says why in its log: who may write on the way to .cache?)")
     quiet = [answer for answer in answers if began <= answer.planned < begun]
     meanwhile = [answer for answer in answers if begun <= answer.planned < ready]
     if not quiet or not meanwhile:
