@@ -152,13 +152,21 @@ fn what_would_run_code_is_not_run() {
 /// What makes `run` refuse to start, before any worker: a config file behind `attempts = 1`, options, and the environment.
 type Refused<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
 
-const REFUSED: [Refused<'_>; 32] = [
+/// The path of a unix socket has at most 107 bytes, from wherever it is said.
+const OVERLONG: &str = "/tmp/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+const UNIX_OVERLONG: &str = "unix:/tmp/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+const ABSTRACT_OVERLONG: &str = "unix:@xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+
+const REFUSED: [Refused<'_>; 37] = [
     // The control socket.
     ("control = 'recluster.toml'", &["server.js"], &[]),
     ("control = 'gone/away/it.sock'", &["server.js"], &[]),
     ("control = 'server.js/it.sock'", &["server.js"], &[]),
     ("control = 'open/it.sock'", &["server.js"], &[]),
     ("", &["server.js"], &[("RECLUSTER_CONTROL", "gone/away/it.sock")]),
+    ("", &["server.js"], &[("RECLUSTER_CONTROL", OVERLONG)]),
+    ("", &["server.js", "--control", OVERLONG], &[]),
+    ("control = ''", &["server.js"], &[]),
     // The pidfile.
     ("control = 'none'\npidfile = '1.pid'", &["server.js"], &[]),
     ("control = 'none'\npidfile = 'server.js'", &["server.js"], &[]),
@@ -182,6 +190,8 @@ const REFUSED: [Refused<'_>; 32] = [
     ("control = 'none'\nlisten = ['8080', '127.0.0.1:8080']", &["server.js"], &[]),
     ("control = 'none'\nlisten = '203.0.113.1:0'", &["server.js"], &[]),
     ("control = 'none'\nlisten = 'unix:gone/it.sock'", &["server.js"], &[]),
+    ("control = 'none'", &["server.js", "--listen", UNIX_OVERLONG], &[]),
+    ("control = 'none'", &["server.js", "--listen", ABSTRACT_OVERLONG], &[]),
     ("control = 'none'\nlisten = 'unix:server.js/it.sock'", &["server.js"], &[]),
     // What does not go with the program, and programs that cannot be run.
     ("control = 'none'\nbalance = 'sticky'", &["other"], &[]),

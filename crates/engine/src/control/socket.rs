@@ -16,6 +16,7 @@ use super::greeting::{Listener, listener_at};
 use crate::socket::directory::Directory;
 use crate::socket::file::SocketFile;
 use crate::socket::named::{self, Permissions};
+use crate::socket::places;
 use crate::socket::probe::{Probe, probe};
 use crate::socket::runtime_dir::{self, DirectoryError, can_make, parent_of};
 use crate::socket::short_path::{PATH_LIMIT, has_short_form};
@@ -112,6 +113,7 @@ impl Socket {
         named.socket.set_nonblocking(true).map_err(system)?;
         let listener = UnixListener::from_std(OwnedFd::from(named.socket).into()).map_err(system)?;
         drop(locked);
+        places::may_hold_workers(directory);
         Ok(Self { listener, file })
     }
 

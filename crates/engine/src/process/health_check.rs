@@ -5,7 +5,7 @@
 //! command that finds the worker's pid in its environment.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -33,6 +33,8 @@ const SOON: Duration = Duration::from_millis(250);
 const PATIENCE: u32 = 3;
 /// How much of a response is read: its status line is enough.
 const HEAD: usize = 1024;
+/// Names the control socket to the command `recluster` and to its clients.
+const CONTROL: &str = "RECLUSTER_CONTROL";
 
 /// How often a worker is asked, and how long it may take to answer.
 #[derive(Clone, Debug)]
@@ -172,7 +174,9 @@ pub(crate) fn status_of(head: &[u8]) -> Option<u16> {
 
 async fn run(command: &str, asked: &Asked, hands: &Hands) -> Result<(), String> {
     let mut check = Command::new("/bin/sh");
-    let environment = asked.env.iter().filter(|(name, _)| !is_withheld(name));
+    // An empty variable of ours is as if it were not set. Not every program that a command starts knows that.
+    let is_unset = |name: &OsStr, value: &OsStr| is_withheld(name) || (name == CONTROL && value.is_empty());
+    let environment = asked.env.iter().filter(|(name, value)| !is_unset(name, value));
     check.args(["-c", command]).current_dir(&asked.directory).env_clear().envs(environment);
     check.env("RECLUSTER_PID", asked.pid.to_string()).env("WORKER_ID", asked.slot.to_string());
     check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -375,6 +379,18 @@ mod tests {
             assert!(reason.ends_with("ended with status 1"), "{reason}");
             let checks = std::fs::read_to_string(directory.path().join("count")).unwrap().lines().count();
             assert!(checks >= 7, "three in a row are the fifth to the seventh, not the third: {checks}");
+        });
+    }
+
+    #[test]
+    fn a_command_sees_a_control_socket_and_no_empty_variable() {
+        let mut asked = asked();
+        runtime().block_on(async {
+            asked.env.insert(CONTROL.into(), "/run/it.sock".into());
+            let command = "test \"$RECLUSTER_CONTROL\" = /run/it.sock";
+            assert_eq!(run(command, &asked, &hands()).await, Ok(()));
+            asked.env.insert(CONTROL.into(), "".into());
+            assert_eq!(run("test -z \"${RECLUSTER_CONTROL+set}\"", &asked, &hands()).await, Ok(()));
         });
     }
 

@@ -1,10 +1,12 @@
 //! What workers say by `sd_notify`: each worker has a datagram socket, on which other processes are ignored.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
 use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +15,7 @@ use recluster_wire::notify::{self, MAX_DATAGRAM};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::{Pid, test_kill_process};
-use socket2::Type;
+use socket2::{Domain, SockAddr, Type};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -37,8 +39,10 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// One worker's socket, before the worker is there.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    socket: OwnedFd,
-    file: SocketFile,
+    bound: OwnedFd,
+    /// Its path, or `@` and its name in the kernel.
+    name: PathBuf,
+    file: Option<SocketFile>,
 }
 
 /// The task that reads the socket. Dropping this ends it.
@@ -54,7 +58,9 @@ impl Socket {
             }
         }
         let name = format!("{}-{number}.{ENDING}", std::process::id());
+        // Without a place for a file it has a name in the kernel. Others may send there, too, and are not heard.
         places::for_workers(|directory| Self::open_in(directory, &name))
+            .or_else(|_| Self::open_without_file())
     }
 
     fn open_in(directory: &Path, name: &str) -> io::Result<Self> {
@@ -63,21 +69,33 @@ impl Socket {
         let _ = fs::remove_file(&path);
         // A worker may have become another user by then. Who sends is told by the kernel.
         let named = named::bind(&path, Type::DGRAM, Permissions::Exactly(0o666), false)?;
-        let file = SocketFile::of(path, &named);
-        let socket = named.socket;
-        socket.set_nonblocking(true)?;
-        rustix::net::sockopt::set_socket_passcred(&socket, true)?;
-        Ok(Self { socket: socket.into(), file })
+        let file = SocketFile::of(&path, &named);
+        Self::of(named.socket, path, Some(file))
     }
 
+    fn open_without_file() -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+        let random = RandomState::new().build_hasher().finish();
+        let name = format!("recluster-{}-{random:016x}", std::process::id());
+        socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+        Self::of(socket, format!("@{name}").into(), None)
+    }
+
+    fn of(socket: socket2::Socket, name: PathBuf, file: Option<SocketFile>) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+        Ok(Self { bound: socket.into(), name, file })
+    }
+
+    /// What `NOTIFY_SOCKET` says.
     pub(crate) fn path(&self) -> &Path {
-        self.file.path()
+        &self.name
     }
 
     /// Reports the notifications of the worker and of those that speak for it.
     pub(crate) fn start(self, worker: WorkerId, kin: Kin, events: Sink<Event>) -> io::Result<Listening> {
-        let Self { socket, file } = self;
-        let socket = sys::readable(socket)?;
+        let Self { bound, file, .. } = self;
+        let socket = sys::readable(bound)?;
         Ok(Listening(tokio::spawn(async move {
             let _file = file;
             // What the supervisor has not handled yet waits in the kernel's queue, and then the sender blocks.
@@ -150,8 +168,10 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Datagram> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::PermissionsExt as _;
-    use std::os::unix::net::UnixDatagram;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
 
     use recluster_wire::notify::Word;
     use rustix::process::getpgrp;
@@ -161,15 +181,23 @@ mod tests {
 
     fn said(socket: &Socket, words: &[u8], group: Pid) -> Option<Vec<Word>> {
         let sender = UnixDatagram::unbound().unwrap();
-        sender.send_to(words, socket.path()).unwrap();
-        super::words(receive(socket.socket.as_fd()).unwrap(), Kin::of_group(group)).map(|words| words.said)
+        let name = socket.path().as_os_str().as_bytes();
+        let address = match name.strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name).unwrap(),
+            None => SocketAddr::from_pathname(socket.path()).unwrap(),
+        };
+        sender.send_to_addr(words, &address).unwrap();
+        super::words(receive(socket.bound.as_fd()).unwrap(), Kin::of_group(group)).map(|words| words.said)
     }
 
     #[test]
     fn the_group_is_heard_and_a_stranger_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
         let ended = Pid::from_raw(past().cast_signed()).unwrap();
+        let without_file = Socket::open_without_file().unwrap();
+        assert_eq!(said(&without_file, b"READY=1\n", getpgrp()), Some(vec![Word::Ready]));
+        assert_eq!(said(&without_file, b"READY=1\n", ended), None);
+        let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
         assert_eq!(said(&socket, b"READY=1\n", getpgrp()), Some(vec![Word::Ready]));
         assert_eq!(said(&socket, b"READY=1\n", ended), None);
         assert_eq!(said(&socket, b"READY=1\0\n", getpgrp()), None, "nonsense");

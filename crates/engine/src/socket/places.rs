@@ -4,6 +4,7 @@
 //! end ours has a random name. Such a one is found again by its owner, which nobody else can forge: every directory in `/tmp` whose
 //! name begins as ours do, and which belongs to this user, is looked at.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::env;
 use std::fs;
@@ -11,6 +12,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::process::geteuid;
 
@@ -71,6 +73,17 @@ pub(crate) fn of_workers() -> Vec<PathBuf> {
     System::here().all(Purpose::Workers)
 }
 
+/// Directories in which this process has control sockets.
+static CONTROLS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Has what workers must reach go beside a control socket, where there is no other place: whoever put the socket there can write
+/// there.
+pub(crate) fn may_hold_workers(directory: &Path) {
+    if let (Ok(directory), Ok(mut known)) = (fs::canonicalize(directory), CONTROLS.lock()) {
+        known.insert(directory);
+    }
+}
+
 /// What of this system decides.
 #[derive(Clone, Debug)]
 struct System {
@@ -79,6 +92,8 @@ struct System {
     session: Option<PathBuf>,
     /// `RUNTIME_DIRECTORY`: what a service manager has made for this service.
     service: Option<PathBuf>,
+    /// Where this process has control sockets.
+    controls: BTreeSet<PathBuf>,
     /// Where `/run`, `/tmp` and `/dev/shm` are.
     root: PathBuf,
 }
@@ -93,6 +108,7 @@ impl System {
             uid: geteuid().as_raw(),
             session: directory("XDG_RUNTIME_DIR"),
             service: directory("RUNTIME_DIRECTORY").and_then(first),
+            controls: CONTROLS.lock().map(|known| known.clone()).unwrap_or_default(),
             root: PathBuf::from("/"),
         }
     }
@@ -105,7 +121,10 @@ impl System {
     /// `sudo -E` leave it there.
     fn fixed(&self, purpose: Purpose) -> Vec<PathBuf> {
         let (name, uid) = (purpose.name(), self.uid);
-        let in_own = |parent: PathBuf| self.owns(&parent).then(|| parent.join(name));
+        let in_own = |parent: PathBuf| {
+            (self.owns(&parent) && (purpose == Purpose::Control || self.is_passable(&parent)))
+                .then(|| parent.join(name))
+        };
         let session = self.session.clone().filter(|_| purpose == Purpose::Control).and_then(in_own);
         let service = self.service.clone().and_then(in_own);
         let login = Some(self.root.join(format!("run/user/{uid}")));
@@ -114,8 +133,12 @@ impl System {
         let run = (uid == 0 || self.owns(&run)).then_some(run);
         let named = |parent: &str| self.root.join(parent).join(format!("{name}-{uid}"));
         let memory = (purpose == Purpose::Workers).then(|| named("dev/shm"));
-        let mut all: Vec<PathBuf> =
-            [session, service, login, run, Some(named("tmp")), memory].into_iter().flatten().collect();
+        let beside = self.controls.iter().filter(|_| purpose == Purpose::Workers).cloned().filter_map(in_own);
+        let mut all: Vec<PathBuf> = [session, service, login, run, Some(named("tmp")), memory]
+            .into_iter()
+            .flatten()
+            .chain(beside)
+            .collect();
         let mut known = Vec::new();
         all.retain(|path| {
             !known.contains(path) && {
@@ -154,6 +177,15 @@ impl System {
         })
     }
 
+    /// Whether a worker that gives up root gets there: one that starts a thread later reads the preload again, and fails without it.
+    fn is_passable(&self, path: &Path) -> bool {
+        self.uid != 0
+            || path
+                .ancestors()
+                .take_while(|directory| *directory != self.root)
+                .all(|directory| fs::metadata(directory).is_ok_and(|about| about.mode() & 0o001 != 0))
+    }
+
     fn first<T>(&self, purpose: Purpose, mut what: impl FnMut(&Path) -> io::Result<T>) -> io::Result<T> {
         let mut refused = None;
         for directory in self.all(purpose).into_iter().chain([self.with_random_name(purpose)]) {
@@ -178,7 +210,13 @@ mod tests {
         for directory in ["run", "tmp", "dev/shm"] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
-        System { uid: geteuid().as_raw(), session: None, service: None, root: root.to_owned() }
+        System {
+            uid: geteuid().as_raw(),
+            session: None,
+            service: None,
+            controls: BTreeSet::new(),
+            root: root.to_owned(),
+        }
     }
 
     fn below(root: &Path, paths: &[PathBuf]) -> Vec<String> {
@@ -195,6 +233,8 @@ mod tests {
         let (session, service) = (base.path().join("session"), base.path().join("service"));
         fs::create_dir(&session).unwrap();
         fs::create_dir(&service).unwrap();
+        // Whatever the umask.
+        fs::set_permissions(&service, fs::Permissions::from_mode(0o755)).unwrap();
         let own = System { session: Some(session), service: Some(service), ..own };
         let fixed = |system: &System, purpose| below(base.path(), &system.fixed(purpose));
         assert_eq!(fixed(&own, Purpose::Control)[..2], ["session/recluster", "service/recluster"]);
@@ -205,6 +245,28 @@ mod tests {
         assert_eq!(fixed(&other, Purpose::Workers), workers);
         let root = System { uid: 0, session: None, service: None, ..other };
         assert_eq!(fixed(&root, Purpose::Control), ["run/recluster", "tmp/recluster-0"]);
+    }
+
+    #[test]
+    fn what_workers_need_may_be_beside_a_control_socket_in_the_end() {
+        let base = tempfile::tempdir().unwrap();
+        let own = system(base.path());
+        let control = base.path().join("control");
+        fs::create_dir(&control).unwrap();
+        fs::set_permissions(&control, fs::Permissions::from_mode(0o755)).unwrap();
+        let beside = System { controls: BTreeSet::from([control.clone()]), ..own };
+        let last = |system: &System, purpose| below(base.path(), &system.fixed(purpose)).pop().unwrap();
+        assert_eq!(last(&beside, Purpose::Workers), "control/recluster-workers");
+        assert!(last(&beside, Purpose::Control).starts_with("tmp/"));
+        // Nothing else can be made there.
+        for taken in ["run", "tmp", "dev"] {
+            fs::remove_dir_all(base.path().join(taken)).unwrap();
+        }
+        let place = || beside.first(Purpose::Workers, |directory| Ok(directory.to_owned())).ok();
+        assert_eq!(place(), Some(control.join("recluster-workers")));
+        fs::set_permissions(&control, fs::Permissions::from_mode(0o700)).unwrap();
+        let is_root = beside.uid == 0;
+        assert_eq!(place().is_none(), is_root, "a worker that gives up root would not get there");
     }
 
     #[test]

@@ -74,7 +74,9 @@ pub(crate) fn is_short_from(directory: &Path, path: &Path) -> bool {
 pub(crate) fn too_long() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
-        format!("the path of a unix socket may have {PATH_LIMIT} bytes, and this one has more"),
+        format!(
+            "the path of a unix socket may have {PATH_LIMIT} bytes, and this one has more: choose a shorter one"
+        ),
     )
 }
 

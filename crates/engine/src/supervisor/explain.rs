@@ -8,6 +8,7 @@ use recluster_core::{Cause, Due, Exit};
 use crate::config::ready::ReadyWhen;
 use crate::report::signal::signal_name;
 use crate::report::verdict::{Failure, Verdict};
+use crate::socket::short_path::PATH_LIMIT;
 use crate::supervisor::child::DeadWorker;
 
 /// What the worker that failed was held to.
@@ -39,6 +40,7 @@ pub(crate) fn failure(failure: core::Failure, worker: DeadWorker, expected: Expe
         failures: failure.failures,
         hint: in_the_way(&worker)
             .or_else(|| in_use(failure.cause, &worker))
+            .or_else(|| overlong(&worker))
             .or_else(|| hint(failure.cause, &worker, expected).map(str::to_owned)),
         stderr: worker.stderr,
     }
@@ -94,6 +96,20 @@ fn in_the_way(worker: &DeadWorker) -> Option<String> {
              and start it anew"
         )
     })
+}
+
+/// That the unix socket which the worker did not get has too long a path: what its program says of that is no more than a code.
+fn overlong(worker: &DeadWorker) -> Option<String> {
+    let said = &worker.exception.as_ref()?.line;
+    if !["EINVAL", "ENAMETOOLONG"].iter().any(|code| said.contains(code)) {
+        return None;
+    }
+    let path = said.split_whitespace().find(|word| word.starts_with('/') && word.len() > PATH_LIMIT)?;
+    let length = path.len();
+    Some(format!(
+        "the address of a unix socket has room for {PATH_LIMIT} bytes, and this path has {length}: let the server listen on a \
+         shorter one, or on a relative one that is shorter"
+    ))
 }
 
 /// What is probably wrong, where it is something that people often meet.
@@ -258,6 +274,22 @@ mod tests {
                         the cluster and start it anew";
         assert_eq!(hint(Some("Error: bind EADDRINUSE 0.0.0.0:8080")).as_deref(), Some(expected));
         assert_eq!(hint(None), None);
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_for_a_socket_is_explained() {
+        let hint = |line: String| {
+            let died = DeadWorker { exception: Some(Exception { line, place: None }), ..worker() };
+            explained(Cause::Exited(Exit::Code(1)), died, EXPECTED).hint
+        };
+        let (short, long) = (format!("/{}", "x".repeat(106)), format!("/{}", "x".repeat(107)));
+        for code in ["bind EINVAL", "listen ENAMETOOLONG"] {
+            assert!(
+                hint(format!("Error: {code} {long}")).is_some_and(|hint| hint.contains("this path has 108"))
+            );
+            assert_eq!(hint(format!("Error: {code} {short}")), None);
+        }
+        assert_eq!(hint(format!("Error: ENOENT {long}")), None);
     }
 
     #[test]

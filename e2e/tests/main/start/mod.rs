@@ -6,5 +6,6 @@ mod first_start;
 mod log;
 mod many;
 mod pipes;
+mod read_only;
 mod ready;
 mod stdio;
