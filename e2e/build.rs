@@ -37,6 +37,7 @@ fn main() {
     all.push(("root", is_root()));
     all.push(("pid-namespaces", has_pid_namespaces()));
     all.push(("mounts", can_mount()));
+    all.push(("ptrace", can_trace()));
     for (name, has) in all {
         println!("cargo::rustc-check-cfg=cfg(has, values(\"{name}\"))");
         if has {
@@ -82,6 +83,13 @@ fn can_mount() -> bool {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt"]).stderr(Stdio::null());
     is_root() && unshare.status().is_ok_and(|status| status.success())
+}
+
+/// Whether a process may trace another one of the same user.
+fn can_trace() -> bool {
+    let mut program = Command::new("python3");
+    program.args(["fixtures/cannot-be-killed.py", "try"]).stderr(Stdio::null());
+    program.status().is_ok_and(|status| status.success())
 }
 
 fn is_root() -> bool {

@@ -252,7 +252,7 @@ declare namespace recluster {
     slot: number;
     generation: number;
     pid: number | null;
-    state: 'starting' | 'ready' | 'serving' | 'draining' | 'terminating' | 'killed' | 'leftover';
+    state: 'starting' | 'ready' | 'serving' | 'draining' | 'terminating' | 'killed' | 'unkillable' | 'leftover';
     seconds_left: number | null;
     uptime_seconds: number;
     memory_bytes: number | null;

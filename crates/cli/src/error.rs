@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use recluster::control::{BindError, ClientError, FindError};
-use recluster::{Failure, ProgramError, StartError, VariableError};
+use recluster::{Failure, ProgramError, StartError, VariableError, Worker};
 
 use crate::args;
 use crate::config;
@@ -45,6 +45,8 @@ pub(crate) enum Error {
     Log { path: Option<PathBuf>, source: io::Error },
     #[error("the first generation never served: {0}")]
     NeverServed(Failure),
+    #[error("the cluster has ended, but the kernel does not let {} end", named(.0))]
+    Unkillable(Vec<Worker>),
     #[error("--env {name}: there is no such variable in the environment of this command; write {name}=VALUE")]
     NoVariable { name: String },
     #[error("--env: {0}")]
@@ -124,7 +126,8 @@ impl Error {
             Self::Start(StartError::System { .. } | _)
             | Self::Runtime(_)
             | Self::Signals(_)
-            | Self::Subreaper(_) => ExitStatus::Failure,
+            | Self::Subreaper(_)
+            | Self::Unkillable(_) => ExitStatus::Failure,
             Self::Syntax { .. } | Self::TypeScript { .. } => ExitStatus::CannotRun,
             Self::NeverServed(_) => ExitStatus::NeverServed,
             Self::Find(_)
@@ -229,6 +232,15 @@ fn name_list(sockets: &[PathBuf]) -> Vec<String> {
 
 fn names(sockets: &[PathBuf]) -> String {
     name_list(sockets).join(", ")
+}
+
+/// Workers, each with its process.
+fn named(workers: &[Worker]) -> String {
+    let name = |worker: &Worker| {
+        let pid = worker.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        format!("worker {}{pid}", worker.id)
+    };
+    workers.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(path: Option<&PathBuf>) -> String {

@@ -247,6 +247,7 @@ fn conclude(ending: Ending, args: &Run) -> Result<ExitStatus, Error> {
         // A log on stderr has said why already; one in a file may not be looked at.
         Ending::StartFailed(failure) if args.around.log_file.is_some() => Err(Error::NeverServed(failure)),
         Ending::StartFailed(_) => Ok(ExitStatus::NeverServed),
-        Ending::Lost => Ok(ExitStatus::Failure),
+        Ending::Unkillable(workers) if args.around.log_file.is_some() => Err(Error::Unkillable(workers)),
+        Ending::Unkillable(_) | Ending::Lost => Ok(ExitStatus::Failure),
     }
 }

@@ -97,6 +97,15 @@ pub enum Notice {
         /// What it is sent.
         signal: Signal,
     },
+    /// A worker lives on that was sent KILL long ago. Nothing waits for it any more; if it ends after all, that is told.
+    Unkillable {
+        /// The worker.
+        worker: WorkerId,
+        /// Its slot.
+        slot: SlotId,
+        /// Its generation.
+        generation: Generation,
+    },
     /// A worker has ended. One that could not be started has a notice of its failure only.
     Gone {
         /// The worker.
@@ -179,6 +188,8 @@ pub enum Due {
     Exit(WorkerId),
     /// A worker that was sent TERM should have exited by then.
     Kill(WorkerId),
+    /// A worker that was sent KILL should be gone by then.
+    End(WorkerId),
     /// The limiter allows the next respawn.
     Respawn,
     /// The next generation may begin.

@@ -23,7 +23,7 @@ pub enum Phase {
     Terminating,
     /// No longer supervised.
     Released,
-    /// After stop, terminate or release: no worker is left. Nothing will happen any more.
+    /// After stop, terminate or release: no worker is left, but for those that cannot be killed. Nothing will be done any more.
     Over,
 }
 
@@ -115,7 +115,7 @@ impl Cluster {
 
     /// What the cluster as a whole is doing.
     pub fn phase(&self) -> Phase {
-        if !self.supervises() && self.workers.is_empty() { Phase::Over } else { self.phase }
+        if !self.supervises() && self.workers.have_ended() { Phase::Over } else { self.phase }
     }
 
     /// Whether workers that are missing are started.

@@ -30,6 +30,8 @@ pub struct Settings {
     pub exit_grace: Duration,
     /// From TERM to KILL. Default 5 s.
     pub kill_timeout: Duration,
+    /// From KILL to giving up a worker that lives on all the same. Default 10 s.
+    pub end_timeout: Duration,
     /// How many draining generations are kept at once; the oldest beyond that is sent TERM. Default no cap.
     pub max_draining: Option<NonZeroU32>,
     /// The least time between two respawns in the whole cluster. Default 1 s.
@@ -84,6 +86,7 @@ impl Default for Settings {
             stop_timeout: Duration::from_secs(25),
             exit_grace: Duration::from_secs(5),
             kill_timeout: Duration::from_secs(5),
+            end_timeout: Duration::from_secs(10),
             max_draining: None,
             respawn: Duration::from_secs(1),
             backoff: None,

@@ -16,8 +16,10 @@ pub enum Event {
     Retiring(WorkerId),
     /// The worker's channel is closed; its process may still live.
     Disconnected(WorkerId),
-    /// The worker's process has ended.
+    /// The worker's process has ended. Also one that was given up as unkillable may.
     Exited(WorkerId, Exit),
+    /// The worker, which was sent KILL, is about to end: it has that much time once more. Means nothing otherwise.
+    Ending(WorkerId),
     /// The worker's process could not be started.
     SpawnFailed(WorkerId, SpawnFailure),
     /// Replace every worker by a new generation.

@@ -13,6 +13,7 @@ impl Cluster {
             Event::Retiring(worker) => self.retiring(worker),
             Event::Disconnected(worker) => self.disconnected(worker),
             Event::Exited(worker, exit) => self.exited(worker, exit),
+            Event::Ending(worker) => self.ending(worker),
             Event::SpawnFailed(worker, failure) => self.spawn_failed(worker, failure),
             Event::Reload { caller, config } => self.asked_to_reload(caller, config),
             Event::Replace(worker) => self.asked_to_replace(worker),
@@ -64,6 +65,13 @@ impl Cluster {
             self.notify(Notice::Gone { worker: id, slot, generation, exit, expected });
             self.lose(id, Cause::Exited(exit));
             self.workers.end(id);
+        }
+    }
+
+    fn ending(&mut self, id: WorkerId) {
+        let later = self.now + self.settings.end_timeout;
+        if let Some(State::Killed { until }) = self.workers.get_mut(id).map(|worker| &mut worker.state) {
+            *until = later;
         }
     }
 

@@ -109,7 +109,8 @@ impl Cluster {
     }
 
     fn signal_due(&self, id: WorkerId, worker: &Worker) -> Option<Time> {
-        let due = (!worker.is_ready()).then(|| worker.deadline(id, &self.settings))?;
+        let has_next = !worker.is_ready() && !worker.is_killed();
+        let due = has_next.then(|| worker.deadline(id, &self.settings))?;
         due.map(|(at, _)| at)
     }
 

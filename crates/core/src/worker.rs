@@ -30,7 +30,12 @@ pub enum State {
         until: Time,
     },
     /// It was sent KILL.
-    Killed,
+    Killed {
+        /// It is given up then.
+        until: Time,
+    },
+    /// It was sent KILL, and lives on all the same: the kernel does not let it end. Nothing waits for it any more.
+    Unkillable,
 }
 
 /// One worker, as the policy knows it: it has no pid here.
@@ -69,6 +74,11 @@ impl Worker {
         matches!(self.state, State::Draining { .. })
     }
 
+    /// It was sent KILL.
+    pub(crate) fn is_killed(&self) -> bool {
+        matches!(self.state, State::Killed { .. } | State::Unkillable)
+    }
+
     /// It is ready, has lived for the bake time, and is not on its way out.
     pub(crate) fn serves(&self) -> bool {
         self.is_ready() && self.proven
@@ -84,7 +94,8 @@ impl Worker {
                 Some(exit.filter(|(exit, _)| *exit < until).unwrap_or((until, Due::Drain(id))))
             }
             State::Terminating { until } => Some((until, Due::Kill(id))),
-            State::Killed => None,
+            State::Killed { until } => Some((until, Due::End(id))),
+            State::Unkillable => None,
         }
     }
 }
@@ -109,8 +120,9 @@ impl Workers {
         self.living.remove(&id);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.living.is_empty()
+    /// Whether none is left whose end can be waited for.
+    pub(crate) fn have_ended(&self) -> bool {
+        self.living.values().all(|worker| worker.state == State::Unkillable)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {

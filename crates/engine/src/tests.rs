@@ -72,6 +72,17 @@ fn recycle_reasons() -> Vec<RecycleReason> {
     }
 }
 
+fn unkillable(worker: Worker) -> Vec<Event> {
+    let states = ['D', 'Z', 'S', 'T', 't', 'I'].map(Some).into_iter().chain([None]);
+    let event = |state: Option<char>| Event::Unkillable {
+        worker,
+        process: state.map(|_| 4703),
+        state,
+        traced_by: state.filter(|state| *state == 'Z').map(|_| 7),
+    };
+    states.map(event).collect()
+}
+
 /// Every event about this worker.
 fn events(worker: Worker) -> Vec<Event> {
     let second = Duration::from_secs(1);
@@ -119,6 +130,7 @@ fn events(worker: Worker) -> Vec<Event> {
             late_at_drain.map(late_for).map(|due| Event::OutOfTime { worker, due, kill_timeout: second, held: held_by(due) })
         },
         Event::KeepAliveTooLong { .. } => [Event::KeepAliveTooLong { worker, keep_alive: 65 * second, timeout: second }],
+        Event::Unkillable { .. } => unkillable(worker),
         Event::LeftBehind { .. } => [Event::LeftBehind { worker, timeout: second }],
         Event::Respawning { .. } => [Event::Respawning { worker, delay: second }],
         Event::AddressTaken { .. } => [Event::AddressTaken { worker, reason: reason.clone() }],
@@ -208,7 +220,8 @@ fn worker_statuses() -> Vec<WorkerStatus> {
         State::Ready { .. } => [State::Ready { since: moment }],
         State::Draining { .. } => [State::Draining { until: moment }],
         State::Terminating { .. } => [State::Terminating { until: moment }],
-        State::Killed => [State::Killed],
+        State::Killed { .. } => [State::Killed { until: moment }],
+        State::Unkillable => [State::Unkillable],
     };
     let names = states.into_iter().flat_map(|state| [false, true].map(|serves| state_name(state, serves)));
     let all = names.chain(["leftover"]).enumerate().map(|(number, state)| {

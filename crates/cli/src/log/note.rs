@@ -161,12 +161,14 @@ impl Note {
     pub(crate) fn stop_waits(status: &Status) -> Option<Self> {
         let serves =
             |worker: &WorkerStatus| matches!(worker.state.as_str(), "starting" | "ready" | "serving");
+        let workers: Vec<&WorkerStatus> =
+            status.workers.iter().filter(|worker| worker.state != "unkillable").collect();
         let begun =
-            status.phase == "stopping" && !status.workers.is_empty() && !status.workers.iter().any(serves);
+            status.phase == "stopping" && !workers.is_empty() && !workers.iter().any(|worker| serves(worker));
         begun.then(|| Self::StopWaits {
-            workers: status.workers.iter().take(NAMED).map(Awaited::from).collect(),
-            others: status.workers.len().saturating_sub(NAMED),
-            seconds_left: status.workers.iter().filter_map(|worker| worker.seconds_left).reduce(f64::max),
+            workers: workers.iter().take(NAMED).copied().map(Awaited::from).collect(),
+            others: workers.len().saturating_sub(NAMED),
+            seconds_left: workers.iter().filter_map(|worker| worker.seconds_left).reduce(f64::max),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Events as text: which worker, what happened, and why.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use recluster::{Address, Event, Exit, Failure, Held, RecycleReason, Verdict, Worker, signal_name};
@@ -19,6 +20,8 @@ pub(super) struct Narrator {
     bound: Vec<Address>,
     /// The hint that was said last: workers that fail alike need it once, and whoever reads the verdict once more.
     hint: Option<String>,
+    /// The workers that cannot be killed, or of which something cannot.
+    unkillable: BTreeSet<u64>,
 }
 
 const NOT_STORED: &str = "wanted its descriptors kept (FDSTORE), which is not done here: they were closed";
@@ -28,7 +31,14 @@ const FIRST_BOUND: i32 = 3;
 
 impl Narrator {
     pub(super) fn new(pid: u32) -> Self {
-        Self { pid, addresses: Vec::new(), served: Vec::new(), bound: Vec::new(), hint: None }
+        Self {
+            pid,
+            addresses: Vec::new(),
+            served: Vec::new(),
+            bound: Vec::new(),
+            hint: None,
+            unkillable: BTreeSet::new(),
+        }
     }
 
     /// The event as one line.
@@ -48,7 +58,7 @@ impl Narrator {
             Event::ReplaceFailed { failure } => {
                 self.line(format!("a worker could not be renewed and goes on as it is: {}", why(failure)))
             }
-            Event::Over => self.line("no worker is left, the cluster has ended"),
+            Event::Over => self.line(self.end()),
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
             Event::Caveat { caveat } => self.line(caveat),
             Event::ListenUnused { addresses } => self.line(unused(addresses)),
@@ -79,6 +89,9 @@ impl Narrator {
             Event::KeepAliveTooLong { worker, keep_alive, timeout } => {
                 about(worker, &keep_alive_too_long(*keep_alive, *timeout))
             }
+            Event::Unkillable { worker, process, state, traced_by } => {
+                about(worker, &unkillable((worker.pid, *process), *state, *traced_by))
+            }
             Event::LeftBehind { worker, timeout } => about(worker, &left_behind(*timeout)),
             Event::Respawning { worker, delay } => about(worker, &respawning(*delay)),
             Event::Failed { failure } => self.failed(failure),
@@ -98,6 +111,14 @@ impl Narrator {
             Event::NotStored { worker } => about(worker, NOT_STORED),
             // The library may add events before this command has words for them.
             unknown => self.line(format!("{unknown:?}")),
+        }
+    }
+
+    fn end(&self) -> &'static str {
+        if self.unkillable.is_empty() {
+            "no worker is left, the cluster has ended"
+        } else {
+            "the cluster has ended, but for what cannot be killed"
         }
     }
 
@@ -130,6 +151,10 @@ impl Narrator {
         } else if let Event::Closed { address } | Event::FileLost { address, .. } = event {
             let address = address.to_string();
             self.addresses.retain(|other| *other != address);
+        } else if let Event::Unkillable { worker, .. } = event {
+            self.unkillable.insert(worker.id);
+        } else if let Event::Exit { worker, .. } = event {
+            self.unkillable.remove(&worker.id);
         }
     }
 
@@ -188,6 +213,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::Moved { .. }
         | Event::Unhealthy { .. }
         | Event::Hung { .. }
+        | Event::Unkillable { .. }
         | Event::StartFailed { .. }
         | Event::ReplaceFailed { .. }
         | Event::LinesLost { .. }
@@ -410,6 +436,31 @@ fn keep_alive_too_long(keep_alive: Duration, timeout: Duration) -> String {
     format!(
         "keeps idle connections for {keep_alive:.0?} (keepAliveTimeout) but drains for {timeout:.0?} at most: a reload may close one that a client still uses (hint: a longer --timeout)"
     )
+}
+
+/// The worker's own process and the one that lives on, what state that is in, and who traces it.
+fn unkillable(
+    (worker, process): (Option<u32>, Option<u32>),
+    state: Option<char>,
+    traced_by: Option<u32>,
+) -> String {
+    let Some(process) = process else {
+        return "could not be started in all this time, nothing waits for it any more".to_owned();
+    };
+    let what = if worker == Some(process) {
+        String::new()
+    } else {
+        format!("is gone, but process {process} of it ")
+    };
+    let why = match (state, traced_by) {
+        (_, Some(tracer)) => format!(": process {tracer} traces it and has to let it go"),
+        (Some('D'), None) => {
+            ": it waits in the kernel, for a disk, a file system or a frozen cgroup".to_owned()
+        }
+        _ => String::new(),
+    };
+    let state = state.map(|state| format!(" in state {state}")).unwrap_or_default();
+    format!("{what}lives on after SIGKILL{state}{why}; nothing waits for it any more")
 }
 
 fn left_behind(timeout: Duration) -> String {

@@ -25,6 +25,7 @@ impl Cluster {
                     self.notify(Notice::Overdue { worker, due, signal: Signal::Kill });
                     self.kill(worker);
                 }
+                Due::End(worker) => self.give_up(worker),
                 // Not deadlines of a worker.
                 Due::Surplus(_) | Due::Respawn | Due::Reload => {}
             }
@@ -76,6 +77,15 @@ impl Cluster {
             worker.state = State::Terminating { until };
             self.notify(Notice::Overdue { worker: id, due, signal: Signal::Term });
             self.act(Action::Signal { worker: id, signal: Signal::Term });
+        }
+    }
+
+    /// It was sent KILL, and the kernel does not let it end.
+    fn give_up(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.state = State::Unkillable;
+            let (slot, generation) = (worker.slot, worker.generation);
+            self.notify(Notice::Unkillable { worker: id, slot, generation });
         }
     }
 

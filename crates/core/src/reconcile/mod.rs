@@ -13,7 +13,7 @@ mod retire;
 use crate::Cluster;
 
 /// More rounds than any chain of consequences needs. The longest is that of a worker whose timeouts are all
-/// zero: it is drained, sent TERM and sent KILL in one round each.
+/// zero: it is drained, sent TERM, sent KILL and given up in one round each.
 const MOST_ROUNDS: usize = 16;
 
 impl Cluster {

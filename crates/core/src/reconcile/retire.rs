@@ -35,7 +35,9 @@ impl Cluster {
         let until = match worker.state {
             State::Starting { until } if !worker.late => patience.min(until),
             State::Starting { .. } | State::Ready { .. } => patience,
-            State::Draining { .. } | State::Terminating { .. } | State::Killed => return,
+            State::Draining { .. } | State::Terminating { .. } | State::Killed { .. } | State::Unkillable => {
+                return;
+            }
         };
         worker.state = State::Draining { until };
         if worker.closed.is_none() {
@@ -51,10 +53,11 @@ impl Cluster {
 
     /// KILL, unless it was sent already.
     pub(super) fn kill(&mut self, id: WorkerId) {
+        let until = self.now + self.settings.end_timeout;
         if let Some(worker) = self.workers.get_mut(id)
-            && worker.state != State::Killed
+            && !worker.is_killed()
         {
-            worker.state = State::Killed;
+            worker.state = State::Killed { until };
             self.act(Action::Signal { worker: id, signal: Signal::Kill });
         }
     }

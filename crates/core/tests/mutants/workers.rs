@@ -20,6 +20,38 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
+        name: "a worker that KILL does not end is waited for without end",
+        edits: &[Edit {
+            file: "worker.rs",
+            old: "State::Killed { until } => Some((until, Due::End(id))),",
+            new: "State::Killed { .. } => None,",
+        }],
+    },
+    Mutant {
+        name: "a worker is given up as soon as it is sent KILL",
+        edits: &[Edit {
+            file: "reconcile/retire.rs",
+            old: "worker.state = State::Killed { until };",
+            new: "worker.state = State::Killed { until: until.min(self.now) };",
+        }],
+    },
+    Mutant {
+        name: "an end waits for workers that were given up",
+        edits: &[Edit {
+            file: "worker.rs",
+            old: "self.living.values().all(|worker| worker.state == State::Unkillable)",
+            new: "self.living.is_empty()",
+        }],
+    },
+    Mutant {
+        name: "an end does not wait for workers that were sent KILL",
+        edits: &[Edit {
+            file: "worker.rs",
+            old: "self.living.values().all(|worker| worker.state == State::Unkillable)",
+            new: "self.living.values().all(Worker::is_killed)",
+        }],
+    },
+    Mutant {
         name: "a worker that closed its channel may live until the drain timeout",
         edits: &[Edit {
             file: "worker.rs",

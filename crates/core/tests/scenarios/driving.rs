@@ -32,6 +32,7 @@ fn facts_about_a_worker_that_is_gone_change_nothing() {
         Event::Retiring(one),
         Event::Disconnected(one),
         Event::Exited(one, Exit::Code(0)),
+        Event::Ending(one),
         Event::SpawnFailed(one, SpawnFailure::Hopeless),
         Event::Replace(one),
     ] {

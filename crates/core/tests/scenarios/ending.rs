@@ -116,7 +116,7 @@ fn terminate_kills_every_worker_at_once() {
     world.happens(Event::Terminate);
     assert_eq!(world.signalled(), ["KILL to 1 at 100s", "KILL to 2 at 100s", "KILL to 3 at 100s"]);
     assert_eq!(world.status().phase, Phase::Terminating);
-    assert_eq!(world.deadline(), None);
+    assert_eq!(world.deadline().as_deref(), Some("end 1 at 110s"));
 
     world.happens(Event::Terminate);
     assert_eq!(world.signalled(), NOTHING);

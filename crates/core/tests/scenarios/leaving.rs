@@ -15,7 +15,7 @@ fn a_worker_that_is_let_go_has_the_drain_timeout_then_term_then_kill() {
     assert_eq!(world.drained(), ["1 until 131s"]);
     assert_eq!(world.status().workers[0].deadline, Some(Time::after(secs(131))));
     world.forget();
-    world.at(200);
+    world.at(140);
     assert_eq!(world.signalled(), ["TERM to 1 at 131s", "KILL to 1 at 136s"]);
     assert_eq!(world.notices(), ["overdue: drain 1, TERM", "overdue: kill 1, KILL"]);
     assert_eq!(world.drained(), NOTHING);

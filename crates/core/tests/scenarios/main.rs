@@ -15,5 +15,6 @@ mod rollback;
 mod scale;
 mod supersede;
 mod surge;
+mod unkillable;
 mod words;
 mod world;

@@ -46,6 +46,7 @@ fn notice(notice: &Notice) -> String {
         Notice::Gone { worker, exit: how, expected, .. } => {
             format!("{worker} is gone{}, {}", if *expected { " as expected" } else { "" }, exit(*how))
         }
+        Notice::Unkillable { worker, .. } => format!("{worker} cannot be killed"),
         Notice::Started { generation } => format!("generation {generation} started"),
         Notice::StartFailed(failed) => format!("start failed: {}", failure(failed)),
         Notice::Superseded { generation } => format!("generation {generation} superseded"),
@@ -98,6 +99,7 @@ pub(crate) fn due(due: Due) -> String {
         Due::Surplus(worker) => format!("surplus {worker}"),
         Due::Exit(worker) => format!("exit {worker}"),
         Due::Kill(worker) => format!("kill {worker}"),
+        Due::End(worker) => format!("end {worker}"),
         Due::Respawn => "respawn".to_owned(),
         Due::Reload => "reload".to_owned(),
     }

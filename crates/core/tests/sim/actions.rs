@@ -81,7 +81,7 @@ impl Model {
         };
         let (now, settings) = (self.now, &self.settings);
         let worker = self.workers.get_mut(&id).filter(|worker| !worker.drained && worker.closed.is_none());
-        let worker = worker.filter(|worker| worker.termed.is_none() && !worker.killed);
+        let worker = worker.filter(|worker| worker.termed.is_none() && worker.killed.is_none());
         let Some(worker) = worker else { return hold(false, ONCE, || format!("worker {id} is asked to go")) };
         self.step.drained.push((worker.clone(), served));
         let patience = worker.patience(now, timeout, settings);
@@ -94,7 +94,7 @@ impl Model {
         let Some(worker) = self.workers.get(&id).cloned() else {
             return hold(false, ONCE, || format!("worker {id} is gone and sent {signal:?}"));
         };
-        let again = worker.killed || (signal == Signal::Term && worker.termed.is_some());
+        let again = worker.killed.is_some() || (signal == Signal::Term && worker.termed.is_some());
         hold(!again, ONCE, || format!("worker {id} is sent {signal:?} once more"))?;
         let terminated = self.phase == Phase::Terminating && signal == Signal::Kill;
         if !terminated {
@@ -109,7 +109,7 @@ impl Model {
         if let Some(worker) = self.workers.get_mut(&id) {
             match signal {
                 Signal::Term => worker.termed = Some(now),
-                Signal::Kill => worker.killed = true,
+                Signal::Kill => worker.killed = Some(now),
             }
         }
         self.forget_renewals();

@@ -111,8 +111,12 @@ impl Model {
         Ok(())
     }
 
-    /// 14: every worker whose time is up was sent its signal.
+    /// 14: every worker whose time is up was sent its signal, and given up if that did not end it.
     fn signals_came(&self) -> Held {
+        for worker in self.workers.values() {
+            let at = worker.given_up_at(&self.settings).filter(|at| *at <= self.now);
+            hold(at.is_none(), DUE, || format!("worker {} was to be given up at {at:?}", worker.id))?;
+        }
         for worker in self.workers.values() {
             let Some((at, due, signal)) = self.sentence(worker) else { continue };
             hold(at > self.now, DUE, || format!("{signal:?} was due at {at}: {due:?}"))?;

@@ -118,7 +118,7 @@ impl Model {
         hold(!open, VERDICT, || format!("callers wait for ever: {:?}, {:?}", self.pending, self.reload))?;
         let was_asked = |worker: &Worker| match self.phase {
             Phase::Stopping => worker.leaving() || worker.closed.is_some(),
-            Phase::Terminating => worker.killed,
+            Phase::Terminating => worker.killed.is_some(),
             Phase::Starting | Phase::Running | Phase::Released | Phase::Over => true,
         };
         let left = self.workers.values().find(|worker| !was_asked(worker));

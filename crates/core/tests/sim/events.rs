@@ -24,6 +24,7 @@ impl Model {
                 self.departed(id, Cause::Exited(exit));
                 self.step.gone = self.workers.remove(&id).map(|worker| (worker, exit));
             }
+            Event::Ending(id) => self.ending(id),
             Event::SpawnFailed(id, failure) => self.not_spawned(id, failure),
             Event::Reload { caller, config } => self.asked_to_reload(caller, config),
             Event::Replace(id) => self.asked_to_replace(id),
@@ -63,10 +64,19 @@ impl Model {
     fn closed(&mut self, id: WorkerId) {
         let now = self.now;
         if let Some(worker) =
-            self.workers.get_mut(&id).filter(|worker| worker.termed.is_none() && !worker.killed)
+            self.workers.get_mut(&id).filter(|worker| worker.termed.is_none() && worker.killed.is_none())
         {
             worker.closed.get_or_insert(now);
             self.leaves(id);
+        }
+    }
+
+    /// As if it were sent KILL now.
+    fn ending(&mut self, id: WorkerId) {
+        let now = self.now;
+        let worker = self.workers.get_mut(&id).filter(|worker| !worker.given_up);
+        if let Some(killed) = worker.and_then(|worker| worker.killed.as_mut()) {
+            *killed = now;
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use recluster_core::{Caller, Failure, Generation, Notice, Phase, SlotId, Time, Verdict, WorkerId};
 
 use crate::model::{Model, Promise, Reloading, Waiting, index};
-use crate::rule::{DONE, Held, PACE, TRIAL, TRUTH, VERDICT, hold};
+use crate::rule::{DONE, DUE, Held, PACE, TRIAL, TRUTH, VERDICT, hold};
 use crate::worker::Worker;
 
 impl Model {
@@ -31,6 +31,7 @@ impl Model {
                 self.step.overdue = Some((*worker, *due, *signal));
                 Ok(())
             }
+            Notice::Unkillable { worker, slot, generation } => self.unkillable(*worker, *slot, *generation),
             Notice::Respawning { slot, delay, .. } => {
                 self.respawning(*slot, self.now + *delay);
                 Ok(())
@@ -49,6 +50,21 @@ impl Model {
             }
             other => hold(false, TRUTH, || format!("the simulator does not know {other:?}")),
         }
+    }
+
+    /// It was sent KILL, its time is up, and it was not said before.
+    fn unkillable(&mut self, id: WorkerId, slot: SlotId, generation: Generation) -> Held {
+        let (now, settings) = (self.now, self.settings);
+        let worker = self.workers.get_mut(&id);
+        let so = worker.as_ref().is_some_and(|worker| {
+            let is_due = worker.given_up_at(&settings).is_some_and(|at| at <= now);
+            is_due && (worker.slot, worker.generation) == (slot, generation)
+        });
+        hold(so, DUE, || format!("{worker:?} in slot {slot} is given up as unkillable"))?;
+        if let Some(worker) = worker {
+            worker.given_up = true;
+        }
+        Ok(())
     }
 
     /// A slot is to be respawned at this time, unless something else than its turn decides: a trial, a renewal that has

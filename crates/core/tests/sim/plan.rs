@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) end: Request,
     /// How often in a hundred a generation is not sound.
     pub(crate) rot: u64,
+    /// How often in a hundred the kernel does not let a process end that was sent KILL.
+    pub(crate) undying: u64,
     /// How often in a hundred the shell wakes late, or its clock steps back.
     pub(crate) sloth: u64,
 }
@@ -58,13 +60,15 @@ impl Plan {
             script: script(rng, trouble),
             end: rng.pick(&ENDS),
             rot: rng.pick(&[0, 30, 60, 90]),
+            undying: 0,
             sloth: rng.pick(&[0, 0, 10]),
         }
     }
 }
 
 impl Plan {
-    /// Adds changes of settings to some runs, by dice of their own, so that all other runs stay what they were.
+    /// Adds changes of settings and processes that cannot be killed to some runs, by dice of their own, so that all other
+    /// runs stay what they were.
     pub(crate) fn with_changes(mut self, rng: &mut Rng) -> Self {
         if rng.chance(30) {
             let trouble = u64::try_from(self.trouble.as_millis()).unwrap_or(u64::MAX);
@@ -74,6 +78,8 @@ impl Plan {
                 self.script.push((rng.upto(trouble), Request::Reconfigure { patience, workers }));
             }
         }
+        self.settings.end_timeout = millis(rng, &[0, 500, 10_000]);
+        self.undying = rng.pick(&[0, 0, 30]);
         self
     }
 }
@@ -93,6 +99,7 @@ fn settings(rng: &mut Rng) -> Settings {
         stop_timeout: millis(rng, &[0, 500, 3_000, 25_000]),
         exit_grace: millis(rng, &[0, 500, 5_000]),
         kill_timeout: millis(rng, &[0, 500, 5_000]),
+        end_timeout: Settings::default().end_timeout,
         max_draining: NonZeroU32::new(rng.pick(&[0, 0, 1, 2])),
         respawn,
         backoff: rng.chance(40).then(|| respawn + rng.upto(8_000)),

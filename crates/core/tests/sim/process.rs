@@ -18,6 +18,7 @@ pub(crate) enum Word {
     Retiring,
     Disconnected,
     Exited(Exit),
+    Ending,
     SpawnFailed(SpawnFailure),
 }
 
@@ -27,6 +28,7 @@ impl Word {
             Self::Online => Event::Online(worker),
             Self::Ready => Event::Ready(worker),
             Self::Unready => Event::Unready(worker),
+            Self::Ending => Event::Ending(worker),
             Self::Retiring => Event::Retiring(worker),
             Self::Disconnected => Event::Disconnected(worker),
             Self::Exited(exit) => Event::Exited(worker, exit),
@@ -180,6 +182,18 @@ pub(crate) fn on_term(rng: &mut Rng) -> Words {
 /// What a process does that was sent KILL.
 pub(crate) fn on_kill(rng: &mut Rng) -> Words {
     vec![(rng.upto(100), Word::Exited(Exit::Signal(9)))]
+}
+
+/// What a process does that the kernel does not let end when it was sent KILL: it lives on for long, or for ever.
+pub(crate) fn outlives_kill(dice: &mut Rng) -> Words {
+    let (moves, late) = (dice.upto(5_000), dice.upto(20_000));
+    let end = (late, Word::Exited(Exit::Signal(9)));
+    match dice.below(4) {
+        0 => vec![(moves, Word::Ending)],
+        1 => vec![(moves, Word::Ending), end],
+        2 => vec![end],
+        _ => Vec::new(),
+    }
 }
 
 /// The end of a process that was not asked to go; often its channel closes first.

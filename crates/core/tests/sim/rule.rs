@@ -17,8 +17,10 @@ pub(crate) const DONE: Rule =
     Rule(5, "a reload is done exactly when a worker of its generation serves in every slot");
 pub(crate) const QUIET: Rule = Rule(6, "a second tick at the same moment changes nothing");
 pub(crate) const DEADLINE: Rule = Rule(7, "the next deadline lies in the future, and none is missing");
-pub(crate) const LIVE: Rule =
-    Rule(8, "when faults cease every slot serves in bounded time; after an end nothing is left");
+pub(crate) const LIVE: Rule = Rule(
+    8,
+    "when faults cease every slot serves in bounded time; after an end nothing is left that can be killed",
+);
 pub(crate) const VERDICT: Rule =
     Rule(9, "every reload ends, and every caller hears the one verdict of the reload it ended up in");
 pub(crate) const PACE: Rule =
@@ -26,7 +28,8 @@ pub(crate) const PACE: Rule =
 pub(crate) const ROLLBACK: Rule = Rule(11, "a failed generation takes no other worker down with it");
 pub(crate) const PROVEN: Rule = Rule(12, "a respawn belongs to the generation that its slot was proven with");
 pub(crate) const TRUTH: Rule = Rule(13, "notices and status say what is so");
-pub(crate) const DUE: Rule = Rule(14, "a signal is sent when it is due, neither earlier nor later");
+pub(crate) const DUE: Rule =
+    Rule(14, "a signal is sent, and a worker given up, when it is due, neither earlier nor later");
 pub(crate) const TRIAL: Rule =
     Rule(15, "a generation on trial fails exactly when one slot has used up its attempts, or at once");
 pub(crate) const SIZE: Rule =

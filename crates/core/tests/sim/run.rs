@@ -65,9 +65,7 @@ impl World {
         {
             self.asked(request)?;
         }
-        hold(self.model.phase() == Phase::Over && self.model.workers.is_empty(), LIVE, || {
-            "something is left".into()
-        })
+        hold(self.model.phase() == Phase::Over, LIVE, || "something is left".into())
     }
 
     /// Everything that is on its way happens, and then nothing more, within bounded time.
@@ -75,7 +73,7 @@ impl World {
         let latest = self.now + self.patience();
         while self.advance(latest)? {}
         let over = self.model.phase() == Phase::Over;
-        let none_leaves = self.model.workers.values().all(|worker| !worker.leaving());
+        let none_leaves = self.model.workers.values().all(|worker| !worker.leaving() || worker.given_up);
         let at_rest = over || (self.model.settled() && none_leaves);
         hold(at_rest, LIVE, || {
             format!("no {rest} by {latest}: {:?}, {:?}", self.model.phase(), self.model.workers)
@@ -94,8 +92,10 @@ impl World {
             Surge::AtMost(_) => slots + 2,
         };
         let start = settings.bake + Duration::from_secs(8);
-        let leave =
-            settings.timeout.max(settings.stop_timeout) + settings.kill_timeout + Duration::from_secs(42);
+        let leave = settings.timeout.max(settings.stop_timeout)
+            + settings.kill_timeout
+            + settings.end_timeout
+            + Duration::from_secs(42);
         // A storm of reloads has at most doubled the time between them beyond what has passed by now.
         4 * self.now.elapsed()
             + 2 * settings.ready_timeout

@@ -32,7 +32,7 @@ impl Model {
     }
 
     fn worker_deadline(&self, worker: &Worker) -> Option<Time> {
-        let sentence = self.sentence(worker).map(|(at, ..)| at);
+        let sentence = self.sentence(worker).map(|(at, ..)| at).or(worker.given_up_at(&self.settings));
         let bake = worker.ready.map(|since| since + self.settings.bake);
         sentence.or(bake.filter(|_| self.wants(worker) && !worker.served))
     }
@@ -89,8 +89,9 @@ impl Model {
     }
 
     fn state(&self, worker: &Worker) -> State {
-        if worker.killed {
-            return State::Killed;
+        if let Some(killed) = worker.killed {
+            let until = killed + self.settings.end_timeout;
+            return if worker.given_up { State::Unkillable } else { State::Killed { until } };
         }
         match (worker.termed, worker.until, worker.ready) {
             (Some(termed), ..) => State::Terminating { until: termed + self.settings.kill_timeout },
@@ -116,6 +117,10 @@ impl Model {
 
     /// What the cluster as a whole is doing.
     pub(crate) fn phase(&self) -> Phase {
-        if !self.supervises() && self.workers.is_empty() { Phase::Over } else { self.phase }
+        if !self.supervises() && self.workers.values().all(|worker| worker.given_up) {
+            Phase::Over
+        } else {
+            self.phase
+        }
     }
 }

@@ -6,13 +6,14 @@ use std::fmt;
 use recluster_core::{Action, Cause, Due, Event, Failure, Notice, Phase, Signal, SpawnFailure, Verdict};
 
 /// Everything that must occur, over all runs together.
-const EXPECTED: [&str; 63] = [
+const EXPECTED: [&str; 66] = [
     "event Online",
     "event Ready",
     "event Unready",
     "event Retiring",
     "event Disconnected",
     "event Exited",
+    "event Ending",
     "event SpawnFailed(Temporary)",
     "event SpawnFailed(Hopeless)",
     "event Reload(caller)",
@@ -34,6 +35,7 @@ const EXPECTED: [&str; 63] = [
     "notice Failed",
     "notice Overdue",
     "notice Gone",
+    "notice Unkillable",
     "notice Started",
     "notice StartFailed",
     "notice Superseded",
@@ -62,6 +64,7 @@ const EXPECTED: [&str; 63] = [
     "due Drain",
     "due Exit",
     "due Kill",
+    "due End",
     "due Respawn",
     "due Reload",
     "phase Starting",
@@ -100,6 +103,7 @@ impl Tally {
             Event::Retiring(_) => "event Retiring",
             Event::Disconnected(_) => "event Disconnected",
             Event::Exited(..) => "event Exited",
+            Event::Ending(_) => "event Ending",
             Event::SpawnFailed(_, SpawnFailure::Temporary) => "event SpawnFailed(Temporary)",
             Event::SpawnFailed(_, SpawnFailure::Hopeless) => "event SpawnFailed(Hopeless)",
             Event::Reload { config: Some(_), .. } => "event Reload(config)",
@@ -133,6 +137,7 @@ impl Tally {
             Notice::Failed(_) => "notice Failed",
             Notice::Overdue { .. } => "notice Overdue",
             Notice::Gone { .. } => "notice Gone",
+            Notice::Unkillable { .. } => "notice Unkillable",
             Notice::Started { .. } => "notice Started",
             Notice::StartFailed(_) => "notice StartFailed",
             Notice::Superseded { .. } => "notice Superseded",
@@ -189,7 +194,7 @@ impl Tally {
             Due::Surplus(_) => "overdue Surplus",
             Due::Exit(_) => "overdue Exit",
             Due::Kill(_) => "overdue Kill",
-            Due::Bake(_) | Due::Respawn | Due::Reload => "overdue of an unknown kind",
+            Due::Bake(_) | Due::End(_) | Due::Respawn | Due::Reload => "overdue of an unknown kind",
         });
     }
 
@@ -201,6 +206,7 @@ impl Tally {
             Due::Surplus(_) => "due of an unknown kind",
             Due::Exit(_) => "due Exit",
             Due::Kill(_) => "due Kill",
+            Due::End(_) => "due End",
             Due::Respawn => "due Respawn",
             Due::Reload => "due Reload",
         });

@@ -19,7 +19,9 @@ pub(crate) struct Worker {
     pub(crate) drained: bool,
     pub(crate) closed: Option<Time>,
     pub(crate) termed: Option<Time>,
-    pub(crate) killed: bool,
+    pub(crate) killed: Option<Time>,
+    /// It lives on all the same, and nothing waits for it.
+    pub(crate) given_up: bool,
 }
 
 impl Worker {
@@ -35,17 +37,18 @@ impl Worker {
             drained: false,
             closed: None,
             termed: None,
-            killed: false,
+            killed: None,
+            given_up: false,
         }
     }
 
     pub(crate) const fn leaving(&self) -> bool {
-        self.until.is_some() || self.termed.is_some() || self.killed
+        self.until.is_some() || self.termed.is_some() || self.killed.is_some()
     }
 
     /// Still within its patience on the way out.
     pub(crate) const fn draining(&self) -> bool {
-        self.until.is_some() && self.termed.is_none() && !self.killed
+        self.until.is_some() && self.termed.is_none() && self.killed.is_none()
     }
 
     pub(crate) fn serves(&self, now: Time, settings: &Settings) -> bool {
@@ -59,7 +62,7 @@ impl Worker {
 
     /// The next signal that it earns by doing nothing: when, what it is late for then, and which.
     pub(crate) fn sentence(&self, settings: &Settings) -> Option<(Time, Due, Signal)> {
-        if self.killed {
+        if self.killed.is_some() {
             return None;
         }
         if let Some(termed) = self.termed {
@@ -71,6 +74,11 @@ impl Worker {
             return Some(exit.map_or(drain, |exit| (exit, Due::Exit(self.id), Signal::Term)));
         }
         self.ready_by(settings).map(|by| (by, Due::Ready(self.id), Signal::Term))
+    }
+
+    /// When it is given up, if it lives on after KILL.
+    pub(crate) fn given_up_at(&self, settings: &Settings) -> Option<Time> {
+        self.killed.filter(|_| !self.given_up).map(|killed| killed + settings.end_timeout)
     }
 
     /// When its patience ends if it is let go now: one that is not ready yet has none beyond its ready timeout.

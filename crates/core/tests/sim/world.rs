@@ -36,6 +36,8 @@ enum Coming {
 /// One run.
 pub(crate) struct World {
     rng: Rng,
+    /// For what was added to the runs later.
+    dice: Rng,
     pub(crate) plan: Plan,
     cluster: Cluster,
     pub(crate) model: Model,
@@ -56,7 +58,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng).with_changes(&mut Rng::new(!seed));
+        let mut dice = Rng::new(!seed);
+        let plan = Plan::draw(&mut rng).with_changes(&mut dice);
         let config = Config::new(plan.settings).expect("every plan is valid");
         let mut world = Self {
             cluster: Cluster::new(config, Time::ZERO),
@@ -72,6 +75,7 @@ impl World {
             tally: Tally::default(),
             trace: Trace::default(),
             plan,
+            dice,
             rng,
         };
         for (after, request) in world.plan.script.clone() {
@@ -256,6 +260,13 @@ impl World {
                     Signal::Term => process::on_term(&mut self.rng),
                     Signal::Kill => process::on_kill(&mut self.rng),
                 };
+                let undying = signal == Signal::Kill && self.dice.chance(self.plan.undying);
+                if undying {
+                    // Nothing that it was about to do happens any more.
+                    self.coming
+                        .retain(|_, coming| !matches!(coming, Coming::Said { by, .. } if *by == worker));
+                }
+                let words = if undying { process::outlives_kill(&mut self.dice) } else { words };
                 self.says(worker, words, true);
             }
             Action::Notify(_) => {}

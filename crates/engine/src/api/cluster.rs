@@ -29,6 +29,9 @@ pub enum Ending {
     Asked,
     /// Its first start failed.
     StartFailed(Failure),
+    /// It was stopped, terminated or released, and the kernel does not let these workers end, or processes that they have
+    /// started: they lived on for ten seconds after SIGKILL.
+    Unkillable(Vec<Worker>),
     /// The runtime that it ran on is gone. Its Node workers end with it.
     Lost,
 }
@@ -132,7 +135,11 @@ impl Cluster {
     pub async fn wait(&self) -> Ending {
         let mut progress = self.progress.clone();
         match progress.wait_for(|p| p.over).await {
-            Ok(last) => last.failed.clone().map_or(Ending::Asked, Ending::StartFailed),
+            Ok(last) => match &last.failed {
+                Some(failure) => Ending::StartFailed(failure.clone()),
+                None if last.unkillable.is_empty() => Ending::Asked,
+                None => Ending::Unkillable(last.unkillable.clone()),
+            },
             Err(_) => Ending::Lost,
         }
     }

@@ -30,6 +30,7 @@ pub(crate) mod stdio;
 pub(crate) mod target;
 #[cfg(test)]
 mod tests;
+pub(crate) mod unkillable;
 
 use std::collections::BTreeMap;
 use std::fs;

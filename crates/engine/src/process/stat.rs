@@ -12,7 +12,7 @@ pub(crate) struct Stat {
     pub(super) parent: Option<Pid>,
     /// Its process group.
     pub(crate) group: i32,
-    /// It has not ended.
+    /// It has not ended, or a thread of it has not.
     pub(super) lives: bool,
     /// Its resident memory, in bytes.
     pub(super) memory: u64,
@@ -50,7 +50,7 @@ impl Stat {
             pid: pid.parse().ok()?,
             parent: Pid::from_raw(fields.get(1)?.parse().ok()?),
             group: fields.get(2)?.parse().ok()?,
-            lives: !matches!(*fields.first()?, "Z" | "X"),
+            lives: !matches!(*fields.first()?, "Z" | "X") || number(17)? > 1,
             memory: number(21)?.saturating_mul(rustix::param::page_size() as u64),
             ticks: number(11)?.saturating_add(number(12)?),
         })

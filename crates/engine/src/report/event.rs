@@ -193,6 +193,19 @@ pub enum Event {
         #[serde(serialize_with = "seconds", rename = "timeout_seconds")]
         timeout: Duration,
     },
+    /// A worker, or a process that it has left behind, lives on seconds after SIGKILL: the kernel does not let it end. Nothing waits
+    /// for it any more. If a worker ends after all while the cluster runs, [`Event::Exit`] follows.
+    Unkillable {
+        /// The worker.
+        worker: Worker,
+        /// The process that lives on: the worker's, or one of its group. None where the worker's start never came to an end.
+        process: Option<u32>,
+        /// Its state, or that of the thread that keeps it, as `proc(5)` names it: `D` waits in the kernel for a disk, a file
+        /// system or a frozen cgroup; `Z` has ended, and whoever traces it has not noticed.
+        state: Option<char>,
+        /// The process that traces it.
+        traced_by: Option<u32>,
+    },
     /// A worker must be replaced, and another will be started in its slot.
     Respawning {
         /// The worker that is replaced.

@@ -119,7 +119,7 @@ pub struct WorkerStatus {
     pub generation: u64,
     /// Its process. That of a leftover has ended; its group has this number.
     pub pid: Option<u32>,
-    /// `starting`, `ready`, `serving`, `draining`, `terminating`, `killed` or `leftover`.
+    /// `starting`, `ready`, `serving`, `draining`, `terminating`, `killed`, `unkillable` or `leftover`.
     pub state: String,
     /// Seconds until the next signal: the rest of its ready timeout, drain timeout, exit grace or kill timeout. A program
     /// that was let go by TERM is not sent it again: these are the seconds until KILL.

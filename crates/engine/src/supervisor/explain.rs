@@ -55,6 +55,7 @@ pub(crate) fn late_for(due: Due) -> &'static str {
         Due::Surplus(_) => "surplus",
         Due::Exit(_) => "exit",
         Due::Kill(_) => "kill",
+        Due::End(_) => "end",
         Due::Respawn => "respawn",
         Due::Reload => "reload",
     }

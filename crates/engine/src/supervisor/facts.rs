@@ -251,19 +251,19 @@ impl Supervisor {
 
     /// The worker itself says that it hangs.
     fn gives_up(&mut self, worker: WorkerId) {
-        let kill_timeout = self.spec().settings().kill_timeout;
+        let settings = *self.spec().settings();
         let Some(child) = self.workers.get_mut(worker) else { return };
         if !child.readiness.is_leaving() {
-            let bite = child.watchdog.gives_up(kill_timeout, &mut self.timers, Instant::now());
+            let bite = child.watchdog.gives_up(&settings, &mut self.timers, Instant::now());
             self.bite(worker, bite);
         }
     }
 
     /// The worker has not said in time that it is alive.
     pub(super) fn is_silent(&mut self, worker: WorkerId, late: Duration) {
-        let kill_timeout = self.spec().settings().kill_timeout;
+        let settings = *self.spec().settings();
         let Some(child) = self.workers.get_mut(worker) else { return };
-        let bite = child.watchdog.due(late, kill_timeout, &mut self.timers, Instant::now());
+        let bite = child.watchdog.due(late, &settings, &mut self.timers, Instant::now());
         self.bite(worker, bite);
     }
 
@@ -272,6 +272,7 @@ impl Supervisor {
         match bite {
             None => {}
             Some(Bite::Kill) => child.process.signal(core::Signal::Kill),
+            Some(Bite::LetGo) => self.tell(core::Event::Retiring(worker)),
             Some(Bite::Abort { patience: silent }) => {
                 child.process.abort();
                 self.emit_about(worker, |worker| Event::Hung { worker, silent });

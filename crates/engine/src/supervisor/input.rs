@@ -72,5 +72,7 @@ pub(crate) enum Request {
 pub(crate) struct Progress {
     pub(crate) started: bool,
     pub(crate) failed: Option<Failure>,
+    /// The workers that live on, or of which something does, because the kernel does not let them end.
+    pub(crate) unkillable: Vec<Worker>,
     pub(crate) over: bool,
 }

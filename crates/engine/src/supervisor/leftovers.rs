@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use recluster_core as core;
 use recluster_core::{Phase, Settings, State};
 
+use crate::process::unkillable;
 use crate::report::event::Event;
 use crate::report::signal::name_of;
 use crate::report::worker::Worker;
@@ -24,8 +25,6 @@ use crate::supervisor::timers::FAR_AWAY;
 const LOOK: Duration = Duration::from_millis(500);
 /// A group that ends so soon after its first process, or after KILL, is no news.
 const SOON: Duration = Duration::from_millis(50);
-/// How long the end of a group is waited for that was sent KILL. It may hold sockets until then.
-const LAST: Duration = Duration::from_secs(2);
 
 /// A worker whose first process has ended, and whose group has not.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ enum Step {
     Term(Instant),
     /// It is sent KILL.
     Kill(Instant),
-    /// It was sent KILL, and is waited for no longer.
+    /// It was sent KILL, and is waited for no longer. It may hold sockets until then.
     Forget(Instant),
 }
 
@@ -61,12 +60,13 @@ impl Step {
         now: Instant,
     ) -> Option<Self> {
         if sent == Some(core::Signal::Kill) {
-            return Some(Self::Forget(now + LAST));
+            return Some(Self::forgotten_after(settings.end_timeout, now));
         }
         let until = match state {
             Some(State::Terminating { until }) => return Some(Self::Kill(clock.instant(until))),
             Some(State::Draining { until }) => until,
-            Some(State::Starting { .. } | State::Ready { .. } | State::Killed) | None => {
+            Some(State::Starting { .. } | State::Ready { .. } | State::Killed { .. } | State::Unkillable)
+            | None => {
                 if phase == Phase::Released {
                     return None;
                 }
@@ -77,6 +77,10 @@ impl Step {
             None => Self::Term(clock.instant(until)),
             Some(_) => Self::Kill(clock.instant(until + settings.kill_timeout)),
         })
+    }
+
+    fn forgotten_after(end_timeout: Duration, now: Instant) -> Self {
+        Self::Forget(now.checked_add(end_timeout).unwrap_or_else(|| now + FAR_AWAY))
     }
 
     /// The same, but no later than this.
@@ -112,10 +116,10 @@ impl Leftover {
         self.signal_due().map_or_else(|| now + SOON, |at| at.min(next))
     }
 
-    fn kill(&mut self, now: Instant) {
+    fn kill(&mut self, end_timeout: Duration, now: Instant) {
         if self.signal_due().is_some() {
             self.child.process.signal(core::Signal::Kill);
-            self.next = Step::Forget(now + LAST);
+            self.next = Step::forgotten_after(end_timeout, now);
         }
     }
 
@@ -125,17 +129,18 @@ impl Leftover {
     }
 
     /// Does what is due; returns what people are to be told.
-    fn step(&mut self, kill_at: Instant, now: Instant) -> Option<Event> {
+    fn step(&mut self, settings: &Settings, now: Instant) -> Option<Event> {
         let signal = match self.next {
             Step::Forget(_) => return None,
             Step::Term(at) | Step::Kill(at) if now < at => return self.make_known(at - now, now),
             Step::Term(_) => {
                 self.child.process.signal(core::Signal::Term);
-                self.next = Step::Kill(kill_at);
+                let kill_at = now.checked_add(settings.kill_timeout);
+                self.next = Step::Kill(kill_at.unwrap_or_else(|| now + FAR_AWAY));
                 core::Signal::Term
             }
             Step::Kill(_) => {
-                self.kill(now);
+                self.kill(settings.end_timeout, now);
                 core::Signal::Kill
             }
         };
@@ -152,7 +157,11 @@ impl Leftover {
 
 /// Everything that has been left behind.
 #[derive(Debug, Default)]
-pub(crate) struct Leftovers(Vec<Leftover>);
+pub(crate) struct Leftovers {
+    waited_for: Vec<Leftover>,
+    /// What cannot be killed.
+    unkillable: Vec<Leftover>,
+}
 
 impl Leftovers {
     /// A worker's first process has ended in this state. It is reaped when it has left no others, or where those are left
@@ -172,29 +181,38 @@ impl Leftovers {
             child.process.let_go();
         }
         match step(&child) {
-            Some(next) => self.0.push(Leftover { worker, child, since: now, next, is_known: false }),
+            Some(next) => {
+                self.waited_for.push(Leftover { worker, child, since: now, next, is_known: false });
+            }
             None => child.process.reap(),
         }
     }
 
     /// Reaps workers whose group does not live any more, and does what is due to the others. Returns what people are to
     /// be told.
-    pub(crate) fn look(
-        &mut self,
-        living: &BTreeSet<i32>,
-        kill_timeout: Duration,
-        now: Instant,
-    ) -> Vec<Event> {
-        let kill_at = now.checked_add(kill_timeout).unwrap_or_else(|| now + FAR_AWAY);
+    pub(crate) fn look(&mut self, living: &BTreeSet<i32>, settings: &Settings, now: Instant) -> Vec<Event> {
         let mut events = Vec::new();
-        for mut leftover in std::mem::take(&mut self.0) {
-            let lives = living.contains(&leftover.child.pid());
+        let has_ended = |leftover: &mut Leftover| !living.contains(&leftover.child.pid());
+        self.unkillable.extract_if(.., has_ended).for_each(|leftover| leftover.child.process.reap());
+        for mut leftover in std::mem::take(&mut self.waited_for) {
+            let group = leftover.child.pid();
+            let lives = living.contains(&group);
             if !lives || leftover.is_forgotten(now) {
-                leftover.child.process.reap();
+                match lives.then(|| unkillable::in_group(group)).flatten() {
+                    None => leftover.child.process.reap(),
+                    Some(remnant) if remnant.is_stuck() => {
+                        events.push(unkillable::told(leftover.worker, Some(remnant)));
+                        self.unkillable.push(leftover);
+                    }
+                    Some(_) => {
+                        leftover.next = Step::forgotten_after(settings.end_timeout, now);
+                        self.waited_for.push(leftover);
+                    }
+                }
                 continue;
             }
-            events.extend(leftover.step(kill_at, now));
-            self.0.push(leftover);
+            events.extend(leftover.step(settings, now));
+            self.waited_for.push(leftover);
         }
         events
     }
@@ -203,28 +221,33 @@ impl Leftovers {
     pub(crate) fn hurry(&mut self, settings: &Settings, clock: Clock, now: Instant) {
         let term = clock.time(now) + settings.stop_timeout;
         let (term, kill) = (clock.instant(term), clock.instant(term + settings.kill_timeout));
-        for leftover in &mut self.0 {
+        for leftover in &mut self.waited_for {
             leftover.next = leftover.next.by(term, kill);
         }
     }
 
     /// Kills them all at once.
-    pub(crate) fn kill(&mut self, now: Instant) {
-        self.0.iter_mut().for_each(|leftover| leftover.kill(now));
+    pub(crate) fn kill(&mut self, end_timeout: Duration, now: Instant) {
+        self.waited_for.iter_mut().for_each(|leftover| leftover.kill(end_timeout, now));
     }
 
     /// When to look at them next.
     pub(crate) fn look_due(&self, now: Instant) -> Option<Instant> {
-        self.0.iter().map(|leftover| leftover.look_due(now)).min()
+        self.waited_for.iter().map(|leftover| leftover.look_due(now)).min()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waited_for.is_empty()
+    }
+
+    /// What cannot be killed and has not ended, as far as the last look goes. None of it is waited for.
+    pub(crate) fn unkillable(&self) -> &[Leftover] {
+        &self.unkillable
     }
 
     /// Those that people were told of.
     pub(crate) fn known(&self) -> impl Iterator<Item = &Leftover> {
-        self.0.iter().filter(|leftover| leftover.is_known)
+        self.waited_for.iter().filter(|leftover| leftover.is_known)
     }
 }
 
@@ -236,12 +259,15 @@ mod tests {
     use crate::supervisor::fixtures;
 
     const SECOND: Duration = Duration::from_secs(1);
+    /// How long the end of a group is waited for that was sent KILL.
+    const LAST: Duration = Duration::from_secs(10);
 
     fn settings() -> Settings {
         Settings {
             timeout: 30 * SECOND,
             stop_timeout: 20 * SECOND,
             kill_timeout: 5 * SECOND,
+            end_timeout: LAST,
             ..Settings::default()
         }
     }
@@ -251,12 +277,12 @@ mod tests {
         let (mut leftovers, child, now) = (Leftovers::default(), fixtures::child(7), Instant::now());
         let living = BTreeSet::from([child.pid()]);
         let (worker, next) = (child.about(), next(now));
-        leftovers.0.push(Leftover { worker, child, since: now, next, is_known: false });
+        leftovers.waited_for.push(Leftover { worker, child, since: now, next, is_known: false });
         (leftovers, living, now)
     }
 
     fn sent(leftovers: &Leftovers) -> Option<core::Signal> {
-        leftovers.0[0].child.process.sent
+        leftovers.waited_for[0].child.process.sent
     }
 
     #[test]
@@ -281,7 +307,7 @@ mod tests {
         let terminating = Some(State::Terminating { until });
         assert_eq!(step(terminating, running, termed), Some(Step::Kill(now + 9 * SECOND)));
         let killed = Some(core::Signal::Kill);
-        assert_eq!(step(Some(State::Killed), running, killed), Some(Step::Forget(now + LAST)));
+        assert_eq!(step(Some(State::Killed { until }), running, killed), Some(Step::Forget(now + LAST)));
     }
 
     #[test]
@@ -293,7 +319,7 @@ mod tests {
         assert!(leftovers.is_empty(), "left alone");
         leftovers.take(fixtures::child(8), (None, Phase::Running), &settings(), times);
         assert_eq!(sent(&leftovers), Some(core::Signal::Term), "its drain signal is TERM");
-        assert_eq!(leftovers.0[0].next, Step::Kill(now + 35 * SECOND));
+        assert_eq!(leftovers.waited_for[0].next, Step::Kill(now + 35 * SECOND));
         let mut told = fixtures::child(9);
         told.process.told = true;
         let mut leftovers = Leftovers::default();
@@ -304,14 +330,17 @@ mod tests {
     #[test]
     fn a_kill_timeout_that_is_too_long_for_the_clock_is_a_long_one() {
         let (mut leftovers, living, now) = one(Step::Term);
-        assert_eq!(leftovers.look(&living, Duration::MAX, now).len(), 1);
-        assert_eq!(leftovers.0[0].next, Step::Kill(now + FAR_AWAY));
+        assert_eq!(
+            leftovers.look(&living, &Settings { kill_timeout: Duration::MAX, ..settings() }, now).len(),
+            1
+        );
+        assert_eq!(leftovers.waited_for[0].next, Step::Kill(now + FAR_AWAY));
     }
 
     #[test]
     fn it_is_sent_term_then_kill_and_then_forgotten() {
         let (mut leftovers, living, now) = one(|now| Step::Term(now + 10 * SECOND));
-        let look = |leftovers: &mut Leftovers, after| leftovers.look(&living, 5 * SECOND, now + after);
+        let look = |leftovers: &mut Leftovers, after| leftovers.look(&living, &settings(), now + after);
         assert!(look(&mut leftovers, Duration::ZERO).is_empty(), "it may end at once");
         assert_eq!(leftovers.known().count(), 0);
         assert_eq!(leftovers.look_due(now), Some(now + SOON));
@@ -339,7 +368,7 @@ mod tests {
     #[test]
     fn a_group_that_has_ended_is_reaped_and_is_no_news() {
         let (mut leftovers, _, now) = one(|now| Step::Term(now + SECOND));
-        assert!(leftovers.look(&BTreeSet::new(), SECOND, now + 2 * SECOND).is_empty());
+        assert!(leftovers.look(&BTreeSet::new(), &settings(), now + 2 * SECOND).is_empty());
         assert!(leftovers.is_empty());
         assert_eq!(leftovers.look_due(now), None);
     }
@@ -349,7 +378,7 @@ mod tests {
         let due = |step: fn(Instant) -> Step| {
             let (mut leftovers, _, now) = one(step);
             leftovers.hurry(&settings(), Clock::starting(now), now);
-            let next = leftovers.0[0].next;
+            let next = leftovers.waited_for[0].next;
             let (Step::Term(at) | Step::Kill(at) | Step::Forget(at)) = next;
             (next, at - now)
         };
@@ -362,10 +391,10 @@ mod tests {
     #[test]
     fn a_termination_kills_at_once_and_once() {
         let (mut leftovers, living, now) = one(|now| Step::Term(now + 10 * SECOND));
-        leftovers.kill(now);
+        leftovers.kill(LAST, now);
         assert_eq!(sent(&leftovers), Some(core::Signal::Kill));
-        leftovers.kill(now + SECOND);
-        assert!(leftovers.look(&living, SECOND, now + LAST).is_empty());
+        leftovers.kill(LAST, now + SECOND);
+        assert!(leftovers.look(&living, &settings(), now + LAST).is_empty());
         assert!(leftovers.is_empty(), "a second termination does not wait longer");
     }
 }

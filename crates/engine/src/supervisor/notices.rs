@@ -7,6 +7,7 @@ use recluster_core::{Due, Generation, Notice, WorkerId};
 
 use crate::config::ready::ReadyWhen;
 use crate::process::program::ResolvedProgram;
+use crate::process::unkillable;
 use crate::report::event::Event;
 use crate::report::signal::name_of;
 use crate::report::verdict::Failure;
@@ -41,6 +42,7 @@ impl Supervisor {
             Notice::Gone { worker, exit, expected, .. } => {
                 self.emit_about(worker, |worker| Event::Exit { worker, exit, expected });
             }
+            Notice::Unkillable { worker, .. } => self.give_up(worker),
             Notice::Started { generation } => {
                 self.name_unused(generation);
                 self.caches.sweep(self.generations.program(generation));
@@ -112,6 +114,14 @@ impl Supervisor {
             let kill_timeout = self.spec().settings().kill_timeout;
             self.emit_about(worker, |worker| Event::OutOfTime { worker, due, kill_timeout, held });
         }
+    }
+
+    /// A worker that the kernel does not let end. That of which the start has not come to an end has no process here.
+    fn give_up(&self, worker: WorkerId) {
+        let place = self.launches.place(worker).map(|place| place.about(None));
+        let Some(about) = self.workers.about(worker).or(place) else { return };
+        let remnant = self.workers.get(worker).and_then(|child| unkillable::of(child.pid()));
+        self.emit(unkillable::told(about, remnant));
     }
 
     fn in_words(&self, failure: core::Failure) -> Failure {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
-use recluster_core::{Action, Config, Generation, Phase, Time};
+use recluster_core::{Action, Config, Generation, Phase, State, Time, WorkerId};
 
 use crate::supervisor::timers::FAR_AWAY;
 
@@ -78,6 +78,17 @@ impl Policy {
         self.clock.began.checked_add(at.elapsed())
     }
 
+    /// The workers that were sent KILL so long ago that they are given up now.
+    pub(crate) fn overdue_to_end(&self, now: Instant) -> Vec<WorkerId> {
+        let now = self.clock.time(now);
+        if self.cluster.next_deadline().is_none_or(|(at, _)| at > now) {
+            return Vec::new();
+        }
+        let is_due = |state| matches!(state, State::Killed { until } if until <= now);
+        let workers = self.cluster.status().workers.into_iter();
+        workers.filter(|worker| is_due(worker.state)).map(|worker| worker.worker).collect()
+    }
+
     /// What the cluster is like, by the events that have been handled.
     pub(crate) fn status(&self) -> core::Status {
         self.cluster.status()
@@ -110,7 +121,7 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use recluster_core::{Due, Event, Notice, Settings, Signal, WorkerId};
+    use recluster_core::{Due, Event, Notice, Settings, Signal};
 
     use super::*;
 

@@ -36,7 +36,8 @@ impl Supervisor {
             Request::Stop => self.stop(),
             Request::Terminate => {
                 self.tell(core::Event::Terminate);
-                self.leftovers.kill(Instant::now());
+                let end_timeout = self.spec().settings().end_timeout;
+                self.leftovers.kill(end_timeout, Instant::now());
                 self.look_again();
             }
             Request::Release => self.tell(core::Event::Release),

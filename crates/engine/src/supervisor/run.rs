@@ -12,7 +12,9 @@ use crate::dataplane::Command;
 use crate::process::groups;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
+use crate::process::unkillable;
 use crate::report::event::Event;
+use crate::report::worker::Worker;
 use crate::supervisor::Supervisor;
 use crate::supervisor::input::Input;
 use crate::supervisor::recycle::{self, Candidate};
@@ -37,6 +39,7 @@ impl Supervisor {
             };
             // The clock is asked, not the timer: a busy inbox must not keep a deadline waiting.
             if deadline.is_some_and(|at| at <= Instant::now()) {
+                self.spare_those_that_end();
                 self.tell(core::Event::Tick);
                 self.act().await;
             }
@@ -46,6 +49,19 @@ impl Supervisor {
             }
             if let Some(input) = input {
                 self.handle(input);
+            }
+        }
+    }
+
+    /// Of workers that were sent KILL only those are given up that nothing but the kernel keeps from ending.
+    fn spare_those_that_end(&mut self) {
+        let now = Instant::now();
+        for worker in self.policy.overdue_to_end(now) {
+            let child = self.workers.get(worker);
+            if child
+                .is_some_and(|child| unkillable::of(child.pid()).is_none_or(|remnant| !remnant.is_stuck()))
+            {
+                self.tell(core::Event::Ending(worker));
             }
         }
     }
@@ -163,15 +179,15 @@ impl Supervisor {
 
     /// Whether nothing is left of any program that has ended.
     fn has_left_nothing(&mut self) -> bool {
-        if !self.leftovers.is_empty() {
+        if !(self.leftovers.is_empty() && self.leftovers.unkillable().is_empty()) {
             self.look_at_leftovers();
         }
         self.leftovers.is_empty()
     }
 
     fn look_at_leftovers(&mut self) {
-        let kill_timeout = self.spec().settings().kill_timeout;
-        let events = self.leftovers.look(&groups::living(), kill_timeout, Instant::now());
+        let settings = self.generations.spec().settings();
+        let events = self.leftovers.look(&groups::living(), settings, Instant::now());
         for event in events {
             self.emit(event);
         }
@@ -185,12 +201,24 @@ impl Supervisor {
         }
     }
 
+    /// The workers that live on, or what they have left behind.
+    fn unkillable(&self) -> Vec<Worker> {
+        let given_up = self.policy.status().workers.into_iter();
+        let about = |worker: core::WorkerStatus| {
+            let place = || self.launches.place(worker.worker).map(|place| place.about(None));
+            self.workers.about(worker.worker).or_else(place)
+        };
+        let left = self.leftovers.unkillable().iter().map(|leftover| leftover.worker);
+        given_up.filter_map(about).chain(left).collect()
+    }
+
     /// The cluster is over. Callers that still wait are told by the end of their channels.
     async fn finish(mut self) {
         self.dataplane.finish();
         self.spawner.flush().await;
         self.emit(Event::Over);
-        self.progress.send_modify(|progress| progress.over = true);
+        let unkillable = self.unkillable();
+        self.progress.send_modify(|progress| (progress.unkillable, progress.over) = (unkillable, true));
     }
 }
 

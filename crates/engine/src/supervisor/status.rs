@@ -70,7 +70,7 @@ impl Parts<'_> {
             server_link: self.program.and_then(link),
             env: self.program.map(names).unwrap_or_default(),
             slots: slots.collect(),
-            workers: workers.chain(self.leftovers.known().map(|leftover| self.leftover(leftover))).collect(),
+            workers: workers.chain(self.left()).collect(),
             listeners: self.bound.iter().map(shared).collect(),
         }
     }
@@ -101,8 +101,15 @@ impl Parts<'_> {
         }
     }
 
+    fn left(&self) -> impl Iterator<Item = WorkerStatus> {
+        let waited_for = self.leftovers.known().map(|leftover| self.leftover(leftover, "leftover"));
+        let unkillable = self.leftovers.unkillable().iter();
+        waited_for
+            .chain(unkillable.map(|leftover| self.leftover(leftover, state_name(State::Unkillable, false))))
+    }
+
     /// A worker of which only other processes of its group are left.
-    fn leftover(&self, leftover: &Leftover) -> WorkerStatus {
+    fn leftover(&self, leftover: &Leftover, state: &str) -> WorkerStatus {
         let Leftover { worker, child, .. } = leftover;
         let left = leftover.signal_due().map(|at| at.saturating_duration_since(self.now));
         WorkerStatus {
@@ -110,7 +117,7 @@ impl Parts<'_> {
             slot: worker.slot,
             generation: worker.generation,
             pid: worker.pid,
-            state: "leftover".to_owned(),
+            state: state.to_owned(),
             seconds_left: left.map(|left| left.as_secs_f64()),
             uptime_seconds: child.age(self.now).as_secs_f64(),
             status: child.status.clone(),
@@ -167,7 +174,8 @@ pub(crate) fn state_name(state: State, serves: bool) -> &'static str {
         State::Ready { .. } => "ready",
         State::Draining { .. } => "draining",
         State::Terminating { .. } => "terminating",
-        State::Killed => "killed",
+        State::Killed { .. } => "killed",
+        State::Unkillable => "unkillable",
     }
 }
 
@@ -294,11 +302,11 @@ mod tests {
         let status = cluster.tell(&events, 1);
         assert_eq!(status.phase, "stopping");
         assert!(status.workers.is_empty(), "it may end at once");
-        cluster.leftovers.look(&group, 5 * SECOND, cluster.began + SECOND);
+        cluster.leftovers.look(&group, &settings, cluster.began + SECOND);
         let status = cluster.tell(&[], 1);
         assert_eq!((only(&status).state.as_str(), only(&status).pid), ("leftover", worker.pid));
         assert_eq!(left(&status), Some(29 * SECOND));
-        cluster.leftovers.look(&BTreeSet::new(), 5 * SECOND, cluster.began + SECOND);
+        cluster.leftovers.look(&BTreeSet::new(), &settings, cluster.began + SECOND);
         assert_eq!(cluster.tell(&[], 2).phase, "over");
         assert_eq!(cluster.tell(&[Event::Release], 2).phase, "over");
     }

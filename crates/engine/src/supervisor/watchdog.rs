@@ -6,10 +6,12 @@
 //!    ▲                   │
 //!    └───────heard───────┘
 //! ```
+//!
+//! One that outlives KILL is let go: the policy starts another one in its place.
 
 use std::time::{Duration, Instant};
 
-use recluster_core::WorkerId;
+use recluster_core::{Settings, WorkerId};
 
 use crate::supervisor::timers::{Timer, Timers};
 
@@ -36,6 +38,8 @@ enum Trust {
     Doubted,
     /// It was silent for too long, and is being ended.
     Hung,
+    /// It was sent KILL.
+    Killed,
 }
 
 /// What is to be done about a silent worker.
@@ -48,6 +52,8 @@ pub(crate) enum Bite {
     },
     /// It has not ended by itself, and is killed.
     Kill,
+    /// Not even that has ended it: it is to be replaced.
+    LetGo,
 }
 
 impl Watchdog {
@@ -62,7 +68,7 @@ impl Watchdog {
 
     /// The worker is alive, and serves. It must say so again in time.
     pub(crate) fn heard(&mut self, timers: &mut Timers, now: Instant) {
-        if self.trust == Trust::Hung {
+        if self.is_being_ended() {
             return;
         }
         self.trust = Trust::Trusted;
@@ -74,7 +80,7 @@ impl Watchdog {
 
     /// The worker drains: from now on only its deadline counts. One that is hung is still to be killed.
     pub(crate) fn leaves(&self, timers: &mut Timers) {
-        if self.trust != Trust::Hung {
+        if !self.is_being_ended() {
             timers.clear(Timer::Watchdog(self.worker));
         }
     }
@@ -84,12 +90,12 @@ impl Watchdog {
     pub(crate) fn due(
         &mut self,
         late: Duration,
-        kill_timeout: Duration,
+        settings: &Settings,
         timers: &mut Timers,
         now: Instant,
     ) -> Option<Bite> {
         if self.trust != Trust::Trusted {
-            return Some(self.bite(kill_timeout, timers, now));
+            return Some(self.bite(settings, timers, now));
         }
         self.trust = Trust::Doubted;
         let patience = self.patience.filter(|_| late > LATE).unwrap_or(DOUBT);
@@ -102,21 +108,31 @@ impl Watchdog {
     /// The worker itself says that it hangs.
     pub(crate) fn gives_up(
         &mut self,
-        kill_timeout: Duration,
+        settings: &Settings,
         timers: &mut Timers,
         now: Instant,
     ) -> Option<Bite> {
-        (self.trust != Trust::Hung).then(|| self.bite(kill_timeout, timers, now))
+        (!self.is_being_ended()).then(|| self.bite(settings, timers, now))
     }
 
-    fn bite(&mut self, kill_timeout: Duration, timers: &mut Timers, now: Instant) -> Bite {
-        if std::mem::replace(&mut self.trust, Trust::Hung) == Trust::Hung {
-            return Bite::Kill;
-        }
-        if let Some(at) = now.checked_add(kill_timeout) {
+    fn is_being_ended(&self) -> bool {
+        matches!(self.trust, Trust::Hung | Trust::Killed)
+    }
+
+    fn bite(&mut self, settings: &Settings, timers: &mut Timers, now: Instant) -> Bite {
+        let (trust, bite, next) = match self.trust {
+            Trust::Trusted | Trust::Doubted => {
+                let bite = Bite::Abort { patience: self.patience.unwrap_or_default() };
+                (Trust::Hung, bite, settings.kill_timeout)
+            }
+            Trust::Hung => (Trust::Killed, Bite::Kill, settings.end_timeout),
+            Trust::Killed => return Bite::LetGo,
+        };
+        self.trust = trust;
+        if let Some(at) = now.checked_add(next) {
             timers.set(Timer::Watchdog(self.worker), at);
         }
-        Bite::Abort { patience: self.patience.unwrap_or_default() }
+        bite
     }
 }
 
@@ -126,7 +142,12 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
     const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+    const END_TIMEOUT: Duration = Duration::from_secs(10);
     const NOT_LATE: Duration = Duration::ZERO;
+
+    fn settings() -> Settings {
+        Settings { kill_timeout: KILL_TIMEOUT, end_timeout: END_TIMEOUT, ..Settings::default() }
+    }
 
     /// A watchdog that has just heard its worker, the timers, and that moment.
     fn heard() -> (Watchdog, Timers, Instant) {
@@ -138,49 +159,51 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_worker_is_doubted_then_aborted_then_killed() {
+    fn a_silent_worker_is_doubted_then_aborted_then_killed_then_replaced() {
         let (mut watchdog, mut timers, begin) = heard();
         let mut due = |at: Instant| {
             let (timer, late) = timers.take_due(at).unwrap();
             assert_eq!(timer, Timer::Watchdog(WorkerId::from_number(1)));
-            watchdog.due(late, KILL_TIMEOUT, &mut timers, at)
+            watchdog.due(late, &settings(), &mut timers, at)
         };
         assert_eq!(due(begin + PATIENCE), None);
         assert_eq!(due(begin + PATIENCE + DOUBT), Some(Bite::Abort { patience: PATIENCE }));
-        assert_eq!(due(begin + PATIENCE + DOUBT + KILL_TIMEOUT), Some(Bite::Kill));
+        let killed = begin + PATIENCE + DOUBT + KILL_TIMEOUT;
+        assert_eq!(due(killed), Some(Bite::Kill));
+        assert_eq!(due(killed + END_TIMEOUT), Some(Bite::LetGo), "it could not be killed");
         assert_eq!(timers.next(), None);
     }
 
     #[test]
     fn a_word_that_comes_while_it_is_doubted_is_in_time() {
         let (mut watchdog, mut timers, now) = heard();
-        assert_eq!(watchdog.due(NOT_LATE, KILL_TIMEOUT, &mut timers, now + PATIENCE), None);
+        assert_eq!(watchdog.due(NOT_LATE, &settings(), &mut timers, now + PATIENCE), None);
         watchdog.heard(&mut timers, now + PATIENCE);
         assert_eq!(timers.next(), Some(now + 2 * PATIENCE));
-        assert_eq!(watchdog.due(NOT_LATE, KILL_TIMEOUT, &mut timers, now + 2 * PATIENCE), None);
+        assert_eq!(watchdog.due(NOT_LATE, &settings(), &mut timers, now + 2 * PATIENCE), None);
     }
 
     #[test]
     fn a_master_that_could_not_run_gives_the_whole_patience_again() {
         let (mut watchdog, mut timers, now) = heard();
-        assert_eq!(watchdog.due(LATE, KILL_TIMEOUT, &mut timers, now + PATIENCE), None);
+        assert_eq!(watchdog.due(LATE, &settings(), &mut timers, now + PATIENCE), None);
         assert_eq!(timers.next(), Some(now + PATIENCE + DOUBT), "it could run");
         let (mut watchdog, mut timers, now) = heard();
         let late = now + PATIENCE + 2 * LATE;
-        assert_eq!(watchdog.due(2 * LATE, KILL_TIMEOUT, &mut timers, late), None);
+        assert_eq!(watchdog.due(2 * LATE, &settings(), &mut timers, late), None);
         assert_eq!(timers.next(), Some(late + PATIENCE));
     }
 
     #[test]
     fn a_hung_worker_is_killed_whatever_it_says_and_though_it_leaves() {
         let (mut watchdog, mut timers, now) = heard();
-        let bite = watchdog.gives_up(KILL_TIMEOUT, &mut timers, now);
+        let bite = watchdog.gives_up(&settings(), &mut timers, now);
         assert_eq!(bite, Some(Bite::Abort { patience: PATIENCE }));
-        assert_eq!(watchdog.gives_up(KILL_TIMEOUT, &mut timers, now), None, "it is being ended already");
+        assert_eq!(watchdog.gives_up(&settings(), &mut timers, now), None, "it is being ended already");
         watchdog.heard(&mut timers, now);
         watchdog.leaves(&mut timers);
         assert_eq!(timers.next(), Some(now + KILL_TIMEOUT));
-        assert_eq!(watchdog.due(NOT_LATE, KILL_TIMEOUT, &mut timers, now + KILL_TIMEOUT), Some(Bite::Kill));
+        assert_eq!(watchdog.due(NOT_LATE, &settings(), &mut timers, now + KILL_TIMEOUT), Some(Bite::Kill));
     }
 
     #[test]

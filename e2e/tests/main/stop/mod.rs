@@ -5,3 +5,4 @@ mod out_of_reach;
 mod shutdown;
 mod signals;
 mod still_accepting;
+mod unkillable;
