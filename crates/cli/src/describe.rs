@@ -99,6 +99,7 @@ fn describe_leaving(builder: ClusterBuilder, leaving: &Leaving, in_production: b
         .accept_after_stop(leaving.accept_after_stop)
         .exit_grace(leaving.exit_grace)
         .kill_timeout(leaving.kill_timeout);
+    let builder = set(builder, leaving.boot_limit, ClusterBuilder::boot_limit);
     let builder = set(builder, leaving.max_draining, ClusterBuilder::max_draining);
     let builder = set(builder, leaving.stop_timeout, ClusterBuilder::stop_timeout);
     let builder = set(builder, leaving.idle_grace, ClusterBuilder::idle_grace);

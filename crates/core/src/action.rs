@@ -76,7 +76,7 @@ pub enum Notice {
         /// Its slot.
         slot: SlotId,
         /// How long until the next one is started, by the limiter and the queue before it. On trial it may take
-        /// longer: one failing slot is retried at a time.
+        /// longer: one failing slot is retried at a time. So it may where others boot, up to the limit.
         delay: Duration,
     },
     /// A wanted worker failed before it served; or it served, and ended while its generation was still on trial.

@@ -12,6 +12,8 @@ pub struct Settings {
     pub workers: u32,
     /// How many extra workers a reload may run at once. Default all.
     pub surge: Surge,
+    /// How many workers may boot at a time: the others of a generation are started when those are ready. Default no limit.
+    pub boot_limit: Option<NonZeroU32>,
     /// How many failures of one slot end a generation on trial. Default 3.
     pub attempts: u32,
     /// A first start is never given up. Default off.
@@ -20,7 +22,7 @@ pub struct Settings {
     pub lateness: Lateness,
     /// How long a ready worker must live before it serves. Default 1 s.
     pub bake: Duration,
-    /// A worker that is not ready after this has failed. Default 60 s.
+    /// A worker that is not ready so long after its start has failed. Default 60 s.
     pub ready_timeout: Duration,
     /// The drain timeout of a reload, a scale-down, a replacement and a worker's own leaving. Default 30 s.
     pub timeout: Duration,
@@ -77,6 +79,7 @@ impl Default for Settings {
         Self {
             workers: 1,
             surge: Surge::All,
+            boot_limit: None,
             attempts: 3,
             keep_trying: false,
             lateness: Lateness::Fails,

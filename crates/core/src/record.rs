@@ -8,6 +8,7 @@ impl Cluster {
         match event {
             // A process that runs is not ready yet; `handle` records the time.
             Event::Online(_) | Event::Tick => {}
+            Event::Begun(worker) => self.begun(worker),
             Event::Ready(worker) => self.ready(worker),
             Event::Unready(worker) => self.unready(worker),
             Event::Retiring(worker) => self.retiring(worker),
@@ -25,6 +26,13 @@ impl Cluster {
         }
     }
 
+    fn begun(&mut self, id: WorkerId) {
+        let now = self.now;
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.begin(now);
+        }
+    }
+
     fn ready(&mut self, id: WorkerId) {
         let since = self.now;
         if let Some(worker) = self.workers.get_mut(id)
@@ -34,13 +42,12 @@ impl Cluster {
         }
     }
 
-    /// It must be ready by when it had to be in the first place.
     fn unready(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.is_ready()
             && !worker.proven
         {
-            worker.state = State::Starting { until: worker.ready_by };
+            worker.begin_again();
         }
     }
 

@@ -1,6 +1,7 @@
 //! One worker: its states and their legal order.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::{Due, Generation, Settings, SlotId, Time, WorkerId};
 
@@ -9,10 +10,10 @@ use crate::{Due, Generation, Settings, SlotId, Time, WorkerId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
 pub enum State {
-    /// Its process was begun and is not ready yet.
+    /// It is not ready yet.
     Starting {
-        /// It must be ready by then.
-        until: Time,
+        /// It must be ready by then; none while its process is still to be started.
+        until: Option<Time>,
     },
     /// It may serve.
     Ready {
@@ -44,8 +45,10 @@ pub(crate) struct Worker {
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
     pub(crate) state: State,
-    /// When it had to be ready at first.
-    pub(crate) ready_by: Time,
+    /// How long it may take to be ready, from when its process is started.
+    ready_timeout: Duration,
+    /// When it has to be ready, if its process was begun.
+    ready_by: Option<Time>,
     /// It was ready and has lived for the bake time. Never cleared.
     pub(crate) proven: bool,
     /// When its channel was closed.
@@ -55,10 +58,28 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker whose process is being started, and that must be ready by then.
-    pub(crate) fn new(slot: SlotId, generation: Generation, until: Time) -> Self {
-        let state = State::Starting { until };
-        Self { slot, generation, state, ready_by: until, proven: false, closed: None, late: false }
+    /// A worker whose process is to be started, and that must be ready so soon after that.
+    pub(crate) fn new(slot: SlotId, generation: Generation, ready_timeout: Duration) -> Self {
+        let (state, ready_by) = (State::Starting { until: None }, None);
+        Self { slot, generation, state, ready_timeout, ready_by, proven: false, closed: None, late: false }
+    }
+
+    /// Its process is being started.
+    pub(crate) fn begin(&mut self, now: Time) {
+        let until = Some(*self.ready_by.get_or_insert(now + self.ready_timeout));
+        if let State::Starting { .. } = self.state {
+            self.state = State::Starting { until };
+        }
+    }
+
+    /// It is not ready after all, and has the time that it had in the first place.
+    pub(crate) fn begin_again(&mut self) {
+        self.state = State::Starting { until: self.ready_by };
+    }
+
+    /// It starts, and somebody waits for it to be ready.
+    pub(crate) fn boots(&self) -> bool {
+        matches!(self.state, State::Starting { .. }) && !self.late
     }
 
     /// It starts or works: it was not asked to go, and has not said that it goes.
@@ -87,7 +108,7 @@ impl Worker {
     /// Its deadlines.
     pub(crate) fn deadline(&self, id: WorkerId, settings: &Settings) -> Option<(Time, Due)> {
         match self.state {
-            State::Starting { until } => (!self.late).then_some((until, Due::Ready(id))),
+            State::Starting { until } => until.filter(|_| !self.late).map(|until| (until, Due::Ready(id))),
             State::Ready { since } => (!self.proven).then(|| (since + settings.bake, Due::Bake(id))),
             State::Draining { until } => {
                 let exit = self.closed.map(|closed| (closed + settings.exit_grace, Due::Exit(id)));

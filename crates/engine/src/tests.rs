@@ -216,7 +216,7 @@ fn statuses() -> Vec<Status> {
 fn worker_statuses() -> Vec<WorkerStatus> {
     let moment = Time::ZERO;
     let states = every! {
-        State::Starting { .. } => [State::Starting { until: moment }],
+        State::Starting { .. } => [State::Starting { until: Some(moment) }],
         State::Ready { .. } => [State::Ready { since: moment }],
         State::Draining { .. } => [State::Draining { until: moment }],
         State::Terminating { .. } => [State::Terminating { until: moment }],

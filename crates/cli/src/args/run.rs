@@ -219,6 +219,11 @@ pub(crate) struct Leaving {
     #[arg(long, value_name = "N|all", value_parser = values::surge, default_value = "all")]
     pub(crate) surge: Surge,
 
+    /// How many workers boot at a time, or max for one per usable core; the others are started when those are ready
+    /// [default: no limit]
+    #[arg(long, value_name = "N|max", value_parser = values::workers)]
+    pub(crate) boot_limit: Option<NonZeroU32>,
+
     #[arg(
         long,
         value_name = "DUR",

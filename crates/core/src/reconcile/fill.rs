@@ -23,7 +23,16 @@ impl Cluster {
     fn first_starts(&self) -> Vec<SlotId> {
         let reload = self.reloading();
         let first = self.slots.iter().filter(|slot| slot.waiting.is_none() && slot.lacks_worker(reload));
-        self.within_surge(first)
+        let mut may_start = self.within_surge(first);
+        may_start.truncate(self.boot_room());
+        may_start
+    }
+
+    /// How many more workers may boot now. One that is ready, or for which nothing waits any more, makes room.
+    fn boot_room(&self) -> usize {
+        let Some(most) = self.settings.boot_limit else { return usize::MAX };
+        let booting = self.workers.iter().filter(|(id, worker)| worker.boots() && self.wants(*id, worker));
+        usize::try_from(most.get()).unwrap_or(usize::MAX).saturating_sub(booting.count())
     }
 
     /// Those that may get a worker now: vacant slots, those that have a place of the surge, and as many more as there
@@ -50,7 +59,11 @@ impl Cluster {
     /// slots to learn that one of them fails.
     pub(crate) fn next_respawn(&self) -> Option<SlotId> {
         let retries = self.on_trial().is_some_and(|generation| self.retries(generation));
-        if retries || !self.supervises() { None } else { self.queue().first().copied() }
+        if retries || !self.supervises() || self.boot_room() == 0 {
+            None
+        } else {
+            self.queue().first().copied()
+        }
     }
 
     /// Whether a slot that failed has a worker again, that does not serve yet.
@@ -92,8 +105,8 @@ impl Cluster {
         let generation = reload.unwrap_or(slot.generation);
         let is_restart = slot.waiting.is_some() && has_served && on_trial != Some(generation);
         slot.restarts += u64::from(is_restart);
-        let until = self.now + self.settings.ready_timeout;
-        let worker = self.workers.begin(Worker::new(id, generation, until));
+        let worker = Worker::new(id, generation, self.settings.ready_timeout);
+        let worker = self.workers.begin(worker);
         slot.seat(worker, reload);
         self.act(Action::Spawn { worker, slot: id, generation });
     }

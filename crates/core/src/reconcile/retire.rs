@@ -33,7 +33,7 @@ impl Cluster {
     fn drain(&mut self, id: WorkerId, patience: Time) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let until = match worker.state {
-            State::Starting { until } if !worker.late => patience.min(until),
+            State::Starting { until: Some(until) } if !worker.late => patience.min(until),
             State::Starting { .. } | State::Ready { .. } => patience,
             State::Draining { .. } | State::Terminating { .. } | State::Killed { .. } | State::Unkillable => {
                 return;

@@ -104,8 +104,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "all failing slots are retried at once",
         edits: &[Edit {
             file: "reconcile/fill.rs",
-            old: "if retries || !self.supervises() {",
-            new: "if !self.supervises() {",
+            old: "if retries || !self.supervises()",
+            new: "if !self.supervises()",
         }],
     },
     Mutant {

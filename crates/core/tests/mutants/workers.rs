@@ -28,6 +28,22 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
+        name: "more workers boot at a time than may",
+        edits: &[Edit { file: "reconcile/fill.rs", old: "may_start.truncate(self.boot_room());", new: "" }],
+    },
+    Mutant {
+        name: "a respawn does not ask whether there is room to boot",
+        edits: &[Edit { file: "reconcile/fill.rs", old: " || self.boot_room() == 0", new: "" }],
+    },
+    Mutant {
+        name: "one that is ready makes no room to boot",
+        edits: &[Edit {
+            file: "worker.rs",
+            old: "matches!(self.state, State::Starting { .. }) && !self.late",
+            new: "self.stays() && !self.late",
+        }],
+    },
+    Mutant {
         name: "a worker is given up as soon as it is sent KILL",
         edits: &[Edit {
             file: "reconcile/retire.rs",
@@ -109,11 +125,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a worker that is not ready after all is still proven",
-        edits: &[Edit {
-            file: "record.rs",
-            old: "worker.state = State::Starting { until: worker.ready_by };",
-            new: "",
-        }],
+        edits: &[Edit { file: "record.rs", old: "            worker.begin_again();", new: "" }],
     },
     Mutant {
         name: "a released worker must still be ready in time",

@@ -153,10 +153,19 @@ fn the_same_story_makes_the_same_cluster() {
     assert_eq!(story(), story());
 }
 
+fn spawned(action: &Action) -> Option<WorkerId> {
+    if let Action::Spawn { worker, .. } = action { Some(*worker) } else { None }
+}
+
 #[test]
 fn a_cluster_may_begin_at_any_time() {
     let config = Config::new(slots(1)).expect("valid");
-    let cluster = Cluster::new(config, Time::after(secs(1000)));
+    let mut cluster = Cluster::new(config, Time::after(secs(1000)));
+    let started = std::iter::from_fn(|| cluster.poll_action());
+    let workers: Vec<WorkerId> = started.filter_map(|action| spawned(&action)).collect();
+    for worker in workers {
+        cluster.handle(Event::Begun(worker), Time::ZERO);
+    }
     assert_eq!(cluster.next_deadline().map(|(at, _)| at), Some(Time::after(secs(1060))));
     assert_eq!(cluster.phase(), Phase::Starting);
 }

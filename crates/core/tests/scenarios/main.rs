@@ -2,6 +2,7 @@
 //!
 //! Every test tells a story to a [`world::World`] and reads what the cluster did about it as short lines of words.
 
+mod booting;
 mod configure;
 mod driving;
 mod ending;

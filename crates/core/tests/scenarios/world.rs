@@ -20,6 +20,8 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     now: Time,
     workers: BTreeMap<u64, WorkerId>,
+    /// Processes are not begun before the scenario says so.
+    queues: bool,
     unread: Vec<Word>,
     transcript: Vec<(Time, String)>,
 }
@@ -27,11 +29,21 @@ pub(crate) struct World {
 impl World {
     /// A cluster that has just begun.
     pub(crate) fn new(settings: Settings) -> Self {
+        Self::with_queue(settings, false)
+    }
+
+    /// One that has just begun, and whose processes are begun when the scenario says so.
+    pub(crate) fn queueing(settings: Settings) -> Self {
+        Self::with_queue(settings, true)
+    }
+
+    fn with_queue(settings: Settings, queues: bool) -> Self {
         let config = Config::new(settings).expect("a scenario's settings are valid");
         let mut world = Self {
             cluster: Cluster::new(config, Time::ZERO),
             now: Time::ZERO,
             workers: BTreeMap::new(),
+            queues,
             unread: Vec::new(),
             transcript: Vec::new(),
         };
@@ -50,6 +62,10 @@ impl World {
     }
 
     // What happens.
+
+    pub(crate) fn begins(&mut self, worker: u64) {
+        self.happens(Event::Begun(self.id(worker)));
+    }
 
     pub(crate) fn ready(&mut self, worker: u64) {
         self.happens(Event::Ready(self.id(worker)));
@@ -210,13 +226,21 @@ impl World {
     }
 
     fn read_actions(&mut self) {
+        let mut spawned = Vec::new();
         while let Some(action) = self.cluster.poll_action() {
             if let Action::Spawn { worker, .. } = action {
                 self.workers.insert(worker.get(), worker);
+                spawned.push(worker);
             }
             let word = word(&action, self.now);
             self.transcript.push((self.now, format!("    {word:?}")));
             self.unread.push(word);
+        }
+        if !self.queues {
+            for worker in spawned {
+                self.cluster.handle(Event::Begun(worker), self.now);
+                assert_eq!(self.cluster.poll_action(), None, "nothing follows from the beginning of a start");
+            }
         }
     }
 }

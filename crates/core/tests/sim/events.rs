@@ -16,6 +16,7 @@ impl Model {
         match event {
             // A released cluster comes to its end here; scenarios resume one.
             Event::Online(_) | Event::Tick | Event::Resume => {}
+            Event::Begun(id) => self.begins(id),
             Event::Ready(id) => self.ready(id),
             Event::Unready(id) => self.unready(id),
             Event::Retiring(id) => self.leaves(id),
@@ -34,6 +35,13 @@ impl Model {
             Event::Release => self.release(),
         }
         self.forget_renewals();
+    }
+
+    fn begins(&mut self, id: WorkerId) {
+        let now = self.now;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.begun.get_or_insert(now);
+        }
     }
 
     fn ready(&mut self, id: WorkerId) {

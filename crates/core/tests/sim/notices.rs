@@ -73,6 +73,7 @@ impl Model {
         self.forget_promises_behind(slot);
         let now = self.now;
         let free = self.reload.is_none() && self.on_trial().is_none() && !self.renews();
+        let free = free && self.settings.boot_limit.is_none();
         if let Some(seat) = self.seats.get_mut(index(slot)) {
             seat.promised = free.then_some(Promise { at, said: now });
         }

@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) rot: u64,
     /// How often in a hundred the kernel does not let a process end that was sent KILL.
     pub(crate) undying: u64,
+    /// For how many milliseconds at most a process is to be started, before its start begins.
+    pub(crate) queue: u64,
     /// How often in a hundred the shell wakes late, or its clock steps back.
     pub(crate) sloth: u64,
 }
@@ -61,6 +63,7 @@ impl Plan {
             end: rng.pick(&ENDS),
             rot: rng.pick(&[0, 30, 60, 90]),
             undying: 0,
+            queue: 0,
             sloth: rng.pick(&[0, 0, 10]),
         }
     }
@@ -80,6 +83,8 @@ impl Plan {
         }
         self.settings.end_timeout = millis(rng, &[0, 500, 10_000]);
         self.undying = rng.pick(&[0, 0, 30]);
+        self.queue = rng.pick(&[0, 0, 3_000]);
+        self.settings.boot_limit = NonZeroU32::new(rng.pick(&[0, 0, 1, 2]));
         self
     }
 }
@@ -87,6 +92,7 @@ impl Plan {
 fn settings(rng: &mut Rng) -> Settings {
     let respawn = millis(rng, &[0, 100, 1_000, 1_000, 3_000]);
     Settings {
+        boot_limit: None,
         workers: rng.pick(&[1, 2, 2, 3, 4, 6]),
         surge: surge(rng),
         attempts: rng.pick(&[1, 2, 3]),

@@ -12,6 +12,7 @@ const BOOT: u64 = 300;
 /// What the shell would report of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Word {
+    Begun,
     Online,
     Ready,
     Unready,
@@ -25,6 +26,7 @@ pub(crate) enum Word {
 impl Word {
     pub(crate) const fn of(self, worker: WorkerId) -> Event {
         match self {
+            Self::Begun => Event::Begun(worker),
             Self::Online => Event::Online(worker),
             Self::Ready => Event::Ready(worker),
             Self::Unready => Event::Unready(worker),

@@ -91,7 +91,9 @@ impl World {
             Surge::All => 2,
             Surge::AtMost(_) => slots + 2,
         };
-        let start = settings.bake + Duration::from_secs(8);
+        // Where only some may boot at a time, the slots come one after the other.
+        let batches = if settings.boot_limit.is_some() { batches + slots } else { batches };
+        let start = settings.bake + Duration::from_secs(11);
         let leave = settings.timeout.max(settings.stop_timeout)
             + settings.kill_timeout
             + settings.end_timeout

@@ -97,7 +97,7 @@ impl Model {
             (Some(termed), ..) => State::Terminating { until: termed + self.settings.kill_timeout },
             (None, Some(until), _) => State::Draining { until },
             (None, None, Some(since)) => State::Ready { since },
-            (None, None, None) => State::Starting { until: worker.born + self.settings.ready_timeout },
+            (None, None, None) => State::Starting { until: worker.ready_by(&self.settings) },
         }
     }
 

@@ -6,7 +6,8 @@ use std::fmt;
 use recluster_core::{Action, Cause, Due, Event, Failure, Notice, Phase, Signal, SpawnFailure, Verdict};
 
 /// Everything that must occur, over all runs together.
-const EXPECTED: [&str; 66] = [
+const EXPECTED: [&str; 67] = [
+    "event Begun",
     "event Online",
     "event Ready",
     "event Unready",
@@ -97,6 +98,7 @@ impl Tally {
 
     pub(crate) fn event(&mut self, event: Event) {
         self.count(match event {
+            Event::Begun(_) => "event Begun",
             Event::Online(_) => "event Online",
             Event::Ready(_) => "event Ready",
             Event::Unready(_) => "event Unready",

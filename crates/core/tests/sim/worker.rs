@@ -10,7 +10,8 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
-    pub(crate) born: Time,
+    /// Its process was being started then.
+    pub(crate) begun: Option<Time>,
     pub(crate) ready: Option<Time>,
     /// It was announced as serving.
     pub(crate) served: bool,
@@ -25,12 +26,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) const fn new(id: WorkerId, slot: SlotId, generation: Generation, born: Time) -> Self {
+    pub(crate) const fn new(id: WorkerId, slot: SlotId, generation: Generation) -> Self {
         Self {
             id,
             slot,
             generation,
-            born,
+            begun: None,
             ready: None,
             served: false,
             until: None,
@@ -57,7 +58,7 @@ impl Worker {
 
     /// When it must be ready, if it is not.
     pub(crate) fn ready_by(&self, settings: &Settings) -> Option<Time> {
-        if self.ready.is_none() { Some(self.born + settings.ready_timeout) } else { None }
+        self.begun.filter(|_| self.ready.is_none()).map(|begun| begun + settings.ready_timeout)
     }
 
     /// The next signal that it earns by doing nothing: when, what it is late for then, and which.

@@ -195,6 +195,7 @@ impl World {
         }
         let worker = self.rng.pick(&self.gone);
         match self.rng.below(7) {
+            0 if self.dice.chance(50) => Event::Begun(worker),
             0 => Event::Online(worker),
             5 => Event::Unready(worker),
             1 => Event::Ready(worker),
@@ -282,6 +283,12 @@ impl World {
             process::mishap(rng, &mut words);
         }
         self.alive.push(worker);
+        let queues = self.dice.upto(self.plan.queue);
+        for (at, _) in &mut words {
+            *at += queues;
+        }
+        let begun = Coming::Said { by: worker, word: Word::Begun, asked: false };
+        self.coming.insert((self.now + queues, self.dice.word()), begun);
         self.says(worker, words, false);
     }
 }

@@ -278,6 +278,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// How many workers may boot at a time. The others of a start or a reload are started when those are ready. Default no limit.
+    #[must_use]
+    pub fn boot_limit(mut self, workers: NonZeroU32) -> Self {
+        self.draft.settings.boot_limit = Some(workers);
+        self
+    }
+
     /// How new connections reach workers. Default round-robin.
     #[must_use]
     pub fn balance(mut self, balance: Balance) -> Self {

@@ -57,8 +57,12 @@ struct Queue {
 }
 
 impl Launcher {
-    /// All that it starts has this soft limit on open files.
-    pub(crate) fn start(open_files: Option<u64>, outcomes: Sink<Outcome>) -> io::Result<Self> {
+    /// All that it starts has this soft limit on open files. Where a worker's turn comes, that is told, and later the outcome.
+    pub(crate) fn start(
+        open_files: Option<u64>,
+        begun: Sink<WorkerId>,
+        outcomes: Sink<Outcome>,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared { open_files, ..Shared::default() });
         let queue = Arc::clone(&shared);
         thread::Builder::new().name("recluster-launcher".to_owned()).stack_size(256 * 1024).spawn(
@@ -69,6 +73,7 @@ impl Launcher {
                     match next {
                         Next::Chore(chore) => chore(),
                         Next::Launch(launch) => {
+                            begun.send(launch.worker);
                             let (worker, outcome) = (launch.worker, launch.run(&mut ports, open_files));
                             // It may be the last that holds a socket, whose file is to be gone when the cluster is over.
                             drop(launch);
@@ -175,7 +180,8 @@ mod tests {
 
     fn launcher() -> (Launcher, mpsc::UnboundedReceiver<Outcome>) {
         let (send, outcomes) = mpsc::unbounded_channel();
-        (Launcher::start(None, Sink::new(move |outcome| drop(send.send(outcome)))).unwrap(), outcomes)
+        let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
+        (Launcher::start(None, Sink::new(|_| {}), outcome).unwrap(), outcomes)
     }
 
     fn launch(number: u64, program: &str) -> Launch {

@@ -22,6 +22,8 @@ pub(crate) enum Input {
     Fact(Billed),
     /// A worker's process reports.
     Process(process::event::Event),
+    /// A worker's process is being started.
+    Begun(WorkerId),
     /// A worker's process was started, or cannot be.
     Launched(Outcome),
     /// A worker's channel closed a while ago. If the process ended as well, that is known by now.

@@ -142,7 +142,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let dataplane =
         DataPlane::start(setup, sink(&inputs, Input::Fact)).map_err(system("start the data plane"))?;
     let forwarder = Forwarder::start(unread).map_err(system("start the thread for stderr"))?;
-    let launcher = Launcher::start(open_files, sink(&inputs, Input::Launched))
+    let launcher = Launcher::start(open_files, sink(&inputs, Input::Begun), sink(&inputs, Input::Launched))
         .map_err(system("start the thread that starts workers"))?;
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen };

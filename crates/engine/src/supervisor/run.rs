@@ -104,6 +104,7 @@ impl Supervisor {
         match input {
             Input::Fact(fact) => self.note(fact),
             Input::Process(event) => self.hear(event),
+            Input::Begun(worker) => self.tell(core::Event::Begun(worker)),
             Input::Launched(outcome) => self.launched(outcome),
             Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
             Input::Request(request) => self.answer(request),

@@ -227,7 +227,8 @@ mod tests {
         let (send, events) = mpsc::unbounded_channel();
         let sink = Sink::new(move |event| drop(send.send(event)));
         let (send, outcomes) = mpsc::unbounded_channel();
-        let launcher = Launcher::start(None, Sink::new(move |outcome| drop(send.send(outcome)))).unwrap();
+        let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
+        let launcher = Launcher::start(None, Sink::new(|_| {}), outcome).unwrap();
         let means = (launcher, Forwarder::start(Unread::Lose).unwrap());
         Bench { spawner: Spawner::new((false, false), Vec::new(), None, means, sink), outcomes, events }
     }

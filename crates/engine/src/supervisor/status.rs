@@ -261,7 +261,9 @@ mod tests {
         let mut cluster = Cluster::new();
         let status = cluster.tell(&[], 0);
         assert_eq!((status.phase.as_str(), only(&status).state.as_str()), ("starting", "starting"));
-        assert_eq!((only(&status).id, left(&status)), (7, Some(60 * SECOND)));
+        assert_eq!((only(&status).id, left(&status)), (7, None), "its time begins with its start");
+        let status = cluster.tell(&[Event::Begun(WORKER)], 0);
+        assert_eq!((only(&status).state.as_str(), left(&status)), ("starting", Some(60 * SECOND)));
         let status = cluster.tell(&[Event::Online(WORKER), Event::Ready(WORKER)], 1);
         assert_eq!((only(&status).state.as_str(), left(&status)), ("ready", None));
         assert_eq!(status.slots[0].active, Some(7));

@@ -1,6 +1,7 @@
 //! A reload: new workers replace the old ones, or the old ones stay.
 
 mod address;
+mod booting;
 mod environment;
 mod releases;
 mod replace;
