@@ -135,8 +135,7 @@ function inspectorPort({ execArgv, inspectPort }) {
 /** Where stdin, stdout and stderr of a worker go. */
 function stdio({ stdio: said, silent }) {
   if (said === undefined || said === null) {
-    // The last lines of stderr are kept, to be shown when a reload fails.
-    return silent ? ['pipe', 'pipe', 'pipe'] : [{ fd: 0 }, { fd: 1 }, 'tail'];
+    return [0, 1, 2].map((number) => place(silent ? 'pipe' : 'inherit', number));
   }
   if (typeof said === 'string') return [0, 1, 2].map((number) => place(said, number));
   if (!Array.isArray(said)) throw badStdio(said);

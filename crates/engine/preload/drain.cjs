@@ -15,13 +15,14 @@
 //   drain: whoever reuses the connection (a proxy does) may send another client's request next;
 // - connections are counted, which a master does not see where workers accept by themselves;
 // - the master is answered at once when it asks whether this worker's loop turns;
+// - what is written to stderr is told to a master that does not see it (stderr.cjs);
 // - compiled code is kept for the next worker (cache.cjs).
 //
 // Upgraded connections (WebSocket) and other protocols are the application's own: nothing here touches them.
 // Nothing is visible to the application: no global, no argument, no variable; nothing is wrapped before the drain but
 // `cluster.worker.disconnect`, `process.disconnect`, `process._fatalException` and `cluster._getServer`; and from the first connection for a
-// single response on, `http.ServerResponse.prototype._storeHeader`. Who counts connections is a subscriber of the
-// diagnostics channel `net.server.socket`.
+// single response on, `http.ServerResponse.prototype._storeHeader`; where stderr is told, `process.stderr` and its `write`. Who
+// counts connections is a subscriber of the diagnostics channel `net.server.socket`.
 //
 // Node loads one file: this one, with those beside it behind it. They hold functions only.
 
@@ -30,6 +31,7 @@
 const SETTINGS = 'RECLUSTER_DRAIN';
 const SERVER = 'RECLUSTER_SERVER';
 const COMPILE_CACHE = 'RECLUSTER_COMPILE_CACHE';
+const TELLS = 'RECLUSTER_TELLS';
 /** The longest time that a timer can wait, in milliseconds. */
 const LONGEST = 2 ** 31 - 1;
 
@@ -55,7 +57,10 @@ if (process.env[SERVER] !== undefined) process.argv[1] = process.env[SERVER];
 delete process.env[SERVER];
 const cacheIn = process.env[COMPILE_CACHE];
 delete process.env[COMPILE_CACHE];
+const tells = process.env[TELLS] !== undefined;
+delete process.env[TELLS];
 hide(__filename);
+if (tells) tellStderr();
 const cache = cacheIn === undefined ? undefined : compileCache(cacheIn);
 if (variable !== undefined) {
   const [grace, most, timeout, ...wishes] = variable.split(',');

@@ -14,7 +14,7 @@ use std::time::Duration;
 use recluster::host::{Lateness, Lender, Serialization, Stdio};
 use recluster::{
     Balance, Cluster, ClusterBuilder, CompileCache, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy,
-    Surge, Unread,
+    Surge,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -79,8 +79,6 @@ pub(crate) struct Plan {
 enum Place {
     Ignore,
     Pipe,
-    /// To our stderr, and its last lines into verdicts.
-    Tail,
     Fd(RawFd),
 }
 
@@ -135,7 +133,6 @@ impl Place {
         Ok(match self {
             Self::Ignore => Stdio::Null,
             Self::Pipe => Stdio::Pipe,
-            Self::Tail => Stdio::Tail,
             Self::Fd(number) => {
                 let fd = sys::duplicate(*number);
                 Stdio::Fd(Arc::new(fd.map_err(|error| format!("stdio: descriptor {number}: {error}"))?))
@@ -164,8 +161,6 @@ impl Plan {
             .stdio(stdio)
             .own_group(self.own_group)
             .lends(Lender::whole_process())
-            // As where they write to the host's own: whoever reads slowly slows them down, and misses nothing.
-            .stderr(Unread::Wait)
             .serialization(match self.serialization {
                 Writing::Json => Serialization::Json,
                 Writing::Advanced => Serialization::Advanced,
@@ -265,7 +260,7 @@ mod tests {
     fn plan(more: &str) -> Result<Plan, serde_json::Error> {
         let mut said: serde_json::Map<_, _> = serde_json::from_str(
             r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {}, "variables": {}, "envFiles": [],
-                 "stdio": ["ignore", { "fd": 1 }, "tail"], "serialization": "json", "workers": 2, "readyWhen": "listening",
+                 "stdio": ["ignore", { "fd": 1 }, "pipe"], "serialization": "json", "workers": 2, "readyWhen": "listening",
                  "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
                  "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false }"#,
         )?;

@@ -3,7 +3,8 @@
 //! ```
 //! use recluster_wire::env::{NodeChannel, Serialization, WorkerEnv, is_withheld};
 //!
-//! let channel = NodeChannel { fd: 3, unique_id: 9, serialization: Serialization::Json, drain: None };
+//! let serialization = Serialization::Json;
+//! let channel = NodeChannel { fd: 3, unique_id: 9, serialization, drain: None, tells_stderr: false };
 //! let worker = WorkerEnv { slot: 0, generation: 1, workers: 4, node: Some(channel) };
 //! assert!(worker.variables().contains(&("WORKER_ID", "0".to_owned())));
 //! assert!(is_withheld("NOTIFY_SOCKET".as_ref()));
@@ -60,6 +61,8 @@ pub const DRAIN: &str = "RECLUSTER_DRAIN";
 pub const SERVER: &str = "RECLUSTER_SERVER";
 /// For our preload alone, which removes it: the directory of Node's compile cache.
 pub const COMPILE_CACHE: &str = "RECLUSTER_COMPILE_CACHE";
+/// For our preload alone, which removes it: the worker is to tell what it writes to stderr, which the master does not see.
+pub const TELLS: &str = "RECLUSTER_TELLS";
 
 /// The variables whose value is the pid of the worker itself. Only its own process knows that pid in time, so they
 /// are set between fork and exec: the first with the sockets of an [`Activation`], the second with a watchdog. A child
@@ -71,7 +74,7 @@ pub const OWN_PID: [&str; 2] = [LISTEN_PID, WATCHDOG_PID];
 /// A master that is a child of Node would hand on its own channel; one that runs under a service manager
 /// would hand on the manager's sockets, so that a worker takes them for its own, reports to the manager
 /// that the whole service stops, or answers the watchdog in the place of a master that hangs.
-pub const WITHHELD: [&str; 14] = [
+pub const WITHHELD: [&str; 15] = [
     CHANNEL_FD,
     CHANNEL_SERIALIZATION_MODE,
     UNIQUE_ID,
@@ -86,6 +89,7 @@ pub const WITHHELD: [&str; 14] = [
     DRAIN,
     SERVER,
     COMPILE_CACHE,
+    TELLS,
 ];
 
 /// Variables that begin with one of these are withheld as well: each of these managers has several.
@@ -126,8 +130,10 @@ pub struct NodeChannel {
     pub unique_id: u64,
     /// How messages are written on it.
     pub serialization: Serialization,
-    /// Set where the worker loads our preload.
+    /// Set where the worker loads our preload, and drains by it.
     pub drain: Option<NodeDrain>,
+    /// The worker loads our preload, and tells what it writes to stderr: [`FromWorker::Stderr`](crate::node::FromWorker::Stderr).
+    pub tells_stderr: bool,
 }
 
 /// How a worker with our preload drains when it leaves by itself or its master dies, and what it reports before.
@@ -171,6 +177,7 @@ impl WorkerEnv {
                 (DRAIN, format!("{least},{most},{timeout}{count}"))
             });
             variables.extend(drain);
+            variables.extend(channel.tells_stderr.then(|| (TELLS, "stderr".to_owned())));
         }
         variables
     }
@@ -195,7 +202,13 @@ mod tests {
     #[test]
     fn a_node_worker_knows_its_channel_too() {
         let node = WorkerEnv {
-            node: Some(NodeChannel { fd: 3, unique_id: 77, serialization: Serialization::Json, drain: None }),
+            node: Some(NodeChannel {
+                fd: 3,
+                unique_id: 77,
+                serialization: Serialization::Json,
+                drain: None,
+                tells_stderr: false,
+            }),
             ..PLAIN
         };
         let expected = own(&[
@@ -212,11 +225,24 @@ mod tests {
             let grace = IdleGrace { least: Duration::from_secs(6), most: Duration::from_millis(29_500) };
             let timeout = Duration::from_millis(30_500);
             let drain = NodeDrain { grace, timeout, counts };
-            let channel =
-                NodeChannel { fd: 3, unique_id: 77, serialization: Serialization::Json, drain: Some(drain) };
+            let channel = NodeChannel {
+                fd: 3,
+                unique_id: 77,
+                serialization: Serialization::Json,
+                drain: Some(drain),
+                tells_stderr: false,
+            };
             let variables = WorkerEnv { node: Some(channel), ..PLAIN }.variables();
             assert_eq!(variables.last(), Some(&("RECLUSTER_DRAIN", expected.to_owned())));
         }
+    }
+
+    #[test]
+    fn a_worker_whose_stderr_is_not_seen_is_told_to_tell() {
+        let serialization = Serialization::Json;
+        let channel = NodeChannel { fd: 3, unique_id: 77, serialization, drain: None, tells_stderr: true };
+        let variables = WorkerEnv { node: Some(channel), ..PLAIN }.variables();
+        assert_eq!(variables.last(), Some(&("RECLUSTER_TELLS", "stderr".to_owned())));
     }
 
     #[test]
@@ -239,7 +265,13 @@ mod tests {
 
     #[test]
     fn what_each_worker_gets_is_no_users_to_choose() {
-        let node = NodeChannel { fd: 3, unique_id: 77, serialization: Serialization::Json, drain: None };
+        let node = NodeChannel {
+            fd: 3,
+            unique_id: 77,
+            serialization: Serialization::Json,
+            drain: None,
+            tells_stderr: false,
+        };
         for (name, _) in (WorkerEnv { node: Some(node), ..PLAIN }).variables() {
             assert!(is_reserved(name.as_ref()), "{name}");
         }

@@ -35,4 +35,7 @@ const descriptors = (pid) => fs.readdirSync(`/proc/${pid}/fd`).map((fd) => {
 /** The signals that a process catches, as a mask in hexadecimal. */
 const signals = (pid = 'self') => status(pid, 'SigCgt')
 
-module.exports = { descriptors, runs, signals, status }
+/** How many bytes a process has written. */
+const written = (pid) => Number(/^wchar: (\d+)/m.exec(read(pid, 'io'))?.[1] ?? 0)
+
+module.exports = { descriptors, runs, signals, status, written }

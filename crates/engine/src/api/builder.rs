@@ -306,7 +306,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Hands the master's own stderr to workers as it is. Verdicts then have no tail of it. Default off.
+    /// Hands the master's own stderr to workers as it is. Verdicts then have of it what Node workers tell. Default off.
     #[must_use]
     pub fn raw_stdio(mut self, raw: bool) -> Self {
         self.raw_stdio = raw;

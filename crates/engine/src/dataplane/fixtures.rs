@@ -319,6 +319,7 @@ impl Harness {
             Fact::Skipped { worker, bytes, ended } => format!("skipped {} {bytes} {ended}", worker.get()),
             Fact::Held(id, _) => format!("held {}", id.get()),
             Fact::Farewell(id, _) => format!("farewell {}", id.get()),
+            Fact::Stderr(id, text) => format!("stderr {} {text:?}", id.get()),
             Fact::Keeps(id, timeout) => format!("keeps {} {timeout:?}", id.get()),
             Fact::CacheOff(id, reason) => format!("cache off {} {reason}", id.get()),
             Fact::InTheWay(id, own) => format!("{own} in the way of {}", id.get()),

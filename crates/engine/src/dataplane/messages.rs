@@ -214,6 +214,8 @@ pub(crate) enum Fact {
     Held(WorkerId, Held),
     /// The worker has no connection any more, in its drain.
     Farewell(WorkerId, Farewell),
+    /// This was written to the worker's stderr, which does not pass through the master.
+    Stderr(WorkerId, String),
     /// A server of the worker keeps idle connections for so long.
     Keeps(WorkerId, Duration),
     /// Why the worker has no compile cache.
@@ -247,6 +249,7 @@ impl Fact {
         match self {
             Self::Message { said, .. } => said.len(),
             Self::Unheard { kind, .. } => kind.len(),
+            Self::Stderr(_, text) => text.len(),
             // Both hold the path.
             Self::Listening(.., listening) => 2 * listening.address.as_ref().map_or(0, String::len),
             Self::Farewell(_, farewell) => farewell.alive.keys().map(|name| name.len() + FACT_COST).sum(),

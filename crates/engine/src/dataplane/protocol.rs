@@ -60,6 +60,7 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
             worker.finishing = false;
             reports.fact(Fact::Farewell(id, farewell));
         }
+        FromWorker::Stderr(text) => reports.fact(Fact::Stderr(id, text)),
         FromWorker::Keeps(timeout) => reports.fact(Fact::Keeps(id, timeout)),
         FromWorker::CacheOff(reason) => reports.fact(Fact::CacheOff(id, reason)),
         FromWorker::User(message) => application::said(worker, message, None, config, reactor, reports),

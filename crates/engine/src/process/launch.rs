@@ -50,7 +50,7 @@ pub(crate) struct Launch {
     pub(crate) raw_stdio: bool,
     pub(crate) end_with_master: bool,
     /// The file that a Node worker loads, and the settings for it.
-    pub(crate) preload: Option<(PathBuf, NodeDrain)>,
+    pub(crate) preload: Option<(PathBuf, Option<NodeDrain>)>,
     /// What the master has bound for all workers.
     pub(crate) bound: Arc<[Bound]>,
     /// Where it gets a listener of its own.
@@ -80,7 +80,7 @@ pub(crate) struct Parts {
     pub(crate) notify: Option<sd_notify::Socket>,
     /// Where it alone listens.
     pub(crate) own: Option<SocketAddr>,
-    /// What its preload was told.
+    /// How it drains by its preload, if it does.
     pub(crate) told: Option<NodeDrain>,
     /// Where it listens for a debugger.
     pub(crate) inspector: Option<Place>,
@@ -115,7 +115,7 @@ impl Launch {
             ports.give(place.port, process.pid());
         }
         let own = own.and_then(|own| own.address.ip());
-        let told = self.preload.as_ref().map(|(_, told)| *told);
+        let told = self.preload.as_ref().and_then(|(_, told)| *told);
         let serialization = program.serialization();
         Ok(Launched {
             parts: Some(Parts {

@@ -23,6 +23,7 @@ use crate::socket::{places, runtime_dir};
 /// One script, since node loads one file. The first part does the work, the others hold functions.
 const SOURCE: &str = concat!(
     include_str!("../../preload/drain.cjs"),
+    include_str!("../../preload/stderr.cjs"),
     include_str!("../../preload/responses.cjs"),
     include_str!("../../preload/http2.cjs"),
     include_str!("../../preload/goodbye.cjs"),

@@ -46,14 +46,14 @@ pub(crate) struct SpawnOptions<'a> {
     pub(crate) generation: u64,
     /// How many slots there are.
     pub(crate) slots: u32,
-    /// Its stderr goes where the master's does.
+    /// Its stderr is the master's own, where it would pass through the master.
     pub(crate) raw_stdio: bool,
     /// A program that is not Node is sent TERM when the master dies.
     pub(crate) end_with_master: bool,
     /// Its soft limit on open files, if that is not the master's.
     pub(crate) open_files: Option<u64>,
-    /// The file that a Node worker loads, and the settings for it.
-    pub(crate) preload: Option<(PathBuf, NodeDrain)>,
+    /// The file that a Node worker loads, and how the worker drains by it, if it does.
+    pub(crate) preload: Option<(PathBuf, Option<NodeDrain>)>,
     /// Where a Node worker listens for a debugger, if that is not as its arguments say.
     pub(crate) inspect_port: Option<u16>,
     /// The sockets that the master has bound for its workers.
@@ -173,9 +173,10 @@ pub(super) fn environment(
     let mut variables = program.env_of(options.slot);
     variables.insert("PWD".into(), program.directory.clone().into());
     let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
-    let drain = options.preload.as_ref().map(|(_, drain)| *drain);
+    let drain = options.preload.as_ref().and_then(|(_, drain)| *drain);
     let serialization = program.serialization();
-    let channel = NodeChannel { fd: FIRST_FD, unique_id: options.number, serialization, drain };
+    let tells_stderr = options.preload.is_some() && !stdio::passes_stderr(&program.stdio, options.raw_stdio);
+    let channel = NodeChannel { fd: FIRST_FD, unique_id: options.number, serialization, drain, tells_stderr };
     let node = program.is_node().then_some(channel);
     let place =
         WorkerEnv { slot: options.slot, generation: options.generation, workers: options.slots, node };
@@ -185,7 +186,7 @@ pub(super) fn environment(
     if program.said.under_node && options.preload.is_some() && program.named_server != program.server {
         variables.insert(SERVER.into(), program.named_server.clone().into());
     }
-    if let (Some(cache), Some(_)) = (&program.compile_cache, &options.preload) {
+    if let (Some(cache), Some((_, Some(_)))) = (&program.compile_cache, &options.preload) {
         variables.insert(COMPILE_CACHE.into(), cache.directory.clone().into());
     }
     let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());

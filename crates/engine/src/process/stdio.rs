@@ -34,6 +34,12 @@ pub(crate) struct Ends {
     pub(crate) tail: Option<OwnedFd>,
 }
 
+/// Whether the master sees what a worker writes to its stderr.
+pub(crate) fn passes_stderr(stdio: &[Stdio; 3], raw: bool) -> bool {
+    let [_, _, stderr] = stdio;
+    matches!(stderr, Stdio::Tail) && !raw
+}
+
 /// Gives a worker its stdin, stdout and stderr. With `raw` its stderr is the master's own.
 pub(crate) fn attach(command: &mut Command, stdio: &[Stdio; 3], raw: bool) -> io::Result<Ends> {
     let mut ends = Ends::default();

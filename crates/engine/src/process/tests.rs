@@ -163,7 +163,7 @@ fn the_environment_suits_the_kind_of_program() {
     let drain = NodeDrain { grace, timeout: Duration::from_secs(30), counts: false };
     let options = SpawnOptions {
         sockets: bound.iter().collect(),
-        preload: Some(("/preload.cjs".into(), drain)),
+        preload: Some(("/preload.cjs".into(), Some(drain))),
         ..options()
     };
     let of_node = variables(&node(NodeKind::Node, "/usr/bin/node"), &options);
@@ -182,6 +182,24 @@ fn the_environment_suits_the_kind_of_program() {
 }
 
 #[test]
+fn a_node_worker_tells_of_a_stderr_that_does_not_pass_through_the_master() {
+    let with_preload = || SpawnOptions { preload: Some(("/preload.cjs".into(), None)), ..options() };
+    let tells = |stderr: Stdio, options: &SpawnOptions<'_>| {
+        let mut program = node(NodeKind::Node, "/usr/bin/node");
+        program.stdio = [Stdio::Null, Stdio::Inherit, stderr];
+        let variables = variables(&program, options);
+        assert!(!variables.contains_key("RECLUSTER_DRAIN"), "it does not drain by the preload");
+        variables.contains_key("RECLUSTER_TELLS")
+    };
+    for stderr in [Stdio::Inherit, Stdio::Null, Stdio::Pipe] {
+        assert!(tells(stderr, &with_preload()));
+    }
+    assert!(!tells(Stdio::Tail, &with_preload()), "what the master reads itself need not be told");
+    assert!(tells(Stdio::Tail, &SpawnOptions { raw_stdio: true, ..with_preload() }));
+    assert!(!tells(Stdio::Inherit, &options()), "nobody would tell");
+}
+
+#[test]
 fn what_the_user_says_does_not_hide_what_we_say() {
     let mut program = shell("");
     program.env.extend([("WORKER_ID".into(), "99".into()), ("OWN".into(), "yes".into())]);
@@ -193,7 +211,7 @@ fn what_the_user_says_does_not_hide_what_we_say() {
 fn each_kind_of_node_has_its_command_line() {
     let grace = IdleGrace { least: Duration::ZERO, most: Duration::ZERO };
     let drain = NodeDrain { grace, timeout: Duration::ZERO, counts: false };
-    let with_preload = SpawnOptions { preload: Some(("/preload.cjs".into(), drain)), ..options() };
+    let with_preload = SpawnOptions { preload: Some(("/preload.cjs".into(), Some(drain))), ..options() };
     let words = |program: &ResolvedProgram, options: &SpawnOptions<'_>| {
         let command = command(program, options);
         let words = [command.get_program()].into_iter().chain(command.get_args());

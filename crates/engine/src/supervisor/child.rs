@@ -28,7 +28,7 @@ pub(crate) struct Child {
     pub(crate) readiness: Readiness,
     pub(crate) watchdog: Watchdog,
     pub(crate) channel_use: ChannelUse,
-    /// What its preload was told, if it has loaded it.
+    /// How it drains by its preload, if it does.
     pub(crate) preload: Option<NodeDrain>,
     /// What it still had when it last told, in its drain.
     pub(crate) held: Option<Held>,

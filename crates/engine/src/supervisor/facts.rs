@@ -79,6 +79,11 @@ impl Supervisor {
                     child.says_farewell(farewell);
                 }
             }
+            Fact::Stderr(worker, text) => {
+                if let Some(child) = self.workers.get(worker) {
+                    child.process.tail.push(text.as_bytes());
+                }
+            }
             Fact::Keeps(worker, keep_alive) => self.keeps(worker, keep_alive),
             Fact::CacheOff(worker, reason) => {
                 if self.caches.is_news(&reason) {

@@ -47,8 +47,8 @@ use crate::dataplane::{DataPlane, Setup};
 use crate::process::forwarder::Forwarder;
 use crate::process::latest::Latest;
 use crate::process::launcher::Launcher;
-use crate::process::preload;
 use crate::process::program::ResolvedProgram;
+use crate::process::{preload, stdio};
 use crate::report::error::{ScaleError, StartError};
 use crate::report::event::Event;
 use crate::report::worker::Worker;
@@ -147,7 +147,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen };
     let process_events = sink(&inputs, Input::Process);
-    if spec.preload.is_some() {
+    if spec.preload.is_some() || !stdio::passes_stderr(&spec.program.stdio, raw_stdio) {
         let inputs = inputs.downgrade();
         tokio::spawn(preload::keep(move || inputs.upgrade().is_some_and(|inputs| !inputs.is_closed())));
     }

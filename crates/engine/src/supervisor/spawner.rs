@@ -15,9 +15,10 @@ use crate::process::hands::Hands;
 use crate::process::latest::Latest;
 use crate::process::launch::{Launch, Launched, Notify, Parts};
 use crate::process::launcher::Launcher;
+use crate::process::preload::{self, Preload};
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
-use crate::process::{inspector, preload, spawn};
+use crate::process::{inspector, spawn, stdio};
 use crate::sink::Sink;
 use crate::socket::bind::Bound;
 use crate::supervisor::child::{Child, Place};
@@ -58,8 +59,8 @@ pub(crate) struct Started {
     pub(crate) inspector: Option<inspector::Place>,
 }
 
-/// The preload's file, and what the preload is told.
-pub(crate) type PlacedPreload = (PathBuf, NodeDrain);
+/// The preload's file, and how a worker drains by it, if it does.
+pub(crate) type PlacedPreload = (PathBuf, Option<NodeDrain>);
 
 impl Spawner {
     pub(crate) fn new(
@@ -107,18 +108,21 @@ impl Spawner {
         self.events.clone()
     }
 
-    /// The preload for a worker, where it takes one. An error is why there is none, once for a generation: to serve with a
-    /// drain that may lose a request is better than not to serve.
+    /// The preload for a worker, where it takes one: to drain by it, or to tell what it writes to a stderr that is not ours to
+    /// see. An error is why there is none, once for a generation: to serve with a drain that may lose a request is better than
+    /// not to serve.
     pub(crate) fn place_preload(
         &mut self,
         generation: Generation,
         program: &ResolvedProgram,
         spec: &Spec,
     ) -> Result<Option<PlacedPreload>, io::Error> {
-        let takes_preload = program.node_kind() == Some(NodeKind::Node);
-        let Some(preload) = spec.preload.filter(|_| takes_preload) else { return Ok(None) };
+        let tells = !stdio::passes_stderr(&program.stdio, self.raw_stdio);
+        if program.node_kind() != Some(NodeKind::Node) || !(tells || spec.preload.is_some()) {
+            return Ok(None);
+        }
         match preload::place() {
-            Ok(path) => Ok(Some((path, preload.settings()))),
+            Ok(path) => Ok(Some((path, spec.preload.map(Preload::settings)))),
             Err(_) if self.warned_of_preload == Some(generation) => Ok(None),
             Err(error) => {
                 self.warned_of_preload = Some(generation);
@@ -213,6 +217,8 @@ mod tests {
     use crate::config::balance::Balance;
     use crate::config::unread::Unread;
     use crate::process::launcher::Outcome;
+    use crate::process::runtime::{Because, Runtime};
+    use crate::process::stdio::Stdio;
     use crate::supervisor::child::ChannelUse;
     use crate::supervisor::fixtures;
     use crate::supervisor::spec::Draft;
@@ -303,5 +309,28 @@ mod tests {
         assert!(spec.preload.is_some());
         assert!(spawner.place_preload(Generation::FIRST, &program, &spec).unwrap().is_none());
         assert!(spawner.bound().is_empty());
+    }
+
+    #[test]
+    fn node_takes_the_preload_to_drain_or_to_tell_of_its_stderr() {
+        let mut spawner = bench().spawner;
+        let (_, mut program) = script(":");
+        let (kind, because) = (NodeKind::Node, Because::Said);
+        program.runtime = Runtime::Node {
+            kind,
+            binary: "/usr/bin/node".into(),
+            name: "node".into(),
+            args: Vec::new(),
+            because,
+        };
+        let drains = fixtures::spec(Settings::default());
+        let drains_not = Spec { preload: None, ..fixtures::spec(Settings::default()) };
+        let mut drain = |program: &ResolvedProgram, spec: &Spec| {
+            let placed = spawner.place_preload(Generation::FIRST, program, spec).unwrap();
+            placed.map(|(_, drain)| drain.is_some())
+        };
+        assert_eq!((drain(&program, &drains), drain(&program, &drains_not)), (Some(true), None));
+        program.stdio = [Stdio::Null, Stdio::Inherit, Stdio::Inherit];
+        assert_eq!((drain(&program, &drains), drain(&program, &drains_not)), (Some(true), Some(false)));
     }
 }

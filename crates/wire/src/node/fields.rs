@@ -50,6 +50,7 @@ pub(super) struct Fields<'a> {
     pub(super) handles: Field<'a>,
     pub(super) timeout: Field<'a>,
     pub(super) reason: Field<'a>,
+    pub(super) text: Field<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -87,6 +88,7 @@ impl<'a> Fields<'a> {
             b"handles" => &mut self.handles,
             b"timeout" => &mut self.timeout,
             b"reason" => &mut self.reason,
+            b"text" => &mut self.text,
             _ => return None,
         };
         Some(slot)

@@ -62,6 +62,9 @@ pub enum FromWorker {
     /// Our own preload reports how many connections the worker's servers have got since the worker began, accepted by
     /// the worker or by the master.
     Taken(u64),
+    /// Our own preload reports what was written to the worker's stderr, which does not pass through the master: the last of it,
+    /// 16 KiB at most.
+    Stderr(String),
     /// Our own preload reports that the worker has begun to leave by itself.
     Leaves,
     /// Our own preload answers [`ToWorker::Ping`](super::ToWorker::Ping): the worker's loop turns.

@@ -24,6 +24,8 @@ pub const MAX_KEY: usize = MAX_ADDRESS + 32;
 /// How many kinds of things may keep a worker alive, and how long their names may be: people read them.
 const MAX_RESOURCES: usize = 16;
 const MAX_RESOURCE: usize = 48;
+/// How much of a worker's stderr one message may tell, in bytes.
+const MAX_STDERR: usize = 16 * 1024;
 
 /// What Node writes for [`FromWorker::HandleAck`], which comes once for each connection.
 const HANDLE_ACK: &[u8] = br#"{"cmd":"NODE_HANDLE_ACK"}"#;
@@ -126,6 +128,7 @@ fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromW
         b"NODE_RECLUSTER_HELD" => FromWorker::Held(held(fields)?),
         b"NODE_RECLUSTER_FAREWELL" => FromWorker::Farewell(farewell(fields)?),
         b"NODE_RECLUSTER_KEEPS" => FromWorker::Keeps(keeps(fields)?),
+        b"NODE_RECLUSTER_STDERR" => FromWorker::Stderr(stderr(fields)?),
         b"NODE_RECLUSTER_LEAVES" => FromWorker::Leaves,
         b"NODE_RECLUSTER_PONG" => FromWorker::Pong,
         b"NODE_RECLUSTER_CACHE_OFF" => {
@@ -158,6 +161,13 @@ fn farewell(fields: &Fields<'_>) -> Result<Farewell, Fault> {
 /// In milliseconds.
 fn keeps(fields: &Fields<'_>) -> Result<Duration, Fault> {
     number(fields.timeout).map(Duration::from_millis).ok_or(Fault::Field("timeout"))
+}
+
+/// The last of it. Half a surrogate pair becomes what it would be in UTF-8.
+fn stderr(fields: &Fields<'_>) -> Result<String, Fault> {
+    let written = text(fields.text).ok_or(Fault::Field("text"))?;
+    let last = written.get(written.len().saturating_sub(MAX_STDERR)..).unwrap_or_default();
+    Ok(String::from_utf8_lossy(last).into_owned())
 }
 
 fn connections<N: FromStr>(fields: &Fields<'_>) -> Result<N, Fault> {

@@ -147,6 +147,19 @@ fn why_there_is_no_compile_cache() {
 }
 
 #[test]
+fn what_was_written_to_a_stderr_that_the_master_does_not_see() {
+    let told = |text: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_STDERR","text":{text}}}"#));
+    let stderr = |text: &str| FromWorker::Stderr(text.to_owned());
+    assert_eq!(told(r#""no database\n""#), stderr("no database\n"));
+    assert_eq!(told(r#""\ud83d.""#), stderr("\u{fffd}\u{fffd}\u{fffd}."), "half a character");
+    let (beginning, end) = ("a".repeat(1000), "z".repeat(16 * 1024));
+    assert_eq!(told(&format!("\"{beginning}{end}\"")), stderr(&end), "the last of it");
+    for absurd in ["null", "7", "[]", "{}"] {
+        assert_eq!(told(absurd), FromWorker::Malformed(Fault::Field("text").into()), "{absurd}");
+    }
+}
+
+#[test]
 fn what_a_worker_has_got() {
     let taken = |connections: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_TAKEN"{connections}}}"#));
     assert_eq!(one(r#"{"cmd":"NODE_RECLUSTER_PONG"}"#), FromWorker::Pong);

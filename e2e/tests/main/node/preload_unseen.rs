@@ -49,15 +49,18 @@ fn without_pid(line: String) -> String {
 #[track_caller]
 fn sees_the_same(launch: impl Fn(&Home) -> Launch) {
     let home = Home::new();
-    let [(with, stderr), (without, expected)] =
-        ["on", "off"].map(|drain_http| seen(launch(&home), drain_http));
+    compare(["on", "off"].map(|drain_http| seen(launch(&home), drain_http)), &EXCEPTIONS);
+}
+
+#[track_caller]
+fn compare([(with, stderr), (without, expected)]: [(Seen, Vec<String>); 2], exceptions: &[&str]) {
     assert!(with.len() > 1000, "it looks at much: {}", with.len());
     let names = with.keys().chain(without.keys().filter(|name| !with.contains_key(*name)));
     let different: Vec<_> = names.filter(|name| with.get(*name) != without.get(*name)).collect();
     for name in different {
         let thing = name.split_once('/').map_or("", |(_, thing)| thing);
         assert!(
-            EXCEPTIONS.contains(&thing),
+            exceptions.contains(&thing),
             "{name}: {:?}, but {:?} without",
             with.get(name),
             without.get(name)
@@ -69,6 +72,15 @@ fn sees_the_same(launch: impl Fn(&Home) -> Launch) {
 #[test]
 fn an_application_sees_the_same() {
     sees_the_same(|home| Launch::fixture("unseen/entry.cjs").home(home));
+}
+
+/// Such a worker tells what it writes.
+#[test]
+fn an_application_whose_stderr_is_not_seen_sees_the_same() {
+    let home = Home::new();
+    let launch = || Launch::fixture("unseen/entry.cjs").home(&home);
+    let sees = [seen(launch().flag("--raw-stdio"), "on"), seen(launch(), "off")];
+    compare(sees, &[&EXCEPTIONS[..], &["process.stderr"]].concat());
 }
 
 /// Such a worker counts its connections.

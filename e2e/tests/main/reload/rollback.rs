@@ -40,6 +40,18 @@ fn code_with_a_syntax_error_is_rolled_back() {
     assert!(reload.stderr.contains("SyntaxError"), "the tail of the worker's stderr: {reload:#?}");
 }
 
+/// The master does not see what it writes: the worker tells.
+#[test]
+fn with_raw_stdio_the_verdict_has_what_node_workers_tell() {
+    for drain_http in ["on", "off"] {
+        let home = Home::new();
+        let launch = cluster_with_bad_release(&home, "syntax-error.js").flag("--raw-stdio");
+        let (master, reload) = rolled_back(launch.option("--drain-http", drain_http));
+        assert!(reload.stderr.contains("SyntaxError"), "{reload:#?}");
+        master.wait_stderr("Node.js v");
+    }
+}
+
 #[test]
 fn code_that_throws_half_a_bake_time_after_it_listens_is_rolled_back() {
     let home = Home::new();

@@ -173,9 +173,11 @@ fn a_message_of_the_application_comes_before_what_follows_from_it() {
 fn what_the_preload_tells_is_passed_on() {
     let (mut harness, _far) = serving(Balance::RoundRobin);
     harness.hear(1, FromWorker::Keeps(Duration::from_secs(65)));
+    harness.hear(1, FromWorker::Stderr("no database\n".to_owned()));
     harness.hear(1, FromWorker::Leaves);
     harness.hear(1, FromWorker::Farewell(Farewell::default()));
-    assert_eq!(harness.fact_names(), ["keeps 1 65s", "retiring 1", "farewell 1"]);
+    let expected = ["keeps 1 65s", "stderr 1 \"no database\\n\"", "retiring 1", "farewell 1"];
+    assert_eq!(harness.fact_names(), expected);
 }
 
 #[test]
