@@ -7,8 +7,8 @@ const cluster = require('cluster');
 const fs = require('fs');
 const path = require('path');
 const { fileURLToPath } = require('url');
-const { inspect } = require('util');
 
+const { brief } = require('./brief');
 const { nameOf, workingDirectory } = require('./names');
 const options = require('./options');
 const { chosen } = require('./serialization');
@@ -85,7 +85,7 @@ function listsOf(said, defaults, isRunning) {
 function number(settings, name) {
   const value = settings[name] ?? undefined;
   if (value === undefined || (Number.isInteger(value) && value >= 0 && value < 2 ** 32)) return value;
-  throw new TypeError(`recluster: cluster.settings.${name} must be a number, not ${inspect(value)}`);
+  throw new TypeError(`recluster: cluster.settings.${name} must be a number, not ${brief(value)}`);
 }
 
 function directory(cwd) {
@@ -157,7 +157,7 @@ function place(entry, number) {
 function badStdio(entry) {
   return new TypeError(
     "recluster: cluster.settings.stdio takes 'inherit', 'pipe', 'ignore', a descriptor or a stream for each of stdin, " +
-      `stdout and stderr, and nothing beyond them but 'ipc'; not ${inspect(entry, { depth: 0 })}`,
+      `stdout and stderr, and nothing beyond them but 'ipc'; not ${brief(entry)}`,
   );
 }
 

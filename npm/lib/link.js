@@ -226,7 +226,8 @@ class Link {
   }
 
   #listening(worker, { addressType, address, port, fd }) {
-    const info = { addressType, address, port: port ?? undefined, fd: fd ?? undefined };
+    // As Node's: a unix socket that came as a descriptor has no port, and other servers may not have said one.
+    const info = { addressType, address, port: port ?? (addressType === null ? null : undefined), fd: fd ?? undefined };
     Worker.listening(worker, info);
     this.#listener.happened('listening', worker, info);
   }

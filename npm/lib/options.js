@@ -5,8 +5,7 @@
 
 const cluster = require('cluster');
 const os = require('os');
-const { inspect } = require('util');
-
+const { brief } = require('./brief');
 const { nearest } = require('./nearest');
 
 const DEVELOPMENT_TIMEOUT = 1;
@@ -71,7 +70,7 @@ function list(options, name) {
   const value = options[name] || [];
   if (!Array.isArray(value)) throw wrong(TypeError, name, 'an array of strings', value);
   const texts = value.map(String);
-  if (texts.some((text) => text.includes('\0'))) throw wrong(TypeError, name, 'strings without a NUL', inspect(value));
+  if (texts.some((text) => text.includes('\0'))) throw wrong(TypeError, name, 'strings without a NUL', value);
   // Half of a surrogate pair becomes what Node makes of it.
   return texts.map((text) => Buffer.from(text).toString());
 }
@@ -79,10 +78,10 @@ function list(options, name) {
 /** Variables for workers beside the environment of this process. One that is undefined is left out, as Node does. */
 function variables(options) {
   const value = options.env ?? {};
-  if (typeof value !== 'object' || Array.isArray(value)) throw wrong(TypeError, 'env', 'an object', typeof value);
+  if (typeof value !== 'object' || Array.isArray(value)) throw wrong(TypeError, 'env', 'an object', value);
   const given = Object.entries(value).filter(([, text]) => text !== undefined);
   return Object.fromEntries(given.map(([name, text]) => {
-    if (`${text}`.includes('\0')) throw wrong(TypeError, 'env', 'strings without a NUL', `one with it in ${name}`);
+    if (`${text}`.includes('\0')) throw new TypeError(`recluster: the option env must be strings without a NUL, and ${name} has one`);
     return [name, Buffer.from(`${text}`).toString()];
   }));
 }
@@ -92,7 +91,7 @@ function envFiles(options) {
   const value = options.envFile ?? [];
   const files = Array.isArray(value) ? value : [value];
   if (files.every((file) => typeof file === 'string' && file !== '')) return files;
-  throw wrong(TypeError, 'envFile', 'a path or an array of paths', inspect(value));
+  throw wrong(TypeError, 'envFile', 'a path or an array of paths', value);
 }
 
 /** What logs, and whether respawns are logged. */
@@ -208,8 +207,7 @@ function oneOf(options, name, words) {
 }
 
 function wrong(Kind, name, wanted, value) {
-  const shown = typeof value === 'string' ? `'${value}'` : String(value);
-  return new Kind(`recluster: the option ${name} must be ${wanted}, not ${shown}`);
+  return new Kind(`recluster: the option ${name} must be ${wanted}, not ${brief(value)}`);
 }
 
 /** Names that are no options, each with the option that is probably meant. */

@@ -165,6 +165,30 @@ test.ours('connections reach workers as the options say', async ({ make }) => {
   assert.throws(refused({ balance: 'best' }), /balance must be 'round-robin' or 'shared' or 'kernel' or 'sticky'/)
 })
 
+test.ours('what an option must not be is shown as it was written, on one short line', async ({ make }) => {
+  const shown = (options) => {
+    try {
+      make(fixture('puppet.js'), { ...started, ...options }).run()
+    } catch (error) {
+      return error.message.replace(/^.* not /, '')
+    }
+  }
+  assert.equal(shown({ drainHttp: { on: true } }), '{ on: true }')
+  assert.equal(shown({ workers: [2] }), '[ 2 ]')
+  assert.equal(shown({ args: { port: 80, deep: { deeper: { deepest: 1 } } } }), '{ port: 80, deep: { deeper: [Object] } }')
+  assert.equal(shown({ envFile: ['.env', 7] }), "[ '.env', 7 ]")
+  assert.equal(shown({ stickyBy: () => 'ip' }), '[Function: stickyBy]')
+  assert.equal(shown({ readyCheck: Symbol('check') }), 'Symbol(check)')
+  assert.equal(shown({ balance: 'a\nb' }), "'a\\nb'")
+  assert.equal(shown({ respawn: 'soon' }), "'soon'")
+  assert.equal(shown({ readyCheck: { toString: () => { throw new Error('never') } } }), '{ toString: [Function: toString] }')
+  assert.equal(shown({ surge: { [Symbol.for('nodejs.util.inspect.custom')]: () => { throw new Error('never') } } }), 'object')
+  for (const long of ['x'.repeat(1e6), { x: 'x'.repeat(1e6), y: Array(1e5).fill('why'), z: 'z'.repeat(90), ...process.versions }]) {
+    assert.ok(shown({ drainHttp: long }).length < 250, shown({ drainHttp: long }))
+  }
+  assert.doesNotMatch(shown({ env: { SECRET: 'of mine\0' } }), /mine/)
+})
+
 test.ours('a server that is a directory is found as node finds it', async ({ make }) => {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
   fs.mkdirSync(path.join(directory, 'lib'))

@@ -2,6 +2,9 @@
 'use strict'
 
 const { fork } = require('node:child_process')
+const { once } = require('node:events')
+const net = require('node:net')
+const os = require('node:os')
 const path = require('node:path')
 
 const { reference } = require('../lib/packages')
@@ -21,12 +24,15 @@ async function playReference (scenario) {
 
 /**
  * Runs a scenario with an implementation, and gives what was written down. The host has a process group of its own, which a scenario
- * may signal.
+ * may signal, and where the scenario says which kind it `lends`, a socket as its descriptor 4.
  */
-function play (module, scenario) {
+async function play (module, scenario) {
+  const { hostArgv: execArgv = [], lends } = scenarios[scenario]
+  const given = lends && await bound(lends)
   return new Promise((resolve, reject) => {
-    const execArgv = scenarios[scenario].hostArgv ?? []
-    const host = fork(path.join(__dirname, 'stage.js'), [module, scenario], { detached: true, silent: true, execArgv })
+    const stdio = ['pipe', 'pipe', 'pipe', 'ipc', ...given ? [given._handle.fd] : []]
+    const host = fork(path.join(__dirname, 'stage.js'), [module, scenario], { detached: true, execArgv, stdio })
+    if (given) given.close()
     let [told, text] = [null, '']
     for (const stream of [host.stdout, host.stderr]) stream.on('data', (data) => { text += data })
     host.on('message', (message) => { told = message })
@@ -37,6 +43,14 @@ function play (module, scenario) {
       reject(new Error(`${scenario}, with ${module}: ${told?.failed ?? `ended with ${signal ?? code}`}\n${said}${text}`))
     })
   })
+}
+
+// A server whose socket is of this kind.
+async function bound (kind) {
+  const file = path.join(os.tmpdir(), `recluster-compare-${process.pid}.sock`)
+  const server = net.createServer().listen(kind === 'unix' ? { path: file } : { port: 0, host: '127.0.0.1' })
+  await once(server, 'listening')
+  return server
 }
 
 module.exports = { play, playReference }

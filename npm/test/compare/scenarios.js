@@ -1,5 +1,6 @@
 // What is compared. Each scenario is a script that is run with the reference and with ours, as `stage` directs it; its file and
-// options are those of the cluster, `settings` those of Node's module, and `hostArgv` is for the host's node. A script ends when
+// options are those of the cluster, `settings` those of Node's module, and `hostArgv` is for the host's node; where it `isLinked`, the
+// file is named by a symlink. A script ends when
 // everything that it is about has happened.
 'use strict'
 
@@ -321,6 +322,72 @@ const scenarios = {
       await stage.serving('0b')
       stage.tell('0b', { do: 'tell', env: ['RECLUSTER_TEST_COLOUR'] })
       await stage.until('0b', 'object message')
+    }
+  },
+
+  'a socket that the host has as a descriptor': {
+    lends: 'tcp',
+    options: { workers: 2, args: ['listen on 4', 'stay'] },
+    async script (stage) {
+      await stage.serving('0a', '1a')
+      await stage.reload()
+      await stage.serving('0b', '1b')
+      await stage.end('0a', '1a')
+    }
+  },
+
+  'a unix socket that the host has as a descriptor': {
+    lends: 'unix',
+    options: { args: ['listen on 4'] },
+    script: (stage) => stage.serving('0a')
+  },
+
+  'standard descriptors': {
+    async script (stage) {
+      await stage.until('0a', 'object online')
+      stage.tell('0a', { do: 'looks at its descriptors' })
+      await stage.until('0a', 'object message')
+    }
+  },
+
+  'standard descriptors that are ignored': {
+    settings: { stdio: ['ignore', 'inherit', 'ignore', 'ipc'] },
+    async script (stage) {
+      await stage.until('0a', 'object online')
+      stage.tell('0a', { do: 'looks at its descriptors' })
+      await stage.until('0a', 'object message')
+    }
+  },
+
+  "Node's module, in the host and in a worker": {
+    isLinked: true,
+    file: 'listens',
+    async script (stage) {
+      await stage.serving('0a')
+      const { isMaster, isPrimary, isWorker, schedulingPolicy } = cluster
+      stage.note(JSON.stringify({ isMaster, isPrimary, isWorker, schedulingPolicy }))
+      stage.tell('0a', { do: 'looks around' })
+      await stage.until('0a', 'object message')
+    }
+  },
+
+  'worker.disconnect() after stop': {
+    options: listens(['stay']),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.made.stop()
+      stage.worker('0a').disconnect()
+      await stage.end('0a')
+    }
+  },
+
+  'a worker that disconnects itself after stop': {
+    options: listens(['stay']),
+    async script (stage) {
+      await stage.serving('0a')
+      stage.made.stop()
+      stage.tell('0a', { do: 'leave' })
+      await stage.end('0a')
     }
   },
 

@@ -19,11 +19,12 @@ class Stage {
   #directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-compare-'))
   #recorder
 
-  constructor (recluster, { file, options, settings }) {
+  constructor (recluster, { file, isLinked, options, settings }) {
     if (settings) cluster.setupPrimary({ args: [], ...settings })
     if (file) this.write(file)
     const logger = { log: (...args) => this.#recorder.logger.log(...args) }
-    this.made = recluster(file ? this.#file : PUPPET, { workers: 1, respawn: 0.01, timeout: 3600, logger, ...options })
+    if (isLinked) fs.symlinkSync(this.#file, this.#link)
+    this.made = recluster(isLinked ? this.#link : file ? this.#file : PUPPET, { workers: 1, respawn: 0.01, timeout: 3600, logger, ...options })
     this.#recorder = new Recorder(this.made)
   }
 
@@ -40,6 +41,10 @@ class Stage {
 
   get #file () {
     return path.join(this.#directory, 'server.js')
+  }
+
+  get #link () {
+    return path.join(this.#directory, 'current.js')
   }
 
   run () {
@@ -118,6 +123,18 @@ class Stage {
     await turn()
   }
 
+  /**
+   * Waits until these workers, which stay, are disconnected, and ends them. (Of one that ends by itself then, Node may tell the exit
+   * first where the machine is busy.)
+   */
+  async end (...names) {
+    for (const name of names) {
+      await this.until(name, 'process disconnect')
+      this.worker(name).process.kill('SIGKILL')
+    }
+    await this.gone(...names)
+  }
+
   /** Sends a signal to the process group, as ^C in a terminal does. It has a handler here. */
   signalGroup (name) {
     process.once(name, () => {})
@@ -125,7 +142,7 @@ class Stage {
   }
 
   /** Takes everything down. */
-  async end () {
+  async close () {
     this.made.terminate()
     await until('the end of all workers', () => this.made.workers().length === 0)
     fs.rmSync(this.#directory, { recursive: true })
@@ -146,7 +163,7 @@ async function main () {
     told.failed = error.stack
   }
   told.entries = stage.entries
-  await stage.end()
+  await stage.close()
   process.send(told, () => process.exit())
 }
 
