@@ -1,6 +1,6 @@
 // What is compared. Each scenario is a script that is run with the reference and with ours, as `stage` directs it; its file and
 // options are those of the cluster, `settings` those of Node's module, and `hostArgv` is for the host's node; where it `isLinked`, the
-// file is named by a symlink. A script ends when
+// file is named by a symlink, and where it `isBare`, without its ending. A script ends when
 // everything that it is about has happened.
 'use strict'
 
@@ -388,6 +388,42 @@ const scenarios = {
       stage.made.stop()
       stage.tell('0a', { do: 'leave' })
       await stage.end('0a')
+    }
+  },
+
+  'a file without its ending, and options as text from the environment': {
+    file: 'listens',
+    isBare: true,
+    options: { workers: '2', respawn: '1', backoff: 5000, timeout: '30' },
+    script: (stage) => stage.serving('0a', '1a')
+  },
+
+  'workers that log through their host, which shows one of them': {
+    options: { workers: 2 },
+    async script (stage) {
+      const { made } = stage
+      made.on('message', (worker, { words }) => stage.note(`${words.join(' ')}, of the first: ${worker === made.workers()[0]}`))
+      await stage.until('0a', 'object online')
+      await stage.until('1a', 'object online')
+      await stage.echo('0a', { action: 'log', words: ['one', 'two'] })
+      await stage.echo('1a', { action: 'log', words: ['three'] })
+    }
+  },
+
+  'what one worker says is passed on to all': {
+    options: { workers: 2 },
+    async script (stage) {
+      const { made } = stage
+      await stage.until('0a', 'object online')
+      await stage.until('1a', 'object online')
+      for (const worker of made.workers()) {
+        worker.process.on('message', ({ news }) => {
+          if (news) made.workers().forEach(({ process }) => process.send({ do: 'say', message: { heard: news } }))
+        })
+      }
+      stage.tell('0a', { do: 'say', message: { news: 'of the day' } })
+      await stage.until('0a', /^object message.*heard/)
+      await stage.until('1a', /^object message.*heard/)
     }
   },
 

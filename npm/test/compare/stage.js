@@ -19,12 +19,13 @@ class Stage {
   #directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-compare-'))
   #recorder
 
-  constructor (recluster, { file, isLinked, options, settings }) {
+  constructor (recluster, { file, isBare, isLinked, options, settings }) {
     if (settings) cluster.setupPrimary({ args: [], ...settings })
     if (file) this.write(file)
     const logger = { log: (...args) => this.#recorder.logger.log(...args) }
     if (isLinked) fs.symlinkSync(this.#file, this.#link)
-    this.made = recluster(isLinked ? this.#link : file ? this.#file : PUPPET, { workers: 1, respawn: 0.01, timeout: 3600, logger, ...options })
+    const named = isLinked ? this.#link : file ? this.#file : PUPPET
+    this.made = recluster(isBare ? named.replace(/\.js$/, '') : named, { workers: 1, respawn: 0.01, timeout: 3600, logger, ...options })
     this.#recorder = new Recorder(this.made)
   }
 
