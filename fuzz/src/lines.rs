@@ -137,6 +137,10 @@ fn same_in_a_frame(line: &[u8]) {
         return;
     }
     let in_line = read(format!("{json}\n").as_bytes(), AMPLE, AMPLE).0;
+    if matches!(*in_line, [FromWorker::Malformed(_)]) {
+        // A whole number that is written as `0e9` is none in a line. In a frame it is one like any other.
+        return;
+    }
     let mut framed = Vec::new();
     frame(&write(&json), &mut framed);
     let mut decoder = FrameDecoder::new(AMPLE);

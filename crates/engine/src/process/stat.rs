@@ -48,7 +48,7 @@ impl Stat {
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
         Some(Self {
             pid: pid.parse().ok()?,
-            parent: Pid::from_raw(fields.get(1)?.parse().ok()?),
+            parent: Pid::from_raw(fields.get(1)?.parse().ok().filter(|parent| *parent >= 0)?),
             group: fields.get(2)?.parse().ok()?,
             lives: !matches!(*fields.first()?, "Z" | "X") || number(17)? > 1,
             memory: number(21)?.saturating_mul(rustix::param::page_size() as u64),
@@ -77,6 +77,7 @@ mod tests {
         assert_eq!(stat("S"), Some(Stat { lives: true, ..ended }));
         assert_eq!(stat("Z"), Some(ended));
         assert_eq!(parse("nonsense"), None);
+        assert_eq!(parse("42 (a) S -1 40 41 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 99 1000 25 0"), None);
         assert_eq!(parse("42 (cut) S 1 40"), None);
     }
 
