@@ -21,8 +21,8 @@
 // Upgraded connections (WebSocket) and other protocols are the application's own: nothing here touches them.
 // Nothing is visible to the application: no global, no argument, no variable; nothing is wrapped before the drain but
 // `cluster.worker.disconnect`, `process.disconnect`, `process._fatalException` and `cluster._getServer`; and from the first connection for a
-// single response on, `http.ServerResponse.prototype._storeHeader`; where stderr is told, `process.stderr` and its `write`. Who
-// counts connections is a subscriber of the diagnostics channel `net.server.socket`.
+// single response on, `_send`, `_writeRaw` and `_flush` of `http.ServerResponse.prototype`; where stderr is told, `process.stderr` and its
+// `write`. Who counts connections is a subscriber of the diagnostics channel `net.server.socket`.
 //
 // Node loads one file: this one, with those beside it behind it. They hold functions only.
 

@@ -8,25 +8,49 @@ function endsOfResponses(drain, single) {
   const { setTimeout, clearTimeout, WeakSet } = own;
   /** Responses in progress that were looked at. */
   const seen = new WeakSet();
+  const held = heldResponses();
   let announces = false;
 
   return { announceClose, closeBehindEvents };
 
+  /**
+   * From now on the last response of a connection says that it is. Node sends a head when the response has the connection
+   * (`_send`), or, if it is answered before its turn, when it gets the connection (`_flush`).
+   */
   function announceClose() {
     if (announces) return;
     announces = true;
     const { prototype } = require('http').ServerResponse;
-    const { _storeHeader } = prototype;
-    prototype._storeHeader = function (firstLine, headers) {
-      _storeHeader.call(this, firstLine, headers);
-      const socket = this.req?.socket;
-      if (!drain.begun && !single.has(socket?._handle)) return;
-      // What no parser of Node's reads is a connection that the application made up.
-      if (this.statusCode < 200 || !socket?.parser || hasMore(socket, this.req)) return;
-      this._header = withClose(this._header);
-      // Node closes the connection itself behind a response that was the last one anyway.
-      if (!this._last) this.once('finish', () => closeBehind(socket, this.req));
+    const { _send, _writeRaw, _flush } = prototype;
+    prototype._send = function (...args) {
+      if (!this._headerSent && this._header && this.socket?._httpMessage === this) weigh(this, _flush);
+      return _send.apply(this, args);
     };
+    prototype._writeRaw = function (...args) {
+      return held.has(this) ? held.keep(this, _writeRaw, args) : _writeRaw.apply(this, args);
+    };
+    prototype._flush = function () {
+      if (indexOfHead(this) >= 0) weigh(this, _flush);
+      if (!held.has(this)) _flush.call(this);
+    };
+  }
+
+  /** The head of a response is about to be sent. It is held back if the response may be the last one. */
+  function weigh(response, flush) {
+    const { req, socket } = response;
+    if (!drain.begun && !single.has(socket?._handle)) return;
+    // What no parser of Node's reads is a connection that the application made up.
+    if (response.statusCode < 200 || !socket?.parser || hasMore(socket, req)) return;
+    // Node closes the connection itself behind a response that is the last one anyway.
+    if (response._last) return sayClose(response);
+    held.hold(response, (isLast) => {
+      if (isLast) {
+        sayClose(response);
+        listenNoMore(socket, req);
+        response.once('finish', () => closeBehind(socket, req));
+      }
+      flush.call(response);
+    });
   }
 
   /**
@@ -41,29 +65,10 @@ function endsOfResponses(drain, single) {
     response.once('finish', () => closeBehind(socket, req));
   }
 
-  /** Whether another request has been received behind this one (pipelining): then this is not the last response. */
-  function hasMore(socket, request) {
-    const latest = socket.parser?.incoming;
-    return Boolean(latest) && latest !== request;
-  }
-
-  /** The head of a response, with `Connection: close` in the place of whatever keeps the connection. */
-  function withClose(head) {
-    const tokens = ['close'];
-    const rest = head.replace(/\r\n(connection|keep-alive):([^\r\n]*)/gi, (_, name, value) => {
-      if (name.toLowerCase() === 'connection') {
-        tokens.push(...value.split(',').map((token) => token.trim()));
-      }
-      return '';
-    });
-    const others = tokens.filter((token, at) => at === 0 || (token && !/^(keep-alive|close)$/i.test(token)));
-    return `${rest.slice(0, -2)}Connection: ${others.join(', ')}\r\n\r\n`;
-  }
-
   /**
    * Closes a connection behind its last response: our end at once, the client's when the client does so, or when the
-   * connection has been idle for the grace, or, outside of a drain, when the grace is over. What the client still sends is
-   * read and dropped; to close at once would reset the connection, and the client might lose the response.
+   * connection has been idle for the grace, or, outside of a drain, when the grace is over. To close at once would reset the
+   * connection, and the client might lose the response.
    */
   function closeBehind(socket, request) {
     if (socket.destroyed || socket._httpMessage || hasMore(socket, request)) return;
@@ -72,12 +77,25 @@ function endsOfResponses(drain, single) {
       destroyLater(socket);
       return;
     }
+    listenNoMore(socket, request);
+    socket.end();
+    if (!drain.begun) destroyLater(socket);
+  }
+
+  /** Whoever has been told that the connection closes expects no more requests to be served: what comes is read and dropped. */
+  function listenNoMore(socket, request) {
+    if (!request.complete) {
+      const { parser } = socket;
+      parser.onIncoming = () => {
+        parser.incoming = null;
+        return 0;
+      };
+      return;
+    }
     const listeners = socket.listeners('data');
     socket.on('data', () => {});
     for (const listener of listeners) socket.removeListener('data', listener);
     socket.resume();
-    socket.end();
-    if (!drain.begun) destroyLater(socket);
   }
 
   function destroyLater(socket) {
@@ -85,4 +103,36 @@ function endsOfResponses(drain, single) {
     late.unref();
     socket.once('close', () => clearTimeout(late));
   }
+}
+
+/** Whether another request has been received behind this one (pipelining): then this is not the last response. */
+function hasMore(socket, request) {
+  const latest = socket.parser?.incoming;
+  return Boolean(latest) && latest !== request;
+}
+
+/** Where the head of a response is in what it has to send. */
+function indexOfHead({ _header: head, outputData }) {
+  return head ? outputData.findIndex(({ data }) => typeof data === 'string' && data.startsWith(head)) : -1;
+}
+
+/** Has a response whose head is not sent yet say that its connection closes. */
+function sayClose(response) {
+  const { _header: head } = response;
+  const entry = response.outputData[indexOfHead(response)];
+  response._header = withClose(head);
+  if (entry) entry.data = response._header + entry.data.slice(head.length);
+}
+
+/** The head of a response, with `Connection: close` in the place of whatever keeps the connection. */
+function withClose(head) {
+  const tokens = ['close'];
+  const rest = head.replace(/\r\n(connection|keep-alive):([^\r\n]*)/gi, (_, name, value) => {
+    if (name.toLowerCase() === 'connection') {
+      tokens.push(...value.split(',').map((token) => token.trim()));
+    }
+    return '';
+  });
+  const others = tokens.filter((token, at) => at === 0 || (token && !/^(keep-alive|close)$/i.test(token)));
+  return `${rest.slice(0, -2)}Connection: ${others.join(', ')}\r\n\r\n`;
 }

@@ -25,6 +25,7 @@ const SOURCE: &str = concat!(
     include_str!("../../preload/drain.cjs"),
     include_str!("../../preload/stderr.cjs"),
     include_str!("../../preload/responses.cjs"),
+    include_str!("../../preload/pipelines.cjs"),
     include_str!("../../preload/http2.cjs"),
     include_str!("../../preload/goodbye.cjs"),
     include_str!("../../preload/cache.cjs"),

@@ -8,6 +8,7 @@ mod edges;
 mod goodbye;
 mod http2;
 mod keep_alive;
+mod pipelined;
 mod responses;
 mod streams;
 mod upgraded;
