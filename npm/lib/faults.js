@@ -103,4 +103,11 @@ function log(logger, line) {
   }
 }
 
-module.exports = { emit, guard, log, rejected };
+/** A line about what a worker did wrong, once for each such text. */
+function report(text) {
+  if (places.has(text) || places.size >= MOST) return;
+  places.add(text);
+  write(`recluster: ${text}`);
+}
+
+module.exports = { emit, guard, log, rejected, report, thrown };

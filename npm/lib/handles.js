@@ -7,9 +7,16 @@ const fs = require('fs');
 const net = require('net');
 
 const { wrongHandle } = require('./errors');
+const { thrown } = require('./faults');
 
 /** Node's own handles, by the names of their classes, which are not to be had otherwise. */
 const NATIVE = { TCP: 'net.Native', Pipe: 'net.Native', UDP: 'dgram.Native' };
+
+/** One worker may have this part of the host's descriptors. */
+const PART = 8;
+/** The limit on descriptors where it cannot be read. */
+const USUAL_OPEN_FILES = 1024;
+let most;
 
 /**
  * What is sent of something that Node can send: a copy of its descriptor will be made.
@@ -66,7 +73,7 @@ function releaseParser(socket) {
 
 /**
  * Makes of a descriptor what its sender sent.
- * @param {{kind: string, fd: number}} sent
+ * @param {{kind: string, fd: number}} sent what the kernel says it is, too
  * @param {(handle?: object) => void} receive called once it is there; without it, if it cannot be had here
  */
 function unpack({ kind, fd }, receive) {
@@ -75,16 +82,41 @@ function unpack({ kind, fd }, receive) {
   try {
     [made, listen] = make(kind, fd);
   } catch {
-    // It is not what it was said to be.
+    // Node cannot have it.
   }
   if (made === undefined) {
     drop({ fd });
     receive();
-  } else if (listen === undefined) {
-    receive(made);
-  } else {
-    listen(() => receive(made));
+    return;
   }
+  let isThere = listen === undefined;
+  made.on('error', (error) => {
+    if (isThere) unheard(made, kind, error);
+    else fail();
+  });
+  function fail() {
+    if (isThere) return;
+    isThere = true;
+    made.close();
+    receive();
+  }
+  if (isThere) {
+    receive(made);
+    return;
+  }
+  try {
+    listen(() => {
+      isThere = true;
+      receive(made);
+    });
+  } catch {
+    fail();
+  }
+}
+
+/** What was sent fails before the program listens to its errors, or the program does not: a client that goes must not end it. */
+function unheard(made, kind, error) {
+  if (made.listenerCount('error') === 1) thrown(`a ${kind} from a worker`, error);
 }
 
 /** Nobody wants what was sent. */
@@ -111,4 +143,23 @@ function make(kind, fd) {
   }
 }
 
-module.exports = { drop, letGo, pack, unpack };
+/**
+ * How many sockets that one worker has sent may be open here: a part of all descriptors of this process, so that it can go on
+ * when a worker sends them without end.
+ */
+function share() {
+  most ??= Math.max(1, Math.floor(openFiles() / PART));
+  return most;
+}
+
+function openFiles() {
+  try {
+    const [, soft] = /^Max open files +(\d+)/m.exec(fs.readFileSync('/proc/self/limits', 'latin1'));
+    return Number(soft);
+  } catch {
+    // There is no /proc, or no limit.
+    return USUAL_OPEN_FILES;
+  }
+}
+
+module.exports = { drop, letGo, pack, share, unpack };

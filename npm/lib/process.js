@@ -9,7 +9,7 @@ const net = require('net');
 const os = require('os');
 
 const errors = require('./errors');
-const { emit, guard } = require('./faults');
+const { emit, guard, report } = require('./faults');
 const handles = require('./handles');
 const Hold = require('./alive');
 const { WAYS } = require('./serialization');
@@ -24,6 +24,8 @@ class WorkerProcess extends EventEmitter {
   #channel = new Hold();
   #isChannelOpen = true;
   #bytesUnsent = 0;
+  /** How many of the sockets are open that it has sent. */
+  #given = 0;
   /** How they are written. */
   #messages;
   /** What has to end before 'close': the process, its channel, and what it writes to pipes. */
@@ -145,17 +147,39 @@ class WorkerProcess extends EventEmitter {
   /** The worker sent a message. */
   received(written, handle) {
     let message;
+    const isUsable = handle && this.#allows(handle);
     try {
       message = this.#messages.read(written);
     } catch (error) {
-      if (handle) handles.drop(handle);
+      if (isUsable) handles.drop(handle);
       throw error;
     }
-    if (handle) {
-      handles.unpack(handle, (object) => emit(this, 'message', message, object));
+    if (isUsable) {
+      this.#unpack(handle, message);
     } else {
       emit(this, 'message', message, undefined);
     }
+  }
+
+  /** Whether what came with a message may be had. If not, it is closed, and the message comes without it. */
+  #allows(handle) {
+    if (handle.fd === undefined) {
+      if (handle.lies) report(`worker ${this.#id} sent something as a ${handle.kind} that is none: it was closed`);
+      return false;
+    }
+    if (this.#given < handles.share()) return true;
+    handles.drop(handle);
+    report(`worker ${this.#id} has sent too many sockets that are still open: more of them are closed`);
+    return false;
+  }
+
+  #unpack(handle, message) {
+    this.#given += 1;
+    handles.unpack(handle, (object) => {
+      if (object) object.once('close', () => { this.#given -= 1; });
+      else this.#given -= 1;
+      emit(this, 'message', message, object);
+    });
   }
 
   /** Its channel is closed. */

@@ -2,12 +2,14 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const { execFileSync } = require('node:child_process')
 const dgram = require('node:dgram')
+const fs = require('node:fs')
 const http = require('node:http')
 const net = require('node:net')
 
 const { test: once } = require('./lib/host')
-const { called, heard, within } = require('./lib/wait')
+const { called, heard, heardOften, until, within } = require('./lib/wait')
 
 const started = { readyWhen: 'started' }
 const major = Number(process.versions.node.split('.')[0])
@@ -172,4 +174,87 @@ test('messages keep their order beside handles', async ({ serve }) => {
   await all
   assert.deepEqual(arrived, ['Socket', null, 'Socket', null, 'Socket', null])
   socket.close()
+})
+
+// What is written on stderr, with which the cluster tells what a worker did wrong.
+function stderr () {
+  const written = []
+  const write = process.stderr.write
+  process.stderr.write = (text, ...rest) => {
+    written.push(String(text))
+    return write.call(process.stderr, text, ...rest)
+  }
+  return () => written.join('')
+}
+
+const descriptors = () => fs.readdirSync('/proc/self/fd').length
+
+// What a worker that has been taken over may say of what it sends.
+const LIES = {
+  'net.Socket': ['nothing', 'pipe', 'a file', 'listener', 'udp', 'unconnected'],
+  'net.Server': ['nothing', 'pipe', 'udp', 'connection', 'unconnected'],
+  'net.Native': ['nothing', 'pipe', 'udp', 'listener'],
+  'dgram.Native': ['nothing', 'pipe', 'listener', 'udp'],
+  udp4: ['nothing', 'pipe', 'listener', 'connection'],
+  udp6: ['nothing', 'udp', 'a file', 'unconnected']
+}
+
+for (const [type, things] of Object.entries(LIES)) {
+  test.ours(`what is sent as ${type} and is none is closed, and told once`, async ({ serve }) => {
+    const told = stderr()
+    const [worker] = (await serve('lies.js', { ...started, execArgv: ['--no-deprecation'] })).workers()
+    const before = descriptors()
+    let number = 0
+    for (let round = 0; round < 3; round++) {
+      for (const thing of things) {
+        number += 1
+        // A message whose descriptor was lost on the way is not heard: Node sends it again.
+        const said = heard(worker, 'message', (message) => thing === 'nothing' ? message.lives : message.number === number)
+        worker.send({ lie: type, thing, number })
+        if (thing === 'nothing') worker.send({ do: 'tell' })
+        assert.equal((await said)[1], undefined, thing)
+      }
+    }
+    const lives = heard(worker, 'message', ({ lives }) => lives)
+    worker.send({ do: 'tell' })
+    await lives
+    assert.equal(descriptors(), before)
+    const lines = told().split('\n').filter((line) => line.includes('something as a'))
+    assert.deepEqual(lines, [`recluster: worker 1 sent something as a ${type} that is none: it was closed`])
+  })
+}
+
+test.ours('a connection that is reset before anybody listens to its errors does not end its new owner', { faulty: true }, async ({ serve }) => {
+  const told = stderr()
+  const [worker] = (await serve('lies.js', started)).workers()
+  const gives = heard(worker, 'message', ({ gives }) => gives)
+  worker.send({ do: 'reset' })
+  const [, socket] = await gives
+  if (socket && !socket.destroyed) {
+    await within('its end', (resolve) => socket.once('close', resolve))
+    await until('the fault', () => told().includes('a net.Socket from a worker failed, and the cluster goes on'))
+  }
+  const lives = heard(worker, 'message', ({ lives }) => lives)
+  worker.send({ do: 'tell' })
+  await lives
+})
+
+test.ours('a worker that sends connections without end does not take all descriptors of its master', async ({ serve }) => {
+  const told = stderr()
+  execFileSync('prlimit', ['--pid', process.pid, '--nofile=256:256'])
+  const share = 256 / 8
+  const [worker] = (await serve('lies.js', started)).workers()
+  const many = share + 10
+  const all = heardOften(worker, 'message', many)
+  worker.send({ do: 'gives many', many })
+  const got = (await all).map(([, socket]) => socket).filter((socket) => socket !== undefined)
+  assert.equal(got.length, share)
+  assert.equal(told().split('too many sockets').length - 1, 1)
+  // When one is closed there is room for another.
+  await within('its end', (resolve) => got[0].once('close', resolve).destroy())
+  const gives = heard(worker, 'message', ({ gives }) => gives)
+  worker.send({ do: 'gives many', many: 1 })
+  got.push((await gives)[1])
+  assert.ok(got.at(-1) instanceof net.Socket)
+  got.forEach((socket) => socket.destroy())
 })

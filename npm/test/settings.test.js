@@ -103,6 +103,23 @@ test('uid and gid', { skip: !isRoot && 'only root may change them' }, async ({ c
   assert.deepEqual({ gid, uid }, { gid: 65534, uid: 65534 })
 })
 
+const OTHERS = {
+  'of neither uid nor gid': [{}, '4 24'],
+  'of uid': [{ uid: 65534 }, ''],
+  'of gid': [{ gid: 65534 }, ''],
+  'of both': [{ uid: 65534, gid: 65534 }, '']
+}
+for (const [name, [settings, groups]] of Object.entries(OTHERS)) {
+  test(`a worker has no other groups of its master's after a change ${name}`, { skip: !isRoot && 'only root may change them' }, async ({ cluster, serve }) => {
+    process.setgroups([4, 24])
+    cluster.setupPrimary(settings)
+    const [worker] = (await serve('puppet.js', started)).workers()
+    const told = await tell(worker)
+    assert.equal(told.groups, groups)
+    assert.deepEqual({ gid: told.gid, uid: told.uid }, { gid: 0, uid: 0, ...settings })
+  })
+}
+
 test('settings that change come in with a reload', async ({ cluster, serve }) => {
   const made = await serve('puppet.js', started)
   const cwd = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-cwd-'))

@@ -100,8 +100,11 @@ function attend(settings) {
   /** How much longer than its server keeps it an idle connection is spared. */
   const MARGIN = 1000;
 
-  /** How the worker drains: idle connections are spared for the grace, and no promise of a server extends it beyond `most`. */
-  const drain = { begun: false, grace: settings.grace, most: settings.most, tell, leave };
+  /**
+   * How the worker drains: idle connections are spared for the grace, and no promise of a server extends it beyond `most`.
+   * `looks` are to come in this turn of the loop.
+   */
+  const drain = { begun: false, grace: settings.grace, most: settings.most, looks: 0, tell, leave };
   /** No server may begin any more. */
   let closing = false;
   /** There is no master to be told anything, or to end this worker. */
@@ -223,7 +226,15 @@ function attend(settings) {
     closeWhatBeginsLate();
     look();
     // Behind a poll: a request that has arrived while the loop was busy has been read by then.
-    setInterval(() => setImmediate(look), LOOK).unref();
+    setInterval(lookSoon, LOOK).unref();
+  }
+
+  function lookSoon() {
+    drain.looks += 1;
+    setImmediate(() => {
+      drain.looks -= 1;
+      look();
+    });
   }
 
   function isLoaded(name) {

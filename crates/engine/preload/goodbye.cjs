@@ -95,7 +95,7 @@ function goodbyes(drain, countConnections) {
   }
 
   /**
-   * What keeps the event loop alive, by Node's names: how many of each. The standard streams and the channel do not, and a
+   * What keeps the event loop alive, by Node's names: how many of each. The standard streams, the channel and our own looks do not, and a
    * connection that has ended does not for longer than this turn of the loop, though it is still listed.
    */
   function aliveness() {
@@ -107,6 +107,7 @@ function goodbyes(drain, countConnections) {
       else if (handle.destroyed && handle.server) add(handle.server._pipeName ? 'PipeWrap' : 'TCPSocketWrap', -1);
     }
     if (process.connected) add('PipeWrap', -1);
+    add('Immediate', -drain.looks);
     return Object.fromEntries([...counts].filter(([, count]) => count > 0).slice(0, KINDS));
   }
 

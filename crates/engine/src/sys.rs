@@ -14,7 +14,9 @@ use std::ptr;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{
+    Gid, Uid, UnshareFlags, set_thread_gid, set_thread_groups, set_thread_uid, unshare_unsafe,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -228,6 +230,33 @@ pub(crate) fn term_when_parent_dies(command: &mut Command) {
             }
         });
     }
+}
+
+/// Has the process begin as this user, with this group. It keeps no supplementary group, since these are its starter's: libuv does
+/// the same. Before anything else that is to be done in the process, because the kernel forgets its parent-death signal here.
+pub(crate) fn become_other(command: &mut Command, uid: Option<u32>, gid: Option<u32>) {
+    if uid.is_none() && gid.is_none() {
+        return;
+    }
+    let change = move || {
+        // Who may not do this has no privileges that the groups could be worth.
+        let _ = set_thread_groups(&[]);
+        if let Some(gid) = gid {
+            set_thread_gid(Gid::from_raw(valid(gid)?))?;
+        }
+        if let Some(uid) = uid {
+            set_thread_uid(Uid::from_raw(valid(uid)?))?;
+        }
+        Ok(())
+    };
+    // SAFETY: it runs in the child between fork and exec, where it makes at most three system calls, which are all that the
+    // child's one thread needs, and does nothing else: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(change) };
+}
+
+/// The highest number stands for no user and no group.
+fn valid(id: u32) -> io::Result<u32> {
+    if id == u32::MAX { Err(io::Error::from_raw_os_error(libc::EINVAL)) } else { Ok(id) }
 }
 
 /// Gives the command's process this soft limit on open files, as far as the hard one allows.

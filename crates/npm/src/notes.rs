@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use napi::Status;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use recluster::ReloadError;
-use recluster::host::{Handle, HandleKind, HostEvent, HostMessage, Listening, SocketKind};
+use recluster::host::{Handle, HandleKind, HostEvent, HostMessage, Listening, Misfit, SocketKind};
 use serde_json::{Value, json};
 
 /// Wakes Node's thread, and does not keep the process alive.
@@ -75,8 +75,7 @@ fn in_words(note: Note, values: &mut Vec<Vec<u8>>) -> Value {
         }
         // The receipt ends here: Node reads all that it has taken before it takes more.
         Note::Event(HostEvent::Message { worker, said, handle, receipt: _ }) => {
-            let handle =
-                handle.map(|Handle { kind, fd }| json!({ "kind": word_of(kind), "fd": fd.into_raw_fd() }));
+            let handle = handle.map(as_number);
             let (json, value) = match said {
                 HostMessage::Json(json) => (Some(json), None),
                 HostMessage::Advanced(value) => {
@@ -97,6 +96,16 @@ fn in_words(note: Note, values: &mut Vec<Vec<u8>>) -> Value {
         Note::Answer { ticket, answer: Err(error) } => {
             json!({ "event": "answer", "ticket": ticket, "error": error })
         }
+    }
+}
+
+/// A descriptor as JavaScript has it. One that is not what its sender says is closed here: Node would make something of it that
+/// fails later, when nobody listens to its errors.
+fn as_number(handle: Handle) -> Value {
+    let kind = word_of(handle.kind);
+    match handle.check() {
+        Ok(()) => json!({ "kind": kind, "fd": handle.fd.into_raw_fd() }),
+        Err(misfit) => json!({ "kind": kind, "lies": misfit == Misfit::OfAnotherKind }),
     }
 }
 

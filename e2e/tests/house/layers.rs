@@ -178,7 +178,7 @@ const ENGINE: Layers = (
         &["process::health_check", "process::spawn"],
         &["process::launch"],
         &["process::launcher"],
-        &["dataplane::inherited"],
+        &["dataplane::handle", "dataplane::inherited"],
         &[
             "dataplane::balance",
             "dataplane::client_hash",

@@ -17,7 +17,7 @@ pub use recluster_core::Lateness;
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
 use crate::config::variable::Variables;
-pub use crate::dataplane::{Handle, Receipt};
+pub use crate::dataplane::{Handle, Misfit, Receipt};
 use crate::process::latest::Latest;
 use crate::process::program::Program;
 pub use crate::process::stdio::Stdio;

@@ -2,7 +2,8 @@
 
 use recluster_wire::node::{SkippedMessage, UserCommand, UserMessage};
 
-use super::messages::{Config, Fact, Handle};
+use super::handle::Handle;
+use super::messages::{Config, Fact};
 use super::reactor::Reactor;
 use super::reports::Reports;
 use super::worker::Worker;

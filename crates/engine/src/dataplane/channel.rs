@@ -17,7 +17,7 @@ use rustix::net::{
 };
 
 use super::codec::Codec;
-use super::messages::Handle;
+use super::handle::Handle;
 
 /// How much is read at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;

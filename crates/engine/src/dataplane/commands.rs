@@ -5,9 +5,10 @@ use recluster_wire::node::{Payload, ToWorker};
 
 use super::channel::{Channel, Limits};
 use super::drain::Terms;
+use super::handle::Handle;
 use super::handover::send_to_this;
 use super::listeners;
-use super::messages::{Admission, Command, Config, Fact, Handle, Report, Routes};
+use super::messages::{Admission, Command, Config, Fact, Report, Routes};
 use super::names::Names;
 use super::reactor::Token;
 use super::reading::read_to_end;

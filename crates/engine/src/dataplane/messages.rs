@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::env::Serialization;
-use recluster_wire::node::{Farewell, HandleKind, Held, IdleGrace, Listening, Payload};
+use recluster_wire::node::{Farewell, Held, IdleGrace, Listening, Payload};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot;
 
+use super::handle::Handle;
 use super::inherited::{AllInherited, Inherited};
 use crate::config::balance::{Balance, PeekLimits};
 use crate::config::messages::Messages;
@@ -37,6 +38,8 @@ const LONGEST_PEEK: Duration = Duration::from_secs(3600);
 
 /// What a fact costs beside its texts, in bytes.
 const FACT_COST: usize = 256;
+/// What a descriptor costs that waits for a host program: no more than so many of one worker do.
+const HANDLE_COST: usize = WAITING_BYTES / 64;
 
 /// How the data plane works; it stays the same for its whole life.
 #[derive(Debug)]
@@ -247,7 +250,7 @@ impl Fact {
     /// How many bytes of a worker's choosing it holds. Every variant is named: a new one is judged, too.
     fn bytes(&self) -> usize {
         match self {
-            Self::Message { said, .. } => said.len(),
+            Self::Message { said, handle, .. } => said.len() + handle.as_ref().map_or(0, |_| HANDLE_COST),
             Self::Unheard { kind, .. } => kind.len(),
             Self::Stderr(_, text) => text.len(),
             // Both hold the path.
@@ -297,16 +300,6 @@ pub(crate) struct Tally {
 /// How many bytes of what one worker's messages have led to wait for the supervisor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backlog(Arc<AtomicUsize>);
-
-/// A descriptor that travels with a message.
-#[derive(Debug)]
-#[expect(clippy::exhaustive_structs, reason = "the two things that are sent")]
-pub struct Handle {
-    /// What it becomes at its receiver.
-    pub kind: HandleKind,
-    /// The descriptor.
-    pub fd: OwnedFd,
-}
 
 /// Stands for a message, or what followed from one, that waits for its receiver; it is dropped when the receiver has dealt with it.
 #[derive(Debug, Default)]

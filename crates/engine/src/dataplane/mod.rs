@@ -36,6 +36,7 @@ mod event_loop;
 #[cfg(test)]
 mod fixtures;
 mod group;
+mod handle;
 mod handover;
 mod idle;
 mod inherited;
@@ -68,8 +69,9 @@ use event_loop::Inbox;
 use reactor::Reactor;
 use state::State;
 
+pub use handle::{Handle, Misfit};
+pub use messages::Receipt;
 pub(crate) use messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
-pub use messages::{Handle, Receipt};
 
 /// How long the supervisor waits at most for its commands to be carried out.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);

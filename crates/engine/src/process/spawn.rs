@@ -156,12 +156,7 @@ pub(super) fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> 
     if program.own_group {
         command.process_group(0);
     }
-    if let Some(gid) = program.gid {
-        command.gid(gid);
-    }
-    if let Some(uid) = program.uid {
-        command.uid(uid);
-    }
+    sys::become_other(&mut command, program.uid, program.gid);
     command
 }
 
