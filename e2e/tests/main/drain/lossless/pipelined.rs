@@ -28,7 +28,7 @@ fn requests(way: &str, count: usize, body: usize) -> String {
 /// The answer to the Nth request.
 #[track_caller]
 fn answer(connection: &mut Connection<impl Read + Write>, way: &str, number: usize) -> Response {
-    let response = connection.response().unwrap_or_else(|error| panic!("{way} {number}: {error}"));
+    let response = connection.response().expect("an answer");
     assert_eq!(response.body.trim_end_matches('.'), format!("/way/{way}/{number}"));
     response
 }
