@@ -127,9 +127,10 @@ function goodbyes(drain, countConnections) {
   function end() {
     if (isEnding) return;
     isEnding = true;
+    // First, since what the application has for the end may throw: perhaps nobody reads its last words.
+    setTimeout(() => process.exit(0), CLEAN_UP).unref();
     const name = nextSignal();
     if (name) cleanUp(name);
     else if (!isSignalled) process.exit(0);
-    setTimeout(() => process.exit(0), CLEAN_UP).unref();
   }
 }
