@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_message_without_an_end_is_told_of_once_whoever_hears_it() {
         let (mut harness, _far) = heard_by(Messages::Unheard);
-        let (channel, mut far) = channel(Limits { line: 8, queue: 8, skipped: 16 });
+        let (channel, mut far) = channel(Limits { line: 8, queue: 8, skipped: 16, ..Limits::SCANT });
         harness.worker(1).channel = channel;
         for piece in ["\"0123456789", "0123456789", "0123456789\"\n", "\"012345678901234567890"] {
             rustix::io::write(&far.socket, piece.as_bytes()).unwrap();

@@ -42,15 +42,19 @@ pub(super) struct Limits {
     pub(super) queue: usize,
     /// How long a line may be that is skipped before it counts as one without an end, in bytes.
     pub(super) skipped: u64,
+    /// How many bytes of what the worker's messages have led to may wait for the supervisor before its channel is no longer read.
+    pub(super) facts: usize,
 }
 
 impl Limits {
     /// Where subscribers get messages.
-    pub(super) const USUAL: Self = Self { line: DEFAULT_MAX_LINE, queue: 32 << 20, skipped: LONGEST_LINE };
+    pub(super) const USUAL: Self =
+        Self { line: DEFAULT_MAX_LINE, queue: 32 << 20, skipped: LONGEST_LINE, facts: 1 << 20 };
     /// Where a host program gets them, and makes strings of Node of them.
-    pub(super) const AMPLE: Self = Self { line: NODE_STRING, queue: 512 << 20, skipped: LONGEST_LINE };
-    /// Where nobody needs them, and nobody sends any: what Node says by itself is a few kB at most.
-    pub(super) const SCANT: Self = Self { line: 256 << 10, queue: 1 << 20, ..Self::USUAL };
+    pub(super) const AMPLE: Self = Self { line: NODE_STRING, queue: 512 << 20, ..Self::USUAL };
+    /// Where nobody needs them, and nobody sends any: what Node says by itself is a few kB at most. Many workers may use up all of this
+    /// at once.
+    pub(super) const SCANT: Self = Self { line: 128 << 10, queue: 256 << 10, facts: 32 << 10, ..Self::USUAL };
 }
 
 /// A worker broke a rule that its channel rests on; it must be cut off.
@@ -89,6 +93,9 @@ pub(super) enum Read {
     /// The worker's end is closed; nothing will ever come.
     Closed,
 }
+
+/// What a message that waits costs beside its bytes.
+const OUTGOING_COST: usize = 128;
 
 #[derive(Debug)]
 struct Outgoing {
@@ -142,6 +149,10 @@ impl Channel {
         let seq = self.next_seq;
         self.next_seq += 1;
         seq
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Whether the worker ever sent a handle of its own.
@@ -302,12 +313,12 @@ impl Channel {
         bytes: Vec<u8>,
         handle: Option<(Sent, Rc<OwnedFd>)>,
     ) -> Result<(), ProtocolViolation> {
-        if self.queued_bytes + bytes.len() > self.limits.queue {
-            return Err(ProtocolViolation::QueueFull(self.limits.queue));
-        }
         self.queued_bytes += bytes.len();
         self.queue.push_back(Outgoing { bytes, sent: 0, handle });
         self.flush();
+        if self.queued_bytes + self.queue.len() * OUTGOING_COST > self.limits.queue {
+            return Err(ProtocolViolation::QueueFull(self.limits.queue));
+        }
         Ok(())
     }
 

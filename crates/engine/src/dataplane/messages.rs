@@ -26,10 +26,6 @@ use crate::socket::bind::{Bound, FIRST_LISTENER};
 use crate::socket::file::SocketFile;
 use crate::socket::lend::Lender;
 
-/// How many bytes of what one worker's messages have led to may wait for the supervisor before that worker's channel is no longer
-/// read.
-const WAITING_BYTES: usize = 1024 * 1024;
-
 /// The most connections that are pending for one worker: as many as the kernel's queue holds by Node's default.
 const MOST_PENDING: usize = 512;
 
@@ -38,8 +34,8 @@ const LONGEST_PEEK: Duration = Duration::from_secs(3600);
 
 /// What a fact costs beside its texts, in bytes.
 const FACT_COST: usize = 256;
-/// What a descriptor costs that waits for a host program: no more than so many of one worker do.
-const HANDLE_COST: usize = WAITING_BYTES / 64;
+/// What a descriptor costs that waits for a host program, in bytes: of one worker no more than 64 do, where 1 MiB may wait.
+const HANDLE_COST: usize = 16 * 1024;
 
 /// How the data plane works; it stays the same for its whole life.
 #[derive(Debug)]
@@ -61,7 +57,7 @@ pub(super) fn pending_limit(workers: usize) -> usize {
 }
 
 /// How many servers all workers may have together, beside what the limit on descriptors says: each has a record here.
-const MOST_SERVERS: usize = 16 * 1024;
+const MOST_SERVERS: usize = 4 * 1024;
 
 /// How many servers one worker may have.
 pub(super) const MOST_SERVERS_EACH: usize = 1024;
@@ -316,8 +312,9 @@ impl Backlog {
         Receipt { backlog: self.clone(), cost }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= WAITING_BYTES
+    /// Whether so many bytes wait, or more.
+    pub(super) fn has(&self, bytes: usize) -> bool {
+        self.0.load(Ordering::Relaxed) >= bytes
     }
 }
 

@@ -19,7 +19,7 @@ use super::handle::Handle;
 use super::handover::{self, Answer, put_back};
 use super::listener::{Listener, Listeners, Mode, Target};
 use super::listeners;
-use super::messages::{Config, Fact, MOST_SERVERS_EACH, Standing, server_limit};
+use super::messages::{Config, Fact, Standing, server_limit};
 use super::names::Names;
 use super::reactor::{ListenerId, Reactor};
 use super::reports::Reports;
@@ -126,7 +126,7 @@ fn is_listening(state: &mut State, id: WorkerId, listening: Listening) {
         }
         server.announced = Some(address.to_string());
     }
-    if worker.announced.len() < MOST_SERVERS_EACH && worker.announced.insert(address.to_string()) {
+    if worker.announced.insert(address.to_string()) {
         reports.fact(Fact::Listening(worker.id, address, listening));
     }
 }

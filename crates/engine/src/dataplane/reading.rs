@@ -23,7 +23,7 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 /// Reads what a worker says, up to its share of a turn.
 pub(super) fn read_share(state: &mut State, id: WorkerId) {
     for _ in 0..READS_A_TURN {
-        if state.workers.get(&id).is_some_and(|worker| worker.backlog.is_full()) {
+        if state.workers.get(&id).is_some_and(|worker| worker.backlog.has(worker.channel.limits().facts)) {
             state.reactor.set_timer_in(BACKLOG_PAUSE, Timer::Worker(id));
             return;
         }
@@ -161,7 +161,8 @@ mod tests {
             let mut harness = Harness::new(Balance::RoundRobin);
             let mut far = harness.serving(1, 0);
             let mut waiting = Vec::new();
-            while !harness.worker(1).backlog.is_full() {
+            let most = harness.worker(1).channel.limits().facts;
+            while !harness.worker(1).backlog.has(most) {
                 far.say(text);
                 harness.note_worker(1);
                 harness.turn();

@@ -121,7 +121,8 @@ impl State {
     /// Drops the worker's channel, takes back what the worker had not taken, and reports it. Once.
     pub(super) fn close_channel(&mut self, id: WorkerId, what: Reclaim) {
         let Some(mut worker) = self.workers.remove(&id) else { return };
-        *self.reports.tally.past.entry(worker.slot).or_default() += worker.connections();
+        let past = self.reports.tally.past.entry(worker.slot).or_default();
+        *past = past.saturating_add(worker.connections());
         worker.mark_listeners(&mut self.reactor);
         for listener in self.listeners.values_mut() {
             listener.remove_worker(id);

@@ -9,12 +9,14 @@ use recluster_wire::node::Taken;
 use super::channel::Channel;
 use super::connection::Connection;
 use super::idle::EventLoop;
-use super::messages::{Backlog, Fact, Standing};
+use super::messages::{Backlog, Fact, MOST_SERVERS_EACH, Standing};
 use super::reactor::{ListenerId, Reactor, Timer};
 use super::reports::Reports;
 
 /// How many connections may be on their way to one worker. More would wait in a busy worker while others are idle.
 const MOST_IN_FLIGHT: usize = 8;
+/// How many bytes all the places may have where one worker says that it listens.
+const MOST_PLACES_BYTES: usize = 64 << 10;
 /// How long a drain waits for connections on their way to be taken.
 pub(super) const TAKE_WAIT: Duration = Duration::from_secs(1);
 /// A worker whose last server closes after at least this long is on its way out. A shorter life is a probe for a
@@ -109,6 +111,31 @@ impl Default for Load {
     }
 }
 
+/// Where a worker said that it listens, within bounds: what it says beyond them is not reported.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    said: BTreeSet<String>,
+    bytes: usize,
+}
+
+impl Places {
+    /// Whether this is a place that it has not said, and there is room to remember it.
+    pub(super) fn insert(&mut self, place: String) -> bool {
+        let bytes = self.bytes.saturating_add(place.len());
+        if self.said.len() >= MOST_SERVERS_EACH || bytes > MOST_PLACES_BYTES || !self.said.insert(place) {
+            return false;
+        }
+        self.bytes = bytes;
+        true
+    }
+
+    pub(super) fn remove(&mut self, place: &str) -> bool {
+        let is_there = self.said.remove(place);
+        self.bytes -= if is_there { place.len() } else { 0 };
+        is_there
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
@@ -131,7 +158,7 @@ pub(super) struct Worker {
     pub(super) finishing: bool,
     pub(super) said: Said,
     /// Where it said that it listens: each address is reported once.
-    pub(super) announced: BTreeSet<String>,
+    pub(super) announced: Places,
     /// Its messages that the supervisor has not dealt with.
     pub(super) backlog: Backlog,
     /// It is given no connection before then.
@@ -167,7 +194,7 @@ impl Worker {
             leaving: false,
             finishing: false,
             said: Said::default(),
-            announced: BTreeSet::new(),
+            announced: Places::default(),
             backlog: Backlog::default(),
             paused_until: None,
             last_given: None,

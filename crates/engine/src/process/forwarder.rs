@@ -18,8 +18,10 @@ use crate::config::unread::Unread;
 
 /// How much of one worker's stderr may wait, in bytes.
 const MOST_WAITING: usize = 4 << 20;
+/// How much of all workers together may wait, in bytes. Where that much does, each has its share of it.
+const MOST_OF_ALL: usize = 16 << 20;
 /// How much of workers that have ended may wait, of all of them, in bytes.
-const MOST_LEFT_BEHIND: usize = 16 << 20;
+const MOST_LEFT_BEHIND: usize = 8 << 20;
 /// The longest piece that is left at once and should find room, in bytes.
 pub(super) const LONGEST_PIECE: usize = 128 << 10;
 /// How much is joined to one piece, in bytes.
@@ -164,8 +166,7 @@ impl Lane {
     fn wait_until(&self) -> Option<Instant> {
         let shared = &self.owner.0;
         let queues = shared.lock();
-        let waiting = queues.lanes.get(&self.number).map_or(0, |queue| queue.bytes);
-        if waiting + LONGEST_PIECE <= MOST_WAITING && queues.left_behind() <= MOST_LEFT_BEHIND {
+        if queues.have_room(self.number, LONGEST_PIECE) && queues.left_behind() <= MOST_LEFT_BEHIND {
             return None;
         }
         match shared.patience {
@@ -186,11 +187,11 @@ impl Lane {
         if queues.left_behind() > MOST_LEFT_BEHIND {
             return false;
         }
-        let Some(queue) = queues.lanes.get_mut(&self.number) else { return false };
         let is_kept = last && shared.patience != Patience::None;
-        if queue.bytes + lines.len() > MOST_WAITING && !is_kept {
+        if !is_kept && !queues.have_room(self.number, lines.len()) {
             return false;
         }
+        let Some(queue) = queues.lanes.get_mut(&self.number) else { return false };
         queue.bytes += lines.len();
         match queue.pieces.back_mut() {
             Some(piece) if piece.len() + lines.len() <= PIECE => piece.extend_from_slice(lines),
@@ -219,6 +220,14 @@ impl Drop for Owner {
 }
 
 impl Queues {
+    /// Whether so much more of this worker may wait. A piece finds room in any case where nothing of its worker waits.
+    fn have_room(&self, lane: u64, bytes: usize) -> bool {
+        let own = self.lanes.get(&lane).map_or(0, |queue| queue.bytes).saturating_add(bytes);
+        let share = (MOST_OF_ALL / self.lanes.len().max(1)).max(LONGEST_PIECE);
+        let all = || self.lanes.values().map(|queue| queue.bytes).sum::<usize>().saturating_add(bytes);
+        own <= MOST_WAITING && (own <= share || all() <= MOST_OF_ALL)
+    }
+
     /// How much waits of workers that have ended.
     fn left_behind(&self) -> usize {
         self.lanes.values().filter(|queue| queue.closed).map(|queue| queue.bytes).sum()
@@ -279,12 +288,9 @@ impl Shared {
         let mut queues = self.lock();
         if let Some(queue) = queues.lanes.get_mut(&lane) {
             queue.bytes = queue.bytes.saturating_sub(bytes);
-            queue.room.notify_one();
-            if queue.closed {
-                // There is more room for everybody.
-                queues.lanes.values().for_each(|queue| queue.room.notify_one());
-            }
         }
+        // There is more room for everybody.
+        queues.lanes.values().for_each(|queue| queue.room.notify_one());
         queues.lanes.retain(|_, queue| !queue.closed || queue.bytes > 0);
         if queues.lanes.values().all(|queue| queue.bytes == 0) {
             self.empty.notify_one();
@@ -337,6 +343,16 @@ mod tests {
         let mut read = Vec::new();
         reader.read_to_end(&mut read).unwrap();
         assert_eq!(read.len(), kept, "the thread ends when all is written");
+    }
+
+    #[test]
+    fn many_workers_share_what_may_wait() {
+        let (forwarder, _reader) = forwarder(Patience::None);
+        let lanes: Vec<Lane> = (0..64).map(|_| forwarder.lane()).collect();
+        assert!(fill(&lanes[0]) >= MOST_WAITING, "one may have much while the others have nothing");
+        let kept = lanes.iter().map(fill).collect::<Vec<_>>();
+        assert!(kept.iter().sum::<usize>() <= MOST_OF_ALL * 2, "{kept:?}");
+        assert!(kept[1..].iter().all(|kept| *kept >= LONGEST_PIECE), "and each has some: {kept:?}");
     }
 
     #[test]

@@ -139,7 +139,8 @@ pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Repo
     for slot in &mut status.slots {
         let now = status.workers.iter().filter(|worker| worker.slot == slot.slot);
         let past = report.tally.past.get(&slot.slot).copied().unwrap_or(0);
-        slot.connections = past + now.map(|worker| worker.connections).sum::<u64>();
+        // A worker may say any number.
+        slot.connections = now.fold(past, |sum, worker| sum.saturating_add(worker.connections));
     }
     let known = report.listeners;
     status.listeners.retain(|listener| known.iter().all(|other| other.address != listener.address));

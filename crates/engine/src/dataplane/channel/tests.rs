@@ -10,7 +10,7 @@ use super::super::fixtures::{FarEnd, channel};
 use super::*;
 
 fn limited(line: usize, queue: usize) -> (Channel, FarEnd) {
-    channel(Limits { line, queue, skipped: 100 })
+    channel(Limits { line, queue, skipped: 100, ..Limits::SCANT })
 }
 
 /// Reads until there is nothing more, and returns how many messages came.
@@ -172,7 +172,14 @@ fn framed(line: usize) -> (Channel, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     far.set_nonblocking(true).unwrap();
-    (Channel::new(near.into(), Limits { line, queue: 4096, skipped: 16 }, Serialization::Advanced), far)
+    (
+        Channel::new(
+            near.into(),
+            Limits { line, queue: 4096, skipped: 16, ..Limits::SCANT },
+            Serialization::Advanced,
+        ),
+        far,
+    )
 }
 
 fn frame(json: &str) -> Vec<u8> {

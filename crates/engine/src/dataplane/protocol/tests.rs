@@ -5,7 +5,7 @@ use recluster_wire::node::worker::FromPrimary;
 use recluster_wire::node::{Decoder, Farewell, Fault, Held, Malformed, Taken};
 
 use super::super::fixtures::{FarEnd, Harness, connection, id, query};
-use super::super::messages::Command;
+use super::super::messages::{Command, MOST_SERVERS_EACH};
 use super::super::worker::InFlight;
 use super::*;
 
