@@ -3,6 +3,9 @@
 use std::io;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::room::{Room, SHORT};
 
 /// Reads lines, none of them longer than a limit.
 #[derive(Debug)]
@@ -11,6 +14,9 @@ pub(crate) struct Lines<R> {
     /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
     limit: usize,
+    /// What the lines of all connections share, if they do, and what this one has of it.
+    room: Option<Room>,
+    held: Option<OwnedSemaphorePermit>,
 }
 
 /// What [`Lines::next`] found.
@@ -26,7 +32,12 @@ pub(crate) enum Line {
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(crate) fn new(reader: R, limit: usize) -> Self {
-        Self { reader: BufReader::new(reader), line: Vec::new(), limit }
+        Self { reader: BufReader::new(reader), line: Vec::new(), limit, room: None, held: None }
+    }
+
+    /// Those of one connection among many, whose long lines share a room.
+    pub(super) fn sharing(reader: R, limit: usize, room: Room) -> Self {
+        Self { room: Some(room), ..Self::new(reader, limit) }
     }
 
     /// The next line. The last one may lack its line feed.
@@ -34,14 +45,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// Cancel safe: if the future is dropped, what was read of a line is kept.
     pub(crate) async fn next(&mut self) -> io::Result<Line> {
         loop {
-            let room = (self.limit + 1).saturating_sub(self.line.len());
-            if room == 0 {
+            let left = (self.limit + 1).saturating_sub(self.line.len());
+            if left == 0 {
                 return Ok(Line::TooLong);
             }
-            let mut bounded = (&mut self.reader).take(room as u64);
-            let count = bounded.read_until(b'\n', &mut self.line).await?;
+            let count = self.read_some(left).await?;
             if self.line.last() == Some(&b'\n') {
                 self.line.pop();
+                self.held = None;
                 return Ok(Line::Whole(std::mem::take(&mut self.line)));
             }
             if count == 0 {
@@ -49,6 +60,16 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 return Ok(if rest.is_empty() { Line::End } else { Line::Whole(rest) });
             }
         }
+    }
+
+    /// Reads to the end of the line, to this many bytes, or to where a short line would end.
+    async fn read_some(&mut self, left: usize) -> io::Result<usize> {
+        let is_long = self.line.len() >= SHORT;
+        if let (Some(room), true, None) = (&self.room, is_long, &self.held) {
+            self.held = Some(room.for_line(self.limit).await?);
+        }
+        let most = if is_long || self.room.is_none() { left } else { left.min(SHORT - self.line.len()) };
+        (&mut self.reader).take(most as u64).read_until(b'\n', &mut self.line).await
     }
 }
 

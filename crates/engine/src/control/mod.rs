@@ -12,6 +12,7 @@ mod discover;
 mod greeting;
 pub(crate) mod lines;
 pub mod protocol;
+mod room;
 mod server;
 mod socket;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
+use super::room::Room;
 use super::socket::Socket;
 use crate::api::cluster::Cluster;
 use crate::config::scale::Scale;
@@ -28,6 +29,8 @@ use crate::socket::runtime_dir;
 
 /// How many clients may be connected at once.
 const CLIENTS: usize = 64;
+/// How many clients come in one turn: many that wait to be let in must not wait for as many turns of the supervisor.
+const AT_ONCE: usize = 8;
 /// How long a client may take to send one whole request.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a client may take to read an answer.
@@ -37,6 +40,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What one client too many is told.
+const TOO_MANY: &str = "too many clients wait at once";
 /// How many requests may wait for [`Server::asked`]. It is for the log; requests are answered without it.
 const ASKED: usize = 64;
 
@@ -87,7 +92,10 @@ impl Socket {
         let Self { listener, file } = self;
         let (closing, closed) = watch::channel(false);
         let (tell, asked) = mpsc::channel(ASKED);
-        let accepting = tokio::spawn(accept(listener, Host { cluster, closed: Closed(closed), tell }));
+        let accepting = tokio::spawn(accept(
+            listener,
+            Host { cluster, closed: Closed(closed), tell, room: Room::default() },
+        ));
         Server { file, asked, closing, accepting }
     }
 }
@@ -132,17 +140,22 @@ struct Host {
     cluster: Cluster,
     closed: Closed,
     tell: mpsc::Sender<Asked>,
+    room: Room,
 }
 
 async fn accept(listener: UnixListener, mut host: Host) {
-    let mut clients = Clients::default();
+    let (mut clients, mut came) = (Clients::default(), 0_usize);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     admit(stream, &mut clients, &host);
-                    // Those that have come before have their turn, so that one that has asked is known to wait.
-                    yield_now().await;
+                    // Those that have come before have their turn, so that one that has asked is known to wait: it is not among
+                    // the few that come at once.
+                    came += 1;
+                    if came % AT_ONCE == 0 {
+                        yield_now().await;
+                    }
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -194,7 +207,7 @@ fn admit(stream: UnixStream, clients: &mut Clients, host: &Host) {
     let refusal = match trusted {
         None => "only the user that the cluster runs as, and root, may ask",
         Some(peer) if clients.have_room() => return clients.seat(stream, peer, host),
-        Some(_) => "too many clients wait at once",
+        Some(_) => TOO_MANY,
     };
     if let Ok(line) = (Reply::Refused { reason: refusal.to_owned() }).encode() {
         // A fresh connection takes a line at once; if not, it is closed without one.
@@ -225,7 +238,8 @@ enum Next {
 impl Conversation {
     fn new(stream: UnixStream, peer: UCred, host: Host, waits: Arc<AtomicBool>) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { lines: Lines::new(reader, REQUEST_LIMIT), writer, peer, host, waits }
+        let lines = Lines::sharing(reader, REQUEST_LIMIT, host.room.clone());
+        Self { lines, writer, peer, host, waits }
     }
 
     /// Handles one request. An error means that the client is gone.
@@ -256,7 +270,7 @@ impl Conversation {
         let answer = match request {
             Request::Reload { wait: true, env } => return self.reload(env).await,
             Request::Reload { wait: false, env } => self.begin_reload(env).await,
-            Request::Status => self.host.cluster.status().await.map(|status| Reply::Status(Box::new(status))),
+            Request::Status => return self.status().await,
             Request::ScaleTo { workers } => return self.scale(Scale::To(workers)).await,
             Request::ScaleBy { workers } => return self.scale(Scale::By(workers)).await,
             // An error means that the cluster has ended already.
@@ -271,6 +285,18 @@ impl Conversation {
         };
         match answer {
             Ok(reply) => self.say(&reply).await.map(|()| Next::Listen),
+            Err(gone) => self.refuse(gone.to_string()).await,
+        }
+    }
+
+    async fn status(&mut self) -> io::Result<Next> {
+        let cluster = &self.host.cluster;
+        let taken = self.host.room.status(async || match cluster.status().await {
+            Ok(status) => Ok(Reply::Status(Box::new(status)).encode()?.into()),
+            Err(gone) => Err(io::Error::other(gone)),
+        });
+        match taken.await {
+            Ok(line) => self.write(&line).await.map(|()| Next::Listen),
             Err(gone) => self.refuse(gone.to_string()).await,
         }
     }
@@ -298,6 +324,9 @@ impl Conversation {
 
     /// Asks for a reload and sends its progress, until the verdict is there or the client leaves.
     async fn reload(&mut self, env: Variables) -> io::Result<Next> {
+        let Some(_place) = self.host.room.to_wait() else {
+            return self.refuse(TOO_MANY.to_owned()).await;
+        };
         let mut events = self.host.cluster.subscribe();
         let mut verdict = match self.host.cluster.ask_reload(None, env) {
             Ok(verdict) => verdict,
@@ -357,8 +386,22 @@ impl Conversation {
     }
 
     async fn say(&mut self, reply: &Reply) -> io::Result<()> {
-        let line = reply.encode()?;
-        timeout(READING, self.writer.write_all(&line)).await?
+        self.write(&reply.encode()?).await
+    }
+
+    /// Writes an answer. A client that does not read it gives way to others, and all of these have so much room for their answers.
+    async fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        // Whatever else is wrong shows again below.
+        let sent = self.writer.try_write(line).unwrap_or(0);
+        let rest = line.get(sent..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let _room = self.host.room.for_rest(rest.len())?;
+        let waited = self.waits.swap(false, Ordering::Relaxed);
+        timeout(READING, self.writer.write_all(rest)).await??;
+        self.waits.store(waited, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -306,26 +306,46 @@ async fn clients_that_ask_for_nothing_are_in_nobody_s_way() {
 }
 
 #[tokio::test]
-async fn a_client_too_many_that_waits_is_told_so() {
+async fn a_client_too_many_that_waits_is_told_so_and_others_are_answered() {
     let Master { server, inputs, path, _directory, events: _events, course: _course } = Master::start();
     let _server = server;
     scaled_at_once(inputs);
-    let mut waiting = Vec::new();
-    for _ in 0..64 {
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..49 {
         let mut client = Client::connect(&path).await.unwrap();
         client.send(&Asked::reload(true)).await.unwrap();
-        waiting.push(client);
+        waiting.spawn(async move { client.next().await });
     }
-    let refused =
-        |reply| matches!(reply, Ok(Reply::Refused { reason }) if reason == "too many clients wait at once");
-    let one_more = async || {
-        let mut client = Client::connect(&path).await.unwrap();
-        client.ask(&Asked::ScaleTo { workers: 1 }).await
-    };
-    // The last of them may not have been heard yet: it gives way then.
-    within(async { while !refused(one_more().await) {} }).await;
-    drop(waiting.pop());
-    within(async { while !matches!(one_more().await, Ok(Reply::Scaled { .. })) {} }).await;
+    // Nobody else has an answer yet.
+    let Some(Ok(Ok(Reply::Refused { reason }))) = within(waiting.join_next()).await else { panic!() };
+    assert_eq!(reason, "too many clients wait at once");
+    let mut other = Client::connect(&path).await.unwrap();
+    let reply = within(other.ask(&Asked::ScaleTo { workers: 1 })).await;
+    assert!(matches!(reply, Ok(Reply::Scaled { workers: 1 })), "{reply:?}");
+}
+
+/// A client whose answer is longer than what the kernel takes, and who does not read it.
+async fn deaf_to_a_long_answer(master: &mut Master) -> Client {
+    let mut client = master.client().await;
+    client.send(&Asked::reload(true)).await.unwrap();
+    let Request::Reload { reply: Some(verdict), .. } = master.request().await else { panic!() };
+    let needs_restart = vec!["x".repeat(1 << 20)];
+    verdict.send(Told { verdict: Verdict::Done, needs_restart }).unwrap();
+    client
+}
+
+#[tokio::test]
+async fn answers_that_are_not_read_have_a_bound_together() {
+    let mut master = Master::start();
+    let mut deaf = Vec::new();
+    for _ in 0..8 {
+        deaf.push(deaf_to_a_long_answer(&mut master).await);
+    }
+    // An answer that finds no room ends its conversation: it is cut off in its middle.
+    let mut last = deaf_to_a_long_answer(&mut master).await;
+    assert!(within(last.next()).await.is_err());
+    let first = within(deaf.remove(0).next()).await;
+    assert!(matches!(first, Ok(Reply::Verdict { .. })), "what had room is written whole");
 }
 
 #[tokio::test]

@@ -1,0 +1,112 @@
+//! What all clients of one control socket share, so that many of them cost the master no more than a few: room for long lines, one
+//! status for all who wait for it, and places for those who wait long.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+
+/// How much of lines may be held for all clients together beside [`SHORT`] for each, in KiB.
+const LONG_LINES: usize = 4 * 1024;
+/// A line of so many bytes is held for every client.
+pub(super) const SHORT: usize = 8 * 1024;
+/// How many may wait for a reload at once. The other places are for those who are answered at once.
+const WAITING: usize = 48;
+
+/// The room. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    lines: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    status: Arc<Mutex<Option<Taken>>>,
+}
+
+/// A status as a line, and when it was asked for.
+#[derive(Debug)]
+struct Taken {
+    begun: Instant,
+    line: Arc<[u8]>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            lines: Arc::new(Semaphore::new(LONG_LINES)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            status: Arc::default(),
+        }
+    }
+}
+
+impl Room {
+    /// Waits for room for a line of so many bytes that is to be read.
+    pub(super) async fn for_line(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.lines).acquire_many_owned(kibibytes(bytes)).await.map_err(io::Error::other)
+    }
+
+    /// Room for the rest of an answer that its client does not read at once, if there is any.
+    pub(super) fn for_rest(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.lines).try_acquire_many_owned(kibibytes(bytes));
+        room.map_err(|_| io::ErrorKind::OutOfMemory.into())
+    }
+
+    /// A place for one who waits for a reload, if one is free.
+    pub(super) fn to_wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    }
+
+    /// The status as it is after this was called. Those who ask while one is taken share the next.
+    pub(super) async fn status<E>(
+        &self,
+        take: impl AsyncFnOnce() -> Result<Arc<[u8]>, E>,
+    ) -> Result<Arc<[u8]>, E> {
+        let asked = Instant::now();
+        let mut taken = self.status.lock().await;
+        if let Some(Taken { line, .. }) = taken.as_ref().filter(|taken| taken.begun > asked) {
+            return Ok(Arc::clone(line));
+        }
+        let begun = Instant::now();
+        let line = take().await?;
+        *taken = Some(Taken { begun, line: Arc::clone(&line) });
+        Ok(line)
+    }
+}
+
+fn kibibytes(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024).min(LONG_LINES)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_status_is_taken_after_it_was_asked_for_and_shared_by_all_who_wait() {
+        let (room, count) = (Room::default(), AtomicU32::new(0));
+        let ask = || {
+            room.status(async || {
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                Ok::<_, Infallible>(number.to_string().into_bytes().into())
+            })
+        };
+        let (first, second, third) = tokio::join!(ask(), ask(), ask());
+        assert_eq!(&*first.unwrap(), b"0");
+        assert_eq!(&*second.unwrap(), b"1", "it was asked for when the first was being taken");
+        assert_eq!(&*third.unwrap(), b"1");
+        assert_eq!(&*ask().await.unwrap(), b"2", "an old one is not given");
+    }
+
+    #[tokio::test]
+    async fn long_lines_have_a_bound_together() {
+        let room = Room::default();
+        let held: Vec<_> = (0..16).map(|_| room.for_rest(256 * 1024).unwrap()).collect();
+        assert!(room.for_rest(1).is_err());
+        drop(held);
+        assert!(room.for_line(256 * 1024).await.is_ok());
+    }
+}
