@@ -19,6 +19,9 @@ use crate::writable::may_create;
 /// How many lines may wait for a slow reader.
 const LINES_WAITING: usize = 1024;
 
+/// How many bytes these lines may have together: a verdict quotes workers.
+const BYTES_WAITING: usize = 2 << 20;
+
 /// How many of them may be about what applications say, so that an application cannot fill the queue.
 const CHATTER_WAITING: usize = 512;
 
@@ -32,12 +35,18 @@ const STACK_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Sink {
     queue: SyncSender<Job>,
-    /// How many lines are in the queue.
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     /// Closed when the thread has ended.
     ended: Receiver<()>,
     /// The file, if it is one.
     path: Option<PathBuf>,
+}
+
+/// What is in the queue.
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 enum Job {
@@ -59,7 +68,7 @@ impl Sink {
     fn start(output: Box<dyn Write + Send>, path: Option<PathBuf>) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(LINES_WAITING);
         let (end, ended) = sync_channel(0);
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::new(Waiting::default());
         let counted = Arc::clone(&waiting);
         thread::Builder::new().name("recluster-log".to_owned()).stack_size(STACK_BYTES).spawn(move || {
             work(output, &jobs, &counted);
@@ -70,17 +79,21 @@ impl Sink {
 
     /// Writes a line; says whether there was room for it.
     pub(super) fn write(&self, line: String) -> bool {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let bytes = line.len();
+        if self.waiting.bytes.load(Ordering::Relaxed).saturating_add(bytes) > BYTES_WAITING {
+            return false;
+        }
+        self.waiting.add(bytes);
         let sent = self.queue.try_send(Job::Line(line)).is_ok();
         if !sent {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.waiting.remove(bytes);
         }
         sent
     }
 
     /// Whether there is room for a line that the log can do without.
     pub(super) fn has_room_for_chatter(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < CHATTER_WAITING
+        self.waiting.lines.load(Ordering::Relaxed) < CHATTER_WAITING
     }
 
     /// Opens the file anew by its path. Lines that are written already stay where they are.
@@ -95,6 +108,18 @@ impl Sink {
         drop(self.queue);
         // Either error means that there is nothing to wait for: the thread has ended, or its reader does not read.
         let _ = self.ended.recv_timeout(FAREWELL);
+    }
+}
+
+impl Waiting {
+    fn add(&self, bytes: usize) {
+        self.lines.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.lines.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -125,13 +150,13 @@ fn is_nobody_there(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
 }
 
-fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
+fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>, waiting: &Waiting) {
     for job in jobs {
         match job {
             // An error has nowhere to be reported, and the cluster goes on without a log.
             Job::Line(line) => {
                 let _ = output.write_all(line.as_bytes());
-                waiting.fetch_sub(1, Ordering::Relaxed);
+                waiting.remove(line.len());
             }
             Job::Switch(file) => output = Box::new(file),
         }
@@ -277,6 +302,21 @@ mod tests {
             assert!(sink.write("this one waits in the queue\n".to_owned()));
         }
         assert!(!sink.write("this one is lost\n".to_owned()));
+        drop(reader);
+        sink.close();
+    }
+
+    #[test]
+    fn lines_that_wait_have_a_bound_in_bytes() {
+        let (begun, has_begun) = channel();
+        let (reader, go_on) = channel();
+        let sink = Sink::start(Box::new(Stuck { begun, go_on }), None).unwrap();
+        assert!(sink.write("the thread waits with this one\n".to_owned()));
+        has_begun.recv_timeout(Duration::from_secs(30)).unwrap();
+        let long = "x".repeat(BYTES_WAITING / 2 - 64);
+        assert!(sink.write(long.clone()) && sink.write(long.clone()));
+        assert!(!sink.write(long), "this one is lost");
+        assert!(sink.write("a short one\n".to_owned()));
         drop(reader);
         sink.close();
     }
