@@ -19,6 +19,7 @@ mod binary;
 mod command;
 mod event;
 mod home;
+mod hostile;
 mod http;
 mod http2;
 mod launch;
@@ -40,6 +41,7 @@ pub use binary::{addon, command, library_example, recluster, repository, rust_ex
 pub use command::{Finished, Running};
 pub use event::{Event, Pattern, on};
 pub use home::Home;
+pub use hostile::written;
 pub use http::{Connection, Response, get};
 pub use http2::{Frame, Http2, Kind};
 pub use launch::Launch;
