@@ -121,7 +121,7 @@ fn the_last_words_of_dying_workers_reach_a_file_wholly_and_line_by_line() {
         fs.writeSync(2, `${who} dies`);
         process.kill(who, 'SIGKILL');";
     let (launch, path) = to_a_file(&home, server);
-    let mut master = launch.workers(4).option("--attempts", "2").start();
+    let mut master = launch.workers(4).option("--attempts", "2").option("--bake", "1h").start();
     master.expect_end(3);
     let text = std::fs::read_to_string(path).expect("the file");
     let mut said: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
