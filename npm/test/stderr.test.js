@@ -65,8 +65,11 @@ async function failing ({ logger, recluster }, file, options = {}) {
     fs.writeFileSync(file, code)
     // It serves when it has lived for longer than any test takes.
     Object.assign(said, { bake: 3600 }, more)
-    const [error] = await called((done) => made.reload(done))
-    assert.equal(error.code, 'ERR_RECLUSTER_ROLLED_BACK')
+    let error
+    // On a busy machine the end of a process may be seen long behind that of its channel: then it counts as one that leaves by itself.
+    do [error] = await called((done) => made.reload(done))
+    while (error?.reason === 'asked to be replaced before it served')
+    assert.equal(error?.code, 'ERR_RECLUSTER_ROLLED_BACK')
     return error
   }
 }
