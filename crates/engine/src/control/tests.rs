@@ -349,6 +349,23 @@ async fn answers_that_are_not_read_have_a_bound_together() {
 }
 
 #[tokio::test]
+async fn the_last_answers_are_written_though_a_client_has_given_way() {
+    let mut master = Master::start();
+    let mut silent = Vec::new();
+    for _ in 0..63 {
+        silent.push(UnixStream::connect(&master.path).await.unwrap());
+    }
+    let mut slow = deaf_to_a_long_answer(&mut master).await;
+    let mut one_more = master.client().await;
+    one_more.send(&Asked::ScaleTo { workers: 1 }).await.unwrap();
+    let Request::Scale(_, reply) = master.request().await else { panic!() };
+    reply.send(Ok(1)).unwrap();
+    assert!(matches!(within(one_more.next()).await, Ok(Reply::Scaled { .. })));
+    let (answer, ()) = within(async { tokio::join!(slow.next(), master.server.close()) }).await;
+    assert!(matches!(answer, Ok(Reply::Verdict { .. })), "{answer:?}");
+}
+
+#[tokio::test]
 async fn where_nobody_listens_there_is_no_cluster() {
     let master = Master::start();
     master.server.close().await;
