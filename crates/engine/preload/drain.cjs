@@ -88,7 +88,7 @@ function attend(settings) {
   const cluster = require('cluster');
   const { worker } = cluster;
   if (!worker) return;
-  const { setTimeout, setInterval, setImmediate, clearTimeout, now, send, WeakMap, Set, WeakSet } = own;
+  const { setTimeout, setInterval, setImmediate, now, send, WeakMap, Set, WeakSet } = own;
   const master = process.ppid;
 
   /** How often connections are looked at while the worker drains, in milliseconds. */
@@ -97,8 +97,6 @@ function attend(settings) {
   const DEATH_THROES = 20;
   /** How often the master is told of new connections, at most, in milliseconds. */
   const COUNT = 1000;
-  /** The same while nothing changes. */
-  const MOST_COUNT = 16_000;
   /** How much longer than its server keeps it an idle connection is spared. */
   const MARGIN = 1000;
 
@@ -380,40 +378,20 @@ function attend(settings) {
   const reason = settings.cache?.off?.slice(0, 300);
   if (reason !== undefined) tell({ cmd: 'NODE_RECLUSTER_CACHE_OFF', reason });
 
-  /**
-   * Counts what servers of this worker have got since it began, whoever accepted it, and what of it is open. The master hears of what
-   * begins within a second, and of what ends within a few.
-   */
+  /** Counts what servers of this worker have got since it began, whoever accepted it. */
   function countConnections() {
     let connections = 0;
-    let told = '';
-    let span = COUNT;
-    let timer;
-    const tellLater = () => {
-      timer = setTimeout(report, span);
-      timer.unref();
-    };
+    let isDue = false;
     const report = () => {
-      timer = undefined;
-      const open = accepted().length;
-      const message = { cmd: 'NODE_RECLUSTER_TAKEN', connections, open };
-      const text = `${connections} ${open}`;
-      if (text === told) {
-        span = Math.min(span * 2, MOST_COUNT);
-      } else {
-        told = text;
-        span = COUNT;
-        tell(message);
-      }
-      if (open > 0) tellLater();
+      isDue = false;
+      tell({ cmd: 'NODE_RECLUSTER_TAKEN', connections });
     };
     // The first versions of Node 18 have no such function: there nobody counts.
     require('diagnostics_channel').subscribe?.('net.server.socket', () => {
       connections += 1;
-      if (timer && span === COUNT) return;
-      if (timer) clearTimeout(timer);
-      span = COUNT;
-      tellLater();
+      if (isDue) return;
+      isDue = true;
+      setTimeout(report, COUNT).unref();
     });
   }
 }

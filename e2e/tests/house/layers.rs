@@ -180,7 +180,6 @@ const ENGINE: Layers = (
         &["process::launcher"],
         &["dataplane::handle", "dataplane::inherited"],
         &[
-            "dataplane::allowance",
             "dataplane::balance",
             "dataplane::client_hash",
             "dataplane::codec",
@@ -193,7 +192,6 @@ const ENGINE: Layers = (
             "dataplane::client_key",
             "dataplane::connection",
             "dataplane::idle",
-            "dataplane::pace",
             "dataplane::reports",
         ],
         &["dataplane::group", "dataplane::worker"],
@@ -206,7 +204,6 @@ const ENGINE: Layers = (
             "dataplane::peeks",
         ],
         &["dataplane::balance::relief", "dataplane::beside"],
-        &["dataplane::balance::hand_out"],
         &[
             "dataplane::balance::kernel",
             "dataplane::balance::round_robin",

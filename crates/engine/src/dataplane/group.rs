@@ -15,7 +15,6 @@ use recluster_core::WorkerId;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bpf::Program;
-use super::pace::Pace;
 use crate::sys::{self, Hook};
 
 /// Where a TCP socket listens, and how.
@@ -58,15 +57,15 @@ pub(super) struct Member {
     pub(super) holder: Option<WorkerId>,
     /// A connection has waited in it for too long.
     pub(super) is_overdue: bool,
-    /// When it is to be looked at, if it is not to be reported.
-    pub(super) look_at: Option<Instant>,
-    /// How long before that it was looked at.
+    /// A timer for it is set.
+    pub(super) is_timed: bool,
+    /// How long what waits in it waits for its worker, until the others are looked at (again).
     pub(super) patience: Duration,
 }
 
 impl Member {
     fn vacant(socket: Rc<OwnedFd>) -> Self {
-        Self { socket, holder: None, is_overdue: false, look_at: None, patience: Duration::ZERO }
+        Self { socket, holder: None, is_overdue: false, is_timed: false, patience: Duration::ZERO }
     }
 }
 
@@ -79,11 +78,6 @@ pub(super) struct Place {
     pub(super) number: u32,
 }
 
-/// The number of the master's own place in a group, where it has one.
-pub(super) const OWN: usize = 0;
-/// The master's own place, from where it hands connections out.
-pub(super) const FRONT: Place = Place { slot: 0, number: 0 };
-
 /// The sockets of one listener, at their places.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -93,21 +87,17 @@ pub(super) struct Group {
     pub(super) steered: Vec<Place>,
     /// The kernel has refused the program, and is not asked again before then.
     pub(super) retry_at: Option<Instant>,
-    /// How fast connections come, where the master may hand them out: then the first place is its own.
-    pub(super) pace: Option<Pace>,
 }
 
 impl Group {
     /// A group of one vacant socket.
     pub(super) fn new(spot: Spot, first: Rc<OwnedFd>) -> Self {
-        Self { spot, members: vec![Member::vacant(first)], steered: Vec::new(), retry_at: None, pace: None }
+        Self { spot, members: vec![Member::vacant(first)], steered: Vec::new(), retry_at: None }
     }
 
     /// Gives a worker a place: a vacant one, or a new one behind the others.
     pub(super) fn occupy(&mut self, worker: WorkerId) -> io::Result<usize> {
-        let own = usize::from(self.pace.is_some());
-        let vacant =
-            self.members.iter().skip(own).position(|member| member.holder.is_none()).map(|at| at + own);
+        let vacant = self.members.iter().position(|member| member.holder.is_none());
         let place = vacant.unwrap_or(self.members.len());
         if vacant.is_none() {
             self.members.push(Member::vacant(Rc::new(self.spot.listen()?)));
@@ -147,25 +137,10 @@ impl Group {
     /// Counts vacant sockets no longer among those from which the kernel is to choose. Where its program is still the old
     /// one, it may choose them all the same: what arrives there is taken over.
     pub(super) fn forget_vacated(&mut self) {
-        let Self { members, steered, pace, .. } = self;
+        let Self { members, steered, .. } = self;
         let is_held =
             |place: &Place| members.get(place.number as usize).is_some_and(|it| it.holder.is_some());
-        steered.retain(|place| is_held(place) || pace.is_some() && *place == FRONT);
-    }
-
-    /// Whether the place is the master's own.
-    pub(super) fn is_own(&self, place: usize) -> bool {
-        place == OWN && self.pace.is_some()
-    }
-
-    /// Whether connections wait there.
-    pub(super) fn waits_in_own(&self) -> bool {
-        self.pace.is_some() && self.members.get(OWN).is_some_and(|member| member.is_overdue)
-    }
-
-    /// Whether the kernel sends everything to the master's own place.
-    pub(super) fn hands_out(&self) -> bool {
-        self.steered == [FRONT] && self.pace.is_some()
+        steered.retain(is_held);
     }
 
     pub(super) fn is_steered(&self, place: usize) -> bool {

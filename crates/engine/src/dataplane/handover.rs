@@ -91,7 +91,6 @@ pub(super) fn send(
         return Err(connection);
     };
     worker.last_given = Some(now);
-    worker.load.given += 1;
     worker.in_flight.insert(seq, InFlight { listener, connection });
     Ok(())
 }

@@ -14,8 +14,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
-
-use super::allowance::Allowance;
+use std::time::{Duration, Instant};
 
 /// The beginning of a line that suffices: a name, and a state; or a number, its six arguments and two registers.
 const LINE_BYTES: usize = 256;
@@ -116,9 +115,31 @@ fn watches(pid: u32, epoll: u64, socket: impl AsFd) -> bool {
         .any(|line| line.split_ascii_whitespace().any(|field| field == wanted))
 }
 
-/// How many looks may be taken.
-pub(super) fn looks() -> Allowance {
-    Allowance::new(LOOKS_A_SECOND, MOST_AT_ONCE)
+/// How many looks may be taken: so many a second.
+#[derive(Debug)]
+pub(super) struct Looks {
+    left: u32,
+    filled_at: Instant,
+}
+
+impl Looks {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { left: MOST_AT_ONCE, filled_at: now }
+    }
+
+    /// Takes one, if there is one left.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let each = Duration::from_secs(1) / LOOKS_A_SECOND;
+        let since = now.saturating_duration_since(self.filled_at);
+        let new = u32::try_from(since.as_nanos() / each.as_nanos()).unwrap_or(MOST_AT_ONCE).min(MOST_AT_ONCE);
+        if new > 0 {
+            self.left = (self.left + new).min(MOST_AT_ONCE);
+            self.filled_at = if new == MOST_AT_ONCE { now } else { self.filled_at + each * new };
+        }
+        let has = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        has
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +174,20 @@ mod tests {
         ] {
             assert_eq!(is_asleep(stat), expected, "{stat:?}");
         }
+    }
+
+    #[test]
+    fn looks_are_limited_in_a_second_and_at_once() {
+        let begin = Instant::now();
+        let mut looks = Looks::new(begin);
+        let mut count = |from: u64, to: u64| {
+            (from..to).map(|micros| u32::from(looks.take(begin + Duration::from_micros(micros)))).sum::<u32>()
+        };
+        assert_eq!(count(0, 1), 1);
+        assert_eq!((0..200).filter(|_| count(0, 1) == 1).count(), MOST_AT_ONCE as usize - 1);
+        let second = count(0, 1_000_000);
+        assert!((LOOKS_A_SECOND - 1..=LOOKS_A_SECOND).contains(&second), "{second}");
+        assert_eq!((0..200).filter(|_| count(60_000_000, 60_000_001) == 1).count(), MOST_AT_ONCE as usize);
     }
 
     /// Looks until there is that to see.

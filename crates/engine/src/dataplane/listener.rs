@@ -32,7 +32,6 @@ use super::bpf::Program;
 use super::client_hash::Table;
 use super::connection::Connection;
 use super::group::{Group, Spot};
-use super::pace::Pace;
 use super::reactor::{ListenerId, Reactor, Timer, Token};
 use crate::config::balance::{Balance, StickyBy};
 use crate::report::worker::Address;
@@ -338,9 +337,6 @@ impl Listener {
             .sticky_by()
             .filter(|by| self.mode != Mode::Shared && (**by != StickyBy::Ip || self.sockname().is_some()));
         self.sticky_by = by.cloned().map(Rc::new);
-        if let Some(group) = self.group.as_mut().filter(|_| self.sticky_by.is_none()) {
-            group.pace = Some(Pace::new());
-        }
     }
 
     /// How connections reach workers from here, by the option's own word.

@@ -16,12 +16,11 @@
 //!   that were bound before any worker asked, `abandoned` those that a worker closes while it goes on;
 //! - `beside` is for two sockets whose addresses overlap, and `names` keeps the files of unix sockets in their places;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses; `idle` looks
-//!   whether a worker has anything to do, and `pace` how fast connections come (`allowance`);
+//!   whether a worker has anything to do;
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
 //!   which slot it belongs to, and `bpf` has the kernel compute the same.
 
 mod abandoned;
-mod allowance;
 mod application;
 mod balance;
 mod beside;
@@ -45,7 +44,6 @@ mod listener;
 mod listeners;
 pub(crate) mod messages;
 mod names;
-mod pace;
 mod peeks;
 mod protocol;
 mod reactor;

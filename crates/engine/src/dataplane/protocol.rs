@@ -55,7 +55,7 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
         }
         FromWorker::Leaves => worker.retires(reactor, reports),
         FromWorker::Pong => ping_answered(state, id),
-        FromWorker::Taken(taken) => worker.tells(taken),
+        FromWorker::Taken(connections) => worker.own_count = Some(connections),
         FromWorker::Held(held) => reports.fact(Fact::Held(id, held)),
         FromWorker::Farewell(farewell) => {
             worker.finishing = false;
@@ -159,7 +159,7 @@ fn connection_answered(state: &mut State, id: WorkerId, seq: u64, accepted: bool
     match handover::answered(worker, seq, accepted, reactor) {
         Answer::Unknown => return,
         // There may be more for it that waits for a busy worker.
-        Answer::Taken { listener, is_idle: true } => state.offer(listener, id, true),
+        Answer::Taken { listener, is_idle: true } => state.offer(listener, id),
         Answer::Taken { is_idle: false, .. } => {}
         Answer::Refused(sent) => put_back(sent, listeners, reactor, reports),
     }
@@ -168,10 +168,11 @@ fn connection_answered(state: &mut State, id: WorkerId, seq: u64, accepted: bool
 
 fn ping_answered(state: &mut State, id: WorkerId) {
     let Some(worker) = state.workers.get_mut(&id) else { return };
-    let is_idle = relief::ping_answered(worker, &state.reactor);
-    let ids: Vec<ListenerId> = worker.servers.values().map(|server| server.listener).collect();
-    for listener in ids {
-        state.offer(listener, id, is_idle);
+    if relief::ping_answered(worker, &state.reactor) {
+        let ids: Vec<ListenerId> = worker.servers.values().map(|server| server.listener).collect();
+        for listener in ids {
+            state.offer(listener, id);
+        }
     }
 }
 

@@ -4,12 +4,11 @@ use std::sync::mpsc;
 
 use recluster_core::WorkerId;
 
-use super::allowance::Allowance;
 use super::balance::{kernel, relief, round_robin, sticky};
 use super::beside;
 use super::channel::{ProtocolViolation, READ_BYTES};
 use super::drain::{self, Terms};
-use super::idle;
+use super::idle::Looks;
 use super::listener::Listeners;
 use super::listeners::{self, Opener};
 use super::messages::{Billed, Config, Fact, Routes, Setup};
@@ -30,7 +29,7 @@ pub(super) struct State {
     pub(super) names: Names,
     pub(super) opener: Opener,
     pub(super) peeks: Peeks,
-    pub(super) looks: Allowance,
+    pub(super) looks: Looks,
     /// Which workers may be given what, as the supervisor said last.
     pub(super) routes: Routes,
     /// Everything stops: no new listener, and only connections that wait already.
@@ -49,7 +48,7 @@ impl State {
         Self {
             peeks: Peeks::new(setup.config.peek),
             config: setup.config,
-            looks: idle::looks(),
+            looks: Looks::new(reactor.now),
             reactor,
             reports: Reports::new(facts),
             workers: Workers::new(),
@@ -76,10 +75,10 @@ impl State {
     }
 
     /// Sends a worker whose loop turns what waits for a busy one.
-    pub(super) fn offer(&mut self, id: ListenerId, worker: WorkerId, is_idle: bool) {
+    pub(super) fn offer(&mut self, id: ListenerId, worker: WorkerId) {
         let Self { workers, listeners, is_stopping, reactor, reports, .. } = self;
         if let Some(listener) = listeners.get_mut(&id) {
-            relief::offer(listener, worker, is_idle, workers, *is_stopping, reactor, reports);
+            relief::offer(listener, worker, workers, *is_stopping, reactor, reports);
         }
     }
 

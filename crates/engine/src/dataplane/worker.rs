@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
-use recluster_wire::node::Taken;
 
 use super::channel::Channel;
 use super::connection::Connection;
@@ -91,26 +90,6 @@ pub(super) struct Said {
     pub(super) query: bool,
 }
 
-/// What is known of the connections that a worker has open.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
-    /// How many there were when it last told.
-    open: u64,
-    /// Of what it had got before, at least half was open then.
-    pub(super) is_kept: bool,
-    /// How many it was sent since then.
-    pub(super) given: u64,
-    /// Others were given connections in its stead, since it did not become idle in time.
-    pub(super) lags: bool,
-}
-
-impl Default for Load {
-    /// Clients are taken to keep their connections until it is known.
-    fn default() -> Self {
-        Self { open: 0, is_kept: true, given: 0, lags: false }
-    }
-}
-
 /// Where a worker said that it listens, within bounds: what it says beyond them is not reported.
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -168,11 +147,8 @@ pub(super) struct Worker {
     pub(super) taken: u64,
     /// How many connections it has got by its own count, if it counts: also those that it accepted by itself.
     pub(super) own_count: Option<u64>,
-    pub(super) load: Load,
     /// When it was asked whether its loop turns, if it has not answered yet.
     pub(super) pinged_at: Option<Instant>,
-    /// When it has answered at once, if that was not used yet.
-    pub(super) answered_at: Option<Instant>,
     /// The way to see whether its loop has anything to do.
     pub(super) event_loop: EventLoop,
     last_number: u64,
@@ -200,9 +176,7 @@ impl Worker {
             last_given: None,
             taken: 0,
             own_count: None,
-            load: Load::default(),
             pinged_at: None,
-            answered_at: None,
             event_loop: EventLoop::default(),
             last_number: 0,
         }
@@ -222,20 +196,6 @@ impl Worker {
     /// How many connections it has got, as far as is known: its own count comes a moment late.
     pub(super) fn connections(&self) -> u64 {
         self.own_count.unwrap_or(0).max(self.taken)
-    }
-
-    /// It tells how many connections it has got, and how many of them are open.
-    pub(super) fn tells(&mut self, Taken { connections, open }: Taken) {
-        let before = self.own_count.replace(connections).unwrap_or(0);
-        if let Some(open) = open {
-            let is_kept = open >= connections.saturating_sub(before) / 2;
-            self.load = Load { open, is_kept, given: self.in_flight.len() as u64, lags: self.load.lags };
-        }
-    }
-
-    /// How many connections it has open, as far as is known.
-    pub(super) fn holds(&self) -> u64 {
-        self.load.open.saturating_add(self.load.given)
     }
 
     /// Reports, once, that it leaves of its own accord.

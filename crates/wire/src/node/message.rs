@@ -59,8 +59,9 @@ pub enum FromWorker {
     Farewell(Farewell),
     /// Our own preload reports for how long a server of the worker keeps idle connections: its `keepAliveTimeout`.
     Keeps(Duration),
-    /// Our own preload reports how many connections the worker has got.
-    Taken(Taken),
+    /// Our own preload reports how many connections the worker's servers have got since the worker began, accepted by
+    /// the worker or by the master.
+    Taken(u64),
     /// Our own preload reports what was written to the worker's stderr, which does not pass through the master: the last of it,
     /// 16 KiB at most.
     Stderr(String),
@@ -134,15 +135,6 @@ pub struct Held {
     pub upgraded: u32,
     /// Requests without a whole response.
     pub requests: u32,
-}
-
-/// Connections of a worker's servers, whether the worker has accepted them or the master.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// How many there were since the worker began.
-    pub connections: u64,
-    /// How many of them are open, if it says so.
-    pub open: Option<u64>,
 }
 
 /// What a draining worker tells at its end.

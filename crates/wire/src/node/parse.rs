@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, boolean, number, string, text};
 use super::message::{
-    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, MAX_REASON, Payload, Taken,
+    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, MAX_REASON, Payload,
     UserCommand, UserMessage,
 };
 use super::query::{MAX_ADDRESS, listening, query_server};
@@ -134,7 +134,7 @@ fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromW
         b"NODE_RECLUSTER_CACHE_OFF" => {
             FromWorker::CacheOff(string(fields.reason, MAX_REASON).ok_or(Fault::Field("reason"))?)
         }
-        b"NODE_RECLUSTER_TAKEN" => FromWorker::Taken(taken(fields)?),
+        b"NODE_RECLUSTER_TAKEN" => FromWorker::Taken(connections(fields)?),
         _ => FromWorker::Unknown,
     })
 }
@@ -145,10 +145,6 @@ fn held(fields: &Fields<'_>) -> Result<Held, Fault> {
         upgraded: number(fields.upgraded).ok_or(Fault::Field("upgraded"))?,
         requests: number(fields.requests).ok_or(Fault::Field("requests"))?,
     })
-}
-
-fn taken(fields: &Fields<'_>) -> Result<Taken, Fault> {
-    Ok(Taken { connections: connections(fields)?, open: number(fields.open) })
 }
 
 /// What is not a name of Node's is left out: people read it.

@@ -6,7 +6,7 @@ use crate::lines::{decode, one};
 use recluster_wire::Json;
 use recluster_wire::node::{
     DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_KEY,
-    MAX_REASON, Malformed, SocketKind, Taken, UserCommand,
+    MAX_REASON, Malformed, SocketKind, UserCommand,
 };
 
 fn user(line: &str) -> (String, UserCommand) {
@@ -164,10 +164,8 @@ fn what_a_worker_has_got() {
     let taken = |connections: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_TAKEN"{connections}}}"#));
     assert_eq!(one(r#"{"cmd":"NODE_RECLUSTER_PONG"}"#), FromWorker::Pong);
     assert_eq!(one(r#"{"cmd":"NODE_RECLUSTER_LEAVES"}"#), FromWorker::Leaves);
-    let said = |connections, open| FromWorker::Taken(Taken { connections, open });
-    assert_eq!(taken(r#","connections":0"#), said(0, None));
-    assert_eq!(taken(r#","connections":9007199254740991,"open":3"#), said(9_007_199_254_740_991, Some(3)));
-    assert_eq!(taken(r#","connections":7,"open":-3"#), said(7, None));
+    assert_eq!(taken(r#","connections":0"#), FromWorker::Taken(0));
+    assert_eq!(taken(r#","connections":9007199254740991"#), FromWorker::Taken(9_007_199_254_740_991));
     for absurd in ["", "-1", "1.5", "1e3", "null", r#""7""#, "18446744073709551616"] {
         let field = if absurd.is_empty() { String::new() } else { format!(r#","connections":{absurd}"#) };
         assert_eq!(taken(&field), FromWorker::Malformed(Fault::Field("connections").into()), "{absurd}");

@@ -38,6 +38,7 @@ fn what_waits_for_a_stopped_worker_goes_to_another() {
     for _ in 0..40 {
         assert_eq!(master.get("/").text("slot"), "0");
     }
+    assert!(master.status()["stolen"].as_u64() > Some(0), "{}", master.status());
     stopped.signal(Signal::CONT);
 }
 

@@ -15,16 +15,14 @@ use std::time::Duration;
 
 use recluster_core::WorkerId;
 
-use crate::dataplane::allowance::Allowance;
 use crate::dataplane::balance::eligible::{Eligible, by_slot};
-use crate::dataplane::balance::hand_out::{self, taken};
-use crate::dataplane::balance::relief::{self, Next, OVERDUE_AFTER, Search, Violations, look_again};
+use crate::dataplane::balance::relief::{self, OVERDUE_AFTER, Violations};
 use crate::dataplane::bpf::Program;
 use crate::dataplane::client_hash::Table;
-use crate::dataplane::group::{FRONT, Group, Place};
+use crate::dataplane::group::{Group, Place};
 use crate::dataplane::handover::{ACCEPT_PAUSE, Queue, take};
+use crate::dataplane::idle::Looks;
 use crate::dataplane::listener::Listener;
-use crate::dataplane::pace::Pace;
 use crate::dataplane::reactor::{Reactor, Timer, Token};
 use crate::dataplane::reports::Reports;
 use crate::dataplane::worker::Workers;
@@ -67,8 +65,7 @@ pub(in crate::dataplane) fn steer(
     reactor: &mut Reactor,
     reports: &mut Reports,
 ) {
-    review(listener, workers, reactor);
-    let places = wanted_places(listener, workers, is_stopping);
+    let places = places(listener, workers, is_stopping);
     let is_sticky = listener.sticky_by.is_some();
     let Some(group) = listener.group.as_mut().filter(|group| group.steered != places) else { return };
     if group.retry_at.is_none_or(|at| at <= reactor.now) {
@@ -82,27 +79,10 @@ pub(in crate::dataplane) fn steer(
         }
     }
     group.forget_vacated();
-    let untimed = group.members.iter().enumerate().filter(|(_, member)| member.look_at.is_none());
+    let untimed = group.members.iter().enumerate().filter(|(_, member)| !member.is_timed);
     for (place, member) in untimed {
         reactor.arm(&member.socket, Token::Member(listener.id, place));
     }
-}
-
-/// Looks whether connections still come as fast as they did.
-fn review(listener: &mut Listener, workers: &Workers, reactor: &mut Reactor) {
-    let Some(pace) = listener.group.as_mut().and_then(|group| group.pace.as_mut()) else { return };
-    pace.review(taken(workers), reactor.now);
-    if let Some(at) = pace.review_at() {
-        reactor.set_timer(at, Timer::Listener(listener.id));
-    }
-}
-
-/// What the kernel is to choose from: the places of workers, or the master's own where it hands out what comes.
-fn wanted_places(listener: &Listener, workers: &Workers, is_stopping: bool) -> Vec<Place> {
-    let places = places(listener, workers, is_stopping);
-    let pace = listener.group.as_ref().and_then(|group| group.pace.as_ref());
-    let hands_out = pace.is_some_and(Pace::is_slow) && places.len() > 1 && !is_stopping;
-    if hands_out { vec![FRONT] } else { places }
 }
 
 /// The places of the workers that may take connections, in order.
@@ -141,9 +121,7 @@ pub(in crate::dataplane) fn note_member(
     reports: &mut Reports,
 ) {
     let Some(group) = &mut listener.group else { return };
-    if group.is_own(place) {
-        look_again(listener, place, Duration::ZERO, reactor);
-    } else if !group.is_steered(place) {
+    if !group.is_steered(place) {
         take_over(listener, place, workers, is_stopping, reactor, reports);
     } else if listener.sticky_by.is_none() {
         // Under sticky it belongs to that worker, however long it waits.
@@ -151,47 +129,35 @@ pub(in crate::dataplane) fn note_member(
     }
 }
 
-/// It is time to look at a socket. If a connection waits in it, a worker that is idle is sent it; returns the workers that had to be
-/// asked and could not.
+/// A socket's worker has had its moment. If a connection still waits, a worker that is idle is sent it; returns the workers that
+/// had to be asked and could not.
 pub(in crate::dataplane) fn revisit_member(
     listener: &mut Listener,
     place: usize,
     workers: &mut Workers,
     is_stopping: bool,
-    looks: &mut Allowance,
+    looks: &mut Looks,
     reactor: &mut Reactor,
     reports: &mut Reports,
 ) -> Violations {
     let is_sticky = listener.sticky_by.is_some();
     let Some(group) = &mut listener.group else { return Violations::new() };
-    let (is_own, is_steered) = (group.is_own(place), group.is_steered(place));
+    let is_steered = group.is_steered(place);
     let Some(member) = group.members.get_mut(place) else { return Violations::new() };
-    if member.look_at.take_if(|at| *at <= reactor.now).is_none() {
-        // It is to be looked at at another time.
-        return Violations::new();
-    }
+    member.is_timed = false;
     // Where the kernel does not say what waits, nothing counts as overdue.
     let waits = sys::accept_queue(member.socket.as_fd()).is_ok_and(|waiting| waiting > 0);
-    member.is_overdue = waits && (is_steered || is_own);
-    if !is_steered && !is_own {
+    member.is_overdue = waits && is_steered;
+    if !is_steered {
         take_over(listener, place, workers, is_stopping, reactor, reports);
         return Violations::new();
     }
-    let mut search = Search { workers, is_stopping, looks, reactor, reports, violations: Violations::new() };
-    let next = if !waits || is_sticky {
-        Next::Empty
-    } else if is_own {
-        hand_out::all(listener, &mut search)
-    } else {
-        relief::find(listener, place, &mut search)
-    };
-    let Search { violations, .. } = search;
-    match next {
-        Next::Empty => rearm(listener, place, reactor),
-        Next::In(span) => look_again(listener, place, span, reactor),
-        Next::Leave => {}
-        Next::TakeOver => take_over(listener, place, workers, is_stopping, reactor, reports),
+    if !waits || is_sticky {
+        reactor.arm(&member.socket, Token::Member(listener.id, place));
+        return Violations::new();
     }
+    let (patience, violations) = relief::find(listener, place, workers, is_stopping, looks, reactor, reports);
+    look_again(listener, place, patience, reactor);
     violations
 }
 
@@ -221,15 +187,12 @@ fn take_over(
     }
 }
 
-/// Has a socket reported when something waits in it.
-fn rearm(listener: &mut Listener, place: usize, reactor: &Reactor) {
-    let Some(group) = &mut listener.group else { return };
-    if place == 0
-        && let Some(pace) = &mut group.pace
-    {
-        pace.nothing_waits();
-    }
-    if let Some(socket) = group.socket(place) {
-        reactor.arm(&socket, Token::Member(listener.id, place));
+/// Looks at a socket again after a while.
+fn look_again(listener: &mut Listener, place: usize, span: Duration, reactor: &mut Reactor) {
+    let id = listener.id;
+    let member = listener.group.as_mut().and_then(|group| group.members.get_mut(place));
+    if let Some(member) = member {
+        (member.is_timed, member.patience) = (true, span);
+        reactor.set_timer_in(span, Timer::Member(id, place));
     }
 }

@@ -2,7 +2,6 @@
 //! `sticky` by address is `kernel`'s where the kernel can do it.
 
 pub(super) mod eligible;
-pub(super) mod hand_out;
 pub(super) mod kernel;
 pub(super) mod relief;
 pub(super) mod round_robin;

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use recluster_wire::node::{FromWorker, Taken};
+use recluster_wire::node::FromWorker;
 
 use super::relief::OVERDUE_AFTER;
 use crate::config::balance::{Balance, StickyBy};
@@ -16,22 +16,8 @@ use crate::dataplane::messages::{Command, Standing};
 use crate::dataplane::reactor::ListenerId;
 use crate::sys;
 
-/// Two workers that serve, each with a socket of its own. The kernel spreads connections over these.
+/// Two workers that serve, each with a socket of its own.
 fn two_workers(balance: Balance) -> (Harness, [FarEnd; 2], ListenerId) {
-    let (mut harness, ends, listener) = two_workers_of_a_quiet_server(balance);
-    let now = harness.state.reactor.now;
-    if let Some(pace) = &mut harness.listener(listener).group.as_mut().unwrap().pace {
-        while pace.is_slow() {
-            pace.handed_out(0, now);
-        }
-    }
-    harness.state.reactor.mark(listener);
-    harness.turn();
-    (harness, ends, listener)
-}
-
-/// The same where the master hands connections out.
-fn two_workers_of_a_quiet_server(balance: Balance) -> (Harness, [FarEnd; 2], ListenerId) {
     let mut harness = Harness::new(balance);
     let mut ends = [harness.serving(1, 0), harness.serving(2, 1)];
     let listener = harness.listen(1, &mut ends[0]);
@@ -61,12 +47,12 @@ fn empty(place: usize, harness: &mut Harness, listener: ListenerId) {
     while accept(socket.as_fd()).unwrap().is_some() {}
 }
 
-/// The worker at place 1 is overdue, and the other one has been asked.
+/// The worker at place 0 is overdue, and the other one has been asked.
 fn overdue() -> (Harness, [FarEnd; 2], ListenerId, Vec<TcpStream>) {
     let (mut harness, mut ends, listener) = two_workers(Balance::Kernel);
-    let clients = wait_at(1, &mut harness, listener);
-    empty(2, &mut harness, listener);
-    event_loop::note_member(&mut harness.state, listener, 1);
+    let clients = wait_at(0, &mut harness, listener);
+    empty(1, &mut harness, listener);
+    event_loop::note_member(&mut harness.state, listener, 0);
     assert!(ends[1].lines().is_empty());
     harness.pass(OVERDUE_AFTER);
     assert!(ends[0].lines().is_empty());
@@ -77,15 +63,15 @@ fn overdue() -> (Harness, [FarEnd; 2], ListenerId, Vec<TcpStream>) {
 #[test]
 fn the_kernel_chooses_among_those_that_may_take_connections() {
     let (mut harness, mut ends, listener) = two_workers(Balance::Kernel);
-    assert_eq!(steered(&mut harness, listener), [1, 2]);
+    assert_eq!(steered(&mut harness, listener), [0, 1]);
     let mut third = harness.admitted(3, 0);
     harness.listen(3, &mut third);
     harness.turn();
-    assert_eq!(steered(&mut harness, listener), [1, 2], "it does not serve");
+    assert_eq!(steered(&mut harness, listener), [0, 1], "it does not serve");
     harness.set_standing(3, Some(Standing::Serving));
     harness.set_standing(1, None);
     harness.turn();
-    assert_eq!(steered(&mut harness, listener), [3, 2], "in the order of slots");
+    assert_eq!(steered(&mut harness, listener), [2, 1], "in the order of slots");
     assert!(ends.iter_mut().all(|end| end.fds.len() == 1));
 }
 
@@ -96,7 +82,7 @@ fn where_no_worker_may_the_kernel_goes_on_as_before() {
     harness.set_standing(2, None);
     harness.turn();
     assert_eq!(steered(&mut harness, listener), [0_u32; 0]);
-    let clients = wait_at(1, &mut harness, listener);
+    let clients = wait_at(0, &mut harness, listener);
     assert!(!clients.is_empty());
 }
 
@@ -124,18 +110,18 @@ fn what_waits_for_a_busy_worker_goes_to_one_that_answers_at_once() {
 #[test]
 fn one_that_is_seen_to_be_idle_is_not_asked() {
     let (mut harness, mut ends, listener) = two_workers(Balance::Kernel);
-    let socket = harness.listener(listener).group.as_ref().unwrap().socket(2).unwrap();
+    let socket = harness.listener(listener).group.as_ref().unwrap().socket(1).unwrap();
     let process = Waiting::new(&*socket, "while True: own.poll()");
     harness.worker(2).pid = Some(process.id());
     while harness.worker(2).event_loop.look(process.id(), &*socket) != Look::Idle {
         std::thread::yield_now();
     }
-    let _clients = wait_at(1, &mut harness, listener);
-    empty(2, &mut harness, listener);
+    let _clients = wait_at(0, &mut harness, listener);
+    empty(1, &mut harness, listener);
     while harness.worker(2).event_loop.look(process.id(), &*socket) != Look::Idle {
         std::thread::yield_now();
     }
-    event_loop::note_member(&mut harness.state, listener, 1);
+    event_loop::note_member(&mut harness.state, listener, 0);
     harness.pass(OVERDUE_AFTER);
     assert_eq!(ends[1].connections().len(), 1);
     assert_eq!(harness.state.reports.tally.stolen, 1);
@@ -144,17 +130,17 @@ fn one_that_is_seen_to_be_idle_is_not_asked() {
 #[test]
 fn where_nobody_is_idle_they_are_looked_at_less_and_less_often() {
     let (mut harness, mut ends, listener) = two_workers(Balance::Kernel);
-    let _clients = wait_at(1, &mut harness, listener);
-    let _others = wait_at(2, &mut harness, listener);
-    event_loop::note_member(&mut harness.state, listener, 1);
+    let _clients = wait_at(0, &mut harness, listener);
+    let _others = wait_at(1, &mut harness, listener);
+    event_loop::note_member(&mut harness.state, listener, 0);
     let mut spans = Vec::new();
     for _ in 0..6 {
-        spans.push(harness.listener(listener).group.as_ref().unwrap().members[1].patience);
+        spans.push(harness.listener(listener).group.as_ref().unwrap().members[0].patience);
         harness.pass(spans[spans.len() - 1]);
     }
     let micros: Vec<u128> = spans.iter().map(Duration::as_micros).collect();
     assert_eq!(micros, [300, 600, 1200, 2400, 4000, 4000]);
-    empty(2, &mut harness, listener);
+    empty(1, &mut harness, listener);
     harness.pass(Duration::from_millis(4));
     assert_eq!(ends[1].lines().len(), 1, "it is asked, since nobody can look at it");
     assert!(ends[0].lines().is_empty());
@@ -163,13 +149,13 @@ fn where_nobody_is_idle_they_are_looked_at_less_and_less_often() {
 #[test]
 fn the_next_one_goes_to_it_when_it_has_taken_that() {
     let (mut harness, mut ends, listener, _clients) = overdue();
-    let socket = harness.listener(listener).group.as_ref().unwrap().socket(1).unwrap();
+    let socket = harness.listener(listener).group.as_ref().unwrap().socket(0).unwrap();
     let address = harness.address(listener);
     let mut more = Vec::new();
     while sys::accept_queue(socket.as_fd()).unwrap() < 2 {
         more.push(TcpStream::connect(address).unwrap());
     }
-    empty(2, &mut harness, listener);
+    empty(1, &mut harness, listener);
     harness.hear(2, FromWorker::Pong);
     assert_eq!(harness.take(2, &mut ends[1]), 1);
     assert_eq!(ends[1].connections().len(), 1);
@@ -189,7 +175,7 @@ fn one_that_answers_late_is_busy_too() {
 #[test]
 fn one_that_has_something_to_accept_itself_is_sent_nothing() {
     let (mut harness, mut ends, listener, _clients) = overdue();
-    let _more = wait_at(2, &mut harness, listener);
+    let _more = wait_at(1, &mut harness, listener);
     harness.hear(2, FromWorker::Pong);
     assert!(ends[1].connections().is_empty());
 }
@@ -197,12 +183,12 @@ fn one_that_has_something_to_accept_itself_is_sent_nothing() {
 #[test]
 fn what_was_accepted_in_time_is_not_overdue() {
     let (mut harness, mut ends, listener) = two_workers(Balance::Kernel);
-    let _clients = wait_at(1, &mut harness, listener);
-    event_loop::note_member(&mut harness.state, listener, 1);
-    empty(1, &mut harness, listener);
+    let _clients = wait_at(0, &mut harness, listener);
+    event_loop::note_member(&mut harness.state, listener, 0);
+    empty(0, &mut harness, listener);
     harness.pass(OVERDUE_AFTER);
     assert!(ends.iter_mut().all(|end| end.lines().is_empty()));
-    assert!(!harness.listener(listener).group.as_ref().unwrap().members[1].is_overdue);
+    assert!(!harness.listener(listener).group.as_ref().unwrap().members[0].is_overdue);
 }
 
 #[test]
@@ -220,106 +206,13 @@ fn under_sticky_nothing_is_taken_from_a_busy_worker() {
 #[test]
 fn what_waits_in_a_vacant_socket_is_sent_to_a_worker() {
     let (mut harness, mut ends, listener) = two_workers(Balance::Kernel);
-    let _clients = wait_at(1, &mut harness, listener);
-    empty(2, &mut harness, listener);
+    let _clients = wait_at(0, &mut harness, listener);
+    empty(1, &mut harness, listener);
     harness.obey(Command::Ended(id(1)));
     harness.turn();
-    assert_eq!(steered(&mut harness, listener), [2]);
-    event_loop::note_member(&mut harness.state, listener, 1);
+    assert_eq!(steered(&mut harness, listener), [1]);
+    event_loop::note_member(&mut harness.state, listener, 0);
     harness.turn();
     assert!(!ends[1].connections().is_empty());
     assert!(harness.state.reports.tally.requeued > 0);
-}
-
-/// The process that stands for a worker's: it waits for connections of the worker's socket.
-fn idle_process(worker: u64, place: usize, harness: &mut Harness, listener: ListenerId) -> Waiting {
-    let socket = harness.listener(listener).group.as_ref().unwrap().socket(place).unwrap();
-    let process = Waiting::new(&*socket, "while True: own.poll()");
-    harness.worker(worker).pid = Some(process.id());
-    while harness.worker(worker).event_loop.look(process.id(), &*socket) != Look::Idle {
-        std::thread::yield_now();
-    }
-    process
-}
-
-/// A client connects to a server whose connections are handed out, and the master is told so.
-fn come(harness: &mut Harness, listener: ListenerId) -> TcpStream {
-    let client = TcpStream::connect(harness.address(listener)).unwrap();
-    event_loop::note_member(&mut harness.state, listener, 0);
-    harness.turn();
-    client
-}
-
-#[test]
-fn what_comes_slowly_is_handed_out_to_the_idle_worker_with_the_fewest() {
-    let (mut harness, mut ends, listener) = two_workers_of_a_quiet_server(Balance::Kernel);
-    assert_eq!(steered(&mut harness, listener), [0], "the master's own socket");
-    let _processes =
-        [(1, 1), (2, 2)].map(|(number, place)| idle_process(number, place, &mut harness, listener));
-    harness.hear(1, FromWorker::Taken(Taken { connections: 3, open: Some(2) }));
-    harness.hear(2, FromWorker::Taken(Taken { connections: 9, open: Some(0) }));
-    let mut given = [0, 0];
-    let mut clients = Vec::new();
-    for _ in 0..6 {
-        clients.push(come(&mut harness, listener));
-        for (number, (end, given)) in (1..).zip(ends.iter_mut().zip(&mut given)) {
-            *given += harness.take(number, end);
-        }
-    }
-    assert_eq!(given, [2, 4]);
-    assert_eq!(harness.state.reports.tally.stolen, 0);
-}
-
-#[test]
-fn what_comes_while_all_are_busy_waits_and_is_not_given_to_anybody() {
-    let (mut harness, mut ends, listener) = two_workers_of_a_quiet_server(Balance::Kernel);
-    let _client = come(&mut harness, listener);
-    assert!(ends.iter_mut().all(|end| end.connections().is_empty()), "both are asked");
-    harness.hear(2, FromWorker::Pong);
-    harness.turn();
-    assert_eq!(ends[1].connections().len(), 1);
-    assert!(ends[0].connections().is_empty());
-}
-
-#[test]
-fn where_nobody_becomes_idle_the_kernel_spreads_and_what_is_left_goes_to_whoever_answers() {
-    let (mut harness, mut ends, listener) = two_workers_of_a_quiet_server(Balance::Kernel);
-    let _client = come(&mut harness, listener);
-    for _ in 0..20 {
-        harness.pass(Duration::from_millis(2));
-    }
-    assert_eq!(steered(&mut harness, listener), [1, 2]);
-    assert!(ends.iter_mut().all(|end| end.connections().is_empty()));
-    harness.hear(1, FromWorker::Pong);
-    assert_eq!(ends[0].connections().len(), 1, "late, but it turns");
-}
-
-#[test]
-fn where_nobody_answers_at_all_what_is_left_goes_to_any_worker_that_has_room() {
-    let (mut harness, mut ends, listener) = two_workers_of_a_quiet_server(Balance::Kernel);
-    let _client = come(&mut harness, listener);
-    for _ in 0..60 {
-        harness.pass(Duration::from_millis(100));
-    }
-    let given: usize = ends.iter_mut().map(|end| end.connections().len()).sum();
-    assert_eq!(given, 1);
-}
-
-#[test]
-fn a_single_worker_accepts_by_itself() {
-    let (mut harness, _ends, listener) = two_workers_of_a_quiet_server(Balance::Kernel);
-    harness.set_standing(2, None);
-    harness.turn();
-    assert_eq!(steered(&mut harness, listener), [1]);
-}
-
-#[test]
-fn a_crowd_is_spread_until_few_come() {
-    let (mut harness, _ends, listener) = two_workers(Balance::Kernel);
-    assert_eq!(steered(&mut harness, listener), [1, 2]);
-    harness.hear(1, FromWorker::Taken(Taken { connections: 1000, open: None }));
-    harness.pass(Duration::from_secs(2));
-    assert_eq!(steered(&mut harness, listener), [1, 2]);
-    harness.pass(Duration::from_secs(2));
-    assert_eq!(steered(&mut harness, listener), [0]);
 }

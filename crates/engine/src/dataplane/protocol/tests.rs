@@ -2,7 +2,7 @@
 
 use recluster_wire::Json;
 use recluster_wire::node::worker::FromPrimary;
-use recluster_wire::node::{Decoder, Farewell, Fault, Held, Malformed, Taken};
+use recluster_wire::node::{Decoder, Farewell, Fault, Held, Malformed};
 
 use super::super::fixtures::{FarEnd, Harness, connection, id, query};
 use super::super::messages::{Command, MOST_SERVERS_EACH};
@@ -277,9 +277,9 @@ fn a_refused_connection_is_put_back_with_who_refused_it() {
 fn its_own_count_is_believed_where_it_is_higher() {
     let (mut harness, _far) = serving(Balance::Kernel);
     harness.worker(1).taken = 3;
-    harness.hear(1, FromWorker::Taken(Taken { connections: 2, open: None }));
+    harness.hear(1, FromWorker::Taken(2));
     assert_eq!(harness.worker(1).connections(), 3);
-    harness.hear(1, FromWorker::Taken(Taken { connections: 8, open: Some(1) }));
+    harness.hear(1, FromWorker::Taken(8));
     assert_eq!(harness.worker(1).connections(), 8);
 }
 
