@@ -141,6 +141,13 @@ impl Walk {
         }
         match (found, about) {
             (Some(link), Some(about)) if is_link && !is_of_kernel => self.follow(&link, about.st_uid)?,
+            // The very directory that was looked at: by its name something else may be found by now.
+            (Some(found), Some(about)) if !is_link => {
+                if FileType::from_raw_mode(about.st_mode) != FileType::Directory {
+                    return Err(io::ErrorKind::NotADirectory.into());
+                }
+                self.at = found;
+            }
             _ => self.at = reach(&self.at, &name, OFlags::DIRECTORY)?,
         }
         Ok(None)
@@ -154,7 +161,8 @@ impl Walk {
             return Err(Errno::LOOP.into());
         }
         let target = PathBuf::from(OsString::from_vec(readlinkat(link, "", Vec::new())?.into_bytes()));
-        if owner != 0 && owner != geteuid().as_raw() {
+        // Another master can do no more by it than whoever made the link could have it do anyway.
+        if geteuid().is_root() && owner != 0 {
             self.led.push(Led { by: owner, until: self.steps.len() });
         }
         for step in steps_of(&target).into_iter().rev() {

@@ -12,6 +12,8 @@ function heldResponses() {
   /** How long a whole response waits for the rest of its request, in milliseconds: more requests may be behind that. */
   const PATIENCE = 1000;
   const held = new WeakSet();
+  /** How to let go of each. */
+  const releases = new Set();
   /** What is to be done behind the next poll but one. */
   let waiting = [];
 
@@ -26,6 +28,9 @@ function heldResponses() {
     held.add(response);
     parser.onIncoming = next;
     socket.prependListener('end', ended);
+    const leaveAlone = beforeItCloses(socket, sendNow);
+    if (releases.size === 0) process.prependListener('exit', sendAll);
+    releases.add(sendNow);
     goOnReading(socket);
     afterReading(settle);
 
@@ -46,6 +51,11 @@ function heldResponses() {
       return onIncoming.apply(this, args);
     }
 
+    /** The application closes the connection, or writes to it, or ends: the response goes out before. */
+    function sendNow() {
+      release(false);
+    }
+
     function ended() {
       release(request.complete && !hasBegunAnother(begunRequests()));
     }
@@ -60,8 +70,33 @@ function heldResponses() {
       clearTimeout(late);
       if (parser.onIncoming === next) parser.onIncoming = onIncoming;
       socket.removeListener('end', ended);
+      leaveAlone();
+      releases.delete(sendNow);
+      if (releases.size === 0) process.removeListener('exit', sendAll);
       letGo(isLast && !socket.destroyed);
     }
+  }
+
+  function sendAll() {
+    for (const sendNow of releases) sendNow();
+  }
+
+  /** Does something before whatever is written to a socket, or ends it. Returns how to have that undone. */
+  function beforeItCloses(socket, act) {
+    const names = ['write', 'end', 'destroySoon', 'destroy'];
+    const before = names.map((name) => [name, Object.getOwnPropertyDescriptor(socket, name)]);
+    for (const name of names) {
+      define(socket, name, function (...args) {
+        act();
+        return this[name](...args);
+      });
+    }
+    return () => {
+      for (const [name, descriptor] of before) {
+        if (descriptor) Object.defineProperty(socket, name, descriptor);
+        else delete socket[name];
+      }
+    };
   }
 
   /** Writes for a response that is held: into its own buffer, as Node does for one whose turn has not come. */

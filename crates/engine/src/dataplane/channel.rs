@@ -313,12 +313,15 @@ impl Channel {
         bytes: Vec<u8>,
         handle: Option<(Sent, Rc<OwnedFd>)>,
     ) -> Result<(), ProtocolViolation> {
+        self.flush();
+        // What is refused is not sent later either.
+        let waits = self.queued_bytes + self.queue.len() * OUTGOING_COST;
+        if waits + bytes.len() + OUTGOING_COST > self.limits.queue {
+            return Err(ProtocolViolation::QueueFull(self.limits.queue));
+        }
         self.queued_bytes += bytes.len();
         self.queue.push_back(Outgoing { bytes, sent: 0, handle });
         self.flush();
-        if self.queued_bytes + self.queue.len() * OUTGOING_COST > self.limits.queue {
-            return Err(ProtocolViolation::QueueFull(self.limits.queue));
-        }
         Ok(())
     }
 

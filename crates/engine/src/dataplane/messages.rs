@@ -59,13 +59,17 @@ pub(super) fn pending_limit(workers: usize) -> usize {
 /// How many servers all workers may have together, beside what the limit on descriptors says: each has a record here.
 const MOST_SERVERS: usize = 4 * 1024;
 
+/// How many servers each worker may have at least, as far as descriptors allow it: more than a server is likely to listen on.
+const FEWEST_SERVERS_EACH: usize = 16;
+
 /// How many servers one worker may have.
 pub(super) const MOST_SERVERS_EACH: usize = 1024;
 
 /// How many servers each of so many workers may have. One more fails as it would for want of descriptors.
 pub(super) fn server_limit(workers: usize) -> usize {
-    let all = share_of_descriptors().min(MOST_SERVERS);
-    (all / workers.max(1)).clamp(1, MOST_SERVERS_EACH)
+    let workers = workers.max(1);
+    let by_records = (MOST_SERVERS / workers).max(FEWEST_SERVERS_EACH);
+    (share_of_descriptors() / workers).min(by_records).clamp(1, MOST_SERVERS_EACH)
 }
 
 /// How many descriptors the connections may have whose first bytes are awaited, and those that are pending, and the sockets that

@@ -56,15 +56,27 @@ fn a_line_without_an_end_is_known_by_its_length() {
 }
 
 #[test]
-fn a_worker_that_does_not_read_fills_its_queue() {
-    let (mut channel, _far) = limited(1024, 4096);
+fn a_worker_that_does_not_read_fills_its_queue_and_what_is_refused_is_never_sent() {
+    let (mut channel, mut far) = limited(1024, 4096);
+    let mut count = 0;
     let violation = loop {
-        if let Err(violation) = channel.send(&ToWorker::UserDisconnect) {
-            break violation;
+        match channel.send(&ToWorker::UserDisconnect) {
+            Ok(()) => count += 1,
+            Err(violation) => break violation,
         }
     };
     assert_eq!(violation, ProtocolViolation::QueueFull(4096));
     assert!(!channel.takes_handles(), "nothing may overtake what waits");
+    for _ in 0..10 {
+        channel.send(&ToWorker::UserDisconnect).unwrap_err();
+    }
+    assert!(channel.queued_bytes <= 4096);
+    let mut lines = far.lines();
+    while !channel.queue.is_empty() {
+        channel.flush();
+        lines.extend(far.lines());
+    }
+    assert_eq!(lines.len(), count);
 }
 
 #[test]

@@ -58,6 +58,33 @@ fn all_are_answered_however_their_handler_answers() {
     left(&master);
 }
 
+/// An answer is held back for a moment, and is with its client all the same.
+#[test]
+fn an_answer_is_sent_whatever_its_handler_does_behind_it() {
+    for way in
+        ["socket-end", "destroy-soon", "destroy", "destroy-request", "destroy-response", "exit", "throw"]
+    {
+        let master = cluster().serve();
+        let mut connection = master.connect();
+        answered(&mut connection);
+        drain(&master);
+        connection.send(request(way, 0, 0)).expect("it is open");
+        answer(&mut connection, way, 0);
+    }
+}
+
+/// Node destroys the connection on which that comes.
+#[test]
+fn an_answer_is_sent_before_what_is_behind_its_request_is_found_to_be_no_request() {
+    let master = cluster().serve();
+    let mut connection = master.connect();
+    answered(&mut connection);
+    drain(&master);
+    connection.send(format!("{}no request\r\n\r\n", request("end", 0, 0))).expect("it is open");
+    answer(&mut connection, "end", 0);
+    left(&master);
+}
+
 /// More than Node reads of a request that nobody wants.
 #[test]
 fn requests_with_long_bodies_are_answered() {
