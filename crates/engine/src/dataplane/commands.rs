@@ -23,7 +23,9 @@ pub(super) fn obey(state: &mut State, command: Command) {
         Command::Admit(admission) => admit(state, admission),
         Command::Route(routes) => route(state, routes),
         Command::Drain { worker, until, grace } => {
-            state.begin_drain(worker, Terms { until, grace, tells_application: true });
+            // One that is to be ended at once has no time for what it would do then.
+            let tells_application = until > state.reactor.now;
+            state.begin_drain(worker, Terms { until, grace, tells_application });
         }
         Command::CloseListeners => stop(state),
         Command::Ended(worker) => read_to_end(state, worker),
