@@ -91,11 +91,12 @@ mod tests {
     #[test]
     fn a_process_is_seen_whatever_it_calls_itself() {
         use std::os::unix::ffi::OsStrExt as _;
+        use std::os::unix::process::CommandExt as _;
         let directory = tempfile::tempdir().unwrap();
         for name in [&b"gr\xc3\xb6\xc3"[..], b"\xff", b"a) Z 1 1", b"n\nl"] {
             let program = directory.path().join(std::ffi::OsStr::from_bytes(name));
-            fs::copy("/bin/sleep", &program).unwrap();
-            let mut child = std::process::Command::new(program).arg("60").spawn().unwrap();
+            std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+            let mut child = std::process::Command::new(program).arg0("sleep").arg("60").spawn().unwrap();
             let stat = Stat::of(Pid::from_child(&child));
             child.kill().unwrap();
             child.wait().unwrap();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use recluster_core::{Generation, Settings, SlotId, WorkerId};
+use rustix::process::{WaitId, WaitIdOptions};
 
 use crate::config::balance::Balance;
 use crate::config::drain_signal::DrainSignal;
@@ -28,8 +29,8 @@ pub(crate) fn slot() -> SlotId {
     policy(Settings::default(), Instant::now()).status().slots[0].slot
 }
 
-/// A worker of the first slot and generation, with this number. Its process ends at once and is not reaped, so that it can
-/// be sent every signal.
+/// A worker of the first slot and generation, with this number. Its process has ended and is not reaped, so that it can be
+/// sent every signal.
 pub(crate) fn child(number: u64) -> Child {
     let mut draft = Draft::new(PathBuf::from("/bin/sh"));
     draft.program.args = vec!["-c".into(), ":".into()];
@@ -51,6 +52,11 @@ pub(crate) fn child(number: u64) -> Child {
         drain_signal: DrainSignal::default(),
     };
     let spawned = spawn::spawn(&program, &options).unwrap();
+    rustix::process::waitid(
+        WaitId::Pid(spawned.process.pid()),
+        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+    )
+    .unwrap();
     let worker = WorkerId::from_number(number);
     let place = Place { worker, number, slot: slot(), generation: Generation::FIRST };
     Child::new(place, spawned.process, ChannelUse::Unproven, None)
