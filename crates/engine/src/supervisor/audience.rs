@@ -267,6 +267,11 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_shown_by_its_name() {
+        assert_eq!(format!("{:?}", Host::new(|_| {})), "Host");
+    }
+
+    #[test]
     fn a_host_hears_everything_in_order_and_subscribers_no_messages() {
         let (mut audience, heard) = hosted();
         let mut subscriber = audience.events.subscribe();

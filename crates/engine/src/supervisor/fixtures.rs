@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use recluster_core::{Generation, Settings, SlotId, WorkerId};
+use recluster_core::{Action, Event, Generation, Notice, Settings, SlotId, WorkerId};
 use rustix::process::{WaitId, WaitIdOptions};
 
 use crate::config::balance::Balance;
 use crate::config::drain_signal::DrainSignal;
+use crate::process::program::ResolvedProgram;
+use crate::process::runtime::{Because, NodeKind, Runtime};
 use crate::process::spawn::{self, SpawnOptions};
 use crate::supervisor::child::{ChannelUse, Child, Place};
 use crate::supervisor::policy::{Clock, Policy};
@@ -27,6 +29,26 @@ pub(crate) fn policy(settings: Settings, began: Instant) -> Policy {
 /// The first slot of a cluster.
 pub(crate) fn slot() -> SlotId {
     policy(Settings::default(), Instant::now()).status().slots[0].slot
+}
+
+/// The generation that a reload begins.
+pub(crate) fn second_generation() -> Generation {
+    let now = Instant::now();
+    let mut policy = policy(Settings::default(), now);
+    policy.tell(Event::Reload { caller: None, config: None });
+    std::iter::from_fn(|| policy.next_action(now))
+        .find_map(|action| {
+            let Action::Notify(Notice::GenerationBegan { generation }) = action else { return None };
+            (generation != Generation::FIRST).then_some(generation)
+        })
+        .unwrap()
+}
+
+/// This program, run by node or one of its kind.
+pub(crate) fn under(kind: NodeKind, mut program: ResolvedProgram) -> ResolvedProgram {
+    let (binary, name) = ("/usr/bin/node".into(), "node".into());
+    program.runtime = Runtime::Node { kind, binary, name, args: Vec::new(), because: Because::Said };
+    program
 }
 
 /// A worker of the first slot and generation, with this number. Its process has ended and is not reaped, so that it can be

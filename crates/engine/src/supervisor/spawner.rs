@@ -121,13 +121,19 @@ impl Spawner {
         if program.node_kind() != Some(NodeKind::Node) || !(tells || spec.preload.is_some()) {
             return Ok(None);
         }
-        match preload::place() {
-            Ok(path) => Ok(Some((path, spec.preload.map(Preload::settings)))),
+        let path = self.once(generation, preload::place())?;
+        Ok(path.map(|path| (path, spec.preload.map(Preload::settings))))
+    }
+
+    /// Nothing in the place of an error that this generation has had.
+    fn once(&mut self, generation: Generation, placed: io::Result<PathBuf>) -> io::Result<Option<PathBuf>> {
+        match placed {
             Err(_) if self.warned_of_preload == Some(generation) => Ok(None),
             Err(error) => {
                 self.warned_of_preload = Some(generation);
                 Err(error)
             }
+            Ok(path) => Ok(Some(path)),
         }
     }
 
@@ -217,8 +223,8 @@ mod tests {
     use crate::config::balance::Balance;
     use crate::config::unread::Unread;
     use crate::process::launcher::Outcome;
-    use crate::process::runtime::{Because, Runtime};
     use crate::process::stdio::Stdio;
+    use crate::report::worker::Address;
     use crate::supervisor::child::ChannelUse;
     use crate::supervisor::fixtures;
     use crate::supervisor::spec::Draft;
@@ -301,6 +307,67 @@ mod tests {
         assert_ne!(ports[0], ports[1]);
     }
 
+    #[tokio::test]
+    async fn one_that_has_ended_is_not_listened_to() {
+        let mut bench = bench();
+        let (spec, program) = script(":");
+        let mut child = bench.spawn(&spec, program).await.unwrap().child;
+        assert!(child.notify.is_some());
+        child.ends();
+        assert!(child.notify.is_none());
+        assert!(matches!(bench.events.recv().await, Some(Event::Ended(_))));
+        child.process.reap();
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_for_its_start_can_be_cancelled() {
+        let mut bench = bench();
+        let (spec, program) = script(":");
+        let (program, numbers) = (Arc::new(program), [1, 2, 3].map(WorkerId::from_number));
+        for worker in numbers {
+            bench.spawner.launch(Place { worker, ..place() }, 2, Arc::clone(&program), &spec, None);
+        }
+        for _ in 0..2 {
+            assert!(bench.outcomes.recv().await.unwrap().1.is_ok());
+        }
+        assert!(bench.spawner.cancel(numbers[2]), "the first two were not heard of yet");
+        assert!(!bench.spawner.cancel(numbers[2]) && !bench.spawner.cancel(numbers[0]));
+    }
+
+    #[test]
+    fn what_is_bound_is_there_until_no_worker_is_started_any_more() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(socket.local_addr().unwrap());
+        let bound = Bound { name: None, address: address.clone(), socket: socket.into(), file: None };
+        let Spawner { launcher, forwarder, events, .. } = bench().spawner;
+        let mut spawner = Spawner::new((false, false), vec![bound], None, (launcher, forwarder), events);
+        assert!(matches!(spawner.bound(), [bound] if bound.address == address));
+        spawner.close();
+        assert!(spawner.bound().is_empty());
+    }
+
+    #[test]
+    fn whoever_may_be_silent_for_a_time_needs_a_socket_to_speak_on() {
+        let (spec, program) = script(":");
+        assert_eq!(notify_by(&program, &spec), Notify::IfPossible);
+        let watched = Spec { watchdog: Some(std::time::Duration::from_secs(1)), ..spec.clone() };
+        assert_eq!(notify_by(&program, &watched), Notify::Needed);
+        let ready = Spec { ready_when: Some(ReadyWhen::Notify), ..spec.clone() };
+        assert_eq!(notify_by(&program, &ready), Notify::Needed);
+        assert_eq!(notify_by(&fixtures::under(NodeKind::Node, program), &spec), Notify::Off);
+    }
+
+    #[test]
+    fn a_preload_without_a_place_is_told_once_for_a_generation() {
+        let mut spawner = bench().spawner;
+        let (first, second) = (Generation::FIRST, fixtures::second_generation());
+        let fails = || Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        assert!(spawner.once(first, fails()).is_err());
+        assert!(spawner.once(first, fails()).unwrap().is_none());
+        assert!(spawner.once(second, fails()).is_err());
+        assert!(spawner.once(second, Ok("there".into())).unwrap().is_some());
+    }
+
     #[test]
     fn only_node_takes_the_preload() {
         let mut spawner = bench().spawner;
@@ -314,15 +381,7 @@ mod tests {
     #[test]
     fn node_takes_the_preload_to_drain_or_to_tell_of_its_stderr() {
         let mut spawner = bench().spawner;
-        let (_, mut program) = script(":");
-        let (kind, because) = (NodeKind::Node, Because::Said);
-        program.runtime = Runtime::Node {
-            kind,
-            binary: "/usr/bin/node".into(),
-            name: "node".into(),
-            args: Vec::new(),
-            because,
-        };
+        let mut program = fixtures::under(NodeKind::Node, script(":").1);
         let drains = fixtures::spec(Settings::default());
         let drains_not = Spec { preload: None, ..fixtures::spec(Settings::default()) };
         let mut drain = |program: &ResolvedProgram, spec: &Spec| {

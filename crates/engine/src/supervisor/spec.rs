@@ -188,6 +188,7 @@ impl fmt::Debug for Reread {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::fixtures;
 
     fn shell() -> Draft {
         Draft::new(PathBuf::from("/bin/sh"))
@@ -253,6 +254,18 @@ mod tests {
         let sticky = Balance::Sticky(crate::config::balance::StickyBy::Ip);
         let error = shell().check(&sticky).unwrap_err();
         assert!(matches!(error, StartError::StickyWithoutNode), "{error}");
+    }
+
+    #[test]
+    fn deno_takes_no_shared_socket() {
+        let suits = |kind, balance: Balance| {
+            let (spec, program) = shell().check(&balance).unwrap();
+            spec.suits(&fixtures::under(kind, program))
+        };
+        let error = suits(NodeKind::Deno, Balance::Shared).unwrap_err();
+        assert!(matches!(error, StartError::DenoTakesNoSocket), "{error}");
+        assert!(suits(NodeKind::Deno, Balance::RoundRobin).is_ok());
+        assert!(suits(NodeKind::Node, Balance::Shared).is_ok());
     }
 
     #[test]

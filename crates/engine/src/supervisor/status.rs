@@ -337,6 +337,19 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_shown_with_the_link_that_leads_to_it_and_the_names_that_it_was_given() {
+        let mut program = fixtures::spec(Settings::default()).program.resolve().unwrap();
+        program.server = "/releases/2/server".into();
+        program.named_server = "/releases/./2/server".into();
+        program.given = vec!["PORT".into(), "TOKEN".into()];
+        assert_eq!(shown(&program.server), "/releases/2/server");
+        assert_eq!(link(&program), None, "it is no other name");
+        program.named_server = "/current/./server".into();
+        assert_eq!(link(&program).as_deref(), Some("/current/server"));
+        assert_eq!(names(&program), ["PORT", "TOKEN"]);
+    }
+
+    #[test]
     fn a_released_cluster_says_so() {
         let mut cluster = Cluster::new();
         assert_eq!(cluster.tell(&[Event::Release], 0).phase, "released");

@@ -163,6 +163,7 @@ mod tests {
     use std::net::TcpListener;
     use std::os::fd::OwnedFd;
     use std::os::unix::process::CommandExt as _;
+    use std::path::Path;
     use std::process::{Child, Command};
 
     use super::*;
@@ -233,6 +234,28 @@ mod tests {
         assert!(advised(&cluster, &advice("listen by node:http or node:net, whose servers share")));
         (cluster.kind, cluster.slots) = (Some(NodeKind::Bun), 1);
         assert!(advised(&cluster, "; listen with `reusePort`"), "an old and a new worker are two as well");
+    }
+
+    #[test]
+    fn a_path_is_advised_as_it_is_to_be_written_and_node_is_known_by_its_binary() {
+        let directory = tempfile::tempdir().unwrap();
+        let advice = |program: &Path, path: &Path| {
+            let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+            let mut command = Command::new(program);
+            command.arg("1000000").stdin(OwnedFd::from(listener)).process_group(0);
+            let server = Server { process: command.spawn().unwrap(), port: 0 };
+            drop(command);
+            let all = cluster(vec![server.worker(7)], Vec::new());
+            all.who_has(&format!("bind EADDRINUSE {}", path.display())).unwrap()
+        };
+        let binary = directory.path().join("node");
+        // In a process of its own: a descriptor for writing that another test's child holds would make it busy.
+        assert!(Command::new("cp").arg("/bin/sleep").arg(&binary).status().unwrap().success());
+        let [one, two] = ["one.sock", "two.sock"].map(|name| directory.path().join(name));
+        let said = advice(Path::new("/bin/sleep"), &one);
+        assert!(said.contains(&format!("(--listen unix:{})", one.display())), "{said}");
+        let said = advice(&binary, &two);
+        assert!(said.contains("run the file that node runs itself under recluster"), "{said}");
     }
 
     #[test]
