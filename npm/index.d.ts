@@ -96,7 +96,17 @@ declare namespace recluster {
     compileCache?: boolean | string | undefined;
     /** How much compiled code is kept, in bytes. Default: 256 MiB. */
     compileCacheSize?: number | undefined;
+    /** What the engine does when something happens, also while this process is blocked. Default: nothing. */
+    on?: Hook | Hook[] | undefined;
   }
+
+  /** When something happens, run a command, which has the event as JSON on its stdin, or post the event. */
+  type Hook = `${HookEvent}=exec:${string}` | `${HookEvent}=http://${string}`;
+
+  /** What a hook can be told of. */
+  type HookEvent =
+    | 'started' | 'reloaded' | 'rolled-back' | 'stopped-part-way' | 'crashed' | 'respawn-loop' | 'unhealthy' | 'recycled'
+    | 'stopping' | 'stopped';
 
   /** The options by the name that they have in `@types/recluster`. */
   type BalancerOptions = Options;

@@ -38,6 +38,7 @@ pub struct Launch {
     env: Vec<(String, OsString)>,
     sockets: Vec<OwnedFd>,
     listens: Vec<String>,
+    hooks: Vec<String>,
     discoverable: bool,
     stderr: Option<OwnedFd>,
     starter: Option<PathBuf>,
@@ -61,6 +62,7 @@ impl Launch {
             env: Vec::new(),
             sockets: Vec::new(),
             listens: Vec::new(),
+            hooks: Vec::new(),
             discoverable: false,
             stderr: None,
             starter: None,
@@ -125,6 +127,13 @@ impl Launch {
             self.options.entry("--check-timeout").or_insert_with(|| Some("1h".to_owned()));
         }
         self.options.insert(name, Some(value.to_owned()));
+        self
+    }
+
+    /// One more thing that is done when something happens.
+    #[must_use]
+    pub fn hook(mut self, hook: &str) -> Self {
+        self.hooks.push(hook.to_owned());
         self
     }
 
@@ -248,6 +257,9 @@ impl Launch {
         command.current_dir(self.directory.as_deref().unwrap_or(self.home.path())).arg("run");
         for (name, value) in self.options {
             command.arg(name).args(value);
+        }
+        for hook in self.hooks {
+            command.arg("--on").arg(hook);
         }
         for address in self.listens {
             command.arg("--listen").arg(address);

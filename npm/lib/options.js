@@ -22,7 +22,7 @@ const NEW = [
   'surge', 'attempts', 'readyTimeout', 'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace',
   'acceptAfterStop', 'balance', 'stickyBy', 'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck',
   'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile', 'ownGroup',
-  'compileCache', 'compileCacheSize',
+  'compileCache', 'compileCacheSize', 'on',
 ];
 const NAMES = new Set([...OLD, ...NEW]);
 
@@ -62,6 +62,7 @@ function read(options) {
     ownGroup: flag(options, 'ownGroup') ?? false,
     compileCache: compileCache(options),
     compileCacheSize: count(options, 'compileCacheSize'),
+    on: hooks(options),
   };
 }
 
@@ -92,6 +93,14 @@ function envFiles(options) {
   const files = Array.isArray(value) ? value : [value];
   if (files.every((file) => typeof file === 'string' && file !== '')) return files;
   throw wrong(TypeError, 'envFile', 'a path or an array of paths', value);
+}
+
+/** What is done when something happens: `EVENT=exec:COMMAND` or `EVENT=http://HOST/PATH`, one or several. The engine reads them. */
+function hooks(options) {
+  const value = options.on ?? [];
+  const hooks = Array.isArray(value) ? value : [value];
+  if (hooks.every((hook) => typeof hook === 'string' && !hook.includes('\0'))) return hooks;
+  throw wrong(TypeError, 'on', "a string as 'crashed=exec:COMMAND' or an array of such", value);
 }
 
 /** What logs, and whether respawns are logged. */

@@ -199,3 +199,26 @@ test.ours('an option that is wrong is refused with one line that names it', asyn
     assert.throws(() => recluster(fixture('puppet.js'), { [name]: value }).run(), refused, `${name}: ${value}`)
   }
 })
+
+test.ours('on: the engine runs hooks, and what is no hook is refused', async ({ make, serve }) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'hooks-'))
+  const file = path.join(directory, 'told')
+  const on = ['started', 'crashed', 'stopped'].map((event) => `${event}=exec:cat >> ${file}`)
+  const log = []
+  const logger = { log: (...words) => log.push(words.join(' ')) }
+  const made = await serve('puppet.js', { ...started, on: [...on, 'started=exec:exit 3'], logger })
+  const [worker] = made.workers()
+  const exit = heard(worker, 'exit')
+  worker.kill('SIGKILL')
+  await exit
+  await made.shutdown()
+  const told = fs.readFileSync(file, 'utf8').trim().split('\n').map((line) => JSON.parse(line))
+  // Each hook goes at its own pace.
+  assert.deepEqual(told.map((event) => event.on).sort(), ['crashed', 'started', 'stopped'])
+  assert.equal(told.find((event) => event.on === 'crashed').worker.id, worker.id)
+  assert.ok(log.some((line) => line.includes('the hook for started failed (exec:exit …): it ended with status 3')), log)
+  fs.rmSync(directory, { recursive: true })
+  for (const wrong of [7, ['crashed'], 'crash=exec:true', 'crashed=https://x/']) {
+    assert.throws(() => make('puppet.js', { ...started, on: wrong }).run(), /\bon\b/)
+  }
+})

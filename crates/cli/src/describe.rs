@@ -31,6 +31,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
             Verbosity::Verbose => Messages::Logged,
             Verbosity::Normal | Verbosity::Quiet => Messages::Unheard,
         });
+    let builder = around.on.iter().cloned().fold(builder, ClusterBuilder::hook);
     let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
     let builder = describe_running(builder, running);
     let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());

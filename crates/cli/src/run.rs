@@ -43,11 +43,15 @@ pub(crate) async fn run(
     let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut journal = Journal::open(&name, &args.around)?;
     let (notes, mut changes) = mpsc::unbounded_channel();
-    let builder = with_inherited(describe(&args), inherited)?.reread(reread(line, settings, notes));
+    let builder =
+        with_inherited(describe(&args).name(name.as_str()), inherited)?.reread(reread(line, settings, notes));
     let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
     let mut server = socket.map(|socket| socket.serve(cluster.clone()));
+    if let Some(server) = &server {
+        journal.record(server.recorder());
+    }
     let control = server.as_ref().map(|server| server.path().display().to_string());
     journal.note(&Note::starting(&args, control));
 

@@ -2,7 +2,7 @@
 //! crates we use.
 #![expect(unsafe_code, reason = "this module is the one place for it")]
 
-use std::ffi::{CString, OsStr, OsString, c_char, c_int};
+use std::ffi::{CString, OsStr, OsString, c_char, c_int, c_uint};
 use std::io::{self, Write as _};
 use std::mem;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -268,6 +268,26 @@ pub(crate) fn limit_open_files(command: &mut Command, limit: u64) {
             let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
             let current = Some(maximum.map_or(limit, |maximum| limit.min(maximum)));
             Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
+        });
+    }
+}
+
+/// How many descriptors are looked at where the kernel does not know how to do it at once (before 5.11).
+const DESCRIPTORS: c_int = 4096;
+
+/// Has the command's process keep its standard descriptors and none of those that its starter was itself given to pass on.
+pub(crate) fn inherit_nothing(command: &mut Command) {
+    // SAFETY: between fork and exec only calls that are safe in a signal handler may be made; these are plain system calls on
+    // numbers, nothing is allocated, and nothing is closed before the exec: until then std reports errors by a descriptor.
+    unsafe {
+        command.pre_exec(|| {
+            let all = libc::syscall(libc::SYS_close_range, 3, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            if all != 0 {
+                for fd in 3..DESCRIPTORS {
+                    libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+                }
+            }
+            Ok(())
         });
     }
 }

@@ -1,16 +1,17 @@
 //! Everything that the engine serialises, as `docs/json.md` describes it.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use recluster_core::{Due, Phase, State, Time, WorkerId};
 use recluster_json_page::{OF_ENGINE, Page, Samples, every};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::balance::{Balance, StickyBy};
 use crate::config::variable::Variables;
 use crate::control::protocol::{Progress, Reply, Request};
 use crate::report::event::{Event, Exit, RecycleReason};
+use crate::report::record::Record;
 use crate::report::status::{LastReload, ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::report::verdict::{Failure, Verdict};
 use crate::report::worker::{Address, Held, Resource, Worker};
@@ -153,6 +154,10 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::MessageUnheard { .. } => [Event::MessageUnheard { worker, kind: "log4js:message".to_owned() }],
         Event::MessageSkipped { .. } => [true, false].map(skipped),
         Event::LinesLost { .. } => [Event::LinesLost { worker, lines: 9 }],
+        Event::Stopping => [Event::Stopping],
+        Event::HookFailed { .. } => {
+            [Event::HookFailed { on: "crashed", hook: "exec:curl …".to_owned(), reason: reason.clone() }]
+        },
         Event::Over => [Event::Over],
     }
 }
@@ -252,6 +257,7 @@ fn requests() -> Vec<Request> {
             [Request::reload(true), Request::Reload { wait: true, env }]
         },
         Request::Status => [Request::Status],
+        Request::Events { .. } => [None, Some(10)].map(|last| Request::Events { follow: true, last }),
         Request::ScaleTo { .. } => [Request::ScaleTo { workers: 2 }],
         Request::ScaleBy { .. } => [Request::ScaleBy { workers: -2 }],
         Request::Stop => [Request::Stop],
@@ -283,10 +289,18 @@ fn replies() -> Vec<Reply> {
         Reply::Verdict { .. } => verdicts().into_iter().flat_map(verdict).collect::<Vec<_>>(),
         Reply::Accepted => [Reply::Accepted],
         Reply::Status(_) => statuses().into_iter().map(|status| Reply::Status(Box::new(status))).collect::<Vec<_>>(),
+        Reply::Event(_) => [Reply::Event(told(&Event::Over))],
+        Reply::EventsEnd => [Reply::EventsEnd],
         Reply::Scaled { .. } => [Reply::Scaled { workers: 2 }],
         Reply::Ended => [Reply::Ended],
         Reply::Refused { .. } => [Reply::Refused { reason: "too many".to_owned() }],
     }
+}
+
+/// An event as a client is told it.
+fn told(event: &Event) -> Map<String, Value> {
+    let line = Record::new(json!({}), event.level(), event, UNIX_EPOCH).line().expect("it is JSON");
+    serde_json::from_slice(&line).expect("it is an object")
 }
 
 fn values<T: Serialize>(all: &[T]) -> Vec<Value> {

@@ -71,6 +71,8 @@ pub(crate) struct Plan {
     instance_env: Option<String>,
     compile_cache: Option<Compiled>,
     compile_cache_size: Option<u64>,
+    /// What is done when something happens.
+    on: Vec<String>,
 }
 
 /// Where a standard descriptor of a worker goes.
@@ -233,6 +235,9 @@ impl Plan {
         builder = with(builder, self.check_timeout, |builder, Span(span)| builder.check_timeout(span));
         builder = with(builder, self.max_draining, ClusterBuilder::max_draining);
         builder = with(builder, self.max_memory, ClusterBuilder::max_memory);
+        for hook in &self.on {
+            builder = builder.hook(hook.parse().map_err(|error| format!("on: {error}"))?);
+        }
         if let Some(check) = self.ready_check {
             builder = builder.ready_check(check.parse()?);
         }
@@ -262,7 +267,7 @@ mod tests {
             r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {}, "variables": {}, "envFiles": [],
                  "stdio": ["ignore", { "fd": 1 }, "pipe"], "serialization": "json", "workers": 2, "readyWhen": "listening",
                  "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
-                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false }"#,
+                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false, "on": [] }"#,
         )?;
         said.extend(serde_json::from_str::<serde_json::Map<_, _>>(more)?);
         Plan::parse(&serde_json::Value::from(said).to_string())
@@ -292,6 +297,11 @@ mod tests {
             refusal(r#"{ "instanceEnv": "WORKER_ID" }"#).starts_with("instanceEnv: WORKER_ID is reserved")
         );
         assert!(refusal(r#"{ "readyCheck": "ftp:/" }"#).contains("'ftp:/' is no check"));
+        assert!(
+            refusal(r#"{ "on": ["crash=exec:x"] }"#)
+                .starts_with("on: there is no event 'crash' for hooks; write")
+        );
+        assert_eq!(refusal(r#"{ "on": ["crashed=exec:x", "stopped=http://127.0.0.1:1/"] }"#), "none");
         assert!(
             refusal(r#"{ "stdio": ["ignore", "pipe", { "fd": 1000000 }] }"#).starts_with("stdio: descriptor")
         );

@@ -237,6 +237,18 @@ pub(crate) const CONTROL: &[Attack] = &[
         "how many answers are written at once",
     ),
     Attack::new(
+        "follows events and reads none",
+        STAYS,
+        &[r#"{"version":1,"request":"events","follow":true}"#],
+        "how many follow, and what of the last events is kept for all",
+    ),
+    Attack::new(
+        "asks for events and leaves",
+        LEAVES,
+        &[r#"{"version":1,"request":"events","last":4294967295}"#],
+        "what of the last events is kept for all",
+    ),
+    Attack::new(
         "asks without waiting for answers",
         STAYS,
         &[r#"{"version":1,"request":"status"}"#, r#"{"version":1,"request":"status"}"#],

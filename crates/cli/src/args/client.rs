@@ -68,6 +68,23 @@ pub(crate) struct StatusArgs {
     pub(crate) target: Target,
 }
 
+/// `events`.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 all of them were printed, with --follow when the cluster has ended; \
+    2 no cluster answers, or it went away.")]
+pub(crate) struct EventsArgs {
+    /// Go on with what happens from now on, until the cluster has ended
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// How many of the last events come first [default: all that the master still has; 10 with --follow]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) lines: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
 /// `scale`.
 #[derive(Args, Debug)]
 pub(crate) struct ScaleArgs {

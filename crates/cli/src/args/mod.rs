@@ -17,7 +17,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use check::Check;
-pub(crate) use client::{Ask, Reload, ScaleArgs, StatusArgs, Target};
+pub(crate) use client::{Ask, EventsArgs, Reload, ScaleArgs, StatusArgs, Target};
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, scale};
 
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Reload(Reload),
     /// Show the slots and workers of a cluster
     Status(StatusArgs),
+    /// Show what has happened in a cluster, and follow what happens
+    Events(EventsArgs),
     /// Change the number of workers
     Scale(ScaleArgs),
     /// Let every worker finish its requests, then stop
@@ -67,7 +69,12 @@ impl Command {
         match self {
             Self::Run(run) => Some(run),
             Self::Check(check) => Some(&mut check.run),
-            Self::Reload(_) | Self::Status(_) | Self::Scale(_) | Self::Stop(_) | Self::Terminate(_) => None,
+            Self::Reload(_)
+            | Self::Status(_)
+            | Self::Events(_)
+            | Self::Scale(_)
+            | Self::Stop(_)
+            | Self::Terminate(_) => None,
         }
     }
 
@@ -76,7 +83,12 @@ impl Command {
         match self {
             Self::Run(run) => Some(*run),
             Self::Check(check) => Some(check.run),
-            Self::Reload(_) | Self::Status(_) | Self::Scale(_) | Self::Stop(_) | Self::Terminate(_) => None,
+            Self::Reload(_)
+            | Self::Status(_)
+            | Self::Events(_)
+            | Self::Scale(_)
+            | Self::Stop(_)
+            | Self::Terminate(_) => None,
         }
     }
 }

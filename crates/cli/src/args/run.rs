@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
-use recluster::{DrainSignal, Listen, ReadyCheck, ReadyWhen, Surge};
+use recluster::{DrainSignal, Hook, Listen, ReadyCheck, ReadyWhen, Surge};
 
 use super::balancing::Balancing;
 use super::values::{self, CacheIn, ConfigAt, ControlAt, InstanceIn};
@@ -323,6 +323,19 @@ pub(crate) struct Around {
                 [default: recluster.toml in the directory of the server file; without SERVER, in this directory]"
     )]
     pub(crate) config: Option<ConfigAt>,
+
+    #[arg(
+        long,
+        value_name = "EVENT=ACTION",
+        help = "When something happens, run a command (EVENT=exec:COMMAND) or post the event as JSON (EVENT=http://HOST/PATH); \
+                may be repeated",
+        long_help = "When something happens, run a command (EVENT=exec:COMMAND) or post the event as JSON \
+                     (EVENT=http://HOST/PATH); may be repeated.\n\n\
+                     EVENT: started, reloaded, rolled-back, stopped-part-way, crashed, respawn-loop, unhealthy, recycled, \
+                     stopping, stopped. /bin/sh runs the command, which has the event as JSON on its stdin and its name in \
+                     RECLUSTER_EVENT; it may take ten seconds. For https: exec:curl -fsS --json @- https://HOST/PATH"
+    )]
+    pub(crate) on: Vec<Hook>,
 
     /// Write the master's process id to this file
     #[arg(long, value_name = "PATH")]

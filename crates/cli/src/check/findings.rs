@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use recluster::{Checked, StartError};
 
+use super::hooks;
 use super::node::{Node, Syntax};
 use crate::args::Run;
 use crate::claim::{Standing, Wanted};
@@ -75,6 +76,13 @@ impl<'a> Findings<'a> {
         let pidfile = around.pidfile.as_deref().map_or(Ok(()), Pidfile::check).map_err(Error::from);
         let files = [pidfile, Journal::check(around)];
         self.problems.extend(files.into_iter().filter_map(Result::err));
+    }
+
+    /// The commands that are run when something happens.
+    pub(super) async fn look_at_hooks(&mut self) {
+        for hook in &self.run.around.on {
+            self.notes.extend(hooks::look_at(hook).await);
+        }
     }
 
     /// Whether the options agree; the addresses, the server file, and node.

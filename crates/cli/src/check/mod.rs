@@ -2,6 +2,7 @@
 //! asks the same code, finds all that is wrong at once, and changes nothing: no file is written and no worker is started.
 
 mod findings;
+mod hooks;
 mod node;
 mod report;
 
@@ -22,6 +23,7 @@ pub(crate) async fn check(
     let mut findings = Findings::of(&args.run, settings);
     findings.look_around();
     findings.look_at_cluster(inherited).await;
+    findings.look_at_hooks().await;
     if args.json {
         print_json(&report::json(&findings))?;
     } else {

@@ -49,6 +49,8 @@ pub(super) fn unexpected(reply: Reply) -> Error {
         | Reply::Verdict { .. }
         | Reply::Accepted
         | Reply::Status(_)
+        | Reply::Event(_)
+        | Reply::EventsEnd
         | Reply::Scaled { .. }
         | Reply::Ended => ClientError::Nonsense(None).into(),
     }

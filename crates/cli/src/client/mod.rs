@@ -3,6 +3,7 @@
 
 mod columns;
 mod connect;
+mod events;
 pub(crate) mod output;
 mod progress;
 mod screen;
@@ -16,6 +17,7 @@ use recluster::control::Client;
 use recluster::control::protocol::{Reply, Request};
 
 use self::connect::{connect, unexpected};
+pub(crate) use self::events::events;
 use self::output::{print, print_json};
 use self::progress::Screen;
 pub(crate) use self::status::status;
@@ -75,6 +77,8 @@ async fn watch(client: &mut Client) -> Result<ExitStatus, Error> {
             }
             other @ (Reply::Accepted
             | Reply::Status(_)
+            | Reply::Event(_)
+            | Reply::EventsEnd
             | Reply::Scaled { .. }
             | Reply::Ended
             | Reply::Refused { .. }) => return Err(unexpected(other)),

@@ -12,13 +12,14 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 16] = [
+const NEEDS_A_RESTART: [&str; 17] = [
     "balance",
     "control",
     "listen",
     "log-file",
     "log-format",
     "name",
+    "on",
     "peek-bytes",
     "peek-connections",
     "peek-timeout",

@@ -10,7 +10,8 @@ use std::process;
 use std::time::{Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
-use recluster::Event;
+use recluster::control::Recorder;
+use recluster::{Event, Level};
 use serde::Serialize;
 
 use self::aside::Aside;
@@ -39,6 +40,8 @@ pub(crate) struct Journal {
     hints_at_backoff: bool,
     /// Lines that could not be written since the last one that was.
     lost: u64,
+    /// Clients of the control socket who ask for events hear the command's own lines as well.
+    recorder: Option<Recorder>,
 }
 
 /// How a line looks.
@@ -71,12 +74,18 @@ impl Journal {
             aside: Aside::default(),
             hints_at_backoff: false,
             lost: 0,
+            recorder: None,
         })
     }
 
     /// `--backoff` would help where workers die all the time.
     pub(crate) fn hint_at_backoff(&mut self) {
         self.hints_at_backoff = true;
+    }
+
+    /// From now on the command's own lines are recorded here too.
+    pub(crate) fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
     }
 
     /// Writes an event of the cluster, if the verbosity has it. For people, one of too many alike is summed up instead.
@@ -149,6 +158,11 @@ impl Journal {
 
     /// Writes a note of the command itself, if the verbosity has it.
     pub(crate) fn note(&mut self, note: &Note) {
+        if let Some(recorder) = &self.recorder
+            && !matches!(note, Note::EventsMissed { .. })
+        {
+            recorder.note(note.level(), note);
+        }
         if note.needs() <= self.verbosity {
             self.write(&self.narrator.line(note.words()), note);
         }
@@ -168,7 +182,7 @@ impl Journal {
         self.sink.close();
     }
 
-    fn write(&mut self, words: &str, record: &impl Serialize) {
+    fn write(&mut self, words: &str, record: &impl Leveled) {
         self.write_aside();
         self.put(self.style.line(SystemTime::now(), words, record));
     }
@@ -187,12 +201,17 @@ impl Journal {
 }
 
 impl Style {
-    fn line(&self, now: SystemTime, words: &str, record: &impl Serialize) -> String {
+    fn line(&self, now: SystemTime, words: &str, record: &impl Leveled) -> String {
         let time = format_rfc3339_millis(now).to_string();
         match self.format {
             LogFormat::Text => format!("{time} {} {}\n", self.cluster, printable(words)),
             LogFormat::Json => {
-                let line = serde_json::to_string(&Record { time, cluster: &self.cluster, what: record });
+                let line = serde_json::to_string(&Record {
+                    time,
+                    cluster: &self.cluster,
+                    level: record.level(),
+                    what: record,
+                });
                 let line =
                     line.unwrap_or_else(|error| format!("{{\"event\":\"not_json\",\"error\":\"{error}\"}}"));
                 printable_json(line) + "\n"
@@ -201,11 +220,30 @@ impl Style {
     }
 }
 
+/// What a line is made of.
+trait Leveled: Serialize {
+    /// How much it matters.
+    fn level(&self) -> Level;
+}
+
+impl Leveled for Event {
+    fn level(&self) -> Level {
+        Self::level(self)
+    }
+}
+
+impl Leveled for Note {
+    fn level(&self) -> Level {
+        Self::level(self)
+    }
+}
+
 /// An event as a JSON line.
 #[derive(Serialize)]
 struct Record<'a, T> {
     time: String,
     cluster: &'a str,
+    level: Level,
     #[serde(flatten)]
     what: &'a T,
 }

@@ -5,7 +5,7 @@ use std::process;
 
 use recluster::control::Asked;
 use recluster::control::protocol::Request;
-use recluster::{Held, Status, WorkerStatus};
+use recluster::{Held, Level, Status, WorkerStatus};
 use serde::Serialize;
 
 use crate::args::{Run, Verbosity};
@@ -201,7 +201,7 @@ impl Note {
             | Self::RespawnRow { over: false, .. }
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Verbosity::Quiet,
-            Self::Asked { request: Request::Status, .. } => Verbosity::Verbose,
+            Self::Asked { request: Request::Status | Request::Events { .. }, .. } => Verbosity::Verbose,
             Self::Starting { .. }
             | Self::Signal { .. }
             | Self::StopWaits { .. }
@@ -211,6 +211,26 @@ impl Note {
             | Self::Configured { .. }
             | Self::NotScaled { .. }
             | Self::LogReopened => Verbosity::Normal,
+        }
+    }
+
+    /// How much it matters.
+    pub(crate) fn level(&self) -> Level {
+        match self {
+            Self::LogNotReopened { .. } => Level::Error,
+            Self::StopWaits { .. }
+            | Self::StartWaits { .. }
+            | Self::RespawnRow { over: false, .. }
+            | Self::NotScaled { .. }
+            | Self::EventsMissed { .. }
+            | Self::LinesMissed { .. } => Level::Warn,
+            Self::Asked { request: Request::Status | Request::Events { .. }, .. } => Level::Debug,
+            Self::Starting { .. }
+            | Self::Signal { .. }
+            | Self::RespawnRow { .. }
+            | Self::Asked { .. }
+            | Self::Configured { .. }
+            | Self::LogReopened => Level::Info,
         }
     }
 
@@ -318,6 +338,8 @@ fn wanted(request: &Request) -> String {
     match request {
         Request::Reload { .. } => "reload".to_owned(),
         Request::Status => "status".to_owned(),
+        Request::Events { follow: false, .. } => "events".to_owned(),
+        Request::Events { follow: true, .. } => "events to follow".to_owned(),
         Request::ScaleTo { workers } => format!("scale to {workers}"),
         Request::ScaleBy { workers } => format!("scale by {workers:+}"),
         Request::Stop => "stop".to_owned(),

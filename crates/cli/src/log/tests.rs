@@ -132,6 +132,12 @@ fn from_a_drain_on() -> Vec<Event> {
         Event::Scaled { from: 4, to: 2 },
         Event::ReplaceFailed { failure: failure.clone() },
         Event::StartFailed { failure },
+        Event::Stopping,
+        Event::HookFailed {
+            on: "crashed",
+            hook: "exec:curl …".to_owned(),
+            reason: "it ended with status 7: no route to host".to_owned(),
+        },
         Event::Over,
     ]
 }
@@ -192,6 +198,8 @@ fn notes() -> Vec<Note> {
             uid: 7,
         },
         asked(Request::Status, Some(4800)),
+        asked(Request::Events { follow: true, last: Some(10) }, Some(4800)),
+        asked(Request::Events { follow: false, last: None }, Some(4800)),
         asked(Request::ScaleTo { workers: 3 }, Some(4800)),
         asked(Request::ScaleBy { workers: 2 }, Some(4800)),
         asked(Request::Stop, None),
@@ -216,7 +224,7 @@ fn style(format: LogFormat) -> Style {
 fn narrated() -> String {
     let mut narrator = Narrator::new(4700);
     let line = |words: &str| {
-        let line = style(LogFormat::Text).line(UNIX_EPOCH, words, &());
+        let line = style(LogFormat::Text).line(UNIX_EPOCH, words, &Note::LogReopened);
         line.strip_prefix("1970-01-01T00:00:00.000Z shop ").unwrap().to_owned()
     };
     let mut lines = Vec::new();
@@ -365,7 +373,7 @@ fn every_signal_is_said() {
 }
 
 /// The lines of these as `docs/json.md` has them.
-fn as_json(record: &impl Serialize) -> Value {
+fn as_json(record: &impl Leveled) -> Value {
     serde_json::from_str(&style(LogFormat::Json).line(UNIX_EPOCH, "", record)).unwrap()
 }
 
@@ -401,9 +409,14 @@ fn notes_of_every_kind() -> Vec<Note> {
 fn the_page_describes_every_line() {
     let page = Page::read();
     let lines: Vec<Value> = notes_of_every_kind().iter().map(as_json).collect();
-    let samples = Samples::by_tag("event", &["time", "cluster"], lines.clone());
+    let samples = Samples::by_tag("event", &["time", "cluster", "level"], lines.clone());
     let mut faults = page.compare("Events of the command", &samples);
-    faults.extend(page.compare_fields("log-lines", &[as_json(&Note::LogReopened)]));
+    let levels = ["debug", "info", "warn", "error"].map(|level| {
+        let mut line = as_json(&Note::LogReopened);
+        line["level"] = level.into();
+        line
+    });
+    faults.extend(page.compare_fields("log-lines", &levels));
     let not_utf8 = OsString::from_vec(b"/run/\xff.sock".to_vec());
     let bound = Event::Bound { name: None, address: Address::Unix(not_utf8.into()) };
     faults.extend(page.compare_fields("lines-that-are-no-json", &[as_json(&bound)]));
@@ -468,4 +481,17 @@ fn what_waits_to_be_said_again_is_written_after_a_moment() {
     aside.forget_what_is_said_again(&Event::Failed { failure: failure() });
     assert!(aside.due().is_some_and(|due| due > now), "another worker has failed");
     assert_eq!((aside.take().as_deref(), aside.due()), (Some("line"), None));
+}
+
+#[test]
+fn a_failure_is_a_warning_or_worse_and_what_is_routine_is_not() {
+    let of_cluster = events().into_iter().map(|event| (words::needs(&event), event.level()));
+    let of_command = notes().into_iter().map(|note| (note.needs(), note.level()));
+    for (needs, level) in of_cluster.chain(of_command) {
+        match needs {
+            Verbosity::Quiet => assert!(level >= Level::Warn),
+            Verbosity::Normal => assert!(level >= Level::Info),
+            Verbosity::Verbose => assert!(level <= Level::Warn),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use recluster::{Address, Event, Exit, Failure, Held, RecycleReason, Verdict, Worker, signal_name};
+use recluster::{Address, Event, Exit, Failure, Held, Level, RecycleReason, Verdict, Worker, signal_name};
 
 use crate::args::Verbosity;
 
@@ -57,6 +57,10 @@ impl Narrator {
             Event::Scaled { from, to } => self.line(format!("scaled from {from} to {to} workers")),
             Event::ReplaceFailed { failure } => {
                 self.line(format!("a worker could not be renewed and goes on as it is: {}", why(failure)))
+            }
+            Event::Stopping => self.line("the cluster stops"),
+            Event::HookFailed { on, hook, reason } => {
+                self.line(format!("the hook for {on} failed ({hook}): {reason}"))
             }
             Event::Over => self.line(self.end()),
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
@@ -203,7 +207,8 @@ fn file_lost(address: &Address, is_taken: bool) -> String {
 /// The verbosity from which on an event is written.
 pub(super) fn needs(event: &Event) -> Verbosity {
     match event {
-        Event::Exit { expected: true, exit, .. } if is_fault(*exit) => Verbosity::Normal,
+        // What it was answering is lost.
+        Event::Exit { expected: true, .. } if event.level() == Level::Warn => Verbosity::Normal,
         Event::Exit { expected: false, .. }
         | Event::Failed { .. }
         | Event::AddressTaken { .. }
@@ -217,6 +222,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::StartFailed { .. }
         | Event::ReplaceFailed { .. }
         | Event::LinesLost { .. }
+        | Event::HookFailed { .. }
         | Event::MessageSkipped { ended: false, .. }
         | Event::Overdue { due: "ready", .. }
         | Event::Reloaded {
@@ -236,6 +242,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::MessageSkipped { ended: true, .. }
         | Event::Disconnect { .. }
         | Event::Draining { .. }
+        | Event::Stopping
         | Event::Exit { expected: true, .. } => Verbosity::Verbose,
         Event::GenerationBegan { .. }
         | Event::Overdue { .. }
@@ -246,16 +253,6 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::Scaled { .. }
         | Event::Over
         | _ => Verbosity::Normal,
-    }
-}
-
-/// Whether a worker that was let go ended by a fault: what it was answering is lost then. A status from 128 on says by
-/// convention that it heard a signal, and the signals by which applications end themselves are none of these.
-fn is_fault(exit: Exit) -> bool {
-    match exit {
-        Exit::Code(code) => (1..128).contains(&code),
-        Exit::Signal(signal) => ["SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"]
-            .contains(&&*signal_name(signal)),
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use crate::config::balance::{Balance, PeekLimits};
 use crate::config::compile_cache::CompileCache;
 use crate::config::drain_signal::DrainSignal;
+use crate::config::hook::Hook;
 use crate::config::listen::Listen;
 use crate::config::messages::Messages;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
@@ -47,6 +48,8 @@ pub struct ClusterBuilder {
     pub(crate) adopted: Vec<Bound>,
     pub(crate) lender: Lender,
     pub(crate) listens: Vec<Listen>,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) name: Option<String>,
     pub(crate) host: Option<Host>,
     pub(crate) numbering: Numbering,
     pub(crate) latest: Option<Latest>,
@@ -68,6 +71,8 @@ impl ClusterBuilder {
             adopted: Vec::new(),
             lender: Lender::default(),
             listens: Vec::new(),
+            hooks: Vec::new(),
+            name: None,
             host: None,
             numbering: Numbering::default(),
             latest: None,
@@ -412,6 +417,21 @@ impl ClusterBuilder {
         self
     }
 
+    /// One more thing to be done when something happens. A command runs as the workers do, in their directory and with their
+    /// environment; it may take ten seconds. Default none.
+    #[must_use]
+    pub fn hook(mut self, hook: Hook) -> Self {
+        self.hooks.push(hook);
+        self
+    }
+
+    /// What hooks are told that the cluster is called. Default nothing.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// Who hears the messages of workers' applications. A [host](crate::host) hears them all. Default [`Messages::Heard`].
     #[must_use]
     pub fn messages(mut self, messages: Messages) -> Self {
@@ -421,7 +441,7 @@ impl ClusterBuilder {
 
     /// When a reload is asked for, asks anew how the cluster is to be run: a config file may have changed. Whatever the new
     /// builder says holds from the beginning of that reload, except for the addresses to listen on, the balance,
-    /// `messages`, `stderr`, `raw_stdio`, `open_files` and `end_with_master`; after a rollback it is as it was before. Where it names another number of
+    /// `messages`, `stderr`, `raw_stdio`, `open_files`, the hooks, the name and `end_with_master`; after a rollback it is as it was before. Where it names another number of
     /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`](crate::Cluster::scale)
     /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
     #[must_use]

@@ -50,6 +50,8 @@ impl ClusterBuilder {
             reread: self.reread,
             numbering: self.numbering,
             latest: self.latest,
+            hooks: self.hooks,
+            name: self.name,
         };
         let audience = Audience::new(self.events, self.host);
         let supervisor::Controls { inputs, progress } = supervisor::start(shell, audience, setup)?;

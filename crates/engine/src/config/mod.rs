@@ -5,6 +5,8 @@ pub(crate) mod balance;
 pub(crate) mod compile_cache;
 pub(crate) mod drain_signal;
 pub(crate) mod env_file;
+pub(crate) mod hook;
+pub(crate) mod hook_url;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod messages;

@@ -7,11 +7,13 @@
 //! Nothing that a client does can stop the master: the number of clients, the length of their lines and their time are
 //! limited, and only root and the user that the master runs as may connect.
 
+mod asked;
 mod client;
 mod discover;
 mod greeting;
 pub(crate) mod lines;
 pub mod protocol;
+mod recent;
 mod room;
 mod server;
 mod socket;
@@ -20,8 +22,9 @@ mod tests;
 
 pub use crate::socket::places::directories;
 pub use crate::socket::runtime_dir::DirectoryError;
+pub use asked::Asked;
 pub use client::{Client, ClientError};
 pub use discover::{FindError, find, running, socket_path};
 pub use greeting::{Listener, listener_at};
-pub use server::{Asked, Server};
+pub use server::{Recorder, Server};
 pub use socket::{BindError, Socket};

@@ -16,6 +16,7 @@
 //! for an answer, the master stops answering it; the request itself is carried out.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
@@ -50,6 +51,15 @@ pub enum Request {
     },
     /// The status of the cluster.
     Status,
+    /// What has happened lately: [`Reply::Event`] for each, then [`Reply::EventsEnd`].
+    Events {
+        /// Whether to go on with what happens from now on, to the end of the cluster.
+        #[serde(default)]
+        follow: bool,
+        /// How many of those that have happened already; all that are known, if it is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<u32>,
+    },
     /// Set the number of slots.
     ScaleTo {
         /// How many.
@@ -88,6 +98,10 @@ pub enum Reply {
     Accepted,
     /// The status that was asked for.
     Status(Box<Status>),
+    /// Something that has happened: its time, its level, and what the event consists of. More follows.
+    Event(Map<String, Value>),
+    /// No more events follow.
+    EventsEnd,
     /// The number of slots, after it was changed.
     Scaled {
         /// How many.
@@ -261,6 +275,10 @@ mod tests {
                 r#"{"version":1,"request":"reload","wait":false,"env":{"A":"b"}}"#,
             ),
             (Request::Status, r#"{"version":1,"request":"status"}"#),
+            (
+                Request::Events { follow: true, last: Some(10) },
+                r#"{"version":1,"request":"events","follow":true,"last":10}"#,
+            ),
             (Request::ScaleTo { workers: 3 }, r#"{"version":1,"request":"scale_to","workers":3}"#),
             (Request::ScaleBy { workers: -2 }, r#"{"version":1,"request":"scale_by","workers":-2}"#),
             (Request::Stop, r#"{"version":1,"request":"stop"}"#),

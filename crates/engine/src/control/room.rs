@@ -13,12 +13,15 @@ const LONG_LINES: usize = 4 * 1024;
 pub(super) const SHORT: usize = 8 * 1024;
 /// How many may wait for a reload at once. The other places are for those who are answered at once.
 const WAITING: usize = 48;
+/// How many may follow events at once.
+const FOLLOWING: usize = 64;
 
 /// The room. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     lines: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    following: Arc<Semaphore>,
     status: Arc<Mutex<Option<Taken>>>,
 }
 
@@ -34,6 +37,7 @@ impl Default for Room {
         Self {
             lines: Arc::new(Semaphore::new(LONG_LINES)),
             waiting: Arc::new(Semaphore::new(WAITING)),
+            following: Arc::new(Semaphore::new(FOLLOWING)),
             status: Arc::default(),
         }
     }
@@ -54,6 +58,11 @@ impl Room {
     /// A place for one who waits for a reload, if one is free.
     pub(super) fn to_wait(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.waiting).try_acquire_owned().ok()
+    }
+
+    /// A place for one who follows events, if one is free.
+    pub(super) fn to_follow(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.following).try_acquire_owned().ok()
     }
 
     /// The status as it is after this was called. Those who ask while one is taken share the next.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, UCred};
 use tokio::net::{UnixListener, UnixStream};
@@ -14,27 +15,34 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
+use super::asked::Asked;
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
+use super::recent::{Found, Recent, reply};
 use super::room::Room;
 use super::socket::Socket;
 use crate::api::cluster::Cluster;
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::report::error::Gone;
-use crate::report::event::Heard;
+use crate::report::event::{Event, Events, Heard};
+use crate::report::level::Level;
 use crate::report::verdict::{Told, Verdict};
 use crate::socket::file::SocketFile;
 use crate::socket::runtime_dir;
 
 /// How many clients may be connected at once.
-const CLIENTS: usize = 64;
+const CLIENTS: usize = 128;
 /// How many clients come in one turn: many that wait to be let in must not wait for as many turns of the supervisor.
 const AT_ONCE: usize = 8;
 /// How long a client may take to send one whole request.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a client may take to read an answer.
 const READING: Duration = Duration::from_secs(10);
+/// How long one who follows events may read nothing. Until then it is told what it has missed.
+const STALLED: Duration = Duration::from_secs(60);
+/// After how many events in a row others have their turn.
+const EVENTS_AT_ONCE: u32 = 16;
 /// How long clients may take to read their last answer when the master ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
@@ -50,38 +58,20 @@ const ASKED: usize = 64;
 pub struct Server {
     file: SocketFile,
     asked: mpsc::Receiver<Asked>,
+    recent: Recent,
     /// The tasks of clients end when this becomes true, or when it is dropped.
     closing: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
-/// A request that was understood, and who made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Asked {
-    /// What was asked for, without variables.
-    pub request: Request,
-    /// The names of the variables that a reload is to set. Their values are not for a log.
-    pub env: Vec<String>,
-    /// The client's process, where the system tells.
-    pub pid: Option<i32>,
-    /// The client's user.
-    pub uid: u32,
-}
+/// Tells those who ask for events of something that is no event of the cluster. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Recorder(Recent);
 
-impl Asked {
-    fn new(request: &Request, peer: UCred) -> Self {
-        let (request, env) = match request {
-            Request::Reload { wait, env } => {
-                (Request::reload(*wait), env.names().map(str::to_owned).collect())
-            }
-            Request::Status
-            | Request::ScaleTo { .. }
-            | Request::ScaleBy { .. }
-            | Request::Stop
-            | Request::Terminate => (request.clone(), Vec::new()),
-        };
-        Self { request, env, pid: peer.pid(), uid: peer.uid() }
+impl Recorder {
+    /// This has happened: an object with a field `event`.
+    pub fn note(&self, level: Level, what: &impl Serialize) {
+        self.0.add(level, what);
     }
 }
 
@@ -92,11 +82,11 @@ impl Socket {
         let Self { listener, file } = self;
         let (closing, closed) = watch::channel(false);
         let (tell, asked) = mpsc::channel(ASKED);
-        let accepting = tokio::spawn(accept(
-            listener,
-            Host { cluster, closed: Closed(closed), tell, room: Room::default() },
-        ));
-        Server { file, asked, closing, accepting }
+        let (recent, closed) = (Recent::default(), Closed(closed));
+        tokio::spawn(record(cluster.subscribe(), recent.clone(), closed.clone()));
+        let host = Host { cluster, closed, tell, room: Room::default(), recent: recent.clone() };
+        let accepting = tokio::spawn(accept(listener, host));
+        Server { file, asked, recent, closing, accepting }
     }
 }
 
@@ -107,6 +97,11 @@ impl Server {
         self.asked.recv().await
     }
 
+    /// By which those who ask for events are told of more than the cluster's own.
+    pub fn recorder(&self) -> Recorder {
+        Recorder(self.recent.clone())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.file.path()
@@ -115,7 +110,7 @@ impl Server {
     /// Removes the socket, then gives clients a moment to read their last answer. A client that waits for the end of
     /// the cluster sees its connection close now: the name is free.
     pub async fn close(self) {
-        let Self { file, asked: _, closing, accepting } = self;
+        let Self { file, asked: _, recent: _, closing, accepting } = self;
         drop(file);
         drop(closing);
         // The task can only have panicked, and then there is no client left to wait for.
@@ -141,6 +136,24 @@ struct Host {
     closed: Closed,
     tell: mpsc::Sender<Asked>,
     room: Room,
+    recent: Recent,
+}
+
+/// Keeps what happens for those who ask for events. Messages of applications are none of it: they may come by the thousand.
+async fn record(mut events: Events, recent: Recent, mut closed: Closed) {
+    loop {
+        tokio::select! {
+            biased;
+            heard = events.next() => match heard {
+                Some(Heard::Event(Event::Message { .. })) => {}
+                Some(Heard::Event(event)) => recent.add(event.level(), &event),
+                Some(Heard::Missed(count)) => recent.miss(count),
+                None => break,
+            },
+            () = closed.wait() => break,
+        }
+    }
+    recent.end();
 }
 
 async fn accept(listener: UnixListener, mut host: Host) {
@@ -272,6 +285,7 @@ impl Conversation {
             Request::Reload { wait: true, env } => return self.reload(env).await,
             Request::Reload { wait: false, env } => self.begin_reload(env).await,
             Request::Status => return self.status().await,
+            Request::Events { follow, last } => return self.events(last, follow).await,
             Request::ScaleTo { workers } => return self.scale(Scale::To(workers)).await,
             Request::ScaleBy { workers } => return self.scale(Scale::By(workers)).await,
             // An error means that the cluster has ended already.
@@ -300,6 +314,51 @@ impl Conversation {
             Ok(line) => self.write(&line).await.map(|()| Next::Listen),
             Err(gone) => self.refuse(gone.to_string()).await,
         }
+    }
+
+    /// Tells what has happened lately, and what happens from now on to one who follows. To them it is all the same how fast they
+    /// read: nothing is kept for one alone.
+    async fn events(&mut self, last: Option<u32>, follow: bool) -> io::Result<Next> {
+        let Some(_place) = self.host.room.to_follow() else {
+            return self.refuse(TOO_MANY.to_owned()).await;
+        };
+        let recent = self.host.recent.clone();
+        let mut place = recent.place(last, follow);
+        for told in 1_u32.. {
+            match recent.next(&mut place) {
+                Found::Line(line) => self.write_slowly(&line).await?,
+                Found::Missed(events) => {
+                    self.write_slowly(&reply(Level::Warn, &Missed::Events { events })?).await?;
+                }
+                Found::Nothing => tokio::select! {
+                    () = place.news() => {}
+                    left = self.lines.next() => return self.interrupted(left?).await,
+                    () = self.host.closed.wait() => break,
+                },
+                Found::End => break,
+            }
+            if told.is_multiple_of(EVENTS_AT_ONCE) {
+                yield_now().await;
+            }
+        }
+        self.say(&Reply::EventsEnd).await.map(|()| Next::Listen)
+    }
+
+    /// Writes a line for as long as the client reads at all. While it does not, it gives way to others.
+    async fn write_slowly(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.writer.try_write(rest) {
+                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.waits.store(false, Ordering::Relaxed);
+                    timeout(STALLED, self.writer.writable()).await??;
+                    self.waits.store(true, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn scale(&mut self, scale: Scale) -> io::Result<Next> {
@@ -404,6 +463,14 @@ impl Conversation {
         self.waits.store(waited, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// What one who follows events is told of those that it did not read in time.
+#[derive(Serialize)]
+#[serde(tag = "event")]
+enum Missed {
+    #[serde(rename = "events_missed")]
+    Events { events: u64 },
 }
 
 /// What an event means to a client that waits for a reload. `generation` becomes the one that the client waits for:

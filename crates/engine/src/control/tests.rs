@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::protocol::{Progress, REQUEST_LIMIT, Reply, Request as Asked};
@@ -352,7 +353,7 @@ async fn answers_that_are_not_read_have_a_bound_together() {
 async fn the_last_answers_are_written_though_a_client_has_given_way() {
     let mut master = Master::start();
     let mut silent = Vec::new();
-    for _ in 0..63 {
+    for _ in 0..127 {
         silent.push(UnixStream::connect(&master.path).await.unwrap());
     }
     let mut slow = deaf_to_a_long_answer(&mut master).await;
@@ -370,4 +371,60 @@ async fn where_nobody_listens_there_is_no_cluster() {
     let master = Master::start();
     master.server.close().await;
     assert!(matches!(Client::connect(&master.path).await, Err(ClientError::NoCluster { .. })));
+}
+
+#[tokio::test]
+async fn many_follow_and_others_are_answered_all_the_same() {
+    let master = Master::start();
+    let mut followers = Vec::new();
+    for _ in 0..64 {
+        let mut client = master.client().await;
+        client.send(&Asked::Events { follow: true, last: None }).await.unwrap();
+        followers.push(client);
+    }
+    master.events.send(Event::GenerationBegan { generation: 7 }).unwrap();
+    for follower in &mut followers {
+        let Reply::Event(event) = within(follower.next()).await.unwrap() else { panic!() };
+        assert_eq!((&event["generation"], &event["level"]), (&7.into(), &"info".into()));
+    }
+    let one_more = master.client().await.ask(&Asked::Events { follow: false, last: None }).await.unwrap();
+    assert!(matches!(one_more, Reply::Refused { .. }), "{one_more:?}");
+    let Master { inputs, path, .. } = master;
+    scaled_at_once(inputs);
+    let scaled = Client::connect(&path).await.unwrap().ask(&Asked::ScaleTo { workers: 1 }).await.unwrap();
+    assert!(matches!(scaled, Reply::Scaled { .. }), "{scaled:?}");
+}
+
+#[tokio::test]
+async fn a_slow_follower_is_told_how_much_it_has_missed() {
+    const ALL: u64 = 5000;
+    let master = Master::start();
+    let mut client = master.client().await;
+    client.send(&Asked::Events { follow: true, last: None }).await.unwrap();
+    master.events.send(Event::GenerationBegan { generation: 1 }).unwrap();
+    assert!(matches!(within(client.next()).await.unwrap(), Reply::Event(_)));
+    for id in 0..ALL {
+        master.events.send(Event::CutOff { worker: worker(id, 1), reason: "x".repeat(500) }).unwrap();
+        within(async {
+            while !master.events.is_empty() {
+                yield_now().await;
+            }
+        })
+        .await;
+    }
+    let Master { events, .. } = master;
+    drop(events);
+    let (mut heard, mut missed) = (0, 0);
+    loop {
+        match within(client.next()).await.unwrap() {
+            Reply::Event(event) if event["event"] == "events_missed" => {
+                missed += event["events"].as_u64().unwrap();
+            }
+            Reply::Event(_) => heard += 1,
+            Reply::EventsEnd => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(heard + missed, ALL);
+    assert!(missed > 0, "more than what is kept and what a socket holds");
 }

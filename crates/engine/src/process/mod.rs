@@ -12,6 +12,7 @@ pub(crate) mod forwarder;
 pub(crate) mod groups;
 pub(crate) mod hands;
 pub(crate) mod health_check;
+pub(crate) mod hook;
 pub(crate) mod in_use;
 pub(crate) mod inspector;
 pub(crate) mod latest;

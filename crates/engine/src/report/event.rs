@@ -355,6 +355,17 @@ pub enum Event {
         /// How many lines.
         lines: u64,
     },
+    /// The cluster begins to stop: it was asked to, or its first start was given up.
+    Stopping,
+    /// A hook did not do what it was to do when something happened.
+    HookFailed {
+        /// What it was to be told of.
+        on: &'static str,
+        /// Which hook, without what may be secret of it.
+        hook: String,
+        /// Why not.
+        reason: String,
+    },
     /// The cluster has ended; no event follows.
     Over,
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod level;
+pub(crate) mod record;
 pub(crate) mod signal;
 pub(crate) mod status;
 pub(crate) mod variable;

@@ -176,6 +176,12 @@ impl Generations {
         self.program(generation).map_or(ReadyWhen::Started, |program| self.in_force.ready_when(program))
     }
 
+    /// What this generation runs, or, where that cannot be run, what the last one does that can.
+    pub(crate) fn latest_program(&self, generation: Generation) -> Option<&ResolvedProgram> {
+        let others = || self.programs.values().rev().find_map(|program| program.as_deref().ok());
+        self.program(generation).or_else(others)
+    }
+
     /// What a generation runs, where that is known.
     pub(crate) fn program(&self, generation: Generation) -> Option<&ResolvedProgram> {
         self.programs.get(&generation)?.as_deref().ok()

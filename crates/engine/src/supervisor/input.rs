@@ -13,6 +13,7 @@ use crate::report::status::Status;
 use crate::report::verdict::{Failure, Told};
 use crate::report::worker::Worker;
 use crate::supervisor::audience::HostMessage;
+use crate::supervisor::hooks::Failed;
 use crate::supervisor::spec::Spec;
 
 /// Everything that wakes the supervisor, beside the clock.
@@ -28,6 +29,8 @@ pub(crate) enum Input {
     Launched(Outcome),
     /// A worker's channel closed a while ago. If the process ended as well, that is known by now.
     LivesOn(WorkerId),
+    /// A hook has failed.
+    Hook(Failed),
     /// Somebody asks.
     Request(Request),
 }

@@ -2,7 +2,7 @@
 //!
 //! Tens of events a second pass here. Connections never do: they are the data plane's.
 //!
-//! [`Supervisor`] is ten parts and the wiring between them. A part is a plain value: its methods take what they touch, say
+//! [`Supervisor`] is twelve parts and the wiring between them. A part is a plain value: its methods take what they touch, say
 //! what is to be done, and never name the supervisor. The wiring is one `match` for each kind of thing that comes in:
 //! `actions` and `notices` of the policy, `requests` of those who hold a handle, `facts` that processes and the data
 //! plane report. `run` is the loop.
@@ -17,6 +17,7 @@ mod facts;
 #[cfg(test)]
 mod fixtures;
 mod generations;
+mod hooks;
 pub(crate) mod input;
 mod launches;
 mod leftovers;
@@ -42,9 +43,11 @@ use recluster_core::WorkerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::balance::Balance;
+use crate::config::hook::Hook;
 use crate::config::unread::Unread;
 use crate::dataplane::{DataPlane, Setup};
 use crate::process::forwarder::Forwarder;
+use crate::process::hook::Surroundings;
 use crate::process::latest::Latest;
 use crate::process::launcher::Launcher;
 use crate::process::program::ResolvedProgram;
@@ -59,6 +62,7 @@ use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
 use crate::supervisor::child::Numbering;
 use crate::supervisor::generations::Generations;
+use crate::supervisor::hooks::Hooks;
 use crate::supervisor::input::{Input, Progress};
 use crate::supervisor::launches::Launches;
 use crate::supervisor::leftovers::Leftovers;
@@ -89,6 +93,10 @@ pub(crate) struct Shell {
     pub(crate) numbering: Numbering,
     /// Says before each start what has changed since a generation began.
     pub(crate) latest: Option<Latest>,
+    /// What is done when something happens.
+    pub(crate) hooks: Vec<Hook>,
+    /// What hooks are told that the cluster is called.
+    pub(crate) name: Option<String>,
 }
 
 /// What a running supervisor is told by, and seen by.
@@ -104,6 +112,10 @@ pub(crate) struct Supervisor {
     launches: Launches,
     leftovers: Leftovers,
     audience: Audience,
+    /// None when the cluster is over.
+    hooks: Option<Hooks>,
+    /// People were told that everything stops.
+    told_of_stop: bool,
     callers: Callers,
     routing: Routing,
     /// For how long a server keeps idle connections, and the drain timeout that is shorter, as people were last told.
@@ -136,6 +148,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         reread,
         numbering,
         latest,
+        hooks,
+        name,
     } = shell;
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
@@ -144,6 +158,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let forwarder = Forwarder::start(unread).map_err(system("start the thread for stderr"))?;
     let launcher = Launcher::start(open_files, sink(&inputs, Input::Begun), sink(&inputs, Input::Launched))
         .map_err(system("start the thread that starts workers"))?;
+    let hooks = Hooks::new(hooks, name, &launcher.hands(), sink(&inputs, Input::Hook));
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen };
     let process_events = sink(&inputs, Input::Process);
@@ -158,6 +173,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         launches: Launches::default(),
         leftovers: Leftovers::default(),
         audience,
+        hooks: Some(hooks),
+        told_of_stop: false,
         progress,
         callers: Callers::default(),
         routing: Routing::default(),
@@ -190,6 +207,9 @@ impl Supervisor {
 
     /// Tells people.
     fn emit(&self, event: Event) {
+        if let Some(hooks) = &self.hooks {
+            hooks.hear(&event, || self.surroundings());
+        }
         self.audience.emit(event);
     }
 
@@ -198,6 +218,12 @@ impl Supervisor {
         if let Some(about) = self.workers.about(worker) {
             self.emit(event(about));
         }
+    }
+
+    /// Where and as whom hooks run.
+    fn surroundings(&self) -> Surroundings {
+        let program = self.generations.latest_program(self.policy.status().generation);
+        program.map(Surroundings::of).unwrap_or_default()
     }
 
     fn spec(&self) -> &Spec {

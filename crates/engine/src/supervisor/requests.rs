@@ -119,6 +119,7 @@ impl Supervisor {
         } else if !self.timers.is_set(Timer::Stop) {
             let now = Instant::now();
             self.timers.set(Timer::Stop, now.checked_add(accepting).unwrap_or_else(|| now + FAR_AWAY));
+            self.tell_of_stop();
             self.emit(Event::AcceptingUntilStop { accepting });
         }
     }

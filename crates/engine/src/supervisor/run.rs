@@ -6,22 +6,27 @@ use recluster_core as core;
 use recluster_core::Phase;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
+use crate::config::hook::Moment;
 use crate::dataplane::Command;
 use crate::process::groups;
+use crate::process::hook::LIMIT;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
 use crate::process::unkillable;
 use crate::report::event::Event;
 use crate::report::worker::Worker;
 use crate::supervisor::Supervisor;
-use crate::supervisor::input::Input;
+use crate::supervisor::hooks::Failed;
+use crate::supervisor::input::{Input, Request};
 use crate::supervisor::recycle::{self, Candidate};
 use crate::supervisor::timers::Timer;
 
 /// How many actions are done before others have their turn.
 const AT_A_TIME: usize = 32;
+/// How long hooks may go on when no worker is left: a little longer than one of them may take.
+const HOOKS_END: Duration = Duration::from_secs(LIMIT.as_secs() + 2);
 
 impl Supervisor {
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
@@ -29,7 +34,7 @@ impl Supervisor {
         loop {
             self.act().await;
             if self.policy.phase() == Phase::Over && self.has_left_nothing() {
-                return self.finish().await;
+                return self.finish(&mut inbox).await;
             }
             let deadline = self.policy.deadline().into_iter().chain(self.timers.next()).min();
             let input = tokio::select! {
@@ -107,6 +112,7 @@ impl Supervisor {
             Input::Begun(worker) => self.tell(core::Event::Begun(worker)),
             Input::Launched(outcome) => self.launched(outcome),
             Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
+            Input::Hook(failed) => self.hook_failed(failed),
             Input::Request(request) => self.answer(request),
         }
     }
@@ -122,6 +128,7 @@ impl Supervisor {
 
     fn close_listeners_when_stopping(&mut self) {
         if self.routing.begins_to_stop(self.policy.phase()) {
+            self.tell_of_stop();
             self.spawner.close();
             let now = Instant::now();
             self.leftovers.hurry(self.generations.spec().settings(), self.policy.clock(), now);
@@ -214,12 +221,59 @@ impl Supervisor {
     }
 
     /// The cluster is over. Callers that still wait are told by the end of their channels.
-    async fn finish(mut self) {
+    async fn finish(mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
         self.dataplane.finish();
         self.spawner.flush().await;
+        self.end_hooks(inbox).await;
         self.emit(Event::Over);
         let unkillable = self.unkillable();
         self.progress.send_modify(|progress| (progress.unkillable, progress.over) = (unkillable, true));
+    }
+}
+
+impl Supervisor {
+    /// Tells people once that everything stops.
+    pub(super) fn tell_of_stop(&mut self) {
+        if !std::mem::replace(&mut self.told_of_stop, true) {
+            self.emit(Event::Stopping);
+        }
+    }
+
+    /// Lets hooks do what they still have to do, the end included. They have some time; a termination takes it from them.
+    async fn end_hooks(&mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
+        let surroundings = self.surroundings();
+        let Some(hooks) = self.hooks.take() else { return };
+        let mut ending = std::pin::pin!(hooks.end(surroundings));
+        let mut limit = std::pin::pin!(sleep(HOOKS_END));
+        let are_done = loop {
+            tokio::select! {
+                biased;
+                () = &mut ending => break true,
+                () = &mut limit => break false,
+                input = inbox.recv() => match input {
+                    Some(Input::Hook(failed)) => self.hook_failed(failed),
+                    Some(Input::Request(Request::Terminate)) | None => break false,
+                    Some(_) => {}
+                },
+            }
+        };
+        while let Ok(input) = inbox.try_recv() {
+            if let Input::Hook(failed) = input {
+                self.hook_failed(failed);
+            }
+        }
+        if !are_done {
+            let reason = "it was not done when the cluster had ended, and is ended".to_owned();
+            self.emit(Event::HookFailed {
+                on: Moment::Stopped.name(),
+                hook: "what still ran".to_owned(),
+                reason,
+            });
+        }
+    }
+
+    fn hook_failed(&self, Failed { on, hook, reason }: Failed) {
+        self.emit(Event::HookFailed { on: on.name(), hook, reason });
     }
 }
 

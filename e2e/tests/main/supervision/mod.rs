@@ -1,6 +1,7 @@
 //! Workers that end, fail, hang or grow: they are replaced.
 
 mod health_checks;
+mod hooks;
 mod orphans;
 mod recycling;
 mod respawn;

@@ -1,0 +1,315 @@
+//! Hooks: what is done when something happens. Each has a queue and a task of its own, which does one thing after the other; so
+//! no hook is in the way of anything but itself, and what a slow one cannot take is counted and told.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinSet;
+
+use crate::config::hook::{Hook, Moment};
+use crate::process::hands::Hands;
+use crate::process::hook::{self, Surroundings};
+use crate::report::event::Event;
+use crate::report::level::Level;
+use crate::report::record::Record;
+use crate::report::verdict::Verdict;
+use crate::sink::Sink;
+
+/// How many events may wait for one hook.
+const WAITING: usize = 16;
+/// A longer event is not told: so much of it waits for each hook at most.
+const LONGEST: usize = 64 * 1024;
+/// So many respawns in a row are a loop; a row is over when none came for so long. The log sums up by the same.
+const LOOP: u32 = 10;
+const QUIET: Duration = Duration::from_secs(30);
+
+/// A hook that did not do what it was to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) on: Moment,
+    pub(crate) hook: String,
+    pub(crate) reason: String,
+}
+
+/// All hooks of a cluster.
+#[derive(Debug)]
+pub(crate) struct Hooks {
+    list: Vec<Queue>,
+    /// What the cluster is called, if it has a name.
+    name: Option<String>,
+    row: Mutex<Row>,
+    failures: Sink<Failed>,
+    tasks: JoinSet<()>,
+}
+
+/// One hook, and what waits for it.
+#[derive(Debug)]
+struct Queue {
+    hook: Arc<Hook>,
+    jobs: mpsc::Sender<Job>,
+    /// How many events it could not take since people were last told.
+    lost: Mutex<u64>,
+}
+
+/// An event that a hook is to be told.
+#[derive(Clone, Debug)]
+struct Job {
+    line: Arc<[u8]>,
+    surroundings: Arc<Surroundings>,
+}
+
+/// The respawns that follow each other.
+#[derive(Debug, Default)]
+struct Row {
+    began: Option<Instant>,
+    last: Option<Instant>,
+    respawns: u32,
+}
+
+/// What stands before the event.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Head<'a> {
+    on: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<&'a str>,
+}
+
+/// Respawns in a row, as the log sums them up.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "respawn_row")]
+struct RespawnRow {
+    respawns: u32,
+    seconds: f64,
+    over: bool,
+}
+
+impl Hooks {
+    /// Hooks whose commands are started by these hands, and whose failures go there. Must be called in a runtime.
+    pub(crate) fn new(hooks: Vec<Hook>, name: Option<String>, hands: &Hands, failures: Sink<Failed>) -> Self {
+        let mut tasks = JoinSet::new();
+        let list = hooks.into_iter().map(|hook| {
+            let (jobs, waiting) = mpsc::channel(WAITING);
+            let hook = Arc::new(hook);
+            tasks.spawn(work(Arc::clone(&hook), waiting, hands.clone(), failures.clone()));
+            Queue { hook, jobs, lost: Mutex::default() }
+        });
+        Self { list: list.collect(), name, row: Mutex::default(), failures, tasks }
+    }
+
+    /// Tells those whom it concerns of an event. They run in these surroundings.
+    pub(crate) fn hear(&self, event: &Event, surroundings: impl FnOnce() -> Surroundings) {
+        if self.list.is_empty() {
+            return;
+        }
+        if let Some(moment) = moment_of(event) {
+            self.tell(moment, event.level(), event, surroundings);
+        } else if let Event::Respawning { .. } = event
+            && let Some(row) = self.row.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now())
+        {
+            self.tell(Moment::RespawnLoop, Level::Warn, &row, surroundings);
+        }
+    }
+
+    /// Tells hooks of the end, and waits until all of them have done what they were to do.
+    pub(crate) async fn end(mut self, surroundings: Surroundings) {
+        if let Some(job) = self.job(Moment::Stopped, Level::Info, &Event::Over, surroundings) {
+            for queue in self.list.iter().filter(|queue| queue.hook.on == Moment::Stopped) {
+                // An error means that its task has panicked.
+                let _ = queue.jobs.send(job.clone()).await;
+            }
+        }
+        for queue in self.list.drain(..) {
+            queue.tell_losses(&self.failures);
+        }
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn tell(
+        &self,
+        moment: Moment,
+        level: Level,
+        what: &impl Serialize,
+        surroundings: impl FnOnce() -> Surroundings,
+    ) {
+        let meant: Vec<&Queue> = self.list.iter().filter(|queue| queue.hook.on == moment).collect();
+        if meant.is_empty() {
+            return;
+        }
+        let job = self.job(moment, level, what, surroundings());
+        for queue in meant {
+            queue.push(job.clone(), &self.failures);
+        }
+    }
+
+    /// None where the event is too long.
+    fn job(&self, on: Moment, level: Level, what: &impl Serialize, around: Surroundings) -> Option<Job> {
+        let head = Head { on: on.name(), cluster: self.name.as_deref() };
+        let line = Record::new(head, level, what, SystemTime::now()).line().ok()?;
+        (line.len() <= LONGEST).then(|| Job { line: line.into(), surroundings: Arc::new(around) })
+    }
+}
+
+impl Queue {
+    /// Has an event wait for the hook, if it has room.
+    fn push(&self, job: Option<Job>, failures: &Sink<Failed>) {
+        match job.map(|job| self.jobs.try_send(job)) {
+            Some(Ok(())) => self.tell_losses(failures),
+            Some(Err(TrySendError::Full(_))) => *self.lost() += 1,
+            // Its task has panicked, or the event is too long.
+            Some(Err(TrySendError::Closed(_))) | None => {
+                failures.send(self.failed("the event cannot be told".to_owned()));
+            }
+        }
+    }
+
+    /// Says how many events were lost, if any.
+    fn tell_losses(&self, failures: &Sink<Failed>) {
+        let lost = std::mem::take(&mut *self.lost());
+        if lost > 0 {
+            failures.send(self.failed(format!("it is too slow: {lost} events were not told")));
+        }
+    }
+
+    fn lost(&self) -> MutexGuard<'_, u64> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, reason: String) -> Failed {
+        Failed { on: self.hook.on, hook: self.hook.label(), reason }
+    }
+}
+
+/// Tells a hook what waits for it, one after the other.
+async fn work(hook: Arc<Hook>, mut jobs: mpsc::Receiver<Job>, hands: Hands, failures: Sink<Failed>) {
+    while let Some(Job { line, surroundings }) = jobs.recv().await {
+        if let Err(reason) = hook::tell(&hook, &line, &surroundings, &hands).await {
+            failures.send(Failed { on: hook.on, hook: hook.label(), reason });
+        }
+    }
+}
+
+/// What an event is to hooks, if they can be told of it.
+fn moment_of(event: &Event) -> Option<Moment> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "hooks are told of little")]
+    Some(match event {
+        Event::Started { .. } => Moment::Started,
+        Event::Reloaded { verdict: Verdict::Done, .. } => Moment::Reloaded,
+        Event::Reloaded { verdict: Verdict::RolledBack { .. }, .. } => Moment::RolledBack,
+        Event::Reloaded { verdict: Verdict::StoppedPartWay { .. }, .. } => Moment::StoppedPartWay,
+        Event::Exit { expected: false, .. } => Moment::Crashed,
+        Event::Unhealthy { .. } | Event::Hung { .. } => Moment::Unhealthy,
+        Event::Recycling { .. } => Moment::Recycled,
+        Event::Stopping => Moment::Stopping,
+        _ => return None,
+    })
+}
+
+impl Row {
+    /// One more. Says so when it makes a loop of the row.
+    fn count(&mut self, now: Instant) -> Option<RespawnRow> {
+        if self.last.is_none_or(|last| now >= last + QUIET) {
+            *self = Self { began: Some(now), ..Self::default() };
+        }
+        self.last = Some(now);
+        self.respawns = self.respawns.saturating_add(1);
+        let seconds = self.began.map_or(0.0, |began| now.saturating_duration_since(began).as_secs_f64());
+        (self.respawns == LOOP).then_some(RespawnRow { respawns: LOOP, seconds, over: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use serde_json::Value;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::process::hands::Chore;
+    use crate::report::event::Exit;
+    use crate::report::worker::Worker;
+
+    const WORKER: Worker = Worker { id: 1, slot: 0, generation: 1, pid: Some(7) };
+
+    fn hooks(list: &[&str]) -> (Hooks, Receiver<Failed>) {
+        let hands = Hands::new(None, Sink::new(|chore: Chore| chore()));
+        let list = list.iter().map(|text| text.parse().unwrap()).collect();
+        let (failures, failed) = channel();
+        let failures = Sink::new(move |failure| drop(failures.send(failure)));
+        (Hooks::new(list, Some("shop".to_owned()), &hands, failures), failed)
+    }
+
+    fn surroundings() -> Surroundings {
+        let env = [("PATH".into(), "/usr/bin:/bin".into())].into();
+        Surroundings { env, ..Surroundings::default() }
+    }
+
+    fn crash() -> Event {
+        Event::Exit { worker: WORKER, exit: Exit::Code(1), expected: false }
+    }
+
+    async fn ended(hooks: Hooks) {
+        timeout(Duration::from_secs(60), hooks.end(surroundings())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn each_hook_hears_its_events_in_order_and_the_end_last() {
+        let base = tempfile::tempdir().unwrap();
+        let log = base.path().join("log");
+        let write = |on: &str| format!("{on}=exec:cat >> {}", log.display());
+        let (hooks, failed) = hooks(&[&write("crashed"), &write("stopped")]);
+        hooks.hear(&Event::Started { generation: 1, workers: 1 }, surroundings);
+        hooks.hear(&crash(), surroundings);
+        hooks.hear(&Event::Exit { worker: WORKER, exit: Exit::Code(1), expected: true }, surroundings);
+        ended(hooks).await;
+        let text = std::fs::read_to_string(log).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut on: Vec<_> = lines.iter().map(|line| line["on"].as_str().unwrap()).collect();
+        // Two hooks do not wait for each other.
+        on.sort_unstable();
+        assert_eq!(on, ["crashed", "stopped"]);
+        let crashed = lines.iter().find(|line| line["on"] == "crashed").unwrap();
+        assert_eq!((&crashed["cluster"], &crashed["event"]), (&"shop".into(), &"exit".into()));
+        assert_eq!((&crashed["level"], &crashed["exit"]["code"]), (&"warn".into(), &1.into()));
+        assert!(failed.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_fails_is_told_and_goes_on() {
+        let (hooks, failed) = hooks(&["crashed=exec:exit 3"]);
+        hooks.hear(&crash(), surroundings);
+        hooks.hear(&crash(), surroundings);
+        ended(hooks).await;
+        let failure = Failed {
+            on: Moment::Crashed,
+            hook: "exec:exit …".to_owned(),
+            reason: "it ended with status 3".to_owned(),
+        };
+        assert_eq!(failed.try_iter().collect::<Vec<_>>(), [failure.clone(), failure]);
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_hook_cannot_take_is_counted() {
+        let (hooks, failed) = hooks(&["crashed=exec:true"]);
+        // Its task has had no turn.
+        for _ in 0..WAITING + 3 {
+            hooks.hear(&crash(), surroundings);
+        }
+        ended(hooks).await;
+        let told: Vec<_> = failed.try_iter().map(|failed| failed.reason).collect();
+        assert_eq!(told, ["it is too slow: 3 events were not told"]);
+    }
+
+    #[test]
+    fn many_respawns_in_a_row_are_a_loop_once() {
+        let (mut row, began) = (Row::default(), Instant::now());
+        let told = |row: &mut Row, second| row.count(began + Duration::from_secs(second)).is_some();
+        assert_eq!((1..=25).filter(|second| told(&mut row, *second)).collect::<Vec<_>>(), [10]);
+        assert_eq!((100..=120).filter(|second| told(&mut row, *second)).collect::<Vec<_>>(), [109]);
+        let slow = (0..20).map(|number| 1000 + 31 * number).filter(|second| told(&mut row, *second));
+        assert_eq!(slow.count(), 0);
+    }
+}
