@@ -84,6 +84,10 @@ fn unkillable(worker: Worker) -> Vec<Event> {
     states.map(event).collect()
 }
 
+fn hook_failed(reason: String) -> Event {
+    Event::HookFailed { on: "crashed", hook: "exec:curl …".to_owned(), reason }
+}
+
 /// Every event about this worker.
 fn events(worker: Worker) -> Vec<Event> {
     let second = Duration::from_secs(1);
@@ -122,9 +126,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Message { .. } => [Some("\"ready\""), None].map(message),
         Event::Disconnect { .. } => [Event::Disconnect { worker }],
         Event::Draining { .. } => [Event::Draining { worker, timeout: second }],
-        Event::Exit { .. } => {
-            [Exit::Code(1), Exit::Signal(9)].map(|exit| Event::Exit { worker, exit, expected: true })
-        },
+        Event::Exit { .. } => [Exit::Code(1), Exit::Signal(9)].map(|exit| Event::Exit { worker, exit, expected: true }),
         Event::Late { .. } => [Event::Late { worker }],
         Event::Overdue { .. } => late.map(late_for).into_iter().chain(["rest"]).map(overdue).collect::<Vec<_>>(),
         Event::OutOfTime { .. } => {
@@ -155,9 +157,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::MessageSkipped { .. } => [true, false].map(skipped),
         Event::LinesLost { .. } => [Event::LinesLost { worker, lines: 9 }],
         Event::Stopping => [Event::Stopping],
-        Event::HookFailed { .. } => {
-            [Event::HookFailed { on: "crashed", hook: "exec:curl …".to_owned(), reason: reason.clone() }]
-        },
+        Event::HookFailed { .. } => [hook_failed(reason.clone())],
         Event::Over => [Event::Over],
     }
 }

@@ -1,5 +1,7 @@
 //! `events`: what has happened in a cluster, a line for each.
 
+use std::fmt::Write as _;
+
 use recluster::control::protocol::{Reply, Request};
 use serde_json::{Map, Value};
 
@@ -52,6 +54,7 @@ fn words(event: &Map<String, Value>) -> String {
 
 /// Adds a field as `name=value`, and those of an object one by one. What is not there is left out.
 fn add(words: &mut String, name: &str, value: &Value) {
+    // Writing to a text cannot fail.
     match value {
         Value::Null => {}
         Value::Object(fields) => {
@@ -60,10 +63,10 @@ fn add(words: &mut String, name: &str, value: &Value) {
             }
         }
         Value::String(text) if !text.is_empty() && text.chars().all(is_plain) => {
-            words.push_str(&format!(" {name}={text}"));
+            let _ = write!(words, " {name}={text}");
         }
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            words.push_str(&format!(" {name}={value}"));
+            let _ = write!(words, " {name}={value}");
         }
     }
 }
@@ -79,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn line(event: Value) -> String {
+    fn line(event: &Value) -> String {
         words(event.as_object().unwrap())
     }
 
@@ -90,11 +93,11 @@ mod tests {
             "worker": {"generation": 2, "id": 5, "pid": 4711, "slot": 0}});
         let expected = "2026-11-26T00:57:13.658Z warn  exit exit.code=1 expected=false worker.generation=2 worker.id=5 \
                         worker.pid=4711 worker.slot=0";
-        assert_eq!(line(exit), expected);
+        assert_eq!(line(&exit), expected);
         let failed = json!({"time": time, "level": "error", "event": "x", "hint": null, "reason": "it \"broke\"",
             "stderr": ["a b"], "empty": ""});
         let expected = r#"2026-11-26T00:57:13.658Z error x empty="" reason="it \"broke\"" stderr=["a b"]"#;
-        assert_eq!(line(failed), expected);
-        assert_eq!(line(json!({})), "- -     -", "a master of another version may leave things out");
+        assert_eq!(line(&failed), expected);
+        assert_eq!(line(&json!({})), "- -     -", "a master of another version may leave things out");
     }
 }

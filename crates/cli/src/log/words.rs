@@ -59,9 +59,7 @@ impl Narrator {
                 self.line(format!("a worker could not be renewed and goes on as it is: {}", why(failure)))
             }
             Event::Stopping => self.line("the cluster stops"),
-            Event::HookFailed { on, hook, reason } => {
-                self.line(format!("the hook for {on} failed ({hook}): {reason}"))
-            }
+            Event::HookFailed { on, hook, reason } => self.line(hook_failed(on, hook, reason)),
             Event::Over => self.line(self.end()),
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
             Event::Caveat { caveat } => self.line(caveat),
@@ -202,6 +200,10 @@ fn file_restored(address: &Address) -> String {
 fn file_lost(address: &Address, is_taken: bool) -> String {
     let what = if is_taken { "something of others is in its place" } else { "it cannot be put back" };
     format!("no client reaches {address} any more: its file was removed, and {what}")
+}
+
+fn hook_failed(on: &str, hook: &str, reason: &str) -> String {
+    format!("the hook for {on} failed ({hook}): {reason}")
 }
 
 /// The verbosity from which on an event is written.
