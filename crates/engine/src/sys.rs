@@ -148,6 +148,8 @@ pub(crate) struct Datagram {
     pub(crate) from: Option<Pid>,
     /// What came with it.
     pub(crate) descriptors: Vec<OwnedFd>,
+    /// The user that the sender was then.
+    pub(crate) user: Option<u32>,
     /// Nothing of it was cut off.
     pub(crate) is_whole: bool,
 }
@@ -171,7 +173,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, most: usize) -> io::Result<Datagra
     };
     bytes.truncate(usize::try_from(received).map_err(|_| io::Error::last_os_error())?);
     let is_whole = header.msg_flags & libc::MSG_TRUNC == 0;
-    let mut datagram = Datagram { bytes, from: None, descriptors: Vec::new(), is_whole };
+    let mut datagram = Datagram { bytes, from: None, user: None, descriptors: Vec::new(), is_whole };
     // SAFETY: the kernel has filled the header and the space that it points to, and both live on.
     unsafe { datagram.take_ancillary(&header) };
     Ok(datagram)
@@ -196,7 +198,8 @@ impl Datagram {
                 let length = length(message.cmsg_len).map_or(0, |whole: usize| whole.saturating_sub(head));
                 match (message.cmsg_level, message.cmsg_type) {
                     (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= mem::size_of::<libc::ucred>() => {
-                        self.from = Pid::from_raw(data.cast::<libc::ucred>().read_unaligned().pid);
+                        let sender = data.cast::<libc::ucred>().read_unaligned();
+                        (self.from, self.user) = (Pid::from_raw(sender.pid), Some(sender.uid));
                     }
                     (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                         for index in 0..length / mem::size_of::<c_int>() {

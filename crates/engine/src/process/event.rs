@@ -6,6 +6,8 @@ use recluster_core::WorkerId;
 use recluster_wire::notify::Word;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::socket::holder::Holder;
+
 /// One thing that happened to a worker's process.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -15,8 +17,9 @@ pub(crate) enum Event {
     LinesLost(WorkerId, u64),
     /// It sent a notification by `sd_notify`.
     Notified(WorkerId, Words),
-    /// A datagram to its socket was ignored: it came from a process that does not speak for it, or makes no sense.
-    NotifyIgnored(WorkerId, OwnedSemaphorePermit),
+    /// A datagram to its socket was ignored: it came from a process that does not speak for it, which is named, or makes no
+    /// sense.
+    NotifyIgnored(WorkerId, Option<Holder>, OwnedSemaphorePermit),
     /// Its check has not passed yet, and why.
     CheckFailed(WorkerId, String),
     /// Its check passed, for the first time.

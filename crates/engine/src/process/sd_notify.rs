@@ -23,6 +23,7 @@ use crate::process::event::{Event, Words};
 use crate::process::target::Kin;
 use crate::sink::Sink;
 use crate::socket::file::SocketFile;
+use crate::socket::holder::Holder;
 use crate::socket::named::{self, Permissions};
 use crate::socket::probe::{Probe, probe};
 use crate::socket::{places, runtime_dir};
@@ -106,8 +107,12 @@ impl Socket {
                 match ready.try_io(|socket| receive(socket.get_ref().as_fd())) {
                     Ok(Ok(datagram)) => {
                         let input = match words(datagram, kin) {
-                            Some(words) => Event::Notified(worker, Words { turn: Some(turn), ..words }),
-                            None => Event::NotifyIgnored(worker, turn),
+                            Ok(words) => Event::Notified(worker, Words { turn: Some(turn), ..words }),
+                            Err(stranger) => {
+                                let stranger =
+                                    stranger.map(|pid| Holder::of(pid.as_raw_nonzero().get().unsigned_abs()));
+                                Event::NotifyIgnored(worker, stranger, turn)
+                            }
                         };
                         // The supervisor is gone only when the cluster is over.
                         events.send(input);
@@ -151,14 +156,15 @@ impl Drop for Listening {
     }
 }
 
-/// What a datagram says, if it comes from one of these and makes sense. Only what a worker has started can be one of them, whichever
-/// user it is by now. A sender whose pid is not visible in this pid namespace is none of them.
-fn words(datagram: Datagram, kin: Kin) -> Option<Words> {
-    if !datagram.is_whole || !kin.has(datagram.from?) {
-        return None;
+/// What a datagram says, if it comes from one of these and makes sense. An error is the stranger that sent it, where it makes
+/// sense. A sender whose pid is not visible in this pid namespace is a stranger without a number.
+fn words(datagram: Datagram, kin: Kin) -> Result<Words, Option<Pid>> {
+    let said = notify::parse(&datagram.bytes).ok().filter(|_| datagram.is_whole).ok_or(None)?;
+    let (sender, user) = datagram.from.zip(datagram.user).ok_or(None)?;
+    if !kin.is_spoken_for(sender, user) {
+        return Err(Some(sender));
     }
-    let said = notify::parse(&datagram.bytes).ok()?;
-    Some(Words { said, _descriptors: datagram.descriptors, turn: None })
+    Ok(Words { said, _descriptors: datagram.descriptors, turn: None })
 }
 
 /// Receives one byte more than the limit, so that a datagram that is too long is recognised.
@@ -187,7 +193,9 @@ mod tests {
             None => SocketAddr::from_pathname(socket.path()).unwrap(),
         };
         sender.send_to_addr(words, &address).unwrap();
-        super::words(receive(socket.bound.as_fd()).unwrap(), Kin::of_group(group)).map(|words| words.said)
+        super::words(receive(socket.bound.as_fd()).unwrap(), Kin::of_group(group))
+            .ok()
+            .map(|words| words.said)
     }
 
     #[test]
@@ -206,8 +214,8 @@ mod tests {
     #[test]
     fn whoever_cannot_be_seen_is_a_stranger() {
         let (bytes, descriptors) = (b"READY=1".to_vec(), Vec::new());
-        let datagram = Datagram { bytes, from: None, descriptors, is_whole: true };
-        assert!(super::words(datagram, Kin::of_group(getpgrp())).is_none());
+        let datagram = Datagram { bytes, from: None, user: Some(0), descriptors, is_whole: true };
+        assert!(super::words(datagram, Kin::of_group(getpgrp())).is_err());
     }
 
     /// What the supervisor has not handled yet waits in the kernel's queue.

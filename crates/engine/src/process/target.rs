@@ -1,6 +1,7 @@
 //! Where the signals for a process go: to the process itself, by its pidfd, and to the group that was made for it. No other
 //! group is ever signalled: it may be the master's own.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -81,13 +82,31 @@ impl Kin {
         Some(Stat::of(member)?.group == self.pid.as_raw_nonzero().get())
     }
 
-    /// Whether this is the process itself, or one of the group that was made for it. Of a process that is in no such group,
-    /// those that it has started count.
-    pub(super) fn has(self, sender: Pid) -> bool {
-        sender == self.pid
-            || (self.has_group && self.is_group_of(sender) == Some(true))
-            || (!self.leads() && ancestors(sender).take(MOST_ANCESTORS).any(|ancestor| ancestor == self.pid))
+    /// Whether a process that sent something as this user speaks for this one. Of one that has ended since, as a helper of a
+    /// shell script does, no more is known than its user: whoever is that user could speak as the worker anyway.
+    pub(super) fn is_spoken_for(self, sender: Pid, user: u32) -> bool {
+        self.has(sender).unwrap_or_else(|| {
+            user == rustix::process::geteuid().as_raw() || users_of(self.pid).contains(&user)
+        })
     }
+
+    /// Whether this is the process itself, or one of the group that was made for it. Of a process that is in no such group,
+    /// those that it has started count. None where there is no such process.
+    fn has(self, sender: Pid) -> Option<bool> {
+        if sender == self.pid {
+            return Some(true);
+        }
+        let is_member = self.is_group_of(sender)? && self.has_group;
+        let is_descendant = || ancestors(sender).take(MOST_ANCESTORS).any(|ancestor| ancestor == self.pid);
+        Some(is_member || (!self.leads() && is_descendant()))
+    }
+}
+
+/// The users that a process is: the real one, the effective one and those that it may become again.
+fn users_of(pid: Pid) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    users.split_whitespace().filter_map(|user| user.parse().ok()).collect()
 }
 
 fn ancestors(of: Pid) -> impl Iterator<Item = Pid> {
@@ -170,12 +189,27 @@ mod tests {
             let (pid, grandchild) =
                 (Pid::from_child(&child), Pid::from_raw(line.trim().parse().unwrap()).unwrap());
             let kin = Target::new(pid, pidfd_open(pid, PidfdFlags::empty()).unwrap(), has_group).kin();
-            assert!(kin.has(pid) && kin.has(grandchild), "{in_group} {has_group}");
-            assert!(!kin.has(rustix::process::getpid()) && !kin.has(Pid::INIT), "{in_group} {has_group}");
+            let own = rustix::process::geteuid().as_raw();
+            let heard = |sender| kin.is_spoken_for(sender, own);
+            assert!(heard(pid) && heard(grandchild), "{in_group} {has_group}");
+            assert!(!heard(rustix::process::getpid()) && !heard(Pid::INIT), "{in_group} {has_group}");
             for pid in [pid, grandchild] {
                 rustix::process::kill_process(pid, Signal::KILL).unwrap();
             }
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn one_that_has_ended_is_known_by_its_user() {
+        let mut past = Command::new("true").spawn().unwrap();
+        let sender = Pid::from_child(&past);
+        past.wait().unwrap();
+        let kin = Kin::of_group(rustix::process::getpgrp());
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(kin.has(sender), None);
+        assert!(kin.is_spoken_for(sender, own));
+        assert!(!kin.is_spoken_for(sender, own + 4711));
+        assert!(users_of(rustix::process::getpid()).contains(&own));
     }
 }

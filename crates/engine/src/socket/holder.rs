@@ -56,7 +56,7 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    fn of(pid: u32) -> Self {
+    pub(crate) fn of(pid: u32) -> Self {
         Self { pid, command: command_of(pid) }
     }
 

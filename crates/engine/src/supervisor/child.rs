@@ -14,6 +14,7 @@ use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
 use crate::process::{Process, sd_notify};
 use crate::report::worker::{Address, Held, Resource, Worker};
+use crate::socket::holder::Holder;
 use crate::supervisor::readiness::{Readiness, Seen};
 use crate::supervisor::watchdog::Watchdog;
 
@@ -36,6 +37,8 @@ pub(crate) struct Child {
     pub(crate) status: Option<String>,
     /// How many notifications were ignored: they came from another process, or made no sense.
     pub(crate) notify_ignored: u64,
+    /// The last process that spoke for it and was not heard.
+    pub(crate) stranger: Option<Holder>,
     /// Where it could not listen, because the cluster itself does.
     pub(crate) in_the_way: Option<Address>,
     /// Where it alone listens, for its checks.
@@ -82,6 +85,7 @@ impl Child {
             held: None,
             status: None,
             notify_ignored: 0,
+            stranger: None,
             in_the_way: None,
             own_listener: None,
             notify: None,
@@ -177,6 +181,8 @@ pub(crate) struct DeadWorker {
     pub(crate) exception: Option<Exception>,
     /// How its check failed the last time, if it never passed.
     pub(crate) check_failure: Option<String>,
+    /// The last process that notified for it and was not heard.
+    pub(crate) stranger: Option<Holder>,
     /// Where it could not listen, because the cluster itself does.
     pub(crate) in_the_way: Option<Address>,
     /// What it wrote to its stderr of an address that is in use.
@@ -195,6 +201,7 @@ impl DeadWorker {
             seen: Seen::default(),
             spawn_error: None,
             check_failure: None,
+            stranger: None,
             in_the_way: None,
             in_use: None,
             taken: None,
@@ -210,6 +217,7 @@ impl DeadWorker {
             seen: child.readiness.seen(),
             spawn_error: None,
             check_failure: child.readiness.check_failure().map(ToOwned::to_owned),
+            stranger: child.stranger.clone(),
             in_the_way: child.in_the_way.clone(),
             in_use: child.process.tail.address_in_use(),
             taken: None,

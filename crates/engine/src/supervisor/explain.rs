@@ -41,6 +41,7 @@ pub(crate) fn failure(failure: core::Failure, worker: DeadWorker, expected: Expe
         hint: in_the_way(&worker)
             .or_else(|| in_use(failure.cause, &worker))
             .or_else(|| overlong(&worker))
+            .or_else(|| said_by_a_stranger(failure.cause, &worker, expected))
             .or_else(|| hint(failure.cause, &worker, expected).map(str::to_owned)),
         stderr: worker.stderr,
     }
@@ -113,6 +114,17 @@ fn overlong(worker: &DeadWorker) -> Option<String> {
     ))
 }
 
+/// That another process said what the worker was waited for to say.
+fn said_by_a_stranger(cause: Cause, worker: &DeadWorker, expected: Expected) -> Option<String> {
+    let awaited = cause == Cause::ReadyTimeout && expected.ready_when == ReadyWhen::Notify;
+    let stranger = worker.stranger.as_ref().filter(|_| awaited)?;
+    Some(format!(
+        "another process {} spoke on its socket, and was not heard: READY=1 counts from the worker and from its process \
+         group",
+        stranger.in_brackets()
+    ))
+}
+
 /// What is probably wrong, where it is something that people often meet.
 fn hint(cause: Cause, worker: &DeadWorker, expected: Expected) -> Option<&'static str> {
     let says = |word: &str| worker.stderr.iter().any(|line| line.contains(word));
@@ -148,6 +160,7 @@ mod tests {
     use super::*;
     use crate::process::exception::Exception;
     use crate::report::worker::Worker;
+    use crate::socket::holder::Holder;
     use crate::supervisor::readiness::Seen;
 
     const EXPECTED: Expected = Expected {
@@ -169,6 +182,19 @@ mod tests {
     fn slot() -> SlotId {
         let config = core::Config::new(core::Settings::default()).unwrap();
         core::Cluster::new(config, core::Time::ZERO).status().slots.first().unwrap().slot
+    }
+
+    #[test]
+    fn a_stranger_that_spoke_for_a_worker_is_named() {
+        let stranger = Holder { pid: 42, command: "setsid -f notify".into() };
+        let hint = |cause, ready_when| {
+            let worker = DeadWorker { stranger: Some(stranger.clone()), ..worker() };
+            explained(cause, worker, Expected { ready_when, ..EXPECTED }).hint.unwrap_or_default()
+        };
+        let said = hint(Cause::ReadyTimeout, ReadyWhen::Notify);
+        assert!(said.contains("another process (process 42: setsid -f notify)"), "{said}");
+        assert!(!hint(Cause::ReadyTimeout, ReadyWhen::Started).contains("42"));
+        assert!(!hint(Cause::Exited(Exit::Code(1)), ReadyWhen::Notify).contains("42"));
     }
 
     #[test]

@@ -125,9 +125,10 @@ impl Supervisor {
                 self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
             }
             Heard::Notified(worker, words) => self.notified(worker, &words),
-            Heard::NotifyIgnored(worker, _turn) => {
+            Heard::NotifyIgnored(worker, stranger, _turn) => {
                 if let Some(child) = self.workers.get_mut(worker) {
                     child.notify_ignored += 1;
+                    child.stranger = stranger.or_else(|| child.stranger.take());
                 }
             }
             Heard::CheckFailed(worker, reason) => {

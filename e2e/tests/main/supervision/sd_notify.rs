@@ -157,6 +157,36 @@ fn a_stranger_is_not_heard() {
     master.wait(on("started"));
 }
 
+/// As `systemd-notify` in a script: by the time that the master hears of it, it may be gone.
+#[test]
+fn a_helper_that_ends_at_once_is_heard() {
+    let stage = Stage::new();
+    let master = by_notify(&stage, 1).start();
+    let mut puppet = stage.next();
+    puppet.run(&format!("python3 '{}' \"$NOTIFY_SOCKET\" READY=1", fixture("says.py").display()));
+    master.wait(on("started"));
+    assert_eq!(worker(&master)["notifications_ignored"], 0);
+}
+
+#[test]
+fn a_stranger_that_says_ready_is_named_in_the_verdict() {
+    let stage = Stage::new();
+    let master = by_notify(&stage, 1).config("ready-timeout = \"1h\"").start();
+    stage.next().notify("READY=1");
+    master.wait(on("started"));
+    master.configure("ready-timeout = \"3s\"");
+    let reload = master.begin_client(&["reload"]);
+    let mut puppet = stage.next();
+    // It is the worker's child, in a session of its own.
+    puppet.run(&format!(
+        "setsid python3 '{}' \"$NOTIFY_SOCKET\" READY=1 stays & wait",
+        fixture("says.py").display()
+    ));
+    reload.finish().expect_code(1);
+    let hint = master.wait(on("reloaded")).text("/failure/hint").to_owned();
+    assert!(hint.contains("another process (process ") && hint.contains("says.py"), "{hint}");
+}
+
 /// Every worker has a socket of its own, on which its neighbours are strangers too.
 #[test]
 fn a_worker_speaks_for_itself_alone() {
@@ -165,8 +195,8 @@ fn a_worker_speaks_for_itself_alone() {
     let (mut one, other) = (stage.next(), stage.next());
     let theirs = other.var("NOTIFY_SOCKET");
     assert_ne!(one.var("NOTIFY_SOCKET"), theirs);
-    // What it starts stays in its process group.
-    one.run(&format!("exec python3 '{}' '{theirs}' READY=1", fixture("says.py").display()));
+    // What it starts stays in its process group, and is there to be looked at.
+    one.run(&format!("exec python3 '{}' '{theirs}' READY=1 stays", fixture("says.py").display()));
     let ignored = |status: &Value| {
         let workers = status["workers"].as_array().expect("workers").iter();
         workers.filter_map(|worker| worker["notifications_ignored"].as_u64()).sum::<u64>()
