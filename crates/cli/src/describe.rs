@@ -25,6 +25,8 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         recycling,
         env,
         around,
+        // It has nothing to do with the cluster itself.
+        admin: _,
     } = args;
     let builder =
         Cluster::builder(server).args(arguments).end_with_master(true).messages(match around.verbosity() {

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use recluster::admin::AdminError;
 use recluster::control::{BindError, ClientError, FindError};
 use recluster::{Failure, ProgramError, StartError, VariableError, Worker};
 
@@ -35,6 +36,8 @@ pub(crate) enum Error {
     Start(#[from] StartError),
     #[error("a socket that recluster was started with (LISTEN_FDS) is not usable: {0}")]
     Inherited(io::Error),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error("the name '{name}' is taken by a running cluster; its control socket is {}", path.display())]
@@ -119,12 +122,14 @@ impl Error {
             | Self::NoVariable { .. }
             | Self::Variable(_)
             | Self::Config(_)
+            | Self::Admin(AdminError::Listen(_) | AdminError::Token(_))
             | Self::Bind(_)
             | Self::NameTaken { .. }
             | Self::Pidfile(_)
             | Self::Log { .. } => ExitStatus::Usage,
             Self::Start(StartError::System { .. } | _)
             | Self::Runtime(_)
+            | Self::Admin(AdminError::System(_) | _)
             | Self::Signals(_)
             | Self::Subreaper(_)
             | Self::Unkillable(_) => ExitStatus::Failure,

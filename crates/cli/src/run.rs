@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use recluster::admin::{self, Admin, AdminError, Changed};
 use recluster::control::protocol::Request;
 use recluster::control::{Asked, Server};
 use recluster::{Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError};
@@ -40,6 +41,10 @@ pub(crate) async fn run(
         orphans::adopt().map_err(Error::Subreaper)?;
     }
     let Claim { name, socket } = claim(&args)?;
+    let admin = match args.admin.options() {
+        Some(options) => Some(Admin::bind(options).await?),
+        None => None,
+    };
     let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut journal = Journal::open(&name, &args.around)?;
     let (notes, mut changes) = mpsc::unbounded_channel();
@@ -48,25 +53,43 @@ pub(crate) async fn run(
     let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
+    let is_exposed = admin.as_ref().is_some_and(Admin::is_exposed);
+    let admin = admin.map(|admin| admin.serve(cluster.clone()));
+    let mut admin = admin.transpose().map_err(AdminError::from)?;
     let mut server = socket.map(|socket| socket.serve(cluster.clone()));
     if let Some(server) = &server {
         journal.record(server.recorder());
     }
     let control = server.as_ref().map(|server| server.path().display().to_string());
-    journal.note(&Note::starting(&args, control));
+    let admin_at = admin.as_ref().map(|admin| admin.address().to_string());
+    journal.note(&Note::starting(&args, control, admin_at.clone()));
+    if let Some(address) = admin_at.filter(|_| is_exposed) {
+        journal.note(&Note::AdminExposed { address });
+    }
 
     if args.respawning.backoff.is_none() {
         journal.hint_at_backoff();
     }
     let patience = Patience::of_start(Instant::now());
     let stop = Stop::default();
-    Foreground { cluster: &cluster, server: server.as_mut(), journal: &mut journal, stop, patience }
-        .run(&mut events, &mut signals, &mut changes)
-        .await;
+    let (server_half, admin_half) = (server.as_mut(), admin.as_mut());
+    Foreground {
+        cluster: &cluster,
+        server: server_half,
+        admin: admin_half,
+        journal: &mut journal,
+        stop,
+        patience,
+    }
+    .run(&mut events, &mut signals, &mut changes)
+    .await;
 
     drop(pidfile);
     if let Some(server) = server {
         server.close().await;
+    }
+    if let Some(admin) = admin {
+        admin.close().await;
     }
     journal.close();
     conclude(cluster.wait().await, &args)
@@ -94,6 +117,7 @@ fn reread(
 struct Foreground<'a> {
     cluster: &'a Cluster,
     server: Option<&'a mut Server>,
+    admin: Option<&'a mut admin::Server>,
     journal: &'a mut Journal,
     stop: Stop,
     patience: Patience,
@@ -124,6 +148,7 @@ impl Foreground<'_> {
                 // What was asked for is written before what follows from it.
                 biased;
                 Some(asked) = asked(self.server.as_deref_mut()) => self.asked(asked),
+                Some(wish) = changed(self.admin.as_deref_mut()) => self.changed(wish),
                 Some(change) = changes.recv() => self.journal.note(&change),
                 heard = signals.next() => match heard {
                     signals::Heard::Signal { name, wish } => self.obey(name, wish).await,
@@ -152,6 +177,13 @@ impl Foreground<'_> {
             self.patience.stop(Instant::now());
         }
         self.journal.note(&Note::asked(asked));
+    }
+
+    fn changed(&mut self, changed: Changed) {
+        if changed.request == Request::Stop {
+            self.patience.stop(Instant::now());
+        }
+        self.journal.note(&Note::changed(changed));
     }
 
     /// People are told what is waited for, and are told again if it goes on.
@@ -243,6 +275,11 @@ async fn due(stop: &Stop) {
 /// The next request on the control socket, if there is one.
 async fn asked(server: Option<&mut Server>) -> Option<Asked> {
     server?.asked().await
+}
+
+/// The next change that was asked for at the admin listener, if there is one.
+async fn changed(server: Option<&mut admin::Server>) -> Option<Changed> {
+    server?.changed().await
 }
 
 fn conclude(ending: Ending, args: &Run) -> Result<ExitStatus, Error> {

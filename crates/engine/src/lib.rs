@@ -33,12 +33,14 @@
 //! Inside, a pure policy (`recluster-core`) decides and this crate acts: `supervisor` is the control plane, with one loop;
 //! `dataplane` is the data plane, a thread of its own that accepts connections and talks to workers.
 
+pub mod admin;
 mod api;
 mod config;
 pub mod control;
 mod dataplane;
 #[doc(hidden)]
 pub mod fuzzing;
+mod metrics;
 mod process;
 mod report;
 mod sink;
@@ -52,6 +54,7 @@ pub use api::builder::ClusterBuilder;
 pub use api::cluster::{Cluster, Ending};
 pub use api::host;
 pub use api::start::Checked;
+pub use config::admin::{AdminAddress, AdminAddressError};
 pub use config::balance::{Balance, ParseStickyByError, PeekLimits, StickyBy};
 pub use config::compile_cache::CompileCache;
 pub use config::drain_signal::DrainSignal;

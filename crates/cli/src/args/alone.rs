@@ -15,7 +15,7 @@ struct Dependent {
     says_something: fn(&Run) -> bool,
 }
 
-const DEPENDENT: [Dependent; 6] = [
+const DEPENDENT: [Dependent; 7] = [
     Dependent {
         options: &["sticky_by"],
         words: "without --balance sticky: give both, or neither",
@@ -29,6 +29,11 @@ const DEPENDENT: [Dependent; 6] = [
             let by = run.balancing.sticky_by.as_ref();
             run.balancing.balance == BalanceArg::Sticky && by.is_some_and(|by| *by != StickyBy::Ip)
         },
+    },
+    Dependent {
+        options: &["admin_host", "admin_token_file"],
+        words: "without --admin: give both, or neither",
+        says_something: |run| run.admin.admin.is_some(),
     },
     Dependent {
         options: &["check_interval", "check_timeout"],

@@ -1,5 +1,6 @@
 //! The command line, as types. Nothing after this module looks at text that a person typed.
 
+mod admin;
 mod alone;
 mod balancing;
 mod check;

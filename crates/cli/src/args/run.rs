@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, ValueHint};
 use recluster::{DrainSignal, Hook, Listen, ReadyCheck, ReadyWhen, Surge};
 
+use super::admin::Administering;
 use super::balancing::Balancing;
 use super::values::{self, CacheIn, ConfigAt, ControlAt, InstanceIn};
 use crate::name::Name;
@@ -60,6 +61,9 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) recycling: Recycling,
+
+    #[command(flatten)]
+    pub(crate) admin: Administering,
 
     #[command(flatten)]
     pub(crate) around: Around,

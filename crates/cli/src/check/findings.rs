@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use recluster::admin::Admin;
 use recluster::{Checked, StartError};
 
 use super::hooks;
@@ -85,8 +86,16 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// The admin listener, unless it is that of the cluster that runs.
+    async fn look_at_admin(&mut self) {
+        if let Some(options) = self.run.admin.options().filter(|_| !self.is_running) {
+            self.problems.extend(Admin::check(&options).await.err().map(Error::from));
+        }
+    }
+
     /// Whether the options agree; the addresses, the server file, and node.
     pub(super) async fn look_at_cluster(&mut self, inherited: Inherited) {
+        self.look_at_admin().await;
         let addresses = match with_inherited(describe(self.run), inherited) {
             Ok(addresses) => addresses,
             Err(error) => return self.problems.push(error),

@@ -12,7 +12,10 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 17] = [
+const NEEDS_A_RESTART: [&str; 20] = [
+    "admin",
+    "admin-host",
+    "admin-token-file",
     "balance",
     "control",
     "listen",

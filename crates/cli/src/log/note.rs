@@ -3,6 +3,7 @@
 use std::path::absolute;
 use std::process;
 
+use recluster::admin::Changed;
 use recluster::control::Asked;
 use recluster::control::protocol::Request;
 use recluster::{Held, Level, Status, WorkerStatus};
@@ -27,7 +28,18 @@ const REPEATED: &str = "the same as the one just before";
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Note {
     /// The first line of every log.
-    Starting { version: &'static str, pid: u32, server: String, workers: u32, control: Option<String> },
+    Starting {
+        version: &'static str,
+        pid: u32,
+        server: String,
+        workers: u32,
+        control: Option<String>,
+        /// Where the admin listener is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        admin: Option<String>,
+    },
+    /// Other machines may reach the admin listener.
+    AdminExposed { address: String },
     /// A signal has arrived.
     Signal { signal: &'static str, meaning: &'static str },
     /// A stop that was asked for by a signal is not over yet.
@@ -72,6 +84,12 @@ pub(crate) enum Note {
         env: Vec<String>,
         pid: Option<i32>,
         uid: u32,
+    },
+    /// A change was asked for at the admin listener, and allowed.
+    AskedByHttp {
+        #[serde(flatten)]
+        request: Request,
+        from: String,
     },
     /// A reload found other settings than the cluster was started with.
     Configured {
@@ -132,7 +150,7 @@ impl From<&WorkerStatus> for Awaited {
 }
 
 impl Note {
-    pub(crate) fn starting(args: &Run, control: Option<String>) -> Self {
+    pub(crate) fn starting(args: &Run, control: Option<String>, admin: Option<String>) -> Self {
         // A reader of the log does not know the working directory.
         let server = absolute(&args.server).unwrap_or_else(|_| args.server.clone());
         Self::Starting {
@@ -141,6 +159,7 @@ impl Note {
             server: server.display().to_string(),
             workers: args.running.workers.get(),
             control,
+            admin,
         }
     }
 
@@ -194,6 +213,11 @@ impl Note {
         Self::Asked { request, env, pid, uid }
     }
 
+    pub(crate) fn changed(changed: Changed) -> Self {
+        let Changed { request, from, .. } = changed;
+        Self::AskedByHttp { request, from }
+    }
+
     /// The verbosity from which on it is written.
     pub(super) fn needs(&self) -> Verbosity {
         match self {
@@ -207,7 +231,9 @@ impl Note {
             | Self::StopWaits { .. }
             | Self::StartWaits { .. }
             | Self::RespawnRow { .. }
+            | Self::AdminExposed { .. }
             | Self::Asked { .. }
+            | Self::AskedByHttp { .. }
             | Self::Configured { .. }
             | Self::NotScaled { .. }
             | Self::LogReopened => Verbosity::Normal,
@@ -221,6 +247,7 @@ impl Note {
             Self::StopWaits { .. }
             | Self::StartWaits { .. }
             | Self::RespawnRow { over: false, .. }
+            | Self::AdminExposed { .. }
             | Self::NotScaled { .. }
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Level::Warn,
@@ -229,6 +256,7 @@ impl Note {
             | Self::Signal { .. }
             | Self::RespawnRow { .. }
             | Self::Asked { .. }
+            | Self::AskedByHttp { .. }
             | Self::Configured { .. }
             | Self::LogReopened => Level::Info,
         }
@@ -236,13 +264,18 @@ impl Note {
 
     pub(super) fn words(&self) -> String {
         match self {
-            Self::Starting { version, pid: _, server, workers, control } => {
+            Self::Starting { version, pid: _, server, workers, control, admin } => {
                 let many = if *workers == 1 { "" } else { "s" };
                 let control = control.as_deref().unwrap_or("none");
+                let admin = admin.as_ref().map(|at| format!(", admin listener {at}")).unwrap_or_default();
                 format!(
-                    "recluster {version} starts {workers} worker{many} of {server}, control socket {control}"
+                    "recluster {version} starts {workers} worker{many} of {server}, control socket {control}{admin}"
                 )
             }
+            Self::AdminExposed { address } => format!(
+                "other machines may reach the admin listener at {address}, and read the metrics and the status there: \
+                 --admin 127.0.0.1:PORT keeps it to this one"
+            ),
             Self::Signal { signal, meaning: STOP } => format!("{signal}: {STOP}; {INSIST}"),
             Self::Signal { signal, meaning } => format!("{signal}: {meaning}"),
             Self::StopWaits { workers, others, seconds_left } => stop_waits(workers, *others, *seconds_left),
@@ -256,6 +289,9 @@ impl Note {
                 let process = pid.map(|pid| format!("process {pid} of ")).unwrap_or_default();
                 let with = if env.is_empty() { String::new() } else { format!(" with {}", env.join(", ")) };
                 format!("{}{with}, asked for by {process}user {uid}", wanted(request))
+            }
+            Self::AskedByHttp { request, from } => {
+                format!("{}, asked for by {from} at the admin listener", wanted(request))
             }
             Self::Configured { changed, needs_restart } => configured(changed, needs_restart),
             Self::NotScaled { reason } => format!("the number of workers stays: {reason}"),

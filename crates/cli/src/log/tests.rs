@@ -158,17 +158,20 @@ fn lacking(pid: Option<u32>, lacks: &'static str) -> Lacking {
 }
 
 fn notes() -> Vec<Note> {
-    let starting = |workers, control: Option<&str>| Note::Starting {
+    let starting = |workers, control: Option<&str>, admin: Option<&str>| Note::Starting {
         version: "1.2.3",
         pid: 4700,
         server: "/srv/app/server.js".to_owned(),
         workers,
         control: control.map(str::to_owned),
+        admin: admin.map(str::to_owned),
     };
     let asked = |request, pid| Note::Asked { request, env: Vec::new(), pid, uid: 7 };
+    let by_http = |request| Note::AskedByHttp { request, from: "127.0.0.1:40000".to_owned() };
     vec![
-        starting(4, Some("/run/recluster/shop.sock")),
-        starting(1, None),
+        starting(4, Some("/run/recluster/shop.sock"), Some("127.0.0.1:9464")),
+        starting(1, None, None),
+        Note::AdminExposed { address: "0.0.0.0:9464".to_owned() },
         Note::Signal { signal: "SIGHUP", meaning: "reload" },
         stop_waits(&[(0, Some(held())), (1, None)], 0, Some(24.8)),
         stop_waits(&[(1, Some(alive()))], 3, None),
@@ -204,6 +207,8 @@ fn notes() -> Vec<Note> {
         asked(Request::ScaleBy { workers: 2 }, Some(4800)),
         asked(Request::Stop, None),
         asked(Request::Terminate, Some(4800)),
+        by_http(Request::reload(false)),
+        by_http(Request::ScaleBy { workers: -1 }),
         Note::Configured {
             changed: vec!["timeout".to_owned(), "env.KEY".to_owned()],
             needs_restart: vec!["listen".to_owned()],
@@ -396,6 +401,15 @@ fn notes_of_every_kind() -> Vec<Note> {
         Note::StartWaits { .. } => of(|note| matches!(note, Note::StartWaits { .. })),
         Note::RespawnRow { .. } => of(|note| matches!(note, Note::RespawnRow { .. })),
         Note::Asked { .. } => of(|note| matches!(note, Note::Asked { .. })),
+        Note::AdminExposed { .. } => of(|note| matches!(note, Note::AdminExposed { .. })),
+        Note::AskedByHttp { .. } => [
+            Request::reload(true),
+            Request::ScaleTo { workers: 3 },
+            Request::ScaleBy { workers: 1 },
+            Request::Stop,
+            Request::Terminate,
+        ]
+        .map(|request| Note::AskedByHttp { request, from: "127.0.0.1:40000".to_owned() }),
         Note::Configured { .. } => of(|note| matches!(note, Note::Configured { .. })),
         Note::NotScaled { .. } => of(|note| matches!(note, Note::NotScaled { .. })),
         Note::LogReopened => [Note::LogReopened],

@@ -5,10 +5,11 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::api::builder::ClusterBuilder;
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
+use crate::report::counts::Measured;
 use crate::report::error::{Gone, ReloadError, ScaleError, SendError};
 use crate::report::event::{Event, Events};
 use crate::report::status::Status;
-use crate::report::verdict::{Failure, Told};
+use crate::report::verdict::{Failure, Told, Verdict};
 use crate::report::worker::Worker;
 use crate::supervisor::audience::HostMessage;
 use crate::supervisor::input::{Input, Progress, Reloaded, Request};
@@ -159,6 +160,11 @@ impl Cluster {
         self.ask(Request::Status).await
     }
 
+    /// All that metrics are made of.
+    pub(crate) async fn measure(&self) -> Result<Measured, Gone> {
+        self.ask(Request::Measure).await
+    }
+
     /// Sends a message to a worker's `process.on('message')`.
     ///
     /// # Errors
@@ -175,6 +181,18 @@ impl Cluster {
             Some(events) => Events(events.subscribe()),
             None => Events(broadcast::Sender::new(1).subscribe()),
         }
+    }
+
+    /// Asks for a reload that is not waited for. One that cannot begin has its reason at once.
+    pub(crate) async fn begin_reload_with(&self, set: Variables) -> Result<Result<(), String>, Gone> {
+        let mut verdict = self.ask_reload(None, set)?;
+        // What was asked for before this has been begun.
+        self.active_workers().await?;
+        Ok(match verdict.try_recv() {
+            Ok(Told { verdict: Verdict::Refused { reason }, .. }) => Err(reason),
+            Ok(Told { verdict: Verdict::Abandoned, .. }) => Err("the cluster is about to end".to_owned()),
+            Ok(_) | Err(_) => Ok(()),
+        })
     }
 
     /// Asks for a reload, to what this spec says and with these variables. The verdict comes there.

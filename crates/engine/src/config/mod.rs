@@ -1,6 +1,7 @@
 //! Settings: how a user writes them, and what they mean.
 
 pub(crate) mod address;
+pub(crate) mod admin;
 pub(crate) mod balance;
 pub(crate) mod compile_cache;
 pub(crate) mod drain_signal;

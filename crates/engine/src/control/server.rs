@@ -370,15 +370,9 @@ impl Conversation {
 
     /// Asks for a reload that is not waited for. One that cannot begin has its verdict at once.
     async fn begin_reload(&self, env: Variables) -> Result<Reply, Gone> {
-        let mut verdict = self.host.cluster.ask_reload(None, env)?;
-        // What was asked for before this has been begun.
-        self.host.cluster.active_workers().await?;
-        Ok(match verdict.try_recv() {
-            Ok(Told { verdict: Verdict::Refused { reason }, .. }) => Reply::Refused { reason },
-            Ok(Told { verdict: Verdict::Abandoned, .. }) => {
-                Reply::Refused { reason: "the cluster is about to end".to_owned() }
-            }
-            Ok(_) | Err(_) => Reply::Accepted,
+        Ok(match self.host.cluster.begin_reload_with(env).await? {
+            Ok(()) => Reply::Accepted,
+            Err(reason) => Reply::Refused { reason },
         })
     }
 
@@ -475,7 +469,7 @@ enum Missed {
 
 /// What an event means to a client that waits for a reload. `generation` becomes the one that the client waits for:
 /// its reload is the newest that has begun since it asked.
-fn progress(heard: Heard, generation: &mut Option<u64>) -> Option<Progress> {
+pub(crate) fn progress(heard: Heard, generation: &mut Option<u64>) -> Option<Progress> {
     let Heard::Event(event) = heard else { return None };
     let progress = Progress::of(event)?;
     if let Progress::Began { generation: began } = progress {

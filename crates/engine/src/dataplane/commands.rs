@@ -1,5 +1,7 @@
 //! What the data plane does on each command of the supervisor.
 
+use std::collections::VecDeque;
+
 use recluster_core::WorkerId;
 use recluster_wire::node::{Payload, ToWorker};
 
@@ -15,6 +17,7 @@ use super::reading::read_to_end;
 use super::state::State;
 use super::worker::{TAKE_WAIT, Worker};
 use crate::config::messages::Messages;
+use crate::report::counts::Flow;
 use crate::report::error::SendError;
 use crate::report::status::ListenerStatus;
 
@@ -133,7 +136,24 @@ fn report(state: &State) -> Report {
         listeners: listeners.collect(),
         taken: state.workers.values().map(|worker| (worker.id, worker.connections())).collect(),
         tally: state.reports.tally.clone(),
+        flow: flow(state),
     }
+}
+
+/// What waits, and where. Two sockets at one address are told as one.
+fn flow(state: &State) -> Flow {
+    let mut flow = Flow::default();
+    for worker in state.workers.values() {
+        let sent = worker.in_flight.len();
+        let pending = state.listeners.values().filter_map(|listener| listener.pending.get(&worker.id));
+        let all = pending.map(VecDeque::len).fold(sent, usize::saturating_add);
+        *flow.in_flight.entry(worker.slot).or_default() += all as u64;
+    }
+    for listener in state.listeners.values() {
+        let Some(queue) = listener.queue() else { continue };
+        *flow.queues.entry(state.opener.address_of(listener).to_string()).or_default() += queue;
+    }
+    flow
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -198,6 +198,19 @@ impl Listener {
             unused_since: None,
             file: None,
         }
+    }
+
+    /// How many connections wait to be accepted or to be given to a worker; none where the kernel does not say, as of unix sockets.
+    pub(super) fn queue(&self) -> Option<u64> {
+        let first = self.socket.as_deref()?;
+        let members = self.group.iter().flat_map(|group| group.members.iter());
+        let others =
+            members.map(|member| &*member.socket).filter(|socket| socket.as_raw_fd() != first.as_raw_fd());
+        let waiting = self.waiting.len() as u64;
+        [first]
+            .into_iter()
+            .chain(others)
+            .try_fold(waiting, |sum, socket| Some(sum + u64::from(sys::accept_queue(socket.as_fd()).ok()?)))
     }
 
     fn bind_tcp(query: &QueryServer, kind: SocketKind, mode: Mode, beside: Beside) -> io::Result<Self> {

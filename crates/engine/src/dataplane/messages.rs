@@ -19,6 +19,7 @@ use super::handle::Handle;
 use super::inherited::{AllInherited, Inherited};
 use crate::config::balance::{Balance, PeekLimits};
 use crate::config::messages::Messages;
+use crate::report::counts::Flow;
 use crate::report::error::SendError;
 use crate::report::status::ListenerStatus;
 use crate::report::worker::Address;
@@ -284,6 +285,7 @@ pub(crate) struct Report {
     /// How many connections each worker has got.
     pub(crate) taken: BTreeMap<WorkerId, u64>,
     pub(crate) tally: Tally,
+    pub(crate) flow: Flow,
 }
 
 /// What the data plane counts.

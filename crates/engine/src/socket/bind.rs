@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::socket::named::{self, Permissions};
 use crate::socket::probe::{Probe, probe};
 use crate::socket::runtime_dir::{may_create_in, parent_of};
 use crate::socket::short_path::ShortPath;
+use crate::sys;
 
 /// The descriptor of the first listener in a worker that is not Node, and the first `fd` of `listen({fd})` in one that is.
 pub(crate) const FIRST_LISTENER: i32 = 3;
@@ -73,6 +74,12 @@ impl Bound {
             Address::Fd(_) => return None,
         };
         Some(BindAddress::of(address, kind, is_dual))
+    }
+
+    /// How many connections wait to be accepted, where the kernel says: it does for TCP.
+    pub(crate) fn queue(&self) -> Option<u64> {
+        let is_tcp = matches!(self.address, Address::Tcp(_));
+        is_tcp.then(|| sys::accept_queue(self.socket.as_fd()).ok().map(u64::from)).flatten()
     }
 
     /// Its description for the environment of a worker.

@@ -1,9 +1,11 @@
-//! Who hears what happens: the subscribers, and a host, which shows workers to users of its own.
+//! Who hears what happens: the subscribers, a host, which shows workers to users of its own, and the tally for metrics.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use recluster_core::WorkerId;
 use recluster_wire::env::Serialization;
@@ -11,8 +13,10 @@ use recluster_wire::node::{Listening, Payload};
 use tokio::sync::broadcast;
 
 use crate::dataplane::{Handle, Receipt};
+use crate::report::counts::Counts;
 use crate::report::event::{Event, MESSAGE_BACKLOG, MESSAGE_BYTES};
 use crate::report::worker::{Address, Worker};
+use crate::supervisor::tally::Tally;
 
 /// One thing that the host is told.
 #[derive(Debug)]
@@ -111,6 +115,8 @@ pub(crate) struct Audience {
     /// Messages of applications that were not passed on, and not reported yet.
     messages_lost: u64,
     waiting: Waiting,
+    /// Never waited for: the supervisor alone has it.
+    tally: Mutex<Tally>,
 }
 
 /// The messages that some subscriber has not heard yet.
@@ -147,11 +153,19 @@ impl Waiting {
 
 impl Audience {
     pub(crate) fn new(events: broadcast::Sender<Event>, host: Option<Host>) -> Self {
-        Self { events, host, active: BTreeMap::new(), messages_lost: 0, waiting: Waiting::default() }
+        Self {
+            events,
+            host,
+            active: BTreeMap::new(),
+            messages_lost: 0,
+            waiting: Waiting::default(),
+            tally: Mutex::default(),
+        }
     }
 
     /// All of them hear an event.
     pub(crate) fn emit(&self, event: Event) {
+        self.count(&event);
         if let Some(host) = &self.host {
             host.tell(HostEvent::Event(event.clone()));
         }
@@ -161,10 +175,22 @@ impl Audience {
         }
     }
 
+    /// What was counted of all events so far.
+    pub(crate) fn counts(&self) -> Counts {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).counts()
+    }
+
+    fn count(&self, event: &Event) {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).hear(event, Instant::now());
+    }
+
     /// A worker's process was started. The host gets our ends of its pipes.
     pub(crate) fn spawned(&self, worker: Worker, stdio: [Option<OwnedFd>; 3], serialization: Serialization) {
         match &self.host {
-            Some(host) => host.tell(HostEvent::Spawned { worker, stdio, serialization }),
+            Some(host) => {
+                self.count(&Event::Spawned { worker });
+                host.tell(HostEvent::Spawned { worker, stdio, serialization });
+            }
             None => self.emit(Event::Spawned { worker }),
         }
     }

@@ -8,6 +8,7 @@ use crate::config::variable::Variables;
 use crate::dataplane::{Billed, Handle};
 use crate::process;
 use crate::process::launcher::Outcome;
+use crate::report::counts::Measured;
 use crate::report::error::{ScaleError, SendError};
 use crate::report::status::Status;
 use crate::report::verdict::{Failure, Told};
@@ -57,6 +58,7 @@ pub(crate) enum Request {
     Workers(oneshot::Sender<Vec<Worker>>),
     ActiveWorkers(oneshot::Sender<Vec<Option<Worker>>>),
     Status(oneshot::Sender<Status>),
+    Measure(oneshot::Sender<Measured>),
     Disconnect(u64),
     Signal {
         worker: u64,

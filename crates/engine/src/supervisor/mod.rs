@@ -32,6 +32,7 @@ mod spawner;
 pub(crate) mod spec;
 pub(crate) mod status;
 mod taken;
+pub(crate) mod tally;
 mod timers;
 mod watchdog;
 mod workers;

@@ -14,6 +14,7 @@ use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::dataplane::{Command, Handle};
 use crate::process::program::ResolvedProgram;
+use crate::report::counts::{Flow, Measured};
 use crate::report::error::{ScaleError, SendError};
 use crate::report::event::Event;
 use crate::report::status::Status;
@@ -48,7 +49,11 @@ impl Supervisor {
             Request::ActiveWorkers(reply) => {
                 let _ = reply.send(self.active_workers());
             }
-            Request::Status(reply) => self.answer_status(reply),
+            Request::Status(reply) => self.picture(|status, _| drop(reply.send(status))),
+            Request::Measure(reply) => {
+                let counts = self.audience.counts();
+                self.picture(|status, flow| drop(reply.send(Measured { status, counts, flow })));
+            }
             Request::Disconnect(worker) => self.disconnect(worker),
             Request::Signal { worker, signal, reply } => {
                 let _ = reply.send(self.signal_one(worker, signal));
@@ -132,10 +137,11 @@ impl Supervisor {
     }
 
     /// Answers when the data plane has told what it knows. The loop does not wait for that.
-    fn answer_status(&self, reply: oneshot::Sender<Status>) {
+    fn picture(&self, answer_with: impl FnOnce(Status, Flow) + Send + 'static) {
         let policy = self.policy.status();
         // What Node workers have asked for, the data plane knows.
         let is_node = self.generations.program(policy.generation).is_some_and(ResolvedProgram::is_node);
+        let bound = if is_node { &[] } else { self.spawner.bound() };
         let parts = Parts {
             policy: &policy,
             workers: &self.workers,
@@ -143,7 +149,7 @@ impl Supervisor {
             leftovers: &self.leftovers,
             callers: &self.callers,
             balance: &self.balance,
-            bound: if is_node { &[] } else { self.spawner.bound() },
+            bound,
             program: self.generations.program(policy.generation),
             kill_timeout: self.spec().settings().kill_timeout,
             awaits_stop: self.timers.is_set(Timer::Stop),
@@ -151,14 +157,18 @@ impl Supervisor {
             now: Instant::now(),
         };
         let mut status = parts.status();
+        let mut queues: BTreeMap<String, u64> =
+            bound.iter().filter_map(|bound| Some((bound.address.to_string(), bound.queue()?))).collect();
         let workers: Vec<WorkerId> = policy.workers.iter().map(|worker| worker.worker).collect();
         let (ask, answer) = oneshot::channel();
         self.dataplane.tell(Command::Report(ask));
         tokio::spawn(async move {
+            let mut flow = Flow::default();
             if let Ok(report) = answer.await {
-                status::add_report(&mut status, &workers, report);
+                flow = status::add_report(&mut status, &workers, report);
             }
-            let _ = reply.send(status);
+            flow.queues.append(&mut queues);
+            answer_with(status, flow);
         });
     }
 

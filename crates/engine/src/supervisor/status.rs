@@ -9,6 +9,7 @@ use recluster_core::{Phase, State, WorkerId};
 use crate::config::balance::Balance;
 use crate::dataplane::messages::Report;
 use crate::process::program::ResolvedProgram;
+use crate::report::counts::Flow;
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::socket::bind::Bound;
 use crate::supervisor::callers::Callers;
@@ -130,8 +131,8 @@ impl Parts<'_> {
     }
 }
 
-/// Adds what the data plane knows. The first workers of the status are these.
-pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Report) {
+/// Adds what the data plane knows, and returns what of that is no part of a status. The first workers of the status are these.
+pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Report) -> Flow {
     for (id, worker) in workers.iter().zip(&mut status.workers) {
         worker.connections = report.taken.get(id).copied().unwrap_or(0);
     }
@@ -145,6 +146,7 @@ pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Repo
     let known = report.listeners;
     status.listeners.retain(|listener| known.iter().all(|other| other.address != listener.address));
     status.listeners.extend(known);
+    report.flow
 }
 
 /// A socket that the master has bound for programs, which accept by themselves.
@@ -327,8 +329,10 @@ mod tests {
             listeners: vec![listener("b", "round-robin"), listener("c", "round-robin")],
             taken: BTreeMap::from([(WORKER, 3)]),
             tally: Tally { stolen: 1, requeued: 2, past: BTreeMap::from([(0, 40)]) },
+            flow: Flow { in_flight: BTreeMap::from([(0, 6)]), ..Flow::default() },
         };
-        add_report(&mut status, &[WORKER], report);
+        let flow = add_report(&mut status, &[WORKER], report);
+        assert_eq!(flow.in_flight[&0], 6);
         assert_eq!((only(&status).connections, status.slots[0].connections), (3, 43));
         assert_eq!((status.stolen, status.requeued), (1, 2));
         let expected =

@@ -1,5 +1,6 @@
-//! The control socket and the commands that use it.
+//! The control socket and the commands that use it; the admin listener.
 
+mod admin;
 mod events;
 mod json;
 mod scale;

@@ -1,0 +1,208 @@
+//! One client's connection: its requests, one after the other, each of which is answered before the next one is read.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::admin::answer::Answer;
+use crate::admin::head::{HEAD_LIMIT, Head, Method};
+use crate::admin::seats::{Activity, Doing};
+use crate::admin::site::Site;
+
+/// How long a client may be silent before a request: longer than Prometheus waits between two.
+const IDLE: Duration = Duration::from_secs(150);
+/// How long it may take to send one, from the first byte on.
+const SENDING: Duration = Duration::from_secs(10);
+/// How long it may take to read an answer.
+const READING: Duration = Duration::from_secs(10);
+/// How long is listened to a client whose connection is closed: else it might lose its answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much is read at once.
+const PIECE: usize = 2 * 1024;
+/// How much of answers may wait to be read, of all clients together, in KiB.
+const UNREAD: usize = 4 * 1024;
+
+/// What all clients share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) site: Arc<Site>,
+    /// Room for answers that are not read at once.
+    unread: Arc<Semaphore>,
+    /// True when the server closes.
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+impl Shared {
+    pub(super) fn new(site: Site, closing: watch::Receiver<bool>) -> Self {
+        Self { site: Arc::new(site), unread: Arc::new(Semaphore::new(UNREAD)), closing }
+    }
+}
+
+/// A client.
+#[derive(Debug)]
+pub(super) struct Conversation<S> {
+    stream: S,
+    /// What it has sent and was not dealt with.
+    bytes: Vec<u8>,
+    from: String,
+    shared: Shared,
+    activity: Activity,
+}
+
+/// What became of a request.
+enum Asked {
+    Whole(Head),
+    /// It is refused, and what follows cannot be understood.
+    Refused(Answer),
+    /// There is none.
+    Nothing,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
+    pub(super) fn new(stream: S, from: String, shared: Shared, activity: Activity) -> Self {
+        Self { stream, bytes: Vec::new(), from, shared, activity }
+    }
+
+    /// Answers until either side has had enough. An error means that the client is gone.
+    pub(super) async fn attend(mut self) {
+        while let Ok(true) = self.turn().await {}
+    }
+
+    /// Answers one request. Returns whether there may be another.
+    async fn turn(&mut self) -> io::Result<bool> {
+        self.activity.is(Doing::Nothing);
+        let head = match self.next().await? {
+            Asked::Whole(head) => head,
+            Asked::Refused(answer) => {
+                self.write(&answer, true, false).await?;
+                return self.linger().await;
+            }
+            Asked::Nothing => return Ok(false),
+        };
+        self.activity.is(Doing::Waiting);
+        let answer = self.shared.site.answer(&head, &self.from).await;
+        let goes_on = head.keep_alive && !*self.shared.closing.borrow();
+        self.write(&answer, head.method != Method::Head, goes_on).await?;
+        if goes_on { Ok(true) } else { self.linger().await }
+    }
+
+    /// The next request, all of it.
+    async fn next(&mut self) -> io::Result<Asked> {
+        if self.bytes.is_empty() {
+            let closing = &mut self.shared.closing.clone();
+            tokio::select! {
+                count = timeout(IDLE, read(&mut self.stream, &mut self.bytes)) => {
+                    // It was silent for too long, or has left.
+                    if count.unwrap_or(Ok(0))? == 0 {
+                        return Ok(Asked::Nothing);
+                    }
+                }
+                // An error means that the server is gone.
+                _ = closing.wait_for(|closing| *closing) => return Ok(Asked::Nothing),
+            }
+        }
+        let until = Instant::now() + SENDING;
+        let late = || Asked::Refused(Answer::refusal(408, "the request did not come in time"));
+        match timeout_at(until, self.whole()).await {
+            Ok(asked) => asked,
+            Err(_) => Ok(late()),
+        }
+    }
+
+    async fn whole(&mut self) -> io::Result<Asked> {
+        loop {
+            match Head::read(&self.bytes) {
+                Ok(Some((head, length))) => {
+                    self.bytes.drain(..length);
+                    let is_whole = self.skip_body(&head).await?;
+                    return Ok(if is_whole { Asked::Whole(head) } else { Asked::Nothing });
+                }
+                Ok(None) => {}
+                Err(answer) => return Ok(Asked::Refused(answer)),
+            }
+            if read(&mut self.stream, &mut self.bytes).await? == 0 {
+                return Ok(Asked::Nothing);
+            }
+        }
+    }
+
+    /// Reads the body, which says nothing here, and keeps none of it. Returns whether it was there.
+    async fn skip_body(&mut self, head: &Head) -> io::Result<bool> {
+        let mut left = usize::try_from(head.length).unwrap_or(usize::MAX);
+        if head.awaits_continue && self.bytes.len() < left {
+            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        loop {
+            let here = self.bytes.len().min(left);
+            self.bytes.drain(..here);
+            left -= here;
+            if left == 0 {
+                return Ok(true);
+            }
+            if read(&mut self.stream, &mut self.bytes).await? == 0 {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Writes an answer. A client that does not read it gives way to others, and all of these have so much room for their answers.
+    async fn write(&mut self, answer: &Answer, with_body: bool, goes_on: bool) -> io::Result<()> {
+        let head = answer.head(goes_on);
+        let body = if with_body { &answer.body[..] } else { &[] };
+        let kibibytes = (head.len() + body.len()).div_ceil(1024).min(UNREAD);
+        let room = u32::try_from(kibibytes).map_err(io::Error::other)?;
+        let _room = self.shared.unread.try_acquire_many(room).map_err(io::Error::other)?;
+        self.activity.is(Doing::Reading);
+        let written = async {
+            self.stream.write_all(head.as_bytes()).await?;
+            self.stream.write_all(body).await?;
+            self.stream.flush().await
+        };
+        timeout(READING, written).await?
+    }
+
+    /// Says that nothing more will come, and throws away what the client sends until it has heard that: a connection that is closed
+    /// with something unread is reset, and the client may lose its answer.
+    async fn linger(&mut self) -> io::Result<bool> {
+        self.activity.is(Doing::Nothing);
+        self.stream.shutdown().await?;
+        let heard = async {
+            loop {
+                self.bytes.clear();
+                if read(&mut self.stream, &mut self.bytes).await? == 0 {
+                    return Ok::<_, io::Error>(());
+                }
+            }
+        };
+        // A client that goes on all the same has had its time.
+        let _ = timeout(LINGER, heard).await;
+        Ok(false)
+    }
+}
+
+/// Reads some more, never beyond what a head may have and one piece. Returns how much; nothing at the end.
+async fn read(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let most = PIECE.min((HEAD_LIMIT + PIECE).saturating_sub(bytes.len()).max(1));
+    bytes.reserve(most);
+    stream.take(most as u64).read_buf(bytes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_more_is_held_than_a_head_and_a_piece() {
+        let mut bytes = Vec::new();
+        let endless = vec![b'x'; 4 * HEAD_LIMIT];
+        let mut stream = &endless[..];
+        for _ in 0..=HEAD_LIMIT / PIECE {
+            read(&mut stream, &mut bytes).await.unwrap();
+        }
+        assert!(bytes.len() <= HEAD_LIMIT + PIECE && bytes.len() >= HEAD_LIMIT, "{}", bytes.len());
+    }
+}

@@ -1,0 +1,133 @@
+//! What there is to ask for, and who may.
+
+use crate::admin::answer::{Answer, JSON, PLAIN};
+use crate::admin::changes::{Act, Changes};
+use crate::admin::head::{Head, Method};
+use crate::admin::health::readiness;
+use crate::admin::hosts::Hosts;
+use crate::admin::picture::{NoPicture, Pictures};
+use crate::metrics::text::Format;
+
+/// What there is, for people.
+const INDEX: &str = "\
+recluster: the admin listener of a cluster
+
+GET  /metrics       metrics for Prometheus
+GET  /livez         200 while the master answers
+GET  /readyz        200 while new clients may be sent here; /readyz?strict wants a worker in every slot
+GET  /status        the status, as JSON
+POST /reload        replace every worker; /reload?wait answers with the verdict
+POST /scale?n=N     change the number of workers to N, or by +N or -N
+POST /stop          let every worker finish, then end
+POST /terminate     kill every worker, then end
+
+POST needs the token of --admin-token-file: Authorization: Bearer TOKEN
+";
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Read(Read),
+    Change(Act),
+}
+
+/// What can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Index,
+    Metrics,
+    Livez,
+    Readyz,
+    Status,
+}
+
+impl Place {
+    fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Read(Read::Index),
+            "/metrics" => Self::Read(Read::Metrics),
+            "/livez" => Self::Read(Read::Livez),
+            "/readyz" => Self::Read(Read::Readyz),
+            "/status" => Self::Read(Read::Status),
+            "/reload" => Self::Change(Act::Reload),
+            "/scale" => Self::Change(Act::Scale),
+            "/stop" => Self::Change(Act::Stop),
+            "/terminate" => Self::Change(Act::Terminate),
+            _ => return None,
+        })
+    }
+}
+
+/// What every client's task needs of the master.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) pictures: Pictures,
+    /// None where it does not matter: on a unix socket, which no web page reaches.
+    pub(super) hosts: Option<Hosts>,
+    pub(super) changes: Changes,
+}
+
+impl Site {
+    /// The answer to a request of this client.
+    pub(super) async fn answer(&self, head: &Head, from: &str) -> Answer {
+        if let Some(hosts) = &self.hosts
+            && head.hosts.iter().any(|host| !hosts.allow(host))
+        {
+            return Answer::refusal(
+                403,
+                "this Host is not allowed: ask by address or as localhost, or name it with --admin-host",
+            );
+        }
+        let Some(place) = Place::at(&head.path) else {
+            return Answer::refusal(404, "there is nothing here; / says what there is");
+        };
+        match (place, head.method) {
+            (Place::Read(what), Method::Get | Method::Head) => self.read(what, head).await,
+            (Place::Change(act), Method::Post) => self.changes.make(act, head, from).await,
+            (Place::Read(_), Method::Post | Method::Other) => Answer::not_allowed("GET, HEAD"),
+            (Place::Change(_), Method::Get | Method::Head | Method::Other) => Answer::not_allowed("POST"),
+        }
+    }
+
+    async fn read(&self, what: Read, head: &Head) -> Answer {
+        if what == Read::Index {
+            return Answer::new(200, PLAIN, INDEX.as_bytes());
+        }
+        let picture = match self.pictures.take().await {
+            Ok(picture) => picture,
+            Err(NoPicture::Gone) => return Answer::refusal(503, "the cluster is over"),
+            Err(NoPicture::Silent) => return Answer::refusal(503, "the cluster does not answer in time"),
+        };
+        match what {
+            Read::Metrics => {
+                let format = Format::accepted(&head.accept);
+                Answer::new(200, format.media_type(), picture.metrics(format))
+            }
+            Read::Status => Answer::new(200, JSON, picture.status()),
+            Read::Readyz => match readiness(&picture.measured.status, head.wants("strict")) {
+                Ok(words) => Answer::words(200, words),
+                Err(words) => Answer::words(503, words),
+            },
+            Read::Livez | Read::Index => Answer::words(200, "the master answers"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_names_every_place_with_what_it_takes() {
+        let lines = INDEX.lines().filter(|line| line.starts_with("GET") || line.starts_with("POST /"));
+        let mut named = 0;
+        for line in lines {
+            let mut words = line.split_whitespace();
+            let (method, path) = (words.next().unwrap(), words.next().unwrap());
+            let place = Place::at(path.split('?').next().unwrap()).unwrap();
+            assert_eq!(matches!(place, Place::Change(_)), method == "POST", "{line}");
+            named += 1;
+        }
+        assert_eq!(named, 8, "all but the index itself");
+    }
+}

@@ -1,0 +1,26 @@
+//! The metrics of a cluster, as text for Prometheus: a list of families, each with the one place that its values come from.
+//!
+//! The list is in three parts, by whom they are about: `master`, `workers` and `process`. A new family is one more row there, and one
+//! more row in `docs/metrics.md`, which a test compares with the list. `text` writes it.
+
+mod master;
+mod proc;
+mod process;
+pub(crate) mod text;
+mod workers;
+
+use crate::metrics::text::{Family, Format};
+use crate::report::counts::Measured;
+
+/// All families, in the order in which they are written.
+const FAMILIES: [&[Family]; 3] = [master::FAMILIES, workers::FAMILIES, process::FAMILIES];
+
+/// All metrics at one moment.
+pub(crate) fn write(measured: &Measured, format: Format) -> String {
+    text::write(FAMILIES.into_iter().flatten(), measured, format)
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use tests::sample;
