@@ -1,0 +1,86 @@
+//! The command's own lines, some of each kind.
+
+use recluster::Held;
+use recluster::control::protocol::Request;
+
+use super::super::note::{Awaited, Lacking, Note};
+use super::{BACKOFF, alive, held};
+
+/// A stop that waits for workers in these slots, which have this.
+fn stop_waits(workers: &[(u32, Option<Held>)], others: usize, seconds_left: Option<f64>) -> Note {
+    let awaited = |(slot, held): &(u32, Option<Held>)| Awaited {
+        id: u64::from(*slot) + 3,
+        slot: *slot,
+        pid: (*slot == 0).then_some(4703),
+        held: held.clone(),
+    };
+    Note::StopWaits { workers: workers.iter().map(awaited).collect(), others, seconds_left }
+}
+
+fn lacking(pid: Option<u32>, lacks: &'static str) -> Lacking {
+    Lacking { id: 3, slot: 1, pid, lacks }
+}
+
+pub(super) fn notes() -> Vec<Note> {
+    let starting = |workers, control: Option<&str>, admin: Option<&str>| Note::Starting {
+        version: "1.2.3",
+        pid: 4700,
+        server: "/srv/app/server.js".to_owned(),
+        workers,
+        control: control.map(str::to_owned),
+        admin: admin.map(str::to_owned),
+    };
+    let asked = |request, pid| Note::Asked { request, env: Vec::new(), pid, uid: 7 };
+    let by_http = |request| Note::AskedByHttp { request, from: "127.0.0.1:40000".to_owned() };
+    vec![
+        starting(4, Some("/run/recluster/shop.sock"), Some("127.0.0.1:9464")),
+        starting(1, None, None),
+        Note::AdminExposed { address: "0.0.0.0:9464".to_owned() },
+        Note::Signal { signal: "SIGHUP", meaning: "reload" },
+        stop_waits(&[(0, Some(held())), (1, None)], 0, Some(24.8)),
+        stop_waits(&[(1, Some(alive()))], 3, None),
+        Note::StartWaits {
+            generation: 1,
+            reload: false,
+            workers: vec![lacking(Some(4703), "online"), lacking(None, "listening")],
+            others: 0,
+            seconds_left: Some(54.6),
+        },
+        Note::StartWaits {
+            generation: 2,
+            reload: true,
+            workers: vec![lacking(Some(4703), "ready"), lacking(Some(4703), "bake")],
+            others: 3,
+            seconds_left: None,
+        },
+        Note::StartWaits { generation: 1, reload: false, workers: Vec::new(), others: 0, seconds_left: None },
+        Note::RespawnRow { respawns: 20, seconds: 19.4, over: false, hint: Some(BACKOFF) },
+        Note::RespawnRow { respawns: 20, seconds: 19.4, over: false, hint: None },
+        Note::RespawnRow { respawns: 23, seconds: 22.0, over: true, hint: None },
+        asked(Request::reload(true), Some(4800)),
+        Note::Asked {
+            request: Request::reload(true),
+            env: vec!["LOG_LEVEL".to_owned(), "TOKEN".to_owned()],
+            pid: None,
+            uid: 7,
+        },
+        asked(Request::Status, Some(4800)),
+        asked(Request::Events { follow: true, last: Some(10) }, Some(4800)),
+        asked(Request::Events { follow: false, last: None }, Some(4800)),
+        asked(Request::ScaleTo { workers: 3 }, Some(4800)),
+        asked(Request::ScaleBy { workers: 2 }, Some(4800)),
+        asked(Request::Stop, None),
+        asked(Request::Terminate, Some(4800)),
+        by_http(Request::reload(false)),
+        by_http(Request::ScaleBy { workers: -1 }),
+        Note::Configured {
+            changed: vec!["timeout".to_owned(), "env.KEY".to_owned()],
+            needs_restart: vec!["listen".to_owned()],
+        },
+        Note::NotScaled { reason: "the cluster is about to end".to_owned() },
+        Note::LogReopened,
+        Note::LogNotReopened { error: "permission denied".to_owned() },
+        Note::EventsMissed { events: 7 },
+        Note::LinesMissed { lines: 7 },
+    ]
+}
