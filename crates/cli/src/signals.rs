@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
+use nix::sys::signal::SigSet;
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Sleep, sleep_until};
@@ -49,7 +50,8 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Installs handlers for all of them: from now on they are queued, and have no other effect.
+    /// Installs handlers for all of them: from now on they are queued, and have no other effect. They are heard also where
+    /// whoever started this process has blocked them.
     pub(crate) fn install() -> io::Result<Self> {
         let listen = |(signal, name, wish): (Signal, _, _)| {
             let stream = unix::signal(SignalKind::from_raw(signal.as_raw()))?;
@@ -57,7 +59,10 @@ impl Signals {
         };
         let streams = MEANINGS.into_iter().map(listen).collect::<io::Result<_>>()?;
         let wishes = Wishes::default();
-        Ok(Self { streams, wishes, clock: None, children: unix::signal(SignalKind::child())? })
+        let children = unix::signal(SignalKind::child())?;
+        // One thread that takes them is enough. What has waited comes now, when there are handlers.
+        SigSet::all().thread_unblock()?;
+        Ok(Self { streams, wishes, clock: None, children })
     }
 
     /// The next signal. Several of one kind in quick succession may be heard as one. Nothing is lost if this is dropped.

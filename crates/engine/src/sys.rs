@@ -275,6 +275,27 @@ pub(crate) fn limit_open_files(command: &mut Command, limit: u64) {
     }
 }
 
+/// Has the command's process begin with no signal blocked and none ignored: what its starter was started with is not its
+/// concern, and would keep it from hearing what it is told.
+pub(crate) fn forget_signals(command: &mut Command) {
+    // SAFETY: between fork and exec only calls that are safe in a signal handler may be made; these are plain system calls on
+    // a set that lives on the stack, and nothing is allocated.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in 1..=libc::SIGRTMAX() {
+                // It fails for those that cannot be ignored either.
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            let mut none = mem::MaybeUninit::uninit();
+            libc::sigemptyset(none.as_mut_ptr());
+            match libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) {
+                0 => Ok(()),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        });
+    }
+}
+
 /// How many descriptors are looked at where the kernel does not know how to do it at once (before 5.11).
 const DESCRIPTORS: c_int = 4096;
 

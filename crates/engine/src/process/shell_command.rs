@@ -18,7 +18,8 @@ use crate::sys;
 const ENDED_NOW: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
 
 /// Runs a command to its end in a process group of its own. Dropping the future kills the group.
-pub(crate) async fn run_to_end(command: Command, hands: &Hands) -> io::Result<Exit> {
+pub(crate) async fn run_to_end(mut command: Command, hands: &Hands) -> io::Result<Exit> {
+    sys::forget_signals(&mut command);
     let mut child = hands.start(command).await?;
     let pid = Pid::from_child(&child);
     let (pidfd, watched) = match open_pidfds(pid).and_then(|(pidfd, end)| Ok((pidfd, sys::readable(end)?))) {

@@ -69,6 +69,7 @@ pub(crate) struct SpawnOptions<'a> {
 /// Starts a worker's process.
 pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io::Result<Spawned> {
     let mut command = command(program, options);
+    sys::forget_signals(&mut command);
     let stdio::Ends { pipes, tail: stderr } = stdio::attach(&mut command, &program.stdio, options.raw_stdio)?;
     let (channel, theirs) = channel_pair()?;
     let environment = environment(program, options);

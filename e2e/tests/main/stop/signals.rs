@@ -1,5 +1,7 @@
 //! Signals that come together: what sends them means one thing. A person who insists takes a moment.
 
+use std::fs;
+
 use recluster_e2e::{Launch, Master, Stage, eventually, on};
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -112,4 +114,26 @@ fn two_signals_of_one_moment_are_one_reload() {
     stage.next().serve();
     next.finish().expect_code(0);
     assert_eq!(master.wait_all(3, on("generation_began"))[2].number("/generation"), 3, "there was no other");
+}
+
+/// What a service manager, a shell or a runtime blocks and ignores for itself is not the cluster's concern.
+#[test]
+fn signals_that_were_blocked_by_who_started_the_master_are_heard_by_it_and_by_its_workers() {
+    let launch = Launch::fixture("server.js").server("/bin/sleep").arg("1000000").workers(1);
+    let checked =
+        launch.option("--ready-check", "exec:grep -q '^SigBlk:.*[1-9a-f]' /proc/$$/status && exit 1; exit 0");
+    let mut master = checked.started_by("with-signals-blocked.py").serve();
+    let pid = master.wait(on("spawned")).number("/worker/pid");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    for set in ["SigBlk", "SigIgn"] {
+        let line = status.lines().find(|line| line.starts_with(set)).expect("the kernel tells it");
+        let all = u64::from_str_radix(line.split_whitespace().last().expect("a set"), 16).expect("a number");
+        // The C library keeps the first two of the real-time signals to itself.
+        assert_eq!(all & !(0b11 << 31), 0, "{line}");
+    }
+    master.signal(Signal::USR2);
+    master.wait(on("reloaded").with("/verdict", "done"));
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    master.wait_all(2, on("exit").with("/exit/signal", 15));
 }
