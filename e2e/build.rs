@@ -31,6 +31,7 @@ fn main() {
     let node = machine::node().map_or((0, 0), |node| machine::node_version(&node));
     all.push(("node-20", node >= (20, 0)));
     all.push(("node-22.8", node >= (22, 8)));
+    all.push(("node-22.10", node >= (22, 10)));
     all.push(("node-22.18", node >= (22, 18)));
     all.push(("node-24.12", node >= (24, 12)));
     all.push(("privileged-ports", has_privileged_ports()));

@@ -65,7 +65,8 @@ const cache = cacheIn === undefined ? undefined : compileCache(cacheIn);
 if (variable !== undefined) {
   const [grace, most, timeout, ...wishes] = variable.split(',');
   const span = (text) => Math.min(Number(text), LONGEST);
-  attend({ grace: span(grace), most: span(most), timeout: span(timeout), counts: wishes.includes('count'), cache });
+  const [counts, writes] = ['count', 'write'].map((wish) => wishes.includes(wish));
+  attend({ grace: span(grace), most: span(most), timeout: span(timeout), counts, writes, cache });
 }
 
 /** Takes what gives this file away out of sight: the arguments of node, and the places in the caches of modules. */
@@ -272,7 +273,11 @@ function attend(settings) {
   }
 
   const { _getServer } = cluster;
+  let isToWrite = settings.writes;
   cluster._getServer = function (server, ...rest) {
+    // It takes a while, in which nothing is answered, and nobody asks this worker anything before it listens.
+    if (isToWrite) settings.cache?.flush();
+    isToWrite = false;
     clustered.add(server);
     sessions.begins(server);
     // The application may say its keepAliveTimeout as late as when the server listens.

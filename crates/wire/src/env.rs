@@ -145,6 +145,8 @@ pub struct NodeDrain {
     pub timeout: Duration,
     /// It reports how many connections it has got: [`FromWorker::Taken`](crate::node::FromWorker::Taken).
     pub counts: bool,
+    /// Where it has a compile cache, it writes what it has compiled before its first server listens.
+    pub writes: bool,
 }
 
 /// How long a draining worker spares idle connections.
@@ -170,11 +172,12 @@ impl WorkerEnv {
                 (CHANNEL_SERIALIZATION_MODE, channel.serialization.as_str().to_owned()),
                 (UNIQUE_ID, channel.unique_id.to_string()),
             ]);
-            let drain = channel.drain.map(|NodeDrain { grace, timeout, counts }| {
+            let drain = channel.drain.map(|NodeDrain { grace, timeout, counts, writes }| {
                 let count = if counts { ",count" } else { "" };
+                let write = if writes { ",write" } else { "" };
                 let IdleGrace { least, most } = grace;
                 let [least, most, timeout] = [least, most, timeout].map(|span| span.as_millis());
-                (DRAIN, format!("{least},{most},{timeout}{count}"))
+                (DRAIN, format!("{least},{most},{timeout}{count}{write}"))
             });
             variables.extend(drain);
             variables.extend(channel.tells_stderr.then(|| (TELLS, "stderr".to_owned())));
@@ -221,10 +224,15 @@ mod tests {
 
     #[test]
     fn a_worker_with_the_preload_is_told_its_patience_in_milliseconds() {
-        for (counts, expected) in [(false, "6000,29500,30500"), (true, "6000,29500,30500,count")] {
+        for (counts, writes, expected) in [
+            (false, false, "6000,29500,30500"),
+            (true, false, "6000,29500,30500,count"),
+            (false, true, "6000,29500,30500,write"),
+            (true, true, "6000,29500,30500,count,write"),
+        ] {
             let grace = IdleGrace { least: Duration::from_secs(6), most: Duration::from_millis(29_500) };
             let timeout = Duration::from_millis(30_500);
-            let drain = NodeDrain { grace, timeout, counts };
+            let drain = NodeDrain { grace, timeout, counts, writes };
             let channel = NodeChannel {
                 fd: 3,
                 unique_id: 77,

@@ -52,7 +52,8 @@ pub(crate) struct Preload {
 impl Preload {
     /// The settings for a worker whose master has died.
     pub(crate) fn settings(self) -> NodeDrain {
-        NodeDrain { grace: self.grace(self.timeout, false), timeout: self.timeout, counts: self.counts }
+        let grace = self.grace(self.timeout, false);
+        NodeDrain { grace, timeout: self.timeout, counts: self.counts, writes: false }
     }
 
     /// How long a drain with this timeout spares idle connections: longer than the idle grace where their server has

@@ -48,13 +48,18 @@ impl Supervisor {
             self.emit(Event::Moved { generation: generation.get(), gone, server });
         }
         let program = self.generations.program_for_spawn(generation)?;
-        let preload = match self.spawner.place_preload(generation, &program, self.generations.spec()) {
+        let mut preload = match self.spawner.place_preload(generation, &program, self.generations.spec()) {
             Ok(preload) => preload,
             Err(error) => {
                 self.emit(Event::PreloadMissing { reason: error.to_string() });
                 None
             }
         };
+        if let (Some((_, Some(drain))), Some(_)) = (&mut preload, &program.compile_cache) {
+            let (workers, launches) = (&self.workers, &self.launches);
+            let lives = |worker| workers.get(worker).is_some() || launches.place(worker).is_some();
+            drain.writes = self.caches.is_to_write(place.worker, generation.get(), lives);
+        }
         let (channel_use, patience) = (ChannelUse::of(&program), self.spec().watchdog);
         self.launches.begin(Begun::new(place, channel_use, program.is_node(), patience));
         self.spawner.launch(place, slots, program, self.generations.spec(), preload);

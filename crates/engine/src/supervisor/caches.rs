@@ -1,7 +1,6 @@
-//! The compile cache of Node workers, as far as the master has to do with it: workers are told when to write it, and what
-//! is too much goes.
+//! The compile cache of Node workers, as far as the master has to do with it: who writes it, and what is too much goes.
 
-use std::time::Instant;
+use recluster_core::WorkerId;
 
 use crate::config::ready::ReadyWhen;
 use crate::process::compile_cache::Sweeper;
@@ -13,8 +12,8 @@ pub(crate) struct Caches {
     /// Why workers have none, as people were last told.
     told: Option<String>,
     sweeper: Sweeper,
-    /// When a worker of this generation was told last to write what it has compiled.
-    written: Option<(u64, Instant)>,
+    /// Who writes what it compiles, and has not loaded its application yet.
+    writer: Option<(WorkerId, u64)>,
 }
 
 impl Caches {
@@ -27,15 +26,25 @@ impl Caches {
         is_news
     }
 
-    /// Whether a worker that was started then is to write what it has compiled: it takes a while, and its requests wait. Workers
-    /// that are started together compile the same, and one of them writes it. What only another one has is written when that
-    /// one exits.
-    pub(crate) fn is_to_write(&mut self, generation: u64, started: Instant, now: Instant) -> bool {
-        let is_written = self.written.is_some_and(|(of, at)| of == generation && started < at);
-        if !is_written {
-            self.written = Some((generation, now));
+    /// Whether a worker that is about to be started writes what it compiles, before it listens: that takes a while. Workers that are
+    /// started together compile the same, so the first of them does it, and another one if that has ended before. What only
+    /// others have is written when they exit.
+    pub(crate) fn is_to_write(
+        &mut self,
+        worker: WorkerId,
+        generation: u64,
+        lives: impl FnOnce(WorkerId) -> bool,
+    ) -> bool {
+        let is_awaited = self.writer.is_some_and(|(writer, of)| of == generation && lives(writer));
+        if !is_awaited {
+            self.writer = Some((worker, generation));
         }
-        !is_written
+        !is_awaited
+    }
+
+    /// A worker has loaded its application; whether it was the one that writes.
+    pub(crate) fn has_loaded(&mut self, worker: WorkerId) -> bool {
+        self.writer.take_if(|(writer, _)| *writer == worker).is_some()
     }
 
     /// Cleans up what workers of this program have written.
@@ -63,8 +72,6 @@ pub(crate) fn has_loaded(ready_when: ReadyWhen, milestone: Milestone) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -77,16 +84,25 @@ mod tests {
     }
 
     #[test]
-    fn of_workers_that_were_started_together_one_writes() {
+    fn of_workers_that_are_started_together_one_writes() {
         let mut caches = Caches::default();
-        let (first, second) = (1, 2);
-        let begin = Instant::now();
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        assert!(caches.is_to_write(first, at(0), at(5)));
-        assert!(!caches.is_to_write(first, at(1), at(6)));
-        assert!(caches.is_to_write(second, at(1), at(7)), "it runs other code");
-        assert!(caches.is_to_write(second, at(8), at(9)), "it has read what was written");
-        assert!(!caches.is_to_write(second, at(8), at(10)));
+        let [one, two, three, four] = [1, 2, 3, 4].map(WorkerId::from_number);
+        assert!(caches.is_to_write(one, 1, |_| true));
+        assert!(!caches.is_to_write(two, 1, |writer| writer == one));
+        assert!(!caches.has_loaded(two) && caches.has_loaded(one) && !caches.has_loaded(one));
+        assert!(caches.is_to_write(three, 1, |_| true), "it has read what was written");
+        assert!(caches.is_to_write(four, 1, |_| false), "that one has ended");
+        assert!(!caches.has_loaded(three) && caches.has_loaded(four));
+    }
+
+    #[test]
+    fn a_new_generation_runs_other_code() {
+        let mut caches = Caches::default();
+        let [one, two, three] = [1, 2, 3].map(WorkerId::from_number);
+        assert!(caches.is_to_write(one, 1, |_| true));
+        assert!(caches.is_to_write(two, 2, |_| true));
+        assert!(!caches.is_to_write(three, 2, |_| true));
+        assert!(!caches.has_loaded(one) && caches.has_loaded(two));
     }
 
     #[test]

@@ -195,13 +195,14 @@ impl Supervisor {
         }
     }
 
-    /// What was compiled to load the application is kept for the next worker, even if this one is killed.
+    /// What was compiled to load the application is kept for the next worker, even if this one is killed. Where a server that
+    /// listens makes it ready, that is done; else there may be more by now.
     fn write_cache(&mut self, worker: WorkerId, milestone: Milestone) {
-        let Some(child) = self.workers.get(worker).filter(|child| child.preload.is_some()) else { return };
-        let program = self.generations.program(child.generation);
-        if program.is_some_and(|program| program.compile_cache.is_some())
-            && caches::has_loaded(self.generations.ready_when(child.generation), milestone)
-            && self.caches.is_to_write(child.generation.get(), child.process.begun, Instant::now())
+        let Some(child) = self.workers.get(worker) else { return };
+        let ready_when = self.generations.ready_when(child.generation);
+        if caches::has_loaded(ready_when, milestone)
+            && self.caches.has_loaded(worker)
+            && matches!(ready_when, ReadyWhen::Ready | ReadyWhen::Notify)
         {
             self.dataplane.tell(Command::FlushCache(worker));
         }

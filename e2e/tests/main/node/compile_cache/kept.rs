@@ -25,6 +25,19 @@ fn a_worker_that_is_killed_has_left_what_it_compiled() {
     assert!(kept.starts_with(&*own(&home, "cache").to_string_lossy()), "{kept}");
 }
 
+/// Writing takes a while, and a request would wait for it.
+#[test]
+#[cfg_attr(not(has = "node-22.10"), ignore = "Node can be told to write its compile cache from 22.10 on")]
+fn what_was_compiled_is_written_before_the_first_request_can_come() {
+    for (workers, ready_when) in [(1, "listening"), (1, "started"), (3, "listening")] {
+        let home = Home::new();
+        let launch = cluster(&home, "cache").workers(workers).option("--ready-when", ready_when);
+        let master = launch.option("--boot-limit", "1").serve();
+        let then: serde_json::Value = serde_json::from_str(&master.get("/then").body).expect("JSON");
+        assert_eq!(then["entries"], 2, "{workers} {ready_when}: {then}");
+    }
+}
+
 #[test]
 #[cfg_attr(not(has = "node-22.8"), ignore = "Node has a compile cache from 22.8 on")]
 fn a_worker_that_is_ready_before_it_has_loaded_keeps_what_it_serves_with() {
