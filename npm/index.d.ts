@@ -38,6 +38,8 @@ declare namespace recluster {
 
     /** How many extra workers a reload may run at once. Default: `'all'`: no old one leaves before every new one serves. */
     surge?: 'all' | number | undefined;
+    /** How many workers boot at a time, the others when those are ready; `'max'`: one for each usable core. Default: no limit. */
+    bootLimit?: 'max' | number | undefined;
     /** How often a worker may fail to start before a reload is given up. Default: 3. */
     attempts?: number | undefined;
     /** A worker that is not ready after this fails a reload. Default: none; after 60 seconds it is logged. */

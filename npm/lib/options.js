@@ -19,7 +19,7 @@ const MOST_WORKERS = 1024;
 /** The options that version 1 had, and those that are new. */
 const OLD = ['workers', 'timeout', 'respawn', 'backoff', 'readyWhen', 'args', 'execArgv', 'log', 'logger'];
 const NEW = [
-  'surge', 'attempts', 'readyTimeout', 'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace',
+  'surge', 'bootLimit', 'attempts', 'readyTimeout', 'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace',
   'acceptAfterStop', 'balance', 'stickyBy', 'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck',
   'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile', 'ownGroup',
   'compileCache', 'compileCacheSize', 'on',
@@ -41,6 +41,7 @@ function read(options) {
     respawn: Math.min(whatever(options, 'respawn') ?? 1, backoff ?? Infinity),
     backoff,
     surge: surge(options),
+    bootLimit: bootLimit(options),
     attempts: count(options, 'attempts') ?? 3,
     readyTimeout: seconds(options, 'readyTimeout', 0.001) ?? 60,
     lateFails: (options.readyTimeout ?? undefined) !== undefined,
@@ -156,6 +157,15 @@ function nodesBalance() {
 
 function surge(options) {
   return options.surge === 'all' ? undefined : count(options, 'surge', "a whole number from 1 on, or 'all'");
+}
+
+function bootLimit(options) {
+  return options.bootLimit === 'max' ? usableCores() : count(options, 'bootLimit', "a whole number from 1 on, or 'max'");
+}
+
+/** Node below 18.14 counts all cores. */
+function usableCores() {
+  return os.availableParallelism?.() ?? (os.cpus().length || 1);
 }
 
 /** A span as the reference takes it: 0 is none, what is negative is at once. */

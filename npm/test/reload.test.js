@@ -5,7 +5,7 @@ const assert = require('node:assert/strict')
 
 const { active, fixture, test } = require('./lib/host')
 const { get } = require('./lib/client')
-const { called, heard, until } = require('./lib/wait')
+const { called, heard, heardOften, until } = require('./lib/wait')
 
 const QUICK = { respawn: 0.01, attempts: 2 }
 
@@ -108,6 +108,23 @@ test('a first start that does not work keeps trying until it does', async ({ rel
   code.put('serves', 2)
   const [worker] = await heard(made, 'ready')
   await until('the slot to be filled', () => made.activeWorkers()[0] === worker)
+})
+
+test.ours('bootLimit: the next worker is started when one before it is ready, in a start and in a reload', async ({ make }) => {
+  for (const bootLimit of [1, 2]) {
+    const made = make('puppet.js', { workers: 3, bootLimit, args: ['listen'], timeout: 5 })
+    const seen = new Set()
+    const counts = []
+    made.on('ready', () => {
+      for (const { id } of made.workers()) seen.add(id)
+      counts.push(seen.size)
+    })
+    made.run()
+    await heardOften(made, 'ready', 3)
+    await made.reload()
+    assert.equal(counts.length, 6)
+    for (const [ready, begun] of counts.entries()) assert.ok(begun <= ready + bootLimit, `${counts}`)
+  }
 })
 
 test.ours('surge bounds how many extra workers there are', async (host) => {

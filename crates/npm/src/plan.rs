@@ -43,6 +43,7 @@ pub(crate) struct Plan {
     ready_when: When,
     /// None: all.
     surge: Option<NonZeroU32>,
+    boot_limit: Option<NonZeroU32>,
     balance: Way,
     sticky_by: Option<String>,
     peek_bytes: Option<usize>,
@@ -233,6 +234,7 @@ impl Plan {
         builder = with(builder, self.max_lifetime, |builder, Span(span)| builder.max_lifetime(span));
         builder = with(builder, self.check_interval, |builder, Span(span)| builder.check_interval(span));
         builder = with(builder, self.check_timeout, |builder, Span(span)| builder.check_timeout(span));
+        builder = with(builder, self.boot_limit, ClusterBuilder::boot_limit);
         builder = with(builder, self.max_draining, ClusterBuilder::max_draining);
         builder = with(builder, self.max_memory, ClusterBuilder::max_memory);
         for hook in &self.on {
@@ -293,6 +295,7 @@ mod tests {
         assert!(refusal(r#"{ "timeout": -1 }"#).contains("negative"));
         assert!(refusal(r#"{ "balance": "sticky", "stickyBy": "sid" }"#).starts_with("'sid' is nothing"));
         assert!(refusal(r#"{ "surge": 0 }"#).contains("nonzero"));
+        assert!(refusal(r#"{ "bootLimit": 0 }"#).contains("nonzero"));
         assert!(
             refusal(r#"{ "instanceEnv": "WORKER_ID" }"#).starts_with("instanceEnv: WORKER_ID is reserved")
         );
