@@ -153,7 +153,7 @@ const ENGINE: Layers = (
         &["socket::places", "socket::short_path"],
         &["socket::directory"],
         &["socket::probe"],
-        &["socket::named"],
+        &["socket::named", "socket::watch"],
         &["socket::file"],
         &["socket::bind"],
         &["socket::lend"],

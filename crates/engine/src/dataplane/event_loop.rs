@@ -37,6 +37,7 @@ fn turn(state: &mut State, inbox: &Inbox) {
             Token::Listener(id) => note_acceptable(state, id),
             Token::Member(id, place) => note_member(state, id, place),
             Token::Worker(id) => note_worker(state, id),
+            Token::Files => state.names.noticed(&mut state.reactor),
             Token::Peek(number) => note_peek(state, number),
         }
     }

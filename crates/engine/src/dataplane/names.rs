@@ -3,21 +3,30 @@
 
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::messages::Fact;
-use super::reactor::{Reactor, Timer};
+use super::reactor::{Reactor, Timer, Token};
 use super::reports::Reports;
 use crate::socket::file::{Found, SocketFile};
+use crate::socket::watch::FileWatch;
 
-/// How often the files are looked at where nothing else is a reason to.
+/// How often the files are looked at where nothing else is a reason to: where one leads elsewhere, or the kernel does not say
+/// when one is gone.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often where they are as they should be, and it does. It does not see what happens further up than in their directories.
+const LOOK_ALL_THE_SAME: Duration = Duration::from_secs(3600);
 
 /// The files of the sockets that are open.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     files: Vec<Weak<SocketFile>>,
-    is_watching: bool,
+    /// None where there is no file yet, or the kernel has no room for another one.
+    watch: Option<FileWatch>,
+    /// When they were looked at by the clock.
+    looked: Option<Instant>,
+    /// When they are to be. Other moments that were set are out of date.
+    due: Option<Instant>,
 }
 
 impl Names {
@@ -26,17 +35,22 @@ impl Names {
             return;
         }
         self.files.push(Arc::downgrade(file));
-        if !std::mem::replace(&mut self.is_watching, true) {
-            reactor.set_timer_in(LOOK, Timer::Names);
+        if self.watch.is_none() {
+            self.watch = FileWatch::new().ok().filter(|watch| reactor.watch(watch, Token::Files).is_ok());
         }
+        self.look_at(reactor.now + LOOK, reactor);
     }
 
-    /// Puts back what was removed. What cannot be is reported once.
-    pub(super) fn restore(&mut self, reports: &Reports) {
+    /// Puts back what was removed. What cannot be is reported once. Returns whether nothing was amiss.
+    pub(super) fn restore(&mut self, reports: &Reports) -> bool {
         self.files.retain(|file| file.strong_count() > 0);
+        let mut are_all_there = true;
         for file in self.files.iter().filter_map(Weak::upgrade) {
-            report(&file, file.restore(), reports);
+            let found = file.restore();
+            are_all_there &= found == Found::Ours;
+            report(&file, found, reports);
         }
+        are_all_there
     }
 
     /// A worker asks for this path. Whatever is there that nobody uses is replaced.
@@ -48,13 +62,40 @@ impl Names {
         Some(found)
     }
 
-    /// Its timer is due.
+    /// A file may be gone. It is put back at once, but not more often than the clock would have it: others may write in its directory.
+    pub(super) fn noticed(&mut self, reactor: &mut Reactor) {
+        self.watch.iter().for_each(FileWatch::clear);
+        let earliest = self.looked.map_or(reactor.now, |looked| looked + LOOK);
+        self.look_at(earliest.max(reactor.now), reactor);
+    }
+
+    /// A timer is due.
     pub(super) fn look(&mut self, reactor: &mut Reactor, reports: &Reports) {
-        self.restore(reports);
-        self.is_watching = !self.files.is_empty();
-        if self.is_watching {
-            reactor.set_timer_in(LOOK, Timer::Names);
+        if self.due.is_none_or(|due| due > reactor.now) {
+            return;
         }
+        (self.due, self.looked) = (None, Some(reactor.now));
+        // Before the look, which finds what has happened until now.
+        let are_watched = self.are_watched();
+        let are_all_there = self.restore(reports);
+        if !self.files.is_empty() {
+            let next = if are_watched && are_all_there { LOOK_ALL_THE_SAME } else { LOOK };
+            self.look_at(reactor.now + next, reactor);
+        }
+    }
+
+    /// Sets the timer, unless it is set for an earlier moment.
+    fn look_at(&mut self, at: Instant, reactor: &mut Reactor) {
+        if self.due.is_none_or(|due| at < due) {
+            self.due = Some(at);
+            reactor.set_timer(at, Timer::Names);
+        }
+    }
+
+    /// Watches what has the names now; whether that is possible.
+    fn are_watched(&self) -> bool {
+        let Some(watch) = &self.watch else { return false };
+        self.files.iter().filter_map(Weak::upgrade).all(|file| watch.watch(file.path()).is_ok())
     }
 }
 
@@ -119,6 +160,23 @@ mod tests {
         }
         drop(harness);
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn files_that_nobody_touches_wake_nobody() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.sock");
+        let (mut harness, _far) = serving(&path);
+        harness.pass(LOOK);
+        let next = |harness: &Harness| harness.state.names.due.unwrap() - harness.state.reactor.now;
+        assert_eq!(next(&harness), LOOK_ALL_THE_SAME);
+        fs::remove_file(&path).unwrap();
+        harness.state.names.noticed(&mut harness.state.reactor);
+        assert_eq!(next(&harness), LOOK, "not more often than by the clock");
+        harness.pass(LOOK);
+        UnixStream::connect(&path).unwrap();
+        harness.pass(LOOK);
+        assert_eq!(next(&harness), LOOK_ALL_THE_SAME);
     }
 
     #[test]

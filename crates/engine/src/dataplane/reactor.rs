@@ -49,6 +49,8 @@ pub(super) enum Token {
     Member(ListenerId, usize),
     Worker(WorkerId),
     Peek(u64),
+    /// Files of unix sockets may be gone.
+    Files,
 }
 
 /// Says what is to be looked at, and when.
@@ -169,7 +171,7 @@ impl Reactor {
 impl Token {
     fn interest(self) -> EventFlags {
         match self {
-            Self::Waker => EventFlags::IN,
+            Self::Waker | Self::Files => EventFlags::IN,
             // Edge-triggered: a listener may be left alone while no worker has room, without a system call, and nobody has to read
             // how often the alarm went off.
             Self::Alarm | Self::Listener(_) => EventFlags::IN | EventFlags::ET,
@@ -185,6 +187,7 @@ impl From<Token> for EventData {
         Self::new_u64(match token {
             Token::Waker => 0,
             Token::Alarm => 5,
+            Token::Files => 6,
             Token::Listener(id) => id << TAG_BITS | 1,
             Token::Worker(id) => id.get() << TAG_BITS | 2,
             Token::Member(id, place) => (id << PLACE_BITS | place as u64) << TAG_BITS | 3,
@@ -202,6 +205,7 @@ impl From<EventData> for Token {
             3 => Self::Member(number >> PLACE_BITS, (number & ((1 << PLACE_BITS) - 1)) as usize),
             4 => Self::Peek(number),
             5 => Self::Alarm,
+            6 => Self::Files,
             _ => Self::Waker,
         }
     }
@@ -222,6 +226,7 @@ mod tests {
         for token in [
             Token::Waker,
             Token::Alarm,
+            Token::Files,
             Token::Listener(0),
             Token::Listener(7),
             Token::Member(0, 0),

@@ -10,15 +10,20 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use recluster_wire::env::NodeDrain;
 use recluster_wire::node::IdleGrace;
-use tokio::time::sleep;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
+use crate::socket::watch::FileWatch;
 use crate::socket::{places, runtime_dir};
+use crate::sys;
 
 /// One script, since node loads one file. The first part does the work, the others hold functions.
 const SOURCE: &str = concat!(
@@ -33,8 +38,12 @@ const SOURCE: &str = concat!(
 
 /// Every user may read it, and its owner may write it.
 const READABLE: u32 = 0o644;
-/// How often it is put back if it is gone.
+/// How often it is put back if it is gone, where the kernel does not say that it is.
 const KEEP: Duration = Duration::from_secs(60);
+/// How often it is touched otherwise.
+const TOUCH: Duration = Duration::from_secs(3600);
+/// How long after it was placed it may be placed again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How much earlier than a drain's end idle connections are closed, so that the worker is gone in time.
 const TO_EXIT: Duration = Duration::from_secs(1);
 
@@ -74,13 +83,40 @@ pub(crate) fn place() -> io::Result<PathBuf> {
     places::for_workers(|directory| place_in(directory, &name))
 }
 
-/// Keeps the file in its place for as long as it is wanted.
-pub(crate) async fn keep(is_wanted: impl Fn() -> bool) {
-    while is_wanted() {
-        // An error is reported when the next worker starts.
-        let _ = place();
-        sleep(KEEP).await;
+/// Keeps the file in its place, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Keeper(JoinHandle<()>);
+
+impl Keeper {
+    pub(crate) fn start() -> Self {
+        Self(tokio::spawn(keep_by(place)))
     }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn keep_by(place: impl Fn() -> io::Result<PathBuf>) {
+    loop {
+        // An error is reported when the next worker starts.
+        let Ok(gone) = place().and_then(|path| watch(&path)) else {
+            sleep(KEEP).await;
+            continue;
+        };
+        sleep(PAUSE).await;
+        // Either way it is placed again.
+        let _ = timeout(TOUCH, gone.readable()).await;
+    }
+}
+
+/// Readable when the file may be gone. It is touched before, since that is seen as well.
+fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+    let watch = FileWatch::new()?;
+    watch.watch(path)?;
+    sys::readable(watch.into_fd())
 }
 
 /// The arguments with which node loads the file. Under node's permission model it must also be allowed to read it.
@@ -176,6 +212,22 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         place_in(directory.path(), "it.cjs").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, READABLE);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_removed_is_put_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (base, path) = (directory.path().to_owned(), directory.path().join("it.cjs"));
+        let _keeper = Keeper(tokio::spawn(keep_by(move || place_in(&base, "it.cjs"))));
+        for _ in 0..2 {
+            let is_there = async {
+                while !path.exists() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(30), is_there).await.unwrap();
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

@@ -12,3 +12,4 @@ pub(crate) mod probe;
 pub(crate) mod races;
 pub(crate) mod runtime_dir;
 pub(crate) mod short_path;
+pub(crate) mod watch;

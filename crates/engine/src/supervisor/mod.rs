@@ -51,8 +51,9 @@ use crate::process::forwarder::Forwarder;
 use crate::process::hook::Surroundings;
 use crate::process::latest::Latest;
 use crate::process::launcher::Launcher;
+use crate::process::preload::Keeper;
 use crate::process::program::ResolvedProgram;
-use crate::process::{preload, stdio};
+use crate::process::stdio;
 use crate::report::error::{ScaleError, StartError};
 use crate::report::event::Event;
 use crate::report::worker::Worker;
@@ -133,6 +134,8 @@ pub(crate) struct Supervisor {
     reread: Option<Reread>,
     progress: watch::Sender<Progress>,
     inputs: mpsc::UnboundedSender<Input>,
+    /// Keeps the file that Node workers load in its place.
+    _keeper: Option<Keeper>,
 }
 
 /// Starts the data plane and the supervisor.
@@ -163,10 +166,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen };
     let process_events = sink(&inputs, Input::Process);
-    if spec.preload.is_some() || !stdio::passes_stderr(&spec.program.stdio, raw_stdio) {
-        let inputs = inputs.downgrade();
-        tokio::spawn(preload::keep(move || inputs.upgrade().is_some_and(|inputs| !inputs.is_closed())));
-    }
+    let has_preload = spec.preload.is_some() || !stdio::passes_stderr(&spec.program.stdio, raw_stdio);
+    let keeper = has_preload.then(Keeper::start);
     let supervisor = Supervisor {
         policy: Policy::new(spec.config, Clock::starting(Instant::now())),
         generations: Generations::new(spec, first),
@@ -195,6 +196,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         scaled: Vec::new(),
         reread,
         inputs,
+        _keeper: keeper,
     };
     tokio::spawn(supervisor.run(inbox));
     Ok(controls)

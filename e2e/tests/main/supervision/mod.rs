@@ -2,6 +2,7 @@
 
 mod health_checks;
 mod hooks;
+mod idle;
 mod orphans;
 mod recycling;
 mod respawn;
