@@ -64,6 +64,10 @@ pub(crate) enum Error {
     NoClusterAt { path: PathBuf, by_variable: bool, source: io::Error, running: Vec<PathBuf> },
     #[error("what listens at {}{} is no cluster", path.display(), named_by(*.by_variable))]
     NotACluster { path: PathBuf, by_variable: bool, running: Vec<PathBuf> },
+    #[error(
+        "{number} is the number of a slot, and the pid of a worker as well: write slot:{number} or pid:{number}"
+    )]
+    SlotOrPid { number: u32 },
     #[error("the master refused: {0}")]
     Refused(String),
     #[error("cannot write the answer: {0}")]
@@ -141,6 +145,7 @@ impl Error {
             | Self::NoClusterAt { .. }
             | Self::NotACluster { .. }
             | Self::Refused(_)
+            | Self::SlotOrPid { .. }
             | Self::Output(_) => ExitStatus::NoAnswer,
         }
     }

@@ -63,6 +63,7 @@ async fn execute(
         Command::Reload(args) => client::reload(args).await,
         Command::Status(args) => client::status(args).await,
         Command::Events(args) => client::events(args).await,
+        Command::Replace(args) => client::replace(args).await,
         Command::Scale(args) => client::scale(args).await,
         Command::Stop(args) => client::stop(args).await,
         Command::Terminate(args) => client::terminate(args).await,

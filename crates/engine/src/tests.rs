@@ -9,11 +9,12 @@ use serde_json::{Map, Value, json};
 
 use crate::config::balance::{Balance, StickyBy};
 use crate::config::variable::Variables;
+use crate::config::which::Which;
 use crate::control::protocol::{Progress, Reply, Request};
 use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::record::Record;
 use crate::report::status::{LastReload, ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
-use crate::report::verdict::{Failure, Verdict};
+use crate::report::verdict::{Failure, Replaced, Verdict};
 use crate::report::worker::{Address, Held, Resource, Worker};
 use crate::supervisor::explain::late_for;
 use crate::supervisor::status::{phase_name, state_name};
@@ -258,6 +259,7 @@ fn requests() -> Vec<Request> {
         },
         Request::Status => [Request::Status],
         Request::Events { .. } => [None, Some(10)].map(|last| Request::Events { follow: true, last }),
+        Request::Replace { .. } => [Which::Slot(1), Which::Pid(4703)].map(|which| Request::Replace { which }),
         Request::ScaleTo { .. } => [Request::ScaleTo { workers: 2 }],
         Request::ScaleBy { .. } => [Request::ScaleBy { workers: -2 }],
         Request::Stop => [Request::Stop],
@@ -291,6 +293,10 @@ fn replies() -> Vec<Reply> {
         Reply::Status(_) => statuses().into_iter().map(|status| Reply::Status(Box::new(status))).collect::<Vec<_>>(),
         Reply::Event(_) => [Reply::Event(told(&Event::Over))],
         Reply::EventsEnd => [Reply::EventsEnd],
+        Reply::Replaced(_) => workers().map(|by| Reply::Replaced(Replaced { worker: by, by })),
+        Reply::ReplaceFailed { .. } => {
+            failures().into_iter().map(|failure| Reply::ReplaceFailed { failure }).collect::<Vec<_>>()
+        },
         Reply::Scaled { .. } => [Reply::Scaled { workers: 2 }],
         Reply::Ended => [Reply::Ended],
         Reply::Refused { .. } => [Reply::Refused { reason: "too many".to_owned() }],

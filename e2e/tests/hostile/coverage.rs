@@ -80,6 +80,7 @@ rows! { row_of_request, REQUESTS:
     Request::Reload { .. } => "waits for a reload",
     Request::Status => "reads no status",
     Request::Events { .. } => "follows events and reads none",
+    Request::Replace { .. } => "replaces what is not there",
     Request::ScaleTo { .. } => "scales to absurd numbers",
     Request::ScaleBy { .. } => "scales up and down",
     Request::Stop => "stops",

@@ -249,6 +249,12 @@ pub(crate) const CONTROL: &[Attack] = &[
         "what of the last events is kept for all",
     ),
     Attack::new(
+        "replaces what is not there",
+        STAYS,
+        &[r#"{"version":1,"request":"replace","slot":4294967295}"#],
+        "refused",
+    ),
+    Attack::new(
         "asks without waiting for answers",
         STAYS,
         &[r#"{"version":1,"request":"status"}"#, r#"{"version":1,"request":"status"}"#],
@@ -278,6 +284,12 @@ pub(crate) const RELOADS: &[Attack] = &[
         STAYS,
         &[r#"{"version":1,"request":"reload","wait":true,"env":{"A":"<n><x*30000>"}}"#],
         "how many may wait, and the bytes of all variables",
+    ),
+    Attack::new(
+        "replaces a worker and waits for it",
+        STAYS,
+        &[r#"{"version":1,"request":"replace","slot":0}"#],
+        "how many may wait; one at a time is replaced",
     ),
     Attack::new(
         "reloads and leaves",

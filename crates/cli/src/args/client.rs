@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use recluster::Scale;
 
-use super::values;
+use super::values::{self, WorkerAt};
 use crate::name::Name;
 
 /// Which cluster is meant, and how its answer is shown.
@@ -80,6 +80,21 @@ pub(crate) struct EventsArgs {
     /// How many of the last events come first [default: all that the master still has; 10 with --follow]
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) lines: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `replace`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 the new worker serves; 1 it did not come to serve, and the old one goes on; \
+    2 there is no such worker, or something else is going on; no cluster answers, or it ended before."
+)]
+pub(crate) struct ReplaceArgs {
+    /// The number of a slot, or the pid of its worker; slot:N and pid:N say which is meant
+    #[arg(value_name = "SLOT|PID")]
+    pub(crate) worker: WorkerAt,
 
     #[command(flatten)]
     pub(crate) target: Target,

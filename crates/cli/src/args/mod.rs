@@ -18,9 +18,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use check::Check;
-pub(crate) use client::{Ask, EventsArgs, Reload, ScaleArgs, StatusArgs, Target};
+pub(crate) use client::{Ask, EventsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target};
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
-pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, scale};
+pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, WorkerAt, scale};
 
 /// Runs a server on all cores, and replaces its code without losing a request.
 ///
@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show what has happened in a cluster, and follow what happens
     Events(EventsArgs),
+    /// Replace one worker by a new one of the same code, and wait until that serves
+    Replace(ReplaceArgs),
     /// Change the number of workers
     Scale(ScaleArgs),
     /// Let every worker finish its requests, then stop
@@ -73,6 +75,7 @@ impl Command {
             Self::Reload(_)
             | Self::Status(_)
             | Self::Events(_)
+            | Self::Replace(_)
             | Self::Scale(_)
             | Self::Stop(_)
             | Self::Terminate(_) => None,
@@ -87,6 +90,7 @@ impl Command {
             Self::Reload(_)
             | Self::Status(_)
             | Self::Events(_)
+            | Self::Replace(_)
             | Self::Scale(_)
             | Self::Stop(_)
             | Self::Terminate(_) => None,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
-use recluster::{CompileCache, InstanceEnv, Scale, Surge, VariableError};
+use recluster::{CompileCache, InstanceEnv, Scale, Surge, VariableError, Which};
 
 /// Why a value is not understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,8 @@ pub(crate) enum ValueError {
     Surge,
     #[error("write how many workers there are to be, such as 4, or how many more or fewer, such as +1 or -1")]
     Scale,
+    #[error("write the number of a slot, such as 2, or the pid of a worker")]
+    Worker,
     #[error("write a path, or 'none'")]
     Control,
     #[error("write a directory, 'auto' for the usual one, or 'none'")]
@@ -56,6 +58,31 @@ pub(crate) fn scale(text: &str) -> Result<Scale, ValueError> {
         text.parse().map(Scale::To).ok().filter(|scale| *scale != Scale::To(0))
     };
     scale.ok_or(ValueError::Scale)
+}
+
+/// A worker as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerAt {
+    /// `slot:2` or `pid:4711`.
+    Known(Which),
+    /// A number, which may be either.
+    Number(u32),
+}
+
+impl FromStr for WorkerAt {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (kind, number) = text.split_once(':').unwrap_or(("", text));
+        let number = Some(number).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = number.and_then(|number| number.parse().ok()).ok_or(ValueError::Worker)?;
+        match kind {
+            "" if !text.starts_with(':') => Ok(Self::Number(number)),
+            "slot" => Ok(Self::Known(Which::Slot(number))),
+            "pid" => Ok(Self::Known(Which::Pid(number))),
+            _ => Err(ValueError::Worker),
+        }
+    }
 }
 
 /// Which variable holds the slot, beside `WORKER_ID`.
@@ -176,6 +203,16 @@ mod tests {
         assert_eq!(surge("2"), Ok(Surge::AtMost(NonZeroU32::new(2).unwrap())));
         for text in ["0", "", "none", "-1"] {
             assert_eq!(surge(text), Err(ValueError::Surge), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_worker_is_a_number_or_says_of_what() {
+        assert_eq!("2".parse(), Ok(WorkerAt::Number(2)));
+        assert_eq!("slot:2".parse(), Ok(WorkerAt::Known(Which::Slot(2))));
+        assert_eq!("pid:4711".parse(), Ok(WorkerAt::Known(Which::Pid(4711))));
+        for text in ["", ":2", "two", "+2", "-1", "slot:", "worker:2", "99999999999"] {
+            assert_eq!(text.parse::<WorkerAt>(), Err(ValueError::Worker), "{text}");
         }
     }
 

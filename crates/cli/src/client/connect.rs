@@ -51,6 +51,8 @@ pub(super) fn unexpected(reply: Reply) -> Error {
         | Reply::Status(_)
         | Reply::Event(_)
         | Reply::EventsEnd
+        | Reply::Replaced(_)
+        | Reply::ReplaceFailed { .. }
         | Reply::Scaled { .. }
         | Reply::Ended => ClientError::Nonsense(None).into(),
     }

@@ -31,6 +31,8 @@ pub(crate) async fn events(args: EventsArgs) -> Result<ExitStatus, Error> {
             | Reply::Verdict { .. }
             | Reply::Accepted
             | Reply::Status(_)
+            | Reply::Replaced(_)
+            | Reply::ReplaceFailed { .. }
             | Reply::Scaled { .. }
             | Reply::Ended
             | Reply::Refused { .. } => return Err(unexpected(reply)),

@@ -6,6 +6,7 @@ mod connect;
 mod events;
 pub(crate) mod output;
 mod progress;
+mod replace;
 mod screen;
 mod status;
 mod table;
@@ -20,6 +21,7 @@ use self::connect::{connect, unexpected};
 pub(crate) use self::events::events;
 use self::output::{print, print_json};
 use self::progress::Screen;
+pub(crate) use self::replace::replace;
 pub(crate) use self::status::status;
 use crate::args::{Ask, Reload, ScaleArgs, Target};
 use crate::error::Error;
@@ -79,6 +81,8 @@ async fn watch(client: &mut Client) -> Result<ExitStatus, Error> {
             | Reply::Status(_)
             | Reply::Event(_)
             | Reply::EventsEnd
+            | Reply::Replaced(_)
+            | Reply::ReplaceFailed { .. }
             | Reply::Scaled { .. }
             | Reply::Ended
             | Reply::Refused { .. }) => return Err(unexpected(other)),

@@ -128,6 +128,7 @@ fn what_clients_meet() {
         ClientError::Nonsense(None).into(),
         ClientError::Nonsense(Some(not_json)).into(),
         Error::ControlOff,
+        Error::SlotOrPid { number: 7 },
         Error::Refused("too many clients at once".to_owned()),
         Error::Output(refused()),
     ];

@@ -376,6 +376,7 @@ fn wanted(request: &Request) -> String {
         Request::Status => "status".to_owned(),
         Request::Events { follow: false, .. } => "events".to_owned(),
         Request::Events { follow: true, .. } => "events to follow".to_owned(),
+        Request::Replace { which } => format!("replace the worker of {which}"),
         Request::ScaleTo { workers } => format!("scale to {workers}"),
         Request::ScaleBy { workers } => format!("scale by {workers:+}"),
         Request::Stop => "stop".to_owned(),

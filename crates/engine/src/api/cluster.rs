@@ -5,11 +5,12 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::api::builder::ClusterBuilder;
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
+use crate::config::which::Which;
 use crate::report::counts::Measured;
-use crate::report::error::{Gone, ReloadError, ScaleError, SendError};
+use crate::report::error::{Gone, ReloadError, ReplaceError, ScaleError, SendError};
 use crate::report::event::{Event, Events};
 use crate::report::status::Status;
-use crate::report::verdict::{Failure, Told, Verdict};
+use crate::report::verdict::{Failure, Replaced, Told, Verdict};
 use crate::report::worker::Worker;
 use crate::supervisor::audience::HostMessage;
 use crate::supervisor::input::{Input, Progress, Reloaded, Request};
@@ -92,6 +93,16 @@ impl Cluster {
     /// Renews one worker within its generation, new first. A worker that is gone or leaving is left alone.
     pub fn replace(&self, worker: u64) -> Result<(), Gone> {
         self.tell(Request::Replace(worker))
+    }
+
+    /// Renews one worker within its generation, new first, and waits until the new one serves.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such worker, when what was to replace it did not come to serve, so that the old one goes on, or when
+    /// something else takes the place of this: a reload, a stop.
+    pub async fn renew(&self, which: Which) -> Result<Replaced, ReplaceError> {
+        self.ask(|reply| Request::Renew(which, reply)).await?
     }
 
     /// Changes the number of slots; returns the new number. There is always at least one.

@@ -15,4 +15,5 @@ pub(crate) mod ready;
 pub(crate) mod scale;
 pub(crate) mod unread;
 pub(crate) mod variable;
+pub(crate) mod which;
 pub(crate) mod working_directory;

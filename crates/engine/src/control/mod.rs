@@ -26,5 +26,6 @@ pub use asked::Asked;
 pub use client::{Client, ClientError};
 pub use discover::{FindError, find, running, socket_path};
 pub use greeting::{Listener, listener_at};
-pub use server::{Recorder, Server};
+pub use recent::Recorder;
+pub use server::Server;
 pub use socket::{BindError, Socket};

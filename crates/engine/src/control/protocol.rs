@@ -20,10 +20,11 @@ use serde_json::{Map, Value};
 
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
+use crate::config::which::Which;
 use crate::report::event::Event;
 use crate::report::status::Status;
-use crate::report::verdict::Failure;
 use crate::report::verdict::Verdict;
+use crate::report::verdict::{Failure, Replaced};
 use crate::report::worker::Worker;
 
 /// The version of the protocol. It changes when an old client would misunderstand a new master.
@@ -59,6 +60,13 @@ pub enum Request {
         /// How many of those that have happened already; all that are known, if it is not said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last: Option<u32>,
+    },
+    /// Replace one worker within its generation, new first, and tell when the new one serves: [`Reply::Replaced`], or
+    /// [`Reply::ReplaceFailed`].
+    Replace {
+        /// Which.
+        #[serde(flatten)]
+        which: Which,
     },
     /// Set the number of slots.
     ScaleTo {
@@ -102,6 +110,13 @@ pub enum Reply {
     Event(Map<String, Value>),
     /// No more events follow.
     EventsEnd,
+    /// The worker was replaced.
+    Replaced(Replaced),
+    /// It was not replaced, and goes on.
+    ReplaceFailed {
+        /// What happened to the one that was to replace it.
+        failure: Failure,
+    },
     /// The number of slots, after it was changed.
     Scaled {
         /// How many.
@@ -278,6 +293,11 @@ mod tests {
             (
                 Request::Events { follow: true, last: Some(10) },
                 r#"{"version":1,"request":"events","follow":true,"last":10}"#,
+            ),
+            (Request::Replace { which: Which::Slot(2) }, r#"{"version":1,"request":"replace","slot":2}"#),
+            (
+                Request::Replace { which: Which::Pid(4711) },
+                r#"{"version":1,"request":"replace","process":4711}"#,
             ),
             (Request::ScaleTo { workers: 3 }, r#"{"version":1,"request":"scale_to","workers":3}"#),
             (Request::ScaleBy { workers: -2 }, r#"{"version":1,"request":"scale_by","workers":-2}"#),

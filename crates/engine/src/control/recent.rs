@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::report::event::{Event, Events, Heard};
 use crate::report::level::Level;
 use crate::report::record::Record;
 
@@ -61,6 +62,39 @@ pub(super) enum Found {
     Nothing,
     /// No more lines follow.
     End,
+}
+
+/// Tells those who ask for events of something that is no event of the cluster. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Recorder(Recent);
+
+impl Recorder {
+    pub(super) fn new(recent: Recent) -> Self {
+        Self(recent)
+    }
+
+    /// This has happened: an object with a field `event`.
+    pub fn note(&self, level: Level, what: &impl Serialize) {
+        self.0.add(level, what);
+    }
+}
+
+/// Keeps what happens for those who ask for events. Messages of applications are none of it: they may come by the thousand.
+pub(super) async fn record(mut events: Events, recent: Recent, closed: impl Future<Output = ()>) {
+    let mut closed = std::pin::pin!(closed);
+    loop {
+        tokio::select! {
+            biased;
+            heard = events.next() => match heard {
+                Some(Heard::Event(Event::Message { .. })) => {}
+                Some(Heard::Event(event)) => recent.add(event.level(), &event),
+                Some(Heard::Missed(count)) => recent.miss(count),
+                None => break,
+            },
+            () = &mut closed => break,
+        }
+    }
+    recent.end();
 }
 
 /// What stands before an event that a client is told.

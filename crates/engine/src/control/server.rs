@@ -18,14 +18,15 @@ use tokio::time::{sleep, timeout};
 use super::asked::Asked;
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
-use super::recent::{Found, Recent, reply};
+use super::recent::{Found, Recent, Recorder, record, reply};
 use super::room::Room;
 use super::socket::Socket;
 use crate::api::cluster::Cluster;
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
-use crate::report::error::Gone;
-use crate::report::event::{Event, Events, Heard};
+use crate::config::which::Which;
+use crate::report::error::{Gone, ReplaceError};
+use crate::report::event::Heard;
 use crate::report::level::Level;
 use crate::report::verdict::{Told, Verdict};
 use crate::socket::file::SocketFile;
@@ -64,17 +65,6 @@ pub struct Server {
     accepting: JoinHandle<()>,
 }
 
-/// Tells those who ask for events of something that is no event of the cluster. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Recorder(Recent);
-
-impl Recorder {
-    /// This has happened: an object with a field `event`.
-    pub fn note(&self, level: Level, what: &impl Serialize) {
-        self.0.add(level, what);
-    }
-}
-
 impl Socket {
     /// Answers clients about this cluster, in a task of its own. Must be called in a tokio runtime with IO and time
     /// enabled.
@@ -83,7 +73,7 @@ impl Socket {
         let (closing, closed) = watch::channel(false);
         let (tell, asked) = mpsc::channel(ASKED);
         let (recent, closed) = (Recent::default(), Closed(closed));
-        tokio::spawn(record(cluster.subscribe(), recent.clone(), closed.clone()));
+        tokio::spawn(record(cluster.subscribe(), recent.clone(), closed.clone().ends()));
         let host = Host { cluster, closed, tell, room: Room::default(), recent: recent.clone() };
         let accepting = tokio::spawn(accept(listener, host));
         Server { file, asked, recent, closing, accepting }
@@ -99,7 +89,7 @@ impl Server {
 
     /// By which those who ask for events are told of more than the cluster's own.
     pub fn recorder(&self) -> Recorder {
-        Recorder(self.recent.clone())
+        Recorder::new(self.recent.clone())
     }
 
     /// Where it is.
@@ -123,6 +113,10 @@ impl Server {
 struct Closed(watch::Receiver<bool>);
 
 impl Closed {
+    async fn ends(mut self) {
+        self.wait().await;
+    }
+
     async fn wait(&mut self) {
         // An error means that the sender was dropped: the server closes.
         let _ = self.0.wait_for(|closing| *closing).await;
@@ -137,23 +131,6 @@ struct Host {
     tell: mpsc::Sender<Asked>,
     room: Room,
     recent: Recent,
-}
-
-/// Keeps what happens for those who ask for events. Messages of applications are none of it: they may come by the thousand.
-async fn record(mut events: Events, recent: Recent, mut closed: Closed) {
-    loop {
-        tokio::select! {
-            biased;
-            heard = events.next() => match heard {
-                Some(Heard::Event(Event::Message { .. })) => {}
-                Some(Heard::Event(event)) => recent.add(event.level(), &event),
-                Some(Heard::Missed(count)) => recent.miss(count),
-                None => break,
-            },
-            () = closed.wait() => break,
-        }
-    }
-    recent.end();
 }
 
 async fn accept(listener: UnixListener, mut host: Host) {
@@ -286,6 +263,7 @@ impl Conversation {
             Request::Reload { wait: false, env } => self.begin_reload(env).await,
             Request::Status => return self.status().await,
             Request::Events { follow, last } => return self.events(last, follow).await,
+            Request::Replace { which } => return self.replace(which).await,
             Request::ScaleTo { workers } => return self.scale(Scale::To(workers)).await,
             Request::ScaleBy { workers } => return self.scale(Scale::By(workers)).await,
             // An error means that the cluster has ended already.
@@ -314,6 +292,23 @@ impl Conversation {
             Ok(line) => self.write(&line).await.map(|()| Next::Listen),
             Err(gone) => self.refuse(gone.to_string()).await,
         }
+    }
+
+    /// Has one worker replaced, and waits for what becomes of it.
+    async fn replace(&mut self, which: Which) -> io::Result<Next> {
+        let Some(_place) = self.host.room.to_wait() else {
+            return self.refuse(TOO_MANY.to_owned()).await;
+        };
+        let outcome = tokio::select! {
+            outcome = self.host.cluster.renew(which) => outcome,
+            left = self.lines.next() => return self.interrupted(left?).await,
+        };
+        let reply = match outcome {
+            Ok(replaced) => Reply::Replaced(replaced),
+            Err(ReplaceError::Failed(failure)) => Reply::ReplaceFailed { failure: *failure },
+            Err(refusal) => return self.refuse(refusal.to_string()).await,
+        };
+        self.say(&reply).await.map(|()| Next::Listen)
     }
 
     /// Tells what has happened lately, and what happens from now on to one who follows. To them it is all the same how fast they

@@ -207,6 +207,21 @@ pub enum ScaleError {
     Gone(#[from] Gone),
 }
 
+/// Why a worker was not replaced.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// There is no such worker, or something else is going on.
+    #[error("{0}")]
+    Refused(String),
+    /// What was to replace it did not come to serve: the old one goes on.
+    #[error("the old worker goes on: {0}")]
+    Failed(Box<Failure>),
+    /// The cluster is over.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}
+
 /// Why a message did not go to a worker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -66,6 +66,16 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
+/// One worker was replaced within its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "it is who went and who came")]
+pub struct Replaced {
+    /// The one that goes. It may still finish what it has.
+    pub worker: Worker,
+    /// The one that serves in its place.
+    pub by: Worker,
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "worker {} (slot {}", self.worker.id, self.worker.slot)?;

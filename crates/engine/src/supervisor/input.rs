@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
+use crate::config::which::Which;
 use crate::dataplane::{Billed, Handle};
 use crate::process;
 use crate::process::launcher::Outcome;
@@ -15,6 +16,7 @@ use crate::report::verdict::{Failure, Told};
 use crate::report::worker::Worker;
 use crate::supervisor::audience::HostMessage;
 use crate::supervisor::hooks::Failed;
+use crate::supervisor::renewals;
 use crate::supervisor::spec::Spec;
 
 /// Everything that wakes the supervisor, beside the clock.
@@ -51,6 +53,7 @@ pub(crate) enum Request {
         reply: Option<oneshot::Sender<Told>>,
     },
     Replace(u64),
+    Renew(Which, oneshot::Sender<renewals::Outcome>),
     Scale(Scale, oneshot::Sender<Result<u32, ScaleError>>),
     Stop,
     Terminate,

@@ -2,7 +2,7 @@
 //!
 //! Tens of events a second pass here. Connections never do: they are the data plane's.
 //!
-//! [`Supervisor`] is twelve parts and the wiring between them. A part is a plain value: its methods take what they touch, say
+//! [`Supervisor`] is fourteen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
 //! what is to be done, and never name the supervisor. The wiring is one `match` for each kind of thing that comes in:
 //! `actions` and `notices` of the policy, `requests` of those who hold a handle, `facts` that processes and the data
 //! plane report. `run` is the loop.
@@ -25,6 +25,7 @@ mod notices;
 mod policy;
 mod readiness;
 mod recycle;
+mod renewals;
 mod requests;
 mod routing;
 mod run;
@@ -69,6 +70,7 @@ use crate::supervisor::input::{Input, Progress};
 use crate::supervisor::launches::Launches;
 use crate::supervisor::leftovers::Leftovers;
 use crate::supervisor::policy::{Clock, Policy};
+use crate::supervisor::renewals::Renewals;
 use crate::supervisor::routing::Routing;
 use crate::supervisor::spawner::Spawner;
 use crate::supervisor::spec::{Reread, Spec};
@@ -119,6 +121,7 @@ pub(crate) struct Supervisor {
     /// People were told that everything stops.
     told_of_stop: bool,
     callers: Callers,
+    renewals: Renewals,
     routing: Routing,
     /// For how long a server keeps idle connections, and the drain timeout that is shorter, as people were last told.
     warned_of_keep_alive: Option<(Duration, Duration)>,
@@ -179,6 +182,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         told_of_stop: false,
         progress,
         callers: Callers::default(),
+        renewals: Renewals::default(),
         routing: Routing::default(),
         warned_of_keep_alive: None,
         caches: Caches::default(),

@@ -70,8 +70,10 @@ impl Supervisor {
                 self.callers.conclude(generation, words, Instant::now());
             }
             Notice::Scaled { from, to } => self.emit(Event::Scaled { from, to }),
-            Notice::ReplaceFailed(failure) => {
-                self.emit(Event::ReplaceFailed { failure: self.in_words(failure) });
+            Notice::ReplaceFailed(failed) => {
+                let failure = self.in_words(failed);
+                self.renewals.fail(failed.slot, &failure);
+                self.emit(Event::ReplaceFailed { failure });
             }
             // The policy may learn to notice more than this shell knows how to say.
             _ => {}

@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
+use crate::config::which::Which;
 use crate::dataplane::{Command, Handle};
 use crate::process::program::ResolvedProgram;
 use crate::report::counts::{Flow, Measured};
-use crate::report::error::{ScaleError, SendError};
+use crate::report::error::{Gone, ReplaceError, ScaleError, SendError};
 use crate::report::event::Event;
 use crate::report::status::Status;
 use crate::report::verdict::{Told, Verdict};
@@ -24,6 +25,7 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::audience::HostMessage;
 use crate::supervisor::generations::Said;
 use crate::supervisor::input::{Reloaded, Request};
+use crate::supervisor::renewals::{self, Outcome};
 use crate::supervisor::status::{self, Parts};
 use crate::supervisor::timers::{FAR_AWAY, Timer};
 
@@ -33,6 +35,7 @@ impl Supervisor {
         match request {
             Request::Reload { with, set, reply } => self.reload(with, set, reply),
             Request::Replace(worker) => self.tell(core::Event::Replace(self.workers.numbered(worker))),
+            Request::Renew(which, reply) => self.renew(which, reply),
             Request::Scale(scale, reply) => self.scale(scale, reply),
             Request::Stop => self.stop(),
             Request::Terminate => {
@@ -84,6 +87,26 @@ impl Supervisor {
                 if let Some(reply) = reply {
                     let _ = reply.send(verdict.into());
                 }
+            }
+        }
+    }
+
+    /// Has one worker replaced within its generation, new first. What becomes of it is answered when it is known.
+    fn renew(&mut self, which: Which, reply: oneshot::Sender<Outcome>) {
+        let about = |worker| self.workers.about(worker);
+        let found = if self.timers.is_set(Timer::Stop) {
+            Err(ReplaceError::Refused("the cluster is about to end".to_owned()))
+        } else {
+            renewals::find(which, &self.policy.status(), |worker| about(worker)?.pid)
+        };
+        let known = found.and_then(|found| Ok((found, about(found.1).ok_or(Gone)?)));
+        match known {
+            Ok((found, about)) => {
+                self.renewals.add(found, about, reply);
+                self.tell(core::Event::Replace(found.1));
+            }
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
             }
         }
     }

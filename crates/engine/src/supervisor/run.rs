@@ -154,6 +154,7 @@ impl Supervisor {
         let status = self.policy.status();
         let active = status.slots.iter().filter_map(|slot| Some((slot.slot.get(), slot.active?)));
         self.audience.active(active, |worker| self.workers.about(worker));
+        self.renewals.settle(&status, |worker| self.workers.about(worker));
         if let Some(routes) = self.routing.update(&status) {
             self.dataplane.tell(Command::Route(routes));
         }

@@ -3,6 +3,7 @@
 mod admin;
 mod events;
 mod json;
+mod replace;
 mod scale;
 mod socket;
 mod status;

@@ -1,7 +1,7 @@
 //! The command's own lines, some of each kind.
 
-use recluster::Held;
 use recluster::control::protocol::Request;
+use recluster::{Held, Which};
 
 use super::super::note::{Awaited, Lacking, Note};
 use super::{BACKOFF, alive, held};
@@ -67,6 +67,8 @@ pub(super) fn notes() -> Vec<Note> {
         asked(Request::Status, Some(4800)),
         asked(Request::Events { follow: true, last: Some(10) }, Some(4800)),
         asked(Request::Events { follow: false, last: None }, Some(4800)),
+        asked(Request::Replace { which: Which::Slot(2) }, Some(4800)),
+        asked(Request::Replace { which: Which::Pid(4711) }, None),
         asked(Request::ScaleTo { workers: 3 }, Some(4800)),
         asked(Request::ScaleBy { workers: 2 }, Some(4800)),
         asked(Request::Stop, None),
