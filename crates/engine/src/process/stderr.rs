@@ -143,13 +143,14 @@ impl Stderr {
         let Some(stderr) = stderr else { return std::future::pending().await };
         // While there is no room the pipe is left unread, and the worker waits when that is full.
         stderr.lane.room().await;
-        let mut chunk = [0_u8; STDERR_CHUNK];
         let due = stderr.lines.due;
         let Some(ready) = until(due, stderr.pipe.readable()).await else {
             let partial = stderr.lines.take_partial();
             stderr.leave(&partial, false);
             return true;
         };
+        // Not while it is waited: the room would be a part of every worker's task.
+        let mut chunk = [0_u8; STDERR_CHUNK];
         let read = match ready {
             Ok(mut ready) => ready.try_io(|pipe| Ok(rustix::io::read(pipe.get_ref(), &mut chunk)?)),
             Err(_) => return false,
@@ -285,6 +286,12 @@ mod tests {
             passed_on += piece.len();
         }
         assert_eq!(passed_on + lines.end().len(), 100 * STDERR_CHUNK + 1);
+    }
+
+    /// Each worker has such a task for as long as it lives.
+    #[test]
+    fn whoever_waits_for_output_holds_no_room_for_it() {
+        assert!(size_of_val(&Stderr::pass_on(None)) < STDERR_CHUNK / 4);
     }
 
     #[test]
