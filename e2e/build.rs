@@ -12,8 +12,20 @@ use std::process::{Command, Stdio};
 mod machine;
 
 /// Programs that are looked for by their name.
-const PROGRAMS: [&str; 10] =
-    ["curl", "gcc", "go", "haproxy", "nginx", "php", "php-fpm8.2", "plackup", "puma", "systemd-notify"];
+const PROGRAMS: [&str; 12] = [
+    "curl",
+    "gcc",
+    "go",
+    "haproxy",
+    "nginx",
+    "php",
+    "php-fpm8.2",
+    "plackup",
+    "puma",
+    "prometheus",
+    "promtool",
+    "systemd-notify",
+];
 
 /// The list of what is installed on Debian: a library is in no directory of programs.
 const PACKAGES: &str = "/var/lib/dpkg/status";

@@ -7,6 +7,7 @@
 
 #![expect(clippy::missing_panics_doc, reason = "that is how a target says what does not hold")]
 
+mod admin;
 mod client;
 mod config;
 mod control;
@@ -20,6 +21,7 @@ mod primary;
 mod process;
 mod values;
 
+pub use admin::admin;
 pub use client::client;
 pub use config::config;
 pub use control::control;
@@ -35,7 +37,8 @@ pub use values::values;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its program in `fuzz_targets` and of its directory in `corpus`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
+    ("admin", admin),
     ("client", client),
     ("config", config),
     ("control", control),

@@ -10,15 +10,48 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::admin::head::Head;
+use crate::admin::hosts::Hosts;
 use crate::config::balance::StickyBy;
 use crate::config::env_file as env;
 use crate::control::lines::{Line, Lines};
 use crate::dataplane::client_key;
+use crate::metrics::text::Format;
 use crate::process::exception::Exception;
 use crate::process::shebang::Shebang;
 use crate::process::stat::Stat;
 use crate::process::{health_check, in_use};
 use crate::socket::holder::Wanted;
+
+/// A request to the admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "tests take it apart")]
+pub struct AdminHead {
+    /// How many bytes it has.
+    pub length: usize,
+    /// What is asked for.
+    pub path: String,
+    /// The hosts that it names.
+    pub hosts: Vec<String>,
+    /// What it accepts.
+    pub accept: String,
+}
+
+/// The head at the beginning of these bytes: none if it is not whole, or the status by which it is refused.
+pub fn admin_head(bytes: &[u8]) -> Result<Option<AdminHead>, u16> {
+    let read = Head::read(bytes).map_err(|answer| answer.status)?;
+    Ok(read.map(|(Head { path, hosts, accept, .. }, length)| AdminHead { length, path, hosts, accept }))
+}
+
+/// Whether a request to the admin listener may name this host, where no name was allowed.
+pub fn allows_host(host: &str) -> bool {
+    Hosts::default().allow(host)
+}
+
+/// Whether metrics are written in `OpenMetrics` for who accepts this.
+pub fn wants_openmetrics(accept: &str) -> bool {
+    Format::accepted(accept) == Format::OpenMetrics
+}
 
 /// Who a client is, by the first bytes of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,8 @@ pub(crate) enum By {
     Control { leaves: bool },
     /// A client of the control socket that is obeyed, since it may ask for this: a siege can end so.
     ControlEnds,
+    /// A client of the admin listener. It sends its texts, reads nothing, and stays or leaves at once.
+    Admin { leaves: bool },
     /// A client of the server. It sends its texts and stays, or resets the connection at once.
     Network { resets: bool },
     /// Whoever was to read the log. It is so in every siege.
@@ -61,7 +63,9 @@ impl Attack {
             By::Channel { descriptors, reads, dies_after } => ("channel", descriptors, reads, dies_after),
             By::Notify { descriptors } => ("notify", descriptors, true, None),
             By::Stderr { dies_after } => ("stderr", 0, true, dies_after),
-            By::Control { .. } | By::ControlEnds | By::Network { .. } | By::Log => return None,
+            By::Control { .. } | By::ControlEnds | By::Admin { .. } | By::Network { .. } | By::Log => {
+                return None;
+            }
         };
         Some(json!({
             "by": by, "first": [ONLINE], "again": self.sends, "descriptors": descriptors, "reads": reads,

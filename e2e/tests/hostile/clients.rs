@@ -1,4 +1,4 @@
-//! Clients by the thousand, of the control socket and of the server. Each sends what its row says, without waiting, and is replaced by
+//! Clients by the thousand, of the control socket, the admin listener and the server. Each sends what its row says, without waiting, and is replaced by
 //! another when its turn comes again.
 
 use std::io::{self, Write};
@@ -27,7 +27,8 @@ pub(crate) struct Crowd {
 /// What clients connect to.
 #[derive(Clone, Debug)]
 pub(crate) enum Door {
-    Control(PathBuf),
+    /// The control socket, or the admin listener.
+    Unix(PathBuf),
     Server(SocketAddr),
 }
 
@@ -78,7 +79,7 @@ impl Drop for Crowd {
 /// A client comes and says what it has to. None if it has left again.
 fn come(door: &Door, row: &Attack, n: u64) -> io::Result<Option<Client>> {
     let mut client = match door {
-        Door::Control(path) => Client::Control(UnixStream::connect(path)?),
+        Door::Unix(path) => Client::Control(UnixStream::connect(path)?),
         Door::Server(address) => Client::Server(TcpStream::connect_timeout(address, Duration::from_secs(1))?),
     };
     for text in row.sends {
@@ -86,7 +87,7 @@ fn come(door: &Door, row: &Attack, n: u64) -> io::Result<Option<Client>> {
         let _ = client.say(written(text, n).as_bytes());
     }
     match (row.by, &client) {
-        (By::Control { leaves: true }, _) => Ok(None),
+        (By::Control { leaves: true } | By::Admin { leaves: true }, _) => Ok(None),
         (By::Network { resets: true }, Client::Server(stream)) => {
             set_socket_linger(stream, Some(Duration::ZERO))?;
             Ok(None)

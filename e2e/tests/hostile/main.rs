@@ -19,7 +19,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::attack::{Attack, By};
 use crate::siege::{End, Options, Scale, besiege};
-use crate::table::{BESIDE, CHANNEL, CONTROL, LOG, NETWORK, NOTIFY, RELOADS};
+use crate::table::{ADMIN, BESIDE, CHANNEL, CONTROL, LOG, NETWORK, NOTIFY, RELOADS};
 
 /// How long CI besieges a master with one group.
 const SHORT: Duration = Duration::from_secs(3);
@@ -85,6 +85,11 @@ fn clients_of_the_control_socket_that_reload_again_and_again() {
 }
 
 #[test]
+fn clients_of_the_admin_listener() {
+    besiege_with(ADMIN, &[], End::Term);
+}
+
+#[test]
 fn clients_of_the_server() {
     besiege_with(NETWORK, &[], End::Term);
 }
@@ -96,7 +101,7 @@ fn clients_of_the_server_whose_first_bytes_are_awaited() {
 
 #[test]
 fn all_of_them_together() {
-    let rows = rows(&[CHANNEL, BESIDE, NOTIFY, CONTROL, NETWORK, LOG]);
+    let rows = rows(&[CHANNEL, BESIDE, NOTIFY, CONTROL, ADMIN, NETWORK, LOG]);
     let scale = match env::var("RECLUSTER_HOSTILE_SECONDS") {
         Err(_) => short(16),
         Ok(seconds) => {

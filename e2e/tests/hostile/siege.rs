@@ -5,10 +5,11 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use recluster_e2e::{DEADLINE, Launch, Master, eventually, get};
+use recluster_e2e::{Connection, DEADLINE, Home, Launch, Master, eventually, get};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::Value;
 
@@ -62,11 +63,15 @@ pub(crate) fn besiege(rows: &[&'static Attack], scale: Scale, options: Options, 
         some => some.iter().step_by(step).cycle().take(scale.workers).cloned().collect(),
     };
     let (_unread, log) = io::pipe().expect("a pipe");
+    // The log, which would say the port of the kernel's choice, is not read.
+    let place = Home::new();
+    let admin = place.join("admin.sock");
     let mut launch = Launch::besieged(&chosen, GOOD)
         .impatient()
         .stderr(OwnedFd::from(log))
         .option("--ready-when", "started")
         .option("--watchdog", "1h")
+        .option("--admin", &format!("unix:{}", admin.display()))
         .option("--stop-timeout", "1s")
         .option("--exit-grace", "1s")
         .flag("--keep-trying");
@@ -77,17 +82,14 @@ pub(crate) fn besiege(rows: &[&'static Attack], scale: Scale, options: Options, 
     let address = address_of(&master);
     let of = |is: fn(&By) -> bool| rows.iter().copied().filter(|row| is(&row.by)).collect::<Vec<_>>();
     let control = of(|by| matches!(by, By::Control { .. }));
+    let at_admin = of(|by| matches!(by, By::Admin { .. }));
     let network = of(|by| matches!(by, By::Network { .. }));
     let crowds = (
-        Crowd::gather(
-            Door::Control(master.control().to_owned()),
-            control,
-            scale.control_clients,
-            scale.pause,
-        ),
+        Crowd::gather(Door::Unix(master.control().to_owned()), control, scale.control_clients, scale.pause),
+        Crowd::gather(Door::Unix(admin.clone()), at_admin, scale.control_clients, scale.pause),
         Crowd::gather(Door::Server(address), network, scale.connections, scale.pause),
     );
-    let mut figures = watch(&master, scale.is_served.then_some(address), scale.span);
+    let mut figures = watch(&master, &admin, scale.is_served.then_some(address), scale.span);
     finish(&mut master, end, &mut figures);
     drop(crowds);
     figures
@@ -108,7 +110,7 @@ fn address_of(master: &Master) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port.expect("a port")))
 }
 
-fn watch(master: &Master, address: Option<SocketAddr>, span: Duration) -> Figures {
+fn watch(master: &Master, admin: &Path, address: Option<SocketAddr>, span: Duration) -> Figures {
     let mut figures = Figures::default();
     let begun = Instant::now();
     while begun.elapsed() < span || figures.is_empty() {
@@ -122,6 +124,11 @@ fn watch(master: &Master, address: Option<SocketAddr>, span: Duration) -> Figure
         figures.uses(begun.elapsed(), kilobytes(master, "VmRSS"));
         std::thread::park_timeout(PAUSE);
     }
+    // Whoever comes when all seats are taken by those who wait may be sent away.
+    eventually("the admin listener answers", || {
+        let answer = Connection::open_unix(admin).and_then(|mut client| client.get("/livez"));
+        answer.is_ok_and(|answer| answer.status == 200)
+    });
     // The command itself gives up after ten seconds, which a busy machine may need.
     eventually("the command `status` is answered", || {
         let said = master.client(&["status", "--json"]).stdout;

@@ -4,7 +4,7 @@
 use crate::attack::{Attack, By, DEAF, LEAVES, NOTIFIES, PASSES, READS, STAYS};
 
 /// The groups, each of which has a siege of its own.
-pub(crate) const GROUPS: [&[Attack]; 7] = [CHANNEL, BESIDE, NOTIFY, CONTROL, RELOADS, NETWORK, LOG];
+pub(crate) const GROUPS: [&[Attack]; 8] = [CHANNEL, BESIDE, NOTIFY, CONTROL, RELOADS, ADMIN, NETWORK, LOG];
 
 /// What a worker says on its channel: at least one row for each message that is known.
 pub(crate) const CHANNEL: &[Attack] = &[
@@ -297,6 +297,66 @@ pub(crate) const RELOADS: &[Attack] = &[
         &[r#"{"version":1,"request":"reload","wait":false,"env":{"A":"<n><x*30000>"}}"#],
         "a newer reload takes the place of an older one",
     ),
+];
+
+/// What clients of the admin listener do (`--admin`).
+pub(crate) const ADMIN: &[Attack] = &[
+    Attack::new("admin: asks for nothing", By::Admin { leaves: false }, &[], "how many clients there may be"),
+    Attack::new(
+        "admin: a head that comes slowly",
+        By::Admin { leaves: false },
+        &["GET /metrics HTTP/1.1\r\nX: <x*3000><more>"],
+        "how long a head may take, and how many clients there may be",
+    ),
+    Attack::new(
+        "admin: a head without an end",
+        By::Admin { leaves: false },
+        &["GET /metrics HTTP/1.1\r\nX: <x*1000000><more>"],
+        "the longest head",
+    ),
+    Attack::new(
+        "admin: headers without end",
+        By::Admin { leaves: false },
+        &[
+            "GET /metrics HTTP/1.1\r\nA:b\r\nA:b\r\nA:b\r\nA:b\r\n<more>",
+            "A:b\r\nA:b\r\nA:b\r\nA:b\r\n<more>",
+        ],
+        "how many lines a head has",
+    ),
+    Attack::new(
+        "admin: a body without an end",
+        By::Admin { leaves: false },
+        &["POST /reload HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n<x*60000><more>"],
+        "no body is kept",
+    ),
+    Attack::new(
+        "admin: reads no metrics",
+        By::Admin { leaves: false },
+        &["GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n<more>"],
+        "the bytes of all answers that are not read",
+    ),
+    Attack::new(
+        "admin: asks again and again without reading",
+        By::Admin { leaves: false },
+        &[concat!(
+            "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\nGET /status HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\nGET /readyz HTTP/1.1\r\nHost: a\r\n\r\n<more>"
+        )],
+        "one request at a time",
+    ),
+    Attack::new(
+        "admin: asks and leaves",
+        By::Admin { leaves: true },
+        &["GET /status HTTP/1.1\r\nHost: a\r\n\r\n<more>"],
+        "all who ask at once share one picture",
+    ),
+    Attack::new(
+        "admin: wants changes without the token",
+        By::Admin { leaves: false },
+        &["POST /terminate HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer <x*100>\r\n\r\n<more>"],
+        "refused",
+    ),
+    Attack::new("admin: nonsense", By::Admin { leaves: false }, &["\u{16}\u{3}\u{1}<x*500>"], "refused"),
 ];
 
 /// What clients of the server do.

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The names that are allowed beside `localhost`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hosts(Vec<String>);
+pub(crate) struct Hosts(Vec<String>);
 
 impl Hosts {
     pub(super) fn new(names: impl IntoIterator<Item = String>) -> Self {
@@ -16,7 +16,7 @@ impl Hosts {
     }
 
     /// Whether what a request says in `Host`, or in the place of it, is allowed.
-    pub(super) fn allow(&self, host: &str) -> bool {
+    pub(crate) fn allow(&self, host: &str) -> bool {
         if let Some(rest) = host.strip_prefix('[') {
             let Some((address, port)) = rest.split_once(']') else { return false };
             return address.parse::<Ipv6Addr>().is_ok() && is_port(port);

@@ -33,7 +33,7 @@ mod conversation;
 mod date;
 pub(crate) mod head;
 mod health;
-mod hosts;
+pub(crate) mod hosts;
 mod listener;
 mod picture;
 mod seats;

@@ -3,6 +3,7 @@
 mod admin;
 mod events;
 mod json;
+mod prometheus;
 mod replace;
 mod scale;
 mod socket;
