@@ -234,7 +234,7 @@ declare namespace recluster {
     slots: { slot: number; active: number | null; restarts: number; connections: number }[];
     workers: WorkerStatus[];
     /** With what is in force at each address. */
-    listeners: { address: string; balance: Balance }[];
+    listeners: { address: string; balance: Balance; /** Why it is not what was asked for. */ reason?: string }[];
   }
 
   interface LastReload {

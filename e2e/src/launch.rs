@@ -119,6 +119,12 @@ impl Launch {
         self.option("--workers", &workers.to_string())
     }
 
+    /// The master accepts, and hands connections over.
+    #[must_use]
+    pub fn handing_over(self) -> Self {
+        self.option("--balance", "round-robin")
+    }
+
     /// An option with its value.
     #[must_use]
     pub fn option(mut self, name: &'static str, value: &str) -> Self {

@@ -48,10 +48,11 @@ impl Stage {
         &self.home
     }
 
-    /// A cluster whose workers are all puppets.
+    /// A cluster whose workers are all puppets. These take what they are handed, and accept nothing by themselves.
     pub fn launch(&self) -> Launch {
         let puppet: OsString = beside("puppet").into();
         Launch::fixture("puppet.js")
+            .handing_over()
             .home(&self.home)
             .option("--node", &fixture("puppet-node").to_string_lossy())
             .env("PUPPET", puppet)

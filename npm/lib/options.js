@@ -3,10 +3,10 @@
 // Reads and checks what the user says of a cluster. Where the reference had the option, whatever it took is taken, and
 // means the same: 0, '' and false are the default, '4' is 4, true is 1.
 
-const cluster = require('cluster');
 const os = require('os');
 const { brief } = require('./brief');
 const { nearest } = require('./nearest');
+const scheduling = require('./scheduling');
 
 const DEVELOPMENT_TIMEOUT = 1;
 const PRODUCTION_TIMEOUT = 3600;
@@ -150,9 +150,11 @@ function compileCache(options) {
   return value === true ? 'usual' : { in: value };
 }
 
-/** As Node's own module is set to do it, by the program or by NODE_CLUSTER_SCHED_POLICY. */
+/** As somebody has told Node's own module. */
 function nodesBalance() {
-  return cluster.schedulingPolicy === cluster.SCHED_NONE ? 'shared' : 'round-robin';
+  const chosen = scheduling.chosen();
+  if (chosen === undefined) return 'round-robin';
+  return chosen === scheduling.SCHED_NONE ? 'shared' : 'round-robin';
 }
 
 function surge(options) {

@@ -60,7 +60,7 @@ test.ours('status tells of slots and workers', async ({ make, serve }) => {
 })
 
 test.ours('shutdown: every worker answers what it has, and then nobody is left', async ({ make }) => {
-  const made = make('puppet.js', { ...listening, workers: 2 })
+  const made = make('puppet.js', { ...listening, workers: 2, balance: 'round-robin' })
   const ready = heardOften(made, 'listening', 2)
   made.run()
   const [[, { port }]] = await ready

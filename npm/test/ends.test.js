@@ -141,12 +141,31 @@ test.ours('a logger that is wrong refuses a reload, and nothing else', async ({ 
   await until('the next worker to be active', () => active(made).length === 1)
 })
 
-test.ours('the scheduling policy of node is the balance', async ({ cluster, make }) => {
+test.ours('the scheduling policy of node is the balance, where somebody has chosen it', async ({ cluster, make }) => {
+  const balance = async () => {
+    const made = make(fixture('puppet.js'), started)
+    made.run()
+    return (await made.status()).balance
+  }
+  assert.equal(cluster.schedulingPolicy, cluster.SCHED_RR)
+  assert.equal(await balance(), 'round-robin')
+  cluster.setupPrimary({ schedulingPolicy: cluster.SCHED_NONE })
+  assert.equal(await balance(), 'shared')
+  cluster.setupPrimary({ schedulingPolicy: cluster.SCHED_RR })
+  assert.equal(await balance(), 'round-robin')
   cluster.schedulingPolicy = cluster.SCHED_NONE
-  const made = make(fixture('puppet.js'), started)
-  made.run()
-  assert.equal((await made.status()).balance, 'shared')
+  assert.equal(await balance(), 'shared')
+  cluster.schedulingPolicy = cluster.SCHED_RR
+  assert.equal(await balance(), 'round-robin')
 })
+
+for (const [policy, balance] of [['rr', 'round-robin'], ['none', 'shared'], ['', 'round-robin']]) {
+  test.ours(`NODE_CLUSTER_SCHED_POLICY=${policy} is the balance ${balance}`, { env: { NODE_CLUSTER_SCHED_POLICY: policy } }, async ({ make }) => {
+    const made = make(fixture('puppet.js'), started)
+    made.run()
+    assert.equal((await made.status()).balance, balance)
+  })
+}
 
 test.ours('connections reach workers as the options say', async ({ make }) => {
   const balance = async (options) => {

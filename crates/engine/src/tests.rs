@@ -203,6 +203,7 @@ fn statuses() -> Vec<Status> {
             listeners: vec![ListenerStatus {
                 address: "127.0.0.1:8080".to_owned(),
                 balance: balance.to_string(),
+                reason: is_full.then(|| "the kernel refuses it".to_owned()),
             }],
         }
     });

@@ -207,6 +207,7 @@ const ENGINE: Layers = (
             "dataplane::balance::eligible",
             "dataplane::drain",
             "dataplane::handover",
+            "dataplane::instead",
             "dataplane::names",
             "dataplane::peeks",
         ],

@@ -49,7 +49,8 @@ pub(crate) enum BalanceArg {
     RoundRobin,
     /// All workers accept from one socket
     Shared,
-    /// Each worker accepts from a socket of its own; connections that wait for a busy worker go to an idle one
+    /// Each worker accepts from a socket of its own; connections that wait for a busy worker go to an idle one. Where the kernel
+    /// cannot choose (unix sockets, sockets that were bound before), as round-robin
     Kernel,
     /// All connections of one client reach the same slot
     Sticky,

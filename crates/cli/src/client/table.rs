@@ -112,10 +112,14 @@ fn last_reload(last: &LastReload) -> String {
     }
 }
 
-/// An address, and how connections reach workers from there if that is not what was asked for.
+/// An address, and how connections reach workers from there if that is not what was asked for, with the reason.
 fn listens_on(listener: &ListenerStatus, wanted: &str) -> String {
-    let ListenerStatus { address, balance, .. } = listener;
-    if balance == wanted { address.clone() } else { format!("{address} ({balance})") }
+    let ListenerStatus { address, balance, reason, .. } = listener;
+    match reason {
+        _ if balance == wanted => address.clone(),
+        None => format!("{address} ({balance})"),
+        Some(reason) => format!("{address} ({balance}, since {reason})"),
+    }
 }
 
 fn rows(status: &Status) -> Vec<Row> {
@@ -239,7 +243,7 @@ mod tests {
             "env": (1..=14).map(|number| format!("NAME{number}")).collect::<Vec<_>>(),
             "listeners": [
                 {"address": "127.0.0.1:8080", "balance": "round-robin"},
-                {"address": "unix:/run/\u{1b}app", "balance": "shared"}
+                {"address": "unix:/run/\u{1b}app", "balance": "shared", "reason": "its program accepts by itself"}
             ]
         });
         serde_json::from_value(json).unwrap()
@@ -282,7 +286,8 @@ mod tests {
         }
         insta::assert_snapshot!(table("shop", &busy(), Paint::new(false), Some(80)), @r"
         shop: running, pid 4700, generation 2, up 1d 2h, round-robin
-        listens on 127.0.0.1:8080, unix:/run/�app (shared)
+        listens on 127.0.0.1:8080, unix:/run/�app (shared, since its program accepts by
+          itself)
         runs /srv/releases/2/server.js, by way of /srv/current/server.js
         sets NAME1, NAME2, NAME3, NAME4, NAME5, NAME6, NAME7, NAME8, NAME9, NAME10,
           NAME11, NAME12 and 2 more
@@ -300,7 +305,7 @@ mod tests {
         ");
         insta::assert_snapshot!(table("shop", &busy(), Paint::new(false), Some(100)), @r"
         shop: running, pid 4700, generation 2, up 1d 2h, round-robin
-        listens on 127.0.0.1:8080, unix:/run/�app (shared)
+        listens on 127.0.0.1:8080, unix:/run/�app (shared, since its program accepts by itself)
         runs /srv/releases/2/server.js, by way of /srv/current/server.js
         sets NAME1, NAME2, NAME3, NAME4, NAME5, NAME6, NAME7, NAME8, NAME9, NAME10, NAME11, NAME12 and 2
           more

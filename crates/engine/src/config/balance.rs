@@ -21,16 +21,17 @@ pub enum Balance {
 }
 
 impl Balance {
-    /// What does not work where workers have not loaded the preload, as in Deno and Bun.
-    pub(crate) fn caveat_without_preload(&self, is_node: bool) -> Option<&'static str> {
+    /// What does not work where workers have not loaded the preload, as in Deno and Bun. The master cannot look at processes of
+    /// another user.
+    pub(crate) fn caveat_without_preload(&self, is_node: bool, of_other_user: bool) -> Option<&'static str> {
         match self {
             Self::Sticky(by) if by.is_request() => Some(
                 "without the lossless drain (--drain-http, Node alone), workers do not close a connection behind its first \
                  response: one connection counts as one client, and a proxy in front must not reuse it for another",
             ),
-            Self::Kernel if is_node => Some(
-                "without the lossless drain (--drain-http), nobody can tell which worker is idle: what waits for a busy one \
-                 is not given to another",
+            Self::Kernel if is_node && of_other_user => Some(
+                "without the lossless drain (--drain-http), nobody can tell which worker of another user is idle: what waits \
+                 for a busy one is not given to another",
             ),
             Self::RoundRobin | Self::Shared | Self::Kernel | Self::Sticky(_) => None,
         }
@@ -195,9 +196,12 @@ mod tests {
 
     #[test]
     fn what_needs_the_preload_says_so_where_there_is_none() {
-        let has_caveat = |is_node| all().map(|balance| balance.caveat_without_preload(is_node).is_some());
-        assert_eq!(has_caveat(true), [false, false, true, false, true]);
-        assert_eq!(has_caveat(false), [false, false, false, false, true]);
+        let has_caveat = |is_node, of_other_user| {
+            all().map(|balance| balance.caveat_without_preload(is_node, of_other_user).is_some())
+        };
+        assert_eq!(has_caveat(true, true), [false, false, true, false, true]);
+        assert_eq!(has_caveat(true, false), [false, false, false, false, true]);
+        assert_eq!(has_caveat(false, true), [false, false, false, false, true]);
     }
 
     #[test]

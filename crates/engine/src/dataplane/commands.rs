@@ -9,6 +9,7 @@ use super::channel::{Channel, Limits};
 use super::drain::Terms;
 use super::handle::Handle;
 use super::handover::send_to_this;
+use super::instead;
 use super::listeners;
 use super::messages::{Admission, Command, Config, Fact, Report, Routes};
 use super::names::Names;
@@ -128,9 +129,13 @@ fn send_message(
 }
 
 fn report(state: &State) -> Report {
-    let listeners = state.listeners.values().map(|listener| ListenerStatus {
-        address: state.opener.address_of(listener).to_string(),
-        balance: listener.balance().to_owned(),
+    let listeners = state.listeners.values().map(|listener| {
+        let address = state.opener.address_of(listener);
+        ListenerStatus {
+            address: address.to_string(),
+            balance: listener.balance().to_owned(),
+            reason: instead::reason(listener, address, &state.config),
+        }
     });
     Report {
         listeners: listeners.collect(),
@@ -263,7 +268,7 @@ mod tests {
             let address = harness.listener(listener).address.to_string();
             let report = reported(&mut harness);
             assert_eq!(report.taken[&id(1)], 5);
-            let expected = ListenerStatus { address, balance: word.to_owned() };
+            let expected = ListenerStatus { address, balance: word.to_owned(), reason: None };
             assert_eq!(report.listeners, [expected]);
         }
     }

@@ -90,6 +90,13 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// Whether this kernel, or what emulates one, lets a program choose among sockets at such an address.
+    pub(super) fn is_possible_at(address: SocketAddr) -> io::Result<()> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_port(true)?;
+        sys::attach(socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions())
+    }
+
     /// A group of one vacant socket.
     pub(super) fn new(spot: Spot, first: Rc<OwnedFd>) -> Self {
         Self { spot, members: vec![Member::vacant(first)], steered: Vec::new(), retry_at: None }

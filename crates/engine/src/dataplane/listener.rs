@@ -107,6 +107,8 @@ pub(super) struct Listener {
     pub(super) deferred: Option<i32>,
     /// The workers' own sockets, of which `socket` is the first.
     pub(super) group: Option<Group>,
+    /// What the kernel said to a group, which was to be there.
+    pub(super) refusal: Option<io::Error>,
     pub(super) address: Address,
     pub(super) targets: Vec<Target>,
     /// Where the next search for a target begins.
@@ -180,6 +182,7 @@ impl Listener {
             mode,
             deferred: None,
             group: None,
+            refusal: None,
             address,
             targets: Vec::new(),
             rotation: 0,
@@ -235,6 +238,11 @@ impl Listener {
             return Ok(listener);
         }
         if mode == Mode::Kernel {
+            if let Err(refusal) = Group::is_possible_at(address) {
+                let mut listener = Self::bind_tcp_at(query, address, mode.without_group(), beside)?;
+                listener.refusal = Some(refusal);
+                return Ok(listener);
+            }
             if address.port() != 0 && !shared {
                 // With SO_REUSEPORT the bind would succeed even where another program listens there.
                 spot.bind()?;
@@ -245,12 +253,9 @@ impl Listener {
         let bound = socket.local_addr()?.as_socket().unwrap_or(address);
         let mut listener = Self::new(socket, mode, Address::Tcp(bound));
         if let Some(socket) = listener.socket.clone().filter(|_| mode == Mode::Kernel) {
-            if sys::attach(socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions()).is_err() {
-                // This kernel, or what emulates one, has no such programs.
-                drop((listener, socket));
-                return Self::bind_tcp_at(query, bound, mode.without_group(), beside);
-            }
-            listener.group = Some(Group::new(Spot { address: bound, ..spot }, socket));
+            let group = Group::new(Spot { address: bound, ..spot }, socket);
+            group.attach(Program::any_of(&[0]))?;
+            listener.group = Some(group);
         }
         Ok(listener)
     }

@@ -13,7 +13,8 @@
 //!   it had not taken when it died;
 //! - `application` passes on what an application says;
 //! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address; `inherited` are those
-//!   that were bound before any worker asked, `abandoned` those that a worker closes while it goes on;
+//!   that were bound before any worker asked, `abandoned` those that a worker closes while it goes on, and
+//!   `instead` says why one is not served as was asked for;
 //! - `beside` is for two sockets whose addresses overlap, and `names` keeps the files of unix sockets in their places;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses; `idle` looks
 //!   whether a worker has anything to do;
@@ -40,6 +41,7 @@ mod handle;
 mod handover;
 mod idle;
 mod inherited;
+mod instead;
 mod listener;
 mod listeners;
 pub(crate) mod messages;
@@ -70,6 +72,7 @@ use reactor::Reactor;
 use state::State;
 
 pub use handle::{Handle, Misfit};
+pub(crate) use instead::BY_ITSELF;
 pub use messages::Receipt;
 pub(crate) use messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
 

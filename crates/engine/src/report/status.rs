@@ -63,6 +63,9 @@ pub struct ListenerStatus {
     /// How connections reach workers from there: what was asked for, or what is done in its place where that cannot be had
     /// (a unix socket, a program that accepts by itself, a kernel without the means).
     pub balance: String,
+    /// Why it is not what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A reload in progress.

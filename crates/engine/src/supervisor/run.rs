@@ -77,10 +77,15 @@ impl Supervisor {
             let name = bound.name.as_ref().map(ToString::to_string);
             self.emit(Event::Bound { name, address: bound.address.clone() });
         }
-        let kind = self.generations.program(core::Generation::FIRST).and_then(ResolvedProgram::node_kind);
+        let program = self.generations.program(core::Generation::FIRST);
+        let kind = program.and_then(ResolvedProgram::node_kind);
+        let own_user = rustix::process::geteuid().as_raw();
+        let of_other_user = program.and_then(|program| program.uid).is_some_and(|uid| uid != own_user);
         let is_node = kind == Some(NodeKind::Node);
         let has_preload = is_node && self.spec().preload.is_some();
-        if let Some(caveat) = self.balance.caveat_without_preload(is_node).filter(|_| !has_preload) {
+        if let Some(caveat) =
+            self.balance.caveat_without_preload(is_node, of_other_user).filter(|_| !has_preload)
+        {
             self.emit(Event::Caveat { caveat: caveat.into() });
         }
         self.watch_limits();

@@ -7,6 +7,7 @@ use recluster_core as core;
 use recluster_core::{Phase, State, WorkerId};
 
 use crate::config::balance::Balance;
+use crate::dataplane::BY_ITSELF;
 use crate::dataplane::messages::Report;
 use crate::process::program::ResolvedProgram;
 use crate::report::counts::Flow;
@@ -72,7 +73,7 @@ impl Parts<'_> {
             env: self.program.map(names).unwrap_or_default(),
             slots: slots.collect(),
             workers: workers.chain(self.left()).collect(),
-            listeners: self.bound.iter().map(shared).collect(),
+            listeners: self.bound.iter().map(|bound| shared(bound, self.balance)).collect(),
         }
     }
 
@@ -150,8 +151,9 @@ pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Repo
 }
 
 /// A socket that the master has bound for programs, which accept by themselves.
-fn shared(bound: &Bound) -> ListenerStatus {
-    ListenerStatus { address: bound.address.to_string(), balance: Balance::Shared.to_string() }
+fn shared(bound: &Bound, wanted: &Balance) -> ListenerStatus {
+    let reason = (*wanted != Balance::Shared).then(|| BY_ITSELF.to_owned());
+    ListenerStatus { address: bound.address.to_string(), balance: Balance::Shared.to_string(), reason }
 }
 
 /// The names of what a program is given.
@@ -323,6 +325,7 @@ mod tests {
         let listener = |address: &str, balance: &str| ListenerStatus {
             address: address.to_owned(),
             balance: balance.to_owned(),
+            reason: None,
         };
         status.listeners = vec![listener("a", "shared"), listener("b", "shared")];
         let report = Report {

@@ -8,13 +8,17 @@ use super::sticky::client::Client;
 use crate::sockets::node::servers;
 
 fn in_force(master: &Master) -> Value {
+    of_listeners(master, "balance")
+}
+
+/// Why it is not what was asked for, at each address.
+fn reasons(master: &Master) -> Value {
+    of_listeners(master, "reason")
+}
+
+fn of_listeners(master: &Master, field: &str) -> Value {
     let status = master.status();
-    status["listeners"]
-        .as_array()
-        .expect("listeners")
-        .iter()
-        .map(|listener| listener["balance"].clone())
-        .collect()
+    status["listeners"].as_array().expect("listeners").iter().map(|it| it[field].clone()).collect()
 }
 
 /// A cluster on a kernel that cannot be told how to choose a socket.
@@ -27,6 +31,7 @@ fn every_balance_is_in_force_on_this_kernel() {
     for balance in ["round-robin", "shared", "kernel", "sticky"] {
         let master = Launch::fixture("server.js").option("--balance", balance).serve();
         assert_eq!((in_force(&master), &master.status()["balance"]), (json!([balance]), &json!(balance)));
+        assert_eq!(reasons(&master), json!([null]));
     }
 }
 
@@ -37,7 +42,8 @@ fn without_bpf_programs_kernel_falls_back_to_round_robin() {
     let slots: Vec<String> = (0..3).map(|_| master.get("/").text("slot")).collect();
     assert_eq!(slots.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{slots:?}");
     let table = master.client(&["status"]).stdout;
-    assert!(table.contains(&format!("listens on {} (round-robin)", master.address())), "{table}");
+    let listens = "(round-robin, since the kernel refuses the program by which it would choose: ENOPROTOOPT)";
+    assert!(table.contains(&format!("listens on {} {listens}", master.address())), "{table}");
 }
 
 #[test]
@@ -71,6 +77,12 @@ fn on_a_unix_socket_kernel_and_sticky_by_address_fall_back_to_round_robin() {
     for (balance, instead) in [("kernel", "round-robin"), ("sticky", "round-robin"), ("shared", "shared")] {
         let master = launch().option("--balance", balance).serve();
         assert_eq!(in_force(&master), json!([instead]));
+        let reason = match balance {
+            "kernel" => json!("the kernel cannot spread the connections of a unix socket"),
+            "sticky" => json!("clients of a unix socket have no address"),
+            _ => Value::Null,
+        };
+        assert_eq!(reasons(&master), json!([reason]));
         assert_eq!(
             Connection::open_unix(&path).and_then(|mut it| it.get("/")).expect("an answer").status,
             200

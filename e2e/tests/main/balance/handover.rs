@@ -22,7 +22,7 @@ fn all_answered(requests: Vec<JoinHandle<io::Result<Response>>>) -> Vec<Response
 
 #[test]
 fn round_robin_is_even() {
-    let master = Launch::fixture("server.js").workers(4).serve();
+    let master = Launch::fixture("server.js").handing_over().workers(4).serve();
     let mut answers = BTreeMap::new();
     for _ in 0..40 {
         *answers.entry(master.get("/").text("slot")).or_insert(0) += 1;
@@ -189,7 +189,7 @@ fn a_burst_on_a_stopped_worker_that_is_killed_is_answered() {
 
 #[test]
 fn when_the_only_worker_is_killed_what_it_had_not_taken_waits_for_the_next_one() {
-    let master = Launch::fixture("server.js").workers(1).serve();
+    let master = Launch::fixture("server.js").handing_over().workers(1).serve();
     let victim = master.worker(&master.wait(on("spawned")));
     victim.signal(Signal::STOP);
     let mut connections: Vec<Connection<TcpStream>> = (0..20).map(|_| master.connect()).collect();
@@ -206,8 +206,15 @@ fn when_the_only_worker_is_killed_what_it_had_not_taken_waits_for_the_next_one()
 /// connection as soon as they have accepted it; one may have been accepted and not yet written down.
 #[test]
 fn a_worker_killed_under_load_loses_only_what_it_had_accepted() {
+    for balance in ["round-robin", "kernel"] {
+        loses_only_what_it_had_accepted(balance);
+    }
+}
+
+fn loses_only_what_it_had_accepted(balance: &str) {
     let home = Home::new();
     let launch = Launch::fixture("writes-down.js").home(&home).env("ACCEPTED", home.path());
+    let launch = launch.option("--balance", balance);
     let master = launch.serve();
     let victim = master.wait(on("spawned").slot(1));
     let address = master.address();

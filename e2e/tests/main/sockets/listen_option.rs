@@ -170,7 +170,9 @@ fn a_port_of_the_kernels_choice_is_told_everywhere() {
     assert_eq!(bound.text("/name"), "web");
     let address = master.bound_ip(0);
     assert_ne!(address.port(), 0);
-    assert_eq!(master.status()["listeners"], json!([{ "address": address, "balance": "shared" }]));
+    let listener =
+        json!({ "address": address, "balance": "shared", "reason": "its program accepts by itself" });
+    assert_eq!(master.status()["listeners"], json!([listener]));
     let table = master.client(&["status"]).stdout;
     assert!(table.contains(&format!("listens on {address}")), "{table}");
 }
