@@ -9,6 +9,8 @@ mod args;
 mod check;
 mod claim;
 mod client;
+#[doc(hidden)]
+pub mod completions;
 mod config;
 mod describe;
 mod duration;
@@ -67,6 +69,7 @@ async fn execute(
         Command::Scale(args) => client::scale(args).await,
         Command::Stop(args) => client::stop(args).await,
         Command::Terminate(args) => client::terminate(args).await,
+        Command::Completions(args) => completions::print(&args),
     }
 }
 

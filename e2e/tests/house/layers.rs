@@ -69,6 +69,7 @@ const CLI: Layers = (
     "cli",
     &[
         &[
+            "args::completions",
             "args::values",
             "config::place",
             "duration",
@@ -112,7 +113,7 @@ const CLI: Layers = (
         &["error"],
         &["claim", "client::connect", "client::output", "describe", "log"],
         &["check::hooks", "check::node", "client::screen"],
-        &["check::findings", "client::events", "client::replace", "client::status", "run"],
+        &["check::findings", "client::events", "client::replace", "client::status", "completions", "run"],
         &["check::report", "client"],
         &["check"],
         &["fuzzing"],

@@ -5,6 +5,7 @@ mod alone;
 mod balancing;
 mod check;
 mod client;
+mod completions;
 mod reading;
 mod run;
 mod tips;
@@ -19,6 +20,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 pub(crate) use check::Check;
 pub(crate) use client::{Ask, EventsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target};
+pub(crate) use completions::{Completions, ShellArg};
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, WorkerAt, scale};
 
@@ -64,6 +66,8 @@ pub(crate) enum Command {
     Stop(Ask),
     /// Kill every worker, then stop
     Terminate(Ask),
+    /// Print what a shell needs to complete command lines
+    Completions(Completions),
 }
 
 impl Command {
@@ -78,7 +82,8 @@ impl Command {
             | Self::Replace(_)
             | Self::Scale(_)
             | Self::Stop(_)
-            | Self::Terminate(_) => None,
+            | Self::Terminate(_)
+            | Self::Completions(_) => None,
         }
     }
 
@@ -93,7 +98,8 @@ impl Command {
             | Self::Replace(_)
             | Self::Scale(_)
             | Self::Stop(_)
-            | Self::Terminate(_) => None,
+            | Self::Terminate(_)
+            | Self::Completions(_) => None,
         }
     }
 }
