@@ -96,8 +96,7 @@ function goodbyes(drain, countConnections) {
 
   /**
    * What keeps the event loop alive, by Node's names: how many of each. The standard streams, the channel and our own looks do not, and a
-   * connection that has ended does not for longer than this turn of the loop, though it is still listed. A socket of the master's goes
-   * with the disconnect that follows.
+   * connection that has ended does not for longer than this turn of the loop, though it is still listed.
    */
   function aliveness() {
     const counts = new Map();
@@ -106,16 +105,10 @@ function goodbyes(drain, countConnections) {
     for (const handle of own.getHandles.call(process)) {
       if (handle._isStdio && handle._handle?.hasRef?.()) add(`${handle._handle.constructor.name}Wrap`, -1);
       else if (handle.destroyed && handle.server) add(handle.server._pipeName ? 'PipeWrap' : 'TCPSocketWrap', -1);
-      else if (isLent(handle)) add(handle._pipeName ? 'PipeWrap' : 'TCPSocketWrap', -1);
     }
     if (process.connected) add('PipeWrap', -1);
     add('Immediate', -drain.looks);
     return Object.fromEntries([...counts].filter(([, count]) => count > 0).slice(0, KINDS));
-  }
-
-  /** Whether it is a server that accepts from a socket of the master's: Node's cluster gives that a `close` of its own. */
-  function isLent(server) {
-    return typeof server.getConnections === 'function' && Boolean(server._handle) && Object.hasOwn(server._handle, 'close');
   }
 
   /** What talks to a master that is gone would end the worker by an error. */

@@ -100,15 +100,11 @@ fn the_handlers_of_an_orphan_run_too() {
 /// It had a request when it last told, long before.
 #[test]
 fn what_keeps_an_old_worker_alive_is_told_and_not_what_it_had() {
-    let timer = json!([{ "name": "Timeout", "count": 1 }]);
-    for (balance, holds, alive) in [
-        ("round-robin", "timer", timer.clone()),
-        ("shared", "timer", timer.clone()),
-        ("kernel", "timer", timer),
-        ("kernel", "connection", json!([{ "name": "TCPSocketWrap", "count": 2 }])),
+    for (holds, alive) in [
+        ("timer", json!([{ "name": "Timeout", "count": 1 }])),
+        ("connection", json!([{ "name": "TCPSocketWrap", "count": 2 }])),
     ] {
-        let launch = cluster("").env("HOLDS", holds).option("--balance", balance);
-        let master = launch.option("--exit-grace", "300ms").serve();
+        let master = cluster("").env("HOLDS", holds).option("--exit-grace", "300ms").serve();
         let mut connection = master.begin_request();
         master.reload().expect_code(0);
         connection.finish_request().expect("an answer");
