@@ -6,6 +6,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use recluster_core::Surge;
@@ -54,7 +55,7 @@ pub struct ClusterBuilder {
     pub(crate) numbering: Numbering,
     pub(crate) latest: Option<Latest>,
     pub(crate) reread: Option<Reread>,
-    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) events: broadcast::Sender<Arc<Event>>,
 }
 
 impl ClusterBuilder {

@@ -1,5 +1,7 @@
 //! [`Cluster`]: the handle by which a program talks to its cluster.
 
+use std::sync::Arc;
+
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::api::builder::ClusterBuilder;
@@ -19,7 +21,7 @@ use crate::supervisor::input::{Input, Progress, Reloaded, Request};
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
-    pub(crate) events: broadcast::WeakSender<Event>,
+    pub(crate) events: broadcast::WeakSender<Arc<Event>>,
     pub(crate) progress: watch::Receiver<Progress>,
 }
 

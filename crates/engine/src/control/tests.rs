@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Master {
     server: Server,
     inputs: mpsc::UnboundedReceiver<Input>,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<Arc<Event>>,
     course: watch::Sender<Course>,
     path: PathBuf,
     _directory: tempfile::TempDir,
@@ -107,7 +108,7 @@ async fn a_waiting_client_hears_of_its_own_reload() {
         Event::Serving { worker: worker(3, 2), serving: 1, of: 2 },
         Event::Failed { failure: failure(4, 2) },
     ] {
-        master.events.send(event).unwrap();
+        master.events.send(Arc::new(event)).unwrap();
     }
     let needs_restart = vec!["listen".to_owned()];
     let verdict_of_it = Verdict::RolledBack { failure: failure(4, 2) };
@@ -382,7 +383,7 @@ async fn many_follow_and_others_are_answered_all_the_same() {
         client.send(&Asked::Events { follow: true, last: None }).await.unwrap();
         followers.push(client);
     }
-    master.events.send(Event::GenerationBegan { generation: 7 }).unwrap();
+    master.events.send(Arc::new(Event::GenerationBegan { generation: 7 })).unwrap();
     for follower in &mut followers {
         let Reply::Event(event) = within(follower.next()).await.unwrap() else { panic!() };
         assert_eq!((&event["generation"], &event["level"]), (&7.into(), &"info".into()));
@@ -401,10 +402,13 @@ async fn a_slow_follower_is_told_how_much_it_has_missed() {
     let master = Master::start();
     let mut client = master.client().await;
     client.send(&Asked::Events { follow: true, last: None }).await.unwrap();
-    master.events.send(Event::GenerationBegan { generation: 1 }).unwrap();
+    master.events.send(Arc::new(Event::GenerationBegan { generation: 1 })).unwrap();
     assert!(matches!(within(client.next()).await.unwrap(), Reply::Event(_)));
     for id in 0..ALL {
-        master.events.send(Event::CutOff { worker: worker(id, 1), reason: "x".repeat(500) }).unwrap();
+        master
+            .events
+            .send(Arc::new(Event::CutOff { worker: worker(id, 1), reason: "x".repeat(500) }))
+            .unwrap();
         within(async {
             while !master.events.is_empty() {
                 yield_now().await;

@@ -4,6 +4,7 @@
 //! `--log-format json` prints exactly these.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -391,7 +392,8 @@ pub enum RecycleReason {
 
 /// The events of a cluster from the moment of subscribing on.
 #[derive(Debug)]
-pub struct Events(pub(crate) broadcast::Receiver<Event>);
+// Behind pointers: the channel keeps room for all that may wait, and most of the time none does.
+pub struct Events(pub(crate) broadcast::Receiver<Arc<Event>>);
 
 /// What [`Events::next`] yields.
 #[derive(Clone, Debug)]
@@ -407,7 +409,7 @@ impl Events {
     /// The next event; `None` once the cluster is over.
     pub async fn next(&mut self) -> Option<Heard> {
         match self.0.recv().await {
-            Ok(event) => Some(Heard::Event(event)),
+            Ok(event) => Some(Heard::Event(Arc::unwrap_or_clone(event))),
             Err(broadcast::error::RecvError::Lagged(count)) => Some(Heard::Missed(count)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
@@ -475,7 +477,7 @@ mod tests {
         let sender = broadcast::Sender::new(2);
         let mut events = Events(sender.subscribe());
         for generation in 1..=4 {
-            sender.send(Event::GenerationBegan { generation }).unwrap();
+            sender.send(Arc::new(Event::GenerationBegan { generation })).unwrap();
         }
         drop(sender);
         assert!(matches!(events.next().await, Some(Heard::Missed(2))));

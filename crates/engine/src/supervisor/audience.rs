@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use recluster_core::WorkerId;
@@ -108,7 +108,7 @@ impl fmt::Debug for Host {
 /// The subscribers, and the host if there is one.
 #[derive(Debug)]
 pub(crate) struct Audience {
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<Arc<Event>>,
     host: Option<Host>,
     /// Who was active in each slot when the host last heard of it.
     active: BTreeMap<u32, WorkerId>,
@@ -152,7 +152,7 @@ impl Waiting {
 }
 
 impl Audience {
-    pub(crate) fn new(events: broadcast::Sender<Event>, host: Option<Host>) -> Self {
+    pub(crate) fn new(events: broadcast::Sender<Arc<Event>>, host: Option<Host>) -> Self {
         Self {
             events,
             host,
@@ -170,7 +170,7 @@ impl Audience {
             host.tell(HostEvent::Event(event.clone()));
         }
         // It fails where there is no subscriber.
-        if self.events.send(event).is_ok() {
+        if self.events.send(Arc::new(event)).is_ok() {
             self.waiting.sent.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -257,7 +257,6 @@ impl Audience {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
 
     use recluster_wire::Json;
 
@@ -308,7 +307,7 @@ mod tests {
         audience.emit(Event::Over);
         let all = ["spawned 3", "listening 3", "message Json(\"1\")", "retires 3", "Over"];
         assert_eq!(*heard.lock().unwrap(), all);
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Over)));
+        assert!(matches!(subscriber.try_recv().map(Arc::unwrap_or_clone), Ok(Event::Over)));
     }
 
     #[test]
@@ -318,10 +317,16 @@ mod tests {
         audience.spawned(WORKER, [None, None, None], Serialization::Json);
         audience.listening(WORKER, Address::Fd(3), listening());
         message(&mut audience, "[2]");
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Spawned { worker: WORKER })));
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Listening { address: Address::Fd(3), .. })));
+        assert!(matches!(
+            subscriber.try_recv().map(Arc::unwrap_or_clone),
+            Ok(Event::Spawned { worker: WORKER })
+        ));
+        assert!(matches!(
+            subscriber.try_recv().map(Arc::unwrap_or_clone),
+            Ok(Event::Listening { address: Address::Fd(3), .. })
+        ));
         assert!(
-            matches!(subscriber.try_recv(), Ok(Event::Message { text: Some(text), bytes: 3, .. }) if text == "[2]")
+            matches!(subscriber.try_recv().map(Arc::unwrap_or_clone), Ok(Event::Message { text: Some(text), bytes: 3, .. }) if text == "[2]")
         );
     }
 
@@ -334,14 +339,24 @@ mod tests {
         }
         audience.emit(Event::Over);
         for _ in 0..MESSAGE_BACKLOG {
-            assert!(matches!(subscriber.try_recv(), Ok(Event::Message { .. })));
+            assert!(matches!(subscriber.try_recv().map(Arc::unwrap_or_clone), Ok(Event::Message { .. })));
         }
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Over)), "it was not lost");
+        assert!(
+            matches!(subscriber.try_recv().map(Arc::unwrap_or_clone), Ok(Event::Over)),
+            "it was not lost"
+        );
         message(&mut audience, "1");
         message(&mut audience, "2");
-        assert!(matches!(subscriber.try_recv(), Ok(Event::MessagesLost { messages: 3 })));
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { text: Some(text), .. }) if text == "1"));
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Message { text: Some(text), .. }) if text == "2"));
+        assert!(matches!(
+            subscriber.try_recv().map(Arc::unwrap_or_clone),
+            Ok(Event::MessagesLost { messages: 3 })
+        ));
+        assert!(
+            matches!(subscriber.try_recv().map(Arc::unwrap_or_clone), Ok(Event::Message { text: Some(text), .. }) if text == "1")
+        );
+        assert!(
+            matches!(subscriber.try_recv().map(Arc::unwrap_or_clone), Ok(Event::Message { text: Some(text), .. }) if text == "2")
+        );
     }
 
     #[test]
@@ -354,15 +369,21 @@ mod tests {
         for _ in 0..4 {
             message(&mut audience, &long);
         }
-        assert!(matches!(subscriber.try_recv(), Ok(Event::Over)));
-        assert!(is_message(subscriber.try_recv()));
+        assert!(matches!(subscriber.try_recv().map(Arc::unwrap_or_clone), Ok(Event::Over)));
+        assert!(is_message(subscriber.try_recv().map(Arc::unwrap_or_clone)));
         message(&mut audience, &long);
-        assert!(is_message(subscriber.try_recv()));
-        assert!(matches!(subscriber.try_recv(), Ok(Event::MessagesLost { messages: 2 })));
-        assert!(is_message(subscriber.try_recv()));
+        assert!(is_message(subscriber.try_recv().map(Arc::unwrap_or_clone)));
+        assert!(matches!(
+            subscriber.try_recv().map(Arc::unwrap_or_clone),
+            Ok(Event::MessagesLost { messages: 2 })
+        ));
+        assert!(is_message(subscriber.try_recv().map(Arc::unwrap_or_clone)));
         let longest = format!("\"{}\"", "x".repeat(2 * MESSAGE_BYTES));
         message(&mut audience, &longest);
-        assert!(is_message(subscriber.try_recv()), "one is never too long by itself");
+        assert!(
+            is_message(subscriber.try_recv().map(Arc::unwrap_or_clone)),
+            "one is never too long by itself"
+        );
     }
 
     #[test]
