@@ -6,7 +6,8 @@ use crate::{Caller, Config, SlotId, WorkerId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the shell must name each of them; a new one is a new duty")]
 pub enum Event {
-    /// The worker's process is being started. Until then it queues, and from then on its time to be ready counts.
+    /// The worker's process is being started. Until then it queues, and from then on its time to be ready counts. (While
+    /// it queues that time is what may pass without any worker being begun.)
     Begun(WorkerId),
     /// The worker's process runs and has sent its first message.
     Online(WorkerId),

@@ -28,8 +28,10 @@ impl Cluster {
 
     fn begun(&mut self, id: WorkerId) {
         let now = self.now;
-        if let Some(worker) = self.workers.get_mut(id) {
-            worker.begin(now);
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.begin(now);
+        for worker in self.workers.iter_mut() {
+            worker.queue_moves(now);
         }
     }
 

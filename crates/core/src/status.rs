@@ -60,7 +60,7 @@ pub struct WorkerStatus {
     /// Its state.
     pub state: State,
     /// When it is sent the next signal unless it is ready, or has exited, before. Sooner than its state says where its
-    /// channel is closed.
+    /// channel is closed. None while it queues for its start: what goes on before it gives it more time.
     pub deadline: Option<Time>,
     /// It is wanted: it holds its slot or is to take it over.
     pub wanted: bool,
@@ -109,7 +109,8 @@ impl Cluster {
     }
 
     fn signal_due(&self, id: WorkerId, worker: &Worker) -> Option<Time> {
-        let has_next = !worker.is_ready() && !worker.is_killed();
+        let queues = matches!(worker.state, State::Starting { until: None });
+        let has_next = !worker.is_ready() && !worker.is_killed() && !queues;
         let due = has_next.then(|| worker.deadline(id, &self.settings))?;
         due.map(|(at, _)| at)
     }

@@ -12,7 +12,7 @@ use crate::{Due, Generation, Settings, SlotId, Time, WorkerId};
 pub enum State {
     /// It is not ready yet.
     Starting {
-        /// It must be ready by then; none while its process is still to be started.
+        /// It must be ready by then; none while its process is still to be started, and others are before it.
         until: Option<Time>,
     },
     /// It may serve.
@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) state: State,
     /// How long it may take to be ready, from when its process is started.
     ready_timeout: Duration,
+    /// Since then it has queued for its start, and no other worker's start has begun.
+    queues_since: Time,
     /// When it has to be ready, if its process was begun.
     ready_by: Option<Time>,
     /// It was ready and has lived for the bake time. Never cleared.
@@ -58,10 +60,24 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker whose process is to be started, and that must be ready so soon after that.
-    pub(crate) fn new(slot: SlotId, generation: Generation, ready_timeout: Duration) -> Self {
-        let (state, ready_by) = (State::Starting { until: None }, None);
-        Self { slot, generation, state, ready_timeout, ready_by, proven: false, closed: None, late: false }
+    /// A worker whose process is to be started from now on, and that must be ready so soon after that.
+    pub(crate) fn new(slot: SlotId, generation: Generation, ready_timeout: Duration, now: Time) -> Self {
+        Self {
+            slot,
+            generation,
+            state: State::Starting { until: None },
+            ready_timeout,
+            queues_since: now,
+            ready_by: None,
+            proven: false,
+            closed: None,
+            late: false,
+        }
+    }
+
+    /// The start of a worker has begun: whoever queues behind it has the whole of its time again.
+    pub(crate) fn queue_moves(&mut self, now: Time) {
+        self.queues_since = now;
     }
 
     /// Its process is being started.
@@ -108,7 +124,11 @@ impl Worker {
     /// Its deadlines.
     pub(crate) fn deadline(&self, id: WorkerId, settings: &Settings) -> Option<(Time, Due)> {
         match self.state {
-            State::Starting { until } => until.filter(|_| !self.late).map(|until| (until, Due::Ready(id))),
+            State::Starting { until } => {
+                // A queue in which nothing moves may stand still for ever.
+                let until = until.unwrap_or(self.queues_since + self.ready_timeout);
+                (!self.late).then_some((until, Due::Ready(id)))
+            }
             State::Ready { since } => (!self.proven).then(|| (since + settings.bake, Due::Bake(id))),
             State::Draining { until } => {
                 let exit = self.closed.map(|closed| (closed + settings.exit_grace, Due::Exit(id)));

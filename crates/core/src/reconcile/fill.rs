@@ -105,7 +105,7 @@ impl Cluster {
         let generation = reload.unwrap_or(slot.generation);
         let is_restart = slot.waiting.is_some() && has_served && on_trial != Some(generation);
         slot.restarts += u64::from(is_restart);
-        let worker = Worker::new(id, generation, self.settings.ready_timeout);
+        let worker = Worker::new(id, generation, self.settings.ready_timeout, self.now);
         let worker = self.workers.begin(worker);
         slot.seat(worker, reload);
         self.act(Action::Spawn { worker, slot: id, generation });

@@ -28,6 +28,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
+        name: "a worker may queue for its start for ever",
+        edits: &[Edit {
+            file: "worker.rs",
+            old: "let until = until.unwrap_or(self.queues_since + self.ready_timeout);",
+            new: "let until = until?;",
+        }],
+    },
+    Mutant {
+        name: "a worker queues no longer than its ready timeout, although others are begun",
+        edits: &[Edit { file: "record.rs", old: "worker.queue_moves(now);", new: "let _ = worker;" }],
+    },
+    Mutant {
         name: "more workers boot at a time than may",
         edits: &[Edit { file: "reconcile/fill.rs", old: "may_start.truncate(self.boot_room());", new: "" }],
     },

@@ -21,16 +21,71 @@ fn the_ready_timeout_counts_from_the_beginning_of_a_worker_s_own_start() {
     assert_eq!(world.status().workers[1].state, State::Starting { until: None });
     assert_eq!(world.status().workers[1].deadline, None);
     world.ready(1);
-    world.at(200);
+    world.at(55);
     world.begins(2);
-    assert_eq!(world.deadline().as_deref(), Some("ready 2 at 260s"));
+    assert_eq!(world.deadline().as_deref(), Some("ready 2 at 115s"));
     world.begins(2);
     world.pass(secs(5));
     world.begins(2);
-    assert_eq!(world.status().workers[1].state, State::Starting { until: Some(Time::after(secs(260))) });
+    assert_eq!(world.status().workers[1].state, State::Starting { until: Some(Time::after(secs(115))) });
     world.forget();
-    world.at(260);
-    assert_eq!(world.signalled(), ["TERM to 2 at 260s"]);
+    world.at(115);
+    assert_eq!(world.signalled(), ["TERM to 2 at 115s"]);
+}
+
+/// Such as where a file system does not answer: the start of one worker never comes to an end, and one is started after the
+/// other.
+#[test]
+fn who_queues_behind_a_start_that_never_ends_has_the_ready_timeout_as_well() {
+    let mut world = World::serving_behind_a_queue(Settings { attempts: 3, ..slots(2) });
+    world.crashes(1);
+    world.pass(secs(1));
+    world.begins(3);
+    world.reload(7);
+    world.pass(secs(59));
+    assert_eq!(world.verdicts(), NOTHING);
+    world.pass(secs(1));
+    assert_eq!(
+        world.verdicts(),
+        ["generation 2 for [7]: rolled back, 4 in slot 0 not ready in time, failure 1"]
+    );
+    assert_eq!(world.servers(), [2]);
+}
+
+#[test]
+fn who_queues_where_nothing_is_ever_begun_has_the_ready_timeout_as_well() {
+    let mut world = World::queueing(slots(1));
+    world.at(59);
+    assert_eq!(world.status().workers[0].deadline, None, "its own time has not begun");
+    world.at(60);
+    assert_eq!(
+        world.notices_with("start failed"),
+        ["start failed: 1 in slot 0 not ready in time, failure 1"]
+    );
+    assert_eq!(world.signalled(), ["TERM to 1 at 60s"]);
+}
+
+#[test]
+fn a_queue_may_be_as_long_as_it_likes_while_it_moves() {
+    let mut world = World::queueing(Settings { bake: secs(0), ..slots(10) });
+    for worker in 1..=10 {
+        world.pass(secs(50));
+        world.begins(worker);
+        world.ready(worker);
+    }
+    assert_eq!(world.notices_with("started"), ["generation 1 started"]);
+    assert_eq!(world.signalled(), NOTHING);
+}
+
+#[test]
+fn one_that_may_be_late_may_queue_for_as_long_as_it_likes_and_is_begun_in_the_end() {
+    let mut world = World::queueing(Settings { lateness: Lateness::FailsReloads, ..slots(1) });
+    world.forget();
+    world.at(600);
+    assert_eq!(world.notices(), ["1 is late"]);
+    world.begins(1);
+    world.come_to_serve([1]);
+    assert_eq!(world.servers(), [1]);
 }
 
 #[test]

@@ -61,6 +61,13 @@ impl World {
         world
     }
 
+    /// Such a cluster, where the next processes are begun when the scenario says so.
+    pub(crate) fn serving_behind_a_queue(settings: Settings) -> Self {
+        let mut world = Self::serving(settings);
+        world.queues = true;
+        world
+    }
+
     // What happens.
 
     pub(crate) fn begins(&mut self, worker: u64) {

@@ -36,7 +36,7 @@ impl Model {
         let goes_on = self.phase == Phase::Running && self.on_trial() != Some(generation);
         self.spawn_in_time(id, slot, goes_on)?;
         self.retried_alone(slot)?;
-        self.workers.insert(id, Worker::new(id, slot, generation));
+        self.workers.insert(id, Worker::new(id, slot, generation, self.now));
         let booting = self.wanted().filter(|worker| worker.ready.is_none()).count();
         let most = self.settings.boot_limit.map_or(usize::MAX, |most| most.get() as usize);
         hold(booting <= most, PACE, || format!("worker {id} is begun while {booting} boot, of {most}"))

@@ -39,8 +39,10 @@ impl Model {
 
     fn begins(&mut self, id: WorkerId) {
         let now = self.now;
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.begun.get_or_insert(now);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.begun.get_or_insert(now);
+        for worker in self.workers.values_mut() {
+            worker.queued = now;
         }
     }
 

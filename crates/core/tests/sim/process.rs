@@ -7,7 +7,7 @@ use recluster_core::{Event, Exit, SpawnFailure, WorkerId};
 use crate::rng::Rng;
 
 /// A sound process is ready after this many milliseconds at most, which is less than every ready timeout drawn.
-const BOOT: u64 = 300;
+pub(crate) const BOOT: u64 = 300;
 
 /// What the shell would report of a process.
 #[derive(Clone, Copy, Debug)]

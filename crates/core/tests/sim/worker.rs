@@ -10,6 +10,8 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
+    /// It has queued since then, and nobody was begun.
+    pub(crate) queued: Time,
     /// Its process was being started then.
     pub(crate) begun: Option<Time>,
     pub(crate) ready: Option<Time>,
@@ -26,11 +28,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) const fn new(id: WorkerId, slot: SlotId, generation: Generation) -> Self {
+    pub(crate) const fn new(id: WorkerId, slot: SlotId, generation: Generation, now: Time) -> Self {
         Self {
             id,
             slot,
             generation,
+            queued: now,
             begun: None,
             ready: None,
             served: false,
@@ -74,7 +77,8 @@ impl Worker {
             let drain = (until, Due::Drain(self.id), Signal::Term);
             return Some(exit.map_or(drain, |exit| (exit, Due::Exit(self.id), Signal::Term)));
         }
-        self.ready_by(settings).map(|by| (by, Due::Ready(self.id), Signal::Term))
+        let starts = self.begun.unwrap_or(self.queued) + settings.ready_timeout;
+        self.ready.is_none().then_some((starts, Due::Ready(self.id), Signal::Term))
     }
 
     /// When it is given up, if it lives on after KILL.

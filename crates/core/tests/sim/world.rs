@@ -283,7 +283,9 @@ impl World {
             process::mishap(rng, &mut words);
         }
         self.alive.push(worker);
-        let queues = self.dice.upto(self.plan.queue);
+        // The queue moves on in the end.
+        let longest = if self.calm { self.plan.queue.min(process::BOOT) } else { self.plan.queue };
+        let queues = self.dice.upto(longest);
         for (at, _) in &mut words {
             *at += queues;
         }

@@ -159,7 +159,16 @@ impl Supervisor {
     }
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        let place = self.launches.place(worker);
+        let held_up = self.launches.held_up(worker);
         if self.too_early(worker, |begun| begun.signal = begun.signal.max(Some(signal))).is_some() {
+            if signal == Signal::Term
+                && self.launches.place(worker).is_none()
+                && let (Some(place), Some(why)) = (place, held_up)
+            {
+                // It was late before its turn came.
+                self.workers.still_born(worker, place.about(None), why);
+            }
             return;
         }
         // TERM at the start of its drain is not said once more at the end.

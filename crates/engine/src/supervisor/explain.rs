@@ -73,7 +73,8 @@ fn reason(cause: Cause, worker: &DeadWorker, ready_timeout: Duration) -> String 
         Cause::ReadyTimeout => {
             let failure = worker.check_failure.as_ref();
             let check = failure.map(|why| format!("; its check failed: {why}")).unwrap_or_default();
-            format!("was not ready within {ready_timeout:?}{check}")
+            let held_up = worker.spawn_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("was not ready within {ready_timeout:?}{held_up}{check}")
         }
         Cause::SpawnFailed(_) => {
             let error = worker.spawn_error.as_deref().unwrap_or("unknown error");
@@ -134,7 +135,7 @@ fn hint(cause: Cause, worker: &DeadWorker, expected: Expected) -> Option<&'stati
              --node-arg=--import=tsx, or compile the file",
         );
     }
-    if cause != Cause::ReadyTimeout {
+    if cause != Cause::ReadyTimeout || worker.spawn_error.is_some() {
         return None;
     }
     if expected.ready_when == ReadyWhen::Notify && worker.check_failure.is_none() {
@@ -213,6 +214,11 @@ mod tests {
         assert_eq!(reason(Cause::Exited(Exit::Signal(9)), worker()), "was ended by SIGKILL before it served");
         assert_eq!(reason(Cause::ReadyTimeout, worker()), "was not ready within 60s");
         assert_eq!(reason(Cause::Retired, worker()), "asked to be replaced before it served");
+        let queued = DeadWorker { spawn_error: Some("its turn has not come".into()), ..worker() };
+        let notify = Expected { ready_when: ReadyWhen::Notify, ..EXPECTED };
+        let late = explained(Cause::ReadyTimeout, queued, notify);
+        assert_eq!(late.reason, "was not ready within 60s: its turn has not come");
+        assert_eq!(late.hint, None, "it had nothing to say yet");
         let failed_check = DeadWorker { check_failure: Some("no answer".into()), ..worker() };
         assert_eq!(
             reason(Cause::ReadyTimeout, failed_check),

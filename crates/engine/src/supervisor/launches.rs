@@ -15,6 +15,8 @@ pub(crate) struct Begun {
     pub(crate) place: Place,
     pub(crate) channel_use: ChannelUse,
     pub(crate) is_node: bool,
+    /// It is being started: what queues behind it waits for it.
+    pub(crate) under_way: bool,
     /// How long it may be silent, if it has a watchdog.
     pub(crate) patience: Option<Duration>,
     /// It is to be let go as soon as it runs.
@@ -30,7 +32,7 @@ impl Begun {
         is_node: bool,
         patience: Option<Duration>,
     ) -> Self {
-        Self { place, channel_use, is_node, patience, leaves: None, signal: None }
+        Self { place, channel_use, is_node, under_way: false, patience, leaves: None, signal: None }
     }
 }
 
@@ -50,6 +52,30 @@ impl Launches {
 
     pub(crate) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Begun> {
         self.begun.get_mut(&worker)
+    }
+
+    /// The turn of a worker has come.
+    pub(crate) fn is_under_way(&mut self, worker: WorkerId) {
+        if let Some(begun) = self.begun.get_mut(&worker) {
+            begun.under_way = true;
+        }
+    }
+
+    /// Why a worker has no process yet, if it is still to be started.
+    pub(crate) fn held_up(&self, worker: WorkerId) -> Option<String> {
+        let begun = self.begun.get(&worker)?;
+        if begun.under_way {
+            return Some("its process is still being started, and its program does not run yet".to_owned());
+        }
+        let before = self.begun.values().find(|begun| begun.under_way).map(|begun| begun.place);
+        Some(match before {
+            Some(Place { number, slot, .. }) => format!(
+                "its turn to be started has not come, because worker {number} (slot {slot}) is still being started, and its \
+                 program does not run yet"
+            ),
+            None => "its turn to be started has not come, because another command of the cluster is still being started"
+                .to_owned(),
+        })
     }
 
     /// Where a worker will be, if it is being started.
@@ -113,6 +139,20 @@ mod tests {
         assert!(first.try_recv().is_ok() && second.try_recv().is_err(), "the third is on its way");
         launches.end(three);
         assert_eq!(launches.served().len(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_has_no_process_yet_is_held_up_by_the_one_that_is_being_started() {
+        let mut launches = Launches::default();
+        let (one, two) = (begin(&mut launches, 1), begin(&mut launches, 2));
+        let why = |launches: &Launches, worker| launches.held_up(worker).unwrap();
+        assert!(why(&launches, two).contains("another command"), "{}", why(&launches, two));
+        launches.is_under_way(one);
+        assert!(why(&launches, one).starts_with("its process is still being started"));
+        assert!(why(&launches, two).contains("because worker 1 (slot 0) is"), "{}", why(&launches, two));
+        launches.end(one);
+        launches.is_under_way(one);
+        assert_eq!(launches.held_up(one), None);
     }
 
     #[test]

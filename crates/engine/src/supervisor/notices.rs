@@ -128,7 +128,8 @@ impl Supervisor {
 
     fn in_words(&self, failure: core::Failure) -> Failure {
         let place = self.launches.place(failure.worker).map(|place| place.about(None));
-        let dead = self.workers.about_failed(failure, place);
+        let mut dead = self.workers.about_failed(failure, place);
+        dead.spawn_error = dead.spawn_error.or_else(|| self.launches.held_up(failure.worker));
         let program = self.generations.program_numbered(dead.worker.generation);
         let is_typescript = program.is_some_and(ResolvedProgram::is_typescript);
         let spec = self.spec();

@@ -114,7 +114,10 @@ impl Supervisor {
         match input {
             Input::Fact(fact) => self.note(fact),
             Input::Process(event) => self.hear(event),
-            Input::Begun(worker) => self.tell(core::Event::Begun(worker)),
+            Input::Begun(worker) => {
+                self.launches.is_under_way(worker);
+                self.tell(core::Event::Begun(worker));
+            }
             Input::Launched(outcome) => self.launched(outcome),
             Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
             Input::Hook(failed) => self.hook_failed(failed),
