@@ -2,12 +2,13 @@
 //! status for all who wait for it, and places for those who wait long.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
-/// How much of lines may be held for all clients together beside [`SHORT`] for each, in KiB.
+/// How much of requests may be held for all clients together beside [`SHORT`] for each, and as much of answers, in KiB: whoever
+/// takes all the room for requests takes none from answers.
 const LONG_LINES: usize = 4 * 1024;
 /// A line of so many bytes is held for every client.
 pub(super) const SHORT: usize = 8 * 1024;
@@ -19,7 +20,8 @@ const FOLLOWING: usize = 64;
 /// The room. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
-    lines: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     following: Arc<Semaphore>,
     status: Arc<Mutex<Option<Taken>>>,
@@ -29,13 +31,32 @@ pub(super) struct Room {
 #[derive(Debug)]
 struct Taken {
     begun: Instant,
-    line: Arc<[u8]>,
+    line: Arc<Shared>,
+}
+
+/// An answer that several clients are given.
+#[derive(Debug)]
+pub(super) struct Shared {
+    line: Box<[u8]>,
+    /// The room that it has, while somebody has not read it.
+    room: std::sync::Mutex<Weak<OwnedSemaphorePermit>>,
+}
+
+impl Shared {
+    pub(super) fn new(line: Vec<u8>) -> Self {
+        Self { line: line.into(), room: std::sync::Mutex::default() }
+    }
+
+    pub(super) fn line(&self) -> &[u8] {
+        &self.line
+    }
 }
 
 impl Default for Room {
     fn default() -> Self {
         Self {
-            lines: Arc::new(Semaphore::new(LONG_LINES)),
+            requests: Arc::new(Semaphore::new(LONG_LINES)),
+            answers: Arc::new(Semaphore::new(LONG_LINES)),
             waiting: Arc::new(Semaphore::new(WAITING)),
             following: Arc::new(Semaphore::new(FOLLOWING)),
             status: Arc::default(),
@@ -46,13 +67,24 @@ impl Default for Room {
 impl Room {
     /// Waits for room for a line of so many bytes that is to be read.
     pub(super) async fn for_line(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
-        Arc::clone(&self.lines).acquire_many_owned(kibibytes(bytes)).await.map_err(io::Error::other)
+        Arc::clone(&self.requests).acquire_many_owned(kibibytes(bytes)).await.map_err(io::Error::other)
     }
 
     /// Room for the rest of an answer that its client does not read at once, if there is any.
     pub(super) fn for_rest(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
-        let room = Arc::clone(&self.lines).try_acquire_many_owned(kibibytes(bytes));
+        let room = Arc::clone(&self.answers).try_acquire_many_owned(kibibytes(bytes));
         room.map_err(|_| io::ErrorKind::OutOfMemory.into())
+    }
+
+    /// Room for an answer that is kept once, however many have not read it.
+    pub(super) fn for_shared(&self, shared: &Shared) -> io::Result<Arc<OwnedSemaphorePermit>> {
+        let mut known = shared.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = known.upgrade() {
+            return Ok(room);
+        }
+        let room = Arc::new(self.for_rest(shared.line.len())?);
+        *known = Arc::downgrade(&room);
+        Ok(room)
     }
 
     /// A place for one who waits for a reload, if one is free.
@@ -68,15 +100,15 @@ impl Room {
     /// The status as it is after this was called. Those who ask while one is taken share the next.
     pub(super) async fn status<E>(
         &self,
-        take: impl AsyncFnOnce() -> Result<Arc<[u8]>, E>,
-    ) -> Result<Arc<[u8]>, E> {
+        take: impl AsyncFnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<Arc<Shared>, E> {
         let asked = Instant::now();
         let mut taken = self.status.lock().await;
         if let Some(Taken { line, .. }) = taken.as_ref().filter(|taken| taken.begun > asked) {
             return Ok(Arc::clone(line));
         }
         let begun = Instant::now();
-        let line = take().await?;
+        let line = Arc::new(Shared::new(take().await?));
         *taken = Some(Taken { begun, line: Arc::clone(&line) });
         Ok(line)
     }
@@ -100,14 +132,14 @@ mod tests {
             room.status(async || {
                 let number = count.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
-                Ok::<_, Infallible>(number.to_string().into_bytes().into())
+                Ok::<_, Infallible>(number.to_string().into_bytes())
             })
         };
         let (first, second, third) = tokio::join!(ask(), ask(), ask());
-        assert_eq!(&*first.unwrap(), b"0");
-        assert_eq!(&*second.unwrap(), b"1", "it was asked for when the first was being taken");
-        assert_eq!(&*third.unwrap(), b"1");
-        assert_eq!(&*ask().await.unwrap(), b"2", "an old one is not given");
+        assert_eq!(first.unwrap().line(), b"0");
+        assert_eq!(second.unwrap().line(), b"1", "it was asked for when the first was being taken");
+        assert_eq!(third.unwrap().line(), b"1");
+        assert_eq!(ask().await.unwrap().line(), b"2", "an old one is not given");
     }
 
     #[tokio::test]
@@ -116,6 +148,31 @@ mod tests {
         let held: Vec<_> = (0..16).map(|_| room.for_rest(256 * 1024).unwrap()).collect();
         assert!(room.for_rest(1).is_err());
         drop(held);
-        assert!(room.for_line(256 * 1024).await.is_ok());
+        assert!(room.for_rest(256 * 1024).is_ok());
+    }
+
+    #[tokio::test]
+    async fn requests_that_never_end_take_no_room_from_answers() {
+        let room = Room::default();
+        let mut held = Vec::new();
+        for _ in 0..16 {
+            held.push(room.for_line(256 * 1024).await.unwrap());
+        }
+        assert!(room.for_rest(4 << 20).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_many_share_has_its_room_once_until_the_last_has_read_it() {
+        let room = Room::default();
+        let shared = Shared::new(vec![0; 3 << 20]);
+        let held: Vec<_> = (0..100).map(|_| room.for_shared(&shared).unwrap()).collect();
+        assert!(room.for_rest(2 << 20).is_err());
+        assert!(room.for_rest(1 << 20).is_ok(), "it was charged once");
+        drop(held);
+        assert!(room.for_rest(4 << 20).is_ok());
+        let other = room.for_rest(2 << 20).unwrap();
+        assert!(room.for_shared(&shared).is_err(), "its room was given back");
+        drop(other);
+        assert!(room.for_shared(&shared).is_ok());
     }
 }

@@ -285,11 +285,14 @@ impl Conversation {
     async fn status(&mut self) -> io::Result<Next> {
         let cluster = &self.host.cluster;
         let taken = self.host.room.status(async || match cluster.status().await {
-            Ok(status) => Ok(Reply::Status(Box::new(status)).encode()?.into()),
+            Ok(status) => Ok(Reply::Status(Box::new(status)).encode()?),
             Err(gone) => Err(io::Error::other(gone)),
         });
         match taken.await {
-            Ok(line) => self.write(&line).await.map(|()| Next::Listen),
+            Ok(shared) => {
+                let room = self.host.room.clone();
+                self.write(shared.line(), |_| room.for_shared(&shared)).await.map(|()| Next::Listen)
+            }
             Err(gone) => self.refuse(gone.to_string()).await,
         }
     }
@@ -435,18 +438,19 @@ impl Conversation {
     }
 
     async fn say(&mut self, reply: &Reply) -> io::Result<()> {
-        self.write(&reply.encode()?).await
+        let room = self.host.room.clone();
+        self.write(&reply.encode()?, |bytes| room.for_rest(bytes)).await
     }
 
     /// Writes an answer. A client that does not read it gives way to others, and all of these have so much room for their answers.
-    async fn write(&mut self, line: &[u8]) -> io::Result<()> {
+    async fn write<R>(&mut self, line: &[u8], room: impl FnOnce(usize) -> io::Result<R>) -> io::Result<()> {
         // Whatever else is wrong shows again below.
         let sent = self.writer.try_write(line).unwrap_or(0);
         let rest = line.get(sent..).unwrap_or_default();
         if rest.is_empty() {
             return Ok(());
         }
-        let _room = self.host.room.for_rest(rest.len())?;
+        let _room = room(rest.len())?;
         let waited = self.waits.swap(false, Ordering::Relaxed);
         timeout(READING, self.writer.write_all(rest)).await??;
         self.waits.store(waited, Ordering::Relaxed);
