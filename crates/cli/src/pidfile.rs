@@ -48,10 +48,9 @@ impl Pidfile {
     /// Whether the file could be written: it is not there or a dead process left it, and its draft could be made.
     pub(crate) fn check(path: &Path) -> Result<(), PidfileError> {
         let system = |source| PidfileError::System { path: path.to_owned(), source };
-        is_free(&Place::of(path).map_err(system)?, path)?;
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(ending());
-        may_create(Path::new(&draft)).map_err(system)
+        let place = Place::of(path).map_err(system)?;
+        is_free(&place, path)?;
+        draft_of(&place).and_then(|draft| may_create(&draft)).map_err(system)
     }
 }
 
@@ -200,6 +199,23 @@ mod tests {
         drop(pidfile);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_check_looks_where_the_file_would_be_written() {
+        let base = tempfile::tempdir().unwrap();
+        // Nothing can be made beside what the link leads to, whatever permissions say.
+        let (link, away) = (base.path().join("link"), base.path().join("away"));
+        symlink("/proc/recluster.pid", &link).unwrap();
+        let checked = Pidfile::check(&link).unwrap_err().to_string();
+        assert_eq!(checked, Pidfile::write(&link).unwrap_err().to_string());
+        // And nothing can be made beside this one, which leads to where something can.
+        symlink(base.path().join("it.pid"), &away).unwrap();
+        Pidfile::check(&away).unwrap();
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 2, "it left nothing");
+        let long = base.path().join("x".repeat(250));
+        let checked = Pidfile::check(&long).unwrap_err().to_string();
+        assert_eq!(checked, Pidfile::write(&long).unwrap_err().to_string());
     }
 
     #[test]

@@ -43,11 +43,16 @@ impl Place {
         Walk::along(path)?.finish()
     }
 
-    /// Another name in the same directory.
+    /// A name in the same directory that begins as this one.
     pub(crate) fn beside(&self, ending: &str) -> io::Result<Self> {
         let mut name = self.name.clone();
         name.push(ending);
-        Ok(Self { directory: self.directory.try_clone()?, name, is_of_kernel: false })
+        self.named(name)
+    }
+
+    /// This name in the same directory.
+    pub(crate) fn named(&self, name: impl Into<OsString>) -> io::Result<Self> {
+        Ok(Self { directory: self.directory.try_clone()?, name: name.into(), is_of_kernel: false })
     }
 
     /// Opens what has the name. Whatever took it since then is not followed.
@@ -103,7 +108,9 @@ struct Walk {
 
 impl Walk {
     fn along(path: &Path) -> io::Result<Self> {
-        let at = reach(CWD, OsStr::new("."), OFlags::DIRECTORY)?;
+        // An absolute path is no matter of the working directory, in which this process may have nothing to look for.
+        let start = if path.is_absolute() { "/" } else { "." };
+        let at = reach(CWD, OsStr::new(start), OFlags::DIRECTORY)?;
         Ok(Self { at, steps: steps_of(path), led: Vec::new(), links: 0 })
     }
 

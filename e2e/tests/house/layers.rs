@@ -88,8 +88,8 @@ const CLI: Layers = (
             "place",
             "size",
             "wishes",
-            "writable",
         ],
+        &["writable"],
         &[
             "args::admin",
             "args::balancing",

@@ -125,8 +125,9 @@ impl Waiting {
 
 /// Whether [`open`] would succeed. Makes no file.
 pub(super) fn check(path: &Path) -> io::Result<()> {
-    match Place::of(path)?.kind()? {
-        None => may_create(path),
+    let place = Place::of(path)?;
+    match place.kind()? {
+        None => may_create(&place),
         Some(_) => open(path).map(drop),
     }
 }
