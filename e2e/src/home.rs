@@ -1,8 +1,10 @@
 //! A directory that one or several masters call their own: control sockets, releases, whatever a test writes.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -75,8 +77,32 @@ impl Home {
 
     /// Writes a shell script that can be executed.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.write(name, &format!("#!/bin/sh\n{text}\n"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+        self.program(name, &format!("#!/bin/sh\n{text}\n"))
+    }
+
+    /// Writes a file that can be executed.
+    ///
+    /// Another process does. What this one writes may be open in a child too that another thread has just forked, until that
+    /// is another program; and a file that is open for writing cannot be executed (`ETXTBSY`).
+    #[track_caller]
+    pub fn program(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.join(name);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "rm -f -- \"$1\" && cat >\"$1\" && chmod 755 -- \"$1\"", "sh"]).arg(&path);
+        let mut shell = shell.stdin(Stdio::piped()).spawn().expect("a shell can be started");
+        let mut stdin = shell.stdin.take().expect("it is piped");
+        stdin.write_all(text.as_bytes()).expect("it is read");
+        drop(stdin);
+        assert!(shell.wait().expect("it is a child").success(), "{} cannot be written", path.display());
+        path
+    }
+
+    /// Copies a program, by another process as well.
+    #[track_caller]
+    pub fn copy_of(&self, program: &Path, name: &str) -> PathBuf {
+        let path = self.join(name);
+        let copied = Command::new("cp").arg("--").arg(program).arg(&path).status();
+        assert!(copied.expect("cp can be run").success(), "{} cannot be copied", program.display());
         path
     }
 

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Command, Output};
 
 use recluster_e2e::{Home, recluster, repository};
@@ -30,11 +28,6 @@ fn fails(command: &mut Command) -> String {
     let (success, text) = output(command);
     assert!(!success, "{text}");
     text
-}
-
-fn write_program(path: &Path, text: &str) {
-    fs::write(path, text).expect("write a program");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("make it executable");
 }
 
 /// A copy of what `scripts/version` reads.
@@ -212,7 +205,7 @@ fn release(home: &Home) {
         let name = format!("recluster-{VERSION}-{platform}");
         let laid = home.path().join(&name);
         fs::create_dir(&laid).expect("make it");
-        fs::copy(recluster(), laid.join("recluster")).expect("copy");
+        home.copy_of(recluster(), &format!("{name}/recluster"));
         let archive = directory.join(format!("{name}.tar.gz"));
         succeeds(Command::new("tar").arg("-czf").arg(archive).arg("-C").arg(home.path()).arg(name));
     }
@@ -280,7 +273,7 @@ fn packed(home: &Home, names: &BTreeSet<&str>) {
 #[test]
 fn the_package_is_published_behind_its_engines_and_nothing_twice() {
     let home = Home::new();
-    write_program(&home.path().join("npm"), NPM);
+    home.program("npm", NPM);
     let path = format!("{}:{}", home.path().display(), std::env::var("PATH").expect("a path"));
     let publish = || {
         let mut command = Command::new(repository().join("npm/release/publish"));

@@ -36,7 +36,7 @@ fn what_workers_load_is_beside_the_control_socket_where_nothing_else_can_be_writ
 #[cfg_attr(not(has = "mounts"), ignore = "no file system can be mounted here")]
 fn a_program_notifies_where_nothing_can_be_written_to_and_there_is_no_control_socket() {
     let home = open_home();
-    let server = home.write(
+    let server = home.program(
         "server",
         "#!/usr/bin/env python3
 import os, signal, socket
@@ -47,7 +47,6 @@ socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', name)
 signal.pause()
 ",
     );
-    fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).expect("it is ours");
     let launch = Launch::of(server).home(&home).workers(1).started_by("read-only.py").discoverable();
     let master = launch.option("--control", "none").option("--ready-when", "notify").serve();
     master.wait_stdout("at @recluster-");

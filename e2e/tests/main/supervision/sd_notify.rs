@@ -292,7 +292,7 @@ fn notifications_are_heard_where_readiness_does_not_need_them() {
 #[cfg_attr(not(has = "root"), ignore = "only root can give up privileges")]
 fn a_program_that_has_become_another_user_is_heard() {
     let home = Home::new();
-    let server = home.write(
+    let server = home.program(
         "server",
         "#!/usr/bin/env python3
 import os, signal, socket
@@ -303,7 +303,5 @@ socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', os.environ['
 signal.pause()
 ",
     );
-    std::fs::set_permissions(&server, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("it is ours");
     Launch::of(server).home(&home).workers(1).option("--ready-when", "notify").serve();
 }
