@@ -13,7 +13,7 @@ pub(crate) fn may_create(place: &Place) -> io::Result<()> {
         return Ok(());
     }
     // Permissions do not say it all: in some file systems nothing can be made by hand.
-    let trial = place.named(&format!(".recluster-trial-{}", process::id()))?;
+    let trial = place.named(format!(".recluster-trial-{}", process::id()))?;
     trial.open(OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
     trial.remove()
 }
