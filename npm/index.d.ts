@@ -98,6 +98,15 @@ declare namespace recluster {
     compileCache?: boolean | string | undefined;
     /** How much compiled code is kept, in bytes. Default: 256 MiB. */
     compileCacheSize?: number | undefined;
+    /**
+     * Where the engine answers HTTP, also while this process is blocked: `/metrics` for Prometheus, `/livez`, `/readyz`, `/status`. A port
+     * is that of 127.0.0.1; `'[::1]:9464'`, `'unix:/path?mode=660'`. Default: off.
+     */
+    admin?: string | number | undefined;
+    /** Names that requests there may have as their Host, beside addresses and localhost. */
+    adminHost?: string | string[] | undefined;
+    /** A file whose token allows changes there: POST /reload, /scale, /stop, /terminate. */
+    adminTokenFile?: string | undefined;
     /** What the engine does when something happens, also while this process is blocked. Default: nothing. */
     on?: Hook | Hook[] | undefined;
   }

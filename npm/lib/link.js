@@ -54,6 +54,8 @@ class Link {
     } catch (error) {
       throw new Error(`recluster: ${error.message}`);
     }
+    const address = this.#cluster.exposed();
+    if (address !== null) this.#later([{ event: 'admin_exposed', address }]);
     this.#settle(plan);
   }
 

@@ -22,7 +22,7 @@ const NEW = [
   'surge', 'bootLimit', 'attempts', 'readyTimeout', 'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace',
   'acceptAfterStop', 'balance', 'stickyBy', 'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck',
   'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile', 'ownGroup',
-  'compileCache', 'compileCacheSize', 'on',
+  'compileCache', 'compileCacheSize', 'on', 'admin', 'adminHost', 'adminTokenFile',
 ];
 const NAMES = new Set([...OLD, ...NEW]);
 
@@ -64,6 +64,7 @@ function read(options) {
     compileCache: compileCache(options),
     compileCacheSize: count(options, 'compileCacheSize'),
     on: hooks(options),
+    ...admin(options),
   };
 }
 
@@ -102,6 +103,23 @@ function hooks(options) {
   const hooks = Array.isArray(value) ? value : [value];
   if (hooks.every((hook) => typeof hook === 'string' && !hook.includes('\0'))) return hooks;
   throw wrong(TypeError, 'on', "a string as 'crashed=exec:COMMAND' or an array of such", value);
+}
+
+/** Where the admin listener is, by which names it may be asked, and which file has the token that allows changes. */
+function admin(options) {
+  const value = options.admin || undefined;
+  // A port may be written as a number.
+  const address = typeof value === 'number' ? `${value}` : text({ admin: value }, 'admin');
+  const hosts = options.adminHost ?? [];
+  const names = Array.isArray(hosts) ? hosts : [hosts];
+  if (!names.every((name) => typeof name === 'string' && name !== '')) {
+    throw wrong(TypeError, 'adminHost', 'a name or an array of names', hosts);
+  }
+  const file = text(options, 'adminTokenFile');
+  for (const [name, isGiven] of [['adminHost', names.length > 0], ['adminTokenFile', file !== undefined]]) {
+    if (address === undefined && isGiven) throw wrong(RangeError, name, 'left out without `admin`', options[name]);
+  }
+  return { admin: address, adminHosts: names, adminTokenFile: file };
 }
 
 /** What logs, and whether respawns are logged. */

@@ -34,6 +34,8 @@ function line(note) {
       return `recluster: workers keep no compiled code: ${note.reason}`;
     case 'unhealthy':
       return `recluster: ${named(note.worker)} fails its check and is replaced: ${note.reason}`;
+    case 'admin_exposed':
+      return `recluster: other machines may reach the admin listener at ${note.address}, and read the metrics and the status there`;
     case 'hook_failed':
       return `recluster: the hook for ${note.on} failed (${note.hook}): ${note.reason}`;
     case 'replace_failed':

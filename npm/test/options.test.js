@@ -3,6 +3,7 @@
 
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
+const http = require('node:http')
 const os = require('node:os')
 const path = require('node:path')
 
@@ -240,4 +241,46 @@ test.ours('compileCache says nothing where workers load nothing of ours', async 
   assert.throws(refused({ compileCache: true, drainHttp: false }), /compileCache must be left out where `drainHttp` is false/)
   assert.throws(refused({ compileCache: 7 }), /compileCache must be true, false or a directory, not 7/)
   assert.throws(refused({ compileCacheSize: 0 }), /compileCacheSize must be a whole number from 1 on, not 0/)
+})
+
+/** What is answered at a unix socket. */
+function asked(socketPath, target, options = {}) {
+  return new Promise((resolve, reject) => {
+    const request = http.request({ socketPath, path: target, ...options }, (response) => {
+      let body = ''
+      response.setEncoding('utf8')
+      response.on('data', (data) => { body += data })
+      response.on('end', () => resolve({ status: response.statusCode, body }))
+    })
+    request.on('error', reject)
+    request.end()
+  })
+}
+
+test.ours('admin: the engine answers HTTP, and reloads for those who have the token', async ({ serve }) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'recluster-'))
+  const [socket, token] = ['admin.sock', 'token'].map((name) => path.join(directory, name))
+  fs.writeFileSync(token, 'correct-horse-battery-staple', { mode: 0o600 })
+  const made = await serve('puppet.js', { ...listening, workers: 1, admin: `unix:${socket}`, adminTokenFile: token })
+  assert.equal((await asked(socket, '/readyz')).status, 200)
+  assert.deepEqual(JSON.parse((await asked(socket, '/status')).body).pid, process.pid)
+  assert.match((await asked(socket, '/metrics')).body, /^recluster_slots_active 1$/m)
+  const headers = { authorization: 'Bearer correct-horse-battery-staple' }
+  assert.equal((await asked(socket, '/reload?wait', { method: 'POST' })).status, 401)
+  const { status, body } = await asked(socket, '/reload?wait', { method: 'POST', headers })
+  assert.deepEqual([status, JSON.parse(body).verdict], [200, 'done'])
+  // As after SIGHUP of the command: the package's user hears it as any other reload.
+  assert.equal((await made.status()).generation, 2)
+  await made.terminate()
+  await until('the listener goes with the cluster', () => !fs.existsSync(socket))
+  fs.rmSync(directory, { recursive: true })
+})
+
+test.ours('admin: an address that cannot be had, and names without one, are refused before a worker is started', async ({ make }) => {
+  const refused = (options) => () => make('puppet.js', { ...listening, ...options }).run()
+  assert.throws(refused({ admin: 'nowhere' }), /admin: 'nowhere' is no address for the admin listener/)
+  assert.throws(refused({ admin: 'unix:/no/such/directory/admin.sock' }), /the admin listener: cannot listen on/)
+  assert.throws(refused({ admin: true }), /admin must be a string, not true/)
+  assert.throws(refused({ adminHost: 'name' }), /adminHost must be left out without `admin`, not 'name'/)
+  assert.throws(refused({ admin: 0, adminTokenFile: '/x' }), /adminTokenFile must be left out without `admin`/)
 })

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use napi::bindgen_prelude::{Buffer, Either, Function};
 use napi::{Error, Result};
 use napi_derive::napi;
+use recluster::admin::Admin;
 use recluster::host::{DatagramKind, Handle, HandleKind, HostMessage, Surroundings};
 use recluster::{Cluster, Gone, Scale, ScaleError, SendError};
 use serde_json::{Value, json};
@@ -41,13 +42,17 @@ struct Parts {
     runtime: Runtime,
     /// It was started by a thread that may end before the process.
     ends_with_thread: bool,
+    /// The address of the admin listener, where other machines may reach it.
+    exposed: Option<String>,
 }
 
 /// Starts a cluster. `wake` is called, without arguments, when there are notes to take. If it ends with this thread, it is
 /// stopped then; with the process its workers end by themselves.
 #[napi(catch_unwind)]
 pub fn start(plan: String, wake: Function<'_, (), ()>, ends_with_thread: bool) -> Result<NativeCluster> {
-    let builder = Plan::parse(&plan).map_err(thrown)?.builder().map_err(thrown)?;
+    let plan = Plan::parse(&plan).map_err(thrown)?;
+    let admin = plan.admin().map_err(thrown)?;
+    let builder = plan.builder().map_err(thrown)?;
     let notes = Arc::new(Notes::new(wake.build_threadsafe_function().weak::<true>().build()?));
     // Nobody is asked before `settle` has been called.
     let latest = Latest::held();
@@ -56,12 +61,26 @@ pub fn start(plan: String, wake: Function<'_, (), ()>, ends_with_thread: bool) -
         .host(move |what| queue.leave(Note::Event(what)))
         .latest(move || answers.ask(|| asked.leave(Note::Asked)));
     let runtime = engine::runtime().map_err(thrown)?;
+    // First what can be taken: without its address no worker is started.
+    let admin = admin.map(|options| runtime.block_on(Admin::bind(options))).transpose().map_err(thrown)?;
     let cluster = runtime.block_on(builder.start()).map_err(thrown)?;
-    Ok(NativeCluster(AssertUnwindSafe(Parts { cluster, notes, latest, runtime, ends_with_thread })))
+    let exposed = admin.as_ref().filter(|admin| admin.is_exposed()).map(|admin| admin.address().to_string());
+    if let Some(Err(error)) = admin.map(|admin| admin.serve(cluster.clone())) {
+        // Nobody is to have a cluster that was refused.
+        let _ = cluster.request_terminate();
+        return Err(thrown(error));
+    }
+    Ok(NativeCluster(AssertUnwindSafe(Parts { cluster, notes, latest, runtime, ends_with_thread, exposed })))
 }
 
 #[napi]
 impl NativeCluster {
+    /// The address of the admin listener, where other machines may reach it.
+    #[napi(catch_unwind)]
+    pub fn exposed(&self) -> Option<String> {
+        self.0.exposed.clone()
+    }
+
     /// All notes that wait, oldest first. The descriptors that they name are the taker's.
     #[napi(catch_unwind)]
     pub fn take(&self) -> Taken {

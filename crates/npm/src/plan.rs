@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use recluster::admin::Options;
 use recluster::host::{Lateness, Lender, Serialization, Stdio};
 use recluster::{
     Balance, Cluster, ClusterBuilder, CompileCache, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy,
@@ -72,6 +73,9 @@ pub(crate) struct Plan {
     instance_env: Option<String>,
     compile_cache: Option<Compiled>,
     compile_cache_size: Option<u64>,
+    admin: Option<String>,
+    admin_hosts: Vec<String>,
+    admin_token_file: Option<PathBuf>,
     /// What is done when something happens.
     on: Vec<String>,
 }
@@ -148,6 +152,17 @@ impl Plan {
     /// Reads what the package has written.
     pub(crate) fn parse(json: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(json)
+    }
+
+    /// The admin listener that is to answer beside the cluster, if any.
+    pub(crate) fn admin(&self) -> Result<Option<Options>, Box<dyn Error>> {
+        let Some(address) = &self.admin else { return Ok(None) };
+        let options = Options::at(address.parse().map_err(|error| format!("admin: {error}"))?);
+        let options = self.admin_hosts.iter().fold(options, Options::host);
+        Ok(Some(match &self.admin_token_file {
+            Some(path) => options.token_file(path),
+            None => options,
+        }))
     }
 
     /// The cluster that it describes, without a receiver for its notes.
@@ -269,7 +284,7 @@ mod tests {
             r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {}, "variables": {}, "envFiles": [],
                  "stdio": ["ignore", { "fd": 1 }, "pipe"], "serialization": "json", "workers": 2, "readyWhen": "listening",
                  "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
-                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false, "on": [] }"#,
+                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false, "on": [], "adminHosts": [] }"#,
         )?;
         said.extend(serde_json::from_str::<serde_json::Map<_, _>>(more)?);
         Plan::parse(&serde_json::Value::from(said).to_string())
@@ -287,6 +302,14 @@ mod tests {
     fn what_the_package_always_says_is_enough() {
         assert_eq!(refusal("{}"), "none");
         assert_eq!(plan("{}").unwrap().respawn.0, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn an_admin_listener_needs_an_address() {
+        assert!(plan("{}").unwrap().admin().unwrap().is_none());
+        assert!(plan(r#"{ "admin": "unix:/run/admin.sock" }"#).unwrap().admin().unwrap().is_some());
+        let error = plan(r#"{ "admin": "udp:1" }"#).unwrap().admin().unwrap_err().to_string();
+        assert!(error.starts_with("admin: 'udp:1' is no address"), "{error}");
     }
 
     #[test]
