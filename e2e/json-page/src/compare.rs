@@ -12,7 +12,7 @@ use crate::{OF_COMMAND, OF_ENGINE};
 const WORDS: [&str; 7] = ["string", "integer", "number", "boolean", "any", "null", "absent"];
 
 /// Fields whose values are words of ours: the page lists them.
-const CLOSED: [&str; 7] = ["phase", "state", "balance", "verdict", "due", "meaning", "from"];
+const CLOSED: [&str; 6] = ["phase", "state", "balance", "verdict", "due", "meaning"];
 
 /// Values of the code by their names.
 #[derive(Debug, Default)]
