@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use recluster::{Cluster, ClusterBuilder, Messages, Unread};
+use recluster::{Cluster, ClusterBuilder, Messages, Unread, WorkerLog};
 
 use crate::args::{CacheIn, InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 use crate::error::Error;
@@ -75,9 +75,18 @@ fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilde
             builder.compile_cache(place.clone()).compile_cache_size(running.compile_cache_size)
         }
     };
+    let builder = set(builder, worker_log(running), ClusterBuilder::worker_log);
     let builder = running.env_file.iter().fold(builder, ClusterBuilder::env_file);
     let builder = set(builder, running.node.as_ref(), ClusterBuilder::node);
     running.listen.iter().cloned().fold(builder, ClusterBuilder::listen)
+}
+
+fn worker_log(running: &Running) -> Option<WorkerLog> {
+    let log = WorkerLog::new(running.worker_log.as_ref()?).keep(running.worker_log_keep);
+    Some(match running.worker_log_size {
+        None => log,
+        Some(size) => log.size(size),
+    })
 }
 
 fn describe_readiness(builder: ClusterBuilder, readiness: &Readiness) -> ClusterBuilder {

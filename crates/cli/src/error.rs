@@ -119,6 +119,7 @@ impl Error {
                 | StartError::ListenTwice { .. }
                 | StartError::CheckReachesNeighbours
                 | StartError::CheckListen { .. }
+                | StartError::WorkerLog { .. }
                 | StartError::DenoTakesNoSocket
                 | StartError::StickyWithoutNode,
             )

@@ -27,11 +27,11 @@ mod orphans;
 mod paint;
 mod patience;
 mod pidfile;
-mod place;
 mod run;
 mod signals;
 mod size;
 mod wishes;
+mod worker_lines;
 mod writable;
 
 use std::process::ExitCode;

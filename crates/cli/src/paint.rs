@@ -42,6 +42,13 @@ impl Paint {
         self.wrap("33", text)
     }
 
+    /// In the colour of a slot.
+    pub(crate) fn of_slot(self, slot: u32, text: &str) -> String {
+        let colours = ["36", "33", "32", "35", "34", "96"];
+        let colour = usize::try_from(slot).ok().and_then(|slot| colours.get(slot % colours.len()));
+        self.wrap(colour.unwrap_or(&"36"), text)
+    }
+
     fn wrap(self, code: &str, text: &str) -> String {
         if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -79,6 +86,40 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// A line that a worker has written, for a terminal: as [`printable`], but with the colours that it has, where colours are wanted.
+pub(crate) fn printable_line(line: &[u8], paint: Paint) -> String {
+    let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+    if !paint.on {
+        return printable(&text);
+    }
+    let (mut shown, mut rest, mut is_coloured) = (String::with_capacity(text.len()), &*text, false);
+    while let Some(escape) = rest.find("\x1b[") {
+        let (before, from) = rest.split_at(escape);
+        shown.push_str(&printable(before));
+        let length = colour(from);
+        let (code, after) = from.split_at(length.unwrap_or(1));
+        if length.is_some() {
+            shown.push_str(code);
+            is_coloured = true;
+        } else {
+            shown.push_str(&printable(code));
+        }
+        rest = after;
+    }
+    shown.push_str(&printable(rest));
+    if is_coloured {
+        shown.push_str("\x1b[0m");
+    }
+    shown
+}
+
+/// How long the sequence at the beginning is, if it sets colours and does nothing else.
+fn colour(text: &str) -> Option<usize> {
+    let codes = text.strip_prefix("\x1b[")?;
+    let end = codes.find(|c: char| !(c.is_ascii_digit() || c == ';' || c == ':'))?;
+    codes.get(end..)?.starts_with('m').then_some(end + 3)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +134,20 @@ mod tests {
     fn control_characters_are_shown_as_what_they_are() {
         assert_eq!(printable("a\tb\nc\x1b[2Jd"), "a\tb\u{fffd}c\u{fffd}[2Jd");
         assert_eq!(printable("\u{9b}2J \u{202e}txt.exe"), "\u{fffd}2J \u{fffd}txt.exe");
+    }
+
+    #[test]
+    fn a_line_of_a_worker_keeps_its_colours_and_nothing_else() {
+        let line = b"\x1b[1;31mred\x1b[m \x1b[2J\x1b]0;title\x07 50%\r100% \xff\r";
+        let coloured = printable_line(line, Paint::new(true));
+        assert_eq!(
+            coloured,
+            "\x1b[1;31mred\x1b[m \u{fffd}[2J\u{fffd}]0;title\u{fffd} 50%\u{fffd}100% \u{fffd}\x1b[0m"
+        );
+        let plain = printable_line(line, Paint::new(false));
+        assert!(plain.starts_with("\u{fffd}[1;31mred\u{fffd}[m ") && !plain.contains('\x1b'), "{plain}");
+        assert_eq!(printable_line(b"\x1b[", Paint::new(true)), "\u{fffd}[");
+        assert_eq!(printable_line("\x1b[3é".as_bytes(), Paint::new(true)), "\u{fffd}[3é");
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
 
+use recluster::Place;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::place::Place;
 use crate::writable::may_create;
 
 /// More than this is no process id, whatever it is: in bytes.

@@ -25,6 +25,7 @@ use crate::patience::Patience;
 use crate::pidfile::Pidfile;
 use crate::signals::{self, Signals};
 use crate::wishes::Wish;
+use crate::worker_lines;
 
 /// How long after the beginning of a drain people are told of it: by then workers have said what they have.
 const DRAINS: Duration = Duration::from_millis(250);
@@ -50,6 +51,7 @@ pub(crate) async fn run(
     let (notes, mut changes) = mpsc::unbounded_channel();
     let builder =
         with_inherited(describe(&args).name(name.as_str()), inherited)?.reread(reread(line, settings, notes));
+    let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
     let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
@@ -229,7 +231,7 @@ impl Foreground<'_> {
             Wish::FewerWorkers => self.scale(-1).await,
             Wish::ReopenLog => {
                 self.journal.reopen();
-                Ok(())
+                self.cluster.reopen_worker_log()
             }
             Wish::Repeated => Ok(()),
         };

@@ -8,6 +8,8 @@ const LEAST_PEEK: u64 = 64;
 const MOST_PEEK: u64 = 64 << 10;
 /// Less compiled code is hardly that of one release.
 const LEAST_CACHE: u64 = 1 << 20;
+/// In a smaller file there is no room for a longer line.
+const LEAST_LOG: u64 = 64 << 10;
 /// The largest number whose unit may have been forgotten.
 const MOST_MEANT: u64 = 65_536;
 
@@ -57,6 +59,13 @@ pub(crate) fn of_cache(text: &str) -> Result<u64, SizeError> {
     let bytes = parse(text)?;
     let number = number_without_unit(text);
     if bytes < LEAST_CACHE { Err(SizeError::TooLittleToKeep { number }) } else { Ok(bytes) }
+}
+
+/// Reads how large a file of the workers' log becomes, in bytes.
+pub(crate) fn of_log(text: &str) -> Result<u64, SizeError> {
+    let bytes = parse(text)?;
+    let number = number_without_unit(text);
+    if bytes < LEAST_LOG { Err(SizeError::TooLittleToKeep { number }) } else { Ok(bytes) }
 }
 
 /// The number that was written without a unit; zero where it has one.
@@ -117,6 +126,10 @@ mod tests {
     #[test]
     fn how_much_is_kept() {
         assert_eq!([of_cache("1M"), of_cache("2G")], [Ok(1 << 20), Ok(2 << 30)]);
+        assert_eq!(
+            [of_log("64K"), of_log("63K")],
+            [Ok(64 << 10), Err(SizeError::TooLittleToKeep { number: 0 })]
+        );
         let refusals = ["256", "1000000", "big"].map(|text| of_cache(text).unwrap_err().to_string());
         insta::assert_snapshot!(refusals.join("\n"), @r"
         that is too little to be of use: 256 is in bytes, did you mean 256M?

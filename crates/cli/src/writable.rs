@@ -3,9 +3,8 @@
 use std::io;
 use std::process;
 
+use recluster::Place;
 use rustix::fs::OFlags;
-
-use crate::place::Place;
 
 /// Whether a file could be made at a place where there is none.
 pub(crate) fn may_create(place: &Place) -> io::Result<()> {

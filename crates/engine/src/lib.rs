@@ -62,6 +62,7 @@ pub use config::hook::{Hook, HookError, Moment};
 pub use config::hook_url::HookUrlError;
 pub use config::listen::{Listen, ListenError};
 pub use config::messages::Messages;
+pub use config::output::{LineStyle, WorkerLine, WorkerLog};
 pub use config::ready::{ParseReadyCheckError, ReadyCheck, ReadyWhen};
 pub use config::scale::Scale;
 pub use config::unread::Unread;
@@ -74,6 +75,9 @@ pub use report::event::{Event, Events, Exit, Heard, RecycleReason};
 pub use report::level::Level;
 pub use report::signal::signal_name;
 pub use report::status::{LastReload, ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
+pub use report::stream::Stream;
 pub use report::variable::{EnvFileError, EnvFileProblem, VariableError};
 pub use report::verdict::{Failure, Replaced, Verdict};
 pub use report::worker::{Address, Held, Resource, Worker};
+#[doc(hidden)]
+pub use socket::place::Place;

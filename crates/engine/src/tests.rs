@@ -14,6 +14,7 @@ use crate::control::protocol::{Progress, Reply, Request};
 use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::record::Record;
 use crate::report::status::{LastReload, ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
+use crate::report::stream::Stream;
 use crate::report::verdict::{Failure, Replaced, Verdict};
 use crate::report::worker::{Address, Held, Resource, Worker};
 use crate::supervisor::explain::late_for;
@@ -74,6 +75,19 @@ fn recycle_reasons() -> Vec<RecycleReason> {
     }
 }
 
+fn reloaded(verdict: &Verdict) -> [Event; 2] {
+    [None, Some(3)].map(|generation| Event::Reloaded { generation, verdict: verdict.clone() })
+}
+
+fn lines_lost(worker: Worker) -> [Event; 2] {
+    [Stream::Stdout, Stream::Stderr].map(|stream| Event::LinesLost { worker, stream, lines: 9 })
+}
+
+fn log_failed() -> Event {
+    let error = "No space left on device (os error 28)".to_owned();
+    Event::WorkerLogFailed { slot: 1, path: "/var/log/shop/1.log".into(), failed: "write", error }
+}
+
 fn unkillable(worker: Worker) -> Vec<Event> {
     let states = ['D', 'Z', 'S', 'T', 't', 'I'].map(Some).into_iter().chain([None]);
     let event = |state: Option<char>| Event::Unkillable {
@@ -104,9 +118,6 @@ fn events(worker: Worker) -> Vec<Event> {
     let recycling = |excess| Event::Recycling { worker, excess };
     let skipped = |ended| Event::MessageSkipped { worker, bytes: 1 << 24, ended };
     let message = |text: Option<&str>| Event::Message { worker, bytes: 7, text: text.map(str::to_owned) };
-    let reloaded = |verdict| {
-        [None, Some(3)].map(|generation| Event::Reloaded { generation, verdict: Verdict::clone(&verdict) })
-    };
     every! {
         Event::GenerationBegan { .. } => [Event::GenerationBegan { generation: 1 }],
         Event::Bound { .. } => {
@@ -150,15 +161,17 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Started { .. } => [Event::Started { generation: 1, workers: 2 }],
         Event::StartFailed { .. } => failed(|failure| Event::StartFailed { failure }),
         Event::Superseded { .. } => [Event::Superseded { generation: 2 }],
-        Event::Reloaded { .. } => verdicts().into_iter().flat_map(reloaded).collect::<Vec<_>>(),
+        Event::Reloaded { .. } => verdicts().iter().flat_map(reloaded).collect::<Vec<_>>(),
         Event::Scaled { .. } => [Event::Scaled { from: 2, to: 4 }],
         Event::ReplaceFailed { .. } => failed(|failure| Event::ReplaceFailed { failure }),
         Event::MessagesLost { .. } => [Event::MessagesLost { messages: 9 }],
         Event::MessageUnheard { .. } => [Event::MessageUnheard { worker, kind: "log4js:message".to_owned() }],
         Event::MessageSkipped { .. } => [true, false].map(skipped),
-        Event::LinesLost { .. } => [Event::LinesLost { worker, lines: 9 }],
         Event::Stopping => [Event::Stopping],
         Event::HookFailed { .. } => [hook_failed(reason.clone())],
+        Event::LinesLost { .. } => lines_lost(worker),
+        Event::WorkerLogFailed { .. } => [log_failed()],
+        Event::WorkerLogResumed { .. } => [Event::WorkerLogResumed { slot: 1, lines: 9 }],
         Event::Over => [Event::Over],
     }
 }

@@ -29,8 +29,14 @@ pub const OF_ENGINE: [&str; 7] = [
 ];
 
 /// The parts of the page that the unit tests of the command compare.
-pub const OF_COMMAND: [&str; 5] =
-    ["Log lines", "Events of the command", "Lines that are no JSON", "The answer of check", "Failures"];
+pub const OF_COMMAND: [&str; 6] = [
+    "Log lines",
+    "Lines of workers",
+    "Events of the command",
+    "Lines that are no JSON",
+    "The answer of check",
+    "Failures",
+];
 
 /// Values of an enum, some for each variant: a new variant does not compile until it has a value here.
 #[macro_export]

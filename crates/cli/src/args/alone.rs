@@ -15,7 +15,7 @@ struct Dependent {
     says_something: fn(&Run) -> bool,
 }
 
-const DEPENDENT: [Dependent; 7] = [
+const DEPENDENT: [Dependent; 9] = [
     Dependent {
         options: &["sticky_by"],
         words: "without --balance sticky: give both, or neither",
@@ -56,6 +56,16 @@ const DEPENDENT: [Dependent; 7] = [
         options: &["compile_cache_size"],
         words: "without --compile-cache: give both, or neither",
         says_something: |run| run.running.compile_cache != CacheIn::Nothing,
+    },
+    Dependent {
+        options: &["worker_log_size"],
+        words: "without --worker-log: give both, or neither",
+        says_something: |run| run.running.worker_log.is_some(),
+    },
+    Dependent {
+        options: &["worker_log_keep"],
+        words: "without --worker-log-size: give both, or neither",
+        says_something: |run| run.running.worker_log_size.is_some(),
     },
 ];
 

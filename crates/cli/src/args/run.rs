@@ -153,8 +153,25 @@ pub(crate) struct Running {
     pub(crate) stderr: WhenUnread,
 
     /// Workers write to the master's stderr directly; a failed reload then cannot show their last lines
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["log_prefix", "worker_log"])]
     pub(crate) raw_stdio: bool,
+
+    /// Put slot and pid before each line that workers write; with --log-format json, make an object of each. Their stdout is a
+    /// pipe then
+    #[arg(long)]
+    pub(crate) log_prefix: bool,
+
+    /// Write what workers write to files in this directory, 0.log for the first slot and so on; reopened on USR1
+    #[arg(long, value_name = "DIR")]
+    pub(crate) worker_log: Option<PathBuf>,
+
+    /// Begin a new file before one is larger than this; the old one becomes 0.log.1 [default: never]
+    #[arg(long, value_name = "SIZE", value_parser = size::of_log)]
+    pub(crate) worker_log_size: Option<u64>,
+
+    /// How many old files of a slot are kept
+    #[arg(long, value_name = "N", value_parser = values::count, default_value = "5")]
+    pub(crate) worker_log_keep: NonZeroU32,
 }
 
 /// When a worker counts.

@@ -12,7 +12,7 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 20] = [
+const NEEDS_A_RESTART: [&str; 24] = [
     "admin",
     "admin-host",
     "admin-token-file",
@@ -21,6 +21,7 @@ const NEEDS_A_RESTART: [&str; 20] = [
     "listen",
     "log-file",
     "log-format",
+    "log-prefix",
     "name",
     "on",
     "peek-bytes",
@@ -33,6 +34,9 @@ const NEEDS_A_RESTART: [&str; 20] = [
     "sticky-by",
     "subreaper",
     "verbose",
+    "worker-log",
+    "worker-log-keep",
+    "worker-log-size",
 ];
 
 /// Whether a reload changes this setting.

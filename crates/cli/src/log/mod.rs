@@ -2,6 +2,7 @@
 
 mod aside;
 mod deaths;
+mod lost;
 mod note;
 mod sink;
 mod words;

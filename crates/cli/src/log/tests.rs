@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use recluster::control::protocol::Request;
-use recluster::{Address, Event, Exit, Failure, Held, Verdict, Worker};
+use recluster::{Address, Event, Exit, Failure, Held, Stream, Verdict, Worker};
 use recluster_json_page::{Page, Samples, every};
 use serde_json::{Value, json};
 
@@ -44,6 +44,11 @@ fn held() -> Held {
 fn alive() -> Held {
     let alive = json!([{"name": "TCPSocketWrap", "count": 2}, {"name": "Timeout", "count": 1}]);
     serde_json::from_value(json!({"connections": 0, "upgraded": 0, "requests": 0, "alive": alive})).unwrap()
+}
+
+fn log_failed(failed: &'static str) -> Event {
+    let (path, error) = ("/var/log/shop/1.log".into(), "no space left on device".to_owned());
+    Event::WorkerLogFailed { slot: 1, path, failed, error }
 }
 
 /// Every event, in an order in which a cluster might emit them.
@@ -118,7 +123,12 @@ fn from_a_drain_on() -> Vec<Event> {
         Event::MessageUnheard { worker: old, kind: "log4js:message".to_owned() },
         Event::MessageSkipped { worker: old, bytes: 104_857_600, ended: true },
         Event::MessageSkipped { worker: old, bytes: 1_610_612_737, ended: false },
-        Event::LinesLost { worker: old, lines: 12 },
+        Event::LinesLost { worker: old, stream: Stream::Stderr, lines: 12 },
+        Event::LinesLost { worker: old, stream: Stream::Stdout, lines: 12 },
+        log_failed("write"),
+        log_failed("reopen"),
+        log_failed("rotate"),
+        Event::WorkerLogResumed { slot: 1, lines: 12 },
         Event::MessagesLost { messages: 900 },
         Event::Moved {
             generation: 1,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use recluster::{Address, Event, Exit, Failure, Held, Level, RecycleReason, Verdict, Worker, signal_name};
 
+use super::lost;
 use crate::args::Verbosity;
 
 /// Puts events into words one after the other, and remembers what a later one needs.
@@ -42,6 +43,7 @@ impl Narrator {
     }
 
     /// The event as one line.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest has its words elsewhere")]
     pub(super) fn words(&mut self, event: &Event) -> String {
         self.remember(event);
         match event {
@@ -106,13 +108,12 @@ impl Narrator {
             Event::MessagesLost { messages } => self.line(messages_lost(*messages)),
             Event::MessageUnheard { worker, kind } => about(worker, &unheard(kind)),
             Event::MessageSkipped { worker, bytes, ended } => about(worker, &skipped(*bytes, *ended)),
-            Event::LinesLost { worker, lines } => about(worker, &lines_lost(*lines)),
+            Event::LinesLost { worker, stream, lines } => about(worker, &lost::lines(*stream, *lines)),
             Event::Recycling { worker, excess } => about(worker, &recycling(*excess)),
             Event::Unhealthy { worker, reason } => about(worker, &unhealthy(reason)),
             Event::Hung { worker, silent } => about(worker, &hung(*silent)),
             Event::NotStored { worker } => about(worker, NOT_STORED),
-            // The library may add events before this command has words for them.
-            unknown => self.line(format!("{unknown:?}")),
+            _ => self.line(lost::of_log(event)),
         }
     }
 
@@ -225,6 +226,8 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::ReplaceFailed { .. }
         | Event::LinesLost { .. }
         | Event::HookFailed { .. }
+        | Event::WorkerLogFailed { .. }
+        | Event::WorkerLogResumed { .. }
         | Event::MessageSkipped { ended: false, .. }
         | Event::Overdue { due: "ready", .. }
         | Event::Reloaded {
@@ -320,10 +323,6 @@ fn skipped(bytes: u64, ended: bool) -> String {
     } else {
         format!("sends a message that does not end; its first {bytes} bytes were skipped, and so is the rest")
     }
-}
-
-fn lines_lost(lines: u64) -> String {
-    format!("wrote {lines} lines to its stderr that are missing: nobody read them in time")
 }
 
 /// Which worker failed, and what happened to it.

@@ -18,8 +18,8 @@ use crate::config::drain_signal::DrainSignal;
 use crate::config::hook::Hook;
 use crate::config::listen::Listen;
 use crate::config::messages::Messages;
+use crate::config::output::Output;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
-use crate::config::unread::Unread;
 use crate::config::variable::InstanceEnv;
 use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
@@ -43,7 +43,7 @@ pub struct ClusterBuilder {
     pub(crate) peek: PeekLimits,
     pub(crate) messages: Messages,
     pub(crate) raw_stdio: bool,
-    pub(crate) unread: Unread,
+    pub(crate) output: Output,
     pub(crate) end_with_master: bool,
     pub(crate) open_files: Option<u64>,
     pub(crate) adopted: Vec<Bound>,
@@ -66,7 +66,7 @@ impl ClusterBuilder {
             peek: PeekLimits::default(),
             messages: Messages::default(),
             raw_stdio: false,
-            unread: Unread::default(),
+            output: Output::default(),
             end_with_master: false,
             open_files: None,
             adopted: Vec::new(),
@@ -302,13 +302,6 @@ impl ClusterBuilder {
     #[must_use]
     pub fn peek_limits(mut self, limits: PeekLimits) -> Self {
         self.peek = limits;
-        self
-    }
-
-    /// What becomes of workers' stderr where the master's own is not read in time. Default [`Unread::Lose`].
-    #[must_use]
-    pub fn stderr(mut self, unread: Unread) -> Self {
-        self.unread = unread;
         self
     }
 

@@ -3,4 +3,5 @@
 pub(crate) mod builder;
 pub(crate) mod cluster;
 pub mod host;
+pub(crate) mod output;
 pub(crate) mod start;

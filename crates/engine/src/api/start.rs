@@ -7,6 +7,7 @@ use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
 use crate::process::advice;
 use crate::process::runtime::{NodeKind, Runtime};
+use crate::process::slot_files;
 use crate::report::error::StartError;
 use crate::socket::bind;
 use crate::supervisor::audience::Audience;
@@ -43,7 +44,7 @@ impl ClusterBuilder {
             first,
             balance: self.balance,
             raw_stdio: self.raw_stdio,
-            unread: self.unread,
+            output: self.output,
             end_with_master: self.end_with_master,
             open_files: self.open_files,
             bound,
@@ -67,8 +68,13 @@ impl ClusterBuilder {
     pub fn check(mut self) -> Result<Checked, StartError> {
         let listens = std::mem::take(&mut self.listens);
         let has_listeners = !(listens.is_empty() && self.adopted.is_empty());
-        let (_, first) = self.spec()?;
+        let (spec, first) = self.draft.check(&self.balance)?;
+        let slots = spec.settings().workers;
         bind::check_all(&listens)?;
+        if let Some(log) = self.output.log {
+            let directory = log.directory.clone();
+            slot_files::check(&log, slots).map_err(|source| StartError::WorkerLog { directory, source })?;
+        }
         let caveats = advice::caveats(&first, has_listeners).into_iter().map(String::from).collect();
         let how = first.runtime.in_words();
         let under = first.node_kind().map(NodeKind::name);

@@ -11,6 +11,7 @@ pub(crate) mod hook_url;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod messages;
+pub(crate) mod output;
 pub(crate) mod ready;
 pub(crate) mod scale;
 pub(crate) mod unread;

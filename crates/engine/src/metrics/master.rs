@@ -193,7 +193,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "recluster_log_lines_dropped_total",
         kind: Kind::Counter,
-        help: "Lines of stderr of workers that were not passed on, because the reader was too slow.",
+        help: "Lines of workers that were lost: the reader was too slow, or a file could not be written.",
         labels: &[],
         source: |measured: &Measured, samples| samples.count(&[], measured.counts.lines_lost),
     },

@@ -1,11 +1,13 @@
 //! What is reported about a worker's process.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use recluster_core::WorkerId;
 use recluster_wire::notify::Word;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::report::stream::Stream;
 use crate::socket::holder::Holder;
 
 /// One thing that happened to a worker's process.
@@ -13,8 +15,12 @@ use crate::socket::holder::Holder;
 pub(crate) enum Event {
     /// It has ended and can be reaped.
     Ended(WorkerId),
-    /// Lines of its stderr were not passed on.
-    LinesLost(WorkerId, u64),
+    /// Lines of one of its outputs were not passed on.
+    LinesLost(WorkerId, Stream, u64),
+    /// The file of a slot's workers cannot be written, opened anew or moved away.
+    LogFailed { slot: u32, path: PathBuf, failed: &'static str, error: String },
+    /// It can be written again; so many lines were lost meanwhile.
+    LogResumed { slot: u32, lines: u64 },
     /// It sent a notification by `sd_notify`.
     Notified(WorkerId, Words),
     /// A datagram to its socket was ignored: it came from a process that does not speak for it, which is named, or makes no

@@ -1,4 +1,4 @@
-//! Watching a worker's process: its pidfd shows its end, and its stderr is forwarded until then.
+//! Watching a worker's process: its pidfd shows its end, and what it writes is forwarded until then.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,8 +8,12 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitIdStatus, pidfd_open};
 
 use crate::process::event::Event;
-use crate::process::forwarder::Forwarder;
-use crate::process::stderr::{Stderr, Tail};
+use crate::process::outlets::Outlets;
+use crate::process::passage::Passage;
+use crate::process::source::Source;
+use crate::process::stderr::Tail;
+use crate::report::stream::Stream;
+use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::sys;
 
@@ -20,32 +24,42 @@ pub(crate) const UNKNOWN_STATUS: i32 = 255;
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) worker: WorkerId,
+    /// The same, as people know it.
+    pub(crate) about: Worker,
     pub(crate) pidfd: OwnedFd,
+    /// What it writes to stdout and stderr, where these pass through the master.
+    pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) tail: Tail,
 }
 
 impl Watch {
-    /// Forwards the worker's stderr until its process ends, reads what is left in the pipe, and then reports the end.
-    pub(crate) fn start(self, forwarder: &Forwarder, events: Sink<Event>) -> io::Result<()> {
+    /// Forwards what the worker writes until its process ends, reads what is left in the pipes, and then reports the end.
+    pub(crate) fn start(self, outlets: &Outlets, events: Sink<Event>) -> io::Result<()> {
         let end = sys::readable(self.pidfd)?;
-        let (worker, tail) = (self.worker, self.tail);
-        let pipe = self.stderr.map(sys::readable).transpose()?;
-        let mut stderr = pipe.map(|pipe| Stderr::new(worker, pipe, tail, forwarder, events.clone()));
+        let (id, worker) = (self.worker, self.about);
+        let passage = |stream, pipe: Option<OwnedFd>, tail| -> io::Result<Option<Passage>> {
+            let pipe = pipe.map(sys::readable).transpose()?;
+            let source = Source { id, worker, stream };
+            Ok(pipe.map(|pipe| Passage::new(source, pipe, tail, outlets, events.clone())))
+        };
+        let mut stdout = passage(Stream::Stdout, self.stdout, None)?;
+        let mut stderr = passage(Stream::Stderr, self.stderr, Some(self.tail))?;
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = end.readable() => break,
-                    open = Stderr::pass_on(stderr.as_mut()) => if !open { stderr = None },
+                    open = Passage::pass_on(stdout.as_mut()) => if !open { stdout = None },
+                    open = Passage::pass_on(stderr.as_mut()) => if !open { stderr = None },
                 }
             }
-            if let Some(stderr) = &mut stderr {
-                stderr.take_last_words();
+            for passage in stdout.iter_mut().chain(&mut stderr) {
+                passage.take_last_words();
             }
             // The supervisor is gone only when the cluster is over.
-            events.send(Event::Ended(worker));
-            // A child of the worker may still hold the pipe and write to it.
-            while stderr.is_some() && Stderr::pass_on(stderr.as_mut()).await {}
+            events.send(Event::Ended(id));
+            // A child of the worker may still hold the pipes and write to them.
+            tokio::join!(Passage::outlive(stdout), Passage::outlive(stderr));
         });
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The way to the master's stderr: a queue for each worker, bounded in bytes, and a thread that writes what waits in them.
+//! The way to the master's stdout, to its stderr or to files: a queue for each worker, bounded in bytes, and a thread that writes
+//! what waits in them.
 //! Only the thread waits for the reader. What it writes at once are whole lines of one worker.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,35 +10,31 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use crate::config::unread::Unread;
+use crate::process::console::Outlet;
+use crate::process::lines::LONGEST_PIECE;
+use crate::process::slot_files::SlotFiles;
+use crate::process::source::Source;
 
-/// How much of one worker's stderr may wait, in bytes.
+/// How much of one output of a worker may wait, in bytes.
 const MOST_WAITING: usize = 4 << 20;
 /// How much of all workers together may wait, in bytes. Where that much does, each has its share of it.
 const MOST_OF_ALL: usize = 16 << 20;
 /// How much of workers that have ended may wait, of all of them, in bytes.
 const MOST_LEFT_BEHIND: usize = 8 << 20;
-/// The longest piece that is left at once and should find room, in bytes.
-pub(super) const LONGEST_PIECE: usize = 128 << 10;
 /// How much is joined to one piece, in bytes.
 const PIECE: usize = 64 << 10;
-/// How much is written by one call, in bytes: whatever is slower than this in [`STUCK`] is stuck.
-const WRITE: usize = 4 << 10;
-/// A file or a terminal that takes nothing for so long is treated as a slow reader: a terminal may have been stopped.
+/// A file or a terminal that takes nothing for so long is treated as a slow reader: a terminal may have been stopped. A call
+/// writes some kilobytes or a line.
 const STUCK: Duration = Duration::from_secs(10);
 /// How long a slow reader may take for what waits at the end of the cluster.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// Where lines go, and what is done where that takes long.
-pub(super) struct Output<W> {
-    writer: W,
-    patience: Patience,
-}
+/// The size of the thread's stack.
+const STACK: usize = 128 << 10;
 
 /// How long a worker with a full queue waits for room in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +44,11 @@ pub(super) enum Patience {
     Endless,
 }
 
-/// The way to the master's stderr. Its thread ends with the last of its clones and [`Lane`]s.
+/// The way there. Its thread ends with the last of its clones and [`Lane`]s.
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarder(Arc<Owner>);
 
-/// One worker's queue.
+/// The queue of one output of a worker.
 #[derive(Debug)]
 pub(super) struct Lane {
     owner: Arc<Owner>,
@@ -79,12 +76,21 @@ struct Queues {
     last: u64,
     /// When something was written last, or began to wait.
     progress: Instant,
+    /// Files are to be opened anew.
+    reopen: bool,
     /// No owner is left.
     over: bool,
 }
 
-#[derive(Debug, Default)]
+/// What the thread does next.
+enum Job {
+    Reopen,
+    Piece { lane: u64, source: Source, bytes: Vec<u8> },
+}
+
+#[derive(Debug)]
 struct Queue {
+    source: Source,
     pieces: VecDeque<Vec<u8>>,
     /// How much waits, the piece that is being written included.
     bytes: usize,
@@ -94,41 +100,53 @@ struct Queue {
 }
 
 impl Forwarder {
-    pub(crate) fn start(unread: Unread) -> io::Result<Self> {
-        let patience = match unread {
-            Unread::Wait => Patience::Endless,
-            Unread::Lose if keeps_all(io::stderr()) => Patience::UnlessStuck,
-            Unread::Lose => Patience::None,
-        };
-        Self::start_with(Output { writer: io::stderr(), patience })
+    /// The way to this descriptor.
+    pub(super) fn start(to: impl AsFd, outlet: impl Outlet, unread: Unread) -> io::Result<Self> {
+        Self::start_with(outlet, Patience::of(unread, keeps_all(to)))
     }
 
-    fn start_with<W: io::Write + AsFd + Send + 'static>(output: Output<W>) -> io::Result<Self> {
-        let queues = Queues { lanes: BTreeMap::new(), last: 0, progress: Instant::now(), over: false };
+    /// The way to files.
+    pub(super) fn to_files(files: SlotFiles, unread: Unread) -> io::Result<Self> {
+        Self::start_with(files, Patience::of(unread, true))
+    }
+
+    fn start_with(mut outlet: impl Outlet, patience: Patience) -> io::Result<Self> {
+        let queues =
+            Queues { lanes: BTreeMap::new(), last: 0, progress: Instant::now(), reopen: false, over: false };
         let shared = Arc::new(Shared {
-            patience: output.patience,
+            patience,
             queues: Mutex::new(queues),
             work: Condvar::new(),
             empty: Notify::new(),
         });
-        let (owner, mut writer) = (Owner(Arc::clone(&shared)), output.writer);
-        thread::Builder::new().name("recluster-stderr".to_owned()).stack_size(64 * 1024).spawn(
-            move || {
-                while let Some((lane, piece)) = shared.next() {
-                    shared.write(&mut writer, &piece);
-                    shared.written(lane, piece.len());
+        let owner = Owner(Arc::clone(&shared));
+        thread::Builder::new().name("recluster-output".to_owned()).stack_size(STACK).spawn(move || {
+            let progress = || shared.lock().progress = Instant::now();
+            while let Some(job) = shared.next() {
+                match job {
+                    Job::Reopen => outlet.reopen(),
+                    Job::Piece { lane, source, bytes } => {
+                        outlet.write(&source, &bytes, &progress);
+                        shared.written(lane, bytes.len());
+                    }
                 }
-            },
-        )?;
+            }
+        })?;
         Ok(Self(Arc::new(owner)))
     }
 
-    /// A queue for one worker.
-    pub(super) fn lane(&self) -> Lane {
+    /// A queue for one output of a worker.
+    pub(super) fn lane(&self, source: Source) -> Lane {
         let mut queues = self.0.0.lock();
         let number = queues.lanes.last_key_value().map_or(1, |(last, _)| last + 1);
-        let queue = queues.lanes.entry(number).or_default();
+        let queue = queues.lanes.entry(number).or_insert_with(|| Queue::of(source));
         Lane { owner: Arc::clone(&self.0), number, room: Arc::clone(&queue.room) }
+    }
+
+    /// Opens files anew.
+    pub(super) fn reopen(&self) {
+        self.0.0.lock().reopen = true;
+        self.0.0.work.notify_one();
     }
 
     /// Waits until nothing waits any more, if that does not take too long.
@@ -219,6 +237,22 @@ impl Drop for Owner {
     }
 }
 
+impl Patience {
+    fn of(unread: Unread, keeps_all: bool) -> Self {
+        match unread {
+            Unread::Wait => Self::Endless,
+            Unread::Lose if keeps_all => Self::UnlessStuck,
+            Unread::Lose => Self::None,
+        }
+    }
+}
+
+impl Queue {
+    fn of(source: Source) -> Self {
+        Self { source, pieces: VecDeque::new(), bytes: 0, room: Arc::default(), closed: false }
+    }
+}
+
 impl Queues {
     /// Whether so much more of this worker may wait. A piece finds room in any case where nothing of its worker waits.
     fn have_room(&self, lane: u64, bytes: usize) -> bool {
@@ -240,9 +274,12 @@ impl Shared {
     }
 
     /// The next piece of the next worker in turn. None at the end.
-    fn next(&self) -> Option<(u64, Vec<u8>)> {
+    fn next(&self) -> Option<Job> {
         let mut queues = self.lock();
         loop {
+            if std::mem::take(&mut queues.reopen) {
+                return Some(Job::Reopen);
+            }
             let last = queues.last;
             let later = (Bound::Excluded(last), Bound::Unbounded);
             let in_turn = queues.lanes.range(later).chain(queues.lanes.range(..=last));
@@ -250,37 +287,17 @@ impl Shared {
                 in_turn.map(|(number, queue)| (*number, queue)).find(|(_, queue)| !queue.pieces.is_empty());
             if let Some((number, _)) = next {
                 queues.last = number;
-                let piece = queues.lanes.get_mut(&number)?.pieces.pop_front()?;
-                return Some((number, piece));
+                let queue = queues.lanes.get_mut(&number)?;
+                return Some(Job::Piece {
+                    lane: number,
+                    source: queue.source,
+                    bytes: queue.pieces.pop_front()?,
+                });
             }
             if queues.over {
                 return None;
             }
             queues = self.work.wait(queues).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Writes a piece. Where that fails, the reader is gone: the workers serve all the same.
-    fn write(&self, writer: &mut (impl io::Write + AsFd), piece: &[u8]) {
-        let mut rest = piece;
-        while !rest.is_empty() {
-            // Others write there as well, the log for one: they come between lines. Only a line that is longer is split.
-            let most = rest.get(..WRITE).unwrap_or(rest);
-            let whole =
-                most.iter().rposition(|&byte| byte == b'\n').map_or(most.len(), |newline| newline + 1);
-            match writer.write(most.get(..whole).unwrap_or(most)) {
-                Ok(0) => return,
-                Ok(count) => {
-                    rest = rest.get(count..).unwrap_or_default();
-                    self.lock().progress = Instant::now();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Whoever started the master may have made it so.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let _ = poll(&mut [PollFd::new(writer, PollFlags::OUT)], None);
-                }
-                Err(_) => return,
-            }
         }
     }
 
@@ -309,12 +326,22 @@ mod tests {
     use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
     use std::os::fd::OwnedFd;
 
+    use recluster_core::WorkerId;
+
     use super::*;
+    use crate::process::console::Console;
     use crate::process::stdio::set_nonblocking;
+    use crate::report::stream::Stream;
+    use crate::report::worker::Worker;
+
+    fn source() -> Source {
+        let worker = Worker { id: 1, slot: 0, generation: 1, pid: Some(7) };
+        Source { id: WorkerId::from_number(1), worker, stream: Stream::Stderr }
+    }
 
     fn forwarder(patience: Patience) -> (Forwarder, PipeReader) {
         let (reader, writer) = io::pipe().unwrap();
-        (Forwarder::start_with(Output { writer, patience }).unwrap(), reader)
+        (Forwarder::start_with(Console::plain(writer), patience).unwrap(), reader)
     }
 
     const LINE: &[u8] = &[b'\n'; 1024];
@@ -327,7 +354,7 @@ mod tests {
     #[test]
     fn a_reader_that_does_not_read_costs_no_more_than_the_limit_for_each_worker() {
         let (forwarder, mut reader) = forwarder(Patience::None);
-        let lanes = [forwarder.lane(), forwarder.lane()];
+        let lanes = [forwarder.lane(source()), forwarder.lane(source())];
         let mut kept = 0;
         // The thread writes until the pipe is full but for a part of its last page. Then nothing but that makes room.
         while rustix::io::ioctl_fionread(&reader).unwrap() <= 15 * 4096 {
@@ -348,7 +375,7 @@ mod tests {
     #[test]
     fn many_workers_share_what_may_wait() {
         let (forwarder, _reader) = forwarder(Patience::None);
-        let lanes: Vec<Lane> = (0..64).map(|_| forwarder.lane()).collect();
+        let lanes: Vec<Lane> = (0..64).map(|_| forwarder.lane(source())).collect();
         assert!(fill(&lanes[0]) >= MOST_WAITING, "one may have much while the others have nothing");
         let kept = lanes.iter().map(fill).collect::<Vec<_>>();
         assert!(kept.iter().sum::<usize>() <= MOST_OF_ALL * 2, "{kept:?}");
@@ -359,9 +386,9 @@ mod tests {
     fn workers_that_have_ended_share_a_limit() {
         for patience in [Patience::None, Patience::UnlessStuck, Patience::Endless] {
             let (forwarder, _reader) = forwarder(patience);
-            let living = forwarder.lane();
+            let living = forwarder.lane(source());
             for _ in 0..10 {
-                fill(&forwarder.lane());
+                fill(&forwarder.lane(source()));
             }
             let left_behind = forwarder.0.0.lock().left_behind();
             assert!(
@@ -377,7 +404,7 @@ mod tests {
     #[test]
     fn for_a_file_a_worker_waits_unless_it_is_stuck() {
         let (forwarder, _reader) = forwarder(Patience::UnlessStuck);
-        let lane = forwarder.lane();
+        let lane = forwarder.lane(source());
         assert_eq!(lane.wait_until(), None);
         fill(&lane);
         assert!(lane.wait_until().is_some_and(|until| until > Instant::now()));
@@ -390,7 +417,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_waits_goes_on_when_there_is_room() {
         let (forwarder, mut reader) = forwarder(Patience::Endless);
-        let lane = forwarder.lane();
+        let lane = forwarder.lane(source());
         let kept = fill(&lane);
         forwarder.0.0.lock().progress = Instant::now().checked_sub(STUCK).unwrap();
         assert!(lane.wait_until().is_some(), "however long that takes");
@@ -412,8 +439,8 @@ mod tests {
         let owned = OwnedFd::from(writer);
         set_nonblocking(&owned).unwrap();
         let writer = io::PipeWriter::from(owned);
-        let forwarder = Forwarder::start_with(Output { writer, patience: Patience::None }).unwrap();
-        let lanes = [forwarder.lane(), forwarder.lane(), forwarder.lane()];
+        let forwarder = Forwarder::start_with(Console::plain(writer), Patience::None).unwrap();
+        let lanes = [forwarder.lane(source()), forwarder.lane(source()), forwarder.lane(source())];
         for number in 0..10_000 {
             for (worker, lane) in lanes.iter().enumerate() {
                 assert!(lane.leave(format!("{worker} {number}\n").as_bytes(), false));

@@ -48,6 +48,7 @@ pub(crate) struct Launch {
     /// Who says what has changed since its generation began.
     pub(crate) latest: Option<Latest>,
     pub(crate) raw_stdio: bool,
+    pub(crate) takes_stdout: bool,
     pub(crate) end_with_master: bool,
     /// The file that a Node worker loads, and the settings for it.
     pub(crate) preload: Option<(PathBuf, Option<NodeDrain>)>,
@@ -63,7 +64,7 @@ pub(crate) struct Launch {
 /// A worker's process that runs, and is not watched yet. If nobody takes it, it ends.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    pub(super) parts: Option<Parts>,
+    pub(super) parts: Option<Box<Parts>>,
 }
 
 /// What there is of a worker that was just started.
@@ -101,6 +102,7 @@ impl Launch {
             generation: self.generation,
             slots: self.slots,
             raw_stdio: self.raw_stdio,
+            takes_stdout: self.takes_stdout,
             end_with_master: self.end_with_master,
             open_files,
             preload: self.preload.clone(),
@@ -118,7 +120,7 @@ impl Launch {
         let told = self.preload.as_ref().and_then(|(_, told)| *told);
         let serialization = program.serialization();
         Ok(Launched {
-            parts: Some(Parts {
+            parts: Some(Box::new(Parts {
                 process,
                 channel,
                 serialization,
@@ -128,7 +130,7 @@ impl Launch {
                 own,
                 told,
                 inspector,
-            }),
+            })),
         })
     }
 
@@ -152,7 +154,7 @@ impl Launch {
 impl Launched {
     /// Takes it: from now on it ends when it is told to.
     pub(crate) fn take(mut self) -> Option<Parts> {
-        self.parts.take()
+        self.parts.take().map(|parts| *parts)
     }
 }
 

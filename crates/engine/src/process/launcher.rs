@@ -197,6 +197,7 @@ mod tests {
             program: Arc::new(program.resolve().unwrap()),
             latest: None,
             raw_stdio: false,
+            takes_stdout: false,
             end_with_master: true,
             preload: None,
             bound: Arc::new([]),

@@ -25,6 +25,7 @@ use crate::process::runtime::Runtime;
 use crate::process::stderr::Tail;
 use crate::process::target::Target;
 use crate::process::{Process, preload, stdio};
+use crate::report::worker::Worker;
 use crate::socket::bind::{Bound, FIRST_LISTENER};
 use crate::sys;
 
@@ -48,6 +49,8 @@ pub(crate) struct SpawnOptions<'a> {
     pub(crate) slots: u32,
     /// Its stderr is the master's own, where it would pass through the master.
     pub(crate) raw_stdio: bool,
+    /// Its stdout passes through the master, where it would be the master's own.
+    pub(crate) takes_stdout: bool,
     /// A program that is not Node is sent TERM when the master dies.
     pub(crate) end_with_master: bool,
     /// Its soft limit on open files, if that is not the master's.
@@ -70,7 +73,8 @@ pub(crate) struct SpawnOptions<'a> {
 pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io::Result<Spawned> {
     let mut command = command(program, options);
     sys::forget_signals(&mut command);
-    let stdio::Ends { pipes, tail: stderr } = stdio::attach(&mut command, &program.stdio, options.raw_stdio)?;
+    let stdio::Ends { pipes, stdout, stderr } =
+        stdio::attach(&mut command, &program.stdio, options.raw_stdio, options.takes_stdout)?;
     let (channel, theirs) = channel_pair()?;
     let environment = environment(program, options);
     if program.is_node() {
@@ -105,7 +109,10 @@ pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io
         }
     };
     let tail = Tail::default();
-    let watch = Watch { worker: options.worker, pidfd: watched, stderr, tail: tail.clone() };
+    let pid_number = u32::try_from(pid.as_raw_nonzero().get()).ok();
+    let about =
+        Worker { id: options.number, slot: options.slot, generation: options.generation, pid: pid_number };
+    let watch = Watch { worker: options.worker, about, pidfd: watched, stdout, stderr, tail: tail.clone() };
     let drain_signal = options.drain_signal;
     let target = Target::new(pid, pidfd, program.own_group);
     let process = Process { begun: Instant::now(), tail, told: false, sent: None, drain_signal, target };

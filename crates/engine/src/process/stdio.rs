@@ -30,8 +30,9 @@ pub enum Stdio {
 pub(crate) struct Ends {
     /// Its ends of pipes.
     pub(crate) pipes: [Option<OwnedFd>; 3],
-    /// What is to be passed on to the master's stderr.
-    pub(crate) tail: Option<OwnedFd>,
+    /// What passes through the master: of stdout, and of stderr.
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
 }
 
 /// Whether the master sees what a worker writes to its stderr.
@@ -40,11 +41,18 @@ pub(crate) fn passes_stderr(stdio: &[Stdio; 3], raw: bool) -> bool {
     matches!(stderr, Stdio::Tail) && !raw
 }
 
-/// Gives a worker its stdin, stdout and stderr. With `raw` its stderr is the master's own.
-pub(crate) fn attach(command: &mut Command, stdio: &[Stdio; 3], raw: bool) -> io::Result<Ends> {
+/// Gives a worker its stdin, stdout and stderr. With `raw` its stderr is the master's own; if stdout is taken, that passes
+/// through the master where it would be the master's own.
+pub(crate) fn attach(
+    command: &mut Command,
+    stdio: &[Stdio; 3],
+    raw: bool,
+    takes_stdout: bool,
+) -> io::Result<Ends> {
     let mut ends = Ends::default();
     for (number, stdio) in stdio.iter().enumerate() {
         let given = match stdio {
+            Stdio::Inherit if number == 1 && takes_stdout => piped(&mut ends.stdout)?,
             Stdio::Inherit => Given::inherit(),
             Stdio::Tail if raw => Given::inherit(),
             Stdio::Null => Given::null(),
@@ -58,13 +66,7 @@ pub(crate) fn attach(command: &mut Command, stdio: &[Stdio; 3], raw: bool) -> io
                 }
                 theirs.into()
             }
-            Stdio::Tail => {
-                let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-                // The worker's end stays blocking: that is what a stderr is.
-                set_nonblocking(&ours)?;
-                ends.tail = Some(ours);
-                theirs.into()
-            }
+            Stdio::Tail => piped(&mut ends.stderr)?,
         };
         match number {
             0 => command.stdin(given),
@@ -73,6 +75,15 @@ pub(crate) fn attach(command: &mut Command, stdio: &[Stdio; 3], raw: bool) -> io
         };
     }
     Ok(ends)
+}
+
+/// A pipe for a worker, whose other end is ours.
+fn piped(end: &mut Option<OwnedFd>) -> io::Result<Given> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    // The worker's end stays blocking: that is what a stdout or stderr is.
+    set_nonblocking(&ours)?;
+    *end = Some(ours);
+    Ok(theirs.into())
 }
 
 pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::event::Event;
-use super::forwarder::Forwarder;
+use super::outlets::Outlets;
 use super::program::{Program, ResolvedProgram};
 use super::runtime::{Because, NodeKind, Runtime};
 use super::spawn::{SpawnOptions, Spawned, command, environment, failure_of, spawn, spawn_error};
@@ -26,7 +26,7 @@ use super::stdio::Stdio;
 use super::{Process, groups};
 use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
-use crate::config::unread::Unread;
+use crate::config::output::Output;
 use crate::sink::Sink;
 use crate::socket::bind::{Bound, bind};
 
@@ -41,6 +41,7 @@ fn options() -> SpawnOptions<'static> {
         generation: 3,
         slots: 4,
         raw_stdio: false,
+        takes_stdout: false,
         end_with_master: false,
         open_files: None,
         preload: None,
@@ -90,7 +91,8 @@ impl Running {
         let Spawned { process, channel, watch, pipes: [_, stdout, _] } = spawn(program, options).unwrap();
         let (sender, events) = mpsc::unbounded_channel();
         let sink = Sink::new(move |event| drop(sender.send(event)));
-        watch.start(&Forwarder::start(Unread::Lose).unwrap(), sink).unwrap();
+        let outlets = Outlets::start(Output::default(), 1, sink.clone()).unwrap();
+        watch.start(&outlets, sink).unwrap();
         let stdout = UnixStream::from(stdout.unwrap());
         stdout.set_nonblocking(false).unwrap();
         stdout.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -61,6 +61,14 @@ pub enum StartError {
     /// SIGCHLD is ignored in this process, so that the exit status of workers would be lost.
     #[error("SIGCHLD is ignored in this process: the exits of workers could not be seen (give it a handler)")]
     ChildrenIgnored,
+    /// The files for what workers write cannot be opened.
+    #[error("cannot write the worker log in {}: {source}", directory.display())]
+    WorkerLog {
+        /// Where they are to be.
+        directory: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The machine refused something that every cluster needs.
     #[error("cannot {what}: {source}")]
     System {

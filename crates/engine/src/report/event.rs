@@ -4,14 +4,17 @@
 //! `--log-format json` prints exactly these.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use tokio::sync::broadcast;
 
+pub use crate::report::worker::RecycleReason;
 pub use recluster_core::Exit;
 
+use crate::report::stream::Stream;
 use crate::report::verdict::{Failure, Verdict};
 use crate::report::worker::{Address, Held, Worker};
 
@@ -349,10 +352,12 @@ pub enum Event {
         /// Whether it has ended.
         ended: bool,
     },
-    /// Lines that a worker wrote to its stderr were not passed on, because the reader was too slow.
+    /// Lines that a worker wrote to its stdout or stderr were not passed on, because the reader was too slow.
     LinesLost {
         /// The worker.
         worker: Worker,
+        /// Where it wrote them.
+        stream: Stream,
         /// How many lines.
         lines: u64,
     },
@@ -367,27 +372,27 @@ pub enum Event {
         /// Why not.
         reason: String,
     },
+    /// The file that has what the workers of a slot write is not as it should be.
+    WorkerLogFailed {
+        /// The slot.
+        slot: u32,
+        /// The file.
+        path: PathBuf,
+        /// What failed: `write`, and lines are lost until it works again; `reopen`, and the old file is written on; `rotate`, and it
+        /// grows.
+        failed: &'static str,
+        /// Why.
+        error: String,
+    },
+    /// The file of a slot can be written again.
+    WorkerLogResumed {
+        /// The slot.
+        slot: u32,
+        /// How many lines were lost meanwhile.
+        lines: u64,
+    },
     /// The cluster has ended; no event follows.
     Over,
-}
-
-/// Which limit a worker exceeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RecycleReason {
-    /// It and what it started use too much memory.
-    Memory {
-        /// What they use, in bytes.
-        bytes: u64,
-        /// What they may use, in bytes.
-        limit: u64,
-    },
-    /// It has lived long enough.
-    Age {
-        /// Whole seconds since its start.
-        seconds: u64,
-    },
 }
 
 /// The events of a cluster from the moment of subscribing on.

@@ -41,6 +41,7 @@ impl Event {
             | Self::StartFailed { .. }
             | Self::ReplaceFailed { .. }
             | Self::Unkillable { .. }
+            | Self::WorkerLogFailed { .. }
             | Self::Reloaded {
                 verdict: Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. } | Verdict::Refused { .. },
                 ..
@@ -67,6 +68,7 @@ impl Event {
             | Self::MessageUnheard { .. }
             | Self::MessageSkipped { .. }
             | Self::LinesLost { .. }
+            | Self::WorkerLogResumed { .. }
             | Self::HookFailed { .. } => Level::Warn,
             Self::Bound { .. }
             | Self::InspectorMoved { .. }

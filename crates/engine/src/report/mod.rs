@@ -7,6 +7,7 @@ pub(crate) mod level;
 pub(crate) mod record;
 pub(crate) mod signal;
 pub(crate) mod status;
+pub(crate) mod stream;
 pub(crate) mod variable;
 pub(crate) mod verdict;
 pub(crate) mod worker;

@@ -20,6 +20,25 @@ pub struct Worker {
     pub pid: Option<u32>,
 }
 
+/// Which limit a worker exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RecycleReason {
+    /// It and what it started use too much memory.
+    Memory {
+        /// What they use, in bytes.
+        bytes: u64,
+        /// What they may use, in bytes.
+        limit: u64,
+    },
+    /// It has lived long enough.
+    Age {
+        /// Whole seconds since its start.
+        seconds: u64,
+    },
+}
+
 /// What a draining Node worker still has, as it reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -6,6 +6,7 @@ pub(crate) mod file;
 pub(crate) mod holder;
 pub(crate) mod lend;
 pub(crate) mod named;
+pub(crate) mod place;
 pub(crate) mod places;
 pub(crate) mod probe;
 #[cfg(test)]

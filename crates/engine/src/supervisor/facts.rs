@@ -121,9 +121,13 @@ impl Supervisor {
         match event {
             // It may have left words in its channel: the data plane reads them first.
             Heard::Ended(worker) => self.dataplane.tell(Command::Ended(worker)),
-            Heard::LinesLost(worker, lines) => {
-                self.emit_about(worker, |worker| Event::LinesLost { worker, lines });
+            Heard::LinesLost(worker, stream, lines) => {
+                self.emit_about(worker, |worker| Event::LinesLost { worker, stream, lines });
             }
+            Heard::LogFailed { slot, path, failed, error } => {
+                self.emit(Event::WorkerLogFailed { slot, path, failed, error });
+            }
+            Heard::LogResumed { slot, lines } => self.emit(Event::WorkerLogResumed { slot, lines }),
             Heard::Notified(worker, words) => self.notified(worker, &words),
             Heard::NotifyIgnored(worker, stranger, _turn) => {
                 if let Some(child) = self.workers.get_mut(worker) {

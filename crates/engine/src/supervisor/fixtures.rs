@@ -64,6 +64,7 @@ pub(crate) fn child(number: u64) -> Child {
         generation: 1,
         slots: 1,
         raw_stdio: false,
+        takes_stdout: false,
         end_with_master: false,
         open_files: None,
         preload: None,

@@ -57,6 +57,8 @@ pub(crate) enum Request {
     Scale(Scale, oneshot::Sender<Result<u32, ScaleError>>),
     Stop,
     Terminate,
+    /// Opens the files of workers' output anew.
+    ReopenLog,
     Release,
     Workers(oneshot::Sender<Vec<Worker>>),
     ActiveWorkers(oneshot::Sender<Vec<Option<Worker>>>),

@@ -46,12 +46,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::balance::Balance;
 use crate::config::hook::Hook;
-use crate::config::unread::Unread;
+use crate::config::output::Output;
 use crate::dataplane::{DataPlane, Setup};
-use crate::process::forwarder::Forwarder;
 use crate::process::hook::Surroundings;
 use crate::process::latest::Latest;
 use crate::process::launcher::Launcher;
+use crate::process::outlets::Outlets;
 use crate::process::preload::Keeper;
 use crate::process::program::ResolvedProgram;
 use crate::process::stdio;
@@ -72,7 +72,7 @@ use crate::supervisor::leftovers::Leftovers;
 use crate::supervisor::policy::{Clock, Policy};
 use crate::supervisor::renewals::Renewals;
 use crate::supervisor::routing::Routing;
-use crate::supervisor::spawner::Spawner;
+use crate::supervisor::spawner::{Habits, Spawner};
 use crate::supervisor::spec::{Reread, Spec};
 use crate::supervisor::timers::Timers;
 use crate::supervisor::workers::Workers;
@@ -85,8 +85,8 @@ pub(crate) struct Shell {
     pub(crate) first: ResolvedProgram,
     pub(crate) balance: Balance,
     pub(crate) raw_stdio: bool,
-    /// What becomes of stderr that is not read in time.
-    pub(crate) unread: Unread,
+    /// What becomes of what workers write.
+    pub(crate) output: Output,
     pub(crate) end_with_master: bool,
     /// The soft limit on open files of every process that is started.
     pub(crate) open_files: Option<u64>,
@@ -148,7 +148,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         first,
         balance,
         raw_stdio,
-        unread,
+        output,
         end_with_master,
         open_files,
         bound,
@@ -162,13 +162,14 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let system = |what| move |source| StartError::System { what, source };
     let dataplane =
         DataPlane::start(setup, sink(&inputs, Input::Fact)).map_err(system("start the data plane"))?;
-    let forwarder = Forwarder::start(unread).map_err(system("start the thread for stderr"))?;
+    let process_events = sink(&inputs, Input::Process);
+    let takes_stdout = output.takes_stdout();
+    let outlets = Outlets::start(output, spec.settings().workers, process_events.clone())?;
     let launcher = Launcher::start(open_files, sink(&inputs, Input::Begun), sink(&inputs, Input::Launched))
         .map_err(system("start the thread that starts workers"))?;
     let hooks = Hooks::new(hooks, name, &launcher.hands(), sink(&inputs, Input::Hook));
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen };
-    let process_events = sink(&inputs, Input::Process);
     let has_preload = spec.preload.is_some() || !stdio::passes_stderr(&spec.program.stdio, raw_stdio);
     let keeper = has_preload.then(Keeper::start);
     let supervisor = Supervisor {
@@ -189,10 +190,10 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         told_of_address: None,
         timers: Timers::default(),
         spawner: Spawner::new(
-            (raw_stdio, end_with_master),
+            Habits { raw_stdio, takes_stdout, end_with_master },
             bound,
             latest,
-            (launcher, forwarder),
+            (launcher, outlets),
             process_events,
         ),
         dataplane,

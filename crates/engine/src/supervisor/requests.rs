@@ -38,6 +38,7 @@ impl Supervisor {
             Request::Renew(which, reply) => self.renew(which, reply),
             Request::Scale(scale, reply) => self.scale(scale, reply),
             Request::Stop => self.stop(),
+            Request::ReopenLog => self.spawner.reopen_log(),
             Request::Terminate => {
                 self.tell(core::Event::Terminate);
                 let end_timeout = self.spec().settings().end_timeout;

@@ -10,11 +10,11 @@ use recluster_wire::env::{NodeDrain, Serialization};
 
 use crate::config::ready::ReadyWhen;
 use crate::process::event::Event;
-use crate::process::forwarder::Forwarder;
 use crate::process::hands::Hands;
 use crate::process::latest::Latest;
 use crate::process::launch::{Launch, Launched, Notify, Parts};
 use crate::process::launcher::Launcher;
+use crate::process::outlets::Outlets;
 use crate::process::preload::{self, Preload};
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
@@ -26,19 +26,28 @@ use crate::supervisor::generations::SpawnError;
 use crate::supervisor::launches::Begun;
 use crate::supervisor::spec::Spec;
 
+/// How every worker is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Habits {
+    /// Its stderr is the master's own.
+    pub(crate) raw_stdio: bool,
+    /// Its stdout passes through the master.
+    pub(crate) takes_stdout: bool,
+    pub(crate) end_with_master: bool,
+}
+
 /// What does not change while the cluster lives.
 #[derive(Debug)]
 pub(crate) struct Spawner {
-    raw_stdio: bool,
-    end_with_master: bool,
+    habits: Habits,
     /// What the master has bound itself, in the order in which workers number it.
     bound: Arc<[Bound]>,
     /// Says what has changed since a generation began.
     latest: Option<Latest>,
     /// Starts processes.
     launcher: Launcher,
-    /// Takes the workers' stderr.
-    forwarder: Forwarder,
+    /// Takes what workers write.
+    outlets: Outlets,
     /// Where processes report.
     events: Sink<Event>,
     /// The last generation of which people were told that its workers have no preload.
@@ -64,23 +73,14 @@ pub(crate) type PlacedPreload = (PathBuf, Option<NodeDrain>);
 
 impl Spawner {
     pub(crate) fn new(
-        (raw_stdio, end_with_master): (bool, bool),
+        habits: Habits,
         bound: Vec<Bound>,
         latest: Option<Latest>,
-        (launcher, forwarder): (Launcher, Forwarder),
+        (launcher, outlets): (Launcher, Outlets),
         events: Sink<Event>,
     ) -> Self {
         let bound = bound.into();
-        Self {
-            raw_stdio,
-            end_with_master,
-            bound,
-            latest,
-            launcher,
-            forwarder,
-            events,
-            warned_of_preload: None,
-        }
+        Self { habits, bound, latest, launcher, outlets, events, warned_of_preload: None }
     }
 
     /// What the master has bound itself.
@@ -98,9 +98,14 @@ impl Spawner {
         self.launcher.hands()
     }
 
-    /// Waits until what workers wrote to stderr has been written, if that does not take too long.
+    /// Waits until what workers wrote has been written, if that does not take too long.
     pub(crate) async fn flush(&self) {
-        self.forwarder.flush().await;
+        self.outlets.flush().await;
+    }
+
+    /// Opens the files of what workers write anew.
+    pub(crate) fn reopen_log(&self) {
+        self.outlets.reopen();
     }
 
     /// Where processes report.
@@ -117,7 +122,7 @@ impl Spawner {
         program: &ResolvedProgram,
         spec: &Spec,
     ) -> Result<Option<PlacedPreload>, io::Error> {
-        let tells = !stdio::passes_stderr(&program.stdio, self.raw_stdio);
+        let tells = !stdio::passes_stderr(&program.stdio, self.habits.raw_stdio);
         if program.node_kind() != Some(NodeKind::Node) || !(tells || spec.preload.is_some()) {
             return Ok(None);
         }
@@ -157,8 +162,9 @@ impl Spawner {
             slots,
             program,
             latest: self.latest.clone(),
-            raw_stdio: self.raw_stdio,
-            end_with_master: self.end_with_master,
+            raw_stdio: self.habits.raw_stdio,
+            takes_stdout: self.habits.takes_stdout,
+            end_with_master: self.habits.end_with_master,
             preload,
             bound: Arc::clone(&self.bound),
             own: spec.check_listen.clone().filter(|_| !is_node),
@@ -193,7 +199,7 @@ impl Spawner {
             // Without it the worker is merely not heard there.
             child.notify = socket.start(place.worker, child.process.kin(), self.events.clone()).ok();
         }
-        if let Err(error) = watch.start(&self.forwarder, self.events.clone()) {
+        if let Err(error) = watch.start(&self.outlets, self.events.clone()) {
             // Without a watch its end would not be seen, so it must end here.
             child.process.kill_and_reap();
             return Err(error);
@@ -221,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::config::balance::Balance;
-    use crate::config::unread::Unread;
+    use crate::config::output::Output;
     use crate::process::launcher::Outcome;
     use crate::process::stdio::Stdio;
     use crate::report::worker::Address;
@@ -241,8 +247,8 @@ mod tests {
         let (send, outcomes) = mpsc::unbounded_channel();
         let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
         let launcher = Launcher::start(None, Sink::new(|_| {}), outcome).unwrap();
-        let means = (launcher, Forwarder::start(Unread::Lose).unwrap());
-        Bench { spawner: Spawner::new((false, false), Vec::new(), None, means, sink), outcomes, events }
+        let means = (launcher, Outlets::start(Output::default(), 1, sink.clone()).unwrap());
+        Bench { spawner: Spawner::new(Habits::default(), Vec::new(), None, means, sink), outcomes, events }
     }
 
     impl Bench {
@@ -339,8 +345,8 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(socket.local_addr().unwrap());
         let bound = Bound { name: None, address: address.clone(), socket: socket.into(), file: None };
-        let Spawner { launcher, forwarder, events, .. } = bench().spawner;
-        let mut spawner = Spawner::new((false, false), vec![bound], None, (launcher, forwarder), events);
+        let Spawner { launcher, outlets, events, .. } = bench().spawner;
+        let mut spawner = Spawner::new(Habits::default(), vec![bound], None, (launcher, outlets), events);
         assert!(matches!(spawner.bound(), [bound] if bound.address == address));
         spawner.close();
         assert!(spawner.bound().is_empty());

@@ -100,7 +100,7 @@ impl Tally {
             Event::Superseded { .. } => self.counts.reloads.add("superseded"),
             Event::Reloaded { generation, verdict } => self.reloaded(*generation, verdict),
             Event::Scaled { to, .. } => self.slots.retain(|slot, _| slot < to),
-            Event::LinesLost { lines, .. } => {
+            Event::LinesLost { lines, .. } | Event::WorkerLogResumed { lines, .. } => {
                 self.counts.lines_lost = self.counts.lines_lost.saturating_add(*lines);
             }
             _ => {}
@@ -208,6 +208,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::report::stream::Stream;
     use crate::report::verdict::Failure;
 
     /// Hears events, each a second after the one before.
@@ -357,10 +358,11 @@ mod tests {
             recycling(RecycleReason::Memory { bytes: 2, limit: 1 }),
             recycling(RecycleReason::Age { seconds: 2 }),
             Event::Unhealthy { worker: about, reason: String::new() },
-            Event::LinesLost { worker: about, lines: 5 },
-            Event::LinesLost { worker: about, lines: 2 },
+            Event::LinesLost { worker: about, stream: Stream::Stdout, lines: 5 },
+            Event::LinesLost { worker: about, stream: Stream::Stderr, lines: 2 },
+            Event::WorkerLogResumed { slot: 0, lines: 4 },
         ]);
         assert_eq!(counted(&tally.counts.recycles), [("memory", 1), ("age", 1), ("unhealthy", 1)]);
-        assert_eq!(tally.counts.lines_lost, 7);
+        assert_eq!(tally.counts.lines_lost, 11);
     }
 }

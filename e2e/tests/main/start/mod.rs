@@ -9,3 +9,4 @@ mod pipes;
 mod read_only;
 mod ready;
 mod stdio;
+mod worker_log;

@@ -26,7 +26,7 @@ const USUAL: Mode = Mode::from_raw_mode(0o666);
 
 /// A name in a directory.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     directory: OwnedFd,
     name: OsString,
     /// What has the name is a link that the kernel itself makes, which leads to something that may have no path.
@@ -39,39 +39,40 @@ impl Place {
     /// # Errors
     ///
     /// `PermissionDenied` where a link of another user leads to what is not that user's.
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+    pub fn of(path: &Path) -> io::Result<Self> {
         Walk::along(path)?.finish()
     }
 
     /// A name in the same directory that begins as this one.
-    pub(crate) fn beside(&self, ending: &str) -> io::Result<Self> {
+    pub fn beside(&self, ending: &str) -> io::Result<Self> {
         let mut name = self.name.clone();
         name.push(ending);
         self.named(name)
     }
 
     /// This name in the same directory.
-    pub(crate) fn named(&self, name: impl Into<OsString>) -> io::Result<Self> {
+    pub fn named(&self, name: impl Into<OsString>) -> io::Result<Self> {
         Ok(Self { directory: self.directory.try_clone()?, name: name.into(), is_of_kernel: false })
     }
 
     /// Opens what has the name. Whatever took it since then is not followed.
-    pub(crate) fn open(&self, flags: OFlags) -> io::Result<File> {
+    pub fn open(&self, flags: OFlags) -> io::Result<File> {
         let follow = if self.is_of_kernel { OFlags::empty() } else { OFlags::NOFOLLOW };
         Ok(openat(&self.directory, &self.name, flags | follow | OFlags::CLOEXEC, USUAL)?.into())
     }
 
-    pub(crate) fn remove(&self) -> io::Result<()> {
+    /// Removes what has the name.
+    pub fn remove(&self) -> io::Result<()> {
         Ok(unlinkat(&self.directory, &self.name, AtFlags::empty())?)
     }
 
     /// Gives this file's name up for another one in the same directory.
-    pub(crate) fn rename(&self, to: &Self) -> io::Result<()> {
+    pub fn rename(&self, to: &Self) -> io::Result<()> {
         Ok(renameat(&self.directory, &self.name, &to.directory, &to.name)?)
     }
 
     /// What kind of file has the name. None where there is nothing.
-    pub(crate) fn kind(&self) -> io::Result<Option<FileType>> {
+    pub fn kind(&self) -> io::Result<Option<FileType>> {
         let flags = if self.is_of_kernel { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
         match statat(&self.directory, &self.name, flags) {
             Ok(about) => Ok(Some(FileType::from_raw_mode(about.st_mode))),

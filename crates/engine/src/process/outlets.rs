@@ -1,0 +1,79 @@
+//! Where what workers write goes: to the master's stdout and stderr or to files.
+
+use std::io;
+use std::time::Duration;
+
+use crate::config::output::Output;
+use crate::process::console::Console;
+use crate::process::event::Event;
+use crate::process::forwarder::{Forwarder, Lane};
+use crate::process::slot_files::SlotFiles;
+use crate::process::source::Source;
+use crate::report::error::StartError;
+use crate::report::stream::Stream;
+use crate::sink::Sink;
+
+/// How long the end of a line is waited for before its beginning is passed on.
+const LINE_WAIT: Duration = Duration::from_millis(100);
+/// The same where each line has a style: its beginning becomes a line of its own.
+const STYLED_WAIT: Duration = Duration::from_secs(1);
+
+/// Where what workers write goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlets {
+    stderr: Forwarder,
+    /// The same one where both go to files. None where stdout does not pass through the master.
+    stdout: Option<Forwarder>,
+    line_wait: Duration,
+}
+
+impl Outlets {
+    /// Opens what is to be opened for a cluster of so many slots.
+    pub(crate) fn start(output: Output, slots: u32, events: Sink<Event>) -> Result<Self, StartError> {
+        let system = |what| move |source| StartError::System { what, source };
+        let line_wait = if output.style.is_some() { STYLED_WAIT } else { LINE_WAIT };
+        let takes_stdout = output.takes_stdout();
+        let Output { unread, style, log } = output;
+        let (stderr, stdout) = if let Some(log) = log {
+            let directory = log.directory.clone();
+            let files = SlotFiles::open(log, style, slots, events)
+                .map_err(|source| StartError::WorkerLog { directory, source })?;
+            let files =
+                Forwarder::to_files(files, unread).map_err(system("start the thread for worker logs"))?;
+            (files.clone(), Some(files))
+        } else {
+            let stderr = Forwarder::start(io::stderr(), Console::stderr(style.clone()), unread)
+                .map_err(system("start the thread for stderr"))?;
+            let stdout = || Forwarder::start(io::stdout(), Console::stdout(style)?, unread);
+            let stdout =
+                takes_stdout.then(stdout).transpose().map_err(system("start the thread for stdout"))?;
+            (stderr, stdout)
+        };
+        Ok(Self { stderr, stdout, line_wait })
+    }
+
+    pub(super) fn line_wait(&self) -> Duration {
+        self.line_wait
+    }
+
+    /// A queue for one output of a worker.
+    pub(super) fn lane(&self, source: Source) -> Lane {
+        match (source.stream, &self.stdout) {
+            (Stream::Stdout, Some(stdout)) => stdout.lane(source),
+            (Stream::Stdout, None) | (Stream::Stderr, _) => self.stderr.lane(source),
+        }
+    }
+
+    /// Opens files anew.
+    pub(crate) fn reopen(&self) {
+        self.stderr.reopen();
+    }
+
+    /// Waits until what workers wrote has been written, if that does not take too long.
+    pub(crate) async fn flush(&self) {
+        self.stderr.flush().await;
+        if let Some(stdout) = &self.stdout {
+            stdout.flush().await;
+        }
+    }
+}
