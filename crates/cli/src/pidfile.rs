@@ -213,7 +213,7 @@ mod tests {
         symlink(base.path().join("it.pid"), &away).unwrap();
         Pidfile::check(&away).unwrap();
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 2, "it left nothing");
-        let long = base.path().join("x".repeat(250));
+        let long = base.path().join("x".repeat(254));
         let checked = Pidfile::check(&long).unwrap_err().to_string();
         assert_eq!(checked, Pidfile::write(&long).unwrap_err().to_string());
     }
