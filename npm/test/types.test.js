@@ -28,6 +28,8 @@ test.beside('the declared status is that of docs/json.md', onlyOurs, () => {
 
 test.ours('the declared status is what status() gives', async ({ logger, make, recluster, serve }) => {
   const sticky = await serve('puppet.js', { ...listening, balance: 'sticky', env: { MARK: 'x' } })
+  // At its address there is another balance than was asked for.
+  const unix = await serve('puppet.js', { ...listening, args: ['listen on a path'], balance: 'kernel' })
   // One that starts for ever, and one that reloads for ever.
   const starting = make('puppet.js', { args: ['stay'] })
   starting.run()
@@ -41,7 +43,7 @@ test.ours('the declared status is what status() gives', async ({ logger, make, r
   await heard(reloading, 'ready')
   options.args = ['stay']
   reloading.reload()
-  const given = await Promise.all([sticky, starting, reloading].map((made) => made.status()))
+  const given = await Promise.all([sticky, unix, starting, reloading].map((made) => made.status()))
   fs.rmSync(directory, { recursive: true })
   // One with an old worker that has a request, and then nothing but a timer.
   const made = make('puppet.js', { ...listening, args: [...(listening.args ?? []), 'stay'], timeout: 3600, exitGrace: 3600 })
