@@ -35,6 +35,7 @@ mod worker_lines;
 mod writable;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::args::Command;
 use crate::config::{CommandLine, Invocation};
@@ -42,13 +43,19 @@ use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
 
+/// How long what blocks a thread may go on when everything else is done.
+const LOOK_UPS: Duration = Duration::from_secs(1);
+
 /// Does what the command line of this process says.
 pub fn main() -> ExitCode {
     let inherited = inherited::sockets();
     let line = CommandLine::of_process();
     let outcome = line.read().map_err(Error::from).and_then(|invocation| {
         let runtime = runtime()?;
-        runtime.block_on(execute(invocation, &line, inherited))
+        let outcome = runtime.block_on(execute(invocation, &line, inherited));
+        // A name that a hook wanted to know may be looked up for long after everybody has given up on it.
+        runtime.shutdown_timeout(LOOK_UPS);
+        outcome
     });
     outcome.unwrap_or_else(|error| error.report(line.wants_json())).into()
 }

@@ -124,9 +124,11 @@ impl Hook {
     pub(crate) fn label(&self) -> String {
         match &self.action {
             Action::Exec(command) => {
-                let mut words = command.split_whitespace();
-                let (first, rest) = (words.next().unwrap_or_default(), words.next());
-                format!("exec:{first}{}", if rest.is_some() { " …" } else { "" })
+                // A variable may stand before the command, with its value.
+                let all = command.split_whitespace().count();
+                let mut words = command.split_whitespace().skip_while(|word| word.contains('='));
+                let first = words.next().unwrap_or_default();
+                format!("exec:{first}{}", if all > 1 || first.is_empty() { " …" } else { "" })
             }
             Action::Post(url) => format!("http://{}", url.authority()),
         }
@@ -215,6 +217,8 @@ mod tests {
         let label = |text: &str| text.parse::<Hook>().unwrap().label();
         assert_eq!(label("crashed=exec:curl -H 'Token: hunter2' http://x"), "exec:curl …");
         assert_eq!(label("crashed=exec:./tell"), "exec:./tell");
+        assert_eq!(label("crashed=exec:TOKEN=hunter2 A=1 ./tell x"), "exec:./tell …");
+        assert_eq!(label("crashed=exec:TOKEN=hunter2"), "exec: …");
         assert_eq!(label("crashed=http://127.0.0.1:9000/hunter2"), "http://127.0.0.1:9000");
     }
 }

@@ -90,11 +90,16 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Whether this kernel, or what emulates one, lets a program choose among sockets at such an address.
-    pub(super) fn is_possible_at(address: SocketAddr) -> io::Result<()> {
+    /// Why this kernel, or what emulates one, lets no program choose among sockets at such an address, where it does not. An error
+    /// is a shortage, which passes.
+    pub(super) fn refusal_at(address: SocketAddr) -> io::Result<Option<io::Error>> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_port(true)?;
-        sys::attach(socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions())
+        let attach = || sys::attach(socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions());
+        match socket.set_reuse_port(true).and_then(|()| attach()) {
+            Ok(()) => Ok(None),
+            Err(error) if is_refusal(&error) => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// A group of one vacant socket.
@@ -155,6 +160,13 @@ impl Group {
     }
 }
 
+/// Whether a kernel says by this that it cannot, or that it does not allow it.
+fn is_refusal(error: &io::Error) -> bool {
+    let refusals =
+        [libc::ENOPROTOOPT, libc::EOPNOTSUPP, libc::EINVAL, libc::ENOSYS, libc::EPERM, libc::EACCES];
+    error.raw_os_error().is_some_and(|errno| refusals.contains(&errno))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd as _;
@@ -168,6 +180,14 @@ mod tests {
         let first = Socket::from(spot.listen().unwrap());
         let address = first.local_addr().unwrap().as_socket().unwrap();
         Group::new(Spot { address, ..spot }, Rc::new(first.into()))
+    }
+
+    #[test]
+    fn a_shortage_is_no_refusal() {
+        let is = |errno| is_refusal(&io::Error::from_raw_os_error(errno));
+        assert!([libc::ENOPROTOOPT, libc::EPERM, libc::EINVAL].into_iter().all(is));
+        assert!(![libc::EMFILE, libc::ENOMEM, libc::ENOBUFS, libc::EADDRINUSE].into_iter().any(is));
+        assert!(!is_refusal(&io::ErrorKind::Other.into()));
     }
 
     #[test]

@@ -238,7 +238,7 @@ impl Listener {
             return Ok(listener);
         }
         if mode == Mode::Kernel {
-            if let Err(refusal) = Group::is_possible_at(address) {
+            if let Some(refusal) = Group::refusal_at(address)? {
                 let mut listener = Self::bind_tcp_at(query, address, mode.without_group(), beside)?;
                 listener.refusal = Some(refusal);
                 return Ok(listener);

@@ -15,7 +15,7 @@ use crate::socket::watch::FileWatch;
 /// when one is gone.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often where they are as they should be, and it does. It does not see what happens further up than in their directories.
-const LOOK_ALL_THE_SAME: Duration = Duration::from_secs(3600);
+const LOOK_ALL_THE_SAME: Duration = Duration::from_secs(60);
 
 /// The files of the sockets that are open.
 #[derive(Debug, Default)]

@@ -33,6 +33,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 const EVENT: &str = "RECLUSTER_EVENT";
 /// How much of what a command writes to its stderr is kept, and how long a line of it may be that is told.
 const TAIL: usize = 4096;
+/// How much a pipe has room for.
+const PIPE: usize = 1 << 16;
 const LINE: usize = 200;
 /// How much of an answer is read: its status line is enough.
 const HEAD: usize = 1024;
@@ -143,10 +145,12 @@ impl Said {
         self.tail.drain(..self.tail.len().saturating_sub(TAIL));
     }
 
-    /// The last line that says something. Others may hold the pipe still; what they write is not waited for.
+    /// The last line that says something. Others may hold the pipe still; what they write is not waited for, and no more is
+    /// read than a pipe has room for: they may write without end.
     fn last_line(&mut self) -> Option<String> {
         let mut chunk = [0; TAIL];
-        while let Ok(count @ 1..) = self.ours.try_read(&mut chunk) {
+        for _ in 0..PIPE / TAIL {
+            let Ok(count @ 1..) = self.ours.try_read(&mut chunk) else { break };
             self.add(chunk.get(..count).unwrap_or_default());
         }
         let text = String::from_utf8_lossy(&self.tail);

@@ -109,8 +109,8 @@ impl Socket {
                         let input = match words(datagram, kin) {
                             Ok(words) => Event::Notified(worker, Words { turn: Some(turn), ..words }),
                             Err(stranger) => {
-                                let stranger =
-                                    stranger.map(|pid| Holder::of(pid.as_raw_nonzero().get().unsigned_abs()));
+                                let stranger = stranger
+                                    .map(|pid| Holder::by_name(pid.as_raw_nonzero().get().unsigned_abs()));
                                 Event::NotifyIgnored(worker, stranger, turn)
                             }
                         };

@@ -79,7 +79,9 @@ impl Kin {
     /// Whether a process is in the group of this number. None where there is no such process. (It may be in a group that has
     /// no number here, so getpgid(2) would not do.)
     fn is_group_of(self, member: Pid) -> Option<bool> {
-        Some(Stat::of(member)?.group == self.pid.as_raw_nonzero().get())
+        // One that is reaped while it is looked at is in no group at all.
+        let stat = Stat::of(member).filter(|stat| stat.group >= 0)?;
+        Some(stat.group == self.pid.as_raw_nonzero().get())
     }
 
     /// Whether a process that sent something as this user speaks for this one. Of one that has ended since, as a helper of a

@@ -56,8 +56,15 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    pub(crate) fn of(pid: u32) -> Self {
+    fn of(pid: u32) -> Self {
         Self { pid, command: command_of(pid) }
+    }
+
+    /// With the name that the kernel has for it in the place of its command line: to read that takes a lock of the process, which
+    /// may be held for long.
+    pub(crate) fn by_name(pid: u32) -> Self {
+        let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Self { pid, command: String::from_utf8_lossy(&name).trim_end().to_owned() }
     }
 
     pub(crate) fn is_this_process(&self) -> bool {
@@ -277,7 +284,9 @@ fn of_paths(table: &str, path: &str) -> Vec<u64> {
 }
 
 fn command_of(pid: u32) -> String {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut bytes = Vec::new();
+    let file = File::open(format!("/proc/{pid}/cmdline"));
+    let _ = file.map(|file| file.take(MOST_CHARS as u64 * 8).read_to_end(&mut bytes));
     let words = String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ");
     words.chars().take(MOST_CHARS).collect()
 }

@@ -120,6 +120,8 @@ pub(crate) struct Supervisor {
     hooks: Option<Hooks>,
     /// People were told that everything stops.
     told_of_stop: bool,
+    /// All workers were to be killed at once: nobody wants to wait.
+    is_terminated: bool,
     callers: Callers,
     renewals: Renewals,
     routing: Routing,
@@ -181,6 +183,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         audience,
         hooks: Some(hooks),
         told_of_stop: false,
+        is_terminated: false,
         progress,
         callers: Callers::default(),
         renewals: Renewals::default(),

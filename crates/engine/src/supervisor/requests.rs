@@ -40,6 +40,7 @@ impl Supervisor {
             Request::Stop => self.stop(),
             Request::ReopenLog => self.spawner.reopen_log(),
             Request::Terminate => {
+                self.is_terminated = true;
                 self.tell(core::Event::Terminate);
                 let end_timeout = self.spec().settings().end_timeout;
                 self.leftovers.kill(end_timeout, Instant::now());

@@ -25,8 +25,12 @@ use crate::supervisor::timers::Timer;
 
 /// How many actions are done before others have their turn.
 const AT_A_TIME: usize = 32;
+/// A deadline that is seen so late says that this process did not run.
+const STALL: Duration = Duration::from_secs(1);
 /// How long hooks may go on when no worker is left: a little longer than one of them may take.
 const HOOKS_END: Duration = Duration::from_secs(LIMIT.as_secs() + 2);
+/// The same where the cluster was terminated.
+const HOOKS_TERMINATED: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
@@ -37,13 +41,16 @@ impl Supervisor {
                 return self.finish(&mut inbox).await;
             }
             let deadline = self.policy.deadline().into_iter().chain(self.timers.next()).min();
-            let input = tokio::select! {
+            let mut input = tokio::select! {
                 biased;
                 input = inbox.recv() => input,
                 () = sleep_until_some(deadline) => None,
             };
             // The clock is asked, not the timer: a busy inbox must not keep a deadline waiting.
             if deadline.is_some_and(|at| at <= Instant::now()) {
+                if deadline.is_some_and(|at| at + STALL <= Instant::now()) {
+                    self.catch_up(input.take(), &mut inbox).await;
+                }
                 self.spare_those_that_end();
                 self.tell(core::Event::Tick);
                 self.act().await;
@@ -55,6 +62,16 @@ impl Supervisor {
             if let Some(input) = input {
                 self.handle(input);
             }
+        }
+    }
+
+    /// This process did not run for a while (its host has blocked the runtime, or it was stopped): what has come meanwhile came in
+    /// time, and is handled before anybody is called late.
+    async fn catch_up(&mut self, first: Option<Input>, inbox: &mut mpsc::UnboundedReceiver<Input>) {
+        let waiting = inbox.len();
+        for input in first.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()).take(waiting)) {
+            self.handle(input);
+            self.act().await;
         }
     }
 
@@ -248,12 +265,13 @@ impl Supervisor {
         }
     }
 
-    /// Lets hooks do what they still have to do, the end included. They have some time; a termination takes it from them.
+    /// Lets hooks do what they still have to do, the end included. They have some time; a termination takes it from them, be it
+    /// before or while they run.
     async fn end_hooks(&mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
         let surroundings = self.surroundings();
         let Some(hooks) = self.hooks.take() else { return };
         let mut ending = std::pin::pin!(hooks.end(surroundings));
-        let mut limit = std::pin::pin!(sleep(HOOKS_END));
+        let mut limit = std::pin::pin!(sleep(if self.is_terminated { HOOKS_TERMINATED } else { HOOKS_END }));
         let are_done = loop {
             tokio::select! {
                 biased;

@@ -184,7 +184,7 @@ fn a_stranger_that_says_ready_is_named_in_the_verdict() {
     ));
     reload.finish().expect_code(1);
     let hint = master.wait(on("reloaded")).text("/failure/hint").to_owned();
-    assert!(hint.contains("another process (process ") && hint.contains("says.py"), "{hint}");
+    assert!(hint.contains("another process (process ") && hint.contains(": python3)"), "{hint}");
 }
 
 /// Every worker has a socket of its own, on which its neighbours are strangers too.
