@@ -19,6 +19,8 @@ pub(crate) enum Event {
     LinesLost(WorkerId, Stream, u64),
     /// The file of a slot's workers cannot be written, opened anew or moved away.
     LogFailed { slot: u32, path: PathBuf, failed: &'static str, error: String },
+    /// So many lines of workers could not be written to files.
+    LogLost(u64),
     /// It can be written again; so many lines were lost meanwhile.
     LogResumed { slot: u32, lines: u64 },
     /// It sent a notification by `sd_notify`.

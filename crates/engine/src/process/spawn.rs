@@ -73,8 +73,9 @@ pub(crate) struct SpawnOptions<'a> {
 pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io::Result<Spawned> {
     let mut command = command(program, options);
     sys::forget_signals(&mut command);
+    let user = [program.uid, program.gid];
     let stdio::Ends { pipes, stdout, stderr } =
-        stdio::attach(&mut command, &program.stdio, options.raw_stdio, options.takes_stdout)?;
+        stdio::attach(&mut command, &program.stdio, user, options.raw_stdio, options.takes_stdout)?;
     let (channel, theirs) = channel_pair()?;
     let environment = environment(program, options);
     if program.is_node() {

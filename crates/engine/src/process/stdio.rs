@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio as Given};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Gid, OFlags, Uid, fchown};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -24,6 +24,9 @@ pub enum Stdio {
     /// To the master's stderr by way of the master, which keeps the last lines for verdicts.
     Tail,
 }
+
+/// The uid and the gid that a worker has, where these are not the master's.
+pub(crate) type User = [Option<u32>; 2];
 
 /// The master's ends of a worker's standard descriptors.
 #[derive(Debug, Default)]
@@ -46,13 +49,14 @@ pub(crate) fn passes_stderr(stdio: &[Stdio; 3], raw: bool) -> bool {
 pub(crate) fn attach(
     command: &mut Command,
     stdio: &[Stdio; 3],
+    user: User,
     raw: bool,
     takes_stdout: bool,
 ) -> io::Result<Ends> {
     let mut ends = Ends::default();
     for (number, stdio) in stdio.iter().enumerate() {
         let given = match stdio {
-            Stdio::Inherit if number == 1 && takes_stdout => piped(&mut ends.stdout)?,
+            Stdio::Inherit if number == 1 && takes_stdout => piped(&mut ends.stdout, user)?,
             Stdio::Inherit => Given::inherit(),
             Stdio::Tail if raw => Given::inherit(),
             Stdio::Null => Given::null(),
@@ -66,7 +70,7 @@ pub(crate) fn attach(
                 }
                 theirs.into()
             }
-            Stdio::Tail => piped(&mut ends.stderr)?,
+            Stdio::Tail => piped(&mut ends.stderr, user)?,
         };
         match number {
             0 => command.stdin(given),
@@ -77,9 +81,14 @@ pub(crate) fn attach(
     Ok(ends)
 }
 
-/// A pipe for a worker, whose other end is ours.
-fn piped(end: &mut Option<OwnedFd>) -> io::Result<Given> {
+/// A pipe for a worker that runs as this user, whose other end is ours.
+fn piped(end: &mut Option<OwnedFd>, user: User) -> io::Result<Given> {
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    // So that the worker can open /dev/stdout. Where the master may not do this, the worker has its end open all the same.
+    let [uid, gid] = user.map(|id| id.filter(|&id| id != u32::MAX));
+    if uid.is_some() || gid.is_some() {
+        let _ = fchown(&theirs, uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    }
     // The worker's end stays blocking: that is what a stdout or stderr is.
     set_nonblocking(&ours)?;
     *end = Some(ours);
@@ -89,4 +98,29 @@ fn piped(end: &mut Option<OwnedFd>) -> io::Result<Given> {
 pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd)?;
     Ok(rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::geteuid;
+
+    use super::*;
+    use crate::sys;
+
+    #[test]
+    fn a_worker_that_runs_as_another_user_can_open_its_stdout() {
+        let own = geteuid();
+        let uid = Some(if own.is_root() { 12_345 } else { own.as_raw() });
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "cd / && echo said >/dev/stdout && echo said >/dev/stderr"]);
+        let stdio = [Stdio::Null, Stdio::Inherit, Stdio::Tail];
+        let ends = attach(&mut shell, &stdio, [uid, None], false, true).unwrap();
+        sys::become_other(&mut shell, uid, None);
+        assert!(shell.status().unwrap().success());
+        let mut said = [0; 9];
+        for end in [ends.stdout, ends.stderr] {
+            assert_eq!(rustix::io::read(end.unwrap(), &mut said).unwrap(), 5);
+            assert_eq!(&said[..5], b"said\n");
+        }
+    }
 }

@@ -184,6 +184,11 @@ impl Audience {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).hear(event, Instant::now());
     }
 
+    /// Lines of workers were lost. People are told later how many there were.
+    pub(crate) fn lost(&self, lines: u64) {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).lost(lines);
+    }
+
     /// A worker's process was started. The host gets our ends of its pipes.
     pub(crate) fn spawned(&self, worker: Worker, stdio: [Option<OwnedFd>; 3], serialization: Serialization) {
         match &self.host {

@@ -127,6 +127,7 @@ impl Supervisor {
             Heard::LogFailed { slot, path, failed, error } => {
                 self.emit(Event::WorkerLogFailed { slot, path, failed, error });
             }
+            Heard::LogLost(lines) => self.audience.lost(lines),
             Heard::LogResumed { slot, lines } => self.emit(Event::WorkerLogResumed { slot, lines }),
             Heard::Notified(worker, words) => self.notified(worker, &words),
             Heard::NotifyIgnored(worker, stranger, _turn) => {

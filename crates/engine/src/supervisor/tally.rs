@@ -100,11 +100,14 @@ impl Tally {
             Event::Superseded { .. } => self.counts.reloads.add("superseded"),
             Event::Reloaded { generation, verdict } => self.reloaded(*generation, verdict),
             Event::Scaled { to, .. } => self.slots.retain(|slot, _| slot < to),
-            Event::LinesLost { lines, .. } | Event::WorkerLogResumed { lines, .. } => {
-                self.counts.lines_lost = self.counts.lines_lost.saturating_add(*lines);
-            }
+            Event::LinesLost { lines, .. } => self.lost(*lines),
             _ => {}
         }
+    }
+
+    /// Lines of workers were lost. Those of files are counted before people are told how many there were.
+    pub(crate) fn lost(&mut self, lines: u64) {
+        self.counts.lines_lost = self.counts.lines_lost.saturating_add(lines);
     }
 
     fn life(&mut self, worker: u64, change: impl FnOnce(&mut Life)) {
@@ -354,7 +357,7 @@ mod tests {
     fn other_things_are_counted_as_they_are_told() {
         let about = worker(1, 0, 1);
         let recycling = |excess| Event::Recycling { worker: about, excess };
-        let tally = heard(&[
+        let mut tally = heard(&[
             recycling(RecycleReason::Memory { bytes: 2, limit: 1 }),
             recycling(RecycleReason::Age { seconds: 2 }),
             Event::Unhealthy { worker: about, reason: String::new() },
@@ -362,6 +365,7 @@ mod tests {
             Event::LinesLost { worker: about, stream: Stream::Stderr, lines: 2 },
             Event::WorkerLogResumed { slot: 0, lines: 4 },
         ]);
+        tally.lost(4);
         assert_eq!(counted(&tally.counts.recycles), [("memory", 1), ("age", 1), ("unhealthy", 1)]);
         assert_eq!(tally.counts.lines_lost, 11);
     }
