@@ -5,24 +5,30 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::admin::date;
+use crate::control::room::Shared;
 
 /// Plain words.
 pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 
 /// What a client is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(super) kind: &'static str,
-    pub(super) body: Arc<[u8]>,
+    pub(super) body: Arc<Shared>,
     /// The methods that there are, where another one was used.
     pub(super) allow: Option<&'static str>,
 }
 
 impl Answer {
-    pub(super) fn new(status: u16, kind: &'static str, body: impl Into<Arc<[u8]>>) -> Self {
-        Self { status, kind, body: body.into(), allow: None }
+    pub(super) fn new(status: u16, kind: &'static str, body: Vec<u8>) -> Self {
+        Self::shared(status, kind, Arc::new(Shared::new(body)))
+    }
+
+    /// One whose body others are given as well.
+    pub(super) fn shared(status: u16, kind: &'static str, body: Arc<Shared>) -> Self {
+        Self { status, kind, body, allow: None }
     }
 
     /// One line of words.
@@ -46,7 +52,7 @@ impl Answer {
     pub(super) fn head(&self, keep_alive: bool) -> String {
         let reason = reason(self.status);
         let date = date::http(SystemTime::now());
-        let length = self.body.len();
+        let length = self.body.line().len();
         let mut head = format!(
             "HTTP/1.1 {} {reason}\r\nDate: {date}\r\nContent-Type: {}\r\nContent-Length: {length}\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",

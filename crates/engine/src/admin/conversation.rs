@@ -1,17 +1,21 @@
 //! One client's connection: its requests, one after the other, each of which is answered before the next one is read.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admin::answer::Answer;
 use crate::admin::head::{HEAD_LIMIT, Head, Method};
 use crate::admin::seats::{Activity, Doing};
 use crate::admin::site::Site;
+use crate::control::room::Shared as Body;
 
 /// How long a client may be silent before a request: longer than Prometheus waits between two.
 const IDLE: Duration = Duration::from_secs(150);
@@ -25,6 +29,8 @@ const LINGER: Duration = Duration::from_secs(1);
 const PIECE: usize = 2 * 1024;
 /// How much of answers may wait to be read, of all clients together, in KiB.
 const UNREAD: usize = 4 * 1024;
+/// An answer of so many bytes may wait for every client.
+const SHORT: usize = 4 * 1024;
 
 /// What all clients share.
 #[derive(Clone, Debug)]
@@ -39,6 +45,19 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(site: Site, closing: watch::Receiver<bool>) -> Self {
         Self { site: Arc::new(site), unread: Arc::new(Semaphore::new(UNREAD)), closing }
+    }
+
+    /// Room for a body that is not read at once, if it needs any. One that several clients are given has it once.
+    fn room(&self, body: &Body) -> io::Result<Option<Arc<OwnedSemaphorePermit>>> {
+        if body.line().len() <= SHORT {
+            return Ok(None);
+        }
+        let take = |bytes: usize| {
+            let kibibytes = u32::try_from(bytes.div_ceil(1024).min(UNREAD)).map_err(io::Error::other)?;
+            let room = Arc::clone(&self.unread).try_acquire_many_owned(kibibytes);
+            room.map_err(|_| io::ErrorKind::OutOfMemory.into())
+        };
+        body.room(take).map(Some)
     }
 }
 
@@ -149,20 +168,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
-    /// Writes an answer. A client that does not read it gives way to others, and all of these have so much room for their answers.
+    /// Writes an answer. A client that does not read it gives way to others, and all of these have so much room for their long answers.
     async fn write(&mut self, answer: &Answer, with_body: bool, goes_on: bool) -> io::Result<()> {
         let head = answer.head(goes_on);
-        let body = if with_body { &answer.body[..] } else { &[] };
-        let kibibytes = (head.len() + body.len()).div_ceil(1024).min(UNREAD);
-        let room = u32::try_from(kibibytes).map_err(io::Error::other)?;
-        let _room = self.shared.unread.try_acquire_many(room).map_err(io::Error::other)?;
+        let body = if with_body { answer.body.line() } else { &[] };
         self.activity.is(Doing::Reading);
+        let until = Instant::now() + READING;
+        timeout_at(until, self.stream.write_all(head.as_bytes())).await??;
+        let sent = write_at_once(&mut self.stream, body).await?;
+        let rest = body.get(sent..).unwrap_or_default();
+        let _room = if rest.is_empty() { None } else { self.shared.room(&answer.body)? };
         let written = async {
-            self.stream.write_all(head.as_bytes()).await?;
-            self.stream.write_all(body).await?;
+            self.stream.write_all(rest).await?;
             self.stream.flush().await
         };
-        timeout(READING, written).await?
+        timeout_at(until, written).await?
     }
 
     /// Says that nothing more will come, and throws away what the client sends until it has heard that: a connection that is closed
@@ -191,9 +211,89 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io:
     stream.take(most as u64).read_buf(bytes).await
 }
 
+/// Writes what is taken at once. Returns how much.
+async fn write_at_once(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    poll_fn(|context| {
+        while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut *stream).poll_write(context, rest)? {
+                Poll::Ready(0) | Poll::Pending => break,
+                Poll::Ready(more) => sent += more,
+            }
+        }
+        Poll::Ready(Ok(sent))
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
+    use tokio::io::duplex;
+    use tokio::sync::{broadcast, mpsc};
+
     use super::*;
+    use crate::admin::answer::PLAIN;
+    use crate::admin::changes::Changes;
+    use crate::admin::picture::Pictures;
+    use crate::api::cluster::Cluster;
+    use crate::supervisor::input::Progress;
+
+    /// What the socket of a client takes.
+    const SOCKET: usize = SHORT / 2;
+
+    fn shared() -> Shared {
+        let events = broadcast::Sender::new(1).downgrade();
+        let progress = watch::channel(Progress::default()).1;
+        let cluster = Cluster { inputs: mpsc::unbounded_channel().0, events, progress };
+        let changes = Changes::new(cluster.clone(), None, mpsc::channel(1).0);
+        let site = Site { pictures: Pictures::new(cluster), hosts: None, changes };
+        Shared::new(site, watch::channel(false).1)
+    }
+
+    /// Gives this answer to a client that does not read, as far as that goes.
+    fn begin(shared: &Shared, answer: &Answer) -> (Pin<Box<impl Future<Output = io::Result<()>>>>, bool) {
+        let (here, there) = duplex(SOCKET);
+        let mut client = Conversation::new(here, String::new(), shared.clone(), Activity::default());
+        let answer = answer.clone();
+        let mut writing = Box::pin(async move {
+            let _there = there;
+            client.write(&answer, true, true).await
+        });
+        let waits = writing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        (writing, waits)
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_reads_keep_no_short_one_back_and_none_that_is_read_at_once() {
+        let shared = shared();
+        let _held = shared.unread.clone().try_acquire_many_owned(4 * 1024).unwrap();
+        let short = Answer::new(200, PLAIN, vec![b'x'; SHORT]);
+        assert!(begin(&shared, &short).1, "it waits to be read");
+        let long = Answer::new(200, PLAIN, vec![b'x'; SHORT + 1]);
+        assert!(!begin(&shared, &long).1, "there is no room");
+        let (here, mut there) = duplex(4 * SHORT);
+        let mut client = Conversation::new(here, String::new(), shared.clone(), Activity::default());
+        client.write(&long, true, true).await.unwrap();
+        drop(client);
+        let mut heard = Vec::new();
+        there.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard.len(), long.head(true).len() + SHORT + 1, "it is read at once");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_many_are_given_has_its_room_once() {
+        let shared = shared();
+        let answer = Answer::new(200, PLAIN, vec![b'x'; 3 << 20]);
+        let held = [0; 3].map(|_| begin(&shared, &answer));
+        assert!(held.iter().all(|(_, waits)| *waits));
+        assert_eq!(shared.unread.available_permits(), 1024);
+        let other = Answer::new(200, PLAIN, vec![b'x'; 3 << 20]);
+        assert!(!begin(&shared, &other).1, "the bound is that of all together");
+        drop(held);
+        assert_eq!(shared.unread.available_permits(), UNREAD);
+    }
 
     #[tokio::test]
     async fn no_more_is_held_than_a_head_and_a_piece() {

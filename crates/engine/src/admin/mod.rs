@@ -10,7 +10,7 @@
 //!
 //! A program binds it with [`Admin::bind`] before it starts its cluster, so that it fails early if the address is taken, and answers with
 //! [`Admin::serve`]. It has a thread of its own, and asks the cluster for a picture no faster than that costs a tenth of the cluster's
-//! time; all who ask at once share one. Whatever clients do, they are few, hold a few bytes each, and have a time for everything.
+//! time; all who ask at once share one, and who asks for the health waits for none. Whatever clients do, they are few, hold a few bytes each, and have a time for everything.
 //!
 //! ```no_run
 //! use recluster::Cluster;

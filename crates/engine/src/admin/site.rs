@@ -5,7 +5,7 @@ use crate::admin::changes::{Act, Changes};
 use crate::admin::head::{Head, Method};
 use crate::admin::health::readiness;
 use crate::admin::hosts::Hosts;
-use crate::admin::picture::{NoPicture, Pictures};
+use crate::admin::picture::{NoAnswer, Pictures};
 use crate::metrics::text::Format;
 
 /// What there is, for people.
@@ -90,26 +90,30 @@ impl Site {
     }
 
     async fn read(&self, what: Read, head: &Head) -> Answer {
-        if what == Read::Index {
-            return Answer::new(200, PLAIN, INDEX.as_bytes());
-        }
-        let picture = match self.pictures.take().await {
-            Ok(picture) => picture,
-            Err(NoPicture::Gone) => return Answer::refusal(503, "the cluster is over"),
-            Err(NoPicture::Silent) => return Answer::refusal(503, "the cluster does not answer in time"),
-        };
-        match what {
+        self.found(what, head).await.unwrap_or_else(|none| match none {
+            NoAnswer::Gone => Answer::refusal(503, "the cluster is over"),
+            NoAnswer::Silent => Answer::refusal(503, "the cluster does not answer in time"),
+        })
+    }
+
+    /// Who asks for the health soon gives up: it waits for no picture.
+    async fn found(&self, what: Read, head: &Head) -> Result<Answer, NoAnswer> {
+        Ok(match what {
+            Read::Index => Answer::new(200, PLAIN, INDEX.into()),
             Read::Metrics => {
                 let format = Format::accepted(&head.accept);
-                Answer::new(200, format.media_type(), picture.metrics(format))
+                Answer::shared(200, format.media_type(), self.pictures.take().await?.metrics(format))
             }
-            Read::Status => Answer::new(200, JSON, picture.status()),
-            Read::Readyz => match readiness(&picture.measured.status, head.wants("strict")) {
+            Read::Status => Answer::shared(200, JSON, self.pictures.take().await?.status()),
+            Read::Readyz => match readiness(self.pictures.health().await?, head.wants("strict")) {
                 Ok(words) => Answer::words(200, words),
                 Err(words) => Answer::words(503, words),
             },
-            Read::Livez | Read::Index => Answer::words(200, "the master answers"),
-        }
+            Read::Livez => {
+                self.pictures.lives().await?;
+                Answer::words(200, "the master answers")
+            }
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::api::builder::ClusterBuilder;
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::config::which::Which;
-use crate::report::counts::Measured;
+use crate::report::counts::{Health, Measured};
 use crate::report::error::{Gone, ReloadError, ReplaceError, ScaleError, SendError};
 use crate::report::event::{Event, Events};
 use crate::report::status::Status;
@@ -176,6 +176,11 @@ impl Cluster {
     /// All that metrics are made of.
     pub(crate) async fn measure(&self) -> Result<Measured, Gone> {
         self.ask(Request::Measure).await
+    }
+
+    /// Whether the cluster as a whole serves. It is known at once, however many workers there are.
+    pub(crate) async fn health(&self) -> Result<Health, Gone> {
+        self.ask(Request::Health).await
     }
 
     /// Sends a message to a worker's `process.on('message')`.

@@ -14,7 +14,7 @@ mod greeting;
 pub(crate) mod lines;
 pub mod protocol;
 mod recent;
-mod room;
+pub(crate) mod room;
 mod server;
 mod socket;
 #[cfg(test)]

@@ -36,19 +36,33 @@ struct Taken {
 
 /// An answer that several clients are given.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     line: Box<[u8]>,
     /// The room that it has, while somebody has not read it.
     room: std::sync::Mutex<Weak<OwnedSemaphorePermit>>,
 }
 
 impl Shared {
-    pub(super) fn new(line: Vec<u8>) -> Self {
+    pub(crate) fn new(line: Vec<u8>) -> Self {
         Self { line: line.into(), room: std::sync::Mutex::default() }
     }
 
-    pub(super) fn line(&self) -> &[u8] {
+    pub(crate) fn line(&self) -> &[u8] {
         &self.line
+    }
+
+    /// The room that it has; or, where nobody has any for it, some that is taken.
+    pub(crate) fn room(
+        &self,
+        take: impl FnOnce(usize) -> io::Result<OwnedSemaphorePermit>,
+    ) -> io::Result<Arc<OwnedSemaphorePermit>> {
+        let mut known = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = known.upgrade() {
+            return Ok(room);
+        }
+        let room = Arc::new(take(self.line.len())?);
+        *known = Arc::downgrade(&room);
+        Ok(room)
     }
 }
 
@@ -78,13 +92,7 @@ impl Room {
 
     /// Room for an answer that is kept once, however many have not read it.
     pub(super) fn for_shared(&self, shared: &Shared) -> io::Result<Arc<OwnedSemaphorePermit>> {
-        let mut known = shared.room.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(room) = known.upgrade() {
-            return Ok(room);
-        }
-        let room = Arc::new(self.for_rest(shared.line.len())?);
-        *known = Arc::downgrade(&room);
-        Ok(room)
+        shared.room(|bytes| self.for_rest(bytes))
     }
 
     /// A place for one who waits for a reload, if one is free.

@@ -22,5 +22,3 @@ pub(crate) fn write(measured: &Measured, format: Format) -> String {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-pub(crate) use tests::sample;

@@ -13,7 +13,7 @@ use crate::report::worker::Worker;
 use crate::supervisor::tally::Tally;
 
 /// A cluster of two slots, both of which serve.
-pub(crate) fn sample() -> Measured {
+fn sample() -> Measured {
     let status = r#"{
         "pid": 1, "phase": "running", "generation": 2, "reload": null, "uptime_seconds": 9.5, "balance": "round-robin",
         "stolen": 3, "requeued": 4, "listeners": [],

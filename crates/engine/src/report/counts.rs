@@ -13,6 +13,16 @@ pub(crate) struct Measured {
     pub(crate) flow: Flow,
 }
 
+/// Whether the cluster as a whole serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// As [`Status::phase`].
+    pub(crate) phase: &'static str,
+    pub(crate) slots: usize,
+    /// How many slots have an active worker.
+    pub(crate) active: usize,
+}
+
 /// What the supervisor has counted. Everything in it has a bound: the labels are known, and it keeps something of each worker that lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Counts {

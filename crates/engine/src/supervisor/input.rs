@@ -9,7 +9,7 @@ use crate::config::which::Which;
 use crate::dataplane::{Billed, Handle};
 use crate::process;
 use crate::process::launcher::Outcome;
-use crate::report::counts::Measured;
+use crate::report::counts::{Health, Measured};
 use crate::report::error::{ScaleError, SendError};
 use crate::report::status::Status;
 use crate::report::verdict::{Failure, Told};
@@ -64,6 +64,7 @@ pub(crate) enum Request {
     ActiveWorkers(oneshot::Sender<Vec<Option<Worker>>>),
     Status(oneshot::Sender<Status>),
     Measure(oneshot::Sender<Measured>),
+    Health(oneshot::Sender<Health>),
     Disconnect(u64),
     Signal {
         worker: u64,

@@ -15,7 +15,7 @@ use crate::config::variable::Variables;
 use crate::config::which::Which;
 use crate::dataplane::{Command, Handle};
 use crate::process::program::ResolvedProgram;
-use crate::report::counts::{Flow, Measured};
+use crate::report::counts::{Flow, Health, Measured};
 use crate::report::error::{Gone, ReplaceError, ScaleError, SendError};
 use crate::report::event::Event;
 use crate::report::status::Status;
@@ -58,6 +58,9 @@ impl Supervisor {
             Request::Measure(reply) => {
                 let counts = self.audience.counts();
                 self.picture(|status, flow| drop(reply.send(Measured { status, counts, flow })));
+            }
+            Request::Health(reply) => {
+                let _ = reply.send(self.health());
             }
             Request::Disconnect(worker) => self.disconnect(worker),
             Request::Signal { worker, signal, reply } => {
@@ -159,6 +162,14 @@ impl Supervisor {
         let slots: BTreeMap<SlotId, Option<WorkerId>> =
             self.policy.status().slots.into_iter().map(|slot| (slot.slot, slot.active)).collect();
         slots.into_values().map(|active| active.and_then(|worker| self.workers.about(worker))).collect()
+    }
+
+    /// What is known at once, without a look at any process.
+    fn health(&self) -> Health {
+        let policy = self.policy.status();
+        let phase = status::phase(policy.phase, &self.leftovers, self.timers.is_set(Timer::Stop));
+        let active = policy.slots.iter().filter(|slot| slot.active.is_some()).count();
+        Health { phase: status::phase_name(phase), slots: policy.slots.len(), active }
     }
 
     /// Answers when the data plane has told what it knows. The loop does not wait for that.

@@ -49,10 +49,7 @@ impl Parts<'_> {
             connections: 0,
         });
         let workers = status.workers.iter().map(|worker| self.worker(worker));
-        // It is not over before they are gone.
-        let waits = status.phase == Phase::Over && !self.leftovers.is_empty();
-        let awaits_stop = status.phase == Phase::Running && self.awaits_stop;
-        let phase = if waits || awaits_stop { Phase::Stopping } else { status.phase };
+        let phase = phase(status.phase, self.leftovers, self.awaits_stop);
         Status {
             pid: std::process::id(),
             phase: phase_name(phase).to_owned(),
@@ -182,6 +179,14 @@ pub(crate) fn state_name(state: State, serves: bool) -> &'static str {
         State::Killed { .. } => "killed",
         State::Unkillable => "unkillable",
     }
+}
+
+/// The phase of the cluster, of which the policy does not know all. `awaits_stop` as in [`Parts`].
+pub(crate) fn phase(policy: Phase, leftovers: &Leftovers, awaits_stop: bool) -> Phase {
+    // It is not over before they are gone.
+    let waits = policy == Phase::Over && !leftovers.is_empty();
+    let awaits_stop = policy == Phase::Running && awaits_stop;
+    if waits || awaits_stop { Phase::Stopping } else { policy }
 }
 
 /// The word for a phase.
