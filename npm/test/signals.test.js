@@ -23,6 +23,9 @@ async function serving (t, { interrupted, options = {}, words = [] } = {}) {
   return { host, port: await host.told('listening') }
 }
 
+// A worker may be dead before its host has said what it wants. It is respawned then, where that is due.
+const UNHURRIED = { options: { respawn: 60 } }
+
 const told = (host, name) => host.messages.filter((message) => name in message).map((message) => message[name])
 const ctrlC = (host) => process.kill(-host.pid, 'SIGINT')
 const signalsOfExits = (host) => host.messages.filter(({ exited }) => exited).map(({ signal }) => signal)
@@ -81,7 +84,7 @@ test.beside('^C where the host calls stop() and workers close their servers: wha
 })
 
 test.beside('^C where the host calls stop() and workers have no handler: they die of it, and nobody is respawned', async (t) => {
-  const { host } = await serving(t, { interrupted: 'stop' })
+  const { host } = await serving(t, { interrupted: 'stop', ...UNHURRIED })
   ctrlC(host)
   assert.deepEqual(await host.ended(), [0, null])
   assert.equal(host.workers.length, 2)
@@ -100,7 +103,7 @@ test.beside('^C where the host calls shutdown() and workers hear it: what they h
 })
 
 test.beside('^C where the host calls shutdown() and workers have no handler: they die of it, and the shutdown ends', onlyOurs, async (t) => {
-  const { host } = await serving(t, { interrupted: 'shutdown' })
+  const { host } = await serving(t, { interrupted: 'shutdown', ...UNHURRIED })
   ctrlC(host)
   assert.deepEqual(await host.ended(), [0, null])
   assert.deepEqual(told(host, 'done'), ['shutdown'])
