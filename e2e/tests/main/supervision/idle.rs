@@ -25,7 +25,8 @@ fn switches(master: &Master) -> u64 {
 }
 
 /// While a worker takes its time to answer on an open connection, its master sleeps, and so do those of which nobody wants anything.
-/// (Shortly after the start they are still told of what has come.)
+/// (Shortly after the start they are still told of what has come.) What is tested is a time without a wake-up; it may be any
+/// such time, so a busy machine makes the test longer and no other.
 #[test]
 fn nothing_wakes_a_master_of_which_nobody_wants_anything() {
     let masters = ["round-robin", "shared", "kernel"].map(cluster);
