@@ -1,52 +1,18 @@
 //! The date of an answer, as HTTP writes it (RFC 9110, 5.6.7).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// The last second that HTTP can write: the year has four digits.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
 
-const SECONDS_A_DAY: u64 = 86_400;
-/// 400 years, after which the calendar begins anew.
-const DAYS_A_CYCLE: u64 = 146_097;
-/// From March of the year 0 to January of 1970: years that begin in March have the odd day at their end.
-const DAYS_BEFORE_1970: u64 = 719_468;
-
-/// `Thu, 01 Jan 1970 00:00:00 GMT`.
+/// `Thu, 01 Jan 1970 00:00:00 GMT`. A clock that is set to before or behind what can be written is at the nearest second.
 pub(super) fn http(now: SystemTime) -> String {
-    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, second) = (seconds / SECONDS_A_DAY, seconds % SECONDS_A_DAY);
-    let (year, month, day) = civil(days);
-    let name = |names: &[&'static str], at: u64| {
-        usize::try_from(at).ok().and_then(|at| names.get(at).copied()).unwrap_or_default()
-    };
-    format!(
-        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
-        name(&DAYS, days % 7),
-        name(&MONTHS, month - 1),
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
-/// The year, the month and the day of a number of days since 1970.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + DAYS_BEFORE_1970;
-    let (cycle, day) = (days / DAYS_A_CYCLE, days % DAYS_A_CYCLE);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // Counted from March on.
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (cycle * 400 + year + next, month, day)
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since.min(LAST))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -61,5 +27,12 @@ mod tests {
         ] {
             assert_eq!(http(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), text);
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_far_off_panics_nobody() {
+        let second = Duration::from_secs(1);
+        assert_eq!(http(SystemTime::UNIX_EPOCH - second), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(http(SystemTime::UNIX_EPOCH + LAST + second), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }
