@@ -33,6 +33,7 @@ const PACKAGES: &str = "/var/lib/dpkg/status";
 fn main() {
     let mut all: Vec<(&str, bool)> =
         PROGRAMS.into_iter().map(|name| (name, machine::find(name).is_some())).collect();
+    all.push(("chromium", machine::browser().is_some()));
     all.push(("python3-venv", python("import venv, ensurepip")));
     all.push(("libsystemd", python("import ctypes; ctypes.CDLL('libsystemd.so.0').sd_notify_barrier")));
     if env::var_os("RECLUSTER_TEST_NO_SKIP").is_some() {

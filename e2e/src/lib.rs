@@ -16,6 +16,7 @@
 
 pub mod arrows;
 mod binary;
+mod browser;
 mod command;
 mod event;
 mod home;
@@ -38,6 +39,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use binary::{addon, command, library_example, recluster, repository, rust_example};
+pub use browser::Browser;
 pub use command::{Finished, Running};
 pub use event::{Event, Pattern, on};
 pub use home::Home;

@@ -30,3 +30,8 @@ pub(crate) fn node_version(node: &Path) -> (u32, u32) {
     let mut parts = text.trim().trim_start_matches('v').split('.').map_while(|part| part.parse().ok());
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
+
+/// The path of a Chromium that needs no screen.
+pub(crate) fn browser() -> Option<PathBuf> {
+    ["chromium", "chromium-headless-shell"].into_iter().find_map(find)
+}

@@ -7,10 +7,12 @@ use recluster_json_page::{OF_ENGINE, Page, Samples, every};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::admin::history::History;
 use crate::config::balance::{Balance, StickyBy};
 use crate::config::variable::Variables;
 use crate::config::which::Which;
 use crate::control::protocol::{Progress, Reply, Request};
+use crate::report::counts::{Flow, Measured};
 use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::record::Record;
 use crate::report::status::{LastReload, ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
@@ -19,6 +21,7 @@ use crate::report::verdict::{Failure, Replaced, Verdict};
 use crate::report::worker::{Address, Held, Resource, Worker};
 use crate::supervisor::explain::late_for;
 use crate::supervisor::status::{phase_name, state_name};
+use crate::supervisor::tally::Tally;
 
 /// Both that a worker can be: one whose process could not be started has no pid.
 fn workers() -> [Worker; 2] {
@@ -265,6 +268,18 @@ fn worker_statuses() -> Vec<WorkerStatus> {
     all.collect()
 }
 
+/// With all that may be in it and all that may not.
+fn history() -> Value {
+    let mut history = History::new(4700);
+    let idle = statuses().into_iter().map(|status| Status { workers: Vec::new(), ..status });
+    for (at, status) in (0..).zip(statuses().into_iter().chain(idle)) {
+        let measured = Measured { status, counts: Tally::default().counts(), flow: Flow::default() };
+        history.sample(Duration::from_secs(at), &measured);
+    }
+    history.note(Duration::from_secs(9), &Event::Over, UNIX_EPOCH);
+    serde_json::from_slice(&history.since(0, Duration::from_millis(9500))).expect("it is JSON")
+}
+
 fn requests() -> Vec<Request> {
     every! {
         Request::Reload { .. } => {
@@ -345,6 +360,7 @@ fn the_page_describes_what_is_serialised_and_nothing_else() {
         "Events of the cluster" => page.compare(part, &Samples::by_tag("event", &[], of_cluster.clone())),
         "Events of the library" => page.compare(part, &Samples::by_tag("event", &[], of_library.clone())),
         "Status" => page.compare_fields("status", &values(&statuses())),
+        "History" => page.compare_fields("history", &[history()]),
         "Requests" => page.compare(part, &Samples::by_tag("request", &["version"], encoded())),
         "Replies" => page.compare(part, &Samples::by_tag("reply", &[], of_replies.clone())),
         "Progress of a reload" => {

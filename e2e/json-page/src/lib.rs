@@ -18,11 +18,12 @@ pub use compare::Samples;
 pub use page::Page;
 
 /// The parts of the page that the unit tests of the engine compare.
-pub const OF_ENGINE: [&str; 7] = [
+pub const OF_ENGINE: [&str; 8] = [
     "Events of the cluster",
     "Events of the library",
     "Objects",
     "Status",
+    "History",
     "Requests",
     "Replies",
     "Progress of a reload",

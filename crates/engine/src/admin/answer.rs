@@ -19,6 +19,8 @@ pub(crate) struct Answer {
     pub(super) body: Arc<Shared>,
     /// The methods that there are, where another one was used.
     pub(super) allow: Option<&'static str>,
+    /// What a page may load and run, of a page.
+    pub(super) policy: Option<&'static str>,
 }
 
 impl Answer {
@@ -28,7 +30,7 @@ impl Answer {
 
     /// One whose body others are given as well.
     pub(super) fn shared(status: u16, kind: &'static str, body: Arc<Shared>) -> Self {
-        Self { status, kind, body, allow: None }
+        Self { status, kind, body, allow: None, policy: None }
     }
 
     /// One line of words.
@@ -61,6 +63,9 @@ impl Answer {
         // A String takes all that is written to it.
         if let Some(allow) = self.allow {
             let _ = write!(head, "Allow: {allow}\r\n");
+        }
+        if let Some(policy) = self.policy {
+            let _ = write!(head, "Content-Security-Policy: {policy}\r\nReferrer-Policy: no-referrer\r\n");
         }
         if self.status == 401 {
             head.push_str("WWW-Authenticate: Bearer realm=\"recluster\"\r\n");

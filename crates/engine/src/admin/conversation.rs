@@ -171,18 +171,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     /// Writes an answer. A client that does not read it gives way to others, and all of these have so much room for their long answers.
     async fn write(&mut self, answer: &Answer, with_body: bool, goes_on: bool) -> io::Result<()> {
         let head = answer.head(goes_on);
-        let body = if with_body { answer.body.line() } else { &[] };
+        let (head, body) = (head.as_bytes(), if with_body { answer.body.line() } else { &[] });
         self.activity.is(Doing::Reading);
-        let until = Instant::now() + READING;
-        timeout_at(until, self.stream.write_all(head.as_bytes())).await??;
-        let sent = write_at_once(&mut self.stream, body).await?;
-        let rest = body.get(sent..).unwrap_or_default();
+        // Nothing is waited for while an answer has no room.
+        let sent_head = write_at_once(&mut self.stream, head).await?;
+        let sent = if sent_head < head.len() { 0 } else { write_at_once(&mut self.stream, body).await? };
+        let (head, rest) = (head.get(sent_head..), body.get(sent..).unwrap_or_default());
         let _room = if rest.is_empty() { None } else { self.shared.room(&answer.body)? };
         let written = async {
+            self.stream.write_all(head.unwrap_or_default()).await?;
             self.stream.write_all(rest).await?;
             self.stream.flush().await
         };
-        timeout_at(until, written).await?
+        timeout_at(Instant::now() + READING, written).await?
     }
 
     /// Says that nothing more will come, and throws away what the client sends until it has heard that: a connection that is closed
@@ -236,6 +237,8 @@ mod tests {
     use super::*;
     use crate::admin::answer::PLAIN;
     use crate::admin::changes::Changes;
+    use crate::admin::keeper::Keeper;
+    use crate::admin::page::Page;
     use crate::admin::picture::Pictures;
     use crate::api::cluster::Cluster;
     use crate::supervisor::input::Progress;
@@ -248,7 +251,8 @@ mod tests {
         let progress = watch::channel(Progress::default()).1;
         let cluster = Cluster { inputs: mpsc::unbounded_channel().0, events, progress };
         let changes = Changes::new(cluster.clone(), None, mpsc::channel(1).0);
-        let site = Site { pictures: Pictures::new(cluster), hosts: None, changes };
+        let (keeper, page) = (Keeper::new(), Page::default());
+        let site = Site { pictures: Pictures::new(cluster), keeper, page, hosts: None, changes };
         Shared::new(site, watch::channel(false).1)
     }
 

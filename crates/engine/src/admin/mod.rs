@@ -6,6 +6,8 @@
 //! | `GET /livez` | 200 while the master answers |
 //! | `GET /readyz` | 200 while new clients may be sent here; `?strict` wants a worker in every slot |
 //! | `GET /status` | the status, as JSON |
+//! | `GET /history` | the last ten minutes, as JSON |
+//! | `GET /` | a page for people |
 //! | `POST /reload`, `/scale?n=N`, `/stop`, `/terminate` | changes, for those who know the token |
 //!
 //! A program binds it with [`Admin::bind`] before it starts its cluster, so that it fails early if the address is taken, and answers with
@@ -33,8 +35,11 @@ mod conversation;
 mod date;
 pub(crate) mod head;
 mod health;
+pub(crate) mod history;
 pub(crate) mod hosts;
+mod keeper;
 mod listener;
+mod page;
 mod picture;
 mod seats;
 mod server;

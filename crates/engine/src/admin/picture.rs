@@ -39,6 +39,10 @@ impl Picture {
         Self { measured, status: OnceLock::new(), prometheus: OnceLock::new(), open: OnceLock::new() }
     }
 
+    pub(super) fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
     /// The status as JSON, on one line.
     pub(super) fn status(&self) -> Arc<Shared> {
         let write = || {

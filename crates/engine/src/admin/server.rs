@@ -2,7 +2,7 @@
 //! for each connection.
 
 use std::io;
-use std::sync;
+use std::sync::{self, Arc};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::admin::changes::{Changed, Changes};
 use crate::admin::conversation::{Conversation, Shared};
+use crate::admin::keeper::Keeper;
 use crate::admin::listener::{Admin, Socket};
+use crate::admin::page::Page;
 use crate::admin::picture::Pictures;
 use crate::admin::seats::{Activity, Seats};
 use crate::admin::site::Site;
@@ -52,10 +54,13 @@ impl Admin {
         let (done, ended) = oneshot::channel();
         let site = Site {
             pictures: Pictures::new(cluster.clone()),
+            keeper: Keeper::new(),
+            page: Page::default(),
             hosts,
             changes: Changes::new(cluster.clone(), token_file, tell),
         };
         let shared = Shared::new(site, closed);
+        let (events, kept) = (cluster.subscribe(), Arc::clone(&shared.site));
         let thread = thread::Builder::new().name("recluster-admin".to_owned());
         let stop = closing.clone();
         let (say, heard) = sync::mpsc::channel();
@@ -64,6 +69,8 @@ impl Admin {
                 Ok((runtime, door)) => {
                     // Who started it waits for this.
                     let _ = say.send(Ok(()));
+                    // It ends with the runtime.
+                    drop(runtime.spawn(async move { kept.keeper.keep(&kept.pictures, events).await }));
                     runtime.block_on(answer(door, shared, cluster, &stop));
                 }
                 Err(error) => drop(say.send(Err(error))),

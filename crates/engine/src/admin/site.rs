@@ -1,14 +1,16 @@
 //! What there is to ask for, and who may.
 
-use crate::admin::answer::{Answer, JSON, PLAIN};
+use crate::admin::answer::{Answer, JSON};
 use crate::admin::changes::{Act, Changes};
 use crate::admin::head::{Head, Method};
 use crate::admin::health::readiness;
 use crate::admin::hosts::Hosts;
+use crate::admin::keeper::Keeper;
+use crate::admin::page::Page;
 use crate::admin::picture::{NoAnswer, Pictures};
 use crate::metrics::text::Format;
 
-/// What there is, for people.
+/// What there is, for people who ask for something else.
 const INDEX: &str = "\
 recluster: the admin listener of a cluster
 
@@ -16,6 +18,8 @@ GET  /metrics       metrics for Prometheus
 GET  /livez         200 while the master answers
 GET  /readyz        200 while new clients may be sent here; /readyz?strict wants a worker in every slot
 GET  /status        the status, as JSON
+GET  /history       the last ten minutes, as JSON; /history?since=N has what came from number N on
+GET  /              a page that shows all of this
 POST /reload        replace every worker; /reload?wait answers with the verdict
 POST /scale?n=N     change the number of workers to N, or by +N or -N
 POST /stop          let every worker finish, then end
@@ -34,7 +38,8 @@ enum Place {
 /// What can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
-    Index,
+    Page,
+    History,
     Metrics,
     Livez,
     Readyz,
@@ -44,7 +49,8 @@ enum Read {
 impl Place {
     fn at(path: &str) -> Option<Self> {
         Some(match path {
-            "/" => Self::Read(Read::Index),
+            "/" => Self::Read(Read::Page),
+            "/history" => Self::Read(Read::History),
             "/metrics" => Self::Read(Read::Metrics),
             "/livez" => Self::Read(Read::Livez),
             "/readyz" => Self::Read(Read::Readyz),
@@ -62,6 +68,8 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) pictures: Pictures,
+    pub(super) keeper: Keeper,
+    pub(super) page: Page,
     /// None where it does not matter: on a unix socket, which no web page reaches.
     pub(super) hosts: Option<Hosts>,
     pub(super) changes: Changes,
@@ -79,7 +87,7 @@ impl Site {
             );
         }
         let Some(place) = Place::at(&head.path) else {
-            return Answer::refusal(404, "there is nothing here; / says what there is");
+            return Answer::refusal(404, format!("there is nothing here.\n\n{INDEX}"));
         };
         match (place, head.method) {
             (Place::Read(what), Method::Get | Method::Head) => self.read(what, head).await,
@@ -99,7 +107,12 @@ impl Site {
     /// Who asks for the health soon gives up: it waits for no picture.
     async fn found(&self, what: Read, head: &Head) -> Result<Answer, NoAnswer> {
         Ok(match what {
-            Read::Index => Answer::new(200, PLAIN, INDEX.into()),
+            Read::Page => self.page.answer(),
+            Read::History => match head.asked("since").map(str::parse) {
+                None => Answer::shared(200, JSON, self.keeper.since(None)),
+                Some(Ok(number)) => Answer::shared(200, JSON, self.keeper.since(Some(number))),
+                Some(Err(_)) => Answer::refusal(400, "since=N is the number of a sample or mark"),
+            },
             Read::Metrics => {
                 let format = Format::accepted(&head.accept);
                 Answer::shared(200, format.media_type(), self.pictures.take().await?.metrics(format))
@@ -122,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_index_names_every_place_with_what_it_takes() {
+    fn the_list_names_every_place_with_what_it_takes() {
         let lines = INDEX.lines().filter(|line| line.starts_with("GET") || line.starts_with("POST /"));
         let mut named = 0;
         for line in lines {
@@ -132,6 +145,6 @@ mod tests {
             assert_eq!(matches!(place, Place::Change(_)), method == "POST", "{line}");
             named += 1;
         }
-        assert_eq!(named, 8, "all but the index itself");
+        assert_eq!(named, 10);
     }
 }

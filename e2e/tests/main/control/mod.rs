@@ -2,7 +2,9 @@
 
 mod admin;
 mod events;
+mod history;
 mod json;
+mod page;
 mod prometheus;
 mod replace;
 mod scale;

@@ -1,0 +1,431 @@
+//! What was: the last ten minutes as samples, and what happened lately as marks, each a line of JSON, in so many bytes. No clock and
+//! no IO.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::report::counts::Measured;
+use crate::report::event::Event;
+use crate::report::level::Level;
+use crate::report::record::Record;
+
+/// How far samples go back.
+const SPAN: Duration = Duration::from_secs(600);
+/// How much of them is kept.
+const SAMPLE_BYTES: usize = 1 << 20;
+/// The time between two samples while somebody looks, and while nobody does.
+const WATCHED: Duration = Duration::from_secs(1);
+const UNWATCHED: Duration = Duration::from_secs(5);
+/// How many marks are kept, and how much of them. They may be older than samples: what happened last is worth knowing.
+const MARKS: usize = 256;
+const MARK_BYTES: usize = 128 * 1024;
+/// A longer mark has the name of its event alone.
+const LONGEST_MARK: usize = 4 * 1024;
+
+/// The history of one cluster. All times in it are from when it was begun.
+#[derive(Debug)]
+pub(crate) struct History {
+    pid: u32,
+    /// The number of the next sample or mark; the first is 0.
+    next: u64,
+    samples: Ring,
+    marks: Ring,
+    before: Option<Before>,
+}
+
+/// What a sample is compared with.
+#[derive(Debug)]
+struct Before {
+    at: Duration,
+    /// The connections that each slot had got.
+    connections: BTreeMap<u32, u64>,
+    /// The CPU time that each worker had used.
+    cpu_seconds: BTreeMap<u64, f64>,
+}
+
+/// Lines in the order in which they came.
+#[derive(Debug, Default)]
+struct Ring {
+    kept: VecDeque<Kept>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    number: u64,
+    at: Duration,
+    line: Box<[u8]>,
+}
+
+/// The cluster in the time since the sample before.
+#[derive(Debug, Serialize)]
+pub(crate) struct Sample {
+    pub(crate) number: u64,
+    pub(crate) at_seconds: f64,
+    /// How long that time was.
+    pub(crate) seconds: f64,
+    pub(crate) generation: u64,
+    /// Connections that wait at all listeners.
+    pub(crate) queued: u64,
+    pub(crate) slots: Vec<SlotSample>,
+}
+
+/// One slot in the time since the sample before: all its workers, those that drain as well.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct SlotSample {
+    pub(crate) slot: u32,
+    /// How many connections it got.
+    pub(crate) connections: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_bytes: Option<u64>,
+    /// The CPU time that it used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_seconds: Option<f64>,
+}
+
+/// What stands before an event.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Mark {
+    number: u64,
+    at_seconds: f64,
+}
+
+impl History {
+    pub(crate) fn new(pid: u32) -> Self {
+        Self { pid, next: 0, samples: Ring::default(), marks: Ring::default(), before: None }
+    }
+
+    /// The number of the next sample or mark.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The time between two samples. Where there are so many slots that ten minutes of samples would be too long, they come less often.
+    pub(crate) fn pace(&self, is_watched: bool) -> Duration {
+        let wanted = if is_watched { WATCHED } else { UNWATCHED };
+        let longest = self.samples.kept.back().map_or(1, Kept::bytes);
+        let fit = u32::try_from(SAMPLE_BYTES / longest).unwrap_or(u32::MAX).max(1);
+        wanted.max(SPAN / fit)
+    }
+
+    /// This has happened.
+    pub(crate) fn note(&mut self, at: Duration, event: &Event, now: SystemTime) {
+        if !is_worth_a_mark(event) {
+            return;
+        }
+        let mark = Mark { number: self.next, at_seconds: seconds(at) };
+        let line = Record::new(mark, event.level(), event, now).line();
+        let line = line.unwrap_or_default();
+        if line.len() <= LONGEST_MARK {
+            self.mark(at, &line);
+        } else {
+            self.remark(at, event.level(), &named(&line), now);
+        }
+    }
+
+    /// So many events were missed.
+    pub(crate) fn miss(&mut self, at: Duration, events: u64, now: SystemTime) {
+        #[derive(Serialize)]
+        #[serde(tag = "event", rename = "events_missed")]
+        struct EventsMissed {
+            events: u64,
+        }
+        self.remark(at, Level::Warn, &EventsMissed { events }, now);
+    }
+
+    fn remark(&mut self, at: Duration, level: Level, what: &impl Serialize, now: SystemTime) {
+        let mark = Mark { number: self.next, at_seconds: seconds(at) };
+        // It has a form in JSON, which `Record` sees to.
+        self.mark(at, &Record::new(mark, level, what, now).line().unwrap_or_default());
+    }
+
+    fn mark(&mut self, at: Duration, line: &[u8]) {
+        self.marks.push(self.next, at, line.trim_ascii_end());
+        self.next += 1;
+        self.marks.shrink(|ring| ring.kept.len() > MARKS || ring.bytes > MARK_BYTES);
+    }
+
+    /// The cluster is so now. The first time there is nothing to compare it with.
+    pub(crate) fn sample(&mut self, at: Duration, measured: &Measured) {
+        let used = measured.status.workers.iter().filter_map(|worker| Some((worker.id, worker.cpu_seconds?)));
+        let now = Before {
+            at,
+            connections: measured.status.slots.iter().map(|slot| (slot.slot, slot.connections)).collect(),
+            cpu_seconds: used.collect(),
+        };
+        if let Some(before) = self.before.take() {
+            let sample = Sample {
+                number: self.next,
+                at_seconds: seconds(at),
+                seconds: seconds(at.saturating_sub(before.at)),
+                generation: measured.status.generation,
+                queued: measured.flow.queues.values().sum(),
+                slots: slots(&before, &now, measured),
+            };
+            // All keys of it are texts, so it can be written.
+            self.samples.push(self.next, at, &serde_json::to_vec(&sample).unwrap_or_default());
+            self.next += 1;
+        }
+        self.before = Some(now);
+        let is_old = |oldest: &Kept| at.saturating_sub(oldest.at) > SPAN;
+        self.samples.shrink(|ring| ring.bytes > SAMPLE_BYTES || ring.kept.front().is_some_and(is_old));
+    }
+
+    /// What came from this number on, as JSON.
+    pub(crate) fn since(&self, number: u64, now: Duration) -> Vec<u8> {
+        let mut text = format!(
+            r#"{{"pid":{},"now_seconds":{},"span_seconds":{},"next":{},"samples":["#,
+            self.pid,
+            seconds(now),
+            SPAN.as_secs(),
+            self.next
+        )
+        .into_bytes();
+        self.samples.write(number, &mut text);
+        text.extend_from_slice(br#"],"marks":["#);
+        self.marks.write(number, &mut text);
+        text.extend_from_slice(b"]}\n");
+        text
+    }
+}
+
+impl Ring {
+    fn push(&mut self, number: u64, at: Duration, line: &[u8]) {
+        let kept = Kept { number, at, line: line.into() };
+        self.bytes += kept.bytes();
+        self.kept.push_back(kept);
+    }
+
+    fn shrink(&mut self, is_too_much: impl Fn(&Self) -> bool) {
+        while is_too_much(self) {
+            let Some(oldest) = self.kept.pop_front() else { return };
+            self.bytes -= oldest.bytes();
+        }
+    }
+
+    /// Writes those from this number on, with commas between them.
+    fn write(&self, number: u64, text: &mut Vec<u8>) {
+        let first = self.kept.partition_point(|kept| kept.number < number);
+        for (index, kept) in self.kept.iter().skip(first).enumerate() {
+            if index > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(&kept.line);
+        }
+    }
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.line.len() + size_of::<Self>()
+    }
+}
+
+/// Each slot in the time between two looks, and each that is no more and has workers yet.
+fn slots(before: &Before, now: &Before, measured: &Measured) -> Vec<SlotSample> {
+    let mut slots: BTreeMap<u32, SlotSample> = BTreeMap::new();
+    for (&slot, &connections) in &now.connections {
+        let had = before.connections.get(&slot).copied().unwrap_or(0);
+        let sample = SlotSample { slot, connections: since(had, connections), ..SlotSample::default() };
+        slots.insert(slot, sample);
+    }
+    for worker in &measured.status.workers {
+        let sample = slots.entry(worker.slot).or_default();
+        sample.slot = worker.slot;
+        sample.memory_bytes = sum(sample.memory_bytes, worker.memory_bytes);
+        if let Some(used) = now.cpu_seconds.get(&worker.id) {
+            let more = (used - before.cpu_seconds.get(&worker.id).unwrap_or(&0.0)).max(0.0);
+            sample.cpu_seconds = Some(rounded(sample.cpu_seconds.unwrap_or(0.0) + more));
+        }
+    }
+    slots.into_values().collect()
+}
+
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// How much a counter has grown. One that is less than it was has begun anew.
+fn since(had: u64, has: u64) -> u64 {
+    has.checked_sub(had).unwrap_or(has)
+}
+
+/// Whether people who look at a plot want to see when this happened: all that changes how the cluster serves, and all that is wrong.
+fn is_worth_a_mark(event: &Event) -> bool {
+    event.level() >= Level::Info
+}
+
+/// The event of this line, by its name alone.
+fn named(line: &[u8]) -> serde_json::Value {
+    let whole: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
+    serde_json::json!({ "event": whole.get("event") })
+}
+
+/// To a tenth of a millisecond: the clock of the kernel says no more.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1e4).round() / 1e4
+}
+
+/// In seconds, to the millisecond.
+fn seconds(span: Duration) -> f64 {
+    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::report::counts::Flow;
+    use crate::report::verdict::{Failure, Verdict};
+    use crate::report::worker::Worker;
+    use crate::supervisor::tally::Tally;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A cluster of so many slots, each of which has got so many connections and its worker used so much.
+    fn measured(slots: u32, connections: u64, cpu_seconds: f64) -> Measured {
+        let of_slot = |slot: u32| serde_json::json!({"slot": slot, "active": slot + 1, "restarts": 0, "connections": connections});
+        let of_worker = |slot: u32| {
+            serde_json::json!({
+                "id": slot + 1, "slot": slot, "generation": 1, "pid": 7, "state": "serving", "seconds_left": null,
+                "uptime_seconds": 1.0, "memory_bytes": 45_453_312, "cpu_seconds": cpu_seconds, "connections": connections
+            })
+        };
+        let status = serde_json::json!({
+            "pid": 1, "phase": "running", "generation": 1, "reload": null, "uptime_seconds": 1.0, "balance": "shared", "listeners": [],
+            "slots": (0..slots).map(of_slot).collect::<Vec<_>>(), "workers": (0..slots).map(of_worker).collect::<Vec<_>>()
+        });
+        let counts = Tally::default().counts();
+        let flow = Flow { queues: [("a".to_owned(), 2), ("b".to_owned(), 3)].into(), ..Flow::default() };
+        Measured { status: serde_json::from_value(status).unwrap(), counts, flow }
+    }
+
+    fn told(history: &History, number: u64) -> Value {
+        serde_json::from_slice(&history.since(number, Duration::from_millis(4500))).unwrap()
+    }
+
+    #[test]
+    fn a_sample_has_what_was_done_since_the_one_before() {
+        let mut history = History::new(7);
+        history.sample(SECOND, &measured(1, 5, 1.0));
+        assert_eq!(
+            told(&history, 0)["samples"],
+            serde_json::json!([]),
+            "there is nothing to compare it with"
+        );
+        history.sample(3 * SECOND, &measured(2, 8, 1.07));
+        let told = told(&history, 0);
+        let expected = serde_json::json!({
+            "number": 0, "at_seconds": 3.0, "seconds": 2.0, "generation": 1, "queued": 5, "slots": [
+                {"slot": 0, "connections": 3, "memory_bytes": 45_453_312, "cpu_seconds": 0.07},
+                {"slot": 1, "connections": 8, "memory_bytes": 45_453_312, "cpu_seconds": 1.07}
+            ]
+        });
+        assert_eq!(told["samples"], serde_json::json!([expected]));
+        assert_eq!((&told["pid"], &told["now_seconds"]), (&7.into(), &4.5.into()));
+    }
+
+    #[test]
+    fn counters_that_begin_anew_and_workers_that_drain_are_counted() {
+        let mut history = History::new(7);
+        history.sample(SECOND, &measured(1, 5, 1.0));
+        let mut later = measured(1, 2, 0.5);
+        let mut old = later.status.workers[0].clone();
+        (old.id, old.slot) = (9, 4);
+        later.status.workers.push(old);
+        history.sample(2 * SECOND, &later);
+        let slots = told(&history, 0)["samples"][0]["slots"].clone();
+        assert_eq!((&slots[0]["connections"], &slots[0]["cpu_seconds"]), (&2.into(), &0.0.into()));
+        assert_eq!(
+            (&slots[1]["slot"], &slots[1]["cpu_seconds"]),
+            (&4.into(), &0.5.into()),
+            "its slot is no more"
+        );
+    }
+
+    #[test]
+    fn who_has_heard_some_is_told_what_follows() {
+        let mut history = History::new(7);
+        for at in 0..4 {
+            history.sample(at * SECOND, &measured(1, 0, 0.0));
+        }
+        history.note(4 * SECOND, &Event::Scaled { from: 1, to: 2 }, UNIX_EPOCH);
+        history.note(
+            4 * SECOND,
+            &Event::Online { worker: Worker { id: 1, slot: 0, generation: 1, pid: None } },
+            UNIX_EPOCH,
+        );
+        assert_eq!(history.next(), 4, "what is routine is no mark");
+        let told = told(&history, 2);
+        assert_eq!(told["samples"].as_array().unwrap().len(), 1);
+        assert_eq!((&told["marks"][0]["event"], &told["marks"][0]["to"]), (&"scaled".into(), &2.into()));
+        assert_eq!((&told["marks"][0]["number"], &told["marks"][0]["at_seconds"]), (&3.into(), &4.0.into()));
+        assert_eq!(told["next"], 4);
+        let none = history.since(4, SECOND);
+        assert!(none.ends_with(b"\"samples\":[],\"marks\":[]}\n"));
+    }
+
+    #[test]
+    fn a_day_of_samples_and_events_is_bounded_in_bytes() {
+        let failure = Failure {
+            worker: Worker { id: 1, slot: 0, generation: 2, pid: Some(7) },
+            reason: "exited with status 1 before it served".to_owned(),
+            failures: 1,
+            stderr: vec!["x".repeat(100); 20],
+            hint: None,
+        };
+        let verdict = Verdict::RolledBack { failure };
+        let event = Event::Reloaded { generation: Some(2), verdict };
+        let (mut history, mut measured) = (History::new(7), measured(2, 0, 0.0));
+        for turn in 0..17_280 {
+            // Whoever has looked for a while has had one sample a second.
+            let at = if turn < 16_680 { turn * 5 * SECOND } else { (66_720 + turn) * SECOND };
+            measured.status.slots.iter_mut().for_each(|slot| slot.connections += 123_456);
+            history.sample(at, &measured);
+            history.note(at, &event, UNIX_EPOCH);
+        }
+        assert!(history.samples.bytes <= SAMPLE_BYTES && history.marks.bytes <= MARK_BYTES);
+        assert_eq!(history.samples.kept.len(), 600, "ten minutes of them");
+        assert!(history.marks.kept.len() > 40, "{}", history.marks.kept.len());
+        let answer = history.since(0, 86_400 * SECOND);
+        assert!(answer.len() <= SAMPLE_BYTES + MARK_BYTES, "{}", answer.len());
+        serde_json::from_slice::<Value>(&answer).unwrap();
+    }
+
+    #[test]
+    fn where_there_are_many_slots_samples_come_less_often_and_reach_as_far_back() {
+        let mut history = History::new(7);
+        assert_eq!((history.pace(true), history.pace(false)), (WATCHED, UNWATCHED));
+        let mut at = Duration::ZERO;
+        while at < 2 * SPAN {
+            history.sample(at, &measured(500, 1, 1.0));
+            at += history.pace(true);
+        }
+        assert!(history.pace(true) > WATCHED);
+        assert!(history.samples.bytes <= SAMPLE_BYTES);
+        let reach = at.saturating_sub(history.samples.kept.front().unwrap().at);
+        assert!(reach > SPAN * 9 / 10, "{reach:?}");
+    }
+
+    #[test]
+    fn a_mark_that_is_too_long_has_its_name_alone_and_missed_events_are_told() {
+        let mut history = History::new(7);
+        let long = Event::PreloadMissing { reason: "x".repeat(LONGEST_MARK) };
+        history.note(SECOND, &long, UNIX_EPOCH);
+        history.miss(SECOND, 9, UNIX_EPOCH);
+        let marks = told(&history, 0)["marks"].clone();
+        let expected = serde_json::json!({
+            "number": 0, "at_seconds": 1.0, "time": "1970-01-01T00:00:00.000Z", "level": "warn", "event": "preload_missing"
+        });
+        assert_eq!(marks[0], expected);
+        assert_eq!((&marks[1]["event"], &marks[1]["events"]), (&"events_missed".into(), &9.into()));
+    }
+}
