@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 mod machine;
 
 /// Programs that are looked for by their name.
-const PROGRAMS: [&str; 12] = [
+const PROGRAMS: [&str; 13] = [
     "curl",
     "gcc",
     "go",
@@ -25,6 +25,7 @@ const PROGRAMS: [&str; 12] = [
     "prometheus",
     "promtool",
     "systemd-notify",
+    "tmux",
 ];
 
 /// The list of what is installed on Debian: a library is in no directory of programs.

@@ -31,6 +31,7 @@ mod node;
 mod process;
 mod puppet;
 mod stage;
+mod tmux;
 mod transcript;
 
 use std::io::{self, Write};
@@ -53,6 +54,7 @@ pub use node::{Node, modules};
 pub use process::{Process, renounce};
 pub use puppet::{Handed, Puppet};
 pub use stage::Stage;
+pub use tmux::Tmux;
 
 /// How long any single wait may take. It is generous, because a machine may be slow, and it is no assertion of a
 /// speed: a test that works never comes near it.

@@ -68,6 +68,12 @@ pub(crate) enum Error {
         "{number} is the number of a slot, and the pid of a worker as well: write slot:{number} or pid:{number}"
     )]
     SlotOrPid { number: u32 },
+    #[error("top draws on a terminal, and stdout is none where a cursor can be moved")]
+    NoTerminal,
+    #[error("top is a picture for people: there is no JSON of it")]
+    TopAsJson,
+    #[error("cannot use the terminal: {0}")]
+    Terminal(io::Error),
     #[error("the master refused: {0}")]
     Refused(String),
     #[error("cannot write the answer: {0}")]
@@ -130,6 +136,8 @@ impl Error {
             | Self::Admin(AdminError::Listen(_) | AdminError::Token(_))
             | Self::Bind(_)
             | Self::NameTaken { .. }
+            | Self::NoTerminal
+            | Self::TopAsJson
             | Self::Pidfile(_)
             | Self::Log { .. } => ExitStatus::Usage,
             Self::Start(StartError::System { .. } | _)
@@ -137,6 +145,7 @@ impl Error {
             | Self::Admin(AdminError::System(_) | _)
             | Self::Signals(_)
             | Self::Subreaper(_)
+            | Self::Terminal(_)
             | Self::Unkillable(_) => ExitStatus::Failure,
             Self::Syntax { .. } | Self::TypeScript { .. } => ExitStatus::CannotRun,
             Self::NeverServed(_) => ExitStatus::NeverServed,
@@ -182,6 +191,12 @@ impl Error {
             }
             Self::Client(ClientError::Nonsense(_)) => {
                 Some("is this a control socket, and of a master of the same version?".to_owned())
+            }
+            Self::NoTerminal => {
+                Some("`recluster status --watch` writes a status a second to anything".to_owned())
+            }
+            Self::TopAsJson => {
+                Some("`recluster status --watch --json` writes a status a second as JSON".to_owned())
             }
             Self::NameTaken { .. } => Some("without --name the cluster gets a name that is free".to_owned()),
             Self::NeverServed(failure) => failure.hint.clone(),

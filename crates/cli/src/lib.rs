@@ -30,6 +30,7 @@ mod pidfile;
 mod run;
 mod signals;
 mod size;
+mod top;
 mod wishes;
 mod worker_lines;
 mod writable;
@@ -71,6 +72,7 @@ async fn execute(
         Command::Check(args) => check::check(*args, &settings, inherited).await,
         Command::Reload(args) => client::reload(args).await,
         Command::Status(args) => client::status(args).await,
+        Command::Top(args) => top::top(args).await,
         Command::Events(args) => client::events(args).await,
         Command::Replace(args) => client::replace(args).await,
         Command::Scale(args) => client::scale(args).await,

@@ -13,8 +13,12 @@ pub(crate) struct Paint {
 impl Paint {
     /// Colours for a stream that is a terminal, unless `NO_COLOR` is set.
     pub(crate) fn for_stream(stream: &impl IsTerminal) -> Self {
-        let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self::new(stream.is_terminal() && !unwanted)
+        Self::new(stream.is_terminal() && Self::is_wanted())
+    }
+
+    /// Whether terminals are to have colours.
+    pub(crate) fn is_wanted() -> bool {
+        env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
 
     /// Colours or not.

@@ -68,6 +68,17 @@ pub(crate) struct StatusArgs {
     pub(crate) target: Target,
 }
 
+/// `top`.
+#[derive(Args, Debug)]
+#[command(
+    mut_arg("json", |json| json.hide(true)),
+    after_help = "Exit status: 0 it was left; 2 no cluster answered at the beginning, or stdout is no terminal."
+)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
 /// `events`.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit status: 0 all of them were printed, with --follow when the cluster has ended; \

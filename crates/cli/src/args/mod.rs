@@ -19,7 +19,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use check::Check;
-pub(crate) use client::{Ask, EventsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target};
+pub(crate) use client::{Ask, EventsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target, TopArgs};
 pub(crate) use completions::{Completions, ShellArg};
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, WorkerAt, scale};
@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Reload(Reload),
     /// Show the slots and workers of a cluster
     Status(StatusArgs),
+    /// Watch a cluster in a terminal, with keys to reload, replace and scale
+    Top(TopArgs),
     /// Show what has happened in a cluster, and follow what happens
     Events(EventsArgs),
     /// Replace one worker by a new one of the same code, and wait until that serves
@@ -78,6 +80,7 @@ impl Command {
             Self::Check(check) => Some(&mut check.run),
             Self::Reload(_)
             | Self::Status(_)
+            | Self::Top(_)
             | Self::Events(_)
             | Self::Replace(_)
             | Self::Scale(_)
@@ -94,6 +97,7 @@ impl Command {
             Self::Check(check) => Some(check.run),
             Self::Reload(_)
             | Self::Status(_)
+            | Self::Top(_)
             | Self::Events(_)
             | Self::Replace(_)
             | Self::Scale(_)

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::name::Name;
 
 /// Finds the cluster that is meant and connects to it; also returns the path of its socket.
-pub(super) async fn connect(target: &Target) -> Result<(Client, PathBuf), Error> {
+pub(crate) async fn connect(target: &Target) -> Result<(Client, PathBuf), Error> {
     let path = locate(target)?;
     Ok((Client::connect(&path).await?, path))
 }
@@ -42,7 +42,7 @@ fn is_cluster(path: PathBuf, by_variable: bool) -> Result<PathBuf, Error> {
 }
 
 /// The error for a reply that does not fit the request.
-pub(super) fn unexpected(reply: Reply) -> Error {
+pub(crate) fn unexpected(reply: Reply) -> Error {
     match reply {
         Reply::Refused { reason } => Error::Refused(reason),
         Reply::Progress(_)

@@ -2,14 +2,14 @@
 //! `--json` the master's replies go to stdout as they come.
 
 mod columns;
-mod connect;
+pub(crate) mod connect;
 mod events;
 pub(crate) mod output;
 mod progress;
 mod replace;
-mod screen;
+pub(crate) mod screen;
 mod status;
-mod table;
+pub(crate) mod table;
 
 use std::env;
 

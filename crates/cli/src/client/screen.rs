@@ -63,23 +63,25 @@ pub(super) fn picture(text: &str, height: Option<usize>) -> String {
 }
 
 /// The signals that end a command at a terminal.
-pub(super) struct Interrupts([Signal; 3]);
+pub(crate) struct Interrupts([Signal; 4]);
 
 impl Interrupts {
-    pub(super) fn listen() -> Result<Self, Error> {
+    pub(crate) fn listen() -> Result<Self, Error> {
         let listen = |kind| signal(kind).map_err(Error::Signals);
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [interrupt, terminate, hangup] = kinds.map(listen);
-        Ok(Self([interrupt?, terminate?, hangup?]))
+        let kinds =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+        let [interrupt, terminate, hangup, quit] = kinds.map(listen);
+        Ok(Self([interrupt?, terminate?, hangup?, quit?]))
     }
 
     /// Waits for one of them.
-    pub(super) async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
+    pub(crate) async fn next(&mut self) {
+        let [interrupt, terminate, hangup, quit] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
+            _ = quit.recv() => {}
         }
     }
 }

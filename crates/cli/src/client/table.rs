@@ -96,7 +96,7 @@ fn variables(names: &[String]) -> String {
 }
 
 /// How the last reload ended, and why where it failed.
-fn last_reload(last: &LastReload) -> String {
+pub(crate) fn last_reload(last: &LastReload) -> String {
     let ago = span(last.seconds_ago);
     let generation = last.generation.map_or("a reload".to_owned(), |number| format!("generation {number}"));
     match &last.verdict {

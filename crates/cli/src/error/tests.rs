@@ -55,6 +55,7 @@ fn what_the_machine_refuses() {
         StartError::System { what: "start the data plane", source: refused() }.into(),
         Error::Runtime(refused()),
         Error::Signals(refused()),
+        Error::Terminal(refused()),
     ];
     insta::assert_snapshot!(shown(errors, ExitStatus::Failure));
 }
@@ -77,6 +78,8 @@ fn what_is_configured_wrongly() {
         BindError::from(DirectoryError::Open { path: directory(), mode: 0o777 }).into(),
         BindError::from(DirectoryError::Unusable { path: directory(), source: refused() }).into(),
         Error::NameTaken { name: name(), path: socket() },
+        Error::NoTerminal,
+        Error::TopAsJson,
         PidfileError::Alive { path: pidfile(), pid: 4711 }.into(),
         PidfileError::NotAPidfile { path: pidfile() }.into(),
         PidfileError::System { path: pidfile(), source: refused() }.into(),

@@ -10,3 +10,4 @@ mod replace;
 mod scale;
 mod socket;
 mod status;
+mod top;
