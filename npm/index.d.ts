@@ -107,6 +107,11 @@ declare namespace recluster {
     adminHost?: string | string[] | undefined;
     /** A file whose token allows changes there: POST /reload, /scale, /stop, /terminate. */
     adminTokenFile?: string | undefined;
+    /**
+     * Whether systemd, where it waits for a word (NOTIFY_SOCKET), is told how the cluster does: READY=1, RELOADING=1, STATUS=,
+     * WATCHDOG=1. Default: true.
+     */
+    systemd?: boolean | undefined;
     /** What the engine does when something happens, also while this process is blocked. Default: nothing. */
     on?: Hook | Hook[] | undefined;
   }

@@ -3,6 +3,7 @@
 // The cluster as its user holds it: the methods and events of the reference, and what is new.
 
 const { EventEmitter, captureRejectionSymbol } = require('events');
+const { isMainThread } = require('worker_threads');
 
 const { answer, promise } = require('./answers');
 const { notRunning, refused } = require('./errors');
@@ -20,6 +21,14 @@ ids.share(engine);
 
 /** The methods. Each may be passed around by itself. */
 const METHODS = ['run', 'reload', 'scale', 'status', 'stop', 'shutdown', 'terminate', 'workers', 'activeWorkers'];
+
+/** The run that tells the service manager how it does: one at a time, since there is one service. */
+let speaker = null;
+
+/** Whether nothing is left of a run, or it has never begun. */
+function isOver(run) {
+  return run === null || run.link === null || run.link.isOver;
+}
 
 class Cluster extends EventEmitter {
   #file;
@@ -63,7 +72,10 @@ class Cluster extends EventEmitter {
       this.#run.phase = 'running';
       return;
     }
-    const run = { phase: 'running', link: null, starts: new Starts(this.#whole()) };
+    const plan = this.#whole();
+    if (!isMainThread || !isOver(speaker)) plan.systemd = undefined;
+    const run = { phase: 'running', link: null, starts: new Starts(plan) };
+    if (plan.systemd !== undefined) speaker = run;
     run.link = new Link(run.starts.plan, this.#listener(run));
     this.#run = run;
   }

@@ -22,7 +22,7 @@ const NEW = [
   'surge', 'bootLimit', 'attempts', 'readyTimeout', 'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace',
   'acceptAfterStop', 'balance', 'stickyBy', 'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck',
   'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile', 'ownGroup',
-  'compileCache', 'compileCacheSize', 'on', 'admin', 'adminHost', 'adminTokenFile',
+  'compileCache', 'compileCacheSize', 'on', 'admin', 'adminHost', 'adminTokenFile', 'systemd',
 ];
 const NAMES = new Set([...OLD, ...NEW]);
 
@@ -65,6 +65,7 @@ function read(options) {
     compileCacheSize: count(options, 'compileCacheSize'),
     on: hooks(options),
     ...admin(options),
+    systemd: (flag(options, 'systemd') ?? true) ? 'butForItsEnd' : undefined,
   };
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use recluster::admin::{self, Admin, AdminError, Changed};
 use recluster::control::protocol::Request;
 use recluster::control::{Asked, Server};
-use recluster::{Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError};
+use recluster::{
+    Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError, ServiceManager,
+};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
@@ -53,6 +55,7 @@ pub(crate) async fn run(
         with_inherited(describe(&args).name(name.as_str()), inherited)?.reread(reread(line, settings, notes));
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
     let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
+    let builder = set(builder, ServiceManager::of_process(), ClusterBuilder::service_manager);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
     let is_exposed = admin.as_ref().is_some_and(Admin::is_exposed);

@@ -14,8 +14,8 @@ use std::time::Duration;
 use recluster::admin::Options;
 use recluster::host::{Lateness, Lender, Serialization, Stdio};
 use recluster::{
-    Balance, Cluster, ClusterBuilder, CompileCache, ParseStickyByError, PeekLimits, ReadyWhen, StickyBy,
-    Surge,
+    Balance, Cluster, ClusterBuilder, CompileCache, ParseStickyByError, PeekLimits, ReadyWhen,
+    ServiceManager, StickyBy, Surge,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -78,6 +78,8 @@ pub(crate) struct Plan {
     admin_token_file: Option<PathBuf>,
     /// What is done when something happens.
     on: Vec<String>,
+    /// What the service manager that has started this process is told of the cluster. None: nothing.
+    systemd: Option<Told>,
 }
 
 /// Where a standard descriptor of a worker goes.
@@ -87,6 +89,14 @@ enum Place {
     Ignore,
     Pipe,
     Fd(RawFd),
+}
+
+/// What a service manager is told.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Told {
+    /// How the cluster does, and nothing of its end: a process goes on then as long as its program likes.
+    ButForItsEnd,
 }
 
 /// Where compiled code is kept.
@@ -201,6 +211,10 @@ impl Plan {
             Some(Compiled::Usual) => builder.compile_cache(CompileCache::Usual),
             Some(Compiled::In(directory)) => builder.compile_cache(CompileCache::In(directory.clone())),
         };
+        let manager = self.systemd.and_then(|Told::ButForItsEnd| {
+            ServiceManager::of_process().map(ServiceManager::outlives_cluster)
+        });
+        builder = with(builder, manager, ClusterBuilder::service_manager);
         self.conduct(builder)
     }
 

@@ -74,7 +74,7 @@ pub const OWN_PID: [&str; 2] = [LISTEN_PID, WATCHDOG_PID];
 /// A master that is a child of Node would hand on its own channel; one that runs under a service manager
 /// would hand on the manager's sockets, so that a worker takes them for its own, reports to the manager
 /// that the whole service stops, or answers the watchdog in the place of a master that hangs.
-pub const WITHHELD: [&str; 15] = [
+pub const WITHHELD: [&str; 17] = [
     CHANNEL_FD,
     CHANNEL_SERIALIZATION_MODE,
     UNIQUE_ID,
@@ -85,6 +85,8 @@ pub const WITHHELD: [&str; 15] = [
     NOTIFY_SOCKET,
     WATCHDOG_PID,
     WATCHDOG_USEC,
+    "FDSTORE",
+    "SYSTEMD_EXEC_PID",
     RECLUSTER_CHANNEL_FD,
     DRAIN,
     SERVER,

@@ -20,6 +20,7 @@ use crate::config::listen::Listen;
 use crate::config::messages::Messages;
 use crate::config::output::Output;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
+use crate::config::service_manager::ServiceManager;
 use crate::config::variable::InstanceEnv;
 use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
@@ -51,6 +52,7 @@ pub struct ClusterBuilder {
     pub(crate) listens: Vec<Listen>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) name: Option<String>,
+    pub(crate) manager: Option<ServiceManager>,
     pub(crate) host: Option<Host>,
     pub(crate) numbering: Numbering,
     pub(crate) latest: Option<Latest>,
@@ -74,6 +76,7 @@ impl ClusterBuilder {
             listens: Vec::new(),
             hooks: Vec::new(),
             name: None,
+            manager: None,
             host: None,
             numbering: Numbering::default(),
             latest: None,
@@ -426,6 +429,14 @@ impl ClusterBuilder {
         self
     }
 
+    /// A service manager that is told how the cluster does. Of several clusters of one process one alone may tell it. Default
+    /// none.
+    #[must_use]
+    pub fn service_manager(mut self, manager: ServiceManager) -> Self {
+        self.manager = Some(manager);
+        self
+    }
+
     /// Who hears the messages of workers' applications. A [host](crate::host) hears them all. Default [`Messages::Heard`].
     #[must_use]
     pub fn messages(mut self, messages: Messages) -> Self {
@@ -435,7 +446,7 @@ impl ClusterBuilder {
 
     /// When a reload is asked for, asks anew how the cluster is to be run: a config file may have changed. Whatever the new
     /// builder says holds from the beginning of that reload, except for the addresses to listen on, the balance,
-    /// `messages`, `stderr`, `raw_stdio`, `open_files`, the hooks, the name and `end_with_master`; after a rollback it is as it was before. Where it names another number of
+    /// `messages`, `stderr`, `raw_stdio`, `open_files`, the hooks, the name, the service manager and `end_with_master`; after a rollback it is as it was before. Where it names another number of
     /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`](crate::Cluster::scale)
     /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
     #[must_use]

@@ -53,6 +53,7 @@ impl ClusterBuilder {
             latest: self.latest,
             hooks: self.hooks,
             name: self.name,
+            manager: self.manager,
         };
         let audience = Audience::new(self.events, self.host);
         let supervisor::Controls { inputs, progress } = supervisor::start(shell, audience, setup)?;

@@ -5,6 +5,7 @@ pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod holder;
 pub(crate) mod lend;
+pub(crate) mod manager;
 pub(crate) mod named;
 pub(crate) mod place;
 pub(crate) mod places;

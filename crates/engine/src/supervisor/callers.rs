@@ -14,7 +14,8 @@ use crate::report::verdict::{Told, Verdict};
 pub(crate) struct Callers {
     waiting: BTreeMap<Caller, Waiting>,
     last: u64,
-    concluded: Option<Concluded>,
+    last_concluded: Option<Concluded>,
+    concluded: u64,
 }
 
 #[derive(Debug)]
@@ -53,12 +54,18 @@ impl Callers {
 
     /// A reload has ended so.
     pub(crate) fn conclude(&mut self, generation: Option<u64>, verdict: Verdict, at: Instant) {
-        self.concluded = Some(Concluded { at, generation, verdict });
+        self.last_concluded = Some(Concluded { at, generation, verdict });
+        self.concluded += 1;
+    }
+
+    /// How many reloads have ended.
+    pub(crate) fn concluded(&self) -> u64 {
+        self.concluded
     }
 
     /// How the last reload ended, if there was one.
     pub(crate) fn last_reload(&self, now: Instant) -> Option<LastReload> {
-        let Concluded { at, generation, verdict } = self.concluded.as_ref()?;
+        let Concluded { at, generation, verdict } = self.last_concluded.as_ref()?;
         Some(LastReload {
             generation: *generation,
             seconds_ago: now.saturating_duration_since(*at).as_secs_f64(),

@@ -2,7 +2,7 @@
 //!
 //! Tens of events a second pass here. Connections never do: they are the data plane's.
 //!
-//! [`Supervisor`] is fourteen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
+//! [`Supervisor`] is fifteen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
 //! what is to be done, and never name the supervisor. The wiring is one `match` for each kind of thing that comes in:
 //! `actions` and `notices` of the policy, `requests` of those who hold a handle, `facts` that processes and the data
 //! plane report. `run` is the loop.
@@ -17,6 +17,7 @@ mod facts;
 #[cfg(test)]
 mod fixtures;
 mod generations;
+mod herald;
 mod hooks;
 pub(crate) mod input;
 mod launches;
@@ -47,6 +48,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::balance::Balance;
 use crate::config::hook::Hook;
 use crate::config::output::Output;
+use crate::config::service_manager::ServiceManager;
 use crate::dataplane::{DataPlane, Setup};
 use crate::process::hook::Surroundings;
 use crate::process::latest::Latest;
@@ -65,6 +67,7 @@ use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
 use crate::supervisor::child::Numbering;
 use crate::supervisor::generations::Generations;
+use crate::supervisor::herald::Herald;
 use crate::supervisor::hooks::Hooks;
 use crate::supervisor::input::{Input, Progress};
 use crate::supervisor::launches::Launches;
@@ -101,6 +104,8 @@ pub(crate) struct Shell {
     pub(crate) hooks: Vec<Hook>,
     /// What hooks are told that the cluster is called.
     pub(crate) name: Option<String>,
+    /// Who is told how the cluster does.
+    pub(crate) manager: Option<ServiceManager>,
 }
 
 /// What a running supervisor is told by, and seen by.
@@ -123,6 +128,9 @@ pub(crate) struct Supervisor {
     /// All workers were to be killed at once: nobody wants to wait.
     is_terminated: bool,
     callers: Callers,
+    herald: Herald,
+    /// What the service manager was last told is of this moment.
+    told_manager: Option<(u64, bool, u64)>,
     renewals: Renewals,
     routing: Routing,
     /// For how long a server keeps idle connections, and the drain timeout that is shorter, as people were last told.
@@ -159,6 +167,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         latest,
         hooks,
         name,
+        manager,
     } = shell;
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
@@ -170,6 +179,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let launcher = Launcher::start(open_files, sink(&inputs, Input::Begun), sink(&inputs, Input::Launched))
         .map_err(system("start the thread that starts workers"))?;
     let hooks = Hooks::new(hooks, name, &launcher.hands(), sink(&inputs, Input::Hook));
+    let herald =
+        Herald::new(manager, Instant::now()).map_err(system("make a socket for the service manager"))?;
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen };
     let has_preload = spec.preload.is_some() || !stdio::passes_stderr(&spec.program.stdio, raw_stdio);
@@ -186,6 +197,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         is_terminated: false,
         progress,
         callers: Callers::default(),
+        herald,
+        told_manager: None,
         renewals: Renewals::default(),
         routing: Routing::default(),
         warned_of_keep_alive: None,

@@ -18,9 +18,11 @@ use crate::process::unkillable;
 use crate::report::event::Event;
 use crate::report::worker::Worker;
 use crate::supervisor::Supervisor;
+use crate::supervisor::herald::{self, Seen};
 use crate::supervisor::hooks::Failed;
 use crate::supervisor::input::{Input, Request};
 use crate::supervisor::recycle::{self, Candidate};
+use crate::supervisor::status;
 use crate::supervisor::timers::Timer;
 
 /// How many actions are done before others have their turn.
@@ -125,6 +127,7 @@ impl Supervisor {
             // Whoever has asked may be gone.
             let _ = reply.send(Ok(self.policy.slots()));
         }
+        self.tell_manager();
     }
 
     fn handle(&mut self, input: Input) {
@@ -148,6 +151,8 @@ impl Supervisor {
             Timer::Recycle => self.recycle(),
             Timer::Leftovers => self.look_at_leftovers(),
             Timer::Watchdog(worker) => self.is_silent(worker, late),
+            // It is told whenever everything else is done.
+            Timer::Manager => {}
         }
     }
 
@@ -160,6 +165,39 @@ impl Supervisor {
             self.look_again();
             self.shorten_graces();
             self.dataplane.tell(Command::CloseListeners);
+        }
+    }
+
+    /// Tells the service manager what is new, and what it is to hear from time to time.
+    fn tell_manager(&mut self) {
+        if self.herald.is_silent() {
+            return;
+        }
+        let (now, as_of) =
+            (Instant::now(), (self.policy.handled(), self.told_of_stop, self.callers.concluded()));
+        if self.told_manager != Some(as_of) {
+            self.told_manager = Some(as_of);
+            self.herald.look(self.seen(now), now);
+        }
+        self.herald.pass(now);
+        match self.herald.due() {
+            Some(at) => self.timers.set(Timer::Manager, at),
+            None => self.timers.clear(Timer::Manager),
+        }
+    }
+
+    /// How the cluster is, for a service manager.
+    fn seen(&self, now: Instant) -> Seen {
+        let (status, progress) = (self.policy.status(), self.progress.borrow());
+        let phase = status::phase(status.phase, &self.leftovers, self.timers.is_set(Timer::Stop));
+        let failed = progress.failed.as_ref().map(|failure| format!("the start failed: {failure}"));
+        let in_words =
+            || herald::in_words(status::phase_name(phase), &status, self.callers.last_reload(now).as_ref());
+        Seen {
+            has_started: progress.started,
+            reloads: status.reload.is_some(),
+            stops: matches!(phase, Phase::Stopping | Phase::Terminating | Phase::Over),
+            status: failed.unwrap_or_else(in_words),
         }
     }
 

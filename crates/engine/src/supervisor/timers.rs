@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Leftovers,
     /// A worker should have said by now that it is alive.
     Watchdog(WorkerId),
+    /// The service manager is told something.
+    Manager,
 }
 
 /// All timers that are set; each at most once.

@@ -7,5 +7,6 @@ mod orphans;
 mod recycling;
 mod respawn;
 mod sd_notify;
+mod service_manager;
 mod systemd;
 mod watchdog;

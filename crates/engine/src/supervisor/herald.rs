@@ -1,0 +1,257 @@
+//! What the service manager is told, and when. It follows from how the cluster is, whatever has brought it there: whoever looks at
+//! it tells the herald, which says what is new.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use recluster_core as core;
+use recluster_wire::notify::{Word, datagram};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::config::service_manager::ServiceManager;
+use crate::report::status::LastReload;
+use crate::report::verdict::Verdict;
+use crate::socket::manager::{ManagerSocket, Sent};
+
+/// How much time is asked for while something goes on, and how often. What ends it are the deadlines of the cluster itself.
+const EXTENSION: Duration = Duration::from_secs(30);
+const EXTENDED_EVERY: Duration = Duration::from_secs(10);
+/// How many datagrams may wait for a manager that does not read; the oldest is forgotten.
+const WAITING: usize = 32;
+/// When such a manager is tried again.
+const TRIED_AGAIN: Duration = Duration::from_millis(100);
+/// How a datagram begins that has nothing but a status.
+const STATUS: &str = "STATUS=";
+/// However little patience a watchdog has.
+const LEAST_BEAT: Duration = Duration::from_millis(10);
+
+/// Tells the service manager, if there is one.
+#[derive(Debug)]
+pub(crate) struct Herald(Option<Speaker>);
+
+/// How the cluster is.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// The first generation serves, or has.
+    pub(crate) has_started: bool,
+    /// A reload runs or waits.
+    pub(crate) reloads: bool,
+    /// Everything is to end.
+    pub(crate) stops: bool,
+    /// All of that for people, as one line.
+    pub(crate) status: String,
+}
+
+#[derive(Debug)]
+struct Speaker {
+    socket: ManagerSocket,
+    waiting: VecDeque<String>,
+    tried_again: Option<Instant>,
+    stage: Stage,
+    status: String,
+    /// It has to be said that this process is the one that serves.
+    names_itself: bool,
+    says_stop: bool,
+    beat: Option<Beat>,
+    /// When more time is asked for.
+    extended: Option<Instant>,
+}
+
+/// What the manager believes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Serving,
+    Reloading,
+    Stopping,
+}
+
+/// A watchdog is to hear of us so often.
+#[derive(Clone, Copy, Debug)]
+struct Beat {
+    every: Duration,
+    next: Instant,
+}
+
+impl Herald {
+    pub(crate) fn new(manager: Option<ServiceManager>, now: Instant) -> io::Result<Self> {
+        manager.map(|manager| Speaker::new(manager, now)).transpose().map(Self)
+    }
+
+    /// Nobody listens.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// A reload was asked for. Whatever becomes of it, the manager hears that it is over; it compares when the reload began with
+    /// when it has asked for one.
+    pub(crate) fn reload_was_asked_for(&mut self, now: Instant) {
+        let Some(speaker) = &mut self.0 else { return };
+        match speaker.stage {
+            Stage::Serving | Stage::Reloading => {
+                speaker.say(&[Word::Reloading, Word::Monotonic(monotonic_clock())], now);
+                speaker.enter(Stage::Reloading, now);
+            }
+            Stage::Starting | Stage::Stopping => {}
+        }
+    }
+
+    /// Says what is new.
+    pub(crate) fn look(&mut self, seen: Seen, now: Instant) {
+        let Some(speaker) = &mut self.0 else { return };
+        let words = speaker.advance(&seen, now);
+        let status = (seen.status != speaker.status).then(|| Word::status(&seen.status));
+        speaker.status = seen.status;
+        match (words.is_empty(), status) {
+            (true, None) => {}
+            (true, Some(status)) => speaker.say_status(&status, now),
+            (false, status) => speaker.say(&words.into_iter().chain(status).collect::<Vec<_>>(), now),
+        }
+    }
+
+    /// Says what is to be said from time to time.
+    pub(crate) fn pass(&mut self, now: Instant) {
+        let Some(speaker) = &mut self.0 else { return };
+        speaker.pass(now);
+    }
+
+    /// When [`Self::pass`] has something to say.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let speaker = self.0.as_ref()?;
+        let beat = speaker.beat.map(|beat| beat.next);
+        [speaker.tried_again, speaker.extended, beat].into_iter().flatten().min()
+    }
+}
+
+impl Speaker {
+    fn new(manager: ServiceManager, now: Instant) -> io::Result<Self> {
+        let ServiceManager { socket, watchdog, knows_another, hears_of_stop } = manager;
+        Ok(Self {
+            socket: ManagerSocket::open(socket)?,
+            waiting: VecDeque::new(),
+            tried_again: None,
+            stage: Stage::Starting,
+            status: String::new(),
+            names_itself: knows_another,
+            says_stop: hears_of_stop,
+            beat: watchdog.map(|patience| Beat { every: (patience / 2).max(LEAST_BEAT), next: now }),
+            extended: Some(now),
+        })
+    }
+
+    /// What follows from how the cluster is, beside the status.
+    fn advance(&mut self, seen: &Seen, now: Instant) -> Vec<Word> {
+        match self.stage {
+            Stage::Starting | Stage::Serving | Stage::Reloading if seen.stops => {
+                self.enter(Stage::Stopping, now);
+                self.says_stop.then_some(Word::Stopping).into_iter().collect()
+            }
+            Stage::Starting if seen.has_started => {
+                self.enter(Stage::Serving, now);
+                let this = self.names_itself.then(|| Word::MainPid(std::process::id()));
+                // Its patience begins now.
+                let beat = self.beat.map(|_| Word::WatchdogBeat);
+                [Some(Word::Ready), this, beat].into_iter().flatten().collect()
+            }
+            Stage::Reloading if !seen.reloads => {
+                self.enter(Stage::Serving, now);
+                vec![Word::Ready]
+            }
+            Stage::Starting | Stage::Serving | Stage::Reloading | Stage::Stopping => Vec::new(),
+        }
+    }
+
+    fn enter(&mut self, stage: Stage, now: Instant) {
+        self.extended = (stage != Stage::Serving).then_some(now);
+        self.stage = stage;
+    }
+
+    fn pass(&mut self, now: Instant) {
+        if self.tried_again.is_some_and(|at| at <= now) {
+            self.send(now);
+        }
+        if let Some(beat) = self.beat.as_mut().filter(|beat| beat.next <= now) {
+            beat.next = now + beat.every;
+            self.say_now(&Word::WatchdogBeat);
+        }
+        if self.extended.is_some_and(|at| at <= now) {
+            self.extended = Some(now + EXTENDED_EVERY);
+            self.say_now(&Word::ExtendTimeout(EXTENSION));
+        }
+    }
+
+    /// This is true now, and not later.
+    fn say_now(&self, word: &Word) {
+        if self.waiting.is_empty() {
+            // There is another one soon.
+            let _ = self.socket.send(&datagram(std::slice::from_ref(word)));
+        }
+    }
+
+    /// In the place of another status that waits.
+    fn say_status(&mut self, status: &Word, now: Instant) {
+        if self.waiting.back().is_some_and(|last| last.starts_with(STATUS)) {
+            self.waiting.pop_back();
+        }
+        self.say(std::slice::from_ref(status), now);
+    }
+
+    fn say(&mut self, words: &[Word], now: Instant) {
+        if self.waiting.len() == WAITING {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(datagram(words));
+        self.send(now);
+    }
+
+    /// Sends all that waits, in order, as far as there is room.
+    fn send(&mut self, now: Instant) {
+        while let Some(first) = self.waiting.front() {
+            if self.socket.send(first) == Sent::Full {
+                self.tried_again = Some(now + TRIED_AGAIN);
+                return;
+            }
+            self.waiting.pop_front();
+        }
+        self.tried_again = None;
+    }
+}
+
+fn monotonic_clock() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+/// The cluster as one line: what it does, how many workers serve, and how the last reload ended.
+pub(crate) fn in_words(phase: &str, status: &core::Status, last: Option<&LastReload>) -> String {
+    let serves =
+        |worker: &core::WorkerId| status.workers.iter().any(|known| known.worker == *worker && known.serves);
+    let serving = status.slots.iter().filter_map(|slot| slot.active).filter(serves).count();
+    let slots = status.slots.len();
+    let reload = status.reload.as_ref().map(|reload| {
+        let core::ReloadStatus { generation, serving, of, .. } = reload;
+        format!("reloads: {serving} of {of} serve generation {}", generation.get())
+    });
+    let whole =
+        format!("{phase}: {serving} of {slots} workers serve, generation {}", status.generation.get());
+    let parts = [Some(whole), reload, last.map(last_in_words)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn last_in_words(LastReload { generation, verdict, .. }: &LastReload) -> String {
+    let generation = generation.map_or("a reload".to_owned(), |number| format!("generation {number}"));
+    let ended = match verdict {
+        Verdict::Done => format!("{generation} came to serve"),
+        Verdict::RolledBack { failure } => format!("{generation} was rolled back: {failure}"),
+        Verdict::StoppedPartWay { replaced, of, failure } => {
+            format!("{generation} was stopped at {replaced} of {of}: {failure}")
+        }
+        Verdict::Refused { reason } => format!("refused: {reason}"),
+        Verdict::Abandoned => "abandoned".to_owned(),
+    };
+    format!("last reload: {ended}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# What systemd does with the command, tried inside a machine of its own (scripts/systemd-test boots it). Each test is a function; without
+# names all are run. The status is 1 if one has failed.
+#
+#     tests.sh [TEST …]
+
+set -uo pipefail
+
+recluster=/opt/bin/recluster
+app=/srv/app
+units=/run/systemd/system
+version=$(systemctl --version | awk 'NR == 1 { print $2 }')
+
+# Each test begins without a unit and with a good release.
+begin() {
+    systemctl stop web.service web.socket 2>/dev/null
+    systemctl reset-failed 2>/dev/null
+    rm -rf "$units"/web.* "$app"
+    mkdir -p "$app"
+    local release
+    for release in good next broken; do
+        mkdir "$app/$release"
+        cp /opt/test/server.js "$app/$release/"
+    done
+    switch good
+}
+
+switch() { ln -sfn "$1" "$app/current"; }
+
+# A unit of the lines that come on stdin, behind those of every one here.
+unit() {
+    {
+        echo "[Service]"
+        echo "ExecStart=$recluster $app/current/server.js --workers 2 --bake 100ms --control /run/web/control.sock ${options-}"
+        echo "RuntimeDirectory=web"
+        echo "RuntimeDirectoryMode=0700"
+        echo "KillMode=mixed"
+        cat
+    } >"$units/web.service"
+    systemctl daemon-reload
+}
+
+has() { # FIELD VALUE
+    local value
+    value=$(systemctl show -P "$1" web.service)
+    [[ $value == $2 ]] || fail "$1 is '$value', and not '$2'"
+}
+
+# Waits until a field has a value.
+until_it_has() { # FIELD VALUE
+    local tries=0
+    until [[ $(systemctl show -P "$1" web.service) == $2 ]]; do
+        ((++tries < 600)) || { has "$1" "$2"; return; }
+        sleep 0.1
+    done
+}
+
+serves() { # RELEASE [PORT]
+    local answer
+    answer=$(node /opt/test/get.js "${2-8080}" 2>&1)
+    [[ $answer == *"\"release\":\"$1\""* ]] || fail "it answers '$answer', and not as $1"
+}
+
+works() { "$@" || fail "'$*' has failed"; }
+fails() { ! "$@" 2>/dev/null || fail "'$*' should have failed"; }
+
+fail() {
+    echo "    $*"
+    failed=1
+}
+
+begins_a_load() { # [PATH]
+    coproc load { exec node /opt/test/load.js 8080 "${1-/}"; }
+    read -r _ <&"${load[0]}"
+}
+
+# Says in `counts` what has become of its requests.
+ends_the_load() {
+    kill -TERM "$load_PID"
+    read -r counts <&"${load[0]}"
+    wait "$load_PID"
+    echo "    $counts"
+}
+
+count() { # NAME
+    sed -E "s/.*\"$1\":([0-9]+).*/\1/" <<<"$counts"
+}
+
+test_start_reload_and_stop() {
+    unit <<<"Type=notify
+ExecReload=$recluster reload --control /run/web/control.sock"
+    works systemctl start web
+    has StatusText "running: 2 of 2 workers serve, generation 1"
+    serves good
+    switch next
+    works systemctl reload web
+    has StatusText "running: 2 of 2 workers serve, generation 2; last reload: generation 2 came to serve"
+    serves next
+    switch broken
+    fails systemctl reload web
+    has ActiveState active
+    has StatusText "running: 2 of 2 workers serve, generation 2; last reload: generation 3 was rolled back: *"
+    serves next
+    works systemctl stop web
+    has ActiveState inactive
+    has Result success
+    has ExecMainStatus 0
+}
+
+# systemd waits for the word that it is over, and knows nothing of its success: the status tells.
+test_reload_by_signal() {
+    ((version >= 253)) || return 0
+    local signal
+    for signal in SIGHUP SIGUSR2; do
+        begin
+        unit <<<"Type=notify-reload
+ReloadSignal=$signal"
+        works systemctl start web
+        switch next
+        works systemctl reload web
+        serves next
+        has StatusText "*; last reload: generation 2 came to serve"
+        switch broken
+        works systemctl reload web
+        has StatusText "*; last reload: generation 3 was rolled back: *"
+        serves next
+        rm -rf "$app/current"
+        works systemctl reload web
+        has ActiveState active
+    done
+}
+
+test_a_start_that_fails() {
+    switch broken
+    unit <<<"Type=notify"
+    fails systemctl start web
+    has ActiveState failed
+    has ExecMainStatus 3
+    has StatusText "the start failed: worker *"
+}
+
+# Its timeouts are those of the master, which says that it takes longer.
+test_a_start_and_a_stop_longer_than_systemd_would_wait() {
+    options="--ready-timeout 1m --stop-timeout 6s --idle-grace 0" unit <<<"Type=notify
+Environment=STARTS_AFTER=5 STOPS_AFTER=5
+TimeoutStartSec=2
+TimeoutStopSec=2"
+    works systemctl start web
+    has ActiveState active
+    works systemctl stop web
+    has Result success
+    has ExecMainStatus 0
+}
+
+test_a_master_that_hangs_is_restarted() {
+    unit <<<"Type=notify
+WatchdogSec=2
+WatchdogSignal=SIGKILL
+Restart=on-failure"
+    works systemctl start web
+    kill -STOP "$(systemctl show -P MainPID web.service)"
+    until_it_has NRestarts 1
+    until_it_has ActiveState active
+    serves good
+    sleep 3
+    has NRestarts 1
+}
+
+all() { declare -F | awk '$3 ~ /^test_/ { sub("test_", "", $3); print $3 }'; }
+
+status=0
+for name in "${@:-$(all)}"; do
+    for name in $name; do
+        begun=$SECONDS
+        failed=
+        begin
+        echo "$name"
+        "test_$name"
+        if [[ $failed ]]; then
+            status=1
+            echo "    FAILED"
+            journalctl --no-pager -o short-monotonic -u web.service -n 40 | sed 's/^/    | /'
+        fi
+        echo "    $((SECONDS - begun)) s"
+    done
+done
+begin
+exit "$status"
