@@ -112,9 +112,17 @@ declare namespace recluster {
      * WATCHDOG=1. Default: true.
      */
     systemd?: boolean | undefined;
+    /**
+     * What workers say of themselves while somebody looks, for `/metrics` and `status()`: `'basic'`, their event loop, heap and garbage
+     * collections; `'http'`, also which requests they answer; `'off'`. Default: `'basic'`.
+     */
+    workerMetrics?: WorkerMetrics | undefined;
     /** What the engine does when something happens, also while this process is blocked. Default: nothing. */
     on?: Hook | Hook[] | undefined;
   }
+
+  /** What workers say of themselves. */
+  type WorkerMetrics = 'off' | 'basic' | 'http';
 
   /** When something happens, run a command, which has the event as JSON on its stdin, or post the event. */
   type Hook = `${HookEvent}=exec:${string}` | `${HookEvent}=http://${string}`;
@@ -291,6 +299,10 @@ declare namespace recluster {
       requests: number;
       alive?: { name: string; count: number }[];
     };
+    /** How it does, if it has said so: see `workerMetrics`. */
+    node?: { loop_utilization: number; loop_lag_seconds: number; heap_used_bytes: number };
+    /** The requests that it has answered, with `workerMetrics: 'http'`. */
+    http?: { requests: number; errors: number; /** Of the last seconds. */ p99_seconds?: number };
   }
 }
 

@@ -22,7 +22,7 @@ const NEW = [
   'surge', 'bootLimit', 'attempts', 'readyTimeout', 'bake', 'killTimeout', 'exitGrace', 'stopTimeout', 'maxDraining', 'drainHttp', 'idleGrace',
   'acceptAfterStop', 'balance', 'stickyBy', 'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck',
   'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile', 'ownGroup',
-  'compileCache', 'compileCacheSize', 'on', 'admin', 'adminHost', 'adminTokenFile', 'systemd',
+  'compileCache', 'compileCacheSize', 'on', 'admin', 'adminHost', 'adminTokenFile', 'systemd', 'workerMetrics',
 ];
 const NAMES = new Set([...OLD, ...NEW]);
 
@@ -66,6 +66,7 @@ function read(options) {
     on: hooks(options),
     ...admin(options),
     systemd: (flag(options, 'systemd') ?? true) ? 'butForItsEnd' : undefined,
+    workerMetrics: workerMetrics(options),
   };
 }
 
@@ -121,6 +122,15 @@ function admin(options) {
     if (address === undefined && isGiven) throw wrong(RangeError, name, 'left out without `admin`', options[name]);
   }
   return { admin: address, adminHosts: names, adminTokenFile: file };
+}
+
+/** What workers say of themselves. */
+function workerMetrics(options) {
+  const value = oneOf(options, 'workerMetrics', ['off', 'basic', 'http']);
+  if (value !== undefined && value !== 'off' && options.drainHttp === false) {
+    throw wrong(RangeError, 'workerMetrics', 'left out where `drainHttp` is false', value);
+  }
+  return value;
 }
 
 /** What logs, and whether respawns are logged. */

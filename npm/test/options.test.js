@@ -243,6 +243,23 @@ test.ours('compileCache says nothing where workers load nothing of ours', async 
   assert.throws(refused({ compileCacheSize: 0 }), /compileCacheSize must be a whole number from 1 on, not 0/)
 })
 
+test.ours('workerMetrics: workers say how they do, and which requests they answer', async ({ make, serve }) => {
+  const said = async (options, name) => {
+    const made = await serve('puppet.js', { ...listening, workers: 1, ...options })
+    return until(`what workers say with ${JSON.stringify(options)}`, async () => {
+      const { workers } = await made.status()
+      return workers.every((worker) => worker.node) && workers.map((worker) => typeof worker[name])
+    })
+  }
+  assert.deepEqual(await said({}, 'http'), ['undefined'])
+  assert.deepEqual(await said({ workerMetrics: 'http' }, 'http'), ['object'])
+  const none = await serve('puppet.js', { ...listening, workers: 1, workerMetrics: 'off' })
+  assert.equal((await none.status()).workers[0].node, undefined)
+  const refused = (options) => () => make('puppet.js', { ...listening, ...options }).run()
+  assert.throws(refused({ workerMetrics: 'all' }), /workerMetrics must be 'off' or 'basic' or 'http', not 'all'/)
+  assert.throws(refused({ workerMetrics: 'http', drainHttp: false }), /workerMetrics must be left out where `drainHttp` is false/)
+})
+
 /** What is answered at a unix socket. */
 function asked(socketPath, target, options = {}) {
   return new Promise((resolve, reject) => {

@@ -6,7 +6,7 @@ const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 
-const { begin } = require('./lib/client')
+const { begin, get } = require('./lib/client')
 const { active, fixture, onlyOurs, test } = require('./lib/host')
 const { Declarations, ofPage, ofValues } = require('./lib/shapes')
 const { called, heard, until } = require('./lib/wait')
@@ -46,12 +46,17 @@ test.ours('the declared status is what status() gives', async ({ logger, make, r
   const given = await Promise.all([sticky, unix, starting, reloading].map((made) => made.status()))
   fs.rmSync(directory, { recursive: true })
   // One with an old worker that has a request, and then nothing but a timer.
-  const made = make('puppet.js', { ...listening, args: [...(listening.args ?? []), 'stay'], timeout: 3600, exitGrace: 3600 })
+  const made = make('puppet.js', { ...listening, args: [...(listening.args ?? []), 'stay'], timeout: 3600, exitGrace: 3600, workerMetrics: 'http' })
   const ready = heard(made, 'listening')
   made.run()
   const [, { port }] = await ready
   const request = await begin(port)
   await made.reload()
+  await get(port)
+  given.push(await until('what the new worker has answered', async () => {
+    const status = await made.status()
+    return status.workers.some((worker) => worker.http?.p99_seconds !== undefined) && status
+  }))
   given.push(await until('what the old worker still has', async () => {
     const status = await made.status()
     return status.workers.some((worker) => worker.held) && status

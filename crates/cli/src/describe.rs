@@ -25,8 +25,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         recycling,
         env,
         around,
-        // It has nothing to do with the cluster itself.
-        admin: _,
+        admin,
     } = args;
     let builder =
         Cluster::builder(server).args(arguments).end_with_master(true).messages(match around.verbosity() {
@@ -36,6 +35,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
     let builder = around.on.iter().cloned().fold(builder, ClusterBuilder::hook);
     let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
     let builder = describe_running(builder, running);
+    let builder = builder.worker_metrics(admin.worker_metrics.into());
     let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());
     let builder = describe_readiness(builder, readiness);
     // A file that cannot be read is refused at the start.

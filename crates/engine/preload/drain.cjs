@@ -15,6 +15,7 @@
 //   drain: whoever reuses the connection (a proxy does) may send another client's request next;
 // - connections are counted, which a master does not see where workers accept by themselves;
 // - the master is answered at once when it asks whether this worker's loop turns;
+// - the master is told how this worker does when it asks, and which requests it has answered (measures.cjs);
 // - what is written to stderr is told to a master that does not see it (stderr.cjs);
 // - compiled code is kept for the next worker (cache.cjs).
 //
@@ -22,7 +23,8 @@
 // Nothing is visible to the application: no global, no argument, no variable; nothing is wrapped before the drain but
 // `cluster.worker.disconnect`, `process.disconnect`, `process._fatalException` and `cluster._getServer`; and from the first connection for a
 // single response on, `_send`, `_writeRaw` and `_flush` of `http.ServerResponse.prototype`; where stderr is told, `process.stderr` and its
-// `write`. Who counts connections is a subscriber of the diagnostics channel `net.server.socket`.
+// `write`. Who counts connections is a subscriber of the diagnostics channel `net.server.socket`,
+// who counts requests of `http.server.request.start`, `http.server.response.finish` and two of `http2.server.stream`, and has a listener of `exit`.
 //
 // Node loads one file: this one, with those beside it behind it. They hold functions only.
 
@@ -38,11 +40,12 @@ const LONGEST = 2 ** 31 - 1;
 /** What the application may replace, for its tests or its logs. */
 const own = (() => {
   const { setTimeout, setInterval, setImmediate, clearTimeout, Date, Map, WeakMap, Set, WeakSet } = globalThis;
-  const { nextTick, send, _getActiveHandles: getHandles, versions } = process;
+  const { nextTick, send, _getActiveHandles: getHandles, versions, memoryUsage, getActiveResourcesInfo: getActiveResources } = process;
   const major = Number.parseInt(versions.node, 10);
   const { now } = Date;
   return {
     setTimeout, setInterval, setImmediate, clearTimeout, now, nextTick, send, getHandles, major, Map, WeakMap, Set, WeakSet,
+    versions, memoryUsage, getActiveResources,
   };
 })();
 
@@ -65,8 +68,8 @@ const cache = cacheIn === undefined ? undefined : compileCache(cacheIn);
 if (variable !== undefined) {
   const [grace, most, timeout, ...wishes] = variable.split(',');
   const span = (text) => Math.min(Number(text), LONGEST);
-  const [counts, writes] = ['count', 'write'].map((wish) => wishes.includes(wish));
-  attend({ grace: span(grace), most: span(most), timeout: span(timeout), counts, writes, cache });
+  const [counts, writes, isMeasured, countsRequests] = ['count', 'write', 'measure', 'requests'].map((wish) => wishes.includes(wish));
+  attend({ grace: span(grace), most: span(most), timeout: span(timeout), counts, writes, isMeasured, countsRequests, cache });
 }
 
 /** Takes what gives this file away out of sight: the arguments of node, and the places in the caches of modules. */
@@ -105,7 +108,7 @@ function attend(settings) {
    * How the worker drains: idle connections are spared for the grace, and no promise of a server extends it beyond `most`.
    * `looks` are to come in this turn of the loop.
    */
-  const drain = { begun: false, grace: settings.grace, most: settings.most, looks: 0, tell, leave };
+  const drain = { begun: false, grace: settings.grace, most: settings.most, looks: 0, tell, leave, sayLast: () => meter?.sayLast() };
   /** No server may begin any more. */
   let closing = false;
   /** There is no master to be told anything, or to end this worker. */
@@ -123,6 +126,7 @@ function attend(settings) {
 
   const responses = endsOfResponses(drain, single);
   const sessions = endsOfSessions(drain, closeIfIdleLong);
+  const meter = settings.isMeasured ? measures({ tell, counts: settings.countsRequests }) : undefined;
   const goodbye = goodbyes(drain, () => accepted().filter(({ server }) => clustered.has(server)).length);
 
   // ---- what the master says
@@ -132,6 +136,8 @@ function attend(settings) {
       begin(message);
     } else if (message?.cmd === 'NODE_RECLUSTER_PING') {
       tell({ cmd: 'NODE_RECLUSTER_PONG' });
+    } else if (message?.cmd === 'NODE_RECLUSTER_MEASURE') {
+      meter?.answer();
     } else if (message?.cmd === 'NODE_RECLUSTER_FLUSH') {
       settings.cache?.flush();
     } else if (message?.cmd === 'NODE_CLUSTER' && message.act === 'disconnect') {

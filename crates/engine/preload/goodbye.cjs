@@ -47,6 +47,7 @@ function goodbyes(drain, countConnections) {
     if (isClosed) return;
     isClosed = true;
     const name = nextSignal();
+    drain.sayLast();
     drain.tell({ cmd: 'NODE_RECLUSTER_FAREWELL', alive: aliveness(), handles: name === 'SIGTERM' });
     if (process.connected) closeChannel.call(process);
     // Behind whatever the application does when the channel is closed.

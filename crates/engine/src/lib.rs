@@ -69,6 +69,7 @@ pub use config::service_manager::ServiceManager;
 pub use config::unread::Unread;
 pub use config::variable::{InstanceEnv, Variables, check_variable};
 pub use config::which::Which;
+pub use config::worker_metrics::WorkerMetrics;
 pub use config::working_directory::logical_directory;
 pub use recluster_core::{ConfigError, Surge};
 pub use report::error::{Gone, ProgramError, ReloadError, ReplaceError, ScaleError, SendError, StartError};

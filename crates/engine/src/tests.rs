@@ -15,7 +15,9 @@ use crate::control::protocol::{Progress, Reply, Request};
 use crate::report::counts::{Flow, Measured};
 use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::record::Record;
-use crate::report::status::{LastReload, ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
+use crate::report::status::{
+    HttpStatus, LastReload, ListenerStatus, NodeStatus, ReloadStatus, SlotStatus, Status, WorkerStatus,
+};
 use crate::report::stream::Stream;
 use crate::report::verdict::{Failure, Replaced, Verdict};
 use crate::report::worker::{Address, Held, Resource, Worker};
@@ -263,6 +265,16 @@ fn worker_statuses() -> Vec<WorkerStatus> {
             notifications_ignored: 0,
             held: (is_full || state == "terminating").then(|| held(!is_full)),
             connections: 7,
+            node: is_full.then_some(NodeStatus {
+                loop_utilization: 0.1,
+                loop_lag_seconds: 0.001,
+                heap_used_bytes: 1,
+            }),
+            http: (is_full || state == "terminating").then(|| HttpStatus {
+                requests: 2,
+                errors: 1,
+                p99_seconds: is_full.then_some(0.1),
+            }),
         }
     });
     all.collect()

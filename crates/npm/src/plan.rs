@@ -15,7 +15,7 @@ use recluster::admin::Options;
 use recluster::host::{Lateness, Lender, Serialization, Stdio};
 use recluster::{
     Balance, Cluster, ClusterBuilder, CompileCache, ParseStickyByError, PeekLimits, ReadyWhen,
-    ServiceManager, StickyBy, Surge,
+    ServiceManager, StickyBy, Surge, WorkerMetrics,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -51,6 +51,7 @@ pub(crate) struct Plan {
     peek_timeout: Option<Span>,
     peek_connections: Option<usize>,
     drain_http: bool,
+    worker_metrics: Option<Words>,
     attempts: u32,
     timeout: Span,
     respawn: Span,
@@ -114,6 +115,25 @@ enum Compiled {
 enum Writing {
     Json,
     Advanced,
+}
+
+/// What workers say of themselves.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Words {
+    Off,
+    Basic,
+    Http,
+}
+
+impl From<Words> for WorkerMetrics {
+    fn from(told: Words) -> Self {
+        match told {
+            Words::Off => Self::Off,
+            Words::Basic => Self::Basic,
+            Words::Http => Self::Http,
+        }
+    }
 }
 
 /// When a worker is ready.
@@ -263,6 +283,7 @@ impl Plan {
         builder = with(builder, self.max_lifetime, |builder, Span(span)| builder.max_lifetime(span));
         builder = with(builder, self.check_interval, |builder, Span(span)| builder.check_interval(span));
         builder = with(builder, self.check_timeout, |builder, Span(span)| builder.check_timeout(span));
+        builder = with(builder, self.worker_metrics.map(Into::into), ClusterBuilder::worker_metrics);
         builder = with(builder, self.boot_limit, ClusterBuilder::boot_limit);
         builder = with(builder, self.max_draining, ClusterBuilder::max_draining);
         builder = with(builder, self.max_memory, ClusterBuilder::max_memory);

@@ -149,6 +149,20 @@ pub struct NodeDrain {
     pub counts: bool,
     /// Where it has a compile cache, it writes what it has compiled before its first server listens.
     pub writes: bool,
+    /// What it says of itself when it is asked: [`FromWorker::Measures`](crate::node::FromWorker::Measures).
+    pub measured: Measured,
+}
+
+/// What a worker with our preload says of itself when it is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Measured {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// How it does.
+    Itself,
+    /// The same, and which requests it has answered: it counts them from its beginning on.
+    Requests,
 }
 
 /// How long a draining worker spares idle connections.
@@ -174,12 +188,17 @@ impl WorkerEnv {
                 (CHANNEL_SERIALIZATION_MODE, channel.serialization.as_str().to_owned()),
                 (UNIQUE_ID, channel.unique_id.to_string()),
             ]);
-            let drain = channel.drain.map(|NodeDrain { grace, timeout, counts, writes }| {
+            let drain = channel.drain.map(|NodeDrain { grace, timeout, counts, writes, measured }| {
                 let count = if counts { ",count" } else { "" };
                 let write = if writes { ",write" } else { "" };
+                let measure = match measured {
+                    Measured::Nothing => "",
+                    Measured::Itself => ",measure",
+                    Measured::Requests => ",measure,requests",
+                };
                 let IdleGrace { least, most } = grace;
                 let [least, most, timeout] = [least, most, timeout].map(|span| span.as_millis());
-                (DRAIN, format!("{least},{most},{timeout}{count}{write}"))
+                (DRAIN, format!("{least},{most},{timeout}{count}{write}{measure}"))
             });
             variables.extend(drain);
             variables.extend(channel.tells_stderr.then(|| (TELLS, "stderr".to_owned())));
@@ -226,15 +245,15 @@ mod tests {
 
     #[test]
     fn a_worker_with_the_preload_is_told_its_patience_in_milliseconds() {
-        for (counts, writes, expected) in [
-            (false, false, "6000,29500,30500"),
-            (true, false, "6000,29500,30500,count"),
-            (false, true, "6000,29500,30500,write"),
-            (true, true, "6000,29500,30500,count,write"),
+        for (counts, writes, measured, expected) in [
+            (false, false, Measured::Nothing, "6000,29500,30500"),
+            (true, false, Measured::Nothing, "6000,29500,30500,count"),
+            (false, true, Measured::Itself, "6000,29500,30500,write,measure"),
+            (true, true, Measured::Requests, "6000,29500,30500,count,write,measure,requests"),
         ] {
             let grace = IdleGrace { least: Duration::from_secs(6), most: Duration::from_millis(29_500) };
             let timeout = Duration::from_millis(30_500);
-            let drain = NodeDrain { grace, timeout, counts, writes };
+            let drain = NodeDrain { grace, timeout, counts, writes, measured };
             let channel = NodeChannel {
                 fd: 3,
                 unique_id: 77,

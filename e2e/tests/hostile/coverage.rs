@@ -45,6 +45,7 @@ rows! { row_of_message, MESSAGES:
     FromWorker::HandleNack => "has lost a handle",
     FromWorker::SocketGetCount { .. } => "counts sockets and hears no answer",
     FromWorker::SocketNotifyClose { .. } => "awaits the end of sockets and hears no answer",
+    FromWorker::Measures(_) => "lies about itself",
     FromWorker::Held(_) => "holds",
     FromWorker::Farewell(_) => "says farewell",
     FromWorker::Keeps(_) => "keeps connections for ever",

@@ -101,6 +101,23 @@ pub(crate) const CHANNEL: &[Attack] = &[
         "the last is kept, and sums do not overflow",
     ),
     Attack::new(
+        "lies about itself",
+        READS,
+        &[
+            concat!(
+                r#"{"cmd":"NODE_RECLUSTER_MEASURES","measures":{"version":[4294967295,0,0],"utilization":4294967295,"#,
+                r#""memory":{"used":18446744073709551615,"total":0,"external":1},"active":{"<n>":4294967295,"<x*90>":1},"#,
+                r#""gc":[{"sum":18446744073709551615,"buckets":[18446744073709551615,0,0,0,0,0,18446744073709551615]},"#,
+                r#"{"sum":0,"buckets":[0,0,0,0,0,0,0]},{"sum":0,"buckets":[0,0,0,0,0,0,0]},{"sum":0,"buckets":[0,0,0,0,0,0,0]}],"#,
+                r#""http":{"codes":[0,18446744073709551615,0,0,18446744073709551615,0],"spans":{"sum":18446744073709551615,"#,
+                r#""buckets":[18446744073709551615,<n>,0,0,0,0,0,0,0,0,0,0,0,18446744073709551615]}}}}"#
+            ),
+            r#"{"cmd":"NODE_RECLUSTER_MEASURES","measures":{"version":[1,2,3],"utilization":-1,"memory":null,"active":{}}}"#,
+            r#"{"cmd":"NODE_RECLUSTER_MEASURES","measures":{"active":{"<x*9000>":NaN}}}"#,
+        ],
+        "the last is kept, as numbers of which there are as many whatever it says; sums do not overflow",
+    ),
+    Attack::new(
         "has no cache",
         READS,
         &[r#"{"cmd":"NODE_RECLUSTER_CACHE_OFF","reason":"<n><x*200>"}"#],

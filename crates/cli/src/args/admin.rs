@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use recluster::AdminAddress;
+use clap::{Args, ValueEnum};
 use recluster::admin::Options;
+use recluster::{AdminAddress, WorkerMetrics};
 
 /// The admin listener.
 #[derive(Args, Debug)]
@@ -30,6 +30,31 @@ pub(crate) struct Administering {
     /// Allow changes there (POST /reload, /scale, /stop, /terminate) to who sends the token in this file
     #[arg(long, value_name = "FILE")]
     pub(crate) admin_token_file: Option<PathBuf>,
+
+    /// What Node workers say of themselves while somebody looks, for /metrics and the status; http: also which requests they answer
+    #[arg(long, value_name = "off|basic|http", value_enum, default_value_t = WorkerMetricsArg::Basic)]
+    pub(crate) worker_metrics: WorkerMetricsArg,
+}
+
+/// [`WorkerMetrics`], as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WorkerMetricsArg {
+    /// Nothing
+    Off,
+    /// How they do: event loop, heap, garbage collections, what keeps them alive
+    Basic,
+    /// The same, and which requests they have answered and how long that took
+    Http,
+}
+
+impl From<WorkerMetricsArg> for WorkerMetrics {
+    fn from(arg: WorkerMetricsArg) -> Self {
+        match arg {
+            WorkerMetricsArg::Off => Self::Off,
+            WorkerMetricsArg::Basic => Self::Basic,
+            WorkerMetricsArg::Http => Self::Http,
+        }
+    }
 }
 
 impl Administering {

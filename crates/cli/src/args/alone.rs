@@ -2,6 +2,7 @@
 
 use recluster::StickyBy;
 
+use super::admin::WorkerMetricsArg;
 use super::balancing::BalanceArg;
 use super::run::{Run, Switch};
 use super::values::CacheIn;
@@ -15,7 +16,7 @@ struct Dependent {
     says_something: fn(&Run) -> bool,
 }
 
-const DEPENDENT: [Dependent; 9] = [
+const DEPENDENT: [Dependent; 10] = [
     Dependent {
         options: &["sticky_by"],
         words: "without --balance sticky: give both, or neither",
@@ -50,6 +51,13 @@ const DEPENDENT: [Dependent; 9] = [
         words: "with --drain-http off, by which workers load nothing of recluster: give one of them",
         says_something: |run| {
             run.leaving.drain_http == Switch::On || run.running.compile_cache == CacheIn::Nothing
+        },
+    },
+    Dependent {
+        options: &["worker_metrics"],
+        words: "with --drain-http off, by which workers load nothing of recluster: give one of them",
+        says_something: |run| {
+            run.leaving.drain_http == Switch::On || run.admin.worker_metrics == WorkerMetricsArg::Off
         },
     },
     Dependent {

@@ -22,6 +22,7 @@ use crate::config::output::Output;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::config::service_manager::ServiceManager;
 use crate::config::variable::InstanceEnv;
+use crate::config::worker_metrics::WorkerMetrics;
 use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
 use crate::report::error::{ProgramError, StartError};
@@ -226,6 +227,14 @@ impl ClusterBuilder {
     #[must_use]
     pub fn drain_http(mut self, on: bool) -> Self {
         self.draft.drain_http = on;
+        self
+    }
+
+    /// What Node workers say of themselves, in the status and in metrics. Only with [`drain_http`](Self::drain_http). Default
+    /// [`Basic`](WorkerMetrics::Basic).
+    #[must_use]
+    pub fn worker_metrics(mut self, metrics: WorkerMetrics) -> Self {
+        self.draft.worker_metrics = metrics;
         self
     }
 

@@ -18,4 +18,5 @@ pub(crate) mod service_manager;
 pub(crate) mod unread;
 pub(crate) mod variable;
 pub(crate) mod which;
+pub(crate) mod worker_metrics;
 pub(crate) mod working_directory;

@@ -1,7 +1,5 @@
 //! What the data plane does on each command of the supervisor.
 
-use std::collections::VecDeque;
-
 use recluster_core::WorkerId;
 use recluster_wire::node::{Payload, ToWorker};
 
@@ -9,18 +7,16 @@ use super::channel::{Channel, Limits};
 use super::drain::Terms;
 use super::handle::Handle;
 use super::handover::send_to_this;
-use super::instead;
 use super::listeners;
-use super::messages::{Admission, Command, Config, Fact, Report, Routes};
+use super::looking;
+use super::messages::{Admission, Command, Config, Fact, Routes};
 use super::names::Names;
 use super::reactor::Token;
 use super::reading::read_to_end;
 use super::state::State;
 use super::worker::{TAKE_WAIT, Worker};
 use crate::config::messages::Messages;
-use crate::report::counts::Flow;
 use crate::report::error::SendError;
-use crate::report::status::ListenerStatus;
 
 pub(super) fn obey(state: &mut State, command: Command) {
     match command {
@@ -56,15 +52,14 @@ pub(super) fn obey(state: &mut State, command: Command) {
             // A caller that no longer waits does not need the answer.
             let _ = reply.send(state.opener.unused());
         }
-        Command::Report(reply) => {
-            let _ = reply.send(report(state));
-        }
+        Command::Report(reply) => looking::begin(state, reply),
         Command::Finish => state.finished = true,
     }
 }
 
 fn admit(state: &mut State, admission: Admission) {
-    let Admission { worker: id, slot, generation, pid, channel: socket, is_node, serialization } = admission;
+    let Admission { worker: id, slot, generation, pid, channel: socket, is_node, serialization, measured } =
+        admission;
     if let Err(error) = state.reactor.watch(&socket, Token::Worker(id)) {
         state.reports.fact(Fact::CutOff(id, format!("its channel cannot be watched: {error}")));
         state.reports.fact(Fact::Disconnected { worker: id, finishing: false });
@@ -74,6 +69,7 @@ fn admit(state: &mut State, admission: Admission) {
     let mut worker = Worker::new(id, slot, Channel::new(socket, limits, serialization), is_node);
     (worker.generation, worker.pid) = (generation, pid);
     worker.standing = state.routes.standing.get(&id).copied();
+    worker.interview.answers = measured;
     state.workers.insert(id, worker);
 }
 
@@ -128,39 +124,6 @@ fn send_message(
     }
 }
 
-fn report(state: &State) -> Report {
-    let listeners = state.listeners.values().map(|listener| {
-        let address = state.opener.address_of(listener);
-        ListenerStatus {
-            address: address.to_string(),
-            balance: listener.balance().to_owned(),
-            reason: instead::reason(listener, address, &state.config),
-        }
-    });
-    Report {
-        listeners: listeners.collect(),
-        taken: state.workers.values().map(|worker| (worker.id, worker.connections())).collect(),
-        tally: state.reports.tally.clone(),
-        flow: flow(state),
-    }
-}
-
-/// What waits, and where. Two sockets at one address are told as one.
-fn flow(state: &State) -> Flow {
-    let mut flow = Flow::default();
-    for worker in state.workers.values() {
-        let sent = worker.in_flight.len();
-        let pending = state.listeners.values().filter_map(|listener| listener.pending.get(&worker.id));
-        let all = pending.map(VecDeque::len).fold(sent, usize::saturating_add);
-        *flow.in_flight.entry(worker.slot).or_default() += all as u64;
-    }
-    for listener in state.listeners.values() {
-        let Some(queue) = listener.queue() else { continue };
-        *flow.queues.entry(state.opener.address_of(listener).to_string()).or_default() += queue;
-    }
-    flow
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
@@ -172,9 +135,10 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::super::fixtures::{Harness, id, query};
-    use super::super::messages::Standing;
+    use super::super::messages::{Report, Standing};
     use super::*;
     use crate::config::balance::{Balance, StickyBy};
+    use crate::report::status::ListenerStatus;
 
     fn send(harness: &mut Harness, number: u64, text: &str, handle: Option<Handle>) -> Result<(), SendError> {
         let (reply, mut answer) = oneshot::channel();

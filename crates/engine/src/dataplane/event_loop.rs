@@ -10,6 +10,7 @@ use super::abandoned;
 use super::balance::kernel;
 use super::commands::obey;
 use super::listeners;
+use super::looking;
 use super::messages::Command;
 use super::reactor::{ListenerId, Timer, Token};
 use super::reading::read_share;
@@ -55,6 +56,8 @@ pub(super) fn finish_turn(state: &mut State) {
             Timer::Listener(id) => revisit_listener(state, id),
             Timer::Member(id, place) => revisit_member(state, id, place),
             Timer::Peeks => revisit_peeks(state),
+            // They are answered below.
+            Timer::Looking => {}
             Timer::Names => state.names.look(&mut state.reactor, &state.reports),
         }
     }
@@ -64,6 +67,7 @@ pub(super) fn finish_turn(state: &mut State) {
         // What a worker had that was cut off by that.
         serve_marked(state);
     }
+    looking::end(state);
     for settled in state.settling.drain(..) {
         // A caller that no longer waits does not need the answer.
         let _ = settled.send(());

@@ -21,6 +21,7 @@ use crate::config::balance::{Balance, PeekLimits};
 use crate::config::messages::Messages;
 use crate::report::counts::Flow;
 use crate::report::error::SendError;
+use crate::report::measured::{Counted, Said};
 use crate::report::status::ListenerStatus;
 use crate::report::worker::Address;
 use crate::socket::bind::{Bound, FIRST_LISTENER};
@@ -137,6 +138,8 @@ pub(crate) struct Admission {
     pub(crate) is_node: bool,
     /// How it writes messages, and reads them.
     pub(crate) serialization: Serialization,
+    /// It says how it does when it is asked.
+    pub(crate) measured: bool,
 }
 
 /// What the supervisor wants the data plane to do.
@@ -284,6 +287,8 @@ pub(crate) struct Report {
     pub(crate) listeners: Vec<ListenerStatus>,
     /// How many connections each worker has got.
     pub(crate) taken: BTreeMap<WorkerId, u64>,
+    /// What workers have said of themselves.
+    pub(crate) said: BTreeMap<WorkerId, Said>,
     pub(crate) tally: Tally,
     pub(crate) flow: Flow,
 }
@@ -297,6 +302,8 @@ pub(crate) struct Tally {
     pub(crate) requeued: u64,
     /// How many connections the former workers of each slot got.
     pub(crate) past: BTreeMap<u32, u64>,
+    /// What the former workers of each slot have counted; in a [`Report`], all of them.
+    pub(crate) counted: BTreeMap<u32, Counted>,
 }
 
 /// How many bytes of what one worker's messages have led to wait for the supervisor.

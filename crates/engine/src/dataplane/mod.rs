@@ -11,7 +11,8 @@
 //!   touch;
 //! - `worker` is one worker; `channel` carries its messages and descriptors, `drain` lets it go, and `reclaim` takes back what
 //!   it had not taken when it died;
-//! - `application` passes on what an application says;
+//! - `application` passes on what an application says, and `interview` is what a worker says of itself; `looking` answers those who ask
+//!   for all of it;
 //! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address; `inherited` are those
 //!   that were bound before any worker asked, `abandoned` those that a worker closes while it goes on, and
 //!   `instead` says why one is not served as was asked for;
@@ -42,8 +43,10 @@ mod handover;
 mod idle;
 mod inherited;
 mod instead;
+mod interview;
 mod listener;
 mod listeners;
+mod looking;
 pub(crate) mod messages;
 mod names;
 mod peeks;
@@ -183,6 +186,7 @@ mod tests {
             channel: near.into(),
             is_node: true,
             serialization: Serialization::Json,
+            measured: false,
         };
         dataplane.tell(Command::Admit(admission));
         dataplane.settle();

@@ -56,6 +56,7 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
         FromWorker::Leaves => worker.retires(reactor, reports),
         FromWorker::Pong => ping_answered(state, id),
         FromWorker::Taken(connections) => worker.own_count = Some(connections),
+        FromWorker::Measures(said) => worker.interview.hear(said, reactor.now),
         FromWorker::Held(held) => reports.fact(Fact::Held(id, held)),
         FromWorker::Farewell(farewell) => {
             worker.finishing = false;

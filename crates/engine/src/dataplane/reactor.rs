@@ -37,6 +37,8 @@ pub(super) enum Timer {
     Peeks,
     /// The files of unix sockets.
     Names,
+    /// Who looks at the cluster.
+    Looking,
 }
 
 /// What a watched descriptor is.

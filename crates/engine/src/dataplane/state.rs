@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use recluster_core::WorkerId;
+use tokio::sync::oneshot;
 
 use super::balance::{kernel, relief, round_robin, sticky};
 use super::beside;
@@ -11,7 +12,7 @@ use super::drain::{self, Terms};
 use super::idle::Looks;
 use super::listener::Listeners;
 use super::listeners::{self, Opener};
-use super::messages::{Billed, Config, Fact, Routes, Setup};
+use super::messages::{Billed, Config, Fact, Report, Routes, Setup};
 use super::names::Names;
 use super::peeks::Peeks;
 use super::reactor::{ListenerId, Reactor};
@@ -38,6 +39,8 @@ pub(super) struct State {
     pub(super) scratch: Vec<u8>,
     /// To be answered when this turn is over.
     pub(super) settling: Vec<mpsc::Sender<()>>,
+    /// Who looks, and waits until workers have said how they do.
+    pub(super) looking: Vec<oneshot::Sender<Report>>,
     pub(super) finished: bool,
 }
 
@@ -59,6 +62,7 @@ impl State {
             is_stopping: false,
             scratch: vec![0; READ_BYTES],
             settling: Vec::new(),
+            looking: Vec::new(),
             finished: false,
         }
     }
@@ -122,6 +126,10 @@ impl State {
         let Some(mut worker) = self.workers.remove(&id) else { return };
         let past = self.reports.tally.past.entry(worker.slot).or_default();
         *past = past.saturating_add(worker.connections());
+        if worker.interview.answers {
+            let counted = self.reports.tally.counted.entry(worker.slot).or_default();
+            *counted = counted.and(&worker.interview.counted());
+        }
         worker.mark_listeners(&mut self.reactor);
         for listener in self.listeners.values_mut() {
             listener.remove_worker(id);

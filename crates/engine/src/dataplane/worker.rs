@@ -8,6 +8,7 @@ use recluster_core::WorkerId;
 use super::channel::Channel;
 use super::connection::Connection;
 use super::idle::EventLoop;
+use super::interview::Interview;
 use super::messages::{Backlog, Fact, MOST_SERVERS_EACH, Standing};
 use super::reactor::{ListenerId, Reactor, Timer};
 use super::reports::Reports;
@@ -151,6 +152,8 @@ pub(super) struct Worker {
     pub(super) pinged_at: Option<Instant>,
     /// The way to see whether its loop has anything to do.
     pub(super) event_loop: EventLoop,
+    /// What it says of itself.
+    pub(super) interview: Interview,
     last_number: u64,
 }
 
@@ -178,6 +181,7 @@ impl Worker {
             own_count: None,
             pinged_at: None,
             event_loop: EventLoop::default(),
+            interview: Interview::default(),
             last_number: 0,
         }
     }

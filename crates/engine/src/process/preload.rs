@@ -15,7 +15,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use recluster_wire::env::NodeDrain;
+use recluster_wire::env::{Measured, NodeDrain};
 use recluster_wire::node::IdleGrace;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
@@ -34,6 +34,7 @@ const SOURCE: &str = concat!(
     include_str!("../../preload/http2.cjs"),
     include_str!("../../preload/goodbye.cjs"),
     include_str!("../../preload/cache.cjs"),
+    include_str!("../../preload/measures.cjs"),
 );
 
 /// Every user may read it, and its owner may write it.
@@ -56,13 +57,21 @@ pub(crate) struct Preload {
     pub(crate) timeout: Duration,
     /// Whether the worker reports how many connections it has got: the master cannot see what it accepts by itself.
     pub(crate) counts: bool,
+    /// What the worker says of itself when it is asked.
+    pub(crate) measured: Measured,
 }
 
 impl Preload {
     /// The settings for a worker whose master has died.
     pub(crate) fn settings(self) -> NodeDrain {
         let grace = self.grace(self.timeout, false);
-        NodeDrain { grace, timeout: self.timeout, counts: self.counts, writes: false }
+        NodeDrain {
+            grace,
+            timeout: self.timeout,
+            counts: self.counts,
+            writes: false,
+            measured: self.measured,
+        }
     }
 
     /// How long a drain with this timeout spares idle connections: longer than the idle grace where their server has
@@ -174,8 +183,12 @@ fn write_new(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const SIX: Preload =
-        Preload { idle_grace: Duration::from_secs(6), timeout: Duration::from_secs(30), counts: false };
+    const SIX: Preload = Preload {
+        idle_grace: Duration::from_secs(6),
+        timeout: Duration::from_secs(30),
+        counts: false,
+        measured: Measured::Nothing,
+    };
 
     #[test]
     fn idle_connections_are_closed_before_a_drain_ends() {
@@ -227,6 +240,25 @@ mod tests {
             };
             timeout(Duration::from_secs(30), is_there).await.unwrap();
             fs::remove_file(&path).unwrap();
+        }
+    }
+
+    /// What it counts, the metrics have under the same names and with the same bounds.
+    #[test]
+    fn it_counts_as_is_told() {
+        use recluster_wire::node::{CODES, COLLECTION_BOUNDS, COLLECTIONS, REQUEST_BOUNDS};
+        let millis = |bounds: &[f64]| {
+            bounds.iter().map(|bound| (bound * 1000.0).to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let kinds =
+            COLLECTIONS.map(|kind| format!("NODE_PERFORMANCE_GC_{}", kind.to_uppercase())).join("', '");
+        for line in [
+            format!("const REQUESTS = [{}];", millis(&REQUEST_BOUNDS)),
+            format!("const COLLECTIONS = [{}];", millis(&COLLECTION_BOUNDS)),
+            format!("const KINDS = ['{kinds}'];"),
+            format!("const CODES = {};", CODES.len()),
+        ] {
+            assert!(SOURCE.contains(&line), "{line}");
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use recluster_core as core;
 use recluster_core::{Exit, SpawnFailure, WorkerId};
-use recluster_wire::env::NodeDrain;
+use recluster_wire::env::{Measured, NodeDrain};
 use recluster_wire::node::IdleGrace;
 use rustix::process::{Signal, kill_process_group};
 use tokio::sync::mpsc;
@@ -162,7 +162,13 @@ fn variables(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> BTreeMap<
 fn the_environment_suits_the_kind_of_program() {
     let bound = [tcp("web=127.0.0.1:0")];
     let grace = IdleGrace { least: Duration::from_secs(6), most: Duration::from_secs(29) };
-    let drain = NodeDrain { grace, timeout: Duration::from_secs(30), counts: false, writes: false };
+    let drain = NodeDrain {
+        grace,
+        timeout: Duration::from_secs(30),
+        counts: false,
+        writes: false,
+        measured: Measured::Nothing,
+    };
     let options = SpawnOptions {
         sockets: bound.iter().collect(),
         preload: Some(("/preload.cjs".into(), Some(drain))),
@@ -212,7 +218,13 @@ fn what_the_user_says_does_not_hide_what_we_say() {
 #[test]
 fn each_kind_of_node_has_its_command_line() {
     let grace = IdleGrace { least: Duration::ZERO, most: Duration::ZERO };
-    let drain = NodeDrain { grace, timeout: Duration::ZERO, counts: false, writes: false };
+    let drain = NodeDrain {
+        grace,
+        timeout: Duration::ZERO,
+        counts: false,
+        writes: false,
+        measured: Measured::Nothing,
+    };
     let with_preload = SpawnOptions { preload: Some(("/preload.cjs".into(), Some(drain))), ..options() };
     let words = |program: &ResolvedProgram, options: &SpawnOptions<'_>| {
         let command = command(program, options);

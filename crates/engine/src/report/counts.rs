@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use recluster_wire::node::Spans;
+
+use crate::report::measured::SlotMeasures;
 use crate::report::status::Status;
 
 /// All that metrics are made of, at one moment.
@@ -53,6 +56,8 @@ pub(crate) struct Flow {
     pub(crate) in_flight: BTreeMap<u32, u64>,
     /// Connections that wait to be accepted, or to be given to a worker, by address.
     pub(crate) queues: BTreeMap<String, u64>,
+    /// What Node workers have said of themselves, by slot.
+    pub(crate) nodes: BTreeMap<u32, SlotMeasures>,
 }
 
 /// How something ended, and when, in seconds since 1970.
@@ -99,6 +104,12 @@ impl Histogram {
         Self { bounds, buckets: vec![0; bounds.len() + 1], sum: 0.0 }
     }
 
+    /// What others have counted in buckets of these bounds.
+    pub(crate) fn of<const N: usize>(bounds: &'static [f64], spans: &Spans<N>) -> Self {
+        let sum = Duration::from_micros(spans.sum).as_secs_f64();
+        Self { bounds, buckets: spans.buckets.to_vec(), sum }
+    }
+
     pub(crate) fn observe(&mut self, span: Duration) {
         let seconds = span.as_secs_f64();
         let at = self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
@@ -109,13 +120,13 @@ impl Histogram {
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.buckets.iter().sum()
+        self.buckets.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Each bound with how many took no longer.
     pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        self.bounds.iter().zip(&self.buckets).scan(0, |sum, (bound, count)| {
-            *sum += count;
+        self.bounds.iter().zip(&self.buckets).scan(0_u64, |sum, (bound, count)| {
+            *sum = sum.saturating_add(*count);
             Some((*bound, *sum))
         })
     }

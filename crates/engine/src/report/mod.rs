@@ -4,6 +4,7 @@ pub(crate) mod counts;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod level;
+pub(crate) mod measured;
 pub(crate) mod record;
 pub(crate) mod signal;
 pub(crate) mod status;

@@ -144,4 +144,35 @@ pub struct WorkerStatus {
     pub held: Option<Held>,
     /// Connections that it has got, as long as its channel is open; known as those of its slot.
     pub connections: u64,
+    /// How it does, if it is Node and has said so: see `--worker-metrics`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeStatus>,
+    /// The requests that it has answered, if it counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpStatus>,
+}
+
+/// How a Node worker does, by its own words of a moment ago.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// How busy its event loop was since it said so before, from 0 to 1.
+    pub loop_utilization: f64,
+    /// How long it took to answer the master; if it has not answered yet, for how long it has not.
+    pub loop_lag_seconds: f64,
+    /// The heap of V8, as far as it is in use.
+    pub heap_used_bytes: u64,
+}
+
+/// Requests of a Node worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HttpStatus {
+    /// How many it has answered since it began.
+    pub requests: u64,
+    /// How many of these with a status from 500 to 599.
+    pub errors: u64,
+    /// Of those of the last seconds, how long all but one of a hundred took at most; none where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_seconds: Option<f64>,
 }

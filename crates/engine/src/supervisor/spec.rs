@@ -12,6 +12,7 @@ use crate::config::drain_signal::DrainSignal;
 use crate::config::limits::Limits;
 use crate::config::listen::Listen;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
+use crate::config::worker_metrics::WorkerMetrics;
 use crate::process::health_check::Checks;
 use crate::process::preload::Preload;
 use crate::process::program::{Program, ResolvedProgram};
@@ -94,6 +95,7 @@ pub(crate) struct Draft {
     /// Default: by the kind of program.
     pub(crate) ready_when: Option<ReadyWhen>,
     pub(crate) drain_http: bool,
+    pub(crate) worker_metrics: WorkerMetrics,
     pub(crate) idle_grace: Duration,
     pub(crate) accept_after_stop: Duration,
     pub(crate) drain_signal: DrainSignal,
@@ -116,6 +118,7 @@ impl Draft {
             node_timeout: None,
             ready_when: None,
             drain_http: true,
+            worker_metrics: WorkerMetrics::default(),
             idle_grace: IDLE_GRACE,
             accept_after_stop: Duration::ZERO,
             drain_signal: DrainSignal::default(),
@@ -138,7 +141,8 @@ impl Draft {
         let timeout = self.node_timeout.filter(|_| resolved.is_node()).unwrap_or(self.settings.timeout);
         let config = self.config(timeout)?;
         let counts = balance.has_workers_accept();
-        let preload = Preload { idle_grace: self.idle_grace, timeout, counts };
+        let preload =
+            Preload { idle_grace: self.idle_grace, timeout, counts, measured: self.worker_metrics.into() };
         let (every, timeout) = (self.check_interval, self.check_timeout);
         let checks = self.ready_check.map(|check| Checks { check, every, timeout });
         let spec = Spec {

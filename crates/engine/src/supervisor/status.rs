@@ -1,5 +1,6 @@
 //! Builds the [`Status`] of a cluster from what the policy, the workers and the data plane know.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crate::dataplane::BY_ITSELF;
 use crate::dataplane::messages::Report;
 use crate::process::program::ResolvedProgram;
 use crate::report::counts::Flow;
+use crate::report::measured::{Said, SlotMeasures};
 use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::socket::bind::Bound;
 use crate::supervisor::callers::Callers;
@@ -97,6 +99,8 @@ impl Parts<'_> {
             memory_bytes,
             cpu_seconds,
             connections: 0,
+            node: None,
+            http: None,
         }
     }
 
@@ -125,6 +129,8 @@ impl Parts<'_> {
             memory_bytes: None,
             cpu_seconds: None,
             connections: 0,
+            node: None,
+            http: None,
         }
     }
 }
@@ -133,7 +139,10 @@ impl Parts<'_> {
 pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Report) -> Flow {
     for (id, worker) in workers.iter().zip(&mut status.workers) {
         worker.connections = report.taken.get(id).copied().unwrap_or(0);
+        let said = report.said.get(id);
+        (worker.node, worker.http) = (said.map(Said::node), said.and_then(Said::http));
     }
+    let nodes = measures_by_slot(status, workers, &report);
     (status.stolen, status.requeued) = (report.tally.stolen, report.tally.requeued);
     for slot in &mut status.slots {
         let now = status.workers.iter().filter(|worker| worker.slot == slot.slot);
@@ -144,7 +153,22 @@ pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Repo
     let known = report.listeners;
     status.listeners.retain(|listener| known.iter().all(|other| other.address != listener.address));
     status.listeners.extend(known);
-    report.flow
+    Flow { nodes, ..report.flow }
+}
+
+/// What the Node workers of each slot have said, and counted.
+fn measures_by_slot(status: &Status, workers: &[WorkerId], report: &Report) -> BTreeMap<u32, SlotMeasures> {
+    let said = workers.iter().zip(&status.workers).filter_map(|(id, worker)| {
+        let said = report.said.get(id)?;
+        Some((worker.id, said))
+    });
+    let said: BTreeMap<u64, &Said> = said.collect();
+    let known = status.slots.iter().filter_map(|slot| {
+        let counted = *report.tally.counted.get(&slot.slot)?;
+        let active = slot.active.and_then(|active| said.get(&active));
+        Some((slot.slot, SlotMeasures { said: active.map(|said| Said::clone(said)), counted }))
+    });
+    known.collect()
 }
 
 /// A socket that the master has bound for programs, which accept by themselves.
@@ -203,7 +227,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use recluster_core::{Event, Exit, Settings};
 
@@ -336,7 +360,8 @@ mod tests {
         let report = Report {
             listeners: vec![listener("b", "round-robin"), listener("c", "round-robin")],
             taken: BTreeMap::from([(WORKER, 3)]),
-            tally: Tally { stolen: 1, requeued: 2, past: BTreeMap::from([(0, 40)]) },
+            said: BTreeMap::new(),
+            tally: Tally { stolen: 1, requeued: 2, past: BTreeMap::from([(0, 40)]), ..Tally::default() },
             flow: Flow { in_flight: BTreeMap::from([(0, 6)]), ..Flow::default() },
         };
         let flow = add_report(&mut status, &[WORKER], report);

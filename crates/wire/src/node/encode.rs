@@ -100,6 +100,9 @@ pub enum ToWorker<'a> {
     Ping,
     /// For our own preload in the worker: write what the compile cache has gathered. Workers without it ignore this.
     FlushCache,
+    /// For our own preload in the worker: answer with [`FromWorker::Measures`](super::FromWorker::Measures) as soon as your loop turns.
+    /// Workers without it ignore this.
+    Measure,
     /// To our own preload in the worker, before [`UserDisconnect`](Self::UserDisconnect) and
     /// [`Disconnect`](Self::Disconnect): answer with `Connection: close`, and spare idle connections for the grace. Said
     /// again, it changes the grace.
@@ -146,6 +149,7 @@ impl ToWorker<'_> {
             | Self::SocketAllClosed { .. }
             | Self::Ping
             | Self::FlushCache
+            | Self::Measure
             | Self::Drain { .. }
             | Self::UserDisconnect
             | Self::User(_) => false,
@@ -187,6 +191,7 @@ impl fmt::Display for ToWorker<'_> {
             }
             Self::Ping => f.write_str(r#"{"cmd":"NODE_RECLUSTER_PING"}"#),
             Self::FlushCache => f.write_str(r#"{"cmd":"NODE_RECLUSTER_FLUSH"}"#),
+            Self::Measure => f.write_str(r#"{"cmd":"NODE_RECLUSTER_MEASURE"}"#),
             Self::Drain { grace: IdleGrace { least, most } } => {
                 let (least, most) = (least.as_millis(), most.as_millis());
                 write!(f, r#"{{"cmd":"NODE_RECLUSTER_DRAIN","grace":{least},"most":{most}}}"#)

@@ -51,6 +51,7 @@ pub(super) struct Fields<'a> {
     pub(super) timeout: Field<'a>,
     pub(super) reason: Field<'a>,
     pub(super) text: Field<'a>,
+    pub(super) measures: Field<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -89,6 +90,7 @@ impl<'a> Fields<'a> {
             b"timeout" => &mut self.timeout,
             b"reason" => &mut self.reason,
             b"text" => &mut self.text,
+            b"measures" => &mut self.measures,
             _ => return None,
         };
         Some(slot)

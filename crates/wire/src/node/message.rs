@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::measures::Measures;
 use crate::Json;
 
 /// The longest reason that is kept of a [`FromWorker::CacheOff`], in bytes.
@@ -72,6 +73,9 @@ pub enum FromWorker {
     /// Our own preload reports why the worker has no compile cache, although it was told to have one: at most
     /// [`MAX_REASON`] bytes.
     CacheOff(String),
+    /// Our own preload answers [`ToWorker::Measure`](super::ToWorker::Measure), or says the last of what it has counted before the
+    /// worker ends.
+    Measures(Box<Measures>),
     /// A message of the user's code.
     User(UserMessage),
     /// A message of the user's code that is longer than may be kept.

@@ -31,6 +31,7 @@ mod decode;
 mod encode;
 mod fields;
 mod listener_key;
+mod measures;
 mod message;
 mod parse;
 mod query;
@@ -42,6 +43,10 @@ pub use crate::env::IdleGrace;
 pub use decode::{DEFAULT_MAX_LINE, Decoder, LineTooLong};
 pub use encode::ToWorker;
 pub use listener_key::ListenerKey;
+pub use measures::{
+    CODES, COLLECTION_BOUNDS, COLLECTIONS, Measures, Memory, REQUEST_BOUNDS, RESOURCES, Requests,
+    SERVER_ERRORS, Spans,
+};
 pub use message::{
     DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_REASON,
     Malformed, Payload, QueryServer, SkippedMessage, SocketKind, UnansweredQuery, UserCommand, UserMessage,

@@ -134,6 +134,10 @@ fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromW
         b"NODE_RECLUSTER_CACHE_OFF" => {
             FromWorker::CacheOff(string(fields.reason, MAX_REASON).ok_or(Fault::Field("reason"))?)
         }
+        b"NODE_RECLUSTER_MEASURES" => {
+            let said = fields.measures.and_then(|said| serde_json::from_str(said.get()).ok());
+            FromWorker::Measures(said.ok_or(Fault::Field("measures"))?)
+        }
         b"NODE_RECLUSTER_TAKEN" => FromWorker::Taken(connections(fields)?),
         _ => FromWorker::Unknown,
     })

@@ -1,12 +1,13 @@
 //! What a worker writes, and what is made of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::lines::{decode, one};
 use recluster_wire::Json;
 use recluster_wire::node::{
     DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_KEY,
-    MAX_REASON, Malformed, SocketKind, UserCommand,
+    MAX_REASON, Malformed, Measures, Memory, RESOURCES, Requests, SocketKind, Spans, UserCommand,
 };
 
 fn user(line: &str) -> (String, UserCommand) {
@@ -170,6 +171,59 @@ fn what_a_worker_has_got() {
         let field = if absurd.is_empty() { String::new() } else { format!(r#","connections":{absurd}"#) };
         assert_eq!(taken(&field), FromWorker::Malformed(Fault::Field("connections").into()), "{absurd}");
     }
+}
+
+/// A report with these fields in the place of its own.
+fn measures(fields: &[(&str, &str)]) -> FromWorker {
+    let four = format!("[{}]", [r#"{"sum":0,"buckets":[0,0,0,0,0,0,0]}"#; 4].join(","));
+    let mut all = BTreeMap::from([
+        ("version", "[26,10,0]"),
+        ("utilization", "0"),
+        ("memory", r#"{"used":1,"total":2,"external":3}"#),
+        ("active", "{}"),
+        ("gc", &four),
+    ]);
+    all.extend(fields.iter().copied());
+    let fields: Vec<String> = all.iter().map(|(name, value)| format!(r#""{name}":{value}"#)).collect();
+    one(&format!(r#"{{"cmd":"NODE_RECLUSTER_MEASURES","measures":{{{}}}}}"#, fields.join(",")))
+}
+
+#[test]
+fn what_a_worker_says_of_itself() {
+    let memory = Memory { used: 1, total: 2, external: 3 };
+    let expected = Measures { version: [26, 10, 0], memory, ..Measures::default() };
+    assert_eq!(measures(&[]), FromWorker::Measures(Box::new(expected.clone())));
+    let mut spans = Spans { sum: 1500, ..Spans::default() };
+    spans.buckets[1] = 1;
+    let http = Some(Requests { codes: [0, 1, 0, 0, 0, 0], spans });
+    let said = r#"{"codes":[0,1,0,0,0,0],"spans":{"sum":1500,"buckets":[0,1,0,0,0,0,0,0,0,0,0,0,0,0]}}"#;
+    assert_eq!(measures(&[("http", said)]), FromWorker::Measures(Box::new(Measures { http, ..expected })));
+}
+
+#[test]
+fn resources_that_nobody_knows_are_counted_together() {
+    let said = r#"{"Timeout":3,"a":1,"<script>":4294967295,"TCPSocketWrap":2}"#;
+    let FromWorker::Measures(measures) = measures(&[("active", said)]) else { panic!("it makes sense") };
+    let of = |kind: &str| measures.active[RESOURCES.iter().position(|known| *known == kind).unwrap()];
+    assert_eq!([of("Timeout"), of("TCPSocketWrap"), of("other"), of("TLSWrap")], [3, 2, u32::MAX, 0]);
+}
+
+#[test]
+fn a_worker_says_whole_numbers_of_itself_or_nothing() {
+    let buckets = |list: &str| format!(r#"{{"codes":[0,0,0,0,0,0],"spans":{{"sum":0,"buckets":{list}}}}}"#);
+    let (short, long) = (buckets("[1]"), buckets("[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]"));
+    let mut absurd =
+        vec![("http", short.as_str()), ("http", &long), ("http", "7"), ("gc", "[]"), ("gc", "null")];
+    let numbers = ["-1", "0.5", "1e3", "null", "NaN", "1e999", r#""7""#, "18446744073709551616", "[]"];
+    absurd.extend(numbers.map(|number| ("utilization", number)));
+    for field in [("active", "[]"), ("active", r#"{"a":-1}"#), ("memory", "{}"), ("version", "[1,2]")] {
+        absurd.push(field);
+    }
+    for field in absurd {
+        let fault = if field.1 == "NaN" { Fault::NotJson } else { Fault::Field("measures") };
+        assert_eq!(measures(&[field]), FromWorker::Malformed(fault.into()), "{field:?}");
+    }
+    assert_eq!(fault(r#"{"cmd":"NODE_RECLUSTER_MEASURES"}"#), Fault::Field("measures"));
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn other_internal_messages() {
     check(ToWorker::HandleAck, r#"{"cmd":"NODE_HANDLE_ACK"}"#);
     check(ToWorker::HandleNack, r#"{"cmd":"NODE_HANDLE_NACK"}"#);
     check(ToWorker::FlushCache, r#"{"cmd":"NODE_RECLUSTER_FLUSH"}"#);
+    check(ToWorker::Measure, r#"{"cmd":"NODE_RECLUSTER_MEASURE"}"#);
     check(
         ToWorker::SocketCount { key: "6:::80", count: 2 },
         r#"{"cmd":"NODE_SOCKET_COUNT","key":"6:::80","count":2}"#,
@@ -124,6 +125,7 @@ fn an_envelope_and_nothing_else_carries_a_handle() {
         ToWorker::SocketCount { key, count: 0 },
         ToWorker::SocketAllClosed { key },
         ToWorker::FlushCache,
+        ToWorker::Measure,
         ToWorker::Drain { grace: IdleGrace { least: Duration::ZERO, most: Duration::ZERO } },
         ToWorker::UserDisconnect,
         ToWorker::User(&json),

@@ -11,3 +11,4 @@ mod scale;
 mod socket;
 mod status;
 mod top;
+mod worker_metrics;

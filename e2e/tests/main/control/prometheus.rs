@@ -127,7 +127,11 @@ fn prometheus_scrapes_a_master_and_evaluates_the_rules() {
     };
     eventually("it has scraped the master", || found("recluster_slots_active") == Some("2".to_owned()));
     assert_eq!(found("up"), Some("1".to_owned()));
-    for query in ["sum(recluster_worker_info)", "count(recluster_worker_cpu_seconds_total)"] {
+    for query in [
+        "sum(recluster_worker_info)",
+        "count(recluster_worker_cpu_seconds_total)",
+        "count(nodejs_heap_size_used_bytes)",
+    ] {
         assert_eq!(found(query), Some("2".to_owned()), "{query}");
     }
     let targets = prometheus.asked("/api/v1/targets").expect("an answer");
@@ -149,7 +153,7 @@ fn the_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
     let names = |text: &str| -> BTreeSet<String> {
         let words = text.split(|letter| !is_part(letter));
         words
-            .filter(|word| word.starts_with("recluster_") || word.starts_with("process_"))
+            .filter(|word| ["recluster_", "nodejs_", "process_"].iter().any(|name| word.starts_with(name)))
             .map(str::to_owned)
             .collect()
     };

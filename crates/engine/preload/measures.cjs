@@ -1,0 +1,157 @@
+// Part of the preload, behind drain.cjs: what a worker says of itself when its master asks, and the requests that it counts.
+
+/**
+ * Answers the master, which asks about once a second at most, and only while somebody looks. `counts` says whether requests are
+ * counted, from now on. Returns how to answer.
+ */
+function measures({ tell, counts }) {
+  const { memoryUsage, getActiveResources, versions } = own;
+  /** Up to when a garbage collection is in each bucket, in milliseconds; and the kinds of them. */
+  const COLLECTIONS = [1, 10, 100, 1000, 2000, 5000];
+  const KINDS = ['NODE_PERFORMANCE_GC_MINOR', 'NODE_PERFORMANCE_GC_MAJOR', 'NODE_PERFORMANCE_GC_INCREMENTAL', 'NODE_PERFORMANCE_GC_WEAKCB'];
+  /** How many kinds of resources are named. */
+  const MOST_RESOURCES = 32;
+  const requests = counts ? countRequests() : undefined;
+  /** The first question turns it on: until then nothing is loaded for this. */
+  let meter;
+
+  if (requests) process.on('exit', sayLast);
+
+  return { answer, sayLast };
+
+  function answer() {
+    meter ??= beginMeter();
+    const { heapUsed: used, heapTotal: total, external } = memoryUsage();
+    const said = {
+      version: versions.node.split(/[.-]/, 3).map(Number),
+      utilization: meter.utilization(),
+      memory: { used, total, external },
+      active: activeResources(),
+      gc: meter.collections.map((kind) => kind.told()),
+    };
+    if (requests) said.http = requests.told();
+    tell({ cmd: 'NODE_RECLUSTER_MEASURES', measures: said });
+  }
+
+  /** The worker ends, and has counted what it has not said. */
+  function sayLast() {
+    if (requests?.hasMore()) answer();
+  }
+
+  function beginMeter() {
+    const { performance, PerformanceObserver, constants } = require('perf_hooks');
+    const collections = KINDS.map(() => spans(COLLECTIONS));
+    const kinds = KINDS.map((name) => constants[name]);
+    const observer = new PerformanceObserver((list) => {
+      for (const { detail, kind = detail?.kind, duration } of list.getEntries()) collections[kinds.indexOf(kind)]?.add(duration);
+    });
+    observer.observe({ entryTypes: ['gc'] });
+    let before;
+    return { collections, utilization };
+
+    /** Since this was asked before, in millionths. */
+    function utilization() {
+      const now = performance.eventLoopUtilization();
+      const { utilization: part } = before ? performance.eventLoopUtilization(now, before) : now;
+      before = now;
+      return Math.round(Math.min(Math.max(part, 0), 1) * 1e6) || 0;
+    }
+  }
+
+  function activeResources() {
+    const active = Object.create(null);
+    let kinds = 0;
+    for (const name of getActiveResources?.() ?? []) {
+      if (active[name] !== undefined) active[name] += 1;
+      else if (kinds < MOST_RESOURCES) [active[name], kinds] = [1, kinds + 1];
+    }
+    return active;
+  }
+}
+
+/** Counts how long something took, in buckets with these bounds. Times are in milliseconds. */
+function spans(bounds) {
+  const buckets = new Float64Array(bounds.length + 1);
+  let sum = 0;
+  return {
+    add(span) {
+      let at = 0;
+      while (span > bounds[at]) at += 1;
+      buckets[at] += 1;
+      sum += span;
+    },
+    told: () => ({ sum: Math.round(sum * 1000), buckets: Array.from(buckets) }),
+  };
+}
+
+/**
+ * Counts the requests that this worker answers, whoever serves them. It hears of them through Node's diagnostics channels, and touches
+ * nothing that a request passes.
+ */
+function countRequests() {
+  /** Up to when a request is in each bucket, in milliseconds. */
+  const REQUESTS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000];
+  /** Classes of statuses, the last one for what is none. */
+  const CODES = 6;
+  const { performance } = require('perf_hooks');
+  const { subscribe } = require('diagnostics_channel');
+  const codes = new Float64Array(CODES);
+  const took = spans(REQUESTS);
+  let isNew = false;
+
+  /** What it is made of in the place of a new object, which a derived class then gives its private field. */
+  class Given {
+    constructor(object) {
+      return object;
+    }
+  }
+
+  /** When a response was begun: known of the response itself, where nobody else sees it. */
+  class Begun extends Given {
+    #at;
+
+    constructor(object, at) {
+      super(object);
+      this.#at = at;
+    }
+
+    static of(object) {
+      return #at in object ? object.#at : undefined;
+    }
+  }
+
+  // The first versions of Node 18 have no such function: there nobody counts. Whoever else publishes there may publish anything.
+  if (!subscribe) return undefined;
+  hear('http.server.request.start', ({ response }) => new Begun(response, performance.now()));
+  hear('http.server.response.finish', ({ response }) => end(response, response.statusCode));
+  // From Node 22.17 and 24.2 on. A stream with an even number was pushed: nobody has asked for it.
+  hear('http2.server.stream.start', ({ stream }) => stream.id % 2 === 1 && new Begun(stream, performance.now()));
+  hear('http2.server.stream.close', ({ stream }) => stream.rstCode === 0 && end(stream, stream.sentHeaders[':status']));
+
+  return {
+    hasMore: () => isNew,
+    told() {
+      isNew = false;
+      return { codes: Array.from(codes), spans: took.told() };
+    },
+  };
+
+  function hear(channel, act) {
+    subscribe(channel, (message) => {
+      try {
+        act(message);
+      } catch {
+        // It is nothing that Node has published.
+      }
+    });
+  }
+
+  function end(object, status) {
+    const at = Begun.of(object);
+    if (at === undefined) return;
+    const code = Math.floor(status / 100) - 1;
+    codes[code >= 0 && code < CODES - 1 ? code : CODES - 1] += 1;
+    took.add(performance.now() - at);
+    isNew = true;
+  }
+}

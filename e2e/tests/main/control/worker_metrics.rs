@@ -1,0 +1,116 @@
+//! What Node workers say of themselves: in the status, and in metrics.
+
+use std::net::SocketAddr;
+
+use recluster_e2e::{Launch, Master, eventually, get, on};
+use serde_json::Value;
+
+fn cluster(metrics: &str) -> Master {
+    let launch = Launch::fixture("measured.js").option("--worker-metrics", metrics);
+    launch.option("--admin", "127.0.0.1:0").serve()
+}
+
+fn admin(master: &Master) -> SocketAddr {
+    master.wait(on("starting")).text("/admin").parse().expect("a TCP address")
+}
+
+fn metrics(master: &Master) -> String {
+    get(admin(master), "/metrics").expect("an answer").body
+}
+
+/// The value of a series.
+fn value(metrics: &str, series: &str) -> Option<f64> {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(line.parse().expect("a number"))
+}
+
+/// The sum of all counts that begin so.
+fn count(metrics: &str, series: &str) -> u64 {
+    let values = metrics.lines().filter(|line| line.starts_with(series));
+    values.map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a count")).sum()
+}
+
+/// What every worker says of itself, when all have said something.
+fn said(master: &Master, what: &str) -> Vec<Value> {
+    let mut said = Vec::new();
+    eventually("every worker has said something", || {
+        let status = master.status();
+        let workers = status["workers"].as_array().expect("workers");
+        said = workers.iter().filter_map(|worker| worker.get(what).cloned()).collect();
+        said.len() == workers.len()
+    });
+    said
+}
+
+#[test]
+fn workers_say_how_they_do_without_being_told_to() {
+    let master = Launch::fixture("server.js").option("--admin", "127.0.0.1:0").serve();
+    for node in said(&master, "node") {
+        assert!(node["heap_used_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{node}");
+        let utilization = node["loop_utilization"].as_f64();
+        assert!(utilization.is_some_and(|part| (0.0..=1.0).contains(&part)), "{node}");
+        assert!(node["loop_lag_seconds"].as_f64().is_some_and(|lag| lag > 0.0), "{node}");
+    }
+    let metrics = metrics(&master);
+    for slot in 0..2 {
+        for name in [
+            "heap_size_total_bytes",
+            "heap_size_used_bytes",
+            "external_memory_bytes",
+            "eventloop_lag_seconds",
+        ] {
+            let value = value(&metrics, &format!("nodejs_{name}{{slot=\"{slot}\"}}"));
+            assert!(value.is_some_and(|value| value > 0.0), "{name}: {metrics}");
+        }
+        let servers = format!("nodejs_active_resources{{slot=\"{slot}\",type=\"PipeWrap\"}}");
+        assert!(value(&metrics, &servers).is_some_and(|count| count >= 1.0), "its channel: {metrics}");
+        assert_eq!(count(&metrics, &format!("nodejs_version_info{{slot=\"{slot}\",")), 1, "{metrics}");
+    }
+    // The test of the defaults.
+    assert!(!metrics.contains("\nrecluster_http_requests_total"), "{metrics}");
+}
+
+#[test]
+fn requests_are_counted_by_their_status_over_all_workers_of_a_slot() {
+    let master = cluster("http");
+    let requests = |metrics: &str, code: &str| {
+        let slots =
+            (0..2).map(|slot| format!("recluster_http_requests_total{{slot=\"{slot}\",code=\"{code}\"}} "));
+        slots
+            .map(|series| {
+                assert!(metrics.contains(&series), "it is there from the start: {metrics}");
+                count(metrics, &series)
+            })
+            .sum::<u64>()
+    };
+    said(&master, "http");
+    let mut asked = 0;
+    for round in ["before", "after a reload", "after a crash"] {
+        let before = metrics(&master);
+        for path in ["/200", "/404", "/503", "/204", "/500"] {
+            master.get(path);
+        }
+        asked += 5;
+        eventually(&format!("all requests are counted {round}"), || {
+            let metrics = metrics(&master);
+            ["2xx", "4xx", "5xx"].iter().map(|code| requests(&metrics, code)).sum::<u64>() >= asked
+        });
+        let after = metrics(&master);
+        assert_eq!(requests(&after, "5xx") - requests(&before, "5xx"), 2, "{after}");
+        assert_eq!(count(&after, "recluster_http_requests_total"), asked, "{after}");
+        assert_eq!(count(&after, "recluster_http_request_duration_seconds_count"), asked, "{after}");
+        match round {
+            "before" => drop(master.reload().expect_code(0)),
+            "after a reload" => {
+                master.get("/exit");
+                // It has been answered before.
+                asked += 1;
+                master.wait(on("exit"));
+                master.wait_all(3, on("serving").generation(2));
+            }
+            _ => {}
+        }
+    }
+    let http = said(&master, "http");
+    assert!(http.iter().any(|http| http["requests"].as_u64() > Some(0)), "{http:?}");
+}
