@@ -40,6 +40,7 @@ pub struct Launch {
     listens: Vec<String>,
     hooks: Vec<String>,
     discoverable: bool,
+    stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     starter: Option<PathBuf>,
 }
@@ -64,6 +65,7 @@ impl Launch {
             listens: Vec::new(),
             hooks: Vec::new(),
             discoverable: false,
+            stdout: None,
             stderr: None,
             starter: None,
         };
@@ -199,6 +201,13 @@ impl Launch {
         self
     }
 
+    /// Another stdout for the master than the one that the harness reads.
+    #[must_use]
+    pub fn stdout(mut self, stdout: impl Into<OwnedFd>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
     /// Another stderr for the master than the one that the harness reads: the test hears no event then.
     #[must_use]
     pub fn stderr(mut self, stderr: impl Into<OwnedFd>) -> Self {
@@ -230,8 +239,8 @@ impl Launch {
         if let Some(control) = &control {
             self = self.option("--control", &control.to_string_lossy());
         }
-        let stderr = self.stderr.take();
-        Master::start(self.command(), home, control, stderr)
+        let outputs = [self.stdout.take(), self.stderr.take()];
+        Master::start(self.command(), home, control, outputs)
     }
 
     /// Starts it and waits until every slot serves.

@@ -34,9 +34,9 @@ impl Master {
         mut command: Command,
         home: Home,
         control: Option<PathBuf>,
-        stderr: Option<OwnedFd>,
+        [stdout, stderr]: [Option<OwnedFd>; 2],
     ) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(stdout.map_or_else(Stdio::piped, Stdio::from));
         command.stderr(stderr.map_or_else(Stdio::piped, Stdio::from));
         let mut child = command.spawn().expect("the recluster command was just built");
         let process = Process::open(child.id()).expect("a child that was not waited for has a pidfd");
@@ -44,7 +44,9 @@ impl Master {
         if let Some(log) = child.stderr.take() {
             transcript.read_log(log);
         }
-        transcript.read_stdout(child.stdout.take().expect("it is piped"));
+        if let Some(output) = child.stdout.take() {
+            transcript.read_stdout(output);
+        }
         Self { child, process, home, control, transcript }
     }
 

@@ -74,6 +74,7 @@ async fn execute(
         Command::Status(args) => client::status(args).await,
         Command::Top(args) => top::top(args).await,
         Command::Events(args) => client::events(args).await,
+        Command::Logs(args) => client::logs(args).await,
         Command::Replace(args) => client::replace(args).await,
         Command::Scale(args) => client::scale(args).await,
         Command::Stop(args) => client::stop(args).await,

@@ -43,19 +43,19 @@ pub(crate) fn style(args: &Run, cluster: &Name) -> Option<LineStyle> {
 }
 
 /// A line for people. On a terminal it has colours, and nothing that a worker could move the cursor with.
-pub(crate) fn text(terminal: Option<Paint>, line: &WorkerLine<'_>, out: &mut Vec<u8>) {
-    let pid = line.worker.pid.unwrap_or_default();
-    let prefix = format!("{} {pid} |", line.worker.slot);
-    if let Some(paint) = terminal {
-        out.extend_from_slice(paint.of_slot(line.worker.slot, &prefix).as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(printable_line(line.text, paint).as_bytes());
-    } else {
-        out.extend_from_slice(prefix.as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(line.text);
+fn text(terminal: Option<Paint>, line: &WorkerLine<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(prefix(terminal, line.worker.slot, line.worker.pid).as_bytes());
+    match terminal {
+        Some(paint) => out.extend_from_slice(printable_line(line.text, paint).as_bytes()),
+        None => out.extend_from_slice(line.text),
     }
     out.push(b'\n');
+}
+
+/// What stands before a line: who has written it.
+pub(crate) fn prefix(terminal: Option<Paint>, slot: u32, pid: Option<u32>) -> String {
+    let prefix = format!("{slot} {} |", pid.unwrap_or_default());
+    terminal.map_or(prefix.clone(), |paint| paint.of_slot(slot, &prefix)) + " "
 }
 
 /// A line as JSON.

@@ -11,7 +11,7 @@ use crate::admin::history::History;
 use crate::config::balance::{Balance, StickyBy};
 use crate::config::variable::Variables;
 use crate::config::which::Which;
-use crate::control::protocol::{Progress, Reply, Request};
+use crate::control::protocol::{LogLine, Progress, Reply, Request};
 use crate::report::counts::{Flow, Measured};
 use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::record::Record;
@@ -300,6 +300,7 @@ fn requests() -> Vec<Request> {
         },
         Request::Status => [Request::Status],
         Request::Events { .. } => [None, Some(10)].map(|last| Request::Events { follow: true, last }),
+        Request::Logs { .. } => [None, Some(1)].map(|slot| Request::Logs { follow: true, last: slot, slot }),
         Request::Replace { .. } => [Which::Slot(1), Which::Pid(4703)].map(|which| Request::Replace { which }),
         Request::ScaleTo { .. } => [Request::ScaleTo { workers: 2 }],
         Request::ScaleBy { .. } => [Request::ScaleBy { workers: -2 }],
@@ -334,6 +335,10 @@ fn replies() -> Vec<Reply> {
         Reply::Status(_) => statuses().into_iter().map(|status| Reply::Status(Box::new(status))).collect::<Vec<_>>(),
         Reply::Event(_) => [Reply::Event(told(&Event::Over))],
         Reply::EventsEnd => [Reply::EventsEnd],
+        Reply::Streams { .. } => [Reply::Streams { streams: vec![Stream::Stdout, Stream::Stderr] }],
+        Reply::Line(_) => log_lines().map(Reply::Line),
+        Reply::LinesMissed { .. } => [Reply::LinesMissed { slot: 1, lines: 7 }],
+        Reply::LinesEnd => [Reply::LinesEnd],
         Reply::Replaced(_) => workers().map(|by| Reply::Replaced(Replaced { worker: by, by })),
         Reply::ReplaceFailed { .. } => {
             failures().into_iter().map(|failure| Reply::ReplaceFailed { failure }).collect::<Vec<_>>()
@@ -342,6 +347,21 @@ fn replies() -> Vec<Reply> {
         Reply::Ended => [Reply::Ended],
         Reply::Refused { .. } => [Reply::Refused { reason: "too many".to_owned() }],
     }
+}
+
+fn log_lines() -> [LogLine; 2] {
+    [(Stream::Stdout, None, false), (Stream::Stderr, Some(4703), true)].map(|(stream, pid, is_piece)| {
+        LogLine {
+            time: "1970-01-01T00:00:00.000Z".to_owned(),
+            slot: 1,
+            pid,
+            generation: 2,
+            stream,
+            line: "GET /".to_owned(),
+            partial: is_piece,
+            continued: is_piece,
+        }
+    })
 }
 
 /// An event as a client is told it.

@@ -22,6 +22,8 @@ pub(crate) enum By {
     Notify { descriptors: u64 },
     /// A worker on its stderr, dying after so many times.
     Stderr { dies_after: Option<u64> },
+    /// The same on its stdout.
+    Stdout { dies_after: Option<u64> },
     /// A client of the control socket, of which there are many. Each sends its texts, reads nothing, and stays or leaves at once.
     Control { leaves: bool },
     /// A client of the control socket that is obeyed, since it may ask for this: a siege can end so.
@@ -63,6 +65,7 @@ impl Attack {
             By::Channel { descriptors, reads, dies_after } => ("channel", descriptors, reads, dies_after),
             By::Notify { descriptors } => ("notify", descriptors, true, None),
             By::Stderr { dies_after } => ("stderr", 0, true, dies_after),
+            By::Stdout { dies_after } => ("stdout", 0, true, dies_after),
             By::Control { .. } | By::ControlEnds | By::Admin { .. } | By::Network { .. } | By::Log => {
                 return None;
             }

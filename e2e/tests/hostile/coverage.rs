@@ -81,6 +81,7 @@ rows! { row_of_request, REQUESTS:
     Request::Reload { .. } => "waits for a reload",
     Request::Status => "reads no status",
     Request::Events { .. } => "follows events and reads none",
+    Request::Logs { .. } => "follows the lines of workers and reads none",
     Request::Replace { .. } => "replaces what is not there",
     Request::ScaleTo { .. } => "scales to absurd numbers",
     Request::ScaleBy { .. } => "scales up and down",

@@ -19,7 +19,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::attack::{Attack, By};
 use crate::siege::{End, Options, Scale, besiege};
-use crate::table::{ADMIN, BESIDE, CHANNEL, CONTROL, LOG, NETWORK, NOTIFY, RELOADS};
+use crate::table::{ADMIN, BESIDE, CHANNEL, CONTROL, LOG, NETWORK, NOTIFY, OUTPUT, RELOADS};
 
 /// How long CI besieges a master with one group.
 const SHORT: Duration = Duration::from_secs(3);
@@ -64,6 +64,13 @@ fn workers_that_say_all_that_can_be_said() {
 #[test]
 fn workers_that_do_all_that_can_be_done_beside_saying_something() {
     besiege_with(BESIDE, &[], asks_for_the_end("stops"));
+}
+
+#[test]
+fn workers_that_write_what_nobody_reads_but_clients_who_follow() {
+    let rows = rows(&[OUTPUT, CONTROL]);
+    let options = &[("--log-prefix", ""), ("--log-format", "text")];
+    remark(&besiege(&rows, short(OUTPUT.len()), options, End::Term).to_string());
 }
 
 #[test]

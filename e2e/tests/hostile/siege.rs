@@ -46,7 +46,7 @@ pub(crate) struct Scale {
     pub(crate) span: Duration,
 }
 
-/// Options of a siege beside the usual ones.
+/// Options of a siege beside the usual ones; one without a value has an empty one.
 pub(crate) type Options = &'static [(&'static str, &'static str)];
 
 /// One siege at a time: each of them is enough for a machine.
@@ -63,12 +63,14 @@ pub(crate) fn besiege(rows: &[&'static Attack], scale: Scale, options: Options, 
         some => some.iter().step_by(step).cycle().take(scale.workers).cloned().collect(),
     };
     let (_unread, log) = io::pipe().expect("a pipe");
-    // The log, which would say the port of the kernel's choice, is not read.
+    let (stdout, output) = io::pipe().expect("a pipe");
+    // The log, which would say the port of the kernel's choice, is not read, and stdout no more than it says that.
     let place = Home::new();
     let admin = place.join("admin.sock");
     let mut launch = Launch::besieged(&chosen, GOOD)
         .impatient()
         .stderr(OwnedFd::from(log))
+        .stdout(OwnedFd::from(output))
         .option("--ready-when", "started")
         .option("--watchdog", "1h")
         .option("--admin", &format!("unix:{}", admin.display()))
@@ -76,10 +78,11 @@ pub(crate) fn besiege(rows: &[&'static Attack], scale: Scale, options: Options, 
         .option("--exit-grace", "1s")
         .flag("--keep-trying");
     for (name, value) in options {
-        launch = launch.option(name, value);
+        launch = if value.is_empty() { launch.flag(name) } else { launch.option(name, value) };
     }
     let mut master = launch.start();
-    let address = address_of(&master);
+    let mut stdout = BufReader::new(stdout);
+    let address = address_of(&mut stdout);
     let of = |is: fn(&By) -> bool| rows.iter().copied().filter(|row| is(&row.by)).collect::<Vec<_>>();
     let control = of(|by| matches!(by, By::Control { .. }));
     let at_admin = of(|by| matches!(by, By::Admin { .. }));
@@ -102,8 +105,10 @@ fn have_all_descriptors() {
 }
 
 /// Where the good workers listen: they say it on their stdout.
-fn address_of(master: &Master) -> SocketAddr {
-    let line = master.wait_stdout("listens ");
+fn address_of(stdout: &mut impl BufRead) -> SocketAddr {
+    let mut lines =
+        stdout.split(b'\n').map(|line| String::from_utf8_lossy(&line.expect("it can be read")).into_owned());
+    let line = lines.find(|line| line.contains("listens ")).expect("a good worker listens");
     let json = line.split_once('{').map(|(_, json)| format!("{{{json}")).expect("an object");
     let address: Value = serde_json::from_str(&json).expect("an address as JSON");
     let port = address.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());

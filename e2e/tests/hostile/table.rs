@@ -4,7 +4,8 @@
 use crate::attack::{Attack, By, DEAF, LEAVES, NOTIFIES, PASSES, READS, STAYS};
 
 /// The groups, each of which has a siege of its own.
-pub(crate) const GROUPS: [&[Attack]; 8] = [CHANNEL, BESIDE, NOTIFY, CONTROL, RELOADS, ADMIN, NETWORK, LOG];
+pub(crate) const GROUPS: [&[Attack]; 9] =
+    [CHANNEL, BESIDE, OUTPUT, NOTIFY, CONTROL, RELOADS, ADMIN, NETWORK, LOG];
 
 /// What a worker says on its channel: at least one row for each message that is known.
 pub(crate) const CHANNEL: &[Attack] = &[
@@ -195,6 +196,34 @@ pub(crate) const BESIDE: &[Attack] = &[
     ),
 ];
 
+/// What a worker writes to its stdout where that passes through the master, whose own stdout nobody reads.
+pub(crate) const OUTPUT: &[Attack] = &[
+    Attack::new(
+        "writes to its stdout without end",
+        By::Stdout { dies_after: None },
+        &["<n><x*4000>", "<x*1000000>"],
+        "each worker's share of what may wait for the reader, and of the last lines",
+    ),
+    Attack::new(
+        "writes a line without an end to its stdout",
+        By::Stdout { dies_after: None },
+        &["<x*1000000><more>"],
+        "the longest line",
+    ),
+    Attack::new(
+        "writes short lines to its stdout",
+        By::Stdout { dies_after: None },
+        &["", "<n>"],
+        "what a line costs beside its bytes",
+    ),
+    Attack::new(
+        "dies with a long last word on its stdout",
+        By::Stdout { dies_after: Some(20) },
+        &["<n><x*1000>"],
+        "how much of workers that have ended may wait",
+    ),
+];
+
 /// What a worker says by `sd_notify`: at least one row for each word that is known.
 pub(crate) const NOTIFY: &[Attack] = &[
     Attack::new("notifies: ready", NOTIFIES, &["READY=1"], "how many may wait unheard"),
@@ -264,6 +293,18 @@ pub(crate) const CONTROL: &[Attack] = &[
         LEAVES,
         &[r#"{"version":1,"request":"events","last":4294967295}"#],
         "what of the last events is kept for all",
+    ),
+    Attack::new(
+        "follows the lines of workers and reads none",
+        STAYS,
+        &[r#"{"version":1,"request":"logs","follow":true}"#],
+        "how many follow, what of the last lines is kept for all, and the longest piece of them",
+    ),
+    Attack::new(
+        "asks for the lines of workers and leaves",
+        LEAVES,
+        &[r#"{"version":1,"request":"logs","last":4294967295}"#],
+        "what of the last lines is kept for all",
     ),
     Attack::new(
         "replaces what is not there",

@@ -96,6 +96,31 @@ pub(crate) struct EventsArgs {
     pub(crate) target: Target,
 }
 
+/// `logs`.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit status: 0 all of them were printed, with --follow when the cluster has ended; \
+    2 no cluster answers, it went away, or what its workers write does not pass through its master.")]
+pub(crate) struct LogsArgs {
+    /// Go on with what workers write from now on, until the cluster has ended
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// How many of the last lines come first [default: all that the master still has; 10 with --follow]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) lines: Option<u32>,
+
+    /// The lines of this slot alone
+    #[arg(long, value_name = "N")]
+    pub(crate) slot: Option<u32>,
+
+    /// Show when each line was written, in UTC
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
 /// `replace`.
 #[derive(Args, Debug)]
 #[command(

@@ -19,7 +19,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use check::Check;
-pub(crate) use client::{Ask, EventsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target, TopArgs};
+pub(crate) use client::{
+    Ask, EventsArgs, LogsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target, TopArgs,
+};
 pub(crate) use completions::{Completions, ShellArg};
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, WorkerAt, scale};
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Top(TopArgs),
     /// Show what has happened in a cluster, and follow what happens
     Events(EventsArgs),
+    /// Show the last lines that workers have written, and follow those that come
+    Logs(LogsArgs),
     /// Replace one worker by a new one of the same code, and wait until that serves
     Replace(ReplaceArgs),
     /// Change the number of workers
@@ -82,6 +86,7 @@ impl Command {
             | Self::Status(_)
             | Self::Top(_)
             | Self::Events(_)
+            | Self::Logs(_)
             | Self::Replace(_)
             | Self::Scale(_)
             | Self::Stop(_)
@@ -99,6 +104,7 @@ impl Command {
             | Self::Status(_)
             | Self::Top(_)
             | Self::Events(_)
+            | Self::Logs(_)
             | Self::Replace(_)
             | Self::Scale(_)
             | Self::Stop(_)

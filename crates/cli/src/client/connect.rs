@@ -51,6 +51,10 @@ pub(crate) fn unexpected(reply: Reply) -> Error {
         | Reply::Status(_)
         | Reply::Event(_)
         | Reply::EventsEnd
+        | Reply::Streams { .. }
+        | Reply::Line(_)
+        | Reply::LinesMissed { .. }
+        | Reply::LinesEnd
         | Reply::Replaced(_)
         | Reply::ReplaceFailed { .. }
         | Reply::Scaled { .. }

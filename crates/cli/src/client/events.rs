@@ -31,6 +31,10 @@ pub(crate) async fn events(args: EventsArgs) -> Result<ExitStatus, Error> {
             | Reply::Verdict { .. }
             | Reply::Accepted
             | Reply::Status(_)
+            | Reply::Streams { .. }
+            | Reply::Line(_)
+            | Reply::LinesMissed { .. }
+            | Reply::LinesEnd
             | Reply::Replaced(_)
             | Reply::ReplaceFailed { .. }
             | Reply::Scaled { .. }

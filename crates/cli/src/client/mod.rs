@@ -4,6 +4,7 @@
 mod columns;
 pub(crate) mod connect;
 mod events;
+mod logs;
 pub(crate) mod output;
 mod progress;
 mod replace;
@@ -19,6 +20,7 @@ use recluster::control::protocol::{Reply, Request};
 
 use self::connect::{connect, unexpected};
 pub(crate) use self::events::events;
+pub(crate) use self::logs::logs;
 use self::output::{print, print_json};
 use self::progress::Screen;
 pub(crate) use self::replace::replace;
@@ -81,6 +83,10 @@ async fn watch(client: &mut Client) -> Result<ExitStatus, Error> {
             | Reply::Status(_)
             | Reply::Event(_)
             | Reply::EventsEnd
+            | Reply::Streams { .. }
+            | Reply::Line(_)
+            | Reply::LinesMissed { .. }
+            | Reply::LinesEnd
             | Reply::Replaced(_)
             | Reply::ReplaceFailed { .. }
             | Reply::Scaled { .. }

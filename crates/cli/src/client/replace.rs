@@ -41,6 +41,10 @@ pub(crate) async fn replace(args: ReplaceArgs) -> Result<ExitStatus, Error> {
         | Reply::Status(_)
         | Reply::Event(_)
         | Reply::EventsEnd
+        | Reply::Streams { .. }
+        | Reply::Line(_)
+        | Reply::LinesMissed { .. }
+        | Reply::LinesEnd
         | Reply::Scaled { .. }
         | Reply::Ended
         | Reply::Refused { .. } => return Err(unexpected(reply)),

@@ -225,7 +225,9 @@ impl Note {
             | Self::RespawnRow { over: false, .. }
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Verbosity::Quiet,
-            Self::Asked { request: Request::Status | Request::Events { .. }, .. } => Verbosity::Verbose,
+            Self::Asked {
+                request: Request::Status | Request::Events { .. } | Request::Logs { .. }, ..
+            } => Verbosity::Verbose,
             Self::Starting { .. }
             | Self::Signal { .. }
             | Self::StopWaits { .. }
@@ -251,7 +253,9 @@ impl Note {
             | Self::NotScaled { .. }
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Level::Warn,
-            Self::Asked { request: Request::Status | Request::Events { .. }, .. } => Level::Debug,
+            Self::Asked {
+                request: Request::Status | Request::Events { .. } | Request::Logs { .. }, ..
+            } => Level::Debug,
             Self::Starting { .. }
             | Self::Signal { .. }
             | Self::RespawnRow { .. }
@@ -376,6 +380,10 @@ fn wanted(request: &Request) -> String {
         Request::Status => "status".to_owned(),
         Request::Events { follow: false, .. } => "events".to_owned(),
         Request::Events { follow: true, .. } => "events to follow".to_owned(),
+        Request::Logs { follow, slot, .. } => {
+            let of = slot.map(|slot| format!(" of slot {slot}")).unwrap_or_default();
+            format!("the last lines of workers{of}{}", if *follow { ", to follow" } else { "" })
+        }
         Request::Replace { which } => format!("replace the worker of {which}"),
         Request::ScaleTo { workers } => format!("scale to {workers}"),
         Request::ScaleBy { workers } => format!("scale by {workers:+}"),

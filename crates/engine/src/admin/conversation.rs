@@ -241,6 +241,7 @@ mod tests {
     use crate::admin::page::Page;
     use crate::admin::picture::Pictures;
     use crate::api::cluster::Cluster;
+    use crate::process::ring::Ring;
     use crate::supervisor::input::Progress;
 
     /// What the socket of a client takes.
@@ -249,7 +250,8 @@ mod tests {
     fn shared() -> Shared {
         let events = broadcast::Sender::new(1).downgrade();
         let progress = watch::channel(Progress::default()).1;
-        let cluster = Cluster { inputs: mpsc::unbounded_channel().0, events, progress };
+        let cluster =
+            Cluster { inputs: mpsc::unbounded_channel().0, events, progress, ring: Ring::of(Vec::new()) };
         let changes = Changes::new(cluster.clone(), None, mpsc::channel(1).0);
         let (keeper, page) = (Keeper::new(), Page::default());
         let site = Site { pictures: Pictures::new(cluster), keeper, page, hosts: None, changes };

@@ -173,6 +173,7 @@ mod tests {
     use tokio::sync::{broadcast, mpsc, watch};
 
     use super::*;
+    use crate::process::ring::Ring;
     use crate::supervisor::input::{Input, Progress, Request};
 
     const HEALTH: Health = Health { phase: "running", slots: 2, active: 2 };
@@ -182,7 +183,7 @@ mod tests {
         let (inputs, asked) = mpsc::unbounded_channel();
         let events = broadcast::Sender::new(1).downgrade();
         let progress = watch::channel(Progress::default()).1;
-        (Pictures::new(Cluster { inputs, events, progress }), asked)
+        (Pictures::new(Cluster { inputs, events, progress, ring: Ring::of(Vec::new()) }), asked)
     }
 
     /// Answers every question for the health, and leaves all others open.

@@ -8,6 +8,7 @@ use crate::api::builder::ClusterBuilder;
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::config::which::Which;
+use crate::process::ring::Ring;
 use crate::report::counts::{Health, Measured};
 use crate::report::error::{Gone, ReloadError, ReplaceError, ScaleError, SendError};
 use crate::report::event::{Event, Events};
@@ -23,6 +24,8 @@ pub struct Cluster {
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) events: broadcast::WeakSender<Arc<Event>>,
     pub(crate) progress: watch::Receiver<Progress>,
+    /// The last lines of workers.
+    pub(crate) ring: Ring,
 }
 
 /// How a cluster ended.

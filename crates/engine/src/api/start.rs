@@ -56,8 +56,8 @@ impl ClusterBuilder {
             manager: self.manager,
         };
         let audience = Audience::new(self.events, self.host);
-        let supervisor::Controls { inputs, progress } = supervisor::start(shell, audience, setup)?;
-        Ok(Cluster { inputs, events: heard, progress })
+        let supervisor::Controls { inputs, progress, ring } = supervisor::start(shell, audience, setup)?;
+        Ok(Cluster { inputs, events: heard, progress, ring })
     }
 
     /// Whether it could be started, without starting it: the same questions as [`start`](Self::start) asks, but for what

@@ -26,6 +26,7 @@ impl Asked {
             }
             Request::Status
             | Request::Events { .. }
+            | Request::Logs { .. }
             | Request::Replace { .. }
             | Request::ScaleTo { .. }
             | Request::ScaleBy { .. }

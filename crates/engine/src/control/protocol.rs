@@ -23,6 +23,7 @@ use crate::config::variable::Variables;
 use crate::config::which::Which;
 use crate::report::event::Event;
 use crate::report::status::Status;
+use crate::report::stream::Stream;
 use crate::report::verdict::Verdict;
 use crate::report::verdict::{Failure, Replaced};
 use crate::report::worker::Worker;
@@ -60,6 +61,18 @@ pub enum Request {
         /// How many of those that have happened already; all that are known, if it is not said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last: Option<u32>,
+    },
+    /// What workers have written lately: [`Reply::Streams`], then [`Reply::Line`] for each line, then [`Reply::LinesEnd`].
+    Logs {
+        /// Whether to go on with what they write from now on, to the end of the cluster.
+        #[serde(default)]
+        follow: bool,
+        /// How many of the lines that are there already; all that are kept, if it is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<u32>,
+        /// Of which slot; of all, if it is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slot: Option<u32>,
     },
     /// Replace one worker within its generation, new first, and tell when the new one serves: [`Reply::Replaced`], or
     /// [`Reply::ReplaceFailed`].
@@ -110,6 +123,22 @@ pub enum Reply {
     Event(Map<String, Value>),
     /// No more events follow.
     EventsEnd,
+    /// Which of what workers write passes through the master, so that it can be told. Lines follow.
+    Streams {
+        /// At least one of the two.
+        streams: Vec<Stream>,
+    },
+    /// A worker has written a line. More follows.
+    Line(LogLine),
+    /// Lines were lost between those that are told, because they were not read in time.
+    LinesMissed {
+        /// Of which slot.
+        slot: u32,
+        /// How many.
+        lines: u64,
+    },
+    /// No more lines follow.
+    LinesEnd,
     /// The worker was replaced.
     Replaced(Replaced),
     /// It was not replaced, and goes on.
@@ -129,6 +158,30 @@ pub enum Reply {
         /// Why.
         reason: String,
     },
+}
+
+/// A line that a worker has written, or a piece of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "a client shows each field")]
+pub struct LogLine {
+    /// When the master has read its end: RFC 3339, UTC, with milliseconds.
+    pub time: String,
+    /// The slot of the worker.
+    pub slot: u32,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Its generation.
+    pub generation: u64,
+    /// Where it was written.
+    pub stream: Stream,
+    /// What was written, without the line feed. What is no UTF-8 has become U+FFFD.
+    pub line: String,
+    /// The rest of it, if there is any, follows as a line of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// It goes on with the last one of the same worker and stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
 }
 
 /// How far a reload has come.
@@ -293,6 +346,14 @@ mod tests {
             (
                 Request::Events { follow: true, last: Some(10) },
                 r#"{"version":1,"request":"events","follow":true,"last":10}"#,
+            ),
+            (
+                Request::Logs { follow: false, last: None, slot: None },
+                r#"{"version":1,"request":"logs","follow":false}"#,
+            ),
+            (
+                Request::Logs { follow: true, last: Some(0), slot: Some(3) },
+                r#"{"version":1,"request":"logs","follow":true,"last":0,"slot":3}"#,
             ),
             (Request::Replace { which: Which::Slot(2) }, r#"{"version":1,"request":"replace","slot":2}"#),
             (

@@ -1,13 +1,14 @@
 //! Answering on the control socket. One task accepts clients. Each client has a task of its own, which holds only a handle
 //! to the cluster: when it ends, the cluster goes on.
 
+mod following;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, UCred};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::asked::Asked;
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
-use super::recent::{Found, Recent, Recorder, record, reply};
+use super::recent::{Recent, Recorder, record};
 use super::room::Room;
 use super::socket::Socket;
 use crate::api::cluster::Cluster;
@@ -27,7 +28,6 @@ use crate::config::variable::Variables;
 use crate::config::which::Which;
 use crate::report::error::{Gone, ReplaceError};
 use crate::report::event::Heard;
-use crate::report::level::Level;
 use crate::report::verdict::{Told, Verdict};
 use crate::socket::file::SocketFile;
 use crate::socket::runtime_dir;
@@ -40,10 +40,6 @@ const AT_ONCE: usize = 8;
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a client may take to read an answer.
 const READING: Duration = Duration::from_secs(10);
-/// How long one who follows events may read nothing. Until then it is told what it has missed.
-const STALLED: Duration = Duration::from_secs(60);
-/// After how many events in a row others have their turn.
-const EVENTS_AT_ONCE: u32 = 16;
 /// How long clients may take to read their last answer when the master ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
@@ -263,6 +259,7 @@ impl Conversation {
             Request::Reload { wait: false, env } => self.begin_reload(env).await,
             Request::Status => return self.status().await,
             Request::Events { follow, last } => return self.events(last, follow).await,
+            Request::Logs { follow, last, slot } => return self.logs(slot, last, follow).await,
             Request::Replace { which } => return self.replace(which).await,
             Request::ScaleTo { workers } => return self.scale(Scale::To(workers)).await,
             Request::ScaleBy { workers } => return self.scale(Scale::By(workers)).await,
@@ -312,51 +309,6 @@ impl Conversation {
             Err(refusal) => return self.refuse(refusal.to_string()).await,
         };
         self.say(&reply).await.map(|()| Next::Listen)
-    }
-
-    /// Tells what has happened lately, and what happens from now on to one who follows. To them it is all the same how fast they
-    /// read: nothing is kept for one alone.
-    async fn events(&mut self, last: Option<u32>, follow: bool) -> io::Result<Next> {
-        let Some(_place) = self.host.room.to_follow() else {
-            return self.refuse(TOO_MANY.to_owned()).await;
-        };
-        let recent = self.host.recent.clone();
-        let mut place = recent.place(last, follow);
-        for told in 1_u32.. {
-            match recent.next(&mut place) {
-                Found::Line(line) => self.write_slowly(&line).await?,
-                Found::Missed(events) => {
-                    self.write_slowly(&reply(Level::Warn, &Missed::Events { events })?).await?;
-                }
-                Found::Nothing => tokio::select! {
-                    () = place.news() => {}
-                    left = self.lines.next() => return self.interrupted(left?).await,
-                    () = self.host.closed.wait() => break,
-                },
-                Found::End => break,
-            }
-            if told.is_multiple_of(EVENTS_AT_ONCE) {
-                yield_now().await;
-            }
-        }
-        self.say(&Reply::EventsEnd).await.map(|()| Next::Listen)
-    }
-
-    /// Writes a line for as long as the client reads at all. While it does not, it gives way to others.
-    async fn write_slowly(&mut self, line: &[u8]) -> io::Result<()> {
-        let mut rest = line;
-        while !rest.is_empty() {
-            match self.writer.try_write(rest) {
-                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.waits.store(false, Ordering::Relaxed);
-                    timeout(STALLED, self.writer.writable()).await??;
-                    self.waits.store(true, Ordering::Relaxed);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     async fn scale(&mut self, scale: Scale) -> io::Result<Next> {
@@ -456,14 +408,6 @@ impl Conversation {
         self.waits.store(waited, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// What one who follows events is told of those that it did not read in time.
-#[derive(Serialize)]
-#[serde(tag = "event")]
-enum Missed {
-    #[serde(rename = "events_missed")]
-    Events { events: u64 },
 }
 
 /// What an event means to a client that waits for a reload. `generation` becomes the one that the client waits for:

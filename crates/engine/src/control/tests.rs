@@ -15,8 +15,10 @@ use super::protocol::{Progress, REQUEST_LIMIT, Reply, Request as Asked};
 use super::{Client, ClientError, Server, Socket};
 use crate::api::cluster::Cluster;
 use crate::config::variable::Variables;
+use crate::process::ring::Ring;
 use crate::report::error::ScaleError;
 use crate::report::event::Event;
+use crate::report::stream::Stream;
 use crate::report::verdict::{Failure, Told, Verdict};
 use crate::report::worker::Worker;
 use crate::supervisor::input::Progress as Course;
@@ -42,7 +44,12 @@ impl Master {
         let (sender, inputs) = mpsc::unbounded_channel();
         let events = broadcast::Sender::new(16);
         let (course, progress) = watch::channel(Course::default());
-        let cluster = Cluster { inputs: sender, events: events.downgrade(), progress };
+        let cluster = Cluster {
+            inputs: sender,
+            events: events.downgrade(),
+            progress,
+            ring: Ring::of(vec![Stream::Stderr]),
+        };
         let server = Socket::bind(&path).unwrap().serve(cluster);
         Self { server, inputs, events, course, path, _directory: directory }
     }

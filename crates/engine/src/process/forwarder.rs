@@ -26,6 +26,8 @@ const MOST_WAITING: usize = 4 << 20;
 const MOST_OF_ALL: usize = 16 << 20;
 /// How much of workers that have ended may wait, of all of them, in bytes.
 const MOST_LEFT_BEHIND: usize = 8 << 20;
+/// How much of the last words of workers may wait beside that where the reader is slow, of all of them, in bytes.
+const MOST_LAST_WORDS: usize = 4 << 20;
 /// How much is joined to one piece, in bytes.
 const PIECE: usize = 64 << 10;
 /// A file or a terminal that takes nothing for so long is treated as a slow reader: a terminal may have been stopped. A call
@@ -195,7 +197,7 @@ impl Lane {
     }
 
     /// Leaves whole lines to be written. False if they are lost for want of room. `last` are those of a worker that has ended:
-    /// a pipe holds no more, and where workers wait for room these cannot.
+    /// a pipe holds no more, and they say most.
     pub(super) fn leave(&self, lines: &[u8], last: bool) -> bool {
         let shared = &self.owner.0;
         let mut queues = shared.lock();
@@ -205,7 +207,11 @@ impl Lane {
         if queues.left_behind() > MOST_LEFT_BEHIND {
             return false;
         }
-        let is_kept = last && shared.patience != Patience::None;
+        let is_kept = last
+            && match shared.patience {
+                Patience::None => queues.all().saturating_add(lines.len()) <= MOST_OF_ALL + MOST_LAST_WORDS,
+                Patience::UnlessStuck | Patience::Endless => true,
+            };
         if !is_kept && !queues.have_room(self.number, lines.len()) {
             return false;
         }
@@ -258,8 +264,12 @@ impl Queues {
     fn have_room(&self, lane: u64, bytes: usize) -> bool {
         let own = self.lanes.get(&lane).map_or(0, |queue| queue.bytes).saturating_add(bytes);
         let share = (MOST_OF_ALL / self.lanes.len().max(1)).max(LONGEST_PIECE);
-        let all = || self.lanes.values().map(|queue| queue.bytes).sum::<usize>().saturating_add(bytes);
-        own <= MOST_WAITING && (own <= share || all() <= MOST_OF_ALL)
+        own <= MOST_WAITING && (own <= share || self.all().saturating_add(bytes) <= MOST_OF_ALL)
+    }
+
+    /// How much waits of all workers.
+    fn all(&self) -> usize {
+        self.lanes.values().map(|queue| queue.bytes).sum()
     }
 
     /// How much waits of workers that have ended.
@@ -362,9 +372,11 @@ mod tests {
         }
         kept += lanes.iter().map(fill).sum::<usize>();
         assert!((2 * MOST_WAITING..=2 * MOST_WAITING + (1 << 20)).contains(&kept), "{kept}");
-        let more = (0..64).filter(|_| lanes[0].leave(LINE, true)).count();
-        assert!(more <= 8, "not even for last words: {more}");
+        assert!((0..64).all(|_| lanes[0].leave(LINE, true)), "there is room for last words");
+        kept += 64 * LINE.len();
+        let more = std::iter::repeat_with(|| lanes[0].leave(LINE, true)).take_while(|kept| *kept).count();
         kept += more * LINE.len();
+        assert!(kept <= MOST_OF_ALL + MOST_LAST_WORDS + (1 << 20), "as much as a bound allows: {kept}");
         assert_eq!(lanes[0].wait_until(), None, "nobody waits");
         drop((forwarder, lanes));
         let mut read = Vec::new();

@@ -24,6 +24,7 @@ pub(crate) mod outlets;
 mod passage;
 pub(crate) mod preload;
 pub(crate) mod program;
+pub(crate) mod ring;
 pub(crate) mod runtime;
 pub(crate) mod sd_notify;
 pub(crate) mod shebang;

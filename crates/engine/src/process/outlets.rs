@@ -1,4 +1,4 @@
-//! Where what workers write goes: to the master's stdout and stderr or to files.
+//! Where what workers write goes: to the master's stdout and stderr or to files, and into the ring of the last lines.
 
 use std::io;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use crate::config::output::Output;
 use crate::process::console::Console;
 use crate::process::event::Event;
 use crate::process::forwarder::{Forwarder, Lane};
+use crate::process::ring::Ring;
 use crate::process::slot_files::SlotFiles;
 use crate::process::source::Source;
 use crate::report::error::StartError;
@@ -24,15 +25,26 @@ pub(crate) struct Outlets {
     stderr: Forwarder,
     /// The same one where both go to files. None where stdout does not pass through the master.
     stdout: Option<Forwarder>,
-    line_wait: Duration,
+    ring: Ring,
+    /// Each line has a style, and stands alone.
+    is_styled: bool,
 }
 
 impl Outlets {
     /// Opens what is to be opened for a cluster of so many slots.
-    pub(crate) fn start(output: Output, slots: u32, events: Sink<Event>) -> Result<Self, StartError> {
+    /// `passes_stderr` says whether any of what workers write to their stderr comes here.
+    pub(crate) fn start(
+        output: Output,
+        slots: u32,
+        passes_stderr: bool,
+        events: Sink<Event>,
+    ) -> Result<Self, StartError> {
         let system = |what| move |source| StartError::System { what, source };
-        let line_wait = if output.style.is_some() { STYLED_WAIT } else { LINE_WAIT };
+        let is_styled = output.style.is_some();
         let takes_stdout = output.takes_stdout();
+        let streams = [(takes_stdout, Stream::Stdout), (passes_stderr, Stream::Stderr)];
+        let ring =
+            Ring::of(streams.into_iter().filter_map(|(passes, stream)| passes.then_some(stream)).collect());
         let Output { unread, style, log } = output;
         let (stderr, stdout) = if let Some(log) = log {
             let directory = log.directory.clone();
@@ -49,11 +61,25 @@ impl Outlets {
                 takes_stdout.then(stdout).transpose().map_err(system("start the thread for stdout"))?;
             (stderr, stdout)
         };
-        Ok(Self { stderr, stdout, line_wait })
+        Ok(Self { stderr, stdout, ring, is_styled })
+    }
+
+    #[cfg(test)]
+    pub(super) fn to(stderr: Forwarder) -> Self {
+        Self { stderr, stdout: None, ring: Ring::of(vec![Stream::Stderr]), is_styled: false }
+    }
+
+    /// The last lines.
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    pub(super) fn is_styled(&self) -> bool {
+        self.is_styled
     }
 
     pub(super) fn line_wait(&self) -> Duration {
-        self.line_wait
+        if self.is_styled { STYLED_WAIT } else { LINE_WAIT }
     }
 
     /// A queue for one output of a worker.

@@ -1,4 +1,4 @@
-//! A worker's stdout or stderr on its way: to the master's own by whole lines, or to a file.
+//! A worker's stdout or stderr on its way: to the master's own by whole lines, or to a file, and into the ring of the last lines.
 //! If the reader there is too slow, the worker waits or lines are lost, and their number is reported ([`Unread`]).
 //!
 //! [`Unread`]: crate::config::unread::Unread
@@ -13,14 +13,18 @@ use tokio::time::timeout_at;
 
 use crate::process::event::Event;
 use crate::process::forwarder::Lane;
-use crate::process::lines::{CHUNK, Lines, count};
+use crate::process::lines::{CHUNK, Cut, Lines, count};
 use crate::process::outlets::Outlets;
+use crate::process::ring::Ring;
 use crate::process::source::Source;
 use crate::process::stderr::Tail;
 use crate::sink::Sink;
 
 /// How often lost lines are reported.
 const TELL_OF_LOSS: Duration = Duration::from_secs(1);
+
+/// How much of what found no room is tried again at the worker's end, in bytes; it may be twice as much.
+const LAST_WORDS: usize = 16 << 10;
 
 /// One output of a worker on its way.
 pub(super) struct Passage {
@@ -31,8 +35,13 @@ pub(super) struct Passage {
     lines: Lines,
     /// Lines that were lost and not reported yet.
     lost: u64,
+    /// The last lines that found no room, where none has found any since.
+    unsaid: Vec<u8>,
     told: Instant,
     lane: Lane,
+    /// Who reads there takes the beginning of a line for a line.
+    is_styled: bool,
+    ring: Ring,
     events: Sink<Event>,
 }
 
@@ -50,8 +59,11 @@ impl Passage {
             tail,
             lines: Lines::new(outlets.line_wait()),
             lost: 0,
+            unsaid: Vec::new(),
             told: Instant::now(),
             lane: outlets.lane(source),
+            is_styled: outlets.is_styled(),
+            ring: outlets.ring().clone(),
             events,
         }
     }
@@ -63,8 +75,8 @@ impl Passage {
         passage.lane.room().await;
         let due = passage.lines.due;
         let Some(ready) = until(due, passage.pipe.readable()).await else {
-            let partial = passage.lines.take_partial();
-            passage.leave(&partial, false);
+            let begun = passage.lines.take_characters();
+            passage.leave(&begun, false);
             return true;
         };
         // Not while it is waited: the room would be a part of every worker's task.
@@ -113,6 +125,7 @@ impl Passage {
     fn end(&mut self) {
         let rest = self.lines.end();
         self.leave(&rest, true);
+        self.lost += count(&std::mem::take(&mut self.unsaid));
         self.tell_of_loss();
     }
 
@@ -127,12 +140,40 @@ impl Passage {
         }
     }
 
-    fn leave(&mut self, lines: &[u8], last: bool) {
-        if lines.is_empty() {
+    fn leave(&mut self, cut: &Cut, last: bool) {
+        let (lines, continues) = cut.as_lines();
+        self.ring.push(self.source, continues, lines);
+        if last {
+            self.say_unsaid();
+        }
+        let passed_on = if self.is_styled { lines } else { &cut.bytes };
+        if passed_on.is_empty() {
             return;
         }
-        if !self.lane.leave(lines, last) {
-            self.lost += count(lines);
+        if self.lane.leave(passed_on, last) {
+            self.lost += count(&std::mem::take(&mut self.unsaid));
+        } else {
+            self.lose(passed_on);
+        }
+    }
+
+    /// What found no room is lost, but for the end of it: that may be the last of all.
+    fn lose(&mut self, lines: &[u8]) {
+        self.unsaid.extend_from_slice(lines);
+        // Not each time: they may be many short ones.
+        if self.unsaid.len() <= 2 * LAST_WORDS {
+            return;
+        }
+        let excess = self.unsaid.len() - LAST_WORDS;
+        let newline = self.unsaid.iter().skip(excess).position(|&byte| byte == b'\n');
+        let kept = self.unsaid.split_off(newline.map_or(self.unsaid.len(), |newline| excess + newline + 1));
+        self.lost += count(&std::mem::replace(&mut self.unsaid, kept));
+    }
+
+    fn say_unsaid(&mut self) {
+        let unsaid = std::mem::take(&mut self.unsaid);
+        if !unsaid.is_empty() && !self.lane.leave(&unsaid, true) {
+            self.lost += count(&unsaid);
         }
     }
 
@@ -156,11 +197,59 @@ async fn until<T>(due: Option<Instant>, what: impl Future<Output = T>) -> Option
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Write as _};
+    use std::sync::mpsc;
+
+    use recluster_core::WorkerId;
+
     use super::*;
+    use crate::config::unread::Unread;
+    use crate::process::console::Console;
+    use crate::process::forwarder::Forwarder;
+    use crate::process::stdio::set_nonblocking;
+    use crate::report::stream::Stream;
+    use crate::report::worker::Worker;
+    use crate::sys;
 
     /// Each worker has such tasks for as long as it lives.
     #[test]
     fn whoever_waits_for_output_holds_no_room_for_it() {
         assert!(size_of_val(&Passage::pass_on(None)) < CHUNK / 4);
+    }
+
+    /// The stderr of a worker on its way to a pipe: what it writes to, its passage, what is passed on, what is reported.
+    fn passage() -> (PipeWriter, Passage, PipeReader, mpsc::Receiver<Event>) {
+        let (reader, to) = io::pipe().unwrap();
+        let forwarder = Forwarder::start(&to, Console::plain(to.try_clone().unwrap()), Unread::Lose).unwrap();
+        let (ours, worker) = io::pipe().unwrap();
+        let ours = OwnedFd::from(ours);
+        set_nonblocking(&ours).unwrap();
+        let about = Worker { id: 7, slot: 0, generation: 1, pid: Some(7) };
+        let source = Source { id: WorkerId::from_number(7), worker: about, stream: Stream::Stderr };
+        let (sender, events) = mpsc::channel();
+        let sink = Sink::new(move |event| drop(sender.send(event)));
+        let pipe = sys::readable(ours).unwrap();
+        (worker, Passage::new(source, pipe, None, &Outlets::to(forwarder), sink), reader, events)
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_a_flood_that_nobody_reads_are_passed_on_and_every_other_line_is_counted() {
+        let (mut worker, mut passage, reader, events) = passage();
+        const LINES: u64 = 16 * 1024;
+        for number in 0..LINES / 8 {
+            for line in number * 8..number * 8 + 8 {
+                writeln!(worker, "{line:1023}").unwrap();
+            }
+            assert!(Passage::pass_on(Some(&mut passage)).await);
+        }
+        drop(worker);
+        while Passage::pass_on(Some(&mut passage)).await {}
+        drop(passage);
+        let read: Vec<String> = BufReader::new(reader).lines().map(Result::unwrap).collect();
+        assert_eq!(read.last().map(|line| line.trim()), Some(&*(LINES - 1).to_string()));
+        let lost = |event| if let Event::LinesLost(_, Stream::Stderr, lines) = event { lines } else { 0 };
+        let lost: u64 = events.iter().map(lost).sum();
+        assert!(lost > 0, "a reader that reads nothing has no room for 16 MiB");
+        assert_eq!(read.len() as u64 + lost, LINES);
     }
 }

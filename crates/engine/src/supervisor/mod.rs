@@ -56,6 +56,7 @@ use crate::process::launcher::Launcher;
 use crate::process::outlets::Outlets;
 use crate::process::preload::Keeper;
 use crate::process::program::ResolvedProgram;
+use crate::process::ring::Ring;
 use crate::process::stdio;
 use crate::report::error::{ScaleError, StartError};
 use crate::report::event::Event;
@@ -112,6 +113,8 @@ pub(crate) struct Shell {
 pub(crate) struct Controls {
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) progress: watch::Receiver<Progress>,
+    /// The last lines of workers.
+    pub(crate) ring: Ring,
 }
 
 pub(crate) struct Supervisor {
@@ -175,15 +178,16 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         DataPlane::start(setup, sink(&inputs, Input::Fact)).map_err(system("start the data plane"))?;
     let process_events = sink(&inputs, Input::Process);
     let takes_stdout = output.takes_stdout();
-    let outlets = Outlets::start(output, spec.settings().workers, process_events.clone())?;
+    let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);
+    let outlets = Outlets::start(output, spec.settings().workers, passes_stderr, process_events.clone())?;
     let launcher = Launcher::start(open_files, sink(&inputs, Input::Begun), sink(&inputs, Input::Launched))
         .map_err(system("start the thread that starts workers"))?;
     let hooks = Hooks::new(hooks, name, &launcher.hands(), sink(&inputs, Input::Hook));
     let herald =
         Herald::new(manager, Instant::now()).map_err(system("make a socket for the service manager"))?;
     let (progress, seen) = watch::channel(Progress::default());
-    let controls = Controls { inputs: inputs.clone(), progress: seen };
-    let has_preload = spec.preload.is_some() || !stdio::passes_stderr(&spec.program.stdio, raw_stdio);
+    let controls = Controls { inputs: inputs.clone(), progress: seen, ring: outlets.ring().clone() };
+    let has_preload = spec.preload.is_some() || !passes_stderr;
     let keeper = has_preload.then(Keeper::start);
     let supervisor = Supervisor {
         policy: Policy::new(spec.config, Clock::starting(Instant::now())),

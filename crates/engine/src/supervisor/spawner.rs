@@ -98,9 +98,10 @@ impl Spawner {
         self.launcher.hands()
     }
 
-    /// Waits until what workers wrote has been written, if that does not take too long.
+    /// Waits until what workers wrote has been written, if that does not take too long. No more is expected.
     pub(crate) async fn flush(&self) {
         self.outlets.flush().await;
+        self.outlets.ring().close();
     }
 
     /// Opens the files of what workers write anew.
@@ -247,7 +248,7 @@ mod tests {
         let (send, outcomes) = mpsc::unbounded_channel();
         let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
         let launcher = Launcher::start(None, Sink::new(|_| {}), outcome).unwrap();
-        let means = (launcher, Outlets::start(Output::default(), 1, sink.clone()).unwrap());
+        let means = (launcher, Outlets::start(Output::default(), 1, true, sink.clone()).unwrap());
         Bench { spawner: Spawner::new(Habits::default(), Vec::new(), None, means, sink), outcomes, events }
     }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! It writes the texts of `first` once to its channel, and then those of `again` for ever, in turn, to B: its `channel`, `notify`
-//! (a datagram each) or `stderr`. With each go D descriptors, it reads its channel if R says so, and it dies after N of them. In
+//! (a datagram each), `stderr` or `stdout`. With each go D descriptors, it reads its channel if R says so, and it dies after N of them. In
 //! a text `<n>` is the number of the text and `<x*N>` stands for N times an `x`; behind each is a newline, unless it ends with
 //! `<more>`.
 
@@ -62,6 +62,7 @@ fn attack_without_end(attack: &Value) -> io::Result<()> {
             match attack["by"].as_str() {
                 Some("notify") => pass(&socket, text.as_bytes(), &given)?,
                 Some("stderr") => io::stderr().write_all(text.as_bytes())?,
+                Some("stdout") => io::stdout().write_all(text.as_bytes())?,
                 _ => pass(io::stdin(), text.as_bytes(), &given)?,
             }
         }

@@ -4,6 +4,7 @@ mod admin;
 mod events;
 mod history;
 mod json;
+mod logs;
 mod page;
 mod prometheus;
 mod replace;

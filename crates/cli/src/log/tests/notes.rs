@@ -67,6 +67,8 @@ pub(super) fn notes() -> Vec<Note> {
         asked(Request::Status, Some(4800)),
         asked(Request::Events { follow: true, last: Some(10) }, Some(4800)),
         asked(Request::Events { follow: false, last: None }, Some(4800)),
+        asked(Request::Logs { follow: true, last: Some(10), slot: Some(1) }, Some(4800)),
+        asked(Request::Logs { follow: false, last: None, slot: None }, Some(4800)),
         asked(Request::Replace { which: Which::Slot(2) }, Some(4800)),
         asked(Request::Replace { which: Which::Pid(4711) }, None),
         asked(Request::ScaleTo { workers: 3 }, Some(4800)),
