@@ -104,7 +104,7 @@ impl Sheet {
         if !(*continued && self.open == Some(writer)) {
             shown.push_str(self.end());
             if self.timestamps {
-                shown.push_str(&format!("{time} "));
+                shown.extend([time.as_str(), " "]);
             }
             shown.push_str(&prefix(self.terminal, *slot, *pid));
         }
