@@ -394,6 +394,20 @@ pub(crate) const ADMIN: &[Attack] = &[
         "the bytes of all answers that are not read",
     ),
     Attack::new(
+        "admin: reads no history and no page",
+        By::Admin { leaves: false },
+        &["GET /history HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n<more>"],
+        "the bytes of the history, and of all answers that are not read",
+    ),
+    Attack::new(
+        "admin: asks for histories that there are not",
+        By::Admin { leaves: true },
+        &[
+            "GET /history?since=<n> HTTP/1.1\r\nHost: a\r\n\r\nGET /history?since=<x*3000> HTTP/1.1\r\nHost: a\r\n\r\n<more>",
+        ],
+        "who knows little of the history shares the whole",
+    ),
+    Attack::new(
         "admin: asks again and again without reading",
         By::Admin { leaves: false },
         &[concat!(

@@ -260,7 +260,16 @@ mod tests {
 
     /// Gives this answer to a client that does not read, as far as that goes.
     fn begin(shared: &Shared, answer: &Answer) -> (Pin<Box<impl Future<Output = io::Result<()>>>>, bool) {
-        let (here, there) = duplex(SOCKET);
+        begin_by(SOCKET, shared, answer)
+    }
+
+    /// The same, by a socket that takes so much.
+    fn begin_by(
+        socket: usize,
+        shared: &Shared,
+        answer: &Answer,
+    ) -> (Pin<Box<impl Future<Output = io::Result<()>>>>, bool) {
+        let (here, there) = duplex(socket);
         let mut client = Conversation::new(here, String::new(), shared.clone(), Activity::default());
         let answer = answer.clone();
         let mut writing = Box::pin(async move {
@@ -299,6 +308,17 @@ mod tests {
         assert!(!begin(&shared, &other).1, "the bound is that of all together");
         drop(held);
         assert_eq!(shared.unread.available_permits(), UNREAD);
+    }
+
+    /// Else as many as there are clients could be held.
+    #[tokio::test]
+    async fn a_body_has_its_room_also_while_its_head_is_not_read() {
+        let shared = shared();
+        let answer = Answer::new(200, PLAIN, vec![b'x'; 3 << 20]);
+        let (held, waits) = begin_by(10, &shared, &answer);
+        assert!(waits && shared.unread.available_permits() == 1024);
+        assert!(!begin_by(10, &shared, &Answer::new(200, PLAIN, vec![b'x'; 3 << 20])).1, "there is no room");
+        drop(held);
     }
 
     #[tokio::test]
