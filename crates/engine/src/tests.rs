@@ -284,7 +284,8 @@ fn worker_statuses() -> Vec<WorkerStatus> {
 fn history() -> Value {
     let mut history = History::new(4700);
     let idle = statuses().into_iter().map(|status| Status { workers: Vec::new(), ..status });
-    for (at, status) in (0..).zip(statuses().into_iter().chain(idle)) {
+    for (at, mut status) in (0..).zip(statuses().into_iter().chain(idle)) {
+        (1..).zip(&mut status.workers).for_each(|(id, worker)| worker.id = id);
         let measured = Measured { status, counts: Tally::default().counts(), flow: Flow::default() };
         history.sample(Duration::from_secs(at), &measured);
     }

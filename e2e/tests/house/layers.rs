@@ -314,7 +314,7 @@ const ENGINE: Layers = (
         &["metrics::text", "metrics::proc"],
         &["metrics::master", "metrics::node", "metrics::process", "metrics::workers"],
         &["metrics"],
-        &["admin::date", "admin::hosts", "admin::seats", "admin::token"],
+        &["admin::date", "admin::hosts", "admin::sample", "admin::seats", "admin::token"],
         &["admin::answer"],
         &[
             "admin::head",

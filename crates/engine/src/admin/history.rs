@@ -1,11 +1,12 @@
 //! What was: the last ten minutes as samples, and what happened lately as marks, each a line of JSON, in so many bytes. No clock and
 //! no IO.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::admin::sample::{Look, Sample, seconds};
 use crate::report::counts::Measured;
 use crate::report::event::Event;
 use crate::report::level::Level;
@@ -32,17 +33,7 @@ pub(crate) struct History {
     next: u64,
     samples: Ring,
     marks: Ring,
-    before: Option<Before>,
-}
-
-/// What a sample is compared with.
-#[derive(Debug)]
-struct Before {
-    at: Duration,
-    /// The connections that each slot had got.
-    connections: BTreeMap<u32, u64>,
-    /// The CPU time that each worker had used.
-    cpu_seconds: BTreeMap<u64, f64>,
+    before: Option<Look>,
 }
 
 /// Lines in the order in which they came.
@@ -57,32 +48,6 @@ struct Kept {
     number: u64,
     at: Duration,
     line: Box<[u8]>,
-}
-
-/// The cluster in the time since the sample before.
-#[derive(Debug, Serialize)]
-pub(crate) struct Sample {
-    pub(crate) number: u64,
-    pub(crate) at_seconds: f64,
-    /// How long that time was.
-    pub(crate) seconds: f64,
-    pub(crate) generation: u64,
-    /// Connections that wait at all listeners.
-    pub(crate) queued: u64,
-    pub(crate) slots: Vec<SlotSample>,
-}
-
-/// One slot in the time since the sample before: all its workers, those that drain as well.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct SlotSample {
-    pub(crate) slot: u32,
-    /// How many connections it got.
-    pub(crate) connections: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) memory_bytes: Option<u64>,
-    /// The CPU time that it used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cpu_seconds: Option<f64>,
 }
 
 /// What stands before an event.
@@ -149,21 +114,9 @@ impl History {
 
     /// The cluster is so now. The first time there is nothing to compare it with.
     pub(crate) fn sample(&mut self, at: Duration, measured: &Measured) {
-        let used = measured.status.workers.iter().filter_map(|worker| Some((worker.id, worker.cpu_seconds?)));
-        let now = Before {
-            at,
-            connections: measured.status.slots.iter().map(|slot| (slot.slot, slot.connections)).collect(),
-            cpu_seconds: used.collect(),
-        };
+        let now = Look::new(at, measured, self.before.as_ref());
         if let Some(before) = self.before.take() {
-            let sample = Sample {
-                number: self.next,
-                at_seconds: seconds(at),
-                seconds: seconds(at.saturating_sub(before.at)),
-                generation: measured.status.generation,
-                queued: measured.flow.queues.values().sum(),
-                slots: slots(&before, &now, measured),
-            };
+            let sample = Sample::between(&before, &now, self.next, measured);
             // All keys of it are texts, so it can be written.
             self.samples.push(self.next, at, &serde_json::to_vec(&sample).unwrap_or_default());
             self.next += 1;
@@ -192,7 +145,11 @@ impl History {
 }
 
 impl Ring {
+    /// Keeps a line; nothing in its place if it could not be written.
     fn push(&mut self, number: u64, at: Duration, line: &[u8]) {
+        if line.is_empty() {
+            return;
+        }
         let kept = Kept { number, at, line: line.into() };
         self.bytes += kept.bytes();
         self.kept.push_back(kept);
@@ -223,38 +180,6 @@ impl Kept {
     }
 }
 
-/// Each slot in the time between two looks, and each that is no more and has workers yet.
-fn slots(before: &Before, now: &Before, measured: &Measured) -> Vec<SlotSample> {
-    let mut slots: BTreeMap<u32, SlotSample> = BTreeMap::new();
-    for (&slot, &connections) in &now.connections {
-        let had = before.connections.get(&slot).copied().unwrap_or(0);
-        let sample = SlotSample { slot, connections: since(had, connections), ..SlotSample::default() };
-        slots.insert(slot, sample);
-    }
-    for worker in &measured.status.workers {
-        let sample = slots.entry(worker.slot).or_default();
-        sample.slot = worker.slot;
-        sample.memory_bytes = sum(sample.memory_bytes, worker.memory_bytes);
-        if let Some(used) = now.cpu_seconds.get(&worker.id) {
-            let more = (used - before.cpu_seconds.get(&worker.id).unwrap_or(&0.0)).max(0.0);
-            sample.cpu_seconds = Some(rounded(sample.cpu_seconds.unwrap_or(0.0) + more));
-        }
-    }
-    slots.into_values().collect()
-}
-
-fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.saturating_add(other)),
-        (one, other) => one.or(other),
-    }
-}
-
-/// How much a counter has grown. One that is less than it was has begun anew.
-fn since(had: u64, has: u64) -> u64 {
-    has.checked_sub(had).unwrap_or(has)
-}
-
 /// Whether people who look at a plot want to see when this happened: all that changes how the cluster serves, and all that is wrong.
 fn is_worth_a_mark(event: &Event) -> bool {
     event.level() >= Level::Info
@@ -266,16 +191,6 @@ fn named(line: &[u8]) -> serde_json::Value {
     serde_json::json!({ "event": whole.get("event") })
 }
 
-/// To a tenth of a millisecond: the clock of the kernel says no more.
-fn rounded(seconds: f64) -> f64 {
-    (seconds * 1e4).round() / 1e4
-}
-
-/// In seconds, to the millisecond.
-fn seconds(span: Duration) -> f64 {
-    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
@@ -283,72 +198,24 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::report::counts::Flow;
+    use crate::admin::sample::tests::measured;
     use crate::report::verdict::{Failure, Verdict};
     use crate::report::worker::Worker;
-    use crate::supervisor::tally::Tally;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    /// A cluster of so many slots, each of which has got so many connections and its worker used so much.
-    fn measured(slots: u32, connections: u64, cpu_seconds: f64) -> Measured {
-        let of_slot = |slot: u32| serde_json::json!({"slot": slot, "active": slot + 1, "restarts": 0, "connections": connections});
-        let of_worker = |slot: u32| {
-            serde_json::json!({
-                "id": slot + 1, "slot": slot, "generation": 1, "pid": 7, "state": "serving", "seconds_left": null,
-                "uptime_seconds": 1.0, "memory_bytes": 45_453_312, "cpu_seconds": cpu_seconds, "connections": connections
-            })
-        };
-        let status = serde_json::json!({
-            "pid": 1, "phase": "running", "generation": 1, "reload": null, "uptime_seconds": 1.0, "balance": "shared", "listeners": [],
-            "slots": (0..slots).map(of_slot).collect::<Vec<_>>(), "workers": (0..slots).map(of_worker).collect::<Vec<_>>()
-        });
-        let counts = Tally::default().counts();
-        let flow = Flow { queues: [("a".to_owned(), 2), ("b".to_owned(), 3)].into(), ..Flow::default() };
-        Measured { status: serde_json::from_value(status).unwrap(), counts, flow }
-    }
 
     fn told(history: &History, number: u64) -> Value {
         serde_json::from_slice(&history.since(number, Duration::from_millis(4500))).unwrap()
     }
 
     #[test]
-    fn a_sample_has_what_was_done_since_the_one_before() {
+    fn the_first_look_is_compared_with_nothing() {
         let mut history = History::new(7);
         history.sample(SECOND, &measured(1, 5, 1.0));
-        assert_eq!(
-            told(&history, 0)["samples"],
-            serde_json::json!([]),
-            "there is nothing to compare it with"
-        );
-        history.sample(3 * SECOND, &measured(2, 8, 1.07));
-        let told = told(&history, 0);
         let expected = serde_json::json!({
-            "number": 0, "at_seconds": 3.0, "seconds": 2.0, "generation": 1, "queued": 5, "slots": [
-                {"slot": 0, "connections": 3, "memory_bytes": 45_453_312, "cpu_seconds": 0.07},
-                {"slot": 1, "connections": 8, "memory_bytes": 45_453_312, "cpu_seconds": 1.07}
-            ]
+            "pid": 7, "now_seconds": 4.5, "span_seconds": 600, "next": 0, "samples": [], "marks": []
         });
-        assert_eq!(told["samples"], serde_json::json!([expected]));
-        assert_eq!((&told["pid"], &told["now_seconds"]), (&7.into(), &4.5.into()));
-    }
-
-    #[test]
-    fn counters_that_begin_anew_and_workers_that_drain_are_counted() {
-        let mut history = History::new(7);
-        history.sample(SECOND, &measured(1, 5, 1.0));
-        let mut later = measured(1, 2, 0.5);
-        let mut old = later.status.workers[0].clone();
-        (old.id, old.slot) = (9, 4);
-        later.status.workers.push(old);
-        history.sample(2 * SECOND, &later);
-        let slots = told(&history, 0)["samples"][0]["slots"].clone();
-        assert_eq!((&slots[0]["connections"], &slots[0]["cpu_seconds"]), (&2.into(), &0.0.into()));
-        assert_eq!(
-            (&slots[1]["slot"], &slots[1]["cpu_seconds"]),
-            (&4.into(), &0.5.into()),
-            "its slot is no more"
-        );
+        assert_eq!(told(&history, 0), expected);
     }
 
     #[test]

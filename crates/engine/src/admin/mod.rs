@@ -41,6 +41,7 @@ mod keeper;
 mod listener;
 mod page;
 mod picture;
+mod sample;
 mod seats;
 mod server;
 mod site;

@@ -67,7 +67,7 @@ fn a_reload_and_a_rollback_are_seen_as_they_come() {
     home.write("bad/server.js", &format!("console.error({HOSTILE:?}); process.exit(7);"));
     home.switch("good");
     let launch = with_admin(Launch::of(home.join("current/server.js")).home(&home).workers(2));
-    let master = launch.option("--attempts", "1").serve();
+    let master = launch.option("--attempts", "1").option("--worker-metrics", "http").serve();
     let mut browser = Browser::open();
     browser.visit(&format!("http://{}/", admin(&master)));
     browser.wait("document.querySelector('h1').textContent === 'server.js: running'");
@@ -77,6 +77,9 @@ fn a_reload_and_a_rollback_are_seen_as_they_come() {
     let drawn =
         "document.querySelector('[data-plot=\"Memory\"] path.series').getAttribute('d').includes('L')";
     browser.wait(drawn);
+    browser.wait("!document.querySelector('[data-plot=\"Event loop utilisation\"]').hidden");
+    assert_eq!(master.get("/").status, 200);
+    browser.wait("document.querySelector('[data-plot=Requests] svg').ariaLabel?.match(/at most [1-9.]/)");
 
     master.reload().expect_code(0);
     browser.wait("document.querySelector('#events [data-verdict=done]')");
@@ -138,6 +141,8 @@ fn it_fits_a_phone_and_the_night_also_behind_a_proxy() {
         browser.visit(&format!("http://{proxy}{path}"));
         browser.wait("document.querySelectorAll('#workers tr').length === 2");
         browser.wait("document.querySelector('#events li') && document.querySelector('path.series')");
+        // Without --worker-metrics http nobody counts them.
+        browser.wait("document.querySelector('#absent').textContent.includes('Requests')");
         let wide = browser.value("document.documentElement.scrollWidth").as_u64();
         assert!(wide.is_some_and(|wide| wide <= width.into()), "{wide:?}: it scrolls to the side");
         assert_eq!(browser.value(FAINT), "", "{scheme}");
