@@ -166,6 +166,80 @@ Restart=on-failure"
     has NRestarts 1
 }
 
+# The units that the command itself prints, as the commands that it names install them.
+installs() { # [OPTION …]
+    (cd "$app" && "$recluster" systemd current/server.js --name web --workers 2 --bake 100ms --install="$units" "$@" >/dev/null) ||
+        fail "'recluster systemd' has failed"
+    systemctl daemon-reload
+}
+
+uid() { node /opt/test/get.js 8080 | sed -E 's/.*"uid":([0-9]+).*/\1/'; }
+
+test_the_printed_unit_with_a_user_of_its_own() {
+    installs --listen 8080 --run-as dynamic
+    works systemctl start web.socket web.service
+    has DynamicUser yes
+    serves good
+    (($(uid) >= 61184)) || fail "the workers are user $(uid)"
+    switch next
+    works systemctl reload web
+    serves next
+    switch broken
+    fails systemctl reload web
+    serves next
+    works systemctl stop web.socket web.service
+    has ExecMainStatus 0
+}
+
+test_the_printed_unit_without_a_socket() {
+    installs --run-as root
+    fails test -e "$units/web.socket"
+    works systemctl start web
+    serves good
+    switch next
+    works systemctl reload web
+    serves next
+}
+
+test_a_first_connection_starts_it() {
+    installs --listen 8080 --listen unix:/run/web.sock --run-as dynamic
+    works systemctl start web.socket
+    has ActiveState inactive
+    serves good
+    until_it_has ActiveState active
+    works test -S /run/web.sock
+}
+
+# Connections wait in the kernel until the next master serves. What workers were answering is lost.
+test_a_master_that_is_killed_refuses_nobody_where_systemd_holds_the_socket() {
+    installs --listen 8080 --run-as dynamic
+    works systemctl start web.socket web.service
+    begins_a_load
+    for restart in 1 2 3; do
+        kill -KILL "$(systemctl show -P MainPID web.service)"
+        until_it_has NRestarts "$restart"
+        until_it_has ActiveState active
+    done
+    ends_the_load
+    [[ $(count refused) == 0 && $(count other) == 0 && $(count answered) != 0 ]] || fail "refused or lost otherwise: $counts"
+}
+
+# No connection is refused or cut in what is orderly.
+test_nothing_is_lost_in_reloads_and_a_restart() {
+    installs --listen 8080 --run-as dynamic
+    works systemctl start web.socket web.service
+    begins_a_load
+    switch next
+    works systemctl reload web
+    switch broken
+    fails systemctl reload web
+    switch good
+    works systemctl restart web.service
+    works systemctl reload web
+    ends_the_load
+    [[ $(count refused) == 0 && $(count cut) == 0 && $(count other) == 0 ]] || fail "lost: $counts"
+}
+
 all() { declare -F | awk '$3 ~ /^test_/ { sub("test_", "", $3); print $3 }'; }
 
 status=0
@@ -179,7 +253,7 @@ for name in "${@:-$(all)}"; do
         if [[ $failed ]]; then
             status=1
             echo "    FAILED"
-            journalctl --no-pager -o short-monotonic -u web.service -n 40 | sed 's/^/    | /'
+            journalctl --no-pager --boot -o short-monotonic -u web.service -n 40 | sed 's/^/    | /'
         fi
         echo "    $((SECONDS - begun)) s"
     done

@@ -76,6 +76,12 @@ pub(crate) enum Error {
     Terminal(io::Error),
     #[error("the master refused: {0}")]
     Refused(String),
+    #[error("cannot tell where this command itself is: {0}")]
+    Executable(io::Error),
+    #[error("{} is there already, and differs", path.display())]
+    UnitExists { path: PathBuf },
+    #[error("cannot write {}: {source}", path.display())]
+    Unit { path: PathBuf, source: io::Error },
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
 }
@@ -138,12 +144,15 @@ impl Error {
             | Self::NameTaken { .. }
             | Self::NoTerminal
             | Self::TopAsJson
+            | Self::UnitExists { .. }
+            | Self::Unit { .. }
             | Self::Pidfile(_)
             | Self::Log { .. } => ExitStatus::Usage,
             Self::Start(StartError::System { .. } | _)
             | Self::Runtime(_)
             | Self::Admin(AdminError::System(_) | _)
             | Self::Signals(_)
+            | Self::Executable(_)
             | Self::Subreaper(_)
             | Self::Terminal(_)
             | Self::Unkillable(_) => ExitStatus::Failure,
@@ -198,6 +207,7 @@ impl Error {
             Self::TopAsJson => {
                 Some("`recluster status --watch --json` writes a status a second as JSON".to_owned())
             }
+            Self::UnitExists { .. } => Some("--force writes over it".to_owned()),
             Self::NameTaken { .. } => Some("without --name the cluster gets a name that is free".to_owned()),
             Self::NeverServed(failure) => failure.hint.clone(),
             Self::Find(FindError::None { .. }) => Some(

@@ -30,6 +30,7 @@ mod pidfile;
 mod run;
 mod signals;
 mod size;
+mod systemd;
 mod top;
 mod wishes;
 mod worker_lines;
@@ -79,6 +80,7 @@ async fn execute(
         Command::Scale(args) => client::scale(args).await,
         Command::Stop(args) => client::stop(args).await,
         Command::Terminate(args) => client::terminate(args).await,
+        Command::Systemd(args) => systemd::systemd(&args, &settings, line),
         Command::Completions(args) => completions::print(&args),
     }
 }

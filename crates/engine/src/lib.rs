@@ -60,7 +60,7 @@ pub use config::compile_cache::CompileCache;
 pub use config::drain_signal::DrainSignal;
 pub use config::hook::{Hook, HookError, Moment};
 pub use config::hook_url::HookUrlError;
-pub use config::listen::{Listen, ListenError};
+pub use config::listen::{Listen, ListenError, SocketUnit};
 pub use config::messages::Messages;
 pub use config::output::{LineStyle, WorkerLine, WorkerLog};
 pub use config::ready::{ParseReadyCheckError, ReadyCheck, ReadyWhen};

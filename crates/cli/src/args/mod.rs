@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod reading;
 mod run;
+mod systemd;
 mod tips;
 mod values;
 
@@ -24,6 +25,7 @@ pub(crate) use client::{
 };
 pub(crate) use completions::{Completions, ShellArg};
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
+pub(crate) use systemd::{OWN as SYSTEMDS_OWN, Systemd};
 pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, WorkerAt, scale};
 
 /// Runs a server on all cores, and replaces its code without losing a request.
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     Stop(Ask),
     /// Kill every worker, then stop
     Terminate(Ask),
+    /// Print a systemd unit that runs a cluster with these options, or install it
+    Systemd(Box<Systemd>),
     /// Print what a shell needs to complete command lines
     Completions(Completions),
 }
@@ -82,6 +86,7 @@ impl Command {
         match self {
             Self::Run(run) => Some(run),
             Self::Check(check) => Some(&mut check.run),
+            Self::Systemd(systemd) => Some(&mut systemd.run),
             Self::Reload(_)
             | Self::Status(_)
             | Self::Top(_)
@@ -100,6 +105,7 @@ impl Command {
         match self {
             Self::Run(run) => Some(*run),
             Self::Check(check) => Some(check.run),
+            Self::Systemd(systemd) => Some(systemd.run),
             Self::Reload(_)
             | Self::Status(_)
             | Self::Top(_)
@@ -116,7 +122,9 @@ impl Command {
 
 /// What can be written on the command line.
 pub(crate) fn definition() -> clap::Command {
-    let command = Cli::command().mut_subcommand("check", check::with_own_help);
+    let command = Cli::command()
+        .mut_subcommand("check", check::with_own_help)
+        .mut_subcommand("systemd", systemd::with_own_help);
     reading::without_empty_variables(command, |name| env::var_os(name))
 }
 

@@ -14,7 +14,7 @@ mod settings;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::error::ErrorKind;
@@ -66,6 +66,16 @@ impl CommandLine {
             read => read,
         }?;
         Ok(Self { args, directory, given })
+    }
+
+    /// What was typed behind the command.
+    pub(crate) fn words(&self) -> &[OsString] {
+        self.args.get(FIRST_OPTION..).unwrap_or_default()
+    }
+
+    /// The working directory, by the name that it was entered by.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Whether the answer is to be JSON.

@@ -1,6 +1,8 @@
 //! How an address that the master binds is written: [`Listen`].
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use recluster_wire::env::SocketName;
@@ -38,6 +40,26 @@ pub struct Listen {
     /// The permissions of the file of a unix socket.
     pub(crate) mode: Option<u32>,
     text: String,
+}
+
+/// An address in the words of a systemd socket unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketUnit {
+    /// `ListenStream` or `ListenDatagram`.
+    pub listen: &'static str,
+    /// Its value.
+    pub address: String,
+    /// The port of an IP address. Zero lets the kernel choose, which such a unit cannot say.
+    pub port: Option<u16>,
+    /// The path of a unix socket.
+    pub path: Option<PathBuf>,
+    /// It is every IPv6 address, and no IPv4 address.
+    pub only_v6: bool,
+    /// `Backlog`.
+    pub backlog: u32,
+    /// `SocketMode`.
+    pub mode: Option<u32>,
 }
 
 /// Why a text is no address to listen on.
@@ -94,6 +116,21 @@ impl Listen {
     /// The name by which workers may know it.
     pub fn name(&self) -> Option<&str> {
         self.name.as_ref().map(SocketName::as_str)
+    }
+
+    /// The address as a systemd socket unit says it.
+    pub fn socket_unit(&self) -> SocketUnit {
+        let of = |kind: &Kind| if *kind == Kind::Udp { "ListenDatagram" } else { "ListenStream" };
+        let (listen, address, port, path) = match &self.at {
+            BindAddress::Everywhere { port, kind } => (of(kind), port.to_string(), Some(*port), None),
+            BindAddress::One { address, kind } => (of(kind), address.to_string(), Some(address.port()), None),
+            BindAddress::Unix(path) => {
+                ("ListenStream", path.to_string_lossy().into_owned(), None, Some(path.clone()))
+            }
+        };
+        let is_all_of_v6 = |address: &SocketAddr| address.is_ipv6() && address.ip().is_unspecified();
+        let only_v6 = matches!(&self.at, BindAddress::One { address, .. } if is_all_of_v6(address));
+        SocketUnit { listen, address, port, path, only_v6, backlog: self.backlog, mode: self.mode }
     }
 
     fn set(&mut self, option: &str) -> Result<(), ListenError> {
@@ -160,6 +197,30 @@ mod tests {
             assert_eq!((listen(path).name(), listen(path).to_string()), (None, path.to_owned()));
             assert_eq!(listen(&format!("web={path}")).to_string(), path);
         }
+    }
+
+    #[test]
+    fn a_socket_unit_says_the_same_address() {
+        let unit = |text: &str| {
+            let unit = listen(text).socket_unit();
+            (format!("{}={}", unit.listen, unit.address), unit.only_v6)
+        };
+        for (text, line, only_v6) in [
+            ("8080", "ListenStream=8080", false),
+            ("web=127.0.0.1:80?backlog=9", "ListenStream=127.0.0.1:80", false),
+            ("[::]:80", "ListenStream=[::]:80", true),
+            ("[::1]:80", "ListenStream=[::1]:80", false),
+            ("udp:53", "ListenDatagram=53", false),
+            ("unix:/run/web/web.sock?mode=660", "ListenStream=/run/web/web.sock", false),
+        ] {
+            assert_eq!(unit(text), (line.to_owned(), only_v6), "{text}");
+        }
+        let unit = listen("unix:/a?mode=660").socket_unit();
+        assert_eq!((unit.mode, unit.port, unit.path), (Some(0o660), None, Some("/a".into())));
+        assert_eq!(
+            (listen("80?backlog=9").socket_unit().backlog, listen("80").socket_unit().port),
+            (9, Some(80))
+        );
     }
 
     #[test]

@@ -76,6 +76,19 @@ impl Bound {
         Some(BindAddress::of(address, kind, is_dual))
     }
 
+    /// Whether it is what this address would be bound to.
+    fn is_at(&self, address: &BindAddress) -> bool {
+        self.at().is_some_and(|own| match (&own, address) {
+            (BindAddress::Unix(_), BindAddress::Unix(_)) => own.overlaps(address),
+            (own, address) => own == address,
+        })
+    }
+
+    /// The same socket by the name that it is to have.
+    fn under(self, listen: &Listen) -> Self {
+        Self { name: listen.name.clone().or(self.name), ..self }
+    }
+
     /// How many connections wait to be accepted, where the kernel says: it does for TCP.
     pub(crate) fn queue(&self) -> Option<u64> {
         let is_tcp = matches!(self.address, Address::Tcp(_));
@@ -112,15 +125,20 @@ pub(crate) fn check_all(listens: &[Listen]) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Binds all of them, behind the adopted sockets. After an error none of them is bound.
-pub(crate) async fn bind_all(adopted: Vec<Bound>, listens: &[Listen]) -> Result<Vec<Bound>, StartError> {
+/// Binds all of them, behind the adopted sockets, but for those at whose address an adopted socket is: they are that one. After
+/// an error none of them is bound.
+pub(crate) async fn bind_all(mut adopted: Vec<Bound>, listens: &[Listen]) -> Result<Vec<Bound>, StartError> {
     check_all(listens)?;
     let given: Vec<BindAddress> = adopted.iter().filter_map(Bound::at).collect();
-    let mut bound = adopted;
+    let mut bound = Vec::new();
     for listen in listens {
-        bound.push(bind_patiently(listen, &given, PATIENCE, bind).await?);
+        bound.push(match adopted.iter().position(|own| own.is_at(&listen.at)) {
+            Some(own) => adopted.remove(own).under(listen),
+            None => bind_patiently(listen, &given, PATIENCE, bind).await?,
+        });
     }
-    Ok(bound)
+    adopted.append(&mut bound);
+    Ok(adopted)
 }
 
 /// Answers as [`bind_all`] would, but keeps no address and makes no file, and does not wait for an address in use: it is not
@@ -128,7 +146,7 @@ pub(crate) async fn bind_all(adopted: Vec<Bound>, listens: &[Listen]) -> Result<
 pub(crate) async fn preview_all(adopted: &[Bound], listens: &[Listen]) -> Result<(), StartError> {
     check_all(listens)?;
     let given: Vec<BindAddress> = adopted.iter().filter_map(Bound::at).collect();
-    for listen in listens {
+    for listen in listens.iter().filter(|listen| !adopted.iter().any(|own| own.is_at(&listen.at))) {
         bind_patiently(listen, &given, Duration::ZERO, preview).await?;
     }
     Ok(())

@@ -189,14 +189,39 @@ async fn an_address_twice_is_refused_before_anything_is_bound() {
 }
 
 #[tokio::test]
-async fn an_address_of_an_adopted_socket_is_not_waited_for() {
+async fn an_address_that_an_adopted_socket_overlaps_is_not_waited_for() {
     let adopted = adopt(TcpListener::bind("127.0.0.1:0").unwrap());
-    let text = adopted.address.to_string();
+    let text = adopted.address.to_string().replace("127.0.0.1:", "");
     let error = bind_all(vec![adopted], &[listen(&text)]).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("cannot listen on {text} twice: name it once (a socket it was started with has it already)")
     );
+}
+
+/// A socket unit may hold what the command line names.
+#[tokio::test]
+async fn an_address_at_which_an_adopted_socket_is_means_that_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("it.sock");
+    let (unix, datagrams) = (UnixListener::bind(&path).unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (other, tcp) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("[::]:0").unwrap());
+    let listens = [
+        listen(&format!("web={}", tcp.local_addr().unwrap().port())),
+        listen("127.0.0.1:0"),
+        listen(&format!("unix:{}/./it.sock", directory.path().display())),
+        listen(&format!("udp:{}", datagrams.local_addr().unwrap())),
+    ];
+    let inode = |socket: &OwnedFd| rustix::fs::fstat(socket).unwrap().st_ino;
+    let adopted: Vec<Bound> = vec![adopt(unix), adopt(other), adopt(datagrams), adopt(tcp)];
+    preview_all(&adopted, &listens).await.unwrap();
+    let inodes: Vec<u64> = adopted.iter().map(|bound| inode(&bound.socket)).collect();
+    let bound = bind_all(adopted, &listens).await.unwrap();
+    let bound_inodes: Vec<u64> = bound.iter().map(|bound| inode(&bound.socket)).collect();
+    assert_eq!(bound_inodes.len(), 5, "one was bound: {bound:?}");
+    assert_eq!([bound_inodes[0], bound_inodes[1]], [inodes[1], inodes[3]], "what is not named comes first");
+    assert_eq!(bound[1].name.as_ref().map(SocketName::as_str), Some("web"));
+    assert_eq!(bound_inodes[3..], [inodes[0], inodes[2]]);
 }
 
 #[tokio::test]
