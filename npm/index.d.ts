@@ -167,6 +167,8 @@ declare namespace recluster {
     disconnect: [worker: Worker];
     /** Its process has ended. */
     exit: [worker: Worker];
+    /** The engine has panicked (`ERR_RECLUSTER_PANICKED`), which is a fault of recluster; no worker is left. */
+    error: [error: Error & { code: string }];
   }
 
   interface Cluster extends EventEmitter {

@@ -6,7 +6,7 @@ const { EventEmitter, captureRejectionSymbol } = require('events');
 const { isMainThread } = require('worker_threads');
 
 const { answer, promise } = require('./answers');
-const { notRunning, refused } = require('./errors');
+const { notRunning, panicked, refused } = require('./errors');
 const faults = require('./faults');
 const hooks = require('./hooks');
 const ids = require('./ids');
@@ -233,7 +233,11 @@ class Cluster extends EventEmitter {
       },
       noted: (note, worker) => {
         run.starts.noted(note);
+        if (note.event === 'panicked' && note.ends) run.panic = panicked(say.panicked(note));
         this.#noted(note, worker);
+      },
+      over: () => {
+        if (run.panic) this.#failed(run.panic);
       },
       latest: () => this.#latest(run),
       unfit: (error) => this.#unfit(error),
@@ -274,6 +278,12 @@ class Cluster extends EventEmitter {
       const line = say.line(note);
       if (line !== undefined) this.#log(line);
     }
+  }
+
+  /** The engine has panicked, and no worker is left. As with every emitter, an error to which nobody listens ends the program. */
+  #failed(error) {
+    if (this.listenerCount('error') > 0) faults.emit(this, 'error', error);
+    else setImmediate(() => { throw error; });
   }
 
   #resize(slots) {

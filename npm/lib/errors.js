@@ -81,6 +81,9 @@ const notRunning = (method) =>
 /** The cluster was stopped before a reload had ended. */
 const abandoned = () => refusal({ code: 'ERR_RECLUSTER_ABANDONED', message: 'the cluster was stopped during the reload' });
 
+/** A part of the engine has panicked, and the cluster with all its workers has ended. */
+const panicked = (message) => refusal({ code: 'ERR_RECLUSTER_PANICKED', message });
+
 /** Something needs the native engine. */
 const notInFallback = (what) =>
   refusal({ code: 'ERR_RECLUSTER_FALLBACK', message: `the fallback on Node's own cluster has no ${what}` });
@@ -93,6 +96,7 @@ module.exports = {
   notInFallback,
   notRunning,
   oneOf,
+  panicked,
   refusal,
   refused,
   unknownSignal,

@@ -258,6 +258,7 @@ class Link {
   #over() {
     this.#isOver = true;
     this.#stayAlive();
+    this.#listener.over();
     this.#letGo();
     this.#atEnd.forEach((callback) => setImmediate(callback));
   }

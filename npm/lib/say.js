@@ -38,6 +38,8 @@ function line(note) {
       return `recluster: other machines may reach the admin listener at ${note.address}, and read the metrics and the status there`;
     case 'hook_failed':
       return `recluster: the hook for ${note.on} failed (${note.hook}): ${note.reason}`;
+    case 'panicked':
+      return `recluster: ${panicked(note)}`;
     case 'replace_failed':
       return `recluster: a worker could not be renewed: ${failure(note.failure)}`;
     default:
@@ -64,6 +66,12 @@ function tooLong({ bytes, ended }) {
     : `sends a message that does not end; its first ${bytes} bytes were skipped`;
 }
 
+/** A part of the engine has panicked. */
+function panicked({ part, reason, place, ends }) {
+  const then = ends ? 'the cluster ends' : 'nothing else ends';
+  return `${part} has panicked, which is a fault of recluster, and ${then}: ${reason}${place ? ` (at ${place})` : ''}`;
+}
+
 /** An option that is none. */
 function unknownOption(name, meant) {
   return `recluster: there is no option ${name}${meant ? `; ${meant} is probably meant` : ''}`;
@@ -77,4 +85,4 @@ function named({ id, slot, pid }) {
   return `worker ${id} (slot ${slot}${pid ? `, pid ${pid}` : ''})`;
 }
 
-module.exports = { line, respawning, unknownOption };
+module.exports = { line, panicked, respawning, unknownOption };

@@ -48,8 +48,10 @@ pub(crate) enum Error {
     Log { path: Option<PathBuf>, source: io::Error },
     #[error("the first generation never served: {0}")]
     NeverServed(Failure),
-    #[error("the cluster has ended, but the kernel does not let {} end", named(.0))]
+    #[error("the cluster has ended, but SIGKILL did not end {} or what it has started; the log says why", named(.0))]
     Unkillable(Vec<Worker>),
+    #[error("a part of the master has panicked, which is a fault of recluster, and the cluster has ended")]
+    Lost,
     #[error("--env {name}: there is no such variable in the environment of this command; write {name}=VALUE")]
     NoVariable { name: String },
     #[error("--env: {0}")]
@@ -155,7 +157,8 @@ impl Error {
             | Self::Executable(_)
             | Self::Subreaper(_)
             | Self::Terminal(_)
-            | Self::Unkillable(_) => ExitStatus::Failure,
+            | Self::Unkillable(_)
+            | Self::Lost => ExitStatus::Failure,
             Self::Syntax { .. } | Self::TypeScript { .. } => ExitStatus::CannotRun,
             Self::NeverServed(_) => ExitStatus::NeverServed,
             Self::Find(_)

@@ -78,16 +78,18 @@ pub(crate) async fn run(
     let patience = Patience::of_start(Instant::now());
     let stop = Stop::default();
     let (server_half, admin_half) = (server.as_mut(), admin.as_mut());
-    Foreground {
+    let mut foreground = Foreground {
         cluster: &cluster,
         server: server_half,
         admin: admin_half,
         journal: &mut journal,
         stop,
         patience,
-    }
-    .run(&mut events, &mut signals, &mut changes)
-    .await;
+    };
+    cluster.beside("the command's loop", foreground.run(&mut events, &mut signals, &mut changes)).await;
+    // Where that has panicked, or the log has, the cluster is about to end.
+    cluster.beside("the log", foreground.tell_the_rest(&mut events)).await;
+    let ending = cluster.wait().await;
 
     drop(pidfile);
     if let Some(server) = server {
@@ -97,7 +99,7 @@ pub(crate) async fn run(
         admin.close().await;
     }
     journal.close();
-    conclude(cluster.wait().await, &args)
+    conclude(ending, &args)
 }
 
 /// Reads the config file again when a reload begins, and logs which settings change now and which need a restart.
@@ -148,6 +150,7 @@ impl Foreground<'_> {
         changes: &mut mpsc::UnboundedReceiver<Note>,
     ) {
         reap_orphans().await;
+        let mut has_log = true;
         loop {
             tokio::select! {
                 // What was asked for is written before what follows from it.
@@ -162,6 +165,10 @@ impl Foreground<'_> {
                 },
                 () = due(&self.stop) => self.tell_what_is_waited_for().await,
                 () = at(self.patience.due()) => self.tell_again().await,
+                () = self.journal.fails(), if has_log => {
+                    has_log = false;
+                    self.cluster.fail("the thread that writes the log", "no line is written any more".to_owned());
+                }
                 () = at(self.journal.due()) => self.journal.look(Instant::now()),
                 heard = events.next() => match heard {
                     Some(Heard::Event(event)) => {
@@ -173,6 +180,14 @@ impl Foreground<'_> {
                     Some(Heard::Missed(events)) => self.journal.note(&Note::EventsMissed { events }),
                     None => return,
                 },
+            }
+        }
+    }
+
+    async fn tell_the_rest(&mut self, events: &mut Events) {
+        while let Some(heard) = events.next().await {
+            if let Heard::Event(event) = heard {
+                self.journal.event(&event);
             }
         }
     }
@@ -294,6 +309,7 @@ fn conclude(ending: Ending, args: &Run) -> Result<ExitStatus, Error> {
         Ending::StartFailed(failure) if args.around.log_file.is_some() => Err(Error::NeverServed(failure)),
         Ending::StartFailed(_) => Ok(ExitStatus::NeverServed),
         Ending::Unkillable(workers) if args.around.log_file.is_some() => Err(Error::Unkillable(workers)),
-        Ending::Unkillable(_) | Ending::Lost => Ok(ExitStatus::Failure),
+        Ending::Unkillable(_) => Ok(ExitStatus::Failure),
+        Ending::Lost => Err(Error::Lost),
     }
 }

@@ -21,7 +21,10 @@ pub enum Event {
     Disconnected(WorkerId),
     /// The worker's process has ended. Also one that was given up as unkillable may.
     Exited(WorkerId, Exit),
-    /// The worker, which was sent KILL, is about to end: it has that much time once more. Means nothing otherwise.
+    /// The worker, which was sent KILL, is about to end: it has that much time once more, but for [`MOST_SPARED`] times at most. Means
+    /// nothing otherwise.
+    ///
+    /// [`MOST_SPARED`]: crate::MOST_SPARED
     Ending(WorkerId),
     /// The worker's process could not be started.
     SpawnFailed(WorkerId, SpawnFailure),

@@ -70,6 +70,7 @@ pub use cluster::{Cluster, Phase};
 pub use config::{Config, ConfigError, Lateness, Settings, Surge};
 pub use event::{Cause, Event, Exit, Failure, SpawnFailure};
 pub use id::{Caller, Generation, SlotId, WorkerId};
+pub use record::MOST_SPARED;
 pub use status::{ReloadStatus, SlotStatus, Status, WorkerStatus};
 pub use time::Time;
 pub use worker::State;

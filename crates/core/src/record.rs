@@ -3,6 +3,10 @@
 use crate::{Caller, Cause, Cluster, Config, Event, Exit, Failure, Notice, Phase, SpawnFailure, State};
 use crate::{Verdict, WorkerId};
 
+/// How often what was sent KILL may have its time once more because it is about to end. However busy a machine is, what takes longer does
+/// not end.
+pub const MOST_SPARED: u8 = 5;
+
 impl Cluster {
     pub(crate) fn record(&mut self, event: Event) {
         match event {
@@ -79,8 +83,12 @@ impl Cluster {
 
     fn ending(&mut self, id: WorkerId) {
         let later = self.now + self.settings.end_timeout;
-        if let Some(State::Killed { until }) = self.workers.get_mut(id).map(|worker| &mut worker.state) {
+        let spared = self.workers.get_mut(id).filter(|worker| worker.spared < MOST_SPARED);
+        if let Some(worker) = spared
+            && let State::Killed { until } = &mut worker.state
+        {
             *until = later;
+            worker.spared += 1;
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) closed: Option<Time>,
     /// It was not ready in time and has no deadline for readiness any more.
     pub(crate) late: bool,
+    /// How often it had its time once more after KILL.
+    pub(crate) spared: u8,
 }
 
 impl Worker {
@@ -72,6 +74,7 @@ impl Worker {
             proven: false,
             closed: None,
             late: false,
+            spared: 0,
         }
     }
 

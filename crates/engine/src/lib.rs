@@ -40,6 +40,7 @@ pub mod control;
 mod dataplane;
 #[doc(hidden)]
 pub mod fuzzing;
+mod guard;
 mod metrics;
 mod process;
 mod report;

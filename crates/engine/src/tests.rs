@@ -80,10 +80,6 @@ fn recycle_reasons() -> Vec<RecycleReason> {
     }
 }
 
-fn reloaded(verdict: &Verdict) -> [Event; 2] {
-    [None, Some(3)].map(|generation| Event::Reloaded { generation, verdict: verdict.clone() })
-}
-
 fn lines_lost(worker: Worker) -> [Event; 2] {
     [Stream::Stdout, Stream::Stderr].map(|stream| Event::LinesLost { worker, stream, lines: 9 })
 }
@@ -94,18 +90,32 @@ fn log_failed() -> Event {
 }
 
 fn unkillable(worker: Worker) -> Vec<Event> {
-    let states = ['D', 'Z', 'S', 'T', 't', 'I'].map(Some).into_iter().chain([None]);
+    let states = ['D', 'Z', 'S', 'T', 't', 'I', 'R'].map(Some).into_iter().chain([None]);
     let event = |state: Option<char>| Event::Unkillable {
         worker,
         process: state.map(|_| 4703),
         state,
         traced_by: state.filter(|state| *state == 'Z').map(|_| 7),
+        of_user: state.filter(|state| *state == 'S').map(|_| 0),
     };
     states.map(event).collect()
 }
 
+fn panicked() -> [Event; 2] {
+    [None, Some("crates/engine/src/lib.rs:1:1".to_owned())].map(|place| Event::Panicked {
+        part: "the data plane",
+        reason: "index out of bounds".to_owned(),
+        ends: place.is_some(),
+        place,
+    })
+}
+
 fn hook_failed(reason: String) -> Event {
     Event::HookFailed { on: "crashed", hook: "exec:curl …".to_owned(), reason }
+}
+
+fn reloaded(verdict: &Verdict) -> [Event; 2] {
+    [None, Some(3)].map(|generation| Event::Reloaded { generation, verdict: verdict.clone() })
 }
 
 /// Every event about this worker.
@@ -177,6 +187,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::LinesLost { .. } => lines_lost(worker),
         Event::WorkerLogFailed { .. } => [log_failed()],
         Event::WorkerLogResumed { .. } => [Event::WorkerLogResumed { slot: 1, lines: 9 }],
+        Event::Panicked { .. } => panicked(),
         Event::Over => [Event::Over],
     }
 }

@@ -150,6 +150,7 @@ const ENGINE: Layers = (
     "engine",
     &[
         &["sink", "sys"],
+        &["guard"],
         &["report", "report::signal", "report::stream", "report::variable", "report::worker"],
         &["report::verdict"],
         &["report::error", "report::event", "report::status"],
@@ -297,6 +298,7 @@ const ENGINE: Layers = (
         ],
         &["supervisor", "supervisor::status"],
         &[
+            "supervisor::abandon",
             "supervisor::actions",
             "supervisor::facts",
             "supervisor::notices",
@@ -391,7 +393,7 @@ fn the_data_plane_and_the_processes_do_not_know_each_other() {
 }
 
 /// The files of the supervisor that are its wiring. All others are parts.
-const WIRING: [&str; 6] = ["", "actions", "facts", "notices", "requests", "run"];
+const WIRING: [&str; 7] = ["", "abandon", "actions", "facts", "notices", "requests", "run"];
 
 #[test]
 fn no_part_names_its_owner() {

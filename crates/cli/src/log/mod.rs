@@ -79,6 +79,11 @@ impl Journal {
         })
     }
 
+    /// Waits until no line is written any more, which is a fault of ours.
+    pub(crate) async fn fails(&self) {
+        self.sink.ends().await;
+    }
+
     /// `--backoff` would help where workers die all the time.
     pub(crate) fn hint_at_backoff(&mut self) {
         self.hints_at_backoff = true;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use recluster::Place;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
+use tokio::sync::Notify;
 
 use crate::writable::may_create;
 
@@ -38,6 +39,8 @@ pub(super) struct Sink {
     waiting: Arc<Waiting>,
     /// Closed when the thread has ended.
     ended: Receiver<()>,
+    /// Told when it has.
+    end: Arc<Notify>,
     /// The file, if it is one.
     path: Option<PathBuf>,
 }
@@ -67,14 +70,21 @@ impl Sink {
 
     fn start(output: Box<dyn Write + Send>, path: Option<PathBuf>) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(LINES_WAITING);
-        let (end, ended) = sync_channel(0);
+        let (closes_at_end, ended) = sync_channel(0);
+        let end = Arc::new(Notify::new());
+        let alarm = Alarm(Arc::clone(&end));
         let waiting = Arc::new(Waiting::default());
         let counted = Arc::clone(&waiting);
         thread::Builder::new().name("recluster-log".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+            let _ends = (alarm, closes_at_end);
             work(output, &jobs, &counted);
-            drop(end);
         })?;
-        Ok(Self { queue, waiting, ended, path })
+        Ok(Self { queue, waiting, ended, end, path })
+    }
+
+    /// Waits until the thread has ended. As long as this is there, that is because it has panicked.
+    pub(super) async fn ends(&self) {
+        self.end.notified().await;
     }
 
     /// Writes a line; says whether there was room for it.
@@ -108,6 +118,15 @@ impl Sink {
         drop(self.queue);
         // Either error means that there is nothing to wait for: the thread has ended, or its reader does not read.
         let _ = self.ended.recv_timeout(FAREWELL);
+    }
+}
+
+/// Says that the thread ends, however it does.
+struct Alarm(Arc<Notify>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 

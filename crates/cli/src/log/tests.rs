@@ -96,6 +96,19 @@ fn until_a_verdict() -> Vec<Event> {
     ]
 }
 
+fn unkillable(
+    worker: Worker,
+    (process, state): (Option<u32>, Option<char>),
+    traced_by: Option<u32>,
+    of_user: Option<u32>,
+) -> Event {
+    Event::Unkillable { worker, process, state, traced_by, of_user }
+}
+
+fn panicked(part: &'static str, place: Option<String>, ends: bool) -> Event {
+    Event::Panicked { part, reason: "index out of bounds".to_owned(), place, ends }
+}
+
 fn from_a_drain_on() -> Vec<Event> {
     let (old, failure) = (worker(3, 1), failure());
     let second = Duration::from_secs(1);
@@ -113,9 +126,10 @@ fn from_a_drain_on() -> Vec<Event> {
         Event::OutOfTime { worker: old, due: "drain", kill_timeout: 5 * second, held: None },
         Event::OutOfTime { worker: old, due: "exit", kill_timeout: 5 * second, held: Some(alive()) },
         Event::KeepAliveTooLong { worker: old, keep_alive: 65 * second, timeout: 30 * second },
-        Event::Unkillable { worker: old, process: old.pid, state: Some('D'), traced_by: None },
-        Event::Unkillable { worker: old, process: Some(9), state: Some('Z'), traced_by: Some(77) },
-        Event::Unkillable { worker: old, process: None, state: None, traced_by: None },
+        unkillable(old, (old.pid, Some('D')), None, None),
+        unkillable(old, (Some(9), Some('Z')), Some(77), None),
+        unkillable(old, (Some(9), Some('S')), None, Some(0)),
+        unkillable(old, (None, None), None, None),
         Event::LeftBehind { worker: old, timeout: 30 * second },
         Event::Overdue { worker: old, due: "rest", signal: "SIGKILL", held: None },
         Event::Exit { worker: old, exit: Exit::Code(0), expected: true },
@@ -150,6 +164,8 @@ fn from_a_drain_on() -> Vec<Event> {
             hook: "exec:curl …".to_owned(),
             reason: "it ended with status 7: no route to host".to_owned(),
         },
+        panicked("the data plane", Some("src/it.rs:1:1".to_owned()), true),
+        panicked("a conversation on the control socket", None, false),
         Event::Over,
     ]
 }

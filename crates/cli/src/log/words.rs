@@ -49,12 +49,8 @@ impl Narrator {
         match event {
             Event::GenerationBegan { generation } => self.line(format!("generation {generation} begins")),
             Event::Started { generation, workers } => self.line(self.started(*generation, *workers)),
-            Event::StartFailed { failure } => {
-                self.line(format!("the first start is given up: {}", why(failure)))
-            }
-            Event::Superseded { generation } => {
-                self.line(format!("generation {generation} gives way to a newer reload"))
-            }
+            Event::StartFailed { failure } => self.line(start_failed(failure)),
+            Event::Superseded { generation } => self.line(superseded(*generation)),
             Event::Reloaded { generation, verdict } => self.line(reloaded(*generation, verdict)),
             Event::Scaled { from, to } => self.line(format!("scaled from {from} to {to} workers")),
             Event::ReplaceFailed { failure } => {
@@ -62,6 +58,9 @@ impl Narrator {
             }
             Event::Stopping => self.line("the cluster stops"),
             Event::HookFailed { on, hook, reason } => self.line(hook_failed(on, hook, reason)),
+            Event::Panicked { part, reason, place, ends } => {
+                self.line(panicked(part, reason, place.as_deref(), *ends))
+            }
             Event::Over => self.line(self.end()),
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
             Event::Caveat { caveat } => self.line(caveat),
@@ -93,8 +92,8 @@ impl Narrator {
             Event::KeepAliveTooLong { worker, keep_alive, timeout } => {
                 about(worker, &keep_alive_too_long(*keep_alive, *timeout))
             }
-            Event::Unkillable { worker, process, state, traced_by } => {
-                about(worker, &unkillable((worker.pid, *process), *state, *traced_by))
+            Event::Unkillable { worker, process, state, traced_by, of_user } => {
+                about(worker, &unkillable((worker.pid, *process), *state, (*traced_by, *of_user)))
             }
             Event::LeftBehind { worker, timeout } => about(worker, &left_behind(*timeout)),
             Event::Respawning { worker, delay } => about(worker, &respawning(*delay)),
@@ -207,6 +206,20 @@ fn hook_failed(on: &str, hook: &str, reason: &str) -> String {
     format!("the hook for {on} failed ({hook}): {reason}")
 }
 
+fn start_failed(failure: &Failure) -> String {
+    format!("the first start is given up: {}", why(failure))
+}
+
+fn superseded(generation: u64) -> String {
+    format!("generation {generation} gives way to a newer reload")
+}
+
+fn panicked(part: &str, reason: &str, place: Option<&str>, ends: bool) -> String {
+    let then = if ends { "the cluster ends" } else { "nothing else ends" };
+    let place = place.map(|place| format!(" (at {place})")).unwrap_or_default();
+    format!("{part} has panicked, which is a fault of recluster, and {then}: {reason}{place}")
+}
+
 /// The verbosity from which on an event is written.
 pub(super) fn needs(event: &Event) -> Verbosity {
     match event {
@@ -222,6 +235,7 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         | Event::Unhealthy { .. }
         | Event::Hung { .. }
         | Event::Unkillable { .. }
+        | Event::Panicked { .. }
         | Event::StartFailed { .. }
         | Event::ReplaceFailed { .. }
         | Event::LinesLost { .. }
@@ -436,11 +450,11 @@ fn keep_alive_too_long(keep_alive: Duration, timeout: Duration) -> String {
     )
 }
 
-/// The worker's own process and the one that lives on, what state that is in, and who traces it.
+/// The worker's own process and the one that lives on, what state that is in, who traces it, and whose it is if not ours.
 fn unkillable(
     (worker, process): (Option<u32>, Option<u32>),
     state: Option<char>,
-    traced_by: Option<u32>,
+    (traced_by, of_user): (Option<u32>, Option<u32>),
 ) -> String {
     let Some(process) = process else {
         return "could not be started in all this time, nothing waits for it any more".to_owned();
@@ -450,11 +464,17 @@ fn unkillable(
     } else {
         format!("is gone, but process {process} of it ")
     };
+    if let Some(user) = of_user {
+        return format!(
+            "{what}lives on: it runs as user {user}, and the master may not send it signals; nothing waits for it any more"
+        );
+    }
     let why = match (state, traced_by) {
         (_, Some(tracer)) => format!(": process {tracer} traces it and has to let it go"),
         (Some('D'), None) => {
             ": it waits in the kernel, for a disk, a file system or a frozen cgroup".to_owned()
         }
+        (Some('R'), None) => ": it still runs, and does not come to its end".to_owned(),
         _ => String::new(),
     };
     let state = state.map(|state| format!(" in state {state}")).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Workers that KILL does not end: they are given up, and nothing waits for them.
 
-use recluster_core::{Event, Exit, Phase, Settings, State, Time};
+use recluster_core::{Event, Exit, MOST_SPARED, Phase, Settings, State, Time};
 
 use crate::words::secs;
 use crate::world::{NOTHING, World, slots, surge};
@@ -57,6 +57,24 @@ fn one_that_is_about_to_end_has_its_time_once_more() {
     world.at(118);
     assert_eq!(given_up(&mut world), ["1 cannot be killed"]);
     world.happens(Event::Ending(one));
+    assert_eq!(world.status().phase, Phase::Over);
+}
+
+#[test]
+fn one_that_is_always_about_to_end_is_given_up_all_the_same() {
+    let mut world = World::serving(slots(1));
+    let one = world.id(1);
+    world.happens(Event::Terminate);
+    for spared in 1..=MOST_SPARED {
+        world.pass(secs(9));
+        world.happens(Event::Ending(one));
+        assert_eq!(given_up(&mut world), NOTHING, "{spared}");
+    }
+    world.pass(secs(9));
+    world.happens(Event::Ending(one));
+    assert_eq!(given_up(&mut world), NOTHING);
+    world.pass(secs(1));
+    assert_eq!(given_up(&mut world), ["1 cannot be killed"]);
     assert_eq!(world.status().phase, Phase::Over);
 }
 

@@ -81,12 +81,13 @@ impl Model {
         }
     }
 
-    /// As if it were sent KILL now.
+    /// As if it were sent KILL now, five times at most.
     fn ending(&mut self, id: WorkerId) {
         let now = self.now;
-        let worker = self.workers.get_mut(&id).filter(|worker| !worker.given_up);
-        if let Some(killed) = worker.and_then(|worker| worker.killed.as_mut()) {
-            *killed = now;
+        let worker = self.workers.get_mut(&id).filter(|worker| !worker.given_up && worker.spared < 5);
+        if let Some(worker) = worker.filter(|worker| worker.killed.is_some()) {
+            worker.killed = Some(now);
+            worker.spared += 1;
         }
     }
 

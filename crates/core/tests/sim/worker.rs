@@ -23,6 +23,8 @@ pub(crate) struct Worker {
     pub(crate) closed: Option<Time>,
     pub(crate) termed: Option<Time>,
     pub(crate) killed: Option<Time>,
+    /// How often it had its time once more since then.
+    pub(crate) spared: u8,
     /// It lives on all the same, and nothing waits for it.
     pub(crate) given_up: bool,
 }
@@ -42,6 +44,7 @@ impl Worker {
             closed: None,
             termed: None,
             killed: None,
+            spared: 0,
             given_up: false,
         }
     }

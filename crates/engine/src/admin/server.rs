@@ -21,12 +21,17 @@ use crate::admin::picture::Pictures;
 use crate::admin::seats::{Activity, Seats};
 use crate::admin::site::Site;
 use crate::api::cluster::Cluster;
+use crate::guard::{Panicked, Part, guarded_task};
 use crate::report::worker::Address;
+use crate::sink::Sink;
 
 /// How many connections come in one turn: many that wait to be let in must not take all seats before the first has spoken.
 const AT_ONCE: usize = 8;
 /// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What people are told has panicked: the whole service, or one client's part of it.
+const PART: Part = Part::vital("the admin listener");
+const CLIENT: Part = Part::of_one_client("a conversation on the admin listener");
 /// How long clients may take to read their last answer when the master ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How many changes may wait for [`Server::changed`]. It is for the log; requests are answered without it.
@@ -64,14 +69,17 @@ impl Admin {
         let thread = thread::Builder::new().name("recluster-admin".to_owned());
         let stop = closing.clone();
         let (say, heard) = sync::mpsc::channel();
+        let panicked = cluster.panicked();
         thread.spawn(move || {
             match begin_in(socket) {
                 Ok((runtime, door)) => {
                     // Who started it waits for this.
                     let _ = say.send(Ok(()));
                     // It ends with the runtime.
-                    drop(runtime.spawn(async move { kept.keeper.keep(&kept.pictures, events).await }));
-                    runtime.block_on(answer(door, shared, cluster, &stop));
+                    let keeping = async move { kept.keeper.keep(&kept.pictures, events).await };
+                    drop(runtime.spawn(guarded_task(PART, panicked.clone(), keeping)));
+                    let answering = answer(door, shared, cluster, &stop);
+                    runtime.block_on(guarded_task(PART, panicked, answering));
                 }
                 Err(error) => drop(say.send(Err(error))),
             }
@@ -129,7 +137,7 @@ impl Door {
     }
 
     /// Lets the next client in.
-    async fn open(&self, seats: &mut Seats, shared: &Shared) -> io::Result<()> {
+    async fn open(&self, seats: &mut Seats, shared: &Shared, panicked: Sink<Panicked>) -> io::Result<()> {
         let activity = Activity::default();
         match self {
             Self::Tcp(listener) => {
@@ -139,7 +147,7 @@ impl Door {
                 if seats.have_room() {
                     let client =
                         Conversation::new(stream, from.to_string(), shared.clone(), activity.clone());
-                    seats.take(activity, client.attend());
+                    seats.take(activity, guarded_task(CLIENT, panicked, client.attend()));
                 }
             }
             Self::Unix(listener) => {
@@ -151,7 +159,7 @@ impl Door {
                 if seats.have_room() {
                     let from = from.unwrap_or_default();
                     let client = Conversation::new(stream, from, shared.clone(), activity.clone());
-                    seats.take(activity, client.attend());
+                    seats.take(activity, guarded_task(CLIENT, panicked, client.attend()));
                 }
             }
         }
@@ -172,7 +180,7 @@ async fn answer(door: Door, shared: Shared, cluster: Cluster, closing: &watch::S
     tokio::pin!(over);
     loop {
         tokio::select! {
-            opened = door.open(&mut seats, &shared) => match opened {
+            opened = door.open(&mut seats, &shared, cluster.panicked()) => match opened {
                 Ok(()) => {
                     came += 1;
                     if came % AT_ONCE == 0 {

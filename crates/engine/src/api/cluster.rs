@@ -8,6 +8,7 @@ use crate::api::builder::ClusterBuilder;
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::config::which::Which;
+use crate::guard::{Panicked, Part, guarded_task};
 use crate::process::ring::Ring;
 use crate::report::counts::{Health, Measured};
 use crate::report::error::{Gone, ReloadError, ReplaceError, ScaleError, SendError};
@@ -15,6 +16,7 @@ use crate::report::event::{Event, Events};
 use crate::report::status::Status;
 use crate::report::verdict::{Failure, Replaced, Told, Verdict};
 use crate::report::worker::Worker;
+use crate::sink::Sink;
 use crate::supervisor::audience::HostMessage;
 use crate::supervisor::input::{Input, Progress, Reloaded, Request};
 
@@ -39,7 +41,8 @@ pub enum Ending {
     /// It was stopped, terminated or released, and the kernel does not let these workers end, or processes that they have
     /// started: they lived on for ten seconds after SIGKILL.
     Unkillable(Vec<Worker>),
-    /// The runtime that it ran on is gone. Its Node workers end with it.
+    /// A part of the engine has panicked, and all workers were ended; or the runtime that it ran on is gone, with which Node workers
+    /// end by themselves.
     Lost,
 }
 
@@ -152,6 +155,7 @@ impl Cluster {
     pub async fn wait(&self) -> Ending {
         let mut progress = self.progress.clone();
         match progress.wait_for(|p| p.over).await {
+            Ok(last) if last.panicked => Ending::Lost,
             Ok(last) => match &last.failed {
                 Some(failure) => Ending::StartFailed(failure.clone()),
                 None if last.unkillable.is_empty() => Ending::Asked,
@@ -227,6 +231,26 @@ impl Cluster {
         Ok(verdict)
     }
 
+    /// Where those who answer for the cluster report that they have panicked: it ends then.
+    pub(crate) fn panicked(&self) -> Sink<Panicked> {
+        let inputs = self.inputs.clone();
+        // An error says that the cluster is over already.
+        Sink::new(move |panic| drop(inputs.send(Input::Panicked(panic))))
+    }
+
+    /// A part of the program around the cluster has panicked, and it is no use without that: the cluster ends as it does when a part of the
+    /// engine panics.
+    #[doc(hidden)]
+    pub fn fail(&self, part: &'static str, reason: String) {
+        self.panicked().send(Panicked { part: Part::vital(part), reason, place: None });
+    }
+
+    /// Does what a program does beside its cluster. A panic of it ends the cluster, as [`Cluster::fail`] does.
+    #[doc(hidden)]
+    pub async fn beside(&self, part: &'static str, work: impl Future<Output = ()>) {
+        guarded_task(Part::vital(part), self.panicked(), work).await;
+    }
+
     pub(crate) fn tell(&self, request: Request) -> Result<(), Gone> {
         self.inputs.send(Input::Request(request)).map_err(|_| Gone)
     }
@@ -237,3 +261,6 @@ impl Cluster {
         answer.await.map_err(|_| Gone)
     }
 }
+
+#[cfg(test)]
+mod tests;

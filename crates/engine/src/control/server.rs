@@ -26,6 +26,7 @@ use crate::api::cluster::Cluster;
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::config::which::Which;
+use crate::guard::{Part, guarded_task};
 use crate::report::error::{Gone, ReplaceError};
 use crate::report::event::Heard;
 use crate::report::verdict::{Told, Verdict};
@@ -45,6 +46,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What people are told has panicked: the whole service, or one client's part of it.
+const PART: Part = Part::vital("the control socket");
+const CLIENT: Part = Part::of_one_client("a conversation on the control socket");
 /// What one client too many is told.
 const TOO_MANY: &str = "too many clients wait at once";
 /// How many requests may wait for [`Server::asked`]. It is for the log; requests are answered without it.
@@ -69,9 +73,11 @@ impl Socket {
         let (closing, closed) = watch::channel(false);
         let (tell, asked) = mpsc::channel(ASKED);
         let (recent, closed) = (Recent::default(), Closed(closed));
-        tokio::spawn(record(cluster.subscribe(), recent.clone(), closed.clone().ends()));
+        let panicked = cluster.panicked();
+        let recording = record(cluster.subscribe(), recent.clone(), closed.clone().ends());
+        tokio::spawn(guarded_task(PART, panicked.clone(), recording));
         let host = Host { cluster, closed, tell, room: Room::default(), recent: recent.clone() };
-        let accepting = tokio::spawn(accept(listener, host));
+        let accepting = tokio::spawn(guarded_task(PART, panicked, accept(listener, host)));
         Server { file, asked, recent, closing, accepting }
     }
 }
@@ -184,7 +190,8 @@ impl Clients {
     fn seat(&mut self, stream: UnixStream, peer: UCred, host: &Host) {
         let waits = Arc::new(AtomicBool::new(false));
         let client = Conversation::new(stream, peer, host.clone(), Arc::clone(&waits));
-        let task = self.tasks.spawn(attend(client));
+        let attending = guarded_task(CLIENT, host.cluster.panicked(), attend(client));
+        let task = self.tasks.spawn(attending);
         self.there.push(Seat { task, waits });
     }
 }

@@ -67,6 +67,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::guard::{Panicked, Part, guarded};
 use crate::report::worker::Address;
 use crate::sink::Sink;
 
@@ -78,6 +79,9 @@ pub use handle::{Handle, Misfit};
 pub(crate) use instead::BY_ITSELF;
 pub use messages::Receipt;
 pub(crate) use messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
+
+/// What people are told has panicked.
+const PART: Part = Part::vital("the data plane");
 
 /// How long the supervisor waits at most for its commands to be carried out.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
@@ -99,8 +103,8 @@ impl Drop for DataPlane {
 }
 
 impl DataPlane {
-    /// Starts the thread.
-    pub(crate) fn start(setup: Setup, facts: Sink<Billed>) -> io::Result<Self> {
+    /// Starts the thread. If it panics, all that it had is closed when that is told.
+    pub(crate) fn start(setup: Setup, facts: Sink<Billed>, panicked: Sink<Panicked>) -> io::Result<Self> {
         let waker = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let (commands, received) = mpsc::channel();
         let inbox = Inbox { commands: received, waker: Arc::clone(&waker) };
@@ -108,7 +112,11 @@ impl DataPlane {
         let thread = thread::Builder::new()
             .name("recluster-dataplane".to_owned())
             .stack_size(256 * 1024)
-            .spawn(move || event_loop::run(State::new(setup, facts, reactor), &inbox))?;
+            .spawn(move || {
+                guarded(PART, &panicked, || {
+                    event_loop::run(State::new(setup, facts, reactor), &inbox);
+                });
+            })?;
         Ok(Self { commands, waker, thread: Some(thread) })
     }
 
@@ -132,7 +140,7 @@ impl DataPlane {
     pub(crate) fn finish(&mut self) {
         self.tell(Command::Finish);
         if let Some(thread) = self.thread.take() {
-            // It takes one turn of its loop. That it has panicked would not matter any more.
+            // It takes one turn of its loop.
             let _ = thread.join();
         }
     }
@@ -147,7 +155,7 @@ impl DataPlane {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
     use recluster_core::WorkerId;
@@ -160,26 +168,23 @@ mod tests {
     /// For what takes milliseconds.
     const DEADLINE: Duration = Duration::from_secs(60);
 
-    #[test]
-    fn the_thread_hears_workers_and_ends_with_the_supervisors_end() {
-        let (sender, facts) = mpsc::channel();
-        let sink = Sink::new(move |fact| drop(sender.send(fact)));
-        let peek = PeekLimits::default();
+    fn setup() -> Setup {
         let config = Config {
             balance: Balance::RoundRobin,
-            peek,
+            peek: PeekLimits::default(),
             workers_accept: false,
             is_hosted: false,
             messages: Messages::Heard,
         };
-        let dataplane =
-            DataPlane::start(Setup::new(config, &[], crate::socket::lend::Lender::default()).unwrap(), sink)
-                .unwrap();
+        Setup::new(config, &[], crate::socket::lend::Lender::default()).unwrap()
+    }
+
+    /// Lets a worker say that it is online.
+    fn is_online(dataplane: &DataPlane) -> UnixStream {
         let (near, mut far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
-        let worker = WorkerId::from_number(1);
         let admission = Admission {
-            worker,
+            worker: WorkerId::from_number(1),
             slot: 0,
             generation: 1,
             pid: None,
@@ -191,6 +196,31 @@ mod tests {
         dataplane.tell(Command::Admit(admission));
         dataplane.settle();
         far.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n").unwrap();
+        far
+    }
+
+    #[test]
+    fn a_thread_that_panics_tells_so_and_holds_nobody_up() {
+        let (sender, told) = mpsc::channel();
+        let told_of = Sink::new(move |panicked| drop(sender.send(panicked)));
+        let facts = Sink::new(|_| panic!("the test has panicked on purpose"));
+        let dataplane = DataPlane::start(setup(), facts, told_of).unwrap();
+        let mut worker = is_online(&dataplane);
+        let Panicked { part, reason, .. } = told.recv_timeout(DEADLINE).unwrap();
+        assert_eq!((part, reason.as_str()), (PART, "the test has panicked on purpose"));
+        assert_eq!(worker.read(&mut [0]).unwrap(), 0, "its channel is closed");
+        dataplane.settle();
+        assert!(dataplane.unused().is_empty());
+        drop(dataplane);
+    }
+
+    #[test]
+    fn the_thread_hears_workers_and_ends_with_the_supervisors_end() {
+        let (sender, facts) = mpsc::channel();
+        let sink = Sink::new(move |fact| drop(sender.send(fact)));
+        let dataplane = DataPlane::start(setup(), sink, Sink::new(|_| {})).unwrap();
+        let worker = WorkerId::from_number(1);
+        let _far = is_online(&dataplane);
         assert!(
             matches!(facts.recv_timeout(DEADLINE), Ok(Billed { fact: Fact::Online(id), .. }) if id == worker)
         );

@@ -7,6 +7,7 @@ use recluster_core::WorkerId;
 use recluster_wire::notify::Word;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::guard::Panicked;
 use crate::report::stream::Stream;
 use crate::socket::holder::Holder;
 
@@ -15,6 +16,10 @@ use crate::socket::holder::Holder;
 pub(crate) enum Event {
     /// It has ended and can be reaped.
     Ended(WorkerId),
+    /// What reads or writes for all workers, or what reads a worker's output, has panicked.
+    Panicked(Panicked),
+    /// What listens to this worker, or checks it, has panicked.
+    Unheard(WorkerId, Panicked),
     /// Lines of one of its outputs were not passed on.
     LinesLost(WorkerId, Stream, u64),
     /// The file of a slot's workers cannot be written, opened anew or moved away.

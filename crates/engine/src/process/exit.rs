@@ -7,6 +7,7 @@ use recluster_core::{Exit, WorkerId};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitIdStatus, pidfd_open};
 
+use crate::guard::{Part, guarded_task};
 use crate::process::event::Event;
 use crate::process::outlets::Outlets;
 use crate::process::passage::Passage;
@@ -16,6 +17,9 @@ use crate::report::stream::Stream;
 use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::sys;
+
+/// What people are told has panicked.
+const PART: Part = Part::vital("what reads the output of a worker");
 
 /// The exit status that is reported if another part of this program has reaped the process.
 pub(crate) const UNKNOWN_STATUS: i32 = 255;
@@ -46,16 +50,23 @@ impl Watch {
         let mut stdout = passage(Stream::Stdout, self.stdout, None)?;
         let mut stderr = passage(Stream::Stderr, self.stderr, Some(self.tail))?;
         tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = end.readable() => break,
-                    open = Passage::pass_on(stdout.as_mut()) => if !open { stdout = None },
-                    open = Passage::pass_on(stderr.as_mut()) => if !open { stderr = None },
+            let tell = events.clone();
+            let panicked = Sink::new(move |panic| tell.send(Event::Panicked(panic)));
+            guarded_task(PART, panicked, async {
+                loop {
+                    tokio::select! {
+                        _ = end.readable() => break,
+                        open = Passage::pass_on(stdout.as_mut()) => if !open { stdout = None },
+                        open = Passage::pass_on(stderr.as_mut()) => if !open { stderr = None },
+                    }
                 }
-            }
-            for passage in stdout.iter_mut().chain(&mut stderr) {
-                passage.take_last_words();
-            }
+                for passage in stdout.iter_mut().chain(&mut stderr) {
+                    passage.take_last_words();
+                }
+            })
+            .await;
+            // An error means that there is nothing to wait for.
+            let _ = end.readable().await;
             // The supervisor is gone only when the cluster is over.
             events.send(Event::Ended(id));
             // A child of the worker may still hold the pipes and write to them.

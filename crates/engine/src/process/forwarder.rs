@@ -15,10 +15,12 @@ use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use crate::config::unread::Unread;
+use crate::guard::{Panicked, Part, guarded};
 use crate::process::console::Outlet;
 use crate::process::lines::LONGEST_PIECE;
 use crate::process::slot_files::SlotFiles;
 use crate::process::source::Source;
+use crate::sink::Sink;
 
 /// How much of one output of a worker may wait, in bytes.
 const MOST_WAITING: usize = 4 << 20;
@@ -37,6 +39,8 @@ const STUCK: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The size of the thread's stack.
 const STACK: usize = 128 << 10;
+/// What people are told has panicked.
+const PART: Part = Part::vital("the thread that writes what workers write");
 
 /// How long a worker with a full queue waits for room in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,16 +107,21 @@ struct Queue {
 
 impl Forwarder {
     /// The way to this descriptor.
-    pub(super) fn start(to: impl AsFd, outlet: impl Outlet, unread: Unread) -> io::Result<Self> {
-        Self::start_with(outlet, Patience::of(unread, keeps_all(to)))
+    pub(super) fn start(
+        to: impl AsFd,
+        outlet: impl Outlet,
+        unread: Unread,
+        panicked: Sink<Panicked>,
+    ) -> io::Result<Self> {
+        Self::start_with(outlet, Patience::of(unread, keeps_all(to)), panicked)
     }
 
     /// The way to files.
-    pub(super) fn to_files(files: SlotFiles, unread: Unread) -> io::Result<Self> {
-        Self::start_with(files, Patience::of(unread, true))
+    pub(super) fn to_files(files: SlotFiles, unread: Unread, panicked: Sink<Panicked>) -> io::Result<Self> {
+        Self::start_with(files, Patience::of(unread, true), panicked)
     }
 
-    fn start_with(mut outlet: impl Outlet, patience: Patience) -> io::Result<Self> {
+    fn start_with(mut outlet: impl Outlet, patience: Patience, panicked: Sink<Panicked>) -> io::Result<Self> {
         let queues =
             Queues { lanes: BTreeMap::new(), last: 0, progress: Instant::now(), reopen: false, over: false };
         let shared = Arc::new(Shared {
@@ -123,16 +132,7 @@ impl Forwarder {
         });
         let owner = Owner(Arc::clone(&shared));
         thread::Builder::new().name("recluster-output".to_owned()).stack_size(STACK).spawn(move || {
-            let progress = || shared.lock().progress = Instant::now();
-            while let Some(job) = shared.next() {
-                match job {
-                    Job::Reopen => outlet.reopen(),
-                    Job::Piece { lane, source, bytes } => {
-                        outlet.write(&source, &bytes, &progress);
-                        shared.written(lane, bytes.len());
-                    }
-                }
-            }
+            guarded(PART, &panicked, || shared.work(&mut outlet));
         })?;
         Ok(Self(Arc::new(owner)))
     }
@@ -279,6 +279,20 @@ impl Queues {
 }
 
 impl Shared {
+    /// Writes until nothing can come any more.
+    fn work(&self, outlet: &mut impl Outlet) {
+        let progress = || self.lock().progress = Instant::now();
+        while let Some(job) = self.next() {
+            match job {
+                Job::Reopen => outlet.reopen(),
+                Job::Piece { lane, source, bytes } => {
+                    outlet.write(&source, &bytes, &progress);
+                    self.written(lane, bytes.len());
+                }
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -351,7 +365,7 @@ mod tests {
 
     fn forwarder(patience: Patience) -> (Forwarder, PipeReader) {
         let (reader, writer) = io::pipe().unwrap();
-        (Forwarder::start_with(Console::plain(writer), patience).unwrap(), reader)
+        (Forwarder::start_with(Console::plain(writer), patience, Sink::new(|_| {})).unwrap(), reader)
     }
 
     const LINE: &[u8] = &[b'\n'; 1024];
@@ -451,7 +465,8 @@ mod tests {
         let owned = OwnedFd::from(writer);
         set_nonblocking(&owned).unwrap();
         let writer = io::PipeWriter::from(owned);
-        let forwarder = Forwarder::start_with(Console::plain(writer), Patience::None).unwrap();
+        let forwarder =
+            Forwarder::start_with(Console::plain(writer), Patience::None, Sink::new(|_| {})).unwrap();
         let lanes = [forwarder.lane(source()), forwarder.lane(source()), forwarder.lane(source())];
         for number in 0..10_000 {
             for (worker, lane) in lanes.iter().enumerate() {

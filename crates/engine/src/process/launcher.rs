@@ -13,6 +13,7 @@ use std::thread;
 
 use recluster_core::WorkerId;
 
+use crate::guard::{Panicked, Part, attempt};
 use crate::process::hands::{Chore, Hands};
 use crate::process::inspector::Ports;
 use crate::process::launch::{Launch, Launched};
@@ -21,6 +22,11 @@ use crate::sink::Sink;
 /// How many workers may have been started of which the supervisor has not heard yet. Where it cannot keep up, whoever asks
 /// it something would wait behind all of them.
 const UNHEARD: usize = 2;
+
+/// What became of a start that has panicked.
+const PANICKED: &str = "recluster has panicked";
+/// What people are told of it.
+const PART: Part = Part::vital("the thread that starts workers");
 
 /// What became of a start.
 pub(crate) type Outcome = (WorkerId, io::Result<Launched>);
@@ -57,11 +63,13 @@ struct Queue {
 }
 
 impl Launcher {
-    /// All that it starts has this soft limit on open files. Where a worker's turn comes, that is told, and later the outcome.
+    /// All that it starts has this soft limit on open files. Where a worker's turn comes, that is told, and later the outcome. A start
+    /// that panics has one as well, and the thread goes on: what it has started may be bound to it.
     pub(crate) fn start(
         open_files: Option<u64>,
         begun: Sink<WorkerId>,
         outcomes: Sink<Outcome>,
+        panicked: Sink<Panicked>,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared { open_files, ..Shared::default() });
         let queue = Arc::clone(&shared);
@@ -71,10 +79,12 @@ impl Launcher {
                 let open_files = queue.open_files;
                 while let Some(next) = queue.next() {
                     match next {
-                        Next::Chore(chore) => chore(),
+                        Next::Chore(chore) => drop(told(&panicked, chore)),
                         Next::Launch(launch) => {
                             begun.send(launch.worker);
-                            let (worker, outcome) = (launch.worker, launch.run(&mut ports, open_files));
+                            let (worker, run) = (launch.worker, || launch.run(&mut ports, open_files));
+                            let outcome =
+                                told(&panicked, run).unwrap_or_else(|| Err(io::Error::other(PANICKED)));
                             // It may be the last that holds a socket, whose file is to be gone when the cluster is over.
                             drop(launch);
                             outcomes.send((worker, outcome));
@@ -115,6 +125,11 @@ impl Launcher {
     pub(crate) fn heard(&self) {
         self.0.change(|queue| queue.unheard = queue.unheard.saturating_sub(1));
     }
+}
+
+/// What comes of it, or none where it panics, which is told.
+fn told<T>(panicked: &Sink<Panicked>, work: impl FnOnce() -> T) -> Option<T> {
+    attempt(PART, work).map_err(|panic| panicked.send(panic)).ok()
 }
 
 impl Drop for Launcher {
@@ -170,6 +185,7 @@ mod tests {
 
     use super::*;
     use crate::config::drain_signal::DrainSignal;
+    use crate::process::latest::Latest;
     use crate::process::launch::{Notify, Parts};
     use crate::process::program::Program;
     use crate::process::stdio::Stdio;
@@ -178,10 +194,29 @@ mod tests {
     /// No test takes this long.
     const DEADLINE: Duration = Duration::from_secs(60);
 
+    #[tokio::test]
+    async fn a_start_that_panics_is_told_and_has_an_outcome_and_the_next_one_follows() {
+        let (send, mut outcomes) = mpsc::unbounded_channel();
+        let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let panicked = Sink::new(move |panicked| drop(tell.send(panicked)));
+        let launcher = Launcher::start(None, Sink::new(|_| {}), outcome, panicked).unwrap();
+        let panics = Latest::new(|| panic!("the test has panicked on purpose"));
+        launcher.launch(Launch { latest: Some(panics), ..launch(1, "/bin/sleep") });
+        let (worker, started) = timeout(DEADLINE, outcomes.recv()).await.unwrap().unwrap();
+        assert_eq!((worker, started.unwrap_err().to_string().as_str()), (WorkerId::from_number(1), PANICKED));
+        let Panicked { part, reason, .. } = told.try_recv().unwrap();
+        assert_eq!((part, reason.as_str()), (PART, "the test has panicked on purpose"));
+        launcher.launch(launch(2, "/bin/sleep"));
+        let (worker, started) = timeout(DEADLINE, outcomes.recv()).await.unwrap().unwrap();
+        assert_eq!(worker, WorkerId::from_number(2));
+        started.unwrap();
+    }
+
     fn launcher() -> (Launcher, mpsc::UnboundedReceiver<Outcome>) {
         let (send, outcomes) = mpsc::unbounded_channel();
         let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
-        (Launcher::start(None, Sink::new(|_| {}), outcome).unwrap(), outcomes)
+        (Launcher::start(None, Sink::new(|_| {}), outcome, Sink::new(|_| {})).unwrap(), outcomes)
     }
 
     fn launch(number: u64, program: &str) -> Launch {

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::config::output::Output;
+use crate::guard::Panicked;
 use crate::process::console::Console;
 use crate::process::event::Event;
 use crate::process::forwarder::{Forwarder, Lane};
@@ -40,6 +41,8 @@ impl Outlets {
         events: Sink<Event>,
     ) -> Result<Self, StartError> {
         let system = |what| move |source| StartError::System { what, source };
+        let tell = events.clone();
+        let panicked = Sink::new(move |panic: Panicked| tell.send(Event::Panicked(panic)));
         let is_styled = output.style.is_some();
         let takes_stdout = output.takes_stdout();
         let streams = [(takes_stdout, Stream::Stdout), (passes_stderr, Stream::Stderr)];
@@ -50,13 +53,14 @@ impl Outlets {
             let directory = log.directory.clone();
             let files = SlotFiles::open(log, style, slots, events)
                 .map_err(|source| StartError::WorkerLog { directory, source })?;
-            let files =
-                Forwarder::to_files(files, unread).map_err(system("start the thread for worker logs"))?;
+            let files = Forwarder::to_files(files, unread, panicked)
+                .map_err(system("start the thread for worker logs"))?;
             (files.clone(), Some(files))
         } else {
-            let stderr = Forwarder::start(io::stderr(), Console::stderr(style.clone()), unread)
+            let stderr = Console::stderr(style.clone());
+            let stderr = Forwarder::start(io::stderr(), stderr, unread, panicked.clone())
                 .map_err(system("start the thread for stderr"))?;
-            let stdout = || Forwarder::start(io::stdout(), Console::stdout(style)?, unread);
+            let stdout = || Forwarder::start(io::stdout(), Console::stdout(style)?, unread, panicked);
             let stdout =
                 takes_stdout.then(stdout).transpose().map_err(system("start the thread for stdout"))?;
             (stderr, stdout)

@@ -220,7 +220,8 @@ mod tests {
     /// The stderr of a worker on its way to a pipe: what it writes to, its passage, what is passed on, what is reported.
     fn passage() -> (PipeWriter, Passage, PipeReader, mpsc::Receiver<Event>) {
         let (reader, to) = io::pipe().unwrap();
-        let forwarder = Forwarder::start(&to, Console::plain(to.try_clone().unwrap()), Unread::Lose).unwrap();
+        let console = Console::plain(to.try_clone().unwrap());
+        let forwarder = Forwarder::start(&to, console, Unread::Lose, Sink::new(|_| {})).unwrap();
         let (ours, worker) = io::pipe().unwrap();
         let ours = OwnedFd::from(ours);
         set_nonblocking(&ours).unwrap();

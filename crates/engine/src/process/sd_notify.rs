@@ -19,6 +19,7 @@ use socket2::{Domain, SockAddr, Type};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::guard::{Part, guarded_task};
 use crate::process::event::{Event, Words};
 use crate::process::target::Kin;
 use crate::sink::Sink;
@@ -30,6 +31,8 @@ use crate::socket::{places, runtime_dir};
 use crate::sys;
 use crate::sys::Datagram;
 
+/// What people are told has panicked.
+const PART: Part = Part::of_one_client("what hears the notifications of a worker");
 /// How the name of a socket ends.
 const ENDING: &str = "notify";
 /// How many datagrams of one worker may wait for the supervisor.
@@ -97,7 +100,9 @@ impl Socket {
     pub(crate) fn start(self, worker: WorkerId, kin: Kin, events: Sink<Event>) -> io::Result<Listening> {
         let Self { bound, file, .. } = self;
         let socket = sys::readable(bound)?;
-        Ok(Listening(tokio::spawn(async move {
+        let tell = events.clone();
+        let panicked = Sink::new(move |panic| tell.send(Event::Unheard(worker, panic)));
+        Ok(Listening(tokio::spawn(guarded_task(PART, panicked, async move {
             let _file = file;
             // What the supervisor has not handled yet waits in the kernel's queue, and then the sender blocks.
             let turns = Arc::new(Semaphore::new(UNHEARD));
@@ -123,7 +128,7 @@ impl Socket {
                     Err(_) => {}
                 }
             }
-        })))
+        }))))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::process::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::process::stat::Stat;
 use crate::report::event::Event;
@@ -18,13 +19,15 @@ pub(crate) struct Remnant {
     pub(crate) state: char,
     /// Who traces that thread.
     pub(crate) traced_by: Option<u32>,
+    /// The user that it runs as, if this process may not send it signals.
+    pub(crate) of_user: Option<u32>,
 }
 
 impl Remnant {
-    /// It is in nobody's queue for the CPU: it waits in the kernel, or for the one who traces it. One that runs is about to
-    /// end, which takes its time on a busy machine.
+    /// It is in nobody's queue for the CPU: it waits in the kernel, or for the one who traces it; or it was never sent a signal. One that
+    /// runs is about to end, which takes its time on a busy machine.
     pub(crate) fn is_stuck(self) -> bool {
-        self.state != 'R'
+        self.state != 'R' || self.of_user.is_some()
     }
 }
 
@@ -38,23 +41,33 @@ pub(crate) fn told(worker: Worker, remnant: Option<Remnant>) -> Event {
         process: remnant.map(|remnant| remnant.pid.unsigned_abs()),
         state: remnant.map(|remnant| remnant.state),
         traced_by: remnant.and_then(|remnant| remnant.traced_by),
+        of_user: remnant.and_then(|remnant| remnant.of_user),
     }
 }
 
 /// The process of this number, if it has not ended.
 pub(crate) fn of(pid: i32) -> Option<Remnant> {
-    Stat::of(Pid::from_raw(pid)?).filter(|process| process.lives)?;
+    let number = Pid::from_raw(pid)?;
+    Stat::of(number).filter(|process| process.lives)?;
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
     let threads = threads.filter_map(|thread| parse(&read(&thread.path().join("status"))));
     // A thread that has ended keeps its process only if it is traced: then whoever traces it has to wait for it first.
     let (state, traced_by) =
         threads.min_by_key(|(state, traced_by)| (is_over(*state), traced_by.is_none()))?;
-    Some(Remnant { pid, state, traced_by })
+    let is_refused = test_kill_process(number) == Err(Errno::PERM);
+    let of_user = is_refused.then(|| user(&read(Path::new(&format!("/proc/{pid}/status"))))).flatten();
+    Some(Remnant { pid, state, traced_by, of_user })
 }
 
 /// The first process of a group that has not ended.
 pub(crate) fn in_group(group: i32) -> Option<Remnant> {
     Stat::all().filter(|process| process.group == group && process.lives).find_map(|process| of(process.pid))
+}
+
+/// The effective user of a process, by its status.
+fn user(status: &str) -> Option<u32> {
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn is_over(state: char) -> bool {
@@ -85,6 +98,24 @@ mod tests {
         assert_eq!(parse(&status("D (disk sleep)", "0")), Some(('D', None)));
         assert_eq!(parse(&status("Z (zombie)", "42")), Some(('Z', Some(42))));
         assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn one_that_runs_is_about_to_end_unless_it_was_never_sent_a_signal() {
+        let stuck = |state, of_user| Remnant { pid: 7, state, traced_by: None, of_user }.is_stuck();
+        assert_eq!([stuck('R', None), stuck('D', None), stuck('R', Some(0))], [false, true, true]);
+        assert_eq!(user("Name:\tit\nUid:\t1000\t0\t0\t0\nGid:\t7\t7\t7\t7\n"), Some(0));
+        assert_eq!(user(""), None);
+    }
+
+    #[test]
+    fn whose_a_process_is_that_we_may_not_signal_is_known() {
+        let init = of(1);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(init.and_then(|remnant| remnant.of_user), None);
+        } else if test_kill_process(Pid::INIT) == Err(Errno::PERM) {
+            assert_eq!(init.and_then(|remnant| remnant.of_user), Some(0));
+        }
     }
 
     #[test]

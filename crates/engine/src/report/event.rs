@@ -197,8 +197,8 @@ pub enum Event {
         #[serde(serialize_with = "seconds", rename = "timeout_seconds")]
         timeout: Duration,
     },
-    /// A worker, or a process that it has left behind, lives on seconds after SIGKILL: the kernel does not let it end. Nothing waits
-    /// for it any more. If a worker ends after all while the cluster runs, [`Event::Exit`] follows.
+    /// A worker, or a process that it has left behind, lives on seconds after SIGKILL: the kernel does not let it end, or it has become
+    /// another user's. Nothing waits for it any more. If a worker ends after all while the cluster runs, [`Event::Exit`] follows.
     Unkillable {
         /// The worker.
         worker: Worker,
@@ -209,6 +209,8 @@ pub enum Event {
         state: Option<char>,
         /// The process that traces it.
         traced_by: Option<u32>,
+        /// The user that it runs as, where the master may not send it signals.
+        of_user: Option<u32>,
     },
     /// A worker must be replaced, and another will be started in its slot.
     Respawning {
@@ -391,6 +393,18 @@ pub enum Event {
         /// How many lines were lost meanwhile.
         lines: u64,
     },
+    /// A part of the engine has panicked, which is a fault of ours.
+    Panicked {
+        /// Which part.
+        part: &'static str,
+        /// What it has panicked with.
+        reason: String,
+        /// Where in our source that was, if that is known.
+        place: Option<String>,
+        /// The cluster ends: every worker is sent SIGTERM, and SIGKILL if that does not end it. Otherwise nothing is lost but a
+        /// client's connection.
+        ends: bool,
+    },
     /// The cluster has ended; no event follows.
     Over,
 }
@@ -437,61 +451,4 @@ fn exit_map<S: Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WORKER: Worker = Worker { id: 5, slot: 0, generation: 2, pid: Some(7) };
-
-    fn json(event: &Event) -> String {
-        serde_json::to_string(event).unwrap()
-    }
-
-    #[test]
-    fn an_event_is_a_json_object_with_a_tag() {
-        let worker = r#""worker":{"id":5,"slot":0,"generation":2,"pid":7}"#;
-        let exit = |exit| json(&Event::Exit { worker: WORKER, exit, expected: true });
-        assert_eq!(
-            exit(Exit::Code(3)),
-            format!(r#"{{"event":"exit",{worker},"exit":{{"code":3}},"expected":true}}"#)
-        );
-        assert_eq!(
-            exit(Exit::Signal(9)),
-            format!(r#"{{"event":"exit",{worker},"exit":{{"signal":9}},"expected":true}}"#)
-        );
-        let draining = Event::Draining { worker: WORKER, timeout: Duration::from_millis(1500) };
-        assert_eq!(json(&draining), format!(r#"{{"event":"draining",{worker},"timeout_seconds":1.5}}"#));
-        let recycling =
-            Event::Recycling { worker: WORKER, excess: RecycleReason::Memory { bytes: 2, limit: 1 } };
-        assert_eq!(
-            json(&recycling),
-            format!(r#"{{"event":"recycling",{worker},"reason":"memory","bytes":2,"limit":1}}"#)
-        );
-        let done = Event::Reloaded { generation: Some(2), verdict: Verdict::Done };
-        assert_eq!(json(&done), r#"{"event":"reloaded","generation":2,"verdict":"done"}"#);
-    }
-
-    #[test]
-    fn what_a_message_says_is_not_serialised() {
-        let secret = Event::Message { worker: WORKER, bytes: 9, text: Some("\"hunter2\"".to_owned()) };
-        assert!(json(&secret).ends_with(r#","bytes":9}"#));
-        assert!(!json(&secret).contains("hunter2"));
-    }
-
-    #[tokio::test]
-    async fn a_slow_subscriber_hears_what_it_missed_and_the_end() {
-        let sender = broadcast::Sender::new(2);
-        let mut events = Events(sender.subscribe());
-        for generation in 1..=4 {
-            sender.send(Arc::new(Event::GenerationBegan { generation })).unwrap();
-        }
-        drop(sender);
-        assert!(matches!(events.next().await, Some(Heard::Missed(2))));
-        for expected in [3, 4] {
-            let heard = events.next().await;
-            assert!(
-                matches!(heard, Some(Heard::Event(Event::GenerationBegan { generation })) if generation == expected)
-            );
-        }
-        assert!(events.next().await.is_none());
-    }
-}
+mod tests;

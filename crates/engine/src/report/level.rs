@@ -42,6 +42,7 @@ impl Event {
             | Self::ReplaceFailed { .. }
             | Self::Unkillable { .. }
             | Self::WorkerLogFailed { .. }
+            | Self::Panicked { .. }
             | Self::Reloaded {
                 verdict: Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. } | Verdict::Refused { .. },
                 ..

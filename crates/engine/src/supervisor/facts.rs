@@ -10,12 +10,14 @@ use tokio::time::sleep;
 
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::dataplane::{Billed, Command, Fact};
+use crate::guard::{Part, guarded_task};
 use crate::process::event::Event as Heard;
 use crate::process::event::{HandOver, Words};
 use crate::process::health_check::{Asked, Checks, Target};
 use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::report::worker::Address;
+use crate::sink::Sink;
 use crate::supervisor::Supervisor;
 use crate::supervisor::caches::{self, Milestone};
 use crate::supervisor::child::Child;
@@ -28,6 +30,8 @@ use crate::supervisor::watchdog::Bite;
 /// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
 /// how it died is worth more to people than that it fell silent.
 const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
+/// What people are told has panicked.
+const CHECKS: Part = Part::of_one_client("what checks a worker");
 
 impl Supervisor {
     /// The data plane reports.
@@ -121,6 +125,12 @@ impl Supervisor {
         match event {
             // It may have left words in its channel: the data plane reads them first.
             Heard::Ended(worker) => self.dataplane.tell(Command::Ended(worker)),
+            Heard::Panicked(panic) => self.has_panicked(panic),
+            Heard::Unheard(worker, panic) => {
+                self.has_panicked(panic);
+                // The next one has somebody who listens.
+                self.tell(core::Event::Retiring(worker));
+            }
             Heard::LinesLost(worker, stream, lines) => {
                 self.emit_about(worker, |worker| Event::LinesLost { worker, stream, lines });
             }
@@ -187,7 +197,9 @@ impl Supervisor {
             }),
         };
         let watch = checks.watch(worker, target, self.spawner.events(), self.spawner.hands());
-        child.readiness.is_checked_by(tokio::spawn(watch));
+        let events = self.spawner.events();
+        let panicked = Sink::new(move |panic| events.send(Heard::Unheard(worker, panic)));
+        child.readiness.is_checked_by(tokio::spawn(guarded_task(CHECKS, panicked, watch)));
     }
 
     fn becomes_ready(&mut self, worker: WorkerId) {

@@ -54,8 +54,16 @@ pub(crate) fn under(kind: NodeKind, mut program: ResolvedProgram) -> ResolvedPro
 /// A worker of the first slot and generation, with this number. Its process has ended and is not reaped, so that it can be
 /// sent every signal.
 pub(crate) fn child(number: u64) -> Child {
+    let child = child_that_runs(number, ":");
+    rustix::process::waitid(WaitId::Pid(child.process.pid()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+        .unwrap();
+    child
+}
+
+/// The same with a process that runs this script, in a group of its own.
+pub(crate) fn child_that_runs(number: u64, script: &str) -> Child {
     let mut draft = Draft::new(PathBuf::from("/bin/sh"));
-    draft.program.args = vec!["-c".into(), ":".into()];
+    draft.program.args = vec!["-c".into(), script.into()];
     let (_, program) = draft.check(&Balance::default()).unwrap();
     let options = SpawnOptions {
         worker: WorkerId::from_number(number),
@@ -75,11 +83,6 @@ pub(crate) fn child(number: u64) -> Child {
         drain_signal: DrainSignal::default(),
     };
     let spawned = spawn::spawn(&program, &options).unwrap();
-    rustix::process::waitid(
-        WaitId::Pid(spawned.process.pid()),
-        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-    )
-    .unwrap();
     let worker = WorkerId::from_number(number);
     let place = Place { worker, number, slot: slot(), generation: Generation::FIRST };
     Child::new(place, spawned.process, ChannelUse::Unproven, None)

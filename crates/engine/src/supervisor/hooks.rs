@@ -10,6 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 
 use crate::config::hook::{Hook, Moment};
+use crate::guard::{Part, attempt_task};
 use crate::process::hands::Hands;
 use crate::process::hook::{self, Surroundings};
 use crate::report::event::Event;
@@ -18,6 +19,8 @@ use crate::report::record::Record;
 use crate::report::verdict::Verdict;
 use crate::sink::Sink;
 
+/// One that panics has failed, and the next one is told.
+const PART: Part = Part::of_one_client("a hook");
 /// How many events may wait for one hook.
 const WAITING: usize = 16;
 /// A longer event is not told: so much of it waits for each hook at most.
@@ -185,7 +188,9 @@ impl Queue {
 /// Tells a hook what waits for it, one after the other.
 async fn work(hook: Arc<Hook>, mut jobs: mpsc::Receiver<Job>, hands: Hands, failures: Sink<Failed>) {
     while let Some(Job { line, surroundings }) = jobs.recv().await {
-        if let Err(reason) = hook::tell(&hook, &line, &surroundings, &hands).await {
+        let told = attempt_task(PART, hook::tell(&hook, &line, &surroundings, &hands)).await;
+        let told = told.unwrap_or_else(|panic| Err(format!("recluster has panicked: {}", panic.reason)));
+        if let Err(reason) = told {
             failures.send(Failed { on: hook.on, hook: hook.label(), reason });
         }
     }

@@ -7,6 +7,7 @@ use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::config::which::Which;
 use crate::dataplane::{Billed, Handle};
+use crate::guard::Panicked;
 use crate::process;
 use crate::process::launcher::Outcome;
 use crate::report::counts::{Health, Measured};
@@ -34,6 +35,8 @@ pub(crate) enum Input {
     LivesOn(WorkerId),
     /// A hook has failed.
     Hook(Failed),
+    /// A part of the engine has panicked.
+    Panicked(Panicked),
     /// Somebody asks.
     Request(Request),
 }
@@ -87,5 +90,7 @@ pub(crate) struct Progress {
     pub(crate) failed: Option<Failure>,
     /// The workers that live on, or of which something does, because the kernel does not let them end.
     pub(crate) unkillable: Vec<Worker>,
+    /// A part of the engine has panicked.
+    pub(crate) panicked: bool,
     pub(crate) over: bool,
 }

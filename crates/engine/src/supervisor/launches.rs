@@ -78,6 +78,11 @@ impl Launches {
         })
     }
 
+    /// All that are still to be started or are being started.
+    pub(crate) fn all(&self) -> Vec<WorkerId> {
+        self.begun.keys().copied().collect()
+    }
+
     /// Where a worker will be, if it is being started.
     pub(crate) fn place(&self, worker: WorkerId) -> Option<Place> {
         self.begun.get(&worker).map(|begun| begun.place)

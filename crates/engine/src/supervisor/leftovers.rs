@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
-use recluster_core::{Phase, Settings, State};
+use recluster_core::{MOST_SPARED, Phase, Settings, State};
 
 use crate::process::unkillable;
 use crate::report::event::Event;
@@ -36,6 +36,8 @@ pub(crate) struct Leftover {
     next: Step,
     /// People were told of it.
     is_known: bool,
+    /// How often it had its time once more after KILL, because it was about to end.
+    spared: u8,
 }
 
 /// What is done next, and when, if the group has not ended by then.
@@ -182,7 +184,14 @@ impl Leftovers {
         }
         match step(&child) {
             Some(next) => {
-                self.waited_for.push(Leftover { worker, child, since: now, next, is_known: false });
+                self.waited_for.push(Leftover {
+                    worker,
+                    child,
+                    since: now,
+                    next,
+                    is_known: false,
+                    spared: 0,
+                });
             }
             None => child.process.reap(),
         }
@@ -200,11 +209,12 @@ impl Leftovers {
             if !lives || leftover.is_forgotten(now) {
                 match lives.then(|| unkillable::in_group(group)).flatten() {
                     None => leftover.child.process.reap(),
-                    Some(remnant) if remnant.is_stuck() => {
+                    Some(remnant) if remnant.is_stuck() || leftover.spared == MOST_SPARED => {
                         events.push(unkillable::told(leftover.worker, Some(remnant)));
                         self.unkillable.push(leftover);
                     }
                     Some(_) => {
+                        leftover.spared += 1;
                         leftover.next = Step::forgotten_after(settings.end_timeout, now);
                         self.waited_for.push(leftover);
                     }
@@ -231,6 +241,34 @@ impl Leftovers {
         self.waited_for.iter_mut().for_each(|leftover| leftover.kill(end_timeout, now));
     }
 
+    /// After a panic: what a worker leaves whose first process has ended now. It was sent what its group is to be sent.
+    pub(crate) fn keep(&mut self, mut child: Child, now: Instant) {
+        let worker = child.about();
+        child.ends();
+        self.waited_for.push(Leftover {
+            worker,
+            child,
+            since: now,
+            next: Step::Kill(now),
+            is_known: false,
+            spared: 0,
+        });
+    }
+
+    /// After a panic: all of them are sent this signal, unless they were sent it or a stronger one.
+    pub(crate) fn signal(&mut self, signal: core::Signal) {
+        let children = self.waited_for.iter_mut().map(|leftover| &mut leftover.child);
+        for child in children.filter(|child| child.process.sent < Some(signal)) {
+            child.process.signal(signal);
+        }
+    }
+
+    /// Reaps workers whose group does not live any more.
+    pub(crate) fn reap(&mut self, living: &BTreeSet<i32>) {
+        let has_ended = |leftover: &mut Leftover| !living.contains(&leftover.child.pid());
+        self.waited_for.extract_if(.., has_ended).for_each(|leftover| leftover.child.process.reap());
+    }
+
     /// When to look at them next.
     pub(crate) fn look_due(&self, now: Instant) -> Option<Instant> {
         self.waited_for.iter().map(|leftover| leftover.look_due(now)).min()
@@ -252,149 +290,4 @@ impl Leftovers {
 }
 
 #[cfg(test)]
-mod tests {
-    use recluster_core::Time;
-
-    use super::*;
-    use crate::supervisor::fixtures;
-
-    const SECOND: Duration = Duration::from_secs(1);
-    /// How long the end of a group is waited for that was sent KILL.
-    const LAST: Duration = Duration::from_secs(10);
-
-    fn settings() -> Settings {
-        Settings {
-            timeout: 30 * SECOND,
-            stop_timeout: 20 * SECOND,
-            kill_timeout: 5 * SECOND,
-            end_timeout: LAST,
-            ..Settings::default()
-        }
-    }
-
-    /// One worker's rest, to which this is done next, and the number of its group.
-    fn one(next: impl Fn(Instant) -> Step) -> (Leftovers, BTreeSet<i32>, Instant) {
-        let (mut leftovers, child, now) = (Leftovers::default(), fixtures::child(7), Instant::now());
-        let living = BTreeSet::from([child.pid()]);
-        let (worker, next) = (child.about(), next(now));
-        leftovers.waited_for.push(Leftover { worker, child, since: now, next, is_known: false });
-        (leftovers, living, now)
-    }
-
-    fn sent(leftovers: &Leftovers) -> Option<core::Signal> {
-        leftovers.waited_for[0].child.process.sent
-    }
-
-    #[test]
-    fn what_is_left_gets_the_time_of_the_worker() {
-        let (now, settings) = (Instant::now(), settings());
-        let clock = Clock::starting(now);
-        let step = |state, phase, sent| Step::after_end(state, phase, sent, &settings, clock, now);
-        let until = Time::after(9 * SECOND);
-        let running = Phase::Running;
-        assert_eq!(step(None, running, None), Some(Step::Term(now + 30 * SECOND)));
-        assert_eq!(step(None, Phase::Stopping, None), Some(Step::Term(now + 20 * SECOND)));
-        assert_eq!(step(Some(State::Ready { since: until }), Phase::Released, None), None, "left alone");
-        let draining = Some(State::Draining { until });
-        assert_eq!(step(draining, running, None), Some(Step::Term(now + 9 * SECOND)));
-        assert_eq!(step(draining, Phase::Released, None), Some(Step::Term(now + 9 * SECOND)));
-        let termed = Some(core::Signal::Term);
-        assert_eq!(
-            step(draining, running, termed),
-            Some(Step::Kill(now + 14 * SECOND)),
-            "not sent TERM twice"
-        );
-        let terminating = Some(State::Terminating { until });
-        assert_eq!(step(terminating, running, termed), Some(Step::Kill(now + 9 * SECOND)));
-        let killed = Some(core::Signal::Kill);
-        assert_eq!(step(Some(State::Killed { until }), running, killed), Some(Step::Forget(now + LAST)));
-    }
-
-    #[test]
-    fn a_group_that_was_not_told_to_go_is_told_unless_it_is_left_alone() {
-        let now = Instant::now();
-        let times = (Clock::starting(now), now);
-        let mut leftovers = Leftovers::default();
-        leftovers.take(fixtures::child(7), (None, Phase::Released), &settings(), times);
-        assert!(leftovers.is_empty(), "left alone");
-        leftovers.take(fixtures::child(8), (None, Phase::Running), &settings(), times);
-        assert_eq!(sent(&leftovers), Some(core::Signal::Term), "its drain signal is TERM");
-        assert_eq!(leftovers.waited_for[0].next, Step::Kill(now + 35 * SECOND));
-        let mut told = fixtures::child(9);
-        told.process.told = true;
-        let mut leftovers = Leftovers::default();
-        leftovers.take(told, (None, Phase::Running), &settings(), times);
-        assert_eq!(sent(&leftovers), None, "it was told already");
-    }
-
-    #[test]
-    fn a_kill_timeout_that_is_too_long_for_the_clock_is_a_long_one() {
-        let (mut leftovers, living, now) = one(Step::Term);
-        assert_eq!(
-            leftovers.look(&living, &Settings { kill_timeout: Duration::MAX, ..settings() }, now).len(),
-            1
-        );
-        assert_eq!(leftovers.waited_for[0].next, Step::Kill(now + FAR_AWAY));
-    }
-
-    #[test]
-    fn it_is_sent_term_then_kill_and_then_forgotten() {
-        let (mut leftovers, living, now) = one(|now| Step::Term(now + 10 * SECOND));
-        let look = |leftovers: &mut Leftovers, after| leftovers.look(&living, &settings(), now + after);
-        assert!(look(&mut leftovers, Duration::ZERO).is_empty(), "it may end at once");
-        assert_eq!(leftovers.known().count(), 0);
-        assert_eq!(leftovers.look_due(now), Some(now + SOON));
-        let told = look(&mut leftovers, SECOND);
-        assert!(matches!(told[..], [Event::LeftBehind { timeout, .. }] if timeout == 9 * SECOND), "{told:?}");
-        assert!(look(&mut leftovers, SECOND).is_empty(), "told once");
-        assert_eq!(leftovers.look_due(now + SECOND), Some(now + SECOND + LOOK));
-        assert_eq!(leftovers.look_due(now + 9 * SECOND + LOOK), Some(now + 9 * SECOND + 2 * LOOK));
-
-        let told = look(&mut leftovers, 10 * SECOND);
-        assert!(matches!(told[..], [Event::Overdue { due: "rest", signal: "SIGTERM", .. }]), "{told:?}");
-        assert_eq!(sent(&leftovers), Some(core::Signal::Term));
-        assert_eq!(leftovers.known().next().unwrap().signal_due(), Some(now + 15 * SECOND));
-
-        let told = look(&mut leftovers, 15 * SECOND);
-        assert!(matches!(told[..], [Event::Overdue { due: "rest", signal: "SIGKILL", .. }]), "{told:?}");
-        assert_eq!(sent(&leftovers), Some(core::Signal::Kill));
-        assert!(look(&mut leftovers, 16 * SECOND).is_empty());
-        assert!(!leftovers.is_empty());
-        assert_eq!(leftovers.look_due(now), Some(now + SOON));
-        assert!(look(&mut leftovers, 15 * SECOND + LAST).is_empty());
-        assert!(leftovers.is_empty(), "it is waited for no longer");
-    }
-
-    #[test]
-    fn a_group_that_has_ended_is_reaped_and_is_no_news() {
-        let (mut leftovers, _, now) = one(|now| Step::Term(now + SECOND));
-        assert!(leftovers.look(&BTreeSet::new(), &settings(), now + 2 * SECOND).is_empty());
-        assert!(leftovers.is_empty());
-        assert_eq!(leftovers.look_due(now), None);
-    }
-
-    #[test]
-    fn a_stop_hurries_and_never_gives_more_time() {
-        let due = |step: fn(Instant) -> Step| {
-            let (mut leftovers, _, now) = one(step);
-            leftovers.hurry(&settings(), Clock::starting(now), now);
-            let next = leftovers.waited_for[0].next;
-            let (Step::Term(at) | Step::Kill(at) | Step::Forget(at)) = next;
-            (next, at - now)
-        };
-        assert!(matches!(due(|now| Step::Term(now + 60 * SECOND)), (Step::Term(_), at) if at == 20 * SECOND));
-        assert!(matches!(due(|now| Step::Kill(now + 60 * SECOND)), (Step::Kill(_), at) if at == 25 * SECOND));
-        assert!(matches!(due(|now| Step::Term(now + SECOND)), (Step::Term(_), SECOND)));
-        assert!(matches!(due(|now| Step::Forget(now + LAST)), (Step::Forget(_), LAST)));
-    }
-
-    #[test]
-    fn a_termination_kills_at_once_and_once() {
-        let (mut leftovers, living, now) = one(|now| Step::Term(now + 10 * SECOND));
-        leftovers.kill(LAST, now);
-        assert_eq!(sent(&leftovers), Some(core::Signal::Kill));
-        leftovers.kill(LAST, now + SECOND);
-        assert!(leftovers.look(&living, &settings(), now + LAST).is_empty());
-        assert!(leftovers.is_empty(), "a second termination does not wait longer");
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@
 //! `actions` and `notices` of the policy, `requests` of those who hold a handle, `facts` that processes and the data
 //! plane report. `run` is the loop.
 
+mod abandon;
 mod actions;
 pub(crate) mod audience;
 mod caches;
@@ -39,6 +40,7 @@ mod timers;
 mod watchdog;
 mod workers;
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
@@ -50,6 +52,7 @@ use crate::config::hook::Hook;
 use crate::config::output::Output;
 use crate::config::service_manager::ServiceManager;
 use crate::dataplane::{DataPlane, Setup};
+use crate::guard::Panicked;
 use crate::process::hook::Surroundings;
 use crate::process::latest::Latest;
 use crate::process::launcher::Launcher;
@@ -148,6 +151,8 @@ pub(crate) struct Supervisor {
     /// Who wants to know how many slots there are when the policy has heard of another number.
     scaled: Vec<oneshot::Sender<Result<u32, ScaleError>>>,
     reread: Option<Reread>,
+    /// A part of the engine has panicked: the cluster is to end.
+    panicked: Option<Panicked>,
     progress: watch::Sender<Progress>,
     inputs: mpsc::UnboundedSender<Input>,
     /// Keeps the file that Node workers load in its place.
@@ -174,14 +179,14 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     } = shell;
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
-    let dataplane =
-        DataPlane::start(setup, sink(&inputs, Input::Fact)).map_err(system("start the data plane"))?;
+    let dataplane = DataPlane::start(setup, sink(&inputs, Input::Fact), sink(&inputs, Input::Panicked))
+        .map_err(system("start the data plane"))?;
     let process_events = sink(&inputs, Input::Process);
     let takes_stdout = output.takes_stdout();
     let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);
     let outlets = Outlets::start(output, spec.settings().workers, passes_stderr, process_events.clone())?;
-    let launcher = Launcher::start(open_files, sink(&inputs, Input::Begun), sink(&inputs, Input::Launched))
-        .map_err(system("start the thread that starts workers"))?;
+    let launcher =
+        start_launcher(open_files, &inputs).map_err(system("start the thread that starts workers"))?;
     let hooks = Hooks::new(hooks, name, &launcher.hands(), sink(&inputs, Input::Hook));
     let herald =
         Herald::new(manager, Instant::now()).map_err(system("make a socket for the service manager"))?;
@@ -199,6 +204,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         hooks: Some(hooks),
         told_of_stop: false,
         is_terminated: false,
+        panicked: None,
         progress,
         callers: Callers::default(),
         herald,
@@ -257,6 +263,11 @@ impl Supervisor {
     fn spec(&self) -> &Spec {
         self.generations.spec()
     }
+}
+
+fn start_launcher(open_files: Option<u64>, inputs: &mpsc::UnboundedSender<Input>) -> io::Result<Launcher> {
+    let (begun, launched) = (sink(inputs, Input::Begun), sink(inputs, Input::Launched));
+    Launcher::start(open_files, begun, launched, sink(inputs, Input::Panicked))
 }
 
 /// A sink into the inbox.

@@ -10,6 +10,7 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::config::hook::Moment;
 use crate::dataplane::Command;
+use crate::guard::{Part, attempt_task};
 use crate::process::groups;
 use crate::process::hook::LIMIT;
 use crate::process::program::ResolvedProgram;
@@ -25,6 +26,8 @@ use crate::supervisor::recycle::{self, Candidate};
 use crate::supervisor::status;
 use crate::supervisor::timers::Timer;
 
+/// What people are told has panicked.
+const PART: Part = Part::vital("the supervisor");
 /// How many actions are done before others have their turn.
 const AT_A_TIME: usize = 32;
 /// A deadline that is seen so late says that this process did not run.
@@ -36,11 +39,23 @@ const HOOKS_TERMINATED: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
+        let ended = attempt_task(PART, self.supervise(&mut inbox)).await;
+        if let Some(panic) = ended.err().or_else(|| self.panicked.take()) {
+            self.abandon(panic, &mut inbox).await;
+        }
+        if let Err(panic) = attempt_task(PART, self.finish(&mut inbox)).await {
+            self.abandon(panic, &mut inbox).await;
+            self.is_over(Vec::new());
+        }
+    }
+
+    /// Until the cluster is over, or a part of it has panicked.
+    async fn supervise(&mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
         self.introduce();
-        loop {
+        while self.panicked.is_none() {
             self.act().await;
             if self.policy.phase() == Phase::Over && self.has_left_nothing() {
-                return self.finish(&mut inbox).await;
+                return;
             }
             let deadline = self.policy.deadline().into_iter().chain(self.timers.next()).min();
             let mut input = tokio::select! {
@@ -51,7 +66,7 @@ impl Supervisor {
             // The clock is asked, not the timer: a busy inbox must not keep a deadline waiting.
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 if deadline.is_some_and(|at| at + STALL <= Instant::now()) {
-                    self.catch_up(input.take(), &mut inbox).await;
+                    self.catch_up(input.take(), inbox).await;
                 }
                 self.spare_those_that_end();
                 self.tell(core::Event::Tick);
@@ -141,6 +156,7 @@ impl Supervisor {
             Input::Launched(outcome) => self.launched(outcome),
             Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
             Input::Hook(failed) => self.hook_failed(failed),
+            Input::Panicked(panic) => self.has_panicked(panic),
             Input::Request(request) => self.answer(request),
         }
     }
@@ -276,6 +292,7 @@ impl Supervisor {
     /// The workers that live on, or what they have left behind.
     fn unkillable(&self) -> Vec<Worker> {
         let given_up = self.policy.status().workers.into_iter();
+        let given_up = given_up.filter(|worker| worker.state == core::State::Unkillable);
         let about = |worker: core::WorkerStatus| {
             let place = || self.launches.place(worker.worker).map(|place| place.about(None));
             self.workers.about(worker.worker).or_else(place)
@@ -285,12 +302,16 @@ impl Supervisor {
     }
 
     /// The cluster is over. Callers that still wait are told by the end of their channels.
-    async fn finish(mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
+    async fn finish(&mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
         self.dataplane.finish();
         self.spawner.flush().await;
         self.end_hooks(inbox).await;
-        self.emit(Event::Over);
         let unkillable = self.unkillable();
+        self.is_over(unkillable);
+    }
+
+    fn is_over(&self, unkillable: Vec<Worker>) {
+        self.emit(Event::Over);
         self.progress.send_modify(|progress| (progress.unkillable, progress.over) = (unkillable, true));
     }
 }

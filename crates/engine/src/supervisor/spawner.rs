@@ -247,7 +247,7 @@ mod tests {
         let sink = Sink::new(move |event| drop(send.send(event)));
         let (send, outcomes) = mpsc::unbounded_channel();
         let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
-        let launcher = Launcher::start(None, Sink::new(|_| {}), outcome).unwrap();
+        let launcher = Launcher::start(None, Sink::new(|_| {}), outcome, Sink::new(|_| {})).unwrap();
         let means = (launcher, Outlets::start(Output::default(), 1, true, sink.clone()).unwrap());
         Bench { spawner: Spawner::new(Habits::default(), Vec::new(), None, means, sink), outcomes, events }
     }

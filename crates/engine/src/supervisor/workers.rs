@@ -109,6 +109,13 @@ impl Workers {
         self.graves.iter().filter(|(worker, _)| *worker != but).map(|(_, grave)| grave.worker).collect()
     }
 
+    /// Sends all of them this signal, but those that were sent it, or a stronger one.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        for child in self.living.values_mut().filter(|child| child.process.sent < Some(signal)) {
+            child.process.signal(signal);
+        }
+    }
+
     /// Whether a worker was sent this signal already, or a stronger one.
     pub(crate) fn was_sent(&self, worker: WorkerId, signal: Signal) -> bool {
         self.get(worker).is_some_and(|child| child.process.sent >= Some(signal))

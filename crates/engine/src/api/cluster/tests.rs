@@ -1,0 +1,179 @@
+//! What is left of a cluster of which a part has panicked: nothing, and that is said.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
+
+use super::*;
+use crate::report::event::{Exit, Heard};
+use crate::sys;
+
+/// No test takes this long.
+const DEADLINE: Duration = Duration::from_secs(60);
+const REASON: &str = "the test has panicked on purpose";
+
+/// Two workers that serve and run this script.
+async fn running(script: &str, change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> (Cluster, Events) {
+    let builder = Cluster::builder("/bin/sh").args(["-c", script]).workers(2).bake(Duration::ZERO);
+    let cluster = change(builder).start().await.unwrap();
+    let events = cluster.subscribe();
+    timeout(DEADLINE, cluster.started()).await.unwrap().unwrap();
+    (cluster, events)
+}
+
+const SLEEPS: &str = "exec sleep 1000";
+
+/// Readable when this process has ended.
+fn end_of(pid: u32) -> AsyncFd<std::os::fd::OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    sys::readable(pidfd_open(pid, PidfdFlags::empty()).unwrap()).unwrap()
+}
+
+async fn ends_of_workers(cluster: &Cluster) -> Vec<AsyncFd<std::os::fd::OwnedFd>> {
+    let workers = cluster.workers().await.unwrap();
+    workers.iter().map(|worker| end_of(worker.pid.unwrap())).collect()
+}
+
+async fn has_ended(end: AsyncFd<std::os::fd::OwnedFd>) {
+    drop(timeout(DEADLINE, end.readable()).await.unwrap().unwrap());
+}
+
+/// All that happens until the end, which does come; last of all the ending.
+async fn until_over(cluster: &Cluster, mut events: Events) -> (Vec<Event>, Ending) {
+    timeout(DEADLINE, async {
+        let mut happened = Vec::new();
+        while let Some(Heard::Event(event)) = events.next().await {
+            happened.push(event);
+        }
+        (happened, cluster.wait().await)
+    })
+    .await
+    .unwrap()
+}
+
+fn is_lost(happened: &[Event], ending: &Ending, name: &str, why: &str) {
+    assert!(matches!(ending, Ending::Lost), "{ending:?}");
+    let is_told = |event: &Event| matches!(event, Event::Panicked { part, reason, ends: true, .. } if *part == name && reason == why);
+    assert!(happened.iter().any(is_told), "{happened:?}");
+    assert!(matches!(happened.last(), Some(Event::Over)), "{happened:?}");
+}
+
+fn exits(happened: &[Event]) -> Vec<Exit> {
+    let exit = |event: &Event| if let Event::Exit { exit, .. } = event { Some(*exit) } else { None };
+    happened.iter().filter_map(exit).collect()
+}
+
+#[tokio::test]
+async fn a_part_that_panics_ends_the_cluster() {
+    let (cluster, events) = running(SLEEPS, |builder| builder).await;
+    cluster.beside("the part", async { panic!("{REASON}") }).await;
+    let (happened, ending) = until_over(&cluster, events).await;
+    is_lost(&happened, &ending, "the part", REASON);
+    assert_eq!(exits(&happened), [Exit::Signal(15); 2]);
+    cluster.request_stop().unwrap_err();
+}
+
+#[tokio::test]
+async fn a_supervisor_that_panics_ends_its_workers_and_says_where_it_was() {
+    let (cluster, events) = running(SLEEPS, |builder| builder.reread(|| panic!("{REASON}"))).await;
+    let ends = ends_of_workers(&cluster).await;
+    timeout(DEADLINE, cluster.reload()).await.unwrap().unwrap_err();
+    let (happened, ending) = until_over(&cluster, events).await;
+    is_lost(&happened, &ending, "the supervisor", REASON);
+    let is_here = |event: &Event| matches!(event, Event::Panicked { place: Some(place), .. } if place.contains("cluster/tests.rs:"));
+    assert!(happened.iter().any(is_here), "{happened:?}");
+    assert_eq!(ends.len(), 2);
+    for end in ends {
+        has_ended(end).await;
+    }
+}
+
+#[tokio::test]
+async fn what_term_does_not_end_is_killed_with_all_of_its_group() {
+    let base = tempfile::tempdir().unwrap();
+    let pids = base.path().join("pids");
+    // Each has a child that ignores TERM as it does itself.
+    let script = format!("trap '' TERM; sleep 1000 & echo $! >> {}; while :; do wait; done", pids.display());
+    let soon = |builder: ClusterBuilder| builder.kill_timeout(Duration::from_millis(100));
+    let (cluster, events) = running(&script, soon).await;
+    let mut ends = ends_of_workers(&cluster).await;
+    ends.extend(children(&pids).await);
+    assert_eq!(ends.len(), 4);
+    cluster.fail("the part", REASON.to_owned());
+    let (happened, ending) = until_over(&cluster, events).await;
+    is_lost(&happened, &ending, "the part", REASON);
+    assert_eq!(exits(&happened), [Exit::Signal(9); 2]);
+    for end in ends {
+        has_ended(end).await;
+    }
+}
+
+/// The two that are named in this file, when they are.
+async fn children(pids: &Path) -> Vec<AsyncFd<std::os::fd::OwnedFd>> {
+    loop {
+        let named = fs::read_to_string(pids).unwrap_or_default();
+        if named.lines().count() == 2 && named.ends_with('\n') {
+            return named.lines().map(|pid| end_of(pid.parse().unwrap())).collect();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn workers_of_a_released_cluster_are_left_alone() {
+    let (cluster, events) = running(SLEEPS, |builder| builder).await;
+    let workers = cluster.workers().await.unwrap();
+    cluster.release().unwrap();
+    cluster.fail("the part", REASON.to_owned());
+    let (happened, ending) = until_over(&cluster, events).await;
+    is_lost(&happened, &ending, "the part", REASON);
+    assert_eq!(exits(&happened), []);
+    for worker in workers {
+        let pid = Pid::from_raw(i32::try_from(worker.pid.unwrap()).unwrap()).unwrap();
+        assert!(matches!(
+            rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG),
+            Ok(None)
+        ));
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn workers_end_also_where_whoever_is_told_of_it_panics() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&fails);
+    let tell = move |_| assert!(!seen.load(Ordering::Relaxed), "{REASON}");
+    let (cluster, _) = running(SLEEPS, |builder| builder.host(tell)).await;
+    let ends = ends_of_workers(&cluster).await;
+    fails.store(true, Ordering::Relaxed);
+    cluster.fail("the part", REASON.to_owned());
+    assert!(matches!(timeout(DEADLINE, cluster.wait()).await.unwrap(), Ending::Lost));
+    for end in ends {
+        has_ended(end).await;
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_that_panics_is_told_and_all_else_goes_on() {
+    let (cluster, mut events) = running(SLEEPS, |builder| builder).await;
+    let part = Part::of_one_client("a conversation");
+    guarded_task(part, cluster.panicked(), async { panic!("{REASON}") }).await;
+    let told = timeout(DEADLINE, async {
+        loop {
+            if let Some(Heard::Event(Event::Panicked { part, ends, .. })) = events.next().await {
+                return (part, ends);
+            }
+        }
+    });
+    assert_eq!(told.await.unwrap(), ("a conversation", false));
+    assert_eq!(cluster.workers().await.unwrap().len(), 2);
+    cluster.request_terminate().unwrap();
+    assert!(matches!(timeout(DEADLINE, cluster.wait()).await.unwrap(), Ending::Asked));
+}

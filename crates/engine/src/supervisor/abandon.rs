@@ -1,0 +1,141 @@
+//! The end after a panic. Nothing is sure of what was in hand then, the policy included, so that nothing of it goes on: what a worker has
+//! is closed to new connections, every worker is sent TERM and, when the kill timeout is over, KILL. Workers of a released cluster are
+//! left alone, as they were before.
+
+use std::time::{Duration, Instant};
+
+use recluster_core::{Phase, Signal, WorkerId};
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use crate::dataplane::Command;
+use crate::guard::{Panicked, Part, attempt};
+use crate::process::event::Event as Heard;
+use crate::process::groups;
+use crate::process::launcher::Outcome;
+use crate::process::program::ResolvedProgram;
+use crate::report::event::Event;
+use crate::supervisor::Supervisor;
+use crate::supervisor::input::{Input, Request};
+use crate::supervisor::timers::FAR_AWAY;
+
+/// How often what is left is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+/// Who is told may be what panics: the workers are ended all the same.
+const PART: Part = Part::vital("who is told what happens");
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    /// What was sent last.
+    sent: Signal,
+    /// When KILL is sent.
+    kill: Instant,
+    /// When nothing is waited for any more.
+    last: Instant,
+}
+
+impl Supervisor {
+    /// A part has panicked: people are told, and without one that everything rests on the cluster ends.
+    pub(super) fn has_panicked(&mut self, panic: Panicked) {
+        if panic.part.is_vital {
+            self.panicked.get_or_insert(panic);
+        } else {
+            self.emit(told(panic));
+        }
+    }
+
+    /// Ends every worker, and waits for that as long as it may take.
+    pub(super) async fn abandon(&mut self, panic: Panicked, inbox: &mut mpsc::UnboundedReceiver<Input>) {
+        self.progress.send_modify(|progress| progress.panicked = true);
+        let is_released = attempt(PART, || self.policy.phase() == Phase::Released) == Ok(true);
+        if !is_released {
+            self.send_all(Signal::Term);
+        }
+        self.say(told(panic));
+        if is_released {
+            return;
+        }
+        self.spawner.close();
+        self.dataplane.tell(Command::CloseListeners);
+        let waiting = self.launches.all();
+        for worker in waiting.into_iter().filter(|worker| self.spawner.cancel(*worker)) {
+            self.launches.end(worker);
+        }
+        let mut end = self.times();
+        while !self.has_ended_all() && Instant::now() < end.last {
+            let due = if end.sent == Signal::Kill { end.last } else { end.kill };
+            tokio::select! {
+                biased;
+                input = inbox.recv() => self.hear_at_the_end(input, &mut end),
+                () = sleep_until(due.min(Instant::now() + LOOK).into()) => {}
+            }
+            if end.sent < Signal::Kill && end.kill <= Instant::now() {
+                end.sent = Signal::Kill;
+                self.send_all(Signal::Kill);
+            }
+        }
+    }
+
+    fn times(&self) -> End {
+        let (settings, now) = (self.spec().settings(), Instant::now());
+        let later = |from: Instant, by| from.checked_add(by).unwrap_or_else(|| from + FAR_AWAY);
+        let kill = later(now, settings.kill_timeout);
+        End { sent: Signal::Term, kill, last: later(kill, settings.end_timeout) }
+    }
+
+    fn send_all(&mut self, signal: Signal) {
+        self.workers.signal(signal);
+        self.leftovers.signal(signal);
+    }
+
+    fn has_ended_all(&mut self) -> bool {
+        if !self.leftovers.is_empty() {
+            self.leftovers.reap(&groups::living());
+        }
+        self.workers.living().is_empty() && self.launches.all().is_empty() && self.leftovers.is_empty()
+    }
+
+    /// Of what comes now only ends matter, and what still begins. Who asks for something is told that the cluster is over, by the
+    /// end of the channel.
+    fn hear_at_the_end(&mut self, input: Option<Input>, end: &mut End) {
+        match input {
+            Some(Input::Process(Heard::Ended(worker))) => self.has_ended(worker),
+            Some(Input::Launched(outcome)) => self.has_begun_too_late(outcome, end.sent),
+            Some(Input::Panicked(panic) | Input::Process(Heard::Panicked(panic))) => self.say(told(panic)),
+            Some(Input::Request(Request::Terminate)) => end.kill = Instant::now(),
+            Some(_) | None => {}
+        }
+    }
+
+    fn has_ended(&mut self, worker: WorkerId) {
+        let Some(child) = self.workers.bury(worker) else { return };
+        let (about, exit) = (child.about(), child.process.exit());
+        let is_node = self.generations.program(child.generation).is_some_and(ResolvedProgram::is_node);
+        if is_node {
+            child.process.reap();
+        } else {
+            self.leftovers.keep(child, Instant::now());
+        }
+        self.say(Event::Exit { worker: about, exit, expected: true });
+    }
+
+    fn has_begun_too_late(&mut self, (worker, outcome): Outcome, sent: Signal) {
+        let Some(begun) = self.launches.end(worker) else { return };
+        if let Ok(started) = self.spawner.take(begun, outcome) {
+            let mut child = started.child;
+            child.process.signal(sent);
+            self.workers.insert(worker, child);
+        }
+    }
+
+    /// As far as those who listen let us.
+    fn say(&self, event: Event) {
+        // What came of it has nobody to be told.
+        let _ = attempt(PART, || self.emit(event));
+    }
+}
+
+fn told(Panicked { part, reason, place }: Panicked) -> Event {
+    Event::Panicked { part: part.name, reason, place, ends: part.is_vital }
+}
