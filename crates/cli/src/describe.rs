@@ -25,6 +25,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         recycling,
         env,
         around,
+        privileges,
         admin,
     } = args;
     let builder =
@@ -34,7 +35,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         });
     let builder = around.on.iter().cloned().fold(builder, ClusterBuilder::hook);
     let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
-    let builder = describe_running(builder, running);
+    let builder = privileges.describe(describe_running(builder, running));
     let builder = builder.worker_metrics(admin.worker_metrics.into());
     let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());
     let builder = describe_readiness(builder, readiness);

@@ -124,7 +124,11 @@ impl Error {
                 ProgramError::NotRunnable { .. } | ProgramError::NodeNotRunnable { .. } => {
                     ExitStatus::CannotRun
                 }
-                ProgramError::EnvFile(_) | ProgramError::Variable(_) => ExitStatus::Usage,
+                ProgramError::EnvFile(_)
+                | ProgramError::Variable(_)
+                | ProgramError::User { .. }
+                | ProgramError::NoGroup { .. }
+                | ProgramError::Limit { .. } => ExitStatus::Usage,
                 ProgramError::Directory { .. } | _ => ExitStatus::Failure,
             },
             Self::Start(
@@ -181,6 +185,16 @@ impl Error {
             {
                 Some(commands(path))
             }
+            Self::Start(StartError::Program(ProgramError::User { .. })) => Some(
+                "a master that is root, or has CAP_SETUID and CAP_SETGID, may have such workers".to_owned(),
+            ),
+            Self::Start(StartError::Program(ProgramError::NoGroup { .. })) => {
+                Some("--group GROUP says it".to_owned())
+            }
+            Self::Start(StartError::Program(ProgramError::Limit { .. })) => Some(
+                "only root, or who has CAP_SYS_RESOURCE, may set a hard limit that is above its own"
+                    .to_owned(),
+            ),
             Self::TypeScript { .. } => {
                 Some("--node PATH names another node; --node-arg=--import=tsx has tsx read it".to_owned())
             }

@@ -11,8 +11,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::ptr;
 
+use rustix::fs::Mode;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+    umask,
 };
 use rustix::thread::{
     Gid, Uid, UnshareFlags, set_thread_gid, set_thread_groups, set_thread_uid, unshare_unsafe,
@@ -235,15 +237,19 @@ pub(crate) fn term_when_parent_dies(command: &mut Command) {
     }
 }
 
-/// Has the process begin as this user, with this group. It keeps no supplementary group, since these are its starter's: libuv does
+/// Has the process begin as this user, with this group, and with these beside it. It keeps none of its starter's: libuv does
 /// the same. Before anything else that is to be done in the process, because the kernel forgets its parent-death signal here.
-pub(crate) fn become_other(command: &mut Command, uid: Option<u32>, gid: Option<u32>) {
+pub(crate) fn become_other(command: &mut Command, uid: Option<u32>, gid: Option<u32>, groups: &[u32]) {
     if uid.is_none() && gid.is_none() {
         return;
     }
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
     let change = move || {
-        // Who may not do this has no privileges that the groups could be worth.
-        let _ = set_thread_groups(&[]);
+        match set_thread_groups(&groups) {
+            // Who may not do this has no privileges that the groups could be worth.
+            Err(_) if groups.is_empty() => {}
+            result => result?,
+        }
         if let Some(gid) = gid {
             set_thread_gid(Gid::from_raw(valid(gid)?))?;
         }
@@ -260,6 +266,31 @@ pub(crate) fn become_other(command: &mut Command, uid: Option<u32>, gid: Option<
 /// The highest number stands for no user and no group.
 fn valid(id: u32) -> io::Result<u32> {
     if id == u32::MAX { Err(io::Error::from_raw_os_error(libc::EINVAL)) } else { Ok(id) }
+}
+
+/// Has the process begin with this umask and these limits.
+pub(crate) fn restrain(command: &mut Command, mask: Option<u32>, limits: Vec<(Resource, Rlimit)>) {
+    let change = move || {
+        if let Some(mask) = mask {
+            umask(Mode::from_raw_mode(mask));
+        }
+        limits.iter().try_for_each(|(resource, limit)| Ok(setrlimit(*resource, *limit)?))
+    };
+    // SAFETY: between fork and exec only calls that are safe in a signal handler may be made; these are plain system calls, and
+    // nothing is allocated: a limit is two numbers.
+    unsafe { command.pre_exec(change) };
+}
+
+/// Whether a process could begin as this command has it. It ends before it runs anything.
+pub(crate) fn begins(mut command: Command) -> io::Result<()> {
+    let stop = || Err(io::Error::from_raw_os_error(libc::ECANCELED));
+    // SAFETY: it makes no call at all, and an error that is a number alone allocates nothing.
+    unsafe { command.pre_exec(stop) };
+    match command.spawn() {
+        Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::other("the command was run")),
+    }
 }
 
 /// Gives the command's process this soft limit on open files, as far as the hard one allows.

@@ -6,6 +6,7 @@ mod balancing;
 mod check;
 mod client;
 mod completions;
+mod privileges;
 mod reading;
 mod run;
 mod systemd;

@@ -25,6 +25,8 @@ pub(crate) enum ValueError {
     Control,
     #[error("write a directory, 'auto' for the usual one, or 'none'")]
     Cache,
+    #[error("write three octal digits, such as 027")]
+    Umask,
 }
 
 /// How many of something of which there is at least one.
@@ -40,6 +42,13 @@ pub(crate) fn workers(text: &str) -> Result<NonZeroU32, ValueError> {
         return Ok(cores.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN));
     }
     text.parse().map_err(|_| ValueError::Workers)
+}
+
+/// The permissions that files of workers do not have.
+pub(crate) fn umask(text: &str) -> Result<u32, ValueError> {
+    let is_octal = (1..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| is_octal && *mask <= 0o777);
+    mask.ok_or(ValueError::Umask)
 }
 
 /// How many extra workers a reload may run: a number, or `all`.
@@ -194,6 +203,17 @@ mod tests {
         assert!(workers("max").is_ok_and(|cores| cores.get() >= 1));
         for text in ["0", "-1", "", "two", "1.5", "99999999999"] {
             assert_eq!(workers(text), Err(ValueError::Workers), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_umask_is_octal() {
+        assert_eq!(
+            (umask("027"), umask("22"), umask("0"), umask("0777")),
+            (Ok(0o27), Ok(0o22), Ok(0), Ok(0o777))
+        );
+        for text in ["", "8", "0o27", "1000", "-1", "+7", "00027", "u=rwx"] {
+            assert_eq!(umask(text), Err(ValueError::Umask), "{text}");
         }
     }
 

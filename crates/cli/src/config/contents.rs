@@ -170,6 +170,8 @@ fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<String, Problem> {
         _ if keys::is_switch(arg) => None,
         DeValue::Boolean(on) if keys::is_on_off(arg) => Some(if *on { "on" } else { "off" }.to_owned()),
         DeValue::String(text) => Some(text.to_string()),
+        // A number would have lost how it was written.
+        DeValue::Integer(_) if keys::is_octal(arg) => None,
         DeValue::Integer(number) => Some(match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => number.to_string(),
             Err(_) => number.to_string(),
@@ -188,6 +190,8 @@ fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<String, Problem> {
 fn wanted(arg: &Arg) -> &'static str {
     if keys::is_switch(arg) {
         "true or false"
+    } else if keys::is_octal(arg) {
+        "octal digits, in quotes"
     } else if keys::is_list(arg) {
         "a text or a list of texts"
     } else {

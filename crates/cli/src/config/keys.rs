@@ -141,6 +141,11 @@ pub(super) fn rooted(arg: &Arg, value: &str, directory: &Path) -> OsString {
     }
 }
 
+/// Whether it is written in octal digits.
+pub(super) fn is_octal(arg: &Arg) -> bool {
+    arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "MODE"))
+}
+
 fn is_path(arg: &Arg, value: &str) -> bool {
     let hint = arg.get_value_hint();
     hint == ValueHint::AnyPath

@@ -112,7 +112,11 @@ fn every_option_of_run_is_a_key() {
                 assert!(matches!(setting.origin, Origin::File(_)), "{setting:?}");
             }
             Err(error) => {
-                let is_understood = [format!("'{key}' cannot be '1'"), format!("--{key} says nothing with")];
+                let is_understood = [
+                    format!("'{key}' cannot be '1'"),
+                    format!("--{key} says nothing with"),
+                    format!("'{key}' must be octal digits, in quotes, not a number"),
+                ];
                 assert!(is_understood.iter().any(|words| error.to_string().contains(words)), "{error}");
             }
         }

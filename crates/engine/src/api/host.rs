@@ -82,14 +82,14 @@ impl ClusterBuilder {
     /// The user that workers run as. Default the master's.
     #[must_use]
     pub fn uid(mut self, uid: u32) -> Self {
-        self.draft.program.uid = Some(uid);
+        self.draft.program.privileges.uid = Some(uid);
         self
     }
 
     /// The group that workers run as. Default the master's.
     #[must_use]
     pub fn gid(mut self, gid: u32) -> Self {
-        self.draft.program.gid = Some(gid);
+        self.draft.program.privileges.gid = Some(gid);
         self
     }
 

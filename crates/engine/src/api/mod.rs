@@ -4,4 +4,5 @@ pub(crate) mod builder;
 pub(crate) mod cluster;
 pub mod host;
 pub(crate) mod output;
+mod privileges;
 pub(crate) mod start;

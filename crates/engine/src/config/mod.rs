@@ -1,5 +1,6 @@
 //! Settings: how a user writes them, and what they mean.
 
+pub(crate) mod account;
 pub(crate) mod address;
 pub(crate) mod admin;
 pub(crate) mod balance;
@@ -8,6 +9,7 @@ pub(crate) mod drain_signal;
 pub(crate) mod env_file;
 pub(crate) mod hook;
 pub(crate) mod hook_url;
+pub(crate) mod limit;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod messages;

@@ -32,7 +32,8 @@ pub(crate) fn caveats(program: &ResolvedProgram, has_listeners: bool) -> Vec<Cow
     let lacks_cache = program.said.compile_cache.is_some() && program.compile_cache.is_none();
     let of_cache = (lacks_cache && program.node_kind() == Some(NodeKind::Node))
         .then_some(Cow::Borrowed(NO_CACHE_DIRECTORY));
-    let all = of_kind.into_iter().chain(of_cache);
+    let of_user = program.privileges.caveat().map(Cow::Borrowed);
+    let all = of_kind.into_iter().chain(of_cache).chain(of_user);
     all.chain(advice(program, has_listeners).map(Cow::Owned)).collect()
 }
 

@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::ready::ReadyCheck;
 use crate::process::event::{Event, HandOver};
 use crate::process::hands::Hands;
+use crate::process::privileges::Privileges;
 use crate::process::shell_command;
 use crate::report::signal::signal_name;
 use crate::sink::Sink;
@@ -52,7 +53,7 @@ pub(crate) enum Target {
     /// A listener of the worker's own.
     Own(SocketAddr),
     /// The worker's process, by a command.
-    Process(Asked),
+    Process(Box<Asked>),
 }
 
 /// Whom a command asks about, and where it runs: as the worker does.
@@ -62,6 +63,7 @@ pub(crate) struct Asked {
     pub(crate) slot: u32,
     pub(crate) directory: PathBuf,
     pub(crate) env: BTreeMap<OsString, OsString>,
+    pub(crate) privileges: Privileges,
 }
 
 impl Checks {
@@ -179,6 +181,7 @@ async fn run(command: &str, asked: &Asked, hands: &Hands) -> Result<(), String> 
     let environment = asked.env.iter().filter(|(name, value)| !is_unset(name, value));
     check.args(["-c", command]).current_dir(&asked.directory).env_clear().envs(environment);
     check.env("RECLUSTER_PID", asked.pid.to_string()).env("WORKER_ID", asked.slot.to_string());
+    asked.privileges.give_user(&mut check);
     check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match shell_command::run_to_end(check, hands).await {
         Ok(Exit::Code(0)) => Ok(()),
@@ -209,7 +212,7 @@ mod tests {
 
     fn asked() -> Asked {
         let env = [("KEY".into(), "x".into()), ("PATH".into(), "/usr/bin:/bin".into())].into();
-        Asked { pid: 7, slot: 1, directory: "/".into(), env }
+        Asked { pid: 7, slot: 1, directory: "/".into(), env, privileges: Privileges::default() }
     }
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -242,7 +245,7 @@ mod tests {
             every: Duration::ZERO,
             timeout: Duration::from_millis(50),
         };
-        let target = Target::Process(asked());
+        let target = Target::Process(Box::new(asked()));
         let asked =
             runtime().block_on(checks.ask(WorkerId::from_number(1), &target, &Sink::new(drop), &hands()));
         assert_eq!(asked, Err("no answer within 50ms".to_owned()));
@@ -317,7 +320,8 @@ mod tests {
     #[test]
     fn a_check_that_cannot_reach_its_target_fails() {
         let sink = Sink::new(drop);
-        let asked = runtime().block_on(http("/").ask(WORKER, &Target::Process(asked()), &sink, &hands()));
+        let asked =
+            runtime().block_on(http("/").ask(WORKER, &Target::Process(Box::new(asked())), &sink, &hands()));
         assert_eq!(asked, Err("this worker cannot be asked in this way".to_owned()));
     }
 
@@ -359,7 +363,7 @@ mod tests {
         std::fs::write(directory.path().join("count"), "").unwrap();
         let check = ReadyCheck::Command(script.to_owned());
         let checks = Checks { check, every: Duration::ZERO, timeout: Duration::from_secs(30) };
-        let target = Target::Process(Asked { directory: directory.path().to_owned(), ..asked() });
+        let target = Target::Process(Box::new(Asked { directory: directory.path().to_owned(), ..asked() }));
         runtime().block_on(async {
             let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
             let sink = Sink::new(move |event| sender.send(event).unwrap());

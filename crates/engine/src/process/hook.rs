@@ -22,6 +22,7 @@ use crate::config::hook::{Action, Hook};
 use crate::config::hook_url::HookUrl;
 use crate::process::hands::Hands;
 use crate::process::health_check::status_of;
+use crate::process::privileges::Privileges;
 use crate::process::program::ResolvedProgram;
 use crate::process::shell_command;
 use crate::report::signal::signal_name;
@@ -44,15 +45,14 @@ const HEAD: usize = 1024;
 pub(crate) struct Surroundings {
     pub(crate) directory: PathBuf,
     pub(crate) env: BTreeMap<OsString, OsString>,
-    pub(crate) uid: Option<u32>,
-    pub(crate) gid: Option<u32>,
+    pub(crate) privileges: Privileges,
 }
 
 impl Surroundings {
     /// Those of the workers that run this.
     pub(crate) fn of(program: &ResolvedProgram) -> Self {
-        let ResolvedProgram { directory, env, uid, gid, .. } = program;
-        Self { directory: directory.clone(), env: env.clone(), uid: *uid, gid: *gid }
+        let ResolvedProgram { directory, env, privileges, .. } = program;
+        Self { directory: directory.clone(), env: env.clone(), privileges: privileges.clone() }
     }
 }
 
@@ -83,12 +83,12 @@ pub(crate) async fn tell(
 }
 
 fn command_for(command: &str, event: &str, surroundings: &Surroundings) -> Command {
-    let Surroundings { directory, env, uid, gid } = surroundings;
+    let Surroundings { directory, env, privileges } = surroundings;
     let mut hook = Command::new("/bin/sh");
     let directory = if directory.is_dir() { directory } else { Path::new("/") };
     let environment = env.iter().filter(|(name, _)| !is_withheld(name));
     hook.args(["-c", command]).current_dir(directory).env_clear().envs(environment).env(EVENT, event);
-    sys::become_other(&mut hook, *uid, *gid);
+    privileges.give_user(&mut hook);
     sys::term_when_parent_dies(&mut hook);
     sys::inherit_nothing(&mut hook);
     hook
@@ -202,7 +202,7 @@ mod tests {
 
     fn surroundings() -> Surroundings {
         let env = [("KEY".into(), "x".into()), ("PATH".into(), "/usr/bin:/bin".into())].into();
-        Surroundings { directory: "/".into(), env, uid: None, gid: None }
+        Surroundings { directory: "/".into(), env, privileges: Privileges::default() }
     }
 
     async fn told(hook: &str) -> Result<(), String> {

@@ -41,6 +41,7 @@ impl ResolvedProgram {
     fn started_as(&self, now: &Program) -> Self {
         let mut env = now.environment.clone().unwrap_or_else(|| env::vars_os().collect());
         env.retain(|name, _| !is_withheld(name));
+        now.privileges.introduce(&mut env);
         env.extend(self.given.iter().filter_map(|name| Some((name.clone(), self.env.get(name)?.clone()))));
         let mut runtime = self.runtime.clone();
         if let Runtime::Node { args, .. } = &mut runtime {
@@ -63,8 +64,7 @@ impl ResolvedProgram {
             env,
             given: self.given.clone(),
             instance_env: self.instance_env.clone(),
-            uid: now.uid,
-            gid: now.gid,
+            privileges: now.privileges.clone(),
             stdio: now.stdio.clone(),
             own_group: self.own_group,
             written: now.serialization,

@@ -23,6 +23,7 @@ mod lines;
 pub(crate) mod outlets;
 mod passage;
 pub(crate) mod preload;
+pub(crate) mod privileges;
 pub(crate) mod program;
 pub(crate) mod ring;
 pub(crate) mod runtime;

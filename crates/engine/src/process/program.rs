@@ -21,6 +21,7 @@ use crate::config::ready::ReadyWhen;
 use crate::config::variable::{InstanceEnv, Variables, check_variable};
 use crate::config::working_directory::directory_for;
 use crate::process::compile_cache::Kept;
+use crate::process::privileges::Privileges;
 use crate::process::runtime::{self, Because, Judgement, NodeKind, Runtime};
 use crate::process::shebang::{Beginning, MARKED, Shebang};
 use crate::process::stdio::Stdio;
@@ -53,8 +54,7 @@ pub(crate) struct Program {
     pub(crate) environment: Option<BTreeMap<OsString, OsString>>,
     /// Where a worker finds its slot, beside `WORKER_ID`.
     pub(crate) instance_env: Option<InstanceEnv>,
-    pub(crate) uid: Option<u32>,
-    pub(crate) gid: Option<u32>,
+    pub(crate) privileges: Privileges,
     pub(crate) stdio: [Stdio; 3],
     /// A worker leads a process group of its own; else it stays in the master's.
     pub(crate) own_group: bool,
@@ -87,8 +87,7 @@ pub(crate) struct ResolvedProgram {
     pub(crate) given: Vec<OsString>,
     /// Where a worker finds its slot, beside `WORKER_ID`.
     pub(crate) instance_env: Option<InstanceEnv>,
-    pub(crate) uid: Option<u32>,
-    pub(crate) gid: Option<u32>,
+    pub(crate) privileges: Privileges,
     pub(crate) stdio: [Stdio; 3],
     /// A worker leads a process group of its own; else it stays in the master's.
     pub(crate) own_group: bool,
@@ -112,8 +111,7 @@ impl Program {
             set_at_reloads: Variables::default(),
             environment: None,
             instance_env: None,
-            uid: None,
-            gid: None,
+            privileges: Privileges::default(),
             stdio: [Stdio::Null, Stdio::Inherit, Stdio::Tail],
             own_group: true,
             under_node: false,
@@ -152,6 +150,7 @@ impl Program {
         let given = self.given()?;
         let mut env = self.environment.clone().unwrap_or_else(|| env::vars_os().collect());
         env.retain(|name, _| !is_withheld(name));
+        self.privileges.introduce(&mut env);
         let names = given.keys().cloned().collect();
         env.extend(given);
         Ok((env, names))
@@ -165,6 +164,7 @@ impl Program {
             return Err(unusable(io::Error::from_raw_os_error(libc::ENOTDIR)));
         }
         let server = self.resolve_server()?;
+        self.privileges.check()?;
         let (mut env, given) = self.variables()?;
         let judgement = if self.under_node {
             Judgement::Node(Because::Said, None)
@@ -190,8 +190,7 @@ impl Program {
             env,
             given,
             instance_env: self.instance_env.clone(),
-            uid: self.uid,
-            gid: self.gid,
+            privileges: self.privileges.clone(),
             stdio: self.stdio.clone(),
             own_group: self.own_group,
             written: self.serialization,
@@ -201,7 +200,7 @@ impl Program {
 
     fn compile_cache(&self, env: &BTreeMap<OsString, OsString>) -> Option<Kept> {
         let directory = self.compile_cache.as_ref()?.directory(&self.directory, env)?;
-        let uid = self.uid.unwrap_or_else(|| geteuid().as_raw());
+        let uid = self.privileges.uid.unwrap_or_else(|| geteuid().as_raw());
         Some(Kept { directory, most: self.compile_cache_size, uid })
     }
 

@@ -16,7 +16,7 @@ use recluster_wire::env::{
     NodeDrain, SERVER, WATCHDOG_PID, WorkerEnv,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource};
 
 use crate::config::drain_signal::DrainSignal;
 use crate::process::exit::{Watch, open_pidfds};
@@ -73,7 +73,7 @@ pub(crate) struct SpawnOptions<'a> {
 pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io::Result<Spawned> {
     let mut command = command(program, options);
     sys::forget_signals(&mut command);
-    let user = [program.uid, program.gid];
+    let user = [program.privileges.uid, program.privileges.gid];
     let stdio::Ends { pipes, stdout, stderr } =
         stdio::attach(&mut command, &program.stdio, user, options.raw_stdio, options.takes_stdout)?;
     let (channel, theirs) = channel_pair()?;
@@ -88,7 +88,7 @@ pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io
             sys::term_when_parent_dies(&mut command);
         }
     }
-    if let Some(limit) = options.open_files {
+    if let Some(limit) = options.open_files.filter(|_| !program.privileges.limits(Resource::Nofile)) {
         sys::limit_open_files(&mut command, limit);
     }
     command.env_clear().envs(&environment);
@@ -165,7 +165,7 @@ pub(super) fn command(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> 
     if program.own_group {
         command.process_group(0);
     }
-    sys::become_other(&mut command, program.uid, program.gid);
+    program.privileges.give(&mut command);
     command
 }
 

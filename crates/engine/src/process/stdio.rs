@@ -115,7 +115,7 @@ mod tests {
         shell.args(["-c", "cd / && echo said >/dev/stdout && echo said >/dev/stderr"]);
         let stdio = [Stdio::Null, Stdio::Inherit, Stdio::Tail];
         let ends = attach(&mut shell, &stdio, [uid, None], false, true).unwrap();
-        sys::become_other(&mut shell, uid, None);
+        sys::become_other(&mut shell, uid, None, &[]);
         assert!(shell.status().unwrap().success());
         let mut said = [0; 9];
         for end in [ends.stdout, ends.stderr] {

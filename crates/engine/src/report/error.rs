@@ -146,6 +146,36 @@ pub enum ProgramError {
         /// Why not.
         source: io::Error,
     },
+    /// Workers cannot run as the user, or in the group, that was said.
+    #[error("workers cannot run as {}: {source}", whom(*uid, *gid))]
+    User {
+        /// The user, unless that is the master's.
+        uid: Option<u32>,
+        /// The group, unless that is the master's.
+        gid: Option<u32>,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The user has no account on this machine, and its group was not said.
+    #[error("user {uid} has no account on this machine that says its group: say the group as well")]
+    NoGroup {
+        /// The user.
+        uid: u32,
+    },
+    /// Workers cannot have a limit that was said.
+    #[error("workers cannot have the limit {limit}: {source}")]
+    Limit {
+        /// The limit, as it is written.
+        limit: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn whom(uid: Option<u32>, gid: Option<u32>) -> String {
+    let user = uid.map(|uid| format!("user {uid}"));
+    let group = gid.map(|gid| format!("group {gid}"));
+    user.into_iter().chain(group).collect::<Vec<_>>().join(", ")
 }
 
 /// Why a reload did not bring the new code into every slot.

@@ -189,12 +189,13 @@ impl Supervisor {
         let target = match (&checks.check, child.own_listener) {
             (ReadyCheck::Http(_), Some(address)) => Target::Own(address),
             (ReadyCheck::Http(_), None) => Target::HandOver,
-            (ReadyCheck::Command(_), _) => Target::Process(Asked {
+            (ReadyCheck::Command(_), _) => Target::Process(Box::new(Asked {
                 pid: child.pid().unsigned_abs(),
                 slot: child.slot.get(),
                 directory: program.map(|program| program.directory.clone()).unwrap_or_default(),
                 env: program.map(|program| program.env_of(child.slot.get())).unwrap_or_default(),
-            }),
+                privileges: program.map(|program| program.privileges.clone()).unwrap_or_default(),
+            })),
         };
         let watch = checks.watch(worker, target, self.spawner.events(), self.spawner.hands());
         let events = self.spawner.events();

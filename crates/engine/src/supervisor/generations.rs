@@ -209,10 +209,13 @@ fn failure_of(error: &ProgramError) -> SpawnFailure {
         ProgramError::NotRunnable { source, .. }
         | ProgramError::NodeNotRunnable { source, .. }
         | ProgramError::Directory { source, .. }
+        | ProgramError::User { source, .. }
+        | ProgramError::Limit { source, .. }
         | ProgramError::EnvFile(EnvFileError::Unreadable { source, .. }) => spawn::failure_of(source),
         ProgramError::NotFound { .. }
         | ProgramError::NodeNotFound { .. }
         | ProgramError::EnvFile(EnvFileError::Wrong { .. })
+        | ProgramError::NoGroup { .. }
         | ProgramError::Variable(_) => SpawnFailure::Hopeless,
     }
 }

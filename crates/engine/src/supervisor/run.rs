@@ -114,7 +114,8 @@ impl Supervisor {
         let program = self.generations.program(core::Generation::FIRST);
         let kind = program.and_then(ResolvedProgram::node_kind);
         let own_user = rustix::process::geteuid().as_raw();
-        let of_other_user = program.and_then(|program| program.uid).is_some_and(|uid| uid != own_user);
+        let of_other_user =
+            program.and_then(|program| program.privileges.uid).is_some_and(|uid| uid != own_user);
         let is_node = kind == Some(NodeKind::Node);
         let has_preload = is_node && self.spec().preload.is_some();
         if let Some(caveat) =

@@ -6,6 +6,7 @@ mod first_start;
 mod log;
 mod many;
 mod pipes;
+mod privileges;
 mod read_only;
 mod ready;
 mod stdio;
