@@ -16,6 +16,7 @@ function goodbyes(drain, countConnections) {
   const { worker } = require('cluster');
   const { disconnect: closeChannel } = process;
   let isToClose = false;
+  let isClosing = false;
   let isClosed = false;
   /** The application's handlers have run. */
   let isSignalled = false;
@@ -40,11 +41,15 @@ function goodbyes(drain, countConnections) {
 
   function look() {
     watchForSignal();
-    if (isToClose && countConnections() === 0) close();
+    if (!isToClose || isClosing || isClosed || countConnections() > 0) return;
+    isClosing = true;
+    // What is closed in this turn of the loop is listed until its end, behind the immediates of this turn.
+    setImmediate(setImmediate, close);
   }
 
   function close() {
-    if (isClosed) return;
+    isClosing = false;
+    if (isClosed || countConnections() > 0) return;
     isClosed = true;
     const name = nextSignal();
     drain.sayLast();
@@ -95,17 +100,13 @@ function goodbyes(drain, countConnections) {
     if (process.listenerCount('SIGTERM') === 0) process.kill(process.pid, 'SIGTERM');
   }
 
-  /**
-   * What keeps the event loop alive, by Node's names: how many of each. The standard streams, the channel and our own looks do not, and a
-   * connection that has ended does not for longer than this turn of the loop, though it is still listed.
-   */
+  /** What keeps the event loop alive, by Node's names: how many of each. The standard streams, the channel and our own looks do not. */
   function aliveness() {
     const counts = new Map();
     const add = (name, count) => counts.set(name, (counts.get(name) ?? 0) + count);
     for (const name of process.getActiveResourcesInfo?.() ?? []) add(name, 1);
     for (const handle of own.getHandles.call(process)) {
       if (handle._isStdio && handle._handle?.hasRef?.()) add(`${handle._handle.constructor.name}Wrap`, -1);
-      else if (handle.destroyed && handle.server) add(handle.server._pipeName ? 'PipeWrap' : 'TCPSocketWrap', -1);
     }
     if (process.connected) add('PipeWrap', -1);
     add('Immediate', -drain.looks);

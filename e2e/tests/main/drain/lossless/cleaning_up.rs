@@ -1,7 +1,7 @@
 //! What applications do at their end: their handlers of SIGTERM and SIGINT run when the last connection is gone, once; and
 //! what keeps an old worker alive then is told.
 
-use recluster_e2e::{Launch, Master, on};
+use recluster_e2e::{Home, Launch, Master, on};
 use serde_json::json;
 
 use super::{answered, ended};
@@ -127,4 +127,20 @@ fn the_last_connection_is_not_told_as_what_keeps_it_alive() {
     ended(connection);
     let overdue = master.wait(on("overdue").generation(1));
     assert_eq!(overdue.at("/held/alive"), &json!([{ "name": "Timeout", "count": 1 }]));
+}
+
+/// They are closed in the very moment in which the worker looks at what it has.
+#[test]
+fn the_sockets_that_it_listened_on_are_not_told_as_what_keeps_it_alive() {
+    let home = Home::new();
+    let tcp = json!({ "port": 0, "host": "127.0.0.1" }).to_string();
+    let unix = json!({ "path": home.join("server.sock") }).to_string();
+    let all = [("round-robin", &tcp), ("shared", &tcp), ("kernel", &tcp), ("shared", &unix)];
+    for (balance, listen) in all {
+        let launch = cluster("").home(&home).env("HOLDS", "timer").env("LISTEN", listen).env("DATAGRAMS", "yes");
+        let master = launch.option("--balance", balance).option("--exit-grace", "300ms").serve();
+        master.reload().expect_code(0);
+        let overdue = master.wait(on("overdue").generation(1));
+        assert_eq!(overdue.at("/held/alive"), &json!([{ "name": "Timeout", "count": 1 }]), "{balance} {listen}");
+    }
 }
