@@ -60,7 +60,10 @@ declare namespace recluster {
     idleGrace?: number | undefined;
     /** How long `shutdown()` goes on accepting before it begins. Default: 0. */
     acceptAfterStop?: number | undefined;
-    /** How connections reach workers. Default: `'round-robin'`. */
+    /**
+     * How connections reach workers. Default: `'kernel'`, or what somebody has chosen as the scheduling policy of Node's own module
+     * (`SCHED_RR` is `'round-robin'`, `SCHED_NONE` is `'shared'`).
+     */
     balance?: Balance | undefined;
     /** With `balance: 'sticky'`, what makes two connections one client's. Default: `'ip'`. */
     stickyBy?: StickyBy | undefined;

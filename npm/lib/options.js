@@ -182,7 +182,7 @@ function compileCache(options) {
 /** As somebody has told Node's own module. */
 function nodesBalance() {
   const chosen = scheduling.chosen();
-  if (chosen === undefined) return 'round-robin';
+  if (chosen === undefined) return 'kernel';
   return chosen === scheduling.SCHED_NONE ? 'shared' : 'round-robin';
 }
 

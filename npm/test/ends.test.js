@@ -148,7 +148,7 @@ test.ours('the scheduling policy of node is the balance, where somebody has chos
     return (await made.status()).balance
   }
   assert.equal(cluster.schedulingPolicy, cluster.SCHED_RR)
-  assert.equal(await balance(), 'round-robin')
+  assert.equal(await balance(), 'kernel')
   cluster.setupPrimary({ schedulingPolicy: cluster.SCHED_NONE })
   assert.equal(await balance(), 'shared')
   cluster.setupPrimary({ schedulingPolicy: cluster.SCHED_RR })
@@ -159,7 +159,7 @@ test.ours('the scheduling policy of node is the balance, where somebody has chos
   assert.equal(await balance(), 'round-robin')
 })
 
-for (const [policy, balance] of [['rr', 'round-robin'], ['none', 'shared'], ['', 'round-robin']]) {
+for (const [policy, balance] of [['rr', 'round-robin'], ['none', 'shared'], ['', 'kernel']]) {
   test.ours(`NODE_CLUSTER_SCHED_POLICY=${policy} is the balance ${balance}`, { env: { NODE_CLUSTER_SCHED_POLICY: policy } }, async ({ make }) => {
     const made = make(fixture('puppet.js'), started)
     made.run()

@@ -14,7 +14,7 @@ use crate::{duration, size};
 #[command(next_help_heading = "Connections")]
 pub(crate) struct Balancing {
     /// How connections reach workers
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = BalanceArg::RoundRobin)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = BalanceArg::Kernel)]
     pub(crate) balance: BalanceArg,
 
     #[arg(

@@ -9,12 +9,12 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Balance {
     /// The master accepts and passes connections on, each to a worker with room.
-    #[default]
     RoundRobin,
     /// Workers accept by themselves on one shared socket; the kernel picks.
     Shared,
     /// Workers accept, each on a socket of its own; what waits for a busy one goes to an idle one. For TCP of Node workers,
     /// else as round-robin.
+    #[default]
     Kernel,
     /// All connections of one client reach the same slot. For Node workers, of up to 512 slots.
     Sticky(StickyBy),
@@ -184,7 +184,7 @@ mod tests {
     fn each_balance_has_its_name() {
         let names = all().map(|balance| balance.to_string());
         assert_eq!(names, ["round-robin", "shared", "kernel", "sticky", "sticky"]);
-        assert_eq!(Balance::default(), Balance::RoundRobin);
+        assert_eq!(Balance::default(), Balance::Kernel);
     }
 
     #[test]
