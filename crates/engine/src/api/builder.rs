@@ -303,7 +303,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// How new connections reach workers. Default round-robin.
+    /// How new connections reach workers. Default [`Balance::Kernel`].
     #[must_use]
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = balance;
