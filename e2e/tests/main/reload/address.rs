@@ -146,7 +146,8 @@ fn beside_a_worker_of_its_own_generation_the_address_is_in_use() {
     ";
     let server = home.write("server.js", text);
     let launch = Launch::of(server).home(&home).workers(1).option("--attempts", "1").impatient();
-    let mut master = launch.start();
+    // It is ready by its first server, and must not serve before its second one has failed.
+    let mut master = launch.option("--bake", "1h").start();
     let failed = master.wait(on("start_failed"));
     let hint = failed.text("/failure/hint");
     assert!(hint.starts_with("it is the cluster itself that listens on 127.0.0.1:"), "{hint}");
