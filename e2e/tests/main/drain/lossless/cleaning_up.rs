@@ -137,10 +137,15 @@ fn the_sockets_that_it_listened_on_are_not_told_as_what_keeps_it_alive() {
     let unix = json!({ "path": home.join("server.sock") }).to_string();
     let all = [("round-robin", &tcp), ("shared", &tcp), ("kernel", &tcp), ("shared", &unix)];
     for (balance, listen) in all {
-        let launch = cluster("").home(&home).env("HOLDS", "timer").env("LISTEN", listen).env("DATAGRAMS", "yes");
+        let launch =
+            cluster("").home(&home).env("HOLDS", "timer").env("LISTEN", listen).env("DATAGRAMS", "yes");
         let master = launch.option("--balance", balance).option("--exit-grace", "300ms").serve();
         master.reload().expect_code(0);
         let overdue = master.wait(on("overdue").generation(1));
-        assert_eq!(overdue.at("/held/alive"), &json!([{ "name": "Timeout", "count": 1 }]), "{balance} {listen}");
+        assert_eq!(
+            overdue.at("/held/alive"),
+            &json!([{ "name": "Timeout", "count": 1 }]),
+            "{balance} {listen}"
+        );
     }
 }
