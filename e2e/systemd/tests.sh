@@ -107,6 +107,16 @@ ExecReload=$recluster reload --control /run/web/control.sock"
     has ExecMainStatus 0
 }
 
+# What hooks do at the end takes longer than a watchdog waits.
+test_a_watchdog_has_patience_with_an_end_that_takes_long() {
+    options='--on "stopped=exec:sleep 4"' unit <<<"Type=notify
+WatchdogSec=1"
+    works systemctl start web
+    works systemctl stop web
+    has Result success
+    has ExecMainStatus 0
+}
+
 # systemd waits for the word that it is over, and knows nothing of its success: the status tells.
 test_reload_by_signal() {
     ((version >= 253)) || return 0

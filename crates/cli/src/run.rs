@@ -251,6 +251,8 @@ impl Foreground<'_> {
                 self.journal.reopen();
                 self.cluster.reopen_worker_log()
             }
+            // systemd waits for the end of what it has asked for, whoever has asked for the same before.
+            Wish::Repeated if signals::asks_for_reload(name) => self.cluster.confirm_reload(),
             Wish::Repeated => Ok(()),
         };
         // An error says that the cluster is over already, which the loop is about to see.

@@ -25,6 +25,11 @@ const MEANINGS: [(Signal, &str, Wish); 8] = [
     (Signal::USR1, "SIGUSR1", Wish::ReopenLog),
 ];
 
+/// Whether the signal of this name asks for a reload.
+pub(crate) fn asks_for_reload(name: &str) -> bool {
+    MEANINGS.iter().any(|(_, known, wish)| *known == name && *wish == Wish::Reload)
+}
+
 /// What the master hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {

@@ -78,6 +78,12 @@ impl Cluster {
         self.reload_with(Variables::default()).await
     }
 
+    /// Somebody asks for the reload that has just been asked for. It is not done twice, but a [service
+    /// manager](crate::ServiceManager) that has asked hears of it.
+    pub fn confirm_reload(&self) -> Result<(), Gone> {
+        self.tell(Request::ConfirmReload)
+    }
+
     /// Asks for a reload and does not wait; its verdict is an event.
     pub fn request_reload(&self) -> Result<(), Gone> {
         self.request_reload_with(Variables::default())

@@ -55,6 +55,8 @@ pub(crate) enum Request {
         set: Variables,
         reply: Option<oneshot::Sender<Told>>,
     },
+    /// The reload that has just been asked for is asked for again.
+    ConfirmReload,
     Replace(u64),
     Renew(Which, oneshot::Sender<renewals::Outcome>),
     Scale(Scale, oneshot::Sender<Result<u32, ScaleError>>),

@@ -34,6 +34,11 @@ impl Supervisor {
     pub(super) fn answer(&mut self, request: Request) {
         match request {
             Request::Reload { with, set, reply } => self.reload(with, set, reply),
+            Request::ConfirmReload => {
+                self.herald.reload_was_asked_for(Instant::now());
+                // It may be over by now, and nothing else has changed.
+                self.told_manager = None;
+            }
             Request::Replace(worker) => self.tell(core::Event::Replace(self.workers.numbered(worker))),
             Request::Renew(which, reply) => self.renew(which, reply),
             Request::Scale(scale, reply) => self.scale(scale, reply),

@@ -337,6 +337,8 @@ impl Supervisor {
                 biased;
                 () = &mut ending => break true,
                 () = &mut limit => break false,
+                // A watchdog does not know that nothing else is left to do.
+                () = sleep_until_some(self.herald.due()) => self.herald.pass(Instant::now()),
                 input = inbox.recv() => match input {
                     Some(Input::Hook(failed)) => self.hook_failed(failed),
                     Some(Input::Request(Request::Terminate)) | None => break false,

@@ -166,6 +166,39 @@ fn a_reload_that_cannot_begin_is_over_at_once() {
     assert!(last_status(&reload).contains("last reload: refused: "), "{reload:?}");
 }
 
+/// Both signals are one wish, but systemd may have sent the second and somebody else the first.
+#[test]
+fn whoever_asks_for_the_reload_that_was_just_asked_for_hears_that_it_begins() {
+    let manager = Manager::new();
+    let master = manager.launch("server.js").workers(1).serve();
+    manager.until("READY=1");
+    master.signal(Signal::HUP);
+    master.signal(Signal::USR2);
+    let mut heard = manager.until("RELOADING=1");
+    heard.extend(manager.until("RELOADING=1"));
+    heard.extend(manager.until("READY=1"));
+    assert_eq!(turns(&heard)[..1], ["RELOADING=1"], "{heard:?}");
+}
+
+/// A watchdog does not know that a hook is all that is left to do.
+#[test]
+fn a_watchdog_hears_of_the_master_until_the_end() {
+    let manager = Manager::new();
+    let launch = manager.launch("server.js").workers(1).env("WATCHDOG_USEC", "100000");
+    let home = Home::new();
+    let go = home.join("go");
+    let waits = format!("stopped=exec:until [ -e '{}' ]; do sleep 0.05; done", go.display());
+    let mut master = launch.hook(&waits).start();
+    manager.until("READY=1");
+    master.signal(Signal::TERM);
+    manager.until("STATUS=over: 0 of 1 workers serve, generation 1");
+    for _ in 0..3 {
+        manager.until("WATCHDOG=1");
+    }
+    fs::write(&go, "").expect("a directory of ours");
+    master.expect_end(0);
+}
+
 #[test]
 fn an_abstract_name_is_a_socket_as_well() {
     let home = Home::new();
