@@ -12,7 +12,7 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 24] = [
+const NEEDS_A_RESTART: [&str; 23] = [
     "admin",
     "admin-host",
     "admin-token-file",
@@ -23,7 +23,6 @@ const NEEDS_A_RESTART: [&str; 24] = [
     "log-format",
     "log-prefix",
     "name",
-    "on",
     "peek-bytes",
     "peek-connections",
     "peek-timeout",

@@ -51,7 +51,6 @@ pub struct ClusterBuilder {
     pub(crate) adopted: Vec<Bound>,
     pub(crate) lender: Lender,
     pub(crate) listens: Vec<Listen>,
-    pub(crate) hooks: Vec<Hook>,
     pub(crate) name: Option<String>,
     pub(crate) manager: Option<ServiceManager>,
     pub(crate) host: Option<Host>,
@@ -75,7 +74,6 @@ impl ClusterBuilder {
             adopted: Vec::new(),
             lender: Lender::default(),
             listens: Vec::new(),
-            hooks: Vec::new(),
             name: None,
             manager: None,
             host: None,
@@ -427,7 +425,7 @@ impl ClusterBuilder {
     /// environment; it may take ten seconds. Default none.
     #[must_use]
     pub fn hook(mut self, hook: Hook) -> Self {
-        self.hooks.push(hook);
+        self.draft.hooks.push(hook);
         self
     }
 
@@ -455,7 +453,7 @@ impl ClusterBuilder {
 
     /// When a reload is asked for, asks anew how the cluster is to be run: a config file may have changed. Whatever the new
     /// builder says holds from the beginning of that reload, except for the addresses to listen on, the balance,
-    /// `messages`, `stderr`, `raw_stdio`, `open_files`, the hooks, the name, the service manager and `end_with_master`; after a rollback it is as it was before. Where it names another number of
+    /// `messages`, `stderr`, `raw_stdio`, `open_files`, the name, the service manager and `end_with_master`; after a rollback it is as it was before. Where it names another number of
     /// workers than the last one did, more slots come at once and fewer when the reload is done; a [`Cluster::scale`](crate::Cluster::scale)
     /// made meanwhile stands. An error refuses the reload, and nothing is touched. Must not block.
     #[must_use]

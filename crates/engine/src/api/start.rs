@@ -51,7 +51,6 @@ impl ClusterBuilder {
             reread: self.reread,
             numbering: self.numbering,
             latest: self.latest,
-            hooks: self.hooks,
             name: self.name,
             manager: self.manager,
         };

@@ -44,6 +44,7 @@ pub(crate) struct Hooks {
     /// What the cluster is called, if it has a name.
     name: Option<String>,
     row: Mutex<Row>,
+    hands: Hands,
     failures: Sink<Failed>,
     tasks: JoinSet<()>,
 }
@@ -91,15 +92,37 @@ struct RespawnRow {
 
 impl Hooks {
     /// Hooks whose commands are started by these hands, and whose failures go there. Must be called in a runtime.
-    pub(crate) fn new(hooks: Vec<Hook>, name: Option<String>, hands: &Hands, failures: Sink<Failed>) -> Self {
-        let mut tasks = JoinSet::new();
-        let list = hooks.into_iter().map(|hook| {
-            let (jobs, waiting) = mpsc::channel(WAITING);
-            let hook = Arc::new(hook);
-            tasks.spawn(work(Arc::clone(&hook), waiting, hands.clone(), failures.clone()));
-            Queue { hook, jobs, lost: Mutex::default() }
-        });
-        Self { list: list.collect(), name, row: Mutex::default(), failures, tasks }
+    pub(crate) fn new(hooks: &[Hook], name: Option<String>, hands: Hands, failures: Sink<Failed>) -> Self {
+        let (row, tasks) = (Mutex::default(), JoinSet::new());
+        let mut all = Self { list: Vec::new(), name, row, hands, failures, tasks };
+        all.fit(hooks);
+        all
+    }
+
+    /// Has these hooks and no others from now on. One that was there goes on with what waits for it; one that is gone does
+    /// what waits for it, and is told no more.
+    pub(crate) fn fit(&mut self, hooks: &[Hook]) {
+        if self.list.iter().map(|queue| &*queue.hook).eq(hooks) {
+            return;
+        }
+        while self.tasks.try_join_next().is_some() {}
+        let mut before = std::mem::take(&mut self.list);
+        for hook in hooks {
+            let there = before.iter().position(|queue| *queue.hook == *hook);
+            let queue = there.map(|index| before.remove(index));
+            let queue = queue.unwrap_or_else(|| self.begin(hook));
+            self.list.push(queue);
+        }
+        for gone in before {
+            gone.tell_losses(&self.failures);
+        }
+    }
+
+    fn begin(&mut self, hook: &Hook) -> Queue {
+        let (jobs, waiting) = mpsc::channel(WAITING);
+        let hook = Arc::new(hook.clone());
+        self.tasks.spawn(work(Arc::clone(&hook), waiting, self.hands.clone(), self.failures.clone()));
+        Queue { hook, jobs, lost: Mutex::default() }
     }
 
     /// Tells those whom it concerns of an event. They run in these surroundings.
@@ -241,10 +264,14 @@ mod tests {
 
     fn hooks(list: &[&str]) -> (Hooks, Receiver<Failed>) {
         let hands = Hands::new(None, Sink::new(|chore: Chore| chore()));
-        let list = list.iter().map(|text| text.parse().unwrap()).collect();
+        let list: Vec<Hook> = parsed(list);
         let (failures, failed) = channel();
         let failures = Sink::new(move |failure| drop(failures.send(failure)));
-        (Hooks::new(list, Some("shop".to_owned()), &hands, failures), failed)
+        (Hooks::new(&list, Some("shop".to_owned()), hands, failures), failed)
+    }
+
+    fn parsed(list: &[&str]) -> Vec<Hook> {
+        list.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     fn surroundings() -> Surroundings {
@@ -294,6 +321,25 @@ mod tests {
             reason: "it ended with status 3".to_owned(),
         };
         assert_eq!(failed.try_iter().collect::<Vec<_>>(), [failure.clone(), failure]);
+    }
+
+    #[tokio::test]
+    async fn hooks_that_change_do_what_waits_for_them_and_those_that_stay_go_on() {
+        let base = tempfile::tempdir().unwrap();
+        let log = base.path().join("log");
+        let write = |name: &str| format!("crashed=exec:echo {name} >> {}", log.display());
+        let (stays, goes, comes) = (write("stays"), write("goes"), write("comes"));
+        let (mut hooks, failed) = hooks(&[&goes, &stays]);
+        hooks.hear(&crash(), surroundings);
+        hooks.fit(&parsed(&[&stays, &comes]));
+        hooks.hear(&crash(), surroundings);
+        hooks.fit(&parsed(&[&stays, &comes]));
+        ended(hooks).await;
+        let text = std::fs::read_to_string(log).unwrap();
+        let mut said: Vec<&str> = text.lines().collect();
+        said.sort_unstable();
+        assert_eq!(said, ["comes", "goes", "stays", "stays"]);
+        assert!(failed.try_recv().is_err());
     }
 
     #[tokio::test]

@@ -48,7 +48,6 @@ use recluster_core::WorkerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::balance::Balance;
-use crate::config::hook::Hook;
 use crate::config::output::Output;
 use crate::config::service_manager::ServiceManager;
 use crate::dataplane::{DataPlane, Setup};
@@ -104,8 +103,6 @@ pub(crate) struct Shell {
     pub(crate) numbering: Numbering,
     /// Says before each start what has changed since a generation began.
     pub(crate) latest: Option<Latest>,
-    /// What is done when something happens.
-    pub(crate) hooks: Vec<Hook>,
     /// What hooks are told that the cluster is called.
     pub(crate) name: Option<String>,
     /// Who is told how the cluster does.
@@ -173,7 +170,6 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         reread,
         numbering,
         latest,
-        hooks,
         name,
         manager,
     } = shell;
@@ -187,7 +183,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let outlets = Outlets::start(output, spec.settings().workers, passes_stderr, process_events.clone())?;
     let launcher =
         start_launcher(open_files, &inputs).map_err(system("start the thread that starts workers"))?;
-    let hooks = Hooks::new(hooks, name, &launcher.hands(), sink(&inputs, Input::Hook));
+    let hooks = Hooks::new(&spec.hooks, name, launcher.hands(), sink(&inputs, Input::Hook));
     let herald =
         Herald::new(manager, Instant::now()).map_err(system("make a socket for the service manager"))?;
     let (progress, seen) = watch::channel(Progress::default());

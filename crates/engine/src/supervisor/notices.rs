@@ -62,7 +62,7 @@ impl Supervisor {
                 // What failed is told in the words of its own settings.
                 let words = explain::verdict(verdict, |failure| self.in_words(failure));
                 self.generations.end(generation, verdict);
-                self.watch_limits();
+                self.put_in_force();
                 self.caches.sweep(generation.and_then(|generation| self.generations.program(generation)));
                 let generation = generation.map(Generation::get);
                 self.emit(Event::Reloaded { generation, verdict: words.clone() });
@@ -91,13 +91,21 @@ impl Supervisor {
         }
     }
 
+    /// What follows the spec in force by itself is told of it.
+    fn put_in_force(&mut self) {
+        self.watch_limits();
+        if let Some(hooks) = &mut self.hooks {
+            hooks.fit(&self.generations.spec().hooks);
+        }
+    }
+
     /// From here on what came with the generation is in force, as it is for the policy.
     fn begin_generation(&mut self, generation: Generation) {
         let status = self.policy.status();
         let used = status.workers.iter().map(|worker| worker.generation);
         let oldest = used.chain([status.generation]).min().unwrap_or(generation);
         self.generations.begin(generation, oldest);
-        self.watch_limits();
+        self.put_in_force();
         self.emit(Event::GenerationBegan { generation: generation.get() });
         for caveat in self.generations.new_caveats(generation, !self.spawner.bound().is_empty()) {
             self.emit(Event::Caveat { caveat });

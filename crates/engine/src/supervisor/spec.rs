@@ -9,6 +9,7 @@ use recluster_core::{Config, Settings};
 
 use crate::config::balance::Balance;
 use crate::config::drain_signal::DrainSignal;
+use crate::config::hook::Hook;
 use crate::config::limits::Limits;
 use crate::config::listen::Listen;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
@@ -50,6 +51,8 @@ pub(crate) struct Spec {
     pub(crate) check_listen: Option<Listen>,
     /// How long a worker may be silent.
     pub(crate) watchdog: Option<Duration>,
+    /// What is done when something happens.
+    pub(crate) hooks: Vec<Hook>,
     /// What was said to be otherwise, and stays as it is.
     pub(crate) needs_restart: Vec<String>,
 }
@@ -105,6 +108,7 @@ pub(crate) struct Draft {
     pub(crate) check_timeout: Duration,
     pub(crate) check_listen: Option<Listen>,
     pub(crate) watchdog: Option<Duration>,
+    pub(crate) hooks: Vec<Hook>,
     pub(crate) needs_restart: Vec<String>,
 }
 
@@ -128,6 +132,7 @@ impl Draft {
             check_timeout: CHECK_TIMEOUT,
             check_listen: None,
             watchdog: None,
+            hooks: Vec::new(),
             needs_restart: Vec::new(),
         }
     }
@@ -157,6 +162,7 @@ impl Draft {
             checks,
             check_listen: self.check_listen,
             watchdog: self.watchdog,
+            hooks: self.hooks,
             needs_restart: self.needs_restart,
         };
         spec.suits(&resolved)?;

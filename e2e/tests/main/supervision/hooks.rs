@@ -83,6 +83,40 @@ fn a_server_is_told_why_a_reload_was_rolled_back() {
 }
 
 #[test]
+fn a_reload_takes_the_hooks_that_the_file_has_then_and_a_rollback_those_of_before() {
+    let home = Home::new();
+    home.release("good", "server.js");
+    home.release("bad", "second-slot-fails.js");
+    home.switch("good");
+    let files = ["first", "second", "third"].map(|name| home.join(name));
+    let hooks = |file: &Path| {
+        let hooks = ["reloaded", "rolled-back", "stopped"].map(|event| record(event, file));
+        format!("on = {}\n", Value::from(hooks.to_vec()))
+    };
+    let [first, second, third] = &files;
+    let launch = Launch::of(home.join("current/server.js")).home(&home).config(&hooks(first));
+    let mut master = launch.option("--attempts", "1").serve();
+    master.configure(&hooks(second));
+    master.reload().expect_code(0);
+    master.configure(&hooks(third));
+    home.switch("bad");
+    master.reload().expect_code(1);
+    master.client(&["stop"]).expect_code(0);
+    master.expect_end(0);
+    let names = |file: &Path| -> Vec<String> {
+        let mut names: Vec<_> =
+            told(file).iter().map(|event| event["on"].as_str().expect("a name").to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(second), ["reloaded", "rolled-back", "stopped"]);
+    assert!(names(first).is_empty() && names(third).is_empty(), "{:?} {:?}", names(first), names(third));
+    assert!(master.seen(&on("hook_failed")).is_empty());
+    let configured = master.wait(on("configured"));
+    assert_eq!(configured.at("/changed"), &serde_json::json!(["on"]));
+}
+
+#[test]
 fn a_hook_that_fails_or_hangs_is_in_nobodys_way() {
     let mut master = Launch::fixture("server.js")
         .workers(1)
