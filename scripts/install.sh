@@ -4,7 +4,8 @@
 #     sh install.sh [VERSION]
 #
 # The newest version unless one is given. It is put into ~/.local/bin, or the directory that RECLUSTER_INSTALL names, and only if its sum
-# is the one that the release's SHA256SUMS has. RECLUSTER_RELEASES is another place that has the releases, such as a mirror.
+# is the one that the release's SHA256SUMS has. Where that directory is called bin, its man pages and completions are put into share beside
+# it, where man, bash, fish and zsh look. RECLUSTER_RELEASES is another place that has the releases, such as a mirror.
 set -eu
 
 releases=${RECLUSTER_RELEASES:-https://github.com/recluster/recluster/releases}
@@ -51,4 +52,23 @@ tar -xzf "$scratch/$archive" -C "$scratch"
 mkdir -p "$into"
 cp "$scratch/${archive%.tar.gz}/recluster" "$into/recluster.new"
 mv "$into/recluster.new" "$into/recluster"
+
+# FILE DIRECTORY [NAME]: what a release has beside the command, for man and shells.
+beside() {
+    mkdir -p "$2" && cp "$1" "$2/${3:-${1##*/}}" || fail "the command is there, and $2 cannot be written"
+}
+case $into in
+*/bin)
+    share=${into%/bin}/share
+    laid=$scratch/${archive%.tar.gz}
+    for page in "$laid"/man/*.1; do
+        [ ! -e "$page" ] || beside "$page" "$share/man/man1"
+    done
+    if [ -d "$laid/completions" ]; then
+        beside "$laid/completions/recluster.bash" "$share/bash-completion/completions" recluster
+        beside "$laid/completions/recluster.fish" "$share/fish/vendor_completions.d"
+        beside "$laid/completions/_recluster" "$share/zsh/site-functions"
+    fi
+    ;;
+esac
 echo "$("$into/recluster" --version) is $into/recluster"

@@ -206,6 +206,16 @@ fn release(home: &Home) {
         let laid = home.path().join(&name);
         fs::create_dir(&laid).expect("make it");
         home.copy_of(recluster(), &format!("{name}/recluster"));
+        for page in [
+            "man/recluster.1",
+            "completions/recluster.bash",
+            "completions/recluster.fish",
+            "completions/_recluster",
+        ] {
+            let page = laid.join(page);
+            fs::create_dir_all(page.parent().expect("a directory")).expect("make it");
+            fs::write(page, "a page").expect("write");
+        }
         let archive = directory.join(format!("{name}.tar.gz"));
         succeeds(Command::new("tar").arg("-czf").arg(archive).arg("-C").arg(home.path()).arg(name));
     }
@@ -230,6 +240,24 @@ fn the_installer_takes_what_the_checksums_name_and_nothing_else() {
     assert!(said.contains(&format!("recluster {VERSION} is ")), "{said}");
     let installed = home.path().join("bin/recluster");
     assert_eq!(succeeds(Command::new(&installed).arg("--version")).trim(), format!("recluster {VERSION}"));
+
+    let beside = [
+        "man/man1/recluster.1",
+        "bash-completion/completions/recluster",
+        "fish/vendor_completions.d/recluster.fish",
+        "zsh/site-functions/_recluster",
+    ];
+    for page in beside {
+        assert_eq!(
+            fs::read_to_string(home.path().join("share").join(page)).ok().as_deref(),
+            Some("a page"),
+            "{page}"
+        );
+    }
+    let elsewhere = home.path().join("elsewhere");
+    succeeds(install(&home).env("RECLUSTER_INSTALL", elsewhere.join("programs")));
+    let there = fs::read_dir(&elsewhere).expect("a directory").count();
+    assert_eq!(there, 1, "man pages have no place beside a directory that is not called bin");
 
     fs::remove_file(&installed).expect("remove");
     for platform in ["linux-x64-gnu", "linux-arm64-gnu"] {

@@ -64,7 +64,9 @@ async function stripped (file, into) {
 async function publish (into) {
   const registry = new Registry(into)
   const { files } = require('../package.json')
-  for (const part of ['package.json', 'README.md', 'index.js', ...files]) {
+  // What scripts/pages makes is made for a release.
+  const parts = files.filter((part) => !['completions', 'man'].includes(part))
+  for (const part of ['package.json', 'README.md', 'index.js', ...parts]) {
     fs.cpSync(path.join(PACKAGE, part), path.join(into, 'main', part), { recursive: true })
   }
   fs.writeFileSync(path.join(into, 'empty'), '')

@@ -45,6 +45,22 @@ pub fn definition() -> clap::Command {
 mod tests {
     use super::*;
 
+    /// npm links those that the package names beside a command that is installed globally.
+    #[test]
+    fn the_npm_package_names_the_man_page_of_every_command() {
+        let package: serde_json::Value =
+            serde_json::from_str(include_str!("../../../npm/package.json")).unwrap();
+        let pages = tempfile::tempdir().unwrap();
+        clap_mangen::generate_to(definition(), pages.path()).unwrap();
+        let made = std::fs::read_dir(pages.path()).unwrap().map(|page| page.unwrap().file_name());
+        let mut made: Vec<String> = made.map(|name| format!("man/{}", name.to_str().unwrap())).collect();
+        let named = package["man"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
+        let mut named: Vec<String> = named.collect();
+        made.sort_unstable();
+        named.sort_unstable();
+        assert_eq!(made, named);
+    }
+
     #[test]
     fn every_shell_knows_every_command_and_its_options() {
         for (name, text) in files() {
