@@ -87,6 +87,13 @@ CONTENDERS = [
     ),
     Contender("ours-npm", "ours, npm package", primary="reference.js", by_default=False),
     Contender("ours-rr", "ours round-robin", balance="round-robin"),
+    Contender(
+        "ours-rr-http",
+        "ours round-robin, --worker-metrics http",
+        balance="round-robin",
+        options=("--worker-metrics", "http"),
+        by_default=False,
+    ),
     Contender("ours-shared", "ours shared", balance="shared"),
     Contender("ours-kernel", "ours kernel", balance="kernel", by_default=False),
     Contender(

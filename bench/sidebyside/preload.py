@@ -15,33 +15,34 @@ from .failure import Failure
 from .measure import Running, started
 from .rounds import progress
 
-WITHOUT, WITH = "ours-rr-plain", "ours-rr"
+WITHOUT, WITH, COUNTING = "ours-rr-plain", "ours-rr", "ours-rr-http"
 WARM_UPS = 3
 """How many loads come before those that count: until then code is still being compiled."""
 
 
 @dataclass(frozen=True)
-class Trio:
-    """Two clusters without the file and one with it, which ran at the same time: the median of each one's loads."""
+class Four:
+    """Two clusters without the file, one with it and one that counts requests, which ran at the same time: the median of each one's loads."""
 
     without: float
     """CPU time of the worker for a request, in µs."""
     again: float
     with_it: float
+    counting: float
 
 
-def measure(number: int, of: int, contenders: list[Contender], settings: Settings) -> Trio:
-    """Starts three clusters of one worker, and loads them in turn; each round begins with another one."""
-    progress(f"trio {number} of {of}")
+def measure(number: int, of: int, contenders: list[Contender], settings: Settings) -> Four:
+    """Starts four clusters of one worker, and loads them in turn; each round begins with another one."""
+    progress(f"start {number} of {of}")
     known = {contender.name: contender for contender in contenders}
-    names = [WITHOUT, WITHOUT, WITH]
+    names = [WITHOUT, WITHOUT, WITH, COUNTING]
     # Where a process lies in memory must not depend on when it was started.
-    turned = names[number % 3 :] + names[: number % 3]
+    turned = names[number % 4 :] + names[: number % 4]
     with ExitStack() as stack:
         running = [stack.enter_context(started(known[name], settings)) for name in turned]
         figures = rounds(running, settings)
     without = [median(figures[at]) for at, name in enumerate(turned) if name == WITHOUT]
-    return Trio(*without, median(figures[turned.index(WITH)]))
+    return Four(*without, *(median(figures[turned.index(name)]) for name in (WITH, COUNTING)))
 
 
 def rounds(running: list[Running], settings: Settings) -> list[list[float]]:
@@ -82,9 +83,9 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     return median(ordered), ordered[left_out], ordered[-1 - left_out]
 
 
-def table(trios: list[Trio], settings: Settings) -> str:
+def table(starts: list[Four], settings: Settings) -> str:
     """The outcome as markdown."""
-    cost = median(trio.without for trio in trios)
+    cost = median(start.without for start in starts)
 
     def row(title: str, ratios: list[float]) -> str:
         middle, low, high = interval(ratios)
@@ -94,12 +95,14 @@ def table(trios: list[Trio], settings: Settings) -> str:
 
     return "\n".join(
         [
-            f"Trios of clusters: {len(trios)}, one worker each. Loads of each that count: {settings.rounds}, each "
+            f"Starts of four clusters: {len(starts)}, one worker each. Loads of each that count: {settings.rounds}, each "
             f"{settings.seconds} s over {load.CONNECTIONS} connections.\nWithout the file a request costs the worker "
             f"{cost:.1f} µs.\n",
             report.line("", ["CPU time of the worker for a request, against without the file", "in µs"]),
             report.line("---", ["---", "---"]),
-            row("with the file", [trio.with_it / trio.without for trio in trios]),
-            row("without it, another process", [trio.again / trio.without for trio in trios]),
+            row("with the file", [start.with_it / start.without for start in starts]),
+            row("with it, `--worker-metrics http`", [start.counting / start.without for start in starts]),
+            row("the same against with the file alone", [start.counting / start.with_it for start in starts]),
+            row("without it, another process", [start.again / start.without for start in starts]),
         ]
     )

@@ -40,12 +40,12 @@ const LONGEST = 2 ** 31 - 1;
 /** What the application may replace, for its tests or its logs. */
 const own = (() => {
   const { setTimeout, setInterval, setImmediate, clearTimeout, Date, Map, WeakMap, Set, WeakSet } = globalThis;
-  const { nextTick, send, _getActiveHandles: getHandles, versions, memoryUsage, getActiveResourcesInfo: getActiveResources } = process;
+  const { nextTick, send, _getActiveHandles: getHandles, versions, hrtime, memoryUsage, getActiveResourcesInfo: getActiveResources } = process;
   const major = Number.parseInt(versions.node, 10);
   const { now } = Date;
   return {
     setTimeout, setInterval, setImmediate, clearTimeout, now, nextTick, send, getHandles, major, Map, WeakMap, Set, WeakSet,
-    versions, memoryUsage, getActiveResources,
+    versions, hrtime, memoryUsage, getActiveResources,
   };
 })();
 

@@ -93,7 +93,7 @@ function countRequests() {
   const REQUESTS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000];
   /** Classes of statuses, the last one for what is none. */
   const CODES = 6;
-  const { performance } = require('perf_hooks');
+  const { hrtime } = own;
   const { subscribe } = require('diagnostics_channel');
   const codes = new Float64Array(CODES);
   const took = spans(REQUESTS);
@@ -122,10 +122,10 @@ function countRequests() {
 
   // The first versions of Node 18 have no such function: there nobody counts. Whoever else publishes there may publish anything.
   if (!subscribe) return undefined;
-  hear('http.server.request.start', ({ response }) => new Begun(response, performance.now()));
+  hear('http.server.request.start', ({ response }) => new Begun(response, now()));
   hear('http.server.response.finish', ({ response }) => end(response, response.statusCode));
   // From Node 22.17 and 24.2 on. A stream with an even number was pushed: nobody has asked for it.
-  hear('http2.server.stream.start', ({ stream }) => stream.id % 2 === 1 && new Begun(stream, performance.now()));
+  hear('http2.server.stream.start', ({ stream }) => stream.id % 2 === 1 && new Begun(stream, now()));
   hear('http2.server.stream.close', ({ stream }) => stream.rstCode === 0 && end(stream, stream.sentHeaders[':status']));
 
   return {
@@ -135,6 +135,12 @@ function countRequests() {
       return { codes: Array.from(codes), spans: took.told() };
     },
   };
+
+  /** In milliseconds. */
+  function now() {
+    const [seconds, nanoseconds] = hrtime();
+    return seconds * 1e3 + nanoseconds / 1e6;
+  }
 
   function hear(channel, act) {
     subscribe(channel, (message) => {
@@ -151,7 +157,7 @@ function countRequests() {
     if (at === undefined) return;
     const code = Math.floor(status / 100) - 1;
     codes[code >= 0 && code < CODES - 1 ? code : CODES - 1] += 1;
-    took.add(performance.now() - at);
+    took.add(now() - at);
     isNew = true;
   }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use recluster_e2e::{Launch, Master, eventually, get, on};
+use recluster_e2e::{Home, Http2, Launch, Master, eventually, get, modules, on};
 use serde_json::Value;
 
 fn cluster(metrics: &str) -> Master {
@@ -113,4 +113,78 @@ fn requests_are_counted_by_their_status_over_all_workers_of_a_slot() {
     }
     let http = said(&master, "http");
     assert!(http.iter().any(|http| http["requests"].as_u64() > Some(0)), "{http:?}");
+}
+
+/// Both hear the same channels; what somebody else publishes there is no request, and harms nobody.
+#[test]
+fn an_application_with_metrics_of_its_own_counts_what_it_did_without_ours() {
+    let seen = ["off", "http"].map(|metrics| {
+        let launch = Launch::fixture("frameworks/prom-client.js").workers(1).env("NODE_PATH", modules());
+        let launch = launch.option("--worker-metrics", metrics).option("--admin", "127.0.0.1:0");
+        let master = launch.serve();
+        for _ in 0..3 {
+            assert_eq!(master.get("/").body, "ordered");
+        }
+        let own = master.get("/metrics").body;
+        assert_eq!(value(&own, "shop_orders_total"), Some(3.0), "{own}");
+        for name in ["nodejs_heap_size_used_bytes", "nodejs_version_info", "nodejs_gc_duration_seconds"] {
+            assert!(own.contains(name), "{own}");
+        }
+        let heard = master.get("/heard").body;
+        assert_eq!(master.stderr(), [""; 0]);
+        if metrics == "http" {
+            said(&master, "http");
+            let counted = "recluster_http_requests_total{slot=\"0\",code=\"2xx\"} ";
+            eventually("all requests are counted", || count(&self::metrics(&master), counted) == 5);
+            assert_eq!(count(&self::metrics(&master), "recluster_http_requests_total"), 5);
+        }
+        heard
+    });
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].contains("http.server.response.finish: request response server socket"), "{}", seen[0]);
+}
+
+#[test]
+#[cfg_attr(not(has = "node-22.18"), ignore = "Node publishes streams of HTTP/2 from 22.17 and 24.2 on")]
+fn requests_over_http2_are_counted() {
+    let launch = Launch::fixture("frameworks/http2.js").workers(1).option("--worker-metrics", "http");
+    let master = launch.option("--admin", "127.0.0.1:0").serve();
+    let mut session = Http2::open(master.connect()).expect("it is open");
+    for stream in [1, 3, 5] {
+        session.begin(stream, "/", true).expect("it is open");
+        session.answer(stream).expect("an answer");
+    }
+    said(&master, "http");
+    let counted = "recluster_http_requests_total{slot=\"0\",code=\"2xx\"} ";
+    eventually("all streams are counted", || count(&metrics(&master), counted) == 3);
+    assert_eq!(count(&metrics(&master), "recluster_http_request_duration_seconds_count"), 3);
+}
+
+#[test]
+fn the_lag_of_a_worker_that_is_blocked_is_known_meanwhile() {
+    let home = Home::new();
+    let launch = Launch::fixture("measured.js").workers(1).env("UNTIL", home.join("go on"));
+    let master = launch.option("--admin", "127.0.0.1:0").serve();
+    said(&master, "node");
+    let mut blocked = master.connect();
+    blocked.send("GET /block HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+    master.wait_stdout("blocks");
+    let lag = || said(&master, "node")[0]["loop_lag_seconds"].as_f64();
+    eventually("it is blocked for a second", || lag() > Some(1.0));
+    home.write("go on", "");
+    eventually("it answers again", || lag() < Some(1.0));
+}
+
+/// Nor is anything wrong with them.
+#[test]
+fn programs_that_are_not_node_say_nothing() {
+    let launch = Launch::fixture("program.sh").option("--worker-metrics", "http");
+    let master = launch.option("--admin", "127.0.0.1:0").serve();
+    master.reload().expect_code(0);
+    let status = master.status();
+    for worker in status["workers"].as_array().expect("workers") {
+        assert!(worker.get("node").is_none() && worker.get("http").is_none(), "{worker}");
+    }
+    let metrics = metrics(&master);
+    assert!(!metrics.contains("\nnodejs_") && !metrics.contains("\nrecluster_http_"), "{metrics}");
 }

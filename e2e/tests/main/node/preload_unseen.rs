@@ -89,6 +89,15 @@ fn an_application_that_accepts_by_itself_sees_the_same() {
     sees_the_same(|home| Launch::fixture("unseen/entry.cjs").home(home).option("--balance", "shared"));
 }
 
+/// Such a worker hears of them by diagnostics channels.
+#[test]
+fn an_application_whose_requests_are_counted_sees_the_same() {
+    let home = Home::new();
+    let launch = || Launch::fixture("unseen/entry.cjs").home(&home);
+    let sees = [seen(launch().option("--worker-metrics", "http"), "on"), seen(launch(), "off")];
+    compare(sees, &[&EXCEPTIONS[..], &["listeners.exit"]].concat());
+}
+
 #[test]
 fn an_application_of_modules_sees_the_same() {
     sees_the_same(|home| Launch::fixture("unseen/entry.mjs").home(home));
