@@ -12,11 +12,15 @@ const { thrown } = require('./faults');
 /** Node's own handles, by the names of their classes, which are not to be had otherwise. */
 const NATIVE = { TCP: 'net.Native', Pipe: 'net.Native', UDP: 'dgram.Native' };
 
-/** One worker may have this part of the host's descriptors. */
+/** One worker may have this part of the host's descriptors, all of them together have that one, and each has its share of it. */
 const PART = 8;
+const PART_OF_ALL = 2;
 /** The limit on descriptors where it cannot be read. */
 const USUAL_OPEN_FILES = 1024;
-let most;
+let limit;
+/** How many workers live, and how many sockets are open here that workers have sent. Those of dead ones are still the host's. */
+let workers = 0;
+let open = 0;
 
 /**
  * What is sent of something that Node can send: a copy of its descriptor will be made.
@@ -143,13 +147,36 @@ function make(kind, fd) {
   }
 }
 
-/**
- * How many sockets that one worker has sent may be open here: a part of all descriptors of this process, so that it can go on
- * when a worker sends them without end.
- */
-function share() {
-  most ??= Math.max(1, Math.floor(openFiles() / PART));
-  return most;
+/** The sockets that one worker has sent: few enough for this process to go on when workers send them without end. */
+class Given {
+  #open = 0;
+
+  constructor() {
+    workers += 1;
+  }
+
+  /** Whether there is room for one more. */
+  hasRoom() {
+    limit ??= openFiles();
+    const together = Math.max(1, Math.floor(limit / PART_OF_ALL));
+    const share = Math.max(1, Math.floor(Math.min(limit / PART, together / workers)));
+    return this.#open < share && open < together;
+  }
+
+  opens() {
+    this.#open += 1;
+    open += 1;
+  }
+
+  closes() {
+    this.#open -= 1;
+    open -= 1;
+  }
+
+  /** The worker has ended. */
+  ends() {
+    workers -= 1;
+  }
 }
 
 function openFiles() {
@@ -162,4 +189,4 @@ function openFiles() {
   }
 }
 
-module.exports = { drop, letGo, pack, share, unpack };
+module.exports = { Given, drop, letGo, pack, unpack };

@@ -24,8 +24,8 @@ class WorkerProcess extends EventEmitter {
   #channel = new Hold();
   #isChannelOpen = true;
   #bytesUnsent = 0;
-  /** How many of the sockets are open that it has sent. */
-  #given = 0;
+  /** The sockets that it has sent. */
+  #given = new handles.Given();
   /** How they are written. */
   #messages;
   /** What has to end before 'close': the process, its channel, and what it writes to pipes. */
@@ -167,17 +167,17 @@ class WorkerProcess extends EventEmitter {
       if (handle.lies) report(`worker ${this.#id} sent something as a ${handle.kind} that is none: it was closed`);
       return false;
     }
-    if (this.#given < handles.share()) return true;
+    if (this.#given.hasRoom()) return true;
     handles.drop(handle);
     report(`worker ${this.#id} has sent too many sockets that are still open: more of them are closed`);
     return false;
   }
 
   #unpack(handle, message) {
-    this.#given += 1;
+    this.#given.opens();
     handles.unpack(handle, (object) => {
-      if (object) object.once('close', () => { this.#given -= 1; });
-      else this.#given -= 1;
+      if (object) object.once('close', () => this.#given.closes());
+      else this.#given.closes();
       emit(this, 'message', message, object);
     });
   }
@@ -198,6 +198,7 @@ class WorkerProcess extends EventEmitter {
     if (signal === undefined) this.exitCode = code;
     else this.signalCode = signalName(signal);
     this.#process.set(false);
+    this.#given.ends();
     if (this.stdin) this.stdin.destroy();
     // What nobody reads has to be read, or its end would never be seen.
     process.nextTick(() => this.stdio.forEach((stream) => stream && stream.readable && stream.resume()));

@@ -258,3 +258,17 @@ test.ours('a worker that sends connections without end does not take all descrip
   assert.ok(got.at(-1) instanceof net.Socket)
   got.forEach((socket) => socket.destroy())
 })
+
+test.ours('eight workers that send connections without end have half of all descriptors together, in equal shares', async ({ serve }) => {
+  execFileSync('prlimit', ['--pid', process.pid, '--nofile=256:256'])
+  const workers = (await serve('lies.js', { ...started, workers: 8 })).workers()
+  const share = 256 / 2 / 8
+  const many = share + 4
+  const heard = workers.map((worker) => heardOften(worker, 'message', many))
+  workers.forEach((worker) => worker.send({ do: 'gives many', many }))
+  for (const all of await Promise.all(heard)) {
+    const got = all.map(([, socket]) => socket).filter((socket) => socket !== undefined)
+    assert.equal(got.length, share)
+    got.forEach((socket) => socket.destroy())
+  }
+})

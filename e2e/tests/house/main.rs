@@ -3,6 +3,7 @@
 
 mod architecture;
 mod layers;
+mod security;
 
 use std::collections::BTreeSet;
 use std::fs;

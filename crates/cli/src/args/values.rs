@@ -23,6 +23,8 @@ pub(crate) enum ValueError {
     Worker,
     #[error("write a path, or 'none'")]
     Control,
+    #[error("this is the path of a directory, and not of a socket")]
+    ControlDirectory,
     #[error("write a directory, 'auto' for the usual one, or 'none'")]
     Cache,
     #[error("write three octal digits, such as 027")]
@@ -132,6 +134,7 @@ impl FromStr for ControlAt {
         match text {
             "" => Err(ValueError::Control),
             Self::OFF => Ok(Self::Off),
+            path if path.ends_with('/') => Err(ValueError::ControlDirectory),
             path => Ok(Self::Path(path.into())),
         }
     }

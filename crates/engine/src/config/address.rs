@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// A place for a socket.
@@ -37,10 +38,10 @@ impl BindAddress {
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return (!path.is_empty()).then(|| Self::Unix(path.into()));
+            return (!path.is_empty() && !is_of_directory(path.as_ref())).then(|| Self::Unix(path.into()));
         }
         if text.starts_with('/') {
-            return Some(Self::Unix(text.into()));
+            return (!is_of_directory(text.as_ref())).then(|| Self::Unix(text.into()));
         }
         let (kind, text) = text.strip_prefix("udp:").map_or((Kind::Tcp, text), |rest| (Kind::Udp, rest));
         let port = text.strip_prefix("*:").unwrap_or(text);
@@ -84,6 +85,12 @@ impl BindAddress {
             (Self::One { .. }, Self::Everywhere { .. }) | (Self::Unix(_), _) | (_, Self::Unix(_)) => false,
         }
     }
+}
+
+/// Whether a path can be that of a directory alone: it ends with `/`, or with a dot for the directory itself.
+pub(crate) fn is_of_directory(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.ends_with(b"/") || bytes.ends_with(b"/.") || bytes == b"."
 }
 
 /// The path with the links and dots of its directory followed, if there is such a directory.

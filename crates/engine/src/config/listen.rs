@@ -229,6 +229,9 @@ mod tests {
         assert!(error("nowhere").starts_with("'nowhere' is no address: write 8080"));
         assert!(error("99999").starts_with("'99999' is no address"));
         assert!(error("unix:").starts_with("'unix:' is no address"));
+        for directory in ["unix:/run/", "/run/.", "unix:run/", "unix:."] {
+            assert!(error(directory).starts_with(&format!("'{directory}' is no address")));
+        }
         assert!(error("a:b=8080").starts_with("'a:b' is no name"));
         assert!(error("8080?mode=660").starts_with("there is no option 'mode=660'"));
         assert_eq!(error("8080?backlog=x"), "'x' is no value of backlog: a whole number");

@@ -248,3 +248,40 @@ impl Worker {
         self.paused_until = self.paused_until.filter(|until| *until > now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::channel::Limits;
+    use crate::dataplane::fixtures::{channel, id};
+
+    #[test]
+    fn where_it_says_that_it_listens_is_remembered_within_bounds() {
+        let mut places = Places::default();
+        assert!(places.insert("127.0.0.1:80".to_owned()));
+        assert!(!places.insert("127.0.0.1:80".to_owned()), "it has said that");
+        let half = MOST_PLACES_BYTES / 2;
+        assert!(places.insert("a".repeat(half)));
+        assert!(!places.insert("b".repeat(half)), "that is too much together");
+        assert!(!places.remove(&"b".repeat(half)));
+        assert!(places.remove(&"a".repeat(half)) && places.insert("b".repeat(half)), "there is room again");
+        assert_eq!(places.bytes, half + "127.0.0.1:80".len());
+    }
+
+    #[test]
+    fn only_so_many_places_are_remembered_however_short_they_are() {
+        let mut places = Places::default();
+        let count = (0..2 * MOST_SERVERS_EACH).filter(|number| places.insert(number.to_string())).count();
+        assert_eq!(count, MOST_SERVERS_EACH);
+    }
+
+    #[test]
+    fn what_it_says_that_it_has_taken_counts_however_much_it_is() {
+        let (channel, _far) = channel(Limits::AMPLE);
+        let mut worker = Worker::new(id(1), 0, channel, true);
+        worker.taken = 7;
+        assert_eq!(worker.connections(), 7);
+        worker.own_count = Some(u64::MAX);
+        assert_eq!(worker.connections(), u64::MAX);
+    }
+}

@@ -16,6 +16,7 @@ use rustix::process::geteuid;
 
 use super::runtime_dir::parent_of;
 use super::short_path::{ShortPath, descriptor};
+use crate::config::address::is_of_directory;
 
 /// Device and inode.
 pub(crate) type Identity = (u64, u64);
@@ -39,6 +40,10 @@ pub(crate) struct Entry {
 impl Directory {
     /// The directory that a path is in, and the path's name there.
     pub(crate) fn of(path: &Path) -> io::Result<(Self, OsString)> {
+        if is_of_directory(path) {
+            // As the kernel says it of a socket.
+            return Err(rustix::io::Errno::NOENT.into());
+        }
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?.to_owned();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = parent_of(path).to_owned();

@@ -19,6 +19,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::config::address::is_of_directory;
+
 /// How many symlinks the kernel follows before it gives up (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
 /// The permissions of a file that is made, less the umask.
@@ -83,10 +85,12 @@ impl Place {
 }
 
 /// One component of a path.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Step {
     Root,
     Up,
+    /// The path is that of a directory: it ends with `/`.
+    Here,
     Into(OsString),
 }
 
@@ -119,6 +123,7 @@ impl Walk {
         while let Some(step) = self.steps.pop_front() {
             match step {
                 Step::Root => self.at = reach(CWD, OsStr::new("/"), OFlags::DIRECTORY)?,
+                Step::Here => {}
                 Step::Up => self.at = reach(&self.at, OsStr::new(".."), OFlags::DIRECTORY)?,
                 Step::Into(name) => {
                     if let Some(place) = self.enter(name)? {
@@ -128,7 +133,7 @@ impl Walk {
             }
             self.arrive(None)?;
         }
-        Err(io::ErrorKind::IsADirectory.into())
+        Err(is_a_directory())
     }
 
     /// Goes on to a name. Returns the place where the way ends, if it does.
@@ -137,6 +142,12 @@ impl Walk {
         let found = match reach(&self.at, &name, OFlags::NOFOLLOW) {
             Ok(found) => Some(found),
             Err(error) if is_last && error.kind() == io::ErrorKind::NotFound => None,
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && self.steps.iter().all(|step| *step == Step::Here) =>
+            {
+                return Err(is_a_directory());
+            }
             Err(error) => return Err(error),
         };
         let about = found.as_ref().map(fstat).transpose()?;
@@ -198,7 +209,12 @@ fn steps_of(path: &Path) -> VecDeque<Step> {
         Component::Normal(name) => Some(Step::Into(name.to_owned())),
         Component::CurDir | Component::Prefix(_) => None,
     };
-    path.components().filter_map(step).collect()
+    let last = is_of_directory(path).then_some(Step::Here);
+    path.components().filter_map(step).chain(last).collect()
+}
+
+fn is_a_directory() -> io::Error {
+    io::Error::new(io::ErrorKind::IsADirectory, "this is the path of a directory, and not of a file")
 }
 
 fn reach(from: impl std::os::fd::AsFd, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
@@ -234,11 +250,24 @@ mod tests {
         symlink("circle", at("circle")).unwrap();
         symlink("nowhere/it", at("astray")).unwrap();
         symlink("/proc/self/cwd", at("here")).unwrap();
+        symlink("a/b/it/", at("slash")).unwrap();
         let paths =
             ["a/b/it", "link/it", "link/../b/it", "link/up/b/./it", "file", "circle", "astray", "a/it/it"];
-        for path in paths.into_iter().chain(["a/b/it/it", "gone/it", "a", ".", "link", "here/Cargo.toml"]) {
+        let paths = paths.into_iter().chain(["a/b/it/", "a/b/it/.", "a/b/", "a/.", "slash"]);
+        for path in paths.chain(["a/b/it/it", "gone/it", "a", ".", "link", "here/Cargo.toml"]) {
             let (own, kernel) = (read(&at(path)), fs::read_to_string(at(path)));
             assert_eq!(own.map_err(|error| error.kind()), kernel.map_err(|error| error.kind()), "{path}");
+        }
+    }
+
+    #[test]
+    fn no_file_is_made_by_the_path_of_a_directory() {
+        let base = tempfile::tempdir().unwrap();
+        symlink("new/", base.path().join("link")).unwrap();
+        for path in ["new/", "new/.", "new//", "link"] {
+            let path = base.path().join(path);
+            let kernel = fs::File::create(&path).unwrap_err().kind();
+            assert_eq!((Place::of(&path).unwrap_err().kind(), kernel), (io::ErrorKind::IsADirectory, kernel));
         }
     }
 
