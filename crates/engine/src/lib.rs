@@ -79,7 +79,9 @@ pub use report::error::{Gone, ProgramError, ReloadError, ReplaceError, ScaleErro
 pub use report::event::{Event, Events, Exit, Heard, RecycleReason};
 pub use report::level::Level;
 pub use report::signal::signal_name;
-pub use report::status::{LastReload, ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
+pub use report::status::{
+    HttpStatus, LastReload, ListenerStatus, NodeStatus, ReloadStatus, SlotStatus, Status, WorkerStatus,
+};
 pub use report::stream::Stream;
 pub use report::variable::{EnvFileError, EnvFileProblem, VariableError};
 pub use report::verdict::{Failure, Replaced, Verdict};

@@ -226,7 +226,7 @@ fn statuses() -> Vec<Status> {
             server_link: is_full.then(|| "/srv/current/server.js".to_owned()),
             env: if is_full { vec!["LOG_LEVEL".to_owned()] } else { Vec::new() },
             slots: [None, Some(3)]
-                .map(|active| SlotStatus { slot: 1, active, restarts: 0, connections: 7 })
+                .map(|active| SlotStatus { slot: 1, active, restarts: 0, connections: 7, in_flight: 0 })
                 .into(),
             workers: worker_statuses(),
             listeners: vec![ListenerStatus {

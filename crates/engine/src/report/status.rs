@@ -108,6 +108,9 @@ pub struct SlotStatus {
     /// second, if they are Node and `--drain-http` is on.
     #[serde(default)]
     pub connections: u64,
+    /// How many connections the master has accepted for it that its workers have not taken yet.
+    #[serde(default)]
+    pub in_flight: u64,
 }
 
 /// One worker.

@@ -49,6 +49,7 @@ impl Parts<'_> {
             active: slot.active.map(|worker| self.workers.number_of(worker)),
             restarts: slot.restarts,
             connections: 0,
+            in_flight: 0,
         });
         let workers = status.workers.iter().map(|worker| self.worker(worker));
         let phase = phase(status.phase, self.leftovers, self.awaits_stop);
@@ -149,6 +150,7 @@ pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Repo
         let past = report.tally.past.get(&slot.slot).copied().unwrap_or(0);
         // A worker may say any number.
         slot.connections = now.fold(past, |sum, worker| sum.saturating_add(worker.connections));
+        slot.in_flight = report.flow.in_flight.get(&slot.slot).copied().unwrap_or(0);
     }
     let known = report.listeners;
     status.listeners.retain(|listener| known.iter().all(|other| other.address != listener.address));
@@ -367,6 +369,7 @@ mod tests {
         let flow = add_report(&mut status, &[WORKER], report);
         assert_eq!(flow.in_flight[&0], 6);
         assert_eq!((only(&status).connections, status.slots[0].connections), (3, 43));
+        assert_eq!(status.slots[0].in_flight, 6);
         assert_eq!((status.stolen, status.requeued), (1, 2));
         let expected =
             vec![listener("a", "shared"), listener("b", "round-robin"), listener("c", "round-robin")];
