@@ -165,7 +165,7 @@ impl Journal {
     /// Writes a note of the command itself, if the verbosity has it.
     pub(crate) fn note(&mut self, note: &Note) {
         if let Some(recorder) = &self.recorder
-            && !matches!(note, Note::EventsMissed { .. })
+            && note.is_recorded()
         {
             recorder.note(note.level(), note);
         }

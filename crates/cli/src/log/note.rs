@@ -218,6 +218,12 @@ impl Note {
         Self::AskedByHttp { request, from }
     }
 
+    /// Whether it is among what has happened, for those who ask for events. Whoever watches asks for the status every second, and
+    /// would drive out everything else.
+    pub(super) fn is_recorded(&self) -> bool {
+        !matches!(self, Self::EventsMissed { .. } | Self::Asked { request: Request::Status, .. })
+    }
+
     /// The verbosity from which on it is written.
     pub(super) fn needs(&self) -> Verbosity {
         match self {

@@ -16,7 +16,11 @@ fn names(events: &[Value]) -> Vec<&str> {
 #[test]
 fn whoever_asks_later_is_told_what_has_happened() {
     let master = Launch::fixture("server.js").serve();
+    master.status();
+    master.wait(on("asked").with("/request", "status"));
     let events = printed(&master.client(&["events", "--json"]));
+    let is_of_status = |event: &&Value| event["request"] == "status";
+    assert_eq!(events.iter().find(is_of_status), None, "who watches would drive out everything else");
     let names = names(&events);
     for name in ["starting", "generation_began", "spawned", "listening", "serving", "started"] {
         assert!(names.contains(&name), "{name}: {names:?}");
