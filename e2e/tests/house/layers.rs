@@ -90,7 +90,6 @@ const CLI: Layers = (
             "size",
             "systemd::quote",
             "top::figures",
-            "top::reports",
             "wishes",
         ],
         &["systemd::unit", "top::happened", "top::rates", "writable"],

@@ -3,7 +3,6 @@
 use super::figures::{delay, memory, percent, rate, span, sparkline};
 use super::lists::{events_of, other};
 use super::pen::Pen;
-use super::reports::{http, node};
 use super::rows::{Row, others, says};
 use super::scene::Scene;
 use super::theme::Theme;
@@ -41,7 +40,7 @@ fn facts(row: &Row<'_>) -> Vec<(&'static str, String)> {
             facts.push(("CPU", format!("{}{seconds:.1}s in all", pace_of(pace.and_then(|pace| pace.cpu)))));
         }
         facts.extend(worker.memory_bytes.map(|bytes| ("memory", memory(bytes))));
-        if let Some(node) = node(worker) {
+        if let Some(node) = &worker.node {
             let busy =
                 pace.map(|pace| sparkline(pace.busy.iter().copied(), pace.busy.len())).unwrap_or_default();
             facts.push(("heap", memory(node.heap_used_bytes)));
@@ -50,7 +49,7 @@ fn facts(row: &Row<'_>) -> Vec<(&'static str, String)> {
         }
         let speed = per_second(pace.and_then(|pace| pace.connections));
         facts.push(("connections", format!("{}{speed}", worker.connections)));
-        if let Some(http) = http(worker) {
+        if let Some(http) = &worker.http {
             let speed = per_second(pace.and_then(|pace| pace.requests));
             facts.push(("requests", format!("{}{speed}", http.requests)));
             facts.push(("of them 5xx", http.errors.to_string()));

@@ -14,7 +14,6 @@ mod link;
 mod lists;
 mod pen;
 mod rates;
-mod reports;
 mod rows;
 mod scene;
 mod table;

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use recluster::{Status, WorkerStatus};
 
-use super::reports::{http, node};
-
 /// How many looks a sparkline goes back.
 const LOOKS: usize = 60;
 /// For how long a restart of a slot counts as recent, in seconds.
@@ -84,12 +82,12 @@ impl Pace {
         let cpu = before.and_then(|before| Some(now.cpu_seconds? - before.cpu_seconds?));
         self.cpu = cpu.and_then(each);
         self.connections = before.and_then(|before| each(more(before.connections, now.connections)));
-        let answers = before.and_then(|before| Some((http(before)?, http(now)?)));
+        let answers = before.and_then(|before| Some((before.http.as_ref()?, now.http.as_ref()?)));
         let requests = answers.map(|(before, now)| more(before.requests, now.requests));
         self.requests = requests.and_then(each);
         let errors = answers.map(|(before, now)| more(before.errors, now.errors));
         self.failed = errors.zip(requests).map(|(errors, all)| if all > 0.0 { errors / all } else { 0.0 });
-        if let Some(node) = node(now) {
+        if let Some(node) = &now.node {
             self.busy.push_back(node.loop_utilization);
             if self.busy.len() > LOOKS {
                 self.busy.pop_front();

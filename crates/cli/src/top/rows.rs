@@ -2,11 +2,10 @@
 
 use std::cmp::Ordering;
 
-use recluster::{SlotStatus, Status, WorkerStatus};
+use recluster::{NodeStatus, SlotStatus, Status, WorkerStatus};
 
 use super::figures::{UNKNOWN, amount, delay, memory, percent, rate, span, sparkline};
 use super::rates::{Pace, Rates};
-use super::reports::{Http, Node, http, node};
 use crate::paint::printable;
 
 /// What a column shows.
@@ -124,12 +123,8 @@ pub(super) fn sort(rows: &mut [Row<'_>], by: Column, reversed: bool) {
 }
 
 impl Row<'_> {
-    fn node(&self) -> Option<Node> {
-        self.worker.and_then(node)
-    }
-
-    fn http(&self) -> Option<Http> {
-        self.worker.and_then(http)
+    fn node(&self) -> Option<&NodeStatus> {
+        self.worker?.node.as_ref()
     }
 
     /// The state of the worker; a slot without one is vacant.
@@ -153,16 +148,18 @@ impl Row<'_> {
             Column::Lag => Some(self.node()?.loop_lag_seconds),
             Column::Connections => Some(self.slot.connections as f64),
             Column::Requests => self.pace?.requests,
-            Column::P99 => self.http()?.p99_seconds,
+            Column::P99 => self.worker?.http.as_ref()?.p99_seconds,
             Column::Errors => self.pace?.failed,
-            Column::State | Column::Queue | Column::Says => None,
+            Column::Queue => Some(self.slot.in_flight as f64),
+            Column::State | Column::Says => None,
         }
     }
 
-    /// Whether there is anything to show in a column.
+    /// Whether there is anything to show in a column. That nothing waits is not worth the room.
     pub(super) fn knows(&self, column: Column) -> bool {
         let cell = self.cell(column, 0);
-        !cell.is_empty() && cell != UNKNOWN
+        let is_idle = column == Column::Queue && self.slot.in_flight == 0;
+        !cell.is_empty() && cell != UNKNOWN && !is_idle
     }
 
     /// The cell; `past` is how many of the last looks it may show.
@@ -183,7 +180,7 @@ impl Row<'_> {
             Column::Requests => self.number(column).map(rate),
             Column::P99 => self.number(column).map(delay),
             Column::Errors => self.number(column).map(share),
-            Column::Queue => None,
+            Column::Queue => Some(amount(self.slot.in_flight)),
             Column::Says => return self.worker.map(says).unwrap_or_default(),
         };
         known.unwrap_or_else(|| UNKNOWN.to_owned())

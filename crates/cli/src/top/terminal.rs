@@ -60,7 +60,9 @@ impl Screen {
 
     /// Forgets what is on the screen, so that all of it is drawn anew.
     pub(super) fn clear(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Another way asks the terminal where its cursor is, and would read the answer among the keys.
+        let area = self.terminal.size()?.into();
+        self.terminal.resize(area)
     }
 
     /// Gives the terminal back, has this process stop until it is told to go on, and takes it again.
@@ -152,5 +154,34 @@ fn pressed(KeyEvent { code, modifiers, .. }: KeyEvent) -> Key {
         KeyCode::Enter => Key::Enter,
         KeyCode::Esc => Key::Escape,
         _ => Key::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// The test runs itself in a terminal of its own, where it panics.
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_is_told() {
+        const HERE: &str = "RECLUSTER_TEST_PANIC_ON_A_SCREEN";
+        if env::var_os(HERE).is_some() {
+            let _screen = Screen::take().unwrap();
+            panic!("out of order");
+        }
+        let test = "top::terminal::tests::a_panic_gives_the_terminal_back_before_it_is_told";
+        let line = format!("stty -g; \"$TEST\" --exact {test} --nocapture; stty -g");
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).env("TEST", env::current_exe().unwrap()).env(HERE, "1");
+        let output = script.stdin(Stdio::null()).output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        let at = |part: &str| shown.find(part).unwrap_or_else(|| panic!("{part:?} is not in {shown:?}"));
+        let order = ["\u{1b}[?1049h", "\u{1b}[?25l", "\u{1b}[?25h", "\u{1b}[?1049l", "out of order"].map(at);
+        assert!(order.is_sorted(), "{shown:?}");
+        let mut lines = shown.lines();
+        assert_eq!(lines.next(), lines.next_back(), "the terminal is as it was: {shown:?}");
     }
 }

@@ -4,7 +4,6 @@ use recluster::{Status, WorkerStatus};
 
 use super::figures::{delay, percent, span};
 use super::rates::Rates;
-use super::reports::node;
 
 /// From when on a worker that does not answer is called blocked, in seconds.
 const BLOCKED: f64 = 1.0;
@@ -63,7 +62,7 @@ fn of_worker(worker: &WorkerStatus, rates: &Rates) -> Vec<Warning> {
     if !matches!(worker.state.as_str(), "ready" | "serving") {
         return found;
     }
-    if let Some(lag) = node(worker).map(|node| node.loop_lag_seconds).filter(|lag| *lag >= BLOCKED) {
+    if let Some(lag) = worker.node.as_ref().map(|node| node.loop_lag_seconds).filter(|lag| *lag >= BLOCKED) {
         found.push(grave(format!("slot {slot} blocked for {}", delay(lag))));
     }
     let Some(pace) = rates.of(worker.id) else { return found };

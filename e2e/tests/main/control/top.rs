@@ -54,7 +54,11 @@ fn it_shows_the_cluster_reloads_it_and_leaves_the_terminal_as_it_was() {
     tmux.wait("the new workers", |screen| new.iter().all(|pid| screen.contains(&pid.to_string())));
 
     tmux.resize(130, 40);
-    tmux.wait("all columns", |screen| ["HEAP", "QUEUE", "SAYS"].iter().all(|title| screen.contains(title)));
+    tmux.wait("more columns", |screen| ["HEAP", "LAG", "QUEUE"].iter().all(|title| screen.contains(title)));
+    let reports = |screen: &str| {
+        screen.lines().filter(|line| line.contains("serving") && line.contains("ms ")).count() == 2
+    };
+    tmux.wait("how long both workers take to answer", reports);
     tmux.resize(50, 10);
     let small = tmux.wait_for("too small: top needs 60 × 14 characters");
     assert_eq!(small.trim().lines().count(), 1, "{small}");
@@ -81,6 +85,35 @@ fn however_it_is_ended_the_terminal_is_as_it_was() {
         let top = master.home().read("pid");
         assert!(!std::path::Path::new(&format!("/proc/{}", top.trim())).exists(), "{signal:?}");
     }
+}
+
+/// As from any other program, ^Z leads back to the shell, and `fg` from there.
+#[test]
+#[cfg_attr(not(has = "tmux"), ignore = "tmux is not installed")]
+fn it_can_be_suspended() {
+    const JOBS: &str = r#"
+set -m
+echo "what was there before"
+"$RECLUSTER" top --control CONTROL
+echo "top is $(jobs)"
+read line
+fg
+cat
+"#;
+    let master = Launch::fixture("server.js").workers(1).serve();
+    let script = JOBS.replace("CONTROL", &master.control().to_string_lossy());
+    let tmux = Tmux::start(master.home(), (80, 24), &script);
+    tmux.wait_for("1 of 1 slots serve");
+    tmux.press(&["C-z"]);
+    let screen = tmux.wait_for("Stopped");
+    assert!(screen.contains("what was there before"), "{screen}");
+    assert_eq!(tmux.ask(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]).trim(), "0 1");
+    tmux.press(&["Enter"]);
+    tmux.wait_for("1 of 1 slots serve");
+    tmux.press(&["C-l", "?"]);
+    tmux.wait_for("KEYS AND COLUMNS");
+    tmux.press(&["q"]);
+    tmux.wait("the shell's screen", |screen| screen.contains("Stopped") && !screen.contains("KEYS"));
 }
 
 #[test]
@@ -115,6 +148,8 @@ fn a_worker_is_replaced_after_a_question_and_slots_come_and_go() {
     tmux.press(&["Enter"]);
     tmux.wait_for("SLOT 0");
     tmux.press(&["Escape"]);
+    // What comes at once with an escape would be one key with it.
+    tmux.wait("the table", |screen| screen.contains("GEN STATE"));
     tmux.press(&["?"]);
     tmux.wait_for("KEYS AND COLUMNS");
 }

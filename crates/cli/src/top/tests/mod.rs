@@ -132,6 +132,23 @@ fn busy() -> Value {
     status
 }
 
+/// The same with what Node workers report of themselves; this look is the so many-th.
+fn reported(look: u32) -> Value {
+    let mut status = later();
+    status["uptime_seconds"] = json!(93_786 + look);
+    for (at, (busy, lag, errors)) in [(0.37, 0.001, 0), (1.0, 1.44, 12)].into_iter().enumerate() {
+        let worker = &mut status["workers"][at];
+        worker["uptime_seconds"] = json!(7267.2 + f64::from(look));
+        worker["node"] =
+            json!({"loop_utilization": busy, "loop_lag_seconds": lag, "heap_used_bytes": 12_345_678});
+        worker["http"] =
+            json!({"requests": 1000 + 120 * look, "errors": errors * look, "p99_seconds": 0.0124});
+    }
+    status["workers"][1]["http"]["p99_seconds"] = json!(null);
+    status["slots"][1]["in_flight"] = json!(8);
+    status
+}
+
 /// Some events, as the master tells them.
 fn events() -> Vec<Value> {
     let time = "2026-11-26T12:01:03.658Z";

@@ -40,6 +40,38 @@ fn a_cluster_at_rest() {
     insta::assert_snapshot!(desk.shown(80, 24));
 }
 
+/// A desk that has seen what Node workers report several times.
+fn told() -> Desk {
+    let mut desk = Desk::new();
+    for look in 0..12 {
+        desk.look(&reported(look));
+    }
+    desk
+}
+
+#[test]
+fn node_workers_that_report_at_80_by_24() {
+    insta::assert_snapshot!(told().shown(80, 24));
+}
+
+#[test]
+fn node_workers_that_report_at_120_by_40() {
+    insta::assert_snapshot!(told().shown(120, 40));
+}
+
+#[test]
+fn node_workers_that_report_at_200_by_50() {
+    insta::assert_snapshot!(told().shown(200, 50));
+}
+
+#[test]
+fn all_about_a_node_worker_that_reports() {
+    let mut desk = told();
+    desk.ui.chosen = Some(1);
+    desk.ui.page = Page::Detail;
+    insta::assert_snapshot!(desk.shown(80, 24));
+}
+
 #[test]
 fn before_anything_is_heard_and_after_the_master_has_gone() {
     let mut desk = Desk::new();

@@ -111,6 +111,23 @@ fn what_is_wrong_is_said_in_words() {
 }
 
 #[test]
+fn what_node_workers_report_is_judged() {
+    let mut desk = Desk::new();
+    for look in 0..4 {
+        desk.look(&reported(look));
+    }
+    let words = |desk: &Desk| {
+        let found = warnings(desk.facts.status.as_ref().unwrap(), &desk.facts.rates);
+        found.into_iter().map(|warning| warning.words).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&desk), ["slot 1 blocked for 1.4s", "slot 1 answers 10% of its requests with 5xx"]);
+    desk.look(&reported(4));
+    assert_eq!(words(&desk)[2..], ["slot 1 is as busy as one event loop can be"]);
+    let pace = desk.facts.rates.of(6).unwrap();
+    assert_eq!((pace.requests, pace.failed), (Some(120.0), Some(0.1)));
+}
+
+#[test]
 fn a_slot_that_is_restarted_again_and_again_is_told_of() {
     let mut desk = Desk::new();
     desk.look(&status());
