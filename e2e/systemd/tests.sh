@@ -4,6 +4,9 @@
 #
 #     tests.sh [TEST …]
 
+# shellcheck disable=SC2154 # what `coproc` assigns
+# shellcheck disable=SC2053 # the values that are expected are patterns
+# shellcheck disable=SC2329 # tests are called by their names
 set -uo pipefail
 
 recluster=/opt/bin/recluster
@@ -253,20 +256,20 @@ test_nothing_is_lost_in_reloads_and_a_restart() {
 all() { declare -F | awk '$3 ~ /^test_/ { sub("test_", "", $3); print $3 }'; }
 
 status=0
-for name in "${@:-$(all)}"; do
-    for name in $name; do
-        begun=$SECONDS
-        failed=
-        begin
-        echo "$name"
-        "test_$name"
-        if [[ $failed ]]; then
-            status=1
-            echo "    FAILED"
-            journalctl --no-pager --boot -o short-monotonic -u web.service -n 40 | sed 's/^/    | /'
-        fi
-        echo "    $((SECONDS - begun)) s"
-    done
+names=("$@")
+(($#)) || mapfile -t names < <(all)
+for name in "${names[@]}"; do
+    begun=$SECONDS
+    failed=
+    begin
+    echo "$name"
+    "test_$name"
+    if [[ $failed ]]; then
+        status=1
+        echo "    FAILED"
+        journalctl --no-pager --boot -o short-monotonic -u web.service -n 40 | sed 's/^/    | /'
+    fi
+    echo "    $((SECONDS - begun)) s"
 done
 begin
 exit "$status"
