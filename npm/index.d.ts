@@ -258,7 +258,7 @@ declare namespace recluster {
     server_link?: string;
     /** The names of the variables that `env` and `envFile` give to workers of this generation. */
     env: string[];
-    slots: { slot: number; active: number | null; restarts: number; connections: number; /** Connections on their way to it. */ in_flight: number }[];
+    slots: { slot: number; active: number | null; restarts: number; /** Null where that is not known. */ connections: number | null; /** Connections on their way to it. */ in_flight: number }[];
     workers: WorkerStatus[];
     /** With what is in force at each address. */
     listeners: { address: string; balance: Balance; /** Why it is not what was asked for. */ reason?: string }[];
@@ -297,7 +297,8 @@ declare namespace recluster {
     memory_bytes: number | null;
     cpu_seconds: number | null;
     notifications_ignored: number;
-    connections: number;
+    /** Null where that is not known. */
+    connections: number | null;
     held?: {
       connections: number;
       upgraded: number;

@@ -398,12 +398,16 @@ function attend(settings) {
       tell({ cmd: 'NODE_RECLUSTER_TAKEN', connections });
     };
     // The first versions of Node 18 have no such function: there nobody counts.
-    require('diagnostics_channel').subscribe?.('net.server.socket', () => {
+    const { subscribe } = require('diagnostics_channel');
+    if (!subscribe) return;
+    subscribe('net.server.socket', () => {
       connections += 1;
       if (isDue) return;
       isDue = true;
       setTimeout(report, COUNT).unref();
     });
+    // So it is known that this worker counts.
+    report();
   }
 }
 

@@ -226,7 +226,7 @@ fn statuses() -> Vec<Status> {
             server_link: is_full.then(|| "/srv/current/server.js".to_owned()),
             env: if is_full { vec!["LOG_LEVEL".to_owned()] } else { Vec::new() },
             slots: [None, Some(3)]
-                .map(|active| SlotStatus { slot: 1, active, restarts: 0, connections: 7, in_flight: 0 })
+                .map(|active| SlotStatus { slot: 1, active, restarts: 0, connections: active, in_flight: 0 })
                 .into(),
             workers: worker_statuses(),
             listeners: vec![ListenerStatus {
@@ -275,7 +275,7 @@ fn worker_statuses() -> Vec<WorkerStatus> {
             status: is_full.then(|| "warm".to_owned()),
             notifications_ignored: 0,
             held: (is_full || state == "terminating").then(|| held(!is_full)),
-            connections: 7,
+            connections: is_full.then_some(7),
             node: is_full.then_some(NodeStatus {
                 loop_utilization: 0.1,
                 loop_lag_seconds: 0.001,
@@ -294,7 +294,11 @@ fn worker_statuses() -> Vec<WorkerStatus> {
 /// With all that may be in it and all that may not.
 fn history() -> Value {
     let mut history = History::new(4700);
-    let idle = statuses().into_iter().map(|status| Status { workers: Vec::new(), ..status });
+    // Of a slot without a worker nothing is known.
+    let idle = statuses().into_iter().map(|status| {
+        let slots = status.slots.into_iter().take(1).collect();
+        Status { workers: Vec::new(), slots, ..status }
+    });
     for (at, mut status) in (0..).zip(statuses().into_iter().chain(idle)) {
         (1..).zip(&mut status.workers).for_each(|(id, worker)| worker.id = id);
         let measured = Measured { status, counts: Tally::default().counts(), flow: Flow::default() };

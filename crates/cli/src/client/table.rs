@@ -143,8 +143,7 @@ fn rows(status: &Status) -> Vec<Row> {
     rows
 }
 
-fn row(worker: &WorkerStatus, restarts: &str, connections: u64) -> Row {
-    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+fn row(worker: &WorkerStatus, restarts: &str, connections: Option<u64>) -> Row {
     [
         worker.slot.to_string(),
         worker.id.to_string(),
@@ -155,10 +154,15 @@ fn row(worker: &WorkerStatus, restarts: &str, connections: u64) -> Row {
         restarts.to_owned(),
         or_dash(worker.memory_bytes.map(memory)),
         or_dash(worker.cpu_seconds.map(|seconds| format!("{seconds:.1}s"))),
-        connections.to_string(),
+        or_dash(connections.map(|count| count.to_string())),
         worker.seconds_left.map(span).unwrap_or_default(),
         says(worker),
     ]
+}
+
+/// What is not known is a dash.
+fn or_dash(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "-".to_owned())
 }
 
 /// What a worker reports of itself: in its drain, its open connections and requests.
@@ -168,13 +172,13 @@ fn says(worker: &WorkerStatus) -> String {
 }
 
 /// The row of a slot without an active worker.
-fn vacant(slot: u32, restarts: &str, connections: u64) -> Row {
+fn vacant(slot: u32, restarts: &str, connections: Option<u64>) -> Row {
     let mut row = Row::default().map(|_| "-".to_owned());
     let cells = [
         (0, slot.to_string()),
         (STATE, "vacant".to_owned()),
         (6, restarts.to_owned()),
-        (9, connections.to_string()),
+        (9, or_dash(connections.map(|count| count.to_string()))),
         (10, String::new()),
         (11, String::new()),
     ];
@@ -273,6 +277,7 @@ mod tests {
         let last =
             json!({"generation": 2, "seconds_ago": 95.0, "verdict": "rolled_back", "failure": failure});
         status.last_reload = serde_json::from_value(last).unwrap();
+        status.slots[1].connections = None;
         status.workers[0].status = Some("5 open connections, 2 requests in progress".to_owned());
         status
     }
@@ -298,7 +303,7 @@ mod tests {
 
         SLOT  ID  PID   GEN  STATE     UP     RESTARTS  MEMORY    CPU    CONNS  LEFT
         0     5   4705  2    serving   2h 1m  0         45.1 MiB  12.3s  1007
-        1     -   -     -    vacant    -      12        -         -      1007
+        1     -   -     -    vacant    -      12        -         -      -
         0     1   4701  1    draining  2h 1m            45.1 MiB  12.3s  7      25s
               5 open connections, 2 requests in progress
         1     6   4706  3    starting  2h 1m            45.1 MiB  12.3s  7      1m 0s
@@ -316,7 +321,7 @@ mod tests {
 
         SLOT  ID  PID   GEN  STATE     UP     RESTARTS  MEMORY    CPU    CONNS  LEFT
         0     5   4705  2    serving   2h 1m  0         45.1 MiB  12.3s  1007
-        1     -   -     -    vacant    -      12        -         -      1007
+        1     -   -     -    vacant    -      12        -         -      -
         0     1   4701  1    draining  2h 1m            45.1 MiB  12.3s  7      25s
               5 open connections, 2 requests in progress
         1     6   4706  3    starting  2h 1m            45.1 MiB  12.3s  7      1m 0s

@@ -48,7 +48,7 @@ fn facts(row: &Row<'_>) -> Vec<(&'static str, String)> {
             facts.push(("answers in", delay(node.loop_lag_seconds)));
         }
         let speed = per_second(pace.and_then(|pace| pace.connections));
-        facts.push(("connections", format!("{}{speed}", worker.connections)));
+        facts.extend(worker.connections.map(|count| ("connections", format!("{count}{speed}"))));
         if let Some(http) = &worker.http {
             let speed = per_second(pace.and_then(|pace| pace.requests));
             facts.push(("requests", format!("{}{speed}", http.requests)));
@@ -61,7 +61,8 @@ fn facts(row: &Row<'_>) -> Vec<(&'static str, String)> {
         }
         facts.extend(worker.seconds_left.map(|left| ("time left", span(left))));
     }
-    facts.push(("slot", format!("{} restarts, {} connections", slot.restarts, slot.connections)));
+    let got = slot.connections.map(|count| format!(", {count} connections")).unwrap_or_default();
+    facts.push(("slot", format!("{} restarts{got}", slot.restarts)));
     facts.retain(|(_, value)| !value.is_empty());
     facts
 }

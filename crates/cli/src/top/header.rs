@@ -64,10 +64,11 @@ fn about(status: &Status) -> String {
 fn totals(status: &Status, scene: &Scene<'_>) -> String {
     let rates = &scene.facts.rates;
     let active = status.slots.iter().filter(|slot| slot.active.is_some()).count();
-    let connections = status.slots.iter().fold(0_u64, |sum, slot| sum.saturating_add(slot.connections));
+    let mut slots = status.slots.iter();
+    let connections = slots.try_fold(0_u64, |sum, slot| Some(sum.saturating_add(slot.connections?)));
     let mut parts = vec![format!("{active} of {} slots serve", status.slots.len())];
     let speed = rates.connections.map(|speed| format!(", {}/s", rate(speed))).unwrap_or_default();
-    parts.push(format!("{} connections{speed}", amount(connections)));
+    parts.extend(connections.map(|count| format!("{} connections{speed}", amount(count))));
     let paces = || status.workers.iter().filter_map(|worker| rates.of(worker.id));
     if let Some(requests) = sum(paces().filter_map(|pace| pace.requests)) {
         parts.push(format!("{} requests/s", rate(requests)));

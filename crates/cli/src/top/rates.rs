@@ -81,7 +81,7 @@ impl Pace {
         let each = |amount: f64| seconds.map(|seconds| (amount / seconds).max(0.0));
         let cpu = before.and_then(|before| Some(now.cpu_seconds? - before.cpu_seconds?));
         self.cpu = cpu.and_then(each);
-        self.connections = before.and_then(|before| each(more(before.connections, now.connections)));
+        self.connections = before.and_then(|before| each(more(before.connections?, now.connections?)));
         let answers = before.and_then(|before| Some((before.http.as_ref()?, now.http.as_ref()?)));
         let requests = answers.map(|(before, now)| more(before.requests, now.requests));
         self.requests = requests.and_then(each);
@@ -96,13 +96,16 @@ impl Pace {
     }
 }
 
-/// Connections in a second, of the slots that were there before.
+/// Connections in a second, where they are known.
 fn connections(before: &Status, now: &Status) -> Option<f64> {
     let seconds = now.uptime_seconds - before.uptime_seconds;
     let old = |slot: u32| before.slots.iter().find(|it| it.slot == slot);
-    let got =
-        now.slots.iter().map(|slot| more(old(slot.slot).map_or(0, |it| it.connections), slot.connections));
-    (seconds > 0.0).then(|| got.sum::<f64>() / seconds)
+    let got = now.slots.iter().map(|slot| {
+        let had = old(slot.slot).map_or(Some(0), |it| it.connections);
+        had.zip(slot.connections).map(|(had, has)| more(had, has))
+    });
+    let got = got.sum::<Option<f64>>()?;
+    (seconds > 0.0).then(|| got / seconds)
 }
 
 /// By how much a count has grown. One that has shrunk was begun anew.

@@ -255,7 +255,11 @@ mod tests {
         for turn in 0..17_280 {
             // Whoever has looked for a while has had one sample a second.
             let at = if turn < 16_680 { turn * 5 * SECOND } else { (66_720 + turn) * SECOND };
-            measured.status.slots.iter_mut().for_each(|slot| slot.connections += 123_456);
+            measured
+                .status
+                .slots
+                .iter_mut()
+                .for_each(|slot| slot.connections = slot.connections.map(|it| it + 123_456));
             history.sample(at, &measured);
             history.note(at, &event, UNIX_EPOCH);
         }

@@ -26,7 +26,8 @@ pub(crate) struct Sample {
 pub(crate) struct SlotSample {
     pub(crate) slot: u32,
     /// How many connections it got.
-    pub(crate) connections: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory_bytes: Option<u64>,
     /// The CPU time that it used.
@@ -51,8 +52,8 @@ pub(crate) struct SlotSample {
 #[derive(Debug)]
 pub(crate) struct Look {
     at: Duration,
-    /// The connections that each slot had got.
-    connections: BTreeMap<u32, u64>,
+    /// The connections that each slot had got, if that is known.
+    connections: BTreeMap<u32, Option<u64>>,
     workers: BTreeMap<u64, Done>,
 }
 
@@ -136,8 +137,9 @@ fn greater(one: Option<f64>, other: Option<f64>) -> Option<f64> {
 fn slots(before: &Look, now: &Look, measured: &Measured) -> Vec<SlotSample> {
     let mut slots: BTreeMap<u32, SlotSample> = BTreeMap::new();
     for (&slot, &connections) in &now.connections {
-        let had = before.connections.get(&slot).copied().unwrap_or(0);
-        let sample = SlotSample { slot, connections: since(had, connections), ..SlotSample::default() };
+        let had = before.connections.get(&slot).copied().unwrap_or(Some(0));
+        let connections = had.zip(connections).map(|(had, has)| since(had, has));
+        let sample = SlotSample { slot, connections, ..SlotSample::default() };
         slots.insert(slot, sample);
     }
     for worker in &measured.status.workers {

@@ -228,10 +228,10 @@ mod tests {
             let mut harness = Harness::new(balance);
             let mut far = harness.serving(1, 0);
             let listener = harness.listen(1, &mut far);
-            harness.worker(1).taken = 5;
+            harness.hear(1, FromWorker::Taken(5));
             let address = harness.listener(listener).address.to_string();
             let report = reported(&mut harness);
-            assert_eq!(report.taken[&id(1)], 5);
+            assert_eq!(report.taken[&id(1)], Some(5));
             let expected = ListenerStatus { address, balance: word.to_owned(), reason: None };
             assert_eq!(report.listeners, [expected]);
         }

@@ -112,7 +112,7 @@ pub(super) fn answered(worker: &mut Worker, seq: u64, accepted: bool, reactor: &
         sent.connection.refused_by.push(worker.id);
         return Answer::Refused(sent);
     }
-    worker.taken += 1;
+    worker.got.taken += 1;
     let is_idle = worker.last_given.is_some_and(|given| is_prompt(given, reactor.now));
     Answer::Taken { listener: sent.listener, is_idle }
 }

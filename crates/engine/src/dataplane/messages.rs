@@ -285,8 +285,8 @@ impl Fact {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) listeners: Vec<ListenerStatus>,
-    /// How many connections each worker has got.
-    pub(crate) taken: BTreeMap<WorkerId, u64>,
+    /// How many connections each worker has got, if that is known.
+    pub(crate) taken: BTreeMap<WorkerId, Option<u64>>,
     /// What workers have said of themselves.
     pub(crate) said: BTreeMap<WorkerId, Said>,
     pub(crate) tally: Tally,
@@ -300,8 +300,8 @@ pub(crate) struct Tally {
     pub(crate) stolen: u64,
     /// How many connections were taken back from a worker's socket, channel or pending queue, to be given to another.
     pub(crate) requeued: u64,
-    /// How many connections the former workers of each slot got.
-    pub(crate) past: BTreeMap<u32, u64>,
+    /// How many connections the former workers of each slot got, where that is known of all of them.
+    pub(crate) past: BTreeMap<u32, Option<u64>>,
     /// What the former workers of each slot have counted; in a [`Report`], all of them.
     pub(crate) counted: BTreeMap<u32, Counted>,
 }

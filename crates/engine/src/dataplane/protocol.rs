@@ -55,7 +55,7 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
         }
         FromWorker::Leaves => worker.retires(reactor, reports),
         FromWorker::Pong => ping_answered(state, id),
-        FromWorker::Taken(connections) => worker.own_count = Some(connections),
+        FromWorker::Taken(connections) => worker.got.own_count = Some(connections),
         FromWorker::Measures(said) => worker.interview.hear(said, reactor.now),
         FromWorker::Held(held) => reports.fact(Fact::Held(id, held)),
         FromWorker::Farewell(farewell) => {
@@ -112,6 +112,8 @@ fn is_listening(state: &mut State, id: WorkerId, listening: Listening) {
     if server.is_none() && worker.is_node && worker.said.query {
         return;
     }
+    // It has bound a socket of its own, as Bun does.
+    worker.got.accepts |= server.is_none();
     if let Some(server) = server {
         if let Some(listener) = listeners.get_mut(&server.listener) {
             listener.announced = true;
@@ -205,6 +207,7 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
     });
     match placed {
         Ok((listener, own)) => {
+            worker.got.accepts |= listener.is_stream() && listener.mode != Mode::RoundRobin;
             let key = add_server(worker, listener, query, reactor);
             welcome(worker, listener, query, &key, own)
         }

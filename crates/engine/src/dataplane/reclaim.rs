@@ -175,7 +175,7 @@ mod tests {
         harness.obey(Command::Ended(id(1)));
         harness.turn();
         assert!(other.connections().is_empty());
-        assert_eq!(harness.state.reports.tally.past[&0], 1);
+        assert_eq!(harness.state.reports.tally.past[&0], Some(1));
     }
 
     #[test]

@@ -124,8 +124,8 @@ impl State {
     /// Drops the worker's channel, takes back what the worker had not taken, and reports it. Once.
     pub(super) fn close_channel(&mut self, id: WorkerId, what: Reclaim) {
         let Some(mut worker) = self.workers.remove(&id) else { return };
-        let past = self.reports.tally.past.entry(worker.slot).or_default();
-        *past = past.saturating_add(worker.connections());
+        let past = self.reports.tally.past.entry(worker.slot).or_insert(Some(0));
+        *past = past.zip(worker.connections()).map(|(past, more)| past.saturating_add(more));
         if worker.interview.answers {
             let counted = self.reports.tally.counted.entry(worker.slot).or_default();
             *counted = counted.and(&worker.interview.counted());

@@ -91,6 +91,17 @@ pub(super) struct Said {
     pub(super) query: bool,
 }
 
+/// What is known of the connections that a worker has got.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Got {
+    /// How many of those that were sent to it it has taken.
+    pub(super) taken: u64,
+    /// How many there are by its own count, if it counts: also those that it accepted by itself.
+    pub(super) own_count: Option<u64>,
+    /// It accepts by itself, at one address at least: the master does not see those connections.
+    pub(super) accepts: bool,
+}
+
 /// Where a worker said that it listens, within bounds: what it says beyond them is not reported.
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -144,10 +155,7 @@ pub(super) struct Worker {
     /// It is given no connection before then.
     pub(super) paused_until: Option<Instant>,
     pub(super) last_given: Option<Instant>,
-    /// How many of the connections that were sent to it it has taken.
-    pub(super) taken: u64,
-    /// How many connections it has got by its own count, if it counts: also those that it accepted by itself.
-    pub(super) own_count: Option<u64>,
+    pub(super) got: Got,
     /// When it was asked whether its loop turns, if it has not answered yet.
     pub(super) pinged_at: Option<Instant>,
     /// The way to see whether its loop has anything to do.
@@ -177,8 +185,7 @@ impl Worker {
             backlog: Backlog::default(),
             paused_until: None,
             last_given: None,
-            taken: 0,
-            own_count: None,
+            got: Got { accepts: !is_node, ..Got::default() },
             pinged_at: None,
             event_loop: EventLoop::default(),
             interview: Interview::default(),
@@ -197,9 +204,10 @@ impl Worker {
         self.last_number > 0
     }
 
-    /// How many connections it has got, as far as is known: its own count comes a moment late.
-    pub(super) fn connections(&self) -> u64 {
-        self.own_count.unwrap_or(0).max(self.taken)
+    /// How many connections it has got, if that is known: its own count comes a moment late.
+    pub(super) fn connections(&self) -> Option<u64> {
+        let Got { taken, own_count, accepts } = self.got;
+        own_count.map(|count| count.max(taken)).or((!accepts).then_some(taken))
     }
 
     /// Reports, once, that it leaves of its own accord.
@@ -279,9 +287,9 @@ mod tests {
     fn what_it_says_that_it_has_taken_counts_however_much_it_is() {
         let (channel, _far) = channel(Limits::AMPLE);
         let mut worker = Worker::new(id(1), 0, channel, true);
-        worker.taken = 7;
-        assert_eq!(worker.connections(), 7);
-        worker.own_count = Some(u64::MAX);
-        assert_eq!(worker.connections(), u64::MAX);
+        worker.got.taken = 7;
+        assert_eq!(worker.connections(), Some(7));
+        worker.got.own_count = Some(u64::MAX);
+        assert_eq!(worker.connections(), Some(u64::MAX));
     }
 }

@@ -147,11 +147,13 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "recluster_connections_total",
         kind: Kind::Counter,
-        help: "Connections that the workers of a slot have got, as far as that is known.",
+        help: "Connections that the workers of a slot have got, where that is known.",
         labels: &["slot"],
         source: |measured, samples| {
             for slot in &measured.status.slots {
-                samples.count(&[&slot.slot.to_string()], slot.connections);
+                if let Some(count) = slot.connections {
+                    samples.count(&[&slot.slot.to_string()], count);
+                }
             }
         },
     },

@@ -104,10 +104,10 @@ pub struct SlotStatus {
     /// How often a worker of code that has served was started here again, since the one before ended or was renewed. The
     /// workers of a reload, and attempts of code that has not served, are none of these.
     pub restarts: u64,
-    /// How many connections its workers have got, as far as that is known: where they accept by themselves they say it once a
-    /// second, if they are Node and `--drain-http` is on.
+    /// How many connections its workers have got, if that is known: where they accept by themselves they say it once a second,
+    /// if they are Node and `--drain-http` is on.
     #[serde(default)]
-    pub connections: u64,
+    pub connections: Option<u64>,
     /// How many connections the master has accepted for it that its workers have not taken yet.
     #[serde(default)]
     pub in_flight: u64,
@@ -146,7 +146,8 @@ pub struct WorkerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
     /// Connections that it has got, as long as its channel is open; known as those of its slot.
-    pub connections: u64,
+    #[serde(default)]
+    pub connections: Option<u64>,
     /// How it does, if it is Node and has said so: see `--worker-metrics`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeStatus>,

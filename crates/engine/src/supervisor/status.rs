@@ -48,7 +48,7 @@ impl Parts<'_> {
             slot: slot.slot.get(),
             active: slot.active.map(|worker| self.workers.number_of(worker)),
             restarts: slot.restarts,
-            connections: 0,
+            connections: None,
             in_flight: 0,
         });
         let workers = status.workers.iter().map(|worker| self.worker(worker));
@@ -99,7 +99,7 @@ impl Parts<'_> {
             held: child.and_then(|child| child.held.clone()),
             memory_bytes,
             cpu_seconds,
-            connections: 0,
+            connections: None,
             node: None,
             http: None,
         }
@@ -129,7 +129,7 @@ impl Parts<'_> {
             held: None,
             memory_bytes: None,
             cpu_seconds: None,
-            connections: 0,
+            connections: None,
             node: None,
             http: None,
         }
@@ -139,17 +139,18 @@ impl Parts<'_> {
 /// Adds what the data plane knows, and returns what of that is no part of a status. The first workers of the status are these.
 pub(crate) fn add_report(status: &mut Status, workers: &[WorkerId], report: Report) -> Flow {
     for (id, worker) in workers.iter().zip(&mut status.workers) {
-        worker.connections = report.taken.get(id).copied().unwrap_or(0);
+        worker.connections = report.taken.get(id).copied().flatten();
         let said = report.said.get(id);
         (worker.node, worker.http) = (said.map(Said::node), said.and_then(Said::http));
     }
     let nodes = measures_by_slot(status, workers, &report);
     (status.stolen, status.requeued) = (report.tally.stolen, report.tally.requeued);
     for slot in &mut status.slots {
-        let now = status.workers.iter().filter(|worker| worker.slot == slot.slot);
-        let past = report.tally.past.get(&slot.slot).copied().unwrap_or(0);
-        // A worker may say any number.
-        slot.connections = now.fold(past, |sum, worker| sum.saturating_add(worker.connections));
+        let now = workers.iter().zip(&status.workers).filter(|(_, worker)| worker.slot == slot.slot);
+        let past = report.tally.past.get(&slot.slot).copied().unwrap_or(Some(0));
+        // A worker may say any number. Those that have no channel any more are part of the past.
+        let counts = now.filter_map(|(id, _)| report.taken.get(id));
+        slot.connections = counts.fold(past, |sum, count| Some(sum?.saturating_add((*count)?)));
         slot.in_flight = report.flow.in_flight.get(&slot.slot).copied().unwrap_or(0);
     }
     let known = report.listeners;
@@ -361,14 +362,19 @@ mod tests {
         status.listeners = vec![listener("a", "shared"), listener("b", "shared")];
         let report = Report {
             listeners: vec![listener("b", "round-robin"), listener("c", "round-robin")],
-            taken: BTreeMap::from([(WORKER, 3)]),
+            taken: BTreeMap::from([(WORKER, Some(3))]),
             said: BTreeMap::new(),
-            tally: Tally { stolen: 1, requeued: 2, past: BTreeMap::from([(0, 40)]), ..Tally::default() },
+            tally: Tally {
+                stolen: 1,
+                requeued: 2,
+                past: BTreeMap::from([(0, Some(40))]),
+                ..Tally::default()
+            },
             flow: Flow { in_flight: BTreeMap::from([(0, 6)]), ..Flow::default() },
         };
         let flow = add_report(&mut status, &[WORKER], report);
         assert_eq!(flow.in_flight[&0], 6);
-        assert_eq!((only(&status).connections, status.slots[0].connections), (3, 43));
+        assert_eq!((only(&status).connections, status.slots[0].connections), (Some(3), Some(43)));
         assert_eq!(status.slots[0].in_flight, 6);
         assert_eq!((status.stolen, status.requeued), (1, 2));
         let expected =

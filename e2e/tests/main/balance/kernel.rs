@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 
-use recluster_e2e::{Connection, Launch, Load, get, on};
+use recluster_e2e::{Connection, Launch, Load, Master, get, on};
 use rustix::process::Signal;
+use serde_json::json;
 
 fn launch() -> Launch {
     Launch::fixture("server.js").option("--balance", "kernel")
@@ -139,4 +140,23 @@ fn an_address_of_another_master_is_in_use() {
     let second = launch().workers(1).option("--attempts", "1").env("PORT", port.to_string()).start();
     let failed = second.wait(on("start_failed")).text("/failure/stderr/0").to_owned();
     assert!(failed.contains("EADDRINUSE"), "{failed:?}");
+}
+
+/// Workers accept, and do not count: any number would be wrong.
+#[test]
+fn how_many_connections_there_were_is_not_said_where_nobody_knows() {
+    for (balance, drain, said) in [
+        ("kernel", "off", json!([null, null])),
+        ("shared", "off", json!([null, null])),
+        ("kernel", "on", json!([0, 0])),
+        ("round-robin", "off", json!([0, 0])),
+    ] {
+        let launch = Launch::fixture("server.js").workers(1).option("--balance", balance);
+        let master = launch.option("--drain-http", drain).serve();
+        let said_of = |master: &Master| {
+            let status = master.status();
+            json!([status["slots"][0]["connections"], status["workers"][0]["connections"]])
+        };
+        assert_eq!(said_of(&master), said, "{balance}, --drain-http {drain}");
+    }
 }

@@ -281,6 +281,6 @@ mod tests {
         assert_eq!(harness.take(1, &mut ends[0]), 8);
         harness.turn();
         assert_eq!(harness.take(1, &mut ends[0]), 2);
-        assert_eq!(harness.worker(1).connections(), 10);
+        assert_eq!(harness.worker(1).connections(), Some(10));
     }
 }

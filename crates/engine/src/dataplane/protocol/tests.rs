@@ -270,17 +270,30 @@ fn a_refused_connection_is_put_back_with_who_refused_it() {
     harness.worker(1).in_flight.insert(5, InFlight { listener, connection: connection().0 });
     harness.hear(1, FromWorker::Ack { ack: 5, accepted: false });
     assert_eq!(harness.listener(listener).waiting[0].refused_by, [id(1)]);
-    assert_eq!(harness.worker(1).connections(), 0);
+    assert_eq!(harness.worker(1).connections(), Some(0));
 }
 
 #[test]
 fn its_own_count_is_believed_where_it_is_higher() {
     let (mut harness, _far) = serving(Balance::Kernel);
-    harness.worker(1).taken = 3;
+    harness.worker(1).got.taken = 3;
     harness.hear(1, FromWorker::Taken(2));
-    assert_eq!(harness.worker(1).connections(), 3);
+    assert_eq!(harness.worker(1).connections(), Some(3));
     harness.hear(1, FromWorker::Taken(8));
-    assert_eq!(harness.worker(1).connections(), 8);
+    assert_eq!(harness.worker(1).connections(), Some(8));
+}
+
+#[test]
+fn what_a_worker_accepts_by_itself_is_known_where_it_counts() {
+    for (balance, known) in [(Balance::RoundRobin, Some(0)), (Balance::Shared, None), (Balance::Kernel, None)]
+    {
+        let (mut harness, mut far) = serving(balance);
+        assert_eq!(harness.worker(1).connections(), Some(0), "it does not listen yet");
+        harness.listen(1, &mut far);
+        assert_eq!(harness.worker(1).connections(), known);
+        harness.hear(1, FromWorker::Taken(0));
+        assert_eq!(harness.worker(1).connections(), Some(0));
+    }
 }
 
 #[test]
