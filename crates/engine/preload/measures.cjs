@@ -43,7 +43,7 @@ function measures({ tell, counts }) {
     const collections = KINDS.map(() => spans(COLLECTIONS));
     const kinds = KINDS.map((name) => constants[name]);
     const observer = new PerformanceObserver((list) => {
-      for (const { detail, kind = detail?.kind, duration } of list.getEntries()) collections[kinds.indexOf(kind)]?.add(duration);
+      for (const { detail, duration } of list.getEntries()) collections[kinds.indexOf(detail.kind)]?.add(duration);
     });
     observer.observe({ entryTypes: ['gc'] });
     let before;
