@@ -235,8 +235,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_words_of_a_flood_that_nobody_reads_are_passed_on_and_every_other_line_is_counted() {
-        let (mut worker, mut passage, reader, events) = passage();
         const LINES: u64 = 16 * 1024;
+        let (mut worker, mut passage, reader, events) = passage();
         for number in 0..LINES / 8 {
             for line in number * 8..number * 8 + 8 {
                 writeln!(worker, "{line:1023}").unwrap();
