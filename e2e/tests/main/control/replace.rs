@@ -40,7 +40,9 @@ fn a_worker_that_cannot_be_replaced_goes_on_and_whoever_waits_hears_why() {
 fn a_reload_takes_the_place_of_a_replacement() {
     let stage = Stage::new();
     let master = stage.launch().workers(1).start();
-    stage.next().serve();
+    // A puppet that nobody holds ends when the master says something to it, as it does where somebody asks for a status.
+    let mut old = stage.next();
+    old.serve();
     master.wait(on("started"));
     let waiting = master.begin_client(&["replace", "0"]);
     let _new = stage.next();
