@@ -364,7 +364,7 @@ mod tests {
         push(&ring, 1, "c\n");
         assert_eq!(read(&mut place), ("a\n".to_owned(), 0));
         let mut late = ring.place(None, None, false);
-        for _ in 0..MOST_OF_SLOT {
+        for _ in 0..=MOST_OF_SLOT / PIECE {
             push(&ring, 0, "d\n");
         }
         assert_eq!(read(&mut late), ("c\n".to_owned(), 2), "and hears of what was there and is gone");
