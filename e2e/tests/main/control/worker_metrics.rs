@@ -160,6 +160,20 @@ fn requests_over_http2_are_counted() {
     assert_eq!(count(&metrics(&master), "recluster_http_request_duration_seconds_count"), 3);
 }
 
+/// Whatever Node has deprecated would end the worker here.
+#[test]
+fn garbage_collections_are_told_and_node_warns_of_nothing() {
+    let launch = Launch::fixture("measured.js").workers(1).option("--worker-metrics", "http");
+    let arguments = ["--expose-gc", "--throw-deprecation", "--pending-deprecation", "--trace-warnings"];
+    let launch = arguments.iter().fold(launch, |launch, argument| launch.node_arg(argument));
+    let master = launch.option("--admin", "127.0.0.1:0").serve();
+    said(&master, "node");
+    master.get("/gc");
+    let collections = "nodejs_gc_duration_seconds_count{slot=\"0\",kind=\"major\"} ";
+    eventually("the collection is told", || count(&metrics(&master), collections) > 0);
+    assert_eq!(master.stderr(), [""; 0]);
+}
+
 #[test]
 fn the_lag_of_a_worker_that_is_blocked_is_known_meanwhile() {
     let home = Home::new();
