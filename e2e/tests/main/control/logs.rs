@@ -28,6 +28,10 @@ fn lines_stay_through_a_reload_and_say_whose_they_are() {
     let master = says(&home, script).workers(2).serve();
     let gone = master.wait_all(2, on("online"));
     master.client(&["reload"]).expect_code(0);
+    // A worker that has started may not have written yet. What is passed on is kept already.
+    for said in ["0 of 1", "1 of 1", "0 of 2", "1 of 2"] {
+        master.wait_stderr(said);
+    }
     let finished = master.client(&["logs", "--json"]);
     let lines = printed(&finished);
     let page = Page::read();
@@ -57,6 +61,7 @@ fn whoever_follows_gets_what_comes_until_the_cluster_has_ended() {
     let script = "fs.writeSync(1, 'out\\n'); fs.writeSync(2, 'err\\n'); process.on('disconnect', () => { fs.writeSync(2, 'goodbye\\n'); process.exit() })";
     let mut master = says(&home, script).flag("--log-prefix").serve();
     master.wait(on("line").with("/line", "err"));
+    master.wait_stdout("\"line\":\"out\"");
     let follower = master.begin_client(&["logs", "-f", "--json"]);
     let one = master.begin_client(&["logs", "--follow", "-n", "0", "--timestamps"]);
     master.wait_all(2, on("asked").with("/request", "logs"));
