@@ -41,6 +41,9 @@ pub(crate) struct Failed {
 #[derive(Debug)]
 pub(crate) struct Hooks {
     list: Vec<Queue>,
+    /// Those that are told no more and have something left to do. One that comes back is taken from here: a second task for
+    /// it would run it beside itself.
+    gone: Vec<Queue>,
     /// What the cluster is called, if it has a name.
     name: Option<String>,
     row: Mutex<Row>,
@@ -53,7 +56,9 @@ pub(crate) struct Hooks {
 #[derive(Debug)]
 struct Queue {
     hook: Arc<Hook>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<(Job, Arc<()>)>,
+    /// Goes with each event until the hook has been told of it.
+    ticket: Arc<()>,
     /// How many events it could not take since people were last told.
     lost: Mutex<u64>,
 }
@@ -94,35 +99,38 @@ impl Hooks {
     /// Hooks whose commands are started by these hands, and whose failures go there. Must be called in a runtime.
     pub(crate) fn new(hooks: &[Hook], name: Option<String>, hands: Hands, failures: Sink<Failed>) -> Self {
         let (row, tasks) = (Mutex::default(), JoinSet::new());
-        let mut all = Self { list: Vec::new(), name, row, hands, failures, tasks };
+        let mut all = Self { list: Vec::new(), gone: Vec::new(), name, row, hands, failures, tasks };
         all.fit(hooks);
         all
     }
 
     /// Has these hooks and no others from now on. One that was there goes on with what waits for it; one that is gone does
-    /// what waits for it, and is told no more.
+    /// what waits for it, and is told no more. One that comes back before that goes on as well.
     pub(crate) fn fit(&mut self, hooks: &[Hook]) {
         if self.list.iter().map(|queue| &*queue.hook).eq(hooks) {
             return;
         }
         while self.tasks.try_join_next().is_some() {}
         let mut before = std::mem::take(&mut self.list);
+        before.append(&mut self.gone);
         for hook in hooks {
             let there = before.iter().position(|queue| *queue.hook == *hook);
             let queue = there.map(|index| before.remove(index));
             let queue = queue.unwrap_or_else(|| self.begin(hook));
             self.list.push(queue);
         }
-        for gone in before {
+        self.gone = before;
+        self.gone.retain(|gone| {
             gone.tell_losses(&self.failures);
-        }
+            gone.is_at_work()
+        });
     }
 
     fn begin(&mut self, hook: &Hook) -> Queue {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let hook = Arc::new(hook.clone());
         self.tasks.spawn(work(Arc::clone(&hook), waiting, self.hands.clone(), self.failures.clone()));
-        Queue { hook, jobs, lost: Mutex::default() }
+        Queue { hook, jobs, ticket: Arc::default(), lost: Mutex::default() }
     }
 
     /// Tells those whom it concerns of an event. They run in these surroundings.
@@ -144,9 +152,10 @@ impl Hooks {
         if let Some(job) = self.job(Moment::Stopped, Level::Info, &Event::Over, surroundings) {
             for queue in self.list.iter().filter(|queue| queue.hook.on == Moment::Stopped) {
                 // An error means that its task has panicked.
-                let _ = queue.jobs.send(job.clone()).await;
+                let _ = queue.jobs.send(queue.ticketed(job.clone())).await;
             }
         }
+        self.gone.clear();
         for queue in self.list.drain(..) {
             queue.tell_losses(&self.failures);
         }
@@ -181,7 +190,7 @@ impl Hooks {
 impl Queue {
     /// Has an event wait for the hook, if it has room.
     fn push(&self, job: Option<Job>, failures: &Sink<Failed>) {
-        match job.map(|job| self.jobs.try_send(job)) {
+        match job.map(|job| self.jobs.try_send(self.ticketed(job))) {
             Some(Ok(())) => self.tell_losses(failures),
             Some(Err(TrySendError::Full(_))) => *self.lost() += 1,
             // Its task has panicked, or the event is too long.
@@ -189,6 +198,15 @@ impl Queue {
                 failures.send(self.failed("the event cannot be told".to_owned()));
             }
         }
+    }
+
+    fn ticketed(&self, job: Job) -> (Job, Arc<()>) {
+        (job, Arc::clone(&self.ticket))
+    }
+
+    /// Whether the hook is being told of something, or something waits for it.
+    fn is_at_work(&self) -> bool {
+        Arc::strong_count(&self.ticket) > 1
     }
 
     /// Says how many events were lost, if any.
@@ -209,8 +227,13 @@ impl Queue {
 }
 
 /// Tells a hook what waits for it, one after the other.
-async fn work(hook: Arc<Hook>, mut jobs: mpsc::Receiver<Job>, hands: Hands, failures: Sink<Failed>) {
-    while let Some(Job { line, surroundings }) = jobs.recv().await {
+async fn work(
+    hook: Arc<Hook>,
+    mut jobs: mpsc::Receiver<(Job, Arc<()>)>,
+    hands: Hands,
+    failures: Sink<Failed>,
+) {
+    while let Some((Job { line, surroundings }, _ticket)) = jobs.recv().await {
         let told = attempt_task(PART, hook::tell(&hook, &line, &surroundings, &hands)).await;
         let told = told.unwrap_or_else(|panic| Err(format!("recluster has panicked: {}", panic.reason)));
         if let Err(reason) = told {
@@ -340,6 +363,56 @@ mod tests {
         said.sort_unstable();
         assert_eq!(said, ["comes", "goes", "stays", "stays"]);
         assert!(failed.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_comes_back_while_it_is_at_work_does_not_run_beside_itself() {
+        let base = tempfile::tempdir().unwrap();
+        let [log, release, other] = ["log", "release", "other"].map(|name| base.path().join(name));
+        let wait = format!("until [ -e {} ]; do sleep 0.01; done", release.display());
+        let slow = format!("crashed=exec:echo begins >> {0}; {wait}; echo ends >> {0}", log.display());
+        let other_one = format!("crashed=exec:echo >> {}", other.display());
+        let (mut hooks, failed) = hooks(&[&slow]);
+        hooks.hear(&crash(), surroundings);
+        exists(&log).await;
+        for list in [&[other_one.as_str()][..], &[], &[&slow, &other_one]] {
+            hooks.fit(&parsed(list));
+        }
+        hooks.hear(&crash(), surroundings);
+        exists(&other).await;
+        hooks.fit(&parsed(&[&other_one]));
+        std::fs::write(release, "").unwrap();
+        ended(hooks).await;
+        assert_eq!(std::fs::read_to_string(log).unwrap(), "begins\nends\nbegins\nends\n");
+        assert!(failed.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_is_gone_and_has_nothing_left_to_do_is_not_kept() {
+        let base = tempfile::tempdir().unwrap();
+        let log = base.path().join("log");
+        let (mut hooks, _failed) = hooks(&[&format!("crashed=exec:echo >> {}", log.display())]);
+        hooks.hear(&crash(), surroundings);
+        hooks.fit(&parsed(&["crashed=exec:true"]));
+        assert_eq!(hooks.gone.len(), 1);
+        let at_work = || async {
+            while hooks.gone[0].is_at_work() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), at_work()).await.unwrap();
+        hooks.fit(&[]);
+        assert_eq!(hooks.gone.len(), 0);
+        ended(hooks).await;
+    }
+
+    async fn exists(path: &std::path::Path) {
+        let there = async {
+            while !path.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), there).await.unwrap();
     }
 
     #[tokio::test]
