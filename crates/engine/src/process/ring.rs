@@ -195,11 +195,13 @@ impl Kept {
         pieces.sort_unstable_by_key(|piece| std::cmp::Reverse(piece.order));
         let mut left = last;
         for piece in pieces {
-            let taken = piece.count.min(left);
-            if taken == 0 {
+            if left == 0 {
                 break;
             }
-            left -= taken;
+            let begun = piece.begun();
+            // Of a line that goes on here, the beginning is to come, and counts.
+            let taken = if left > begun { piece.count } else { left };
+            left -= begun.min(left);
             before.insert(piece.source.worker.slot, piece.number + piece.count - taken);
         }
         before
@@ -233,6 +235,11 @@ impl Slot {
 impl Piece {
     fn cost(&self) -> usize {
         self.lines.len() + PIECE
+    }
+
+    /// How many lines begin in it.
+    fn begun(&self) -> u64 {
+        self.count - u64::from(self.continues).min(self.count)
     }
 
     /// It from this line on. None if it ends before.
@@ -353,6 +360,32 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 4].map(|number| last(None, number)), expected);
         assert_eq!(last(None, 99), "a\nb\nc\nd\ne\nf\n");
         assert_eq!((last(Some(0), 3), last(Some(1), 3)), ("c\ne\nf\n".to_owned(), "d\n".to_owned()));
+    }
+
+    #[test]
+    fn a_line_in_several_pieces_is_one_of_the_last_ones() {
+        let ring = ring();
+        let long =
+            |byte: u8, times: usize| String::from_utf8(vec![byte; times * LONGEST + 7]).unwrap() + "\n";
+        let (first, second) = (long(b'a', 3), long(b'b', 2));
+        push(&ring, 0, format!("before\n{first}"));
+        push(&ring, 1, "between\n");
+        // What is longer than a pipe holds comes a part at a time, and a short line with its end.
+        let (begins, ends) = second.split_at(5000);
+        push(&ring, 0, begins);
+        ring.push(source(0), true, format!("{ends}after\n").as_bytes());
+        let lines = ["before\n", &first, "between\n", &second, "after\n"];
+        for last in 0..=5 {
+            let (text, missed) = read(&mut ring.place(None, Some(last), false));
+            assert_eq!((text, missed), (lines[5 - last as usize..].concat(), 0), "{last}");
+        }
+        assert_eq!(read(&mut ring.place(Some(0), Some(3), false)).0, [&first, &second, "after\n"].concat());
+        ring.push(source(0), false, &[b'c'; 2 * LONGEST]);
+        assert_eq!(
+            read(&mut ring.place(None, Some(1), false)).0.len(),
+            2 * LONGEST,
+            "one that has no end yet"
+        );
     }
 
     #[test]
