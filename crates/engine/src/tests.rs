@@ -293,7 +293,7 @@ fn worker_statuses() -> Vec<WorkerStatus> {
 
 /// With all that may be in it and all that may not.
 fn history() -> Value {
-    let mut history = History::new(4700);
+    let mut history = History::new(4700, UNIX_EPOCH);
     // Of a slot without a worker nothing is known.
     let idle = statuses().into_iter().map(|status| {
         let slots = status.slots.into_iter().take(1).collect();

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
+use humantime::format_rfc3339_millis;
 use serde::Serialize;
 
 use crate::admin::sample::{Look, Sample, seconds};
@@ -29,6 +30,7 @@ const LONGEST_MARK: usize = 4 * 1024;
 #[derive(Debug)]
 pub(crate) struct History {
     pid: u32,
+    begun: SystemTime,
     /// The number of the next sample or mark; the first is 0.
     next: u64,
     samples: Ring,
@@ -58,8 +60,8 @@ struct Mark {
 }
 
 impl History {
-    pub(crate) fn new(pid: u32) -> Self {
-        Self { pid, next: 0, samples: Ring::default(), marks: Ring::default(), before: None }
+    pub(crate) fn new(pid: u32, begun: SystemTime) -> Self {
+        Self { pid, begun, next: 0, samples: Ring::default(), marks: Ring::default(), before: None }
     }
 
     /// The number of the next sample or mark.
@@ -129,8 +131,9 @@ impl History {
     /// What came from this number on, as JSON.
     pub(crate) fn since(&self, number: u64, now: Duration) -> Vec<u8> {
         let mut text = format!(
-            r#"{{"pid":{},"now_seconds":{},"span_seconds":{},"next":{},"samples":["#,
+            r#"{{"pid":{},"begun":"{}","now_seconds":{},"span_seconds":{},"next":{},"samples":["#,
             self.pid,
+            format_rfc3339_millis(self.begun),
             seconds(now),
             SPAN.as_secs(),
             self.next
@@ -210,17 +213,17 @@ mod tests {
 
     #[test]
     fn the_first_look_is_compared_with_nothing() {
-        let mut history = History::new(7);
+        let mut history = History::new(7, UNIX_EPOCH);
         history.sample(SECOND, &measured(1, 5, 1.0));
         let expected = serde_json::json!({
-            "pid": 7, "now_seconds": 4.5, "span_seconds": 600, "next": 0, "samples": [], "marks": []
+            "pid": 7, "begun": "1970-01-01T00:00:00.000Z", "now_seconds": 4.5, "span_seconds": 600, "next": 0, "samples": [], "marks": []
         });
         assert_eq!(told(&history, 0), expected);
     }
 
     #[test]
     fn who_has_heard_some_is_told_what_follows() {
-        let mut history = History::new(7);
+        let mut history = History::new(7, UNIX_EPOCH);
         for at in 0..4 {
             history.sample(at * SECOND, &measured(1, 0, 0.0));
         }
@@ -251,7 +254,7 @@ mod tests {
         };
         let verdict = Verdict::RolledBack { failure };
         let event = Event::Reloaded { generation: Some(2), verdict };
-        let (mut history, mut measured) = (History::new(7), measured(2, 0, 0.0));
+        let (mut history, mut measured) = (History::new(7, UNIX_EPOCH), measured(2, 0, 0.0));
         for turn in 0..17_280 {
             // Whoever has looked for a while has had one sample a second.
             let at = if turn < 16_680 { turn * 5 * SECOND } else { (66_720 + turn) * SECOND };
@@ -273,7 +276,7 @@ mod tests {
 
     #[test]
     fn where_there_are_many_slots_samples_come_less_often_and_reach_as_far_back() {
-        let mut history = History::new(7);
+        let mut history = History::new(7, UNIX_EPOCH);
         assert_eq!((history.pace(true), history.pace(false)), (WATCHED, UNWATCHED));
         let mut at = Duration::ZERO;
         while at < 2 * SPAN {
@@ -288,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_mark_that_is_too_long_has_its_name_alone_and_missed_events_are_told() {
-        let mut history = History::new(7);
+        let mut history = History::new(7, UNIX_EPOCH);
         let long = Event::PreloadMissing { reason: "x".repeat(LONGEST_MARK) };
         history.note(SECOND, &long, UNIX_EPOCH);
         history.miss(SECOND, 9, UNIX_EPOCH);

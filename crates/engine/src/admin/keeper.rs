@@ -40,7 +40,7 @@ struct State {
 impl Keeper {
     pub(super) fn new() -> Self {
         let begun = Instant::now();
-        let history = History::new(process::id());
+        let history = History::new(process::id(), SystemTime::now());
         let state = State { history, asked: None, whole: (begun, Weak::new()) };
         Self { begun, state: Mutex::new(state), noticed: Notify::new() }
     }
