@@ -60,7 +60,10 @@ impl Facts {
 
     /// The status came.
     pub(super) fn look(&mut self, status: Status, now: Instant) {
-        let before = self.status.take().filter(|before| before.pid == status.pid);
+        // In a container the next master has the same pid.
+        let is_same =
+            |before: &Status| before.pid == status.pid && before.uptime_seconds <= status.uptime_seconds;
+        let before = self.status.take().filter(is_same);
         if before.is_none() {
             self.rates = Rates::default();
         }

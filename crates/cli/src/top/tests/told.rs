@@ -21,6 +21,13 @@ fn two_looks_tell_how_fast_things_happen() {
     other["pid"] = json!(4800);
     desk.look(&other);
     assert_eq!(desk.facts.rates.connections, None, "it is another master");
+    let mut later_one = other.clone();
+    (later_one["uptime_seconds"], later_one["slots"][0]["connections"]) = (json!(3.0), json!(1));
+    desk.look(&later_one);
+    assert_eq!(desk.facts.rates.connections, None, "it is another master that has the same pid");
+    (later_one["uptime_seconds"], later_one["slots"][0]["connections"]) = (json!(4.0), json!(2));
+    desk.look(&later_one);
+    assert_eq!(desk.facts.rates.connections, Some(1.0), "which goes on");
     let mut gone = later();
     gone["workers"] = json!([worker(6, 1)]);
     desk.look(&gone);
