@@ -5,11 +5,12 @@
 #
 # The newest version unless one is given. It is put into ~/.local/bin, or the directory that RECLUSTER_INSTALL names, and only if its sum
 # is the one that the release's SHA256SUMS has. Where that directory is called bin, its man pages and completions are put into share beside
-# it, where man, bash, fish and zsh look. RECLUSTER_RELEASES is another place that has the releases, such as a mirror.
+# it, where man, bash and fish look; zsh does below /usr/local, and elsewhere a line says what to add to its fpath. RECLUSTER_RELEASES is another place that has the releases, such as a mirror.
 set -eu
 
 releases=${RECLUSTER_RELEASES:-https://github.com/recluster/recluster/releases}
 into=${RECLUSTER_INSTALL:-$HOME/.local/bin}
+while [ "$into" != / ] && [ "$into" != "${into%/}" ]; do into=${into%/}; done
 
 fail() {
     echo "install: $*" >&2
@@ -53,10 +54,12 @@ mkdir -p "$into"
 cp "$scratch/${archive%.tar.gz}/recluster" "$into/recluster.new"
 mv "$into/recluster.new" "$into/recluster"
 
-# FILE DIRECTORY [NAME]: what a release has beside the command, for man and shells.
+# FILE DIRECTORY [NAME]: what a release has beside the command, for man and shells. The command is there without it.
 beside() {
-    mkdir -p "$2" && cp "$1" "$2/${3:-${1##*/}}" || fail "the command is there, and $2 cannot be written"
+    mkdir -p "$2" 2>/dev/null && cp "$1" "$2/${3:-${1##*/}}" 2>/dev/null || unwritten=$share
 }
+unwritten=
+zsh=
 case $into in
 */bin)
     share=${into%/bin}/share
@@ -68,7 +71,16 @@ case $into in
         beside "$laid/completions/recluster.bash" "$share/bash-completion/completions" recluster
         beside "$laid/completions/recluster.fish" "$share/fish/vendor_completions.d"
         beside "$laid/completions/_recluster" "$share/zsh/site-functions"
+        zsh=$share/zsh/site-functions
     fi
     ;;
+esac
+if [ -n "$unwritten" ]; then
+    echo "install: man pages and completions are not all there: $unwritten cannot be written" >&2
+fi
+# zsh looks below /usr/local, and in no home.
+case $zsh in
+"" | /usr/local/*) ;;
+*) [ ! -e "$zsh/_recluster" ] || echo "for zsh, add to ~/.zshrc before compinit: fpath=($zsh \$fpath)" ;;
 esac
 echo "$("$into/recluster" --version) is $into/recluster"

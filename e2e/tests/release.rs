@@ -254,6 +254,23 @@ fn the_installer_takes_what_the_checksums_name_and_nothing_else() {
             "{page}"
         );
     }
+    let functions = home.path().join("share/zsh/site-functions");
+    assert!(
+        said.contains(&format!("fpath=({} $fpath)\n", functions.display())),
+        "zsh does not look there: {said}"
+    );
+
+    let other = home.path().join("other");
+    succeeds(install(&home).env("RECLUSTER_INSTALL", other.join("bin/")));
+    assert!(other.join("share/man/man1/recluster.1").exists(), "a slash at the end is no other directory");
+
+    let readonly = home.path().join("readonly");
+    fs::create_dir(&readonly).expect("make it");
+    fs::write(readonly.join("share"), "not a directory").expect("write");
+    let said = succeeds(install(&home).env("RECLUSTER_INSTALL", readonly.join("bin")));
+    assert!(said.contains("readonly/bin/recluster\n"), "the command is there: {said}");
+    assert!(said.contains("readonly/share cannot be written") && !said.contains("fpath"), "{said}");
+
     let elsewhere = home.path().join("elsewhere");
     succeeds(install(&home).env("RECLUSTER_INSTALL", elsewhere.join("programs")));
     let there = fs::read_dir(&elsewhere).expect("a directory").count();
