@@ -82,7 +82,7 @@ fn worker(id: u64, slot: u32) -> Value {
 /// A cluster of two slots that serves.
 fn status() -> Value {
     json!({
-        "pid": 4700, "phase": "running", "generation": 2, "uptime_seconds": 93_784.0, "balance": "round-robin",
+        "pid": 4700, "phase": "running", "generation": 2, "uptime_seconds": 93_784.0, "balance": "kernel",
         "reload": null, "workers": [worker(5, 0), worker(6, 1)], "listeners": [],
         "last_reload": {"generation": 2, "seconds_ago": 300.0, "verdict": "done"},
         "slots": [
