@@ -46,7 +46,16 @@ struct Kept {
 struct Slot {
     pieces: VecDeque<Piece>,
     bytes: usize,
-    /// How many lines came.
+    /// Where the next piece begins.
+    end: At,
+}
+
+/// Where something is among what a slot has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct At {
+    /// How many lines and further pieces of lines are before it.
+    parts: u64,
+    /// How many lines have begun before it.
     lines: u64,
 }
 
@@ -55,9 +64,8 @@ struct Slot {
 pub(crate) struct Piece {
     /// Its place among those of all slots.
     order: u64,
-    /// The number of its first line among those of its slot.
-    number: u64,
-    /// How many lines it has.
+    at: At,
+    /// How many lines it has, with the one that it goes on with.
     count: u64,
     pub(crate) time: SystemTime,
     pub(crate) source: Source,
@@ -71,10 +79,10 @@ pub(crate) struct Piece {
 pub(crate) struct Place {
     ring: Ring,
     slot: Option<u32>,
-    /// How many lines of each slot were read or missed.
-    seen: BTreeMap<u32, u64>,
-    /// How many lines of each slot are wanted, where no more than those that are there.
-    until: Option<BTreeMap<u32, u64>>,
+    /// What of each slot was read or missed.
+    seen: BTreeMap<u32, At>,
+    /// What of each slot is wanted, where no more than what is there.
+    until: Option<BTreeMap<u32, At>>,
     news: watch::Receiver<u64>,
 }
 
@@ -134,13 +142,12 @@ impl Ring {
     pub(crate) fn place(&self, slot: Option<u32>, last: Option<u32>, follows: bool) -> Place {
         let news = self.0.news.subscribe();
         let kept = self.lock();
-        let last = last.map(u64::from).filter(|last| *last < kept.lines(slot));
+        let last = last.map(u64::from).filter(|last| *last < kept.parts(slot));
         let seen = match last {
             None => kept.slots.iter().map(|(number, slot)| (*number, slot.first())).collect(),
             Some(last) => kept.before_last(slot, last),
         };
-        let until =
-            (!follows).then(|| kept.slots.iter().map(|(number, slot)| (*number, slot.lines)).collect());
+        let until = (!follows).then(|| kept.ends());
         Place { ring: self.clone(), slot, seen, until, news }
     }
 }
@@ -158,14 +165,14 @@ impl Kept {
         let slot = self.slots.entry(source.worker.slot).or_default();
         let piece = Piece {
             order: self.pieces,
-            number: slot.lines,
+            at: slot.end,
             count: count(lines),
             time,
             source,
             continues,
             lines: lines.into(),
         };
-        slot.lines += piece.count;
+        slot.end = piece.end();
         slot.bytes += piece.cost();
         self.bytes += piece.cost();
         slot.pieces.push_back(piece);
@@ -182,15 +189,18 @@ impl Kept {
         self.slots.iter().filter(move |(number, _)| is_asked(slot, **number))
     }
 
-    /// How many lines are kept.
-    fn lines(&self, slot: Option<u32>) -> u64 {
-        self.of(slot).map(|(_, slot)| slot.lines - slot.first()).sum()
+    /// How many lines and further pieces of lines are kept.
+    fn parts(&self, slot: Option<u32>) -> u64 {
+        self.of(slot).map(|(_, slot)| slot.end.parts - slot.first().parts).sum()
     }
 
-    /// How many lines of each slot there were before so many of the last ones.
-    fn before_last(&self, slot: Option<u32>, last: u64) -> BTreeMap<u32, u64> {
-        let mut before: BTreeMap<u32, u64> =
-            self.slots.iter().map(|(number, slot)| (*number, slot.lines)).collect();
+    fn ends(&self) -> BTreeMap<u32, At> {
+        self.slots.iter().map(|(number, slot)| (*number, slot.end)).collect()
+    }
+
+    /// Where so many of the last lines begin in each slot.
+    fn before_last(&self, slot: Option<u32>, last: u64) -> BTreeMap<u32, At> {
+        let mut before = self.ends();
         let mut pieces: Vec<&Piece> = self.of(slot).flat_map(|(_, slot)| &slot.pieces).collect();
         pieces.sort_unstable_by_key(|piece| std::cmp::Reverse(piece.order));
         let mut left = last;
@@ -202,7 +212,7 @@ impl Kept {
             // Of a line that goes on here, the beginning is to come, and counts.
             let taken = if left > begun { piece.count } else { left };
             left -= begun.min(left);
-            before.insert(piece.source.worker.slot, piece.number + piece.count - taken);
+            before.insert(piece.source.worker.slot, piece.before_last(taken));
         }
         before
     }
@@ -213,9 +223,9 @@ fn is_asked(slot: Option<u32>, number: u32) -> bool {
 }
 
 impl Slot {
-    /// The number of the first line that is kept.
-    fn first(&self) -> u64 {
-        self.pieces.front().map_or(self.lines, |piece| piece.number)
+    /// Where what is kept begins.
+    fn first(&self) -> At {
+        self.pieces.front().map_or(self.end, |piece| piece.at)
     }
 
     /// Forgets the oldest piece; how much that was.
@@ -225,10 +235,10 @@ impl Slot {
         freed
     }
 
-    /// What is kept from this line on, up to the end of its piece.
-    fn from(&self, line: u64) -> Option<Piece> {
-        let index = self.pieces.partition_point(|piece| piece.number <= line).checked_sub(1)?;
-        self.pieces.get(index)?.without(line)
+    /// What is kept from there on, up to the end of its piece.
+    fn from(&self, at: At) -> Option<Piece> {
+        let index = self.pieces.partition_point(|piece| piece.at <= at).checked_sub(1)?;
+        self.pieces.get(index)?.without(at)
     }
 }
 
@@ -242,16 +252,26 @@ impl Piece {
         self.count - u64::from(self.continues).min(self.count)
     }
 
-    /// It from this line on. None if it ends before.
-    fn without(&self, line: u64) -> Option<Self> {
-        let Some(skipped) = line.checked_sub(self.number).filter(|skipped| *skipped > 0) else {
+    fn end(&self) -> At {
+        At { parts: self.at.parts + self.count, lines: self.at.lines + self.begun() }
+    }
+
+    /// Where so many of its last lines begin.
+    fn before_last(&self, count: u64) -> At {
+        let end = self.end();
+        At { parts: end.parts - count, lines: end.lines - count.min(self.begun()) }
+    }
+
+    /// It from there on. None if it ends before.
+    fn without(&self, at: At) -> Option<Self> {
+        let Some(skipped) = at.parts.checked_sub(self.at.parts).filter(|skipped| *skipped > 0) else {
             return Some(self.clone());
         };
         let count = self.count.checked_sub(skipped).filter(|count| *count > 0)?;
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         let lines = self.lines.split_inclusive(|&byte| byte == b'\n').skip(skipped);
         let lines = lines.flatten().copied().collect::<Arc<[u8]>>();
-        Some(Self { number: line, count, continues: false, lines, ..self.clone() })
+        Some(Self { at, count, continues: false, lines, ..self.clone() })
     }
 }
 
@@ -260,7 +280,7 @@ impl Place {
         self.news.mark_unchanged();
         let kept = self.ring.lock();
         let until = |number: u32| match &self.until {
-            None => u64::MAX,
+            None => At { parts: u64::MAX, lines: u64::MAX },
             Some(until) => until.get(&number).copied().unwrap_or_default(),
         };
         let mut next: Option<Piece> = None;
@@ -268,7 +288,10 @@ impl Place {
             let seen = self.seen.entry(number).or_default();
             let first = slot.first().min(until(number));
             if first > *seen {
-                return Found::Missed { slot: number, lines: first - std::mem::replace(seen, first) };
+                // Of a line that was begun, the rest is gone.
+                let lines = (first.lines - seen.lines).max(1);
+                *seen = first;
+                return Found::Missed { slot: number, lines };
             }
             if *seen < until(number)
                 && let Some(piece) = slot.from(*seen)
@@ -279,7 +302,7 @@ impl Place {
         }
         match next {
             Some(piece) => {
-                self.seen.insert(piece.source.worker.slot, piece.number + piece.count);
+                self.seen.insert(piece.source.worker.slot, piece.end());
                 Found::Piece(piece)
             }
             None if kept.over || self.until.is_some() => Found::End,
@@ -295,178 +318,4 @@ impl Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use recluster_core::WorkerId;
-
-    use super::*;
-    use crate::report::worker::Worker;
-
-    fn source(slot: u32) -> Source {
-        let worker = Worker { id: 1, slot, generation: 1, pid: Some(7) };
-        Source { id: WorkerId::from_number(1), worker, stream: Stream::Stderr }
-    }
-
-    fn ring() -> Ring {
-        Ring::of(vec![Stream::Stderr])
-    }
-
-    fn push(ring: &Ring, slot: u32, lines: impl AsRef<[u8]>) {
-        ring.push(source(slot), false, lines.as_ref());
-    }
-
-    /// What is found up to where there is nothing: text, and how much was missed.
-    fn read(place: &mut Place) -> (String, u64) {
-        let (mut text, mut gone) = (String::new(), 0);
-        loop {
-            match place.next() {
-                Found::Piece(piece) => text.push_str(std::str::from_utf8(&piece.lines).unwrap()),
-                Found::Missed { lines, .. } => gone += lines,
-                Found::Nothing | Found::End => return (text, gone),
-            }
-        }
-    }
-
-    #[test]
-    fn lines_of_all_slots_come_in_order_and_those_of_one_alone() {
-        let ring = ring();
-        for (slot, lines) in [(0, "a\nb\n"), (1, "c\n"), (0, "d\n")] {
-            push(&ring, slot, lines);
-        }
-        let (mut all, mut one) = (ring.place(None, None, true), ring.place(Some(1), None, true));
-        assert_eq!(read(&mut all), ("a\nb\nc\nd\n".to_owned(), 0));
-        assert_eq!(read(&mut one), ("c\n".to_owned(), 0));
-        push(&ring, 1, "e\n");
-        push(&ring, 2, "f\n");
-        assert_eq!(read(&mut all).0, "e\nf\n", "a slot that is new is among all");
-        assert_eq!(read(&mut one).0, "e\n");
-        ring.close();
-        assert!(matches!(all.next(), Found::End));
-    }
-
-    #[test]
-    fn who_wants_the_last_ones_gets_so_many_whatever_piece_they_are_in() {
-        let ring = ring();
-        for (slot, lines) in [(0, "a\nb\nc\n"), (1, "d\n"), (0, "e\nf\n")] {
-            push(&ring, slot, lines);
-        }
-        let last = |slot, last| {
-            let mut place = ring.place(slot, Some(last), false);
-            let (text, missed) = read(&mut place);
-            assert_eq!(missed, 0);
-            assert!(matches!(place.next(), Found::End));
-            text
-        };
-        let expected = ["", "f\n", "e\nf\n", "d\ne\nf\n", "c\nd\ne\nf\n"];
-        assert_eq!([0, 1, 2, 3, 4].map(|number| last(None, number)), expected);
-        assert_eq!(last(None, 99), "a\nb\nc\nd\ne\nf\n");
-        assert_eq!((last(Some(0), 3), last(Some(1), 3)), ("c\ne\nf\n".to_owned(), "d\n".to_owned()));
-    }
-
-    #[test]
-    fn a_line_in_several_pieces_is_one_of_the_last_ones() {
-        let ring = ring();
-        let long =
-            |byte: u8, times: usize| String::from_utf8(vec![byte; times * LONGEST + 7]).unwrap() + "\n";
-        let (first, second) = (long(b'a', 3), long(b'b', 2));
-        push(&ring, 0, format!("before\n{first}"));
-        push(&ring, 1, "between\n");
-        // What is longer than a pipe holds comes a part at a time, and a short line with its end.
-        let (begins, ends) = second.split_at(5000);
-        push(&ring, 0, begins);
-        ring.push(source(0), true, format!("{ends}after\n").as_bytes());
-        let lines = ["before\n", &first, "between\n", &second, "after\n"];
-        for last in 0..=5 {
-            let (text, missed) = read(&mut ring.place(None, Some(last), false));
-            assert_eq!((text, missed), (lines[5 - last as usize..].concat(), 0), "{last}");
-        }
-        assert_eq!(read(&mut ring.place(Some(0), Some(3), false)).0, [&first, &second, "after\n"].concat());
-        ring.push(source(0), false, &[b'c'; 2 * LONGEST]);
-        assert_eq!(
-            read(&mut ring.place(None, Some(1), false)).0.len(),
-            2 * LONGEST,
-            "one that has no end yet"
-        );
-    }
-
-    #[test]
-    fn who_does_not_follow_gets_what_was_there() {
-        let ring = ring();
-        push(&ring, 0, "a\n");
-        let mut place = ring.place(None, None, false);
-        push(&ring, 0, "b\n");
-        push(&ring, 1, "c\n");
-        assert_eq!(read(&mut place), ("a\n".to_owned(), 0));
-        let mut late = ring.place(None, None, false);
-        for _ in 0..=MOST_OF_SLOT / PIECE {
-            push(&ring, 0, "d\n");
-        }
-        assert_eq!(read(&mut late), ("c\n".to_owned(), 2), "and hears of what was there and is gone");
-    }
-
-    #[test]
-    fn it_is_bounded_in_bytes_and_a_quiet_slot_keeps_its_lines() {
-        let ring = ring();
-        push(&ring, 9, "quiet\n");
-        let mut place = ring.place(None, None, true);
-        let mut said = 1;
-        for _ in 0..100 {
-            for slot in 0..8 {
-                push(&ring, slot, b"x\n".repeat(4096));
-                said += 4096;
-            }
-        }
-        let kept = ring.lock();
-        let bytes: usize = kept.slots.values().map(|slot| slot.bytes).sum();
-        assert!(bytes <= MOST_OF_ALL && bytes > MOST_OF_ALL / 2, "{bytes}");
-        assert_eq!(bytes, kept.bytes);
-        drop(kept);
-        let (text, missed) = read(&mut place);
-        assert!(text.starts_with("quiet\n"));
-        assert_eq!(text.lines().count() as u64 + missed, said);
-        assert_eq!(read(&mut ring.place(None, None, true)).1, 0, "one who comes later has missed nothing");
-    }
-
-    #[test]
-    fn many_slots_and_many_short_or_long_pieces_have_a_bound_as_well() {
-        let ring = ring();
-        for _ in 0..10_000 {
-            push(&ring, 0, "\n");
-        }
-        let pieces = ring.lock().slots[&0].pieces.len();
-        assert!(pieces <= MOST_OF_SLOT / PIECE, "{pieces}");
-        for slot in 0..1000 {
-            push(&ring, slot, vec![b'x'; 120 << 10]);
-        }
-        let kept = ring.lock();
-        let bytes: usize =
-            kept.slots.values().flat_map(|slot| &slot.pieces).map(|piece| piece.lines.len()).sum();
-        assert!(bytes <= MOST_OF_ALL, "{bytes}");
-    }
-
-    #[test]
-    fn a_long_line_is_kept_in_pieces_that_cut_no_character() {
-        let ring = ring();
-        let line = "€".repeat(9000) + "\n";
-        push(&ring, 0, &line);
-        push(&ring, 0, "next\n");
-        let mut place = ring.place(None, None, true);
-        let mut found = Vec::new();
-        while let Found::Piece(piece) = place.next() {
-            assert!(piece.lines.len() <= LONGEST);
-            found.push((piece.continues, String::from_utf8(piece.lines.to_vec()).unwrap()));
-        }
-        let (continues, texts): (Vec<bool>, Vec<String>) = found.into_iter().unzip();
-        assert_eq!(texts.concat(), line + "next\n");
-        assert_eq!(continues, [false, true, true, true, false]);
-    }
-
-    #[tokio::test]
-    async fn one_who_waits_hears_of_what_came_in_between() {
-        let ring = ring();
-        let mut place = ring.place(None, None, true);
-        assert!(matches!(place.next(), Found::Nothing));
-        push(&ring, 0, "a\n");
-        place.news().await;
-        assert_eq!(read(&mut place).0, "a\n");
-    }
-}
+mod tests;
