@@ -1,9 +1,10 @@
 //! What `run` starts and `check` examines: the one description of a cluster, made from the arguments of `run`.
 
 use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use recluster::{Cluster, ClusterBuilder, Messages, Unread, WorkerLog};
+use recluster::{Cluster, ClusterBuilder, CompileCache, Messages, Unread, WorkerLog};
 
 use crate::args::{CacheIn, InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 use crate::error::Error;
@@ -35,7 +36,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
         });
     let builder = around.on.iter().cloned().fold(builder, ClusterBuilder::hook);
     let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
-    let builder = privileges.describe(describe_running(builder, running));
+    let builder = privileges.describe(describe_running(builder, running, &privileges.start()));
     let builder = builder.worker_metrics(admin.worker_metrics.into());
     let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());
     let builder = describe_readiness(builder, readiness);
@@ -57,7 +58,8 @@ pub(crate) fn with_inherited(builder: ClusterBuilder, inherited: Inherited) -> R
     })
 }
 
-fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilder {
+/// `start` is where relative paths begin.
+fn describe_running(builder: ClusterBuilder, running: &Running, start: &Path) -> ClusterBuilder {
     let builder = builder
         .node_args(&running.node_arg)
         .workers(running.workers.get())
@@ -73,12 +75,19 @@ fn describe_running(builder: ClusterBuilder, running: &Running) -> ClusterBuilde
     let builder = match &running.compile_cache {
         CacheIn::Nothing => builder,
         CacheIn::Place(place) => {
-            builder.compile_cache(place.clone()).compile_cache_size(running.compile_cache_size)
+            let place = match place {
+                CompileCache::In(path) => CompileCache::In(start.join(path)),
+                usual @ (CompileCache::Usual | _) => usual.clone(),
+            };
+            builder.compile_cache(place).compile_cache_size(running.compile_cache_size)
         }
     };
     let builder = set(builder, worker_log(running), ClusterBuilder::worker_log);
     let builder = running.env_file.iter().fold(builder, ClusterBuilder::env_file);
-    let builder = set(builder, running.node.as_ref(), ClusterBuilder::node);
+    // A name alone is looked up in PATH.
+    let is_path = |node: &&PathBuf| node.as_os_str().as_encoded_bytes().contains(&b'/');
+    let node = running.node.as_ref().map(|node| if is_path(&node) { start.join(node) } else { node.clone() });
+    let builder = set(builder, node, ClusterBuilder::node);
     running.listen.iter().cloned().fold(builder, ClusterBuilder::listen)
 }
 

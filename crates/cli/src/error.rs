@@ -186,7 +186,8 @@ impl Error {
                 Some(commands(path))
             }
             Self::Start(StartError::Program(ProgramError::User { .. })) => Some(
-                "a master that is root, or has CAP_SETUID and CAP_SETGID, may have such workers".to_owned(),
+                "a master that is root, or has CAP_SETUID, CAP_SETGID and CAP_KILL, may have such workers"
+                    .to_owned(),
             ),
             Self::Start(StartError::Program(ProgramError::NoGroup { .. })) => {
                 Some("--group GROUP says it".to_owned())

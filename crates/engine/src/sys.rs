@@ -17,7 +17,8 @@ use rustix::process::{
     umask,
 };
 use rustix::thread::{
-    Gid, Uid, UnshareFlags, set_thread_gid, set_thread_groups, set_thread_uid, unshare_unsafe,
+    Gid, Uid, UnshareFlags, clear_ambient_capability_set, set_thread_gid, set_thread_groups, set_thread_uid,
+    unshare_unsafe,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -256,9 +257,11 @@ pub(crate) fn become_other(command: &mut Command, uid: Option<u32>, gid: Option<
         if let Some(uid) = uid {
             set_thread_uid(Uid::from_raw(valid(uid)?))?;
         }
+        // What a service manager has given a master that is not root would outlive the change. An old kernel has no such set.
+        let _ = clear_ambient_capability_set();
         Ok(())
     };
-    // SAFETY: it runs in the child between fork and exec, where it makes at most three system calls, which are all that the
+    // SAFETY: it runs in the child between fork and exec, where it makes a few system calls, which are all that the
     // child's one thread needs, and does nothing else: it allocates nothing and takes no lock.
     unsafe { command.pre_exec(change) };
 }

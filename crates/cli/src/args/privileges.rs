@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use recluster::{Account, ClusterBuilder, Group, Limit};
+use recluster::{Account, ClusterBuilder, Group, Limit, logical_directory};
 
 use super::values;
 
@@ -40,6 +40,11 @@ pub(crate) struct Privileges {
 }
 
 impl Privileges {
+    /// Where relative paths begin: empty where that is where workers run as well.
+    pub(crate) fn start(&self) -> PathBuf {
+        if self.chdir.is_some() { logical_directory() } else { PathBuf::new() }
+    }
+
     pub(crate) fn describe(&self, builder: ClusterBuilder) -> ClusterBuilder {
         let builder = match (&self.user, self.group) {
             (Some(user), Some(group)) => builder.account(user.clone().with_group(group)),

@@ -80,6 +80,11 @@ impl Account {
         self.entry.as_ref().and_then(|entry| groups_of(&entry.name, gid)).unwrap_or_else(|| vec![gid])
     }
 
+    /// Whether it is in the machine's list.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.entry.is_some()
+    }
+
     /// Has the variables by which a program finds out about its user be about this one.
     pub(crate) fn introduce(&self, env: &mut BTreeMap<OsString, OsString>) {
         let mut say = |name: &str, value: Option<OsString>| match value {
@@ -144,17 +149,10 @@ fn unreadable(kind: &'static str, error: nix::Error) -> AccountError {
     AccountError::Unreadable { kind, reason: error.to_string() }
 }
 
-#[cfg(not(target_vendor = "apple"))]
 fn groups_of(name: &str, gid: u32) -> Option<Vec<u32>> {
     let name = CString::new(name).ok()?;
     let groups = unistd::getgrouplist(&name, Gid::from_raw(gid)).ok()?;
     Some(groups.into_iter().map(Gid::as_raw).collect())
-}
-
-/// There a user's other groups are looked up by the kernel itself, by its number.
-#[cfg(target_vendor = "apple")]
-fn groups_of(_: &str, _: u32) -> Option<Vec<u32>> {
-    None
 }
 
 #[cfg(test)]

@@ -46,14 +46,23 @@ impl Sweeper {
         if self.is_busy.swap(true, Ordering::AcqRel) {
             return;
         }
-        let is_busy = Arc::clone(&self.is_busy);
+        let busy = Busy(Arc::clone(&self.is_busy));
         let sweep = move || {
+            let _busy = busy;
             let _ = cache.sweep(SystemTime::now());
-            is_busy.store(false, Ordering::Release);
         };
-        if thread::Builder::new().name("compile-cache".to_owned()).spawn(sweep).is_err() {
-            self.is_busy.store(false, Ordering::Release);
-        }
+        // Where no thread can be had, it is done after the next reload.
+        let _ = thread::Builder::new().name("compile-cache".to_owned()).spawn(sweep);
+    }
+}
+
+/// Says that a sweep goes on, for as long as it lives.
+struct Busy(Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Self(is_busy) = self;
+        is_busy.store(false, Ordering::Release);
     }
 }
 

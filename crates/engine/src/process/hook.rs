@@ -25,6 +25,7 @@ use crate::process::health_check::status_of;
 use crate::process::privileges::Privileges;
 use crate::process::program::ResolvedProgram;
 use crate::process::shell_command;
+use crate::process::stdio;
 use crate::report::signal::signal_name;
 use crate::sys;
 
@@ -71,7 +72,7 @@ pub(crate) async fn tell(
         match &hook.action {
             Action::Exec(command) => {
                 let command = command_for(command, hook.on.name(), surroundings);
-                run(command, line, hands).await
+                run(command, line, surroundings, hands).await
             }
             Action::Post(url) => post(url, line).await,
         }
@@ -95,11 +96,18 @@ fn command_for(command: &str, event: &str, surroundings: &Surroundings) -> Comma
 }
 
 /// Runs a command that has this on its stdin. What it writes to its stderr last is the reason, if it fails.
-async fn run(mut command: Command, line: &[u8], hands: &Hands) -> Result<(), String> {
+async fn run(
+    mut command: Command,
+    line: &[u8],
+    surroundings: &Surroundings,
+    hands: &Hands,
+) -> Result<(), String> {
     let lacks = |error: io::Error| format!("it could not be run: {error}");
     let (theirs, ours) = pipe::pipe().map_err(lacks)?;
     command.stdin(in_memory(line).map_err(lacks)?).stdout(Stdio::null());
-    command.stderr(theirs.into_blocking_fd().map_err(lacks)?);
+    let theirs = theirs.into_blocking_fd().map_err(lacks)?;
+    stdio::hand_over(&theirs, surroundings.privileges.user());
+    command.stderr(theirs);
     let mut said = Said { ours, tail: Vec::new(), is_open: true };
     let mut running = std::pin::pin!(shell_command::run_to_end(command, hands));
     let exit = loop {

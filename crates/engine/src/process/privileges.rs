@@ -44,8 +44,7 @@ impl Privileges {
 
     /// Has workers run in this group, and in no other.
     pub(crate) fn set_group(&mut self, group: Group) {
-        self.gid = Some(group.gid()).filter(|gid| *gid != getegid().as_raw());
-        self.group = Some(group);
+        (self.gid, self.groups, self.group) = (Some(group.gid()), Vec::new(), Some(group));
     }
 
     /// What people should know of it.
@@ -54,13 +53,21 @@ impl Privileges {
         (self.warns_of_root && is_unsaid && geteuid().is_root()).then_some(OF_ROOT)
     }
 
+    /// The user and the group, where these are not the master's.
+    pub(crate) fn user(&self) -> [Option<u32>; 2] {
+        [self.uid, self.gid]
+    }
+
     pub(crate) fn limits(&self, resource: Resource) -> bool {
         self.limits.iter().any(|limit| limit.resource() == resource)
     }
 
     /// Has an environment be that of the account.
     pub(crate) fn introduce(&self, env: &mut BTreeMap<OsString, OsString>) {
-        if let Some(account) = &self.account {
+        // Of the master's own user the master knows at least as much.
+        if let Some(account) =
+            self.account.as_ref().filter(|account| self.uid.is_some() || account.is_listed())
+        {
             account.introduce(env);
         }
     }
@@ -84,7 +91,7 @@ impl Privileges {
             Self::try_out(|command| sys::restrain(command, None, vec![(limit.resource(), limit.values())]))
                 .map_err(refused)?;
         }
-        if let Some(uid) = self.account.as_ref().filter(|account| account.gid().is_none()).map(Account::uid) {
+        if let Some(uid) = self.uid.filter(|_| self.account.is_some() && self.gid.is_none()) {
             return Err(ProgramError::NoGroup { uid });
         }
         // What a host says by number alone fails when a worker is started, as in Node.

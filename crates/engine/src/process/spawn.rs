@@ -73,7 +73,7 @@ pub(crate) struct SpawnOptions<'a> {
 pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io::Result<Spawned> {
     let mut command = command(program, options);
     sys::forget_signals(&mut command);
-    let user = [program.privileges.uid, program.privileges.gid];
+    let user = program.privileges.user();
     let stdio::Ends { pipes, stdout, stderr } =
         stdio::attach(&mut command, &program.stdio, user, options.raw_stdio, options.takes_stdout)?;
     let (channel, theirs) = channel_pair()?;

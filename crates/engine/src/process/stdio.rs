@@ -84,15 +84,20 @@ pub(crate) fn attach(
 /// A pipe for a worker that runs as this user, whose other end is ours.
 fn piped(end: &mut Option<OwnedFd>, user: User) -> io::Result<Given> {
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-    // So that the worker can open /dev/stdout. Where the master may not do this, the worker has its end open all the same.
-    let [uid, gid] = user.map(|id| id.filter(|&id| id != u32::MAX));
-    if uid.is_some() || gid.is_some() {
-        let _ = fchown(&theirs, uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-    }
+    hand_over(&theirs, user);
     // The worker's end stays blocking: that is what a stdout or stderr is.
     set_nonblocking(&ours)?;
     *end = Some(ours);
     Ok(theirs.into())
+}
+
+/// Lets a process of this user open its end of a pipe by its name, as /dev/stdout. Where the master may not do this, the process
+/// has its end open all the same.
+pub(crate) fn hand_over(theirs: &OwnedFd, user: User) {
+    let [uid, gid] = user.map(|id| id.filter(|&id| id != u32::MAX));
+    if uid.is_some() || gid.is_some() {
+        let _ = fchown(theirs, uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    }
 }
 
 pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
