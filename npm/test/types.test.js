@@ -135,7 +135,9 @@ test.ours('the declared events are what a cluster emits', async ({ cluster, make
   await said
   await called((done) => made.shutdown(done))
   const declared = new Declarations().tuplesOf('Events')
-  assert.deepEqual([...emitted.keys()].sort(), [...declared.keys()].sort())
+  // What a fault of the engine leads to has a test of its own.
+  const usual = [...declared.keys()].filter((event) => event !== 'error')
+  assert.deepEqual([...emitted.keys()].sort(), usual.sort())
   for (const [event, calls] of emitted) {
     const positions = [...declared.get(event).kinds.keys()].filter((at) => !at.includes('.'))
     for (const args of calls) {
