@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use recluster_e2e::{Home, Launch, Master, fixture, on};
+use recluster_e2e::{Home, Launch, Master, eventually, fixture, on};
 
 /// The usual server, as a file of this name with this first line, and readable but not executable.
 fn server(home: &Home, name: &str, first_line: &str) -> PathBuf {
@@ -162,5 +162,7 @@ fn what_hides_the_server_is_told_with_what_to_run_instead() {
         assert!(checked.stdout.contains(hint), "{checked:?}");
     }
     let master = launch(&home, &shim).workers(1).start();
-    assert!(master.wait(on("caveat")).text("/caveat").contains("in a process of its own"));
+    eventually("the log says so", || {
+        master.seen(&on("caveat")).iter().any(|event| event.text("/caveat").contains("in a process of its own"))
+    });
 }
