@@ -163,6 +163,9 @@ fn what_hides_the_server_is_told_with_what_to_run_instead() {
     }
     let master = launch(&home, &shim).workers(1).start();
     eventually("the log says so", || {
-        master.seen(&on("caveat")).iter().any(|event| event.text("/caveat").contains("in a process of its own"))
+        master
+            .seen(&on("caveat"))
+            .iter()
+            .any(|event| event.text("/caveat").contains("in a process of its own"))
     });
 }
