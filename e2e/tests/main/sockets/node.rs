@@ -225,7 +225,8 @@ fn a_server_that_reuses_its_port() {
 
 #[test]
 fn tls_sessions_are_resumed_at_other_workers_and_after_a_reload() {
-    let master = Launch::fixture("https.js").workers(3).serve();
+    // In turn, so that every worker is reached.
+    let master = Launch::fixture("https.js").handing_over().workers(3).serve();
     let answers = offer_session(&master, 7);
     assert_eq!(answers[0]["resumed"], false, "there was none to offer");
     assert!(answers[1..].iter().all(|answer| answer["resumed"] == true), "{answers:?}");
