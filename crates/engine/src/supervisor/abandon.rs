@@ -16,6 +16,7 @@ use crate::process::launcher::Outcome;
 use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::supervisor::Supervisor;
+use crate::supervisor::herald::Seen;
 use crate::supervisor::input::{Input, Request};
 use crate::supervisor::timers::FAR_AWAY;
 
@@ -52,6 +53,7 @@ impl Supervisor {
         if !is_released {
             self.send_all(Signal::Term);
         }
+        self.tell_manager_of(&panic);
         self.say(told(panic));
         if is_released {
             return;
@@ -70,11 +72,20 @@ impl Supervisor {
                 input = inbox.recv() => self.hear_at_the_end(input, &mut end),
                 () = sleep_until(due.min(Instant::now() + LOOK).into()) => {}
             }
+            // A watchdog does not know that workers have their time to end. What comes of it has nobody to be told.
+            let _ = attempt(PART, || self.herald.pass(Instant::now()));
             if end.sent < Signal::Kill && end.kill <= Instant::now() {
                 end.sent = Signal::Kill;
                 self.send_all(Signal::Kill);
             }
         }
+    }
+
+    /// The service manager hears that this is the end, and why.
+    fn tell_manager_of(&mut self, Panicked { part, reason, .. }: &Panicked) {
+        let status = format!("the cluster ends, since {} has panicked: {reason}", part.name);
+        let seen = Seen { has_started: true, reloads: false, stops: true, status };
+        let _ = attempt(PART, || self.herald.look(seen, Instant::now()));
     }
 
     fn times(&self) -> End {

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::net::SocketAddrUnix;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
+use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::service_manager::ServiceManager;
 use crate::report::event::{Exit, Heard};
 use crate::sys;
 
@@ -112,6 +115,46 @@ async fn what_term_does_not_end_is_killed_with_all_of_its_group() {
     for end in ends {
         has_ended(end).await;
     }
+}
+
+#[tokio::test]
+async fn a_service_manager_hears_of_the_end_and_is_told_that_the_master_lives_meanwhile() {
+    let base = tempfile::tempdir().unwrap();
+    let at = base.path().join("manager");
+    let heard = UnixDatagram::bind(&at).unwrap();
+    let manager = ServiceManager {
+        socket: SocketAddrUnix::new(&at).unwrap(),
+        watchdog: Some(Duration::from_millis(200)),
+        knows_another: false,
+        hears_of_stop: true,
+    };
+    // They do not end before they are killed.
+    let pids = base.path().join("pids");
+    let script = format!("trap '' TERM; echo $$ >> {}; exec sleep 600", pids.display());
+    let change = |builder: ClusterBuilder| builder.kill_timeout(60 * DEADLINE).service_manager(manager);
+    let (cluster, events) = running(&script, change).await;
+    assert_eq!(children(&pids).await.len(), 2);
+    cluster.fail("the part", REASON.to_owned());
+    let stopping = format!("STOPPING=1\nSTATUS=the cluster ends, since the part has panicked: {REASON}\n");
+    while next(&heard).await != stopping {}
+    let (mut beats, mut extensions) = (0, 0);
+    while beats < 2 || extensions < 1 {
+        match next(&heard).await.as_str() {
+            "WATCHDOG=1\n" => beats += 1,
+            "EXTEND_TIMEOUT_USEC=30000000\n" => extensions += 1,
+            other => panic!("it was said already: {other}"),
+        }
+    }
+    cluster.request_terminate().unwrap();
+    let (happened, ending) = until_over(&cluster, events).await;
+    is_lost(&happened, &ending, "the part", REASON);
+    assert_eq!(exits(&happened), [Exit::Signal(9); 2]);
+}
+
+async fn next(heard: &UnixDatagram) -> String {
+    let mut bytes = [0; 4096];
+    let length = timeout(DEADLINE, heard.recv(&mut bytes)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
 }
 
 /// The two that are named in this file, when they are.
