@@ -58,6 +58,18 @@ until_it_has() { # FIELD VALUE
     done
 }
 
+# Waits until what the watchdog has heard is so much later than now.
+beats_for() { # SECONDS
+    local tries=0 last
+    last=$(($(heard_at) + $1 * 1000000))
+    until (($(heard_at) >= last)); do
+        ((++tries < 600)) || { fail "the watchdog hears nothing"; return; }
+        sleep 0.1
+    done
+}
+
+heard_at() { systemctl show -P WatchdogTimestampMonotonic web.service; }
+
 serves() { # RELEASE [PORT]
     local answer
     answer=$(node /opt/test/get.js "${2-8080}" 2>&1)
@@ -112,8 +124,8 @@ ExecReload=$recluster reload --control /run/web/control.sock"
 
 # What hooks do at the end takes longer than a watchdog waits.
 test_a_watchdog_has_patience_with_an_end_that_takes_long() {
-    options='--on "stopped=exec:sleep 4"' unit <<<"Type=notify
-WatchdogSec=1"
+    options='--on "stopped=exec:sleep 8"' unit <<<"Type=notify
+WatchdogSec=5"
     works systemctl start web
     works systemctl stop web
     has Result success
@@ -154,10 +166,10 @@ test_a_start_that_fails() {
 
 # Its timeouts are those of the master, which says that it takes longer.
 test_a_start_and_a_stop_longer_than_systemd_would_wait() {
-    options="--ready-timeout 1m --stop-timeout 6s --idle-grace 0" unit <<<"Type=notify
-Environment=STARTS_AFTER=5 STOPS_AFTER=5
-TimeoutStartSec=2
-TimeoutStopSec=2"
+    options="--ready-timeout 1m --stop-timeout 30s --idle-grace 0" unit <<<"Type=notify
+Environment=STARTS_AFTER=8 STOPS_AFTER=8
+TimeoutStartSec=5
+TimeoutStopSec=5"
     works systemctl start web
     has ActiveState active
     works systemctl stop web
@@ -167,7 +179,7 @@ TimeoutStopSec=2"
 
 test_a_master_that_hangs_is_restarted() {
     unit <<<"Type=notify
-WatchdogSec=2
+WatchdogSec=5
 WatchdogSignal=SIGKILL
 Restart=on-failure"
     works systemctl start web
@@ -175,7 +187,7 @@ Restart=on-failure"
     until_it_has NRestarts 1
     until_it_has ActiveState active
     serves good
-    sleep 3
+    beats_for 6
     has NRestarts 1
 }
 
