@@ -84,6 +84,8 @@ pub(crate) enum Error {
     UnitExists { path: PathBuf },
     #[error("cannot write {}: {source}", path.display())]
     Unit { path: PathBuf, source: io::Error },
+    #[error("{option}: the user that systemd makes for the service cannot write in {}", directory.display())]
+    UnitStranger { option: &'static str, directory: PathBuf },
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
 }
@@ -152,6 +154,7 @@ impl Error {
             | Self::TopAsJson
             | Self::UnitExists { .. }
             | Self::Unit { .. }
+            | Self::UnitStranger { .. }
             | Self::Pidfile(_)
             | Self::Log { .. } => ExitStatus::Usage,
             Self::Start(StartError::System { .. } | _)
@@ -226,6 +229,7 @@ impl Error {
                 Some("`recluster status --watch --json` writes a status a second as JSON".to_owned())
             }
             Self::UnitExists { .. } => Some("--force writes over it".to_owned()),
+            Self::UnitStranger { .. } => Some("--run-as USER has the service run as one who can".to_owned()),
             Self::NameTaken { .. } => Some("without --name the cluster gets a name that is free".to_owned()),
             Self::NeverServed(failure) => failure.hint.clone(),
             Self::Find(FindError::None { .. }) => Some(

@@ -1,5 +1,6 @@
 //! `systemd`: the units by which systemd runs a cluster with these options. They are printed, or written where systemd looks for them.
 
+mod places;
 mod quote;
 mod unit;
 
@@ -10,10 +11,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use recluster::Checked;
+use recluster::{Checked, CompileCache};
 use serde_json::json;
 
-use self::unit::{Unit, is_at_home};
+use self::places::{check_for_stranger, is_at_home, written};
+use self::unit::Unit;
 use crate::args::{CacheIn, ControlAt, Run, SYSTEMDS_OWN, Systemd};
 use crate::claim::Wanted;
 use crate::client::output::{print, print_json};
@@ -31,8 +33,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Prints the units, or writes them.
 pub(crate) fn systemd(args: &Systemd, settings: &Settings, line: &CommandLine) -> Result<ExitStatus, Error> {
-    let checked = describe(&args.run).check()?;
-    let unit = Unit::of(args, settings, line, &checked)?;
+    let unit = unit(args, settings, line)?;
     let files = unit.files();
     if let Some(directory) = &args.install {
         install(&files, directory, args.force)?;
@@ -46,6 +47,11 @@ pub(crate) fn systemd(args: &Systemd, settings: &Settings, line: &CommandLine) -
         print(&texts.collect::<Vec<_>>().join("\n"))?;
     }
     Ok(ExitStatus::Success)
+}
+
+fn unit(args: &Systemd, settings: &Settings, line: &CommandLine) -> Result<Unit, Error> {
+    let checked = describe(&args.run).check()?;
+    Unit::of(args, settings, line, &checked)
 }
 
 /// Writes all of them, or none: what is there already and differs is left alone, unless it may be written over.
@@ -84,21 +90,31 @@ impl Unit {
         if let (None, Some(control)) = (&run.around.control, &control) {
             environment.push(("RECLUSTER_CONTROL".into(), control.into()));
         }
-        let places = [Some(&recluster), Some(&directory), Some(&checked.server), checked.node.as_ref()];
-        let is_at_home = places.into_iter().flatten().any(|path| is_at_home(path));
-        let writes = written(run, control.as_deref()).map(|path| directory.join(path));
-        let writes = writes.filter(|path| !path.starts_with(&own)).collect();
-        let has_own_directory = control.iter().any(|path| path.starts_with(&own));
+        let user = user(args.run_as.as_deref());
+        let (own_places, writes): (Vec<_>, Vec<_>) = written(run, control.as_deref(), &directory)
+            .into_iter()
+            .partition(|place| place.directory.starts_with(&own));
+        if user.is_none() {
+            check_for_stranger(&writes)?;
+        }
+        let mut writes: Vec<PathBuf> = writes.into_iter().map(|place| place.directory).collect();
+        writes.sort();
+        writes.dedup();
+        let programs = [Some(&recluster), Some(&directory), Some(&checked.server), checked.node.as_ref()];
+        let read = places::read(run, &directory);
+        let places = programs.into_iter().flatten().chain(&settings.file).chain(&read).chain(&writes);
+        let is_at_home = places.into_iter().any(|path| is_at_home(path));
         Ok(Self {
             recluster,
             words: words(line.words()),
-            user: user(args.run_as.as_deref()),
+            user,
             environment,
             control,
-            has_own_directory,
+            has_own_directory: own_places.iter().any(|place| place.option.is_some()),
             listen: run.running.listen.clone(),
+            limits: run.privileges.rlimit.clone(),
             writes,
-            has_cache: run.running.compile_cache != CacheIn::Nothing,
+            has_cache: run.running.compile_cache == CacheIn::Place(CompileCache::Usual),
             is_at_home,
             start: start_takes(run),
             stop: stop_takes(run),
@@ -169,18 +185,6 @@ fn variables(settings: &Settings, checked: &Checked) -> Vec<(OsString, OsString)
         variables.push(("PATH".into(), format!("{}:{USUAL_PATH}", directory.display()).into()));
     }
     variables
-}
-
-/// Directories in which files are written.
-fn written(run: &Run, control: Option<&Path>) -> impl Iterator<Item = PathBuf> {
-    let files = [run.around.log_file.as_deref(), run.around.pidfile.as_deref(), control];
-    let sockets = run.running.listen.iter().filter_map(|listen| listen.socket_unit().path);
-    let files = files.into_iter().flatten().map(Path::to_owned).chain(sockets);
-    let mut directories: Vec<PathBuf> = files.filter_map(|file| Some(file.parent()?.to_owned())).collect();
-    directories.extend(run.running.worker_log.clone());
-    directories.sort();
-    directories.dedup();
-    directories.into_iter()
 }
 
 /// Who the service runs as; none: a user that systemd makes.

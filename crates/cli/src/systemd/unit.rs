@@ -1,10 +1,11 @@
 //! The text of the units: a service that runs a cluster, and the sockets that systemd holds for it.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use recluster::{Listen, SocketUnit};
+use recluster::{Limit, Listen, SocketUnit};
 
 use super::quote;
 
@@ -12,6 +13,9 @@ use super::quote;
 const SPARE: Duration = Duration::from_secs(15);
 /// A port below this one is for the privileged.
 const FIRST_FREE_PORT: u16 = 1024;
+/// How many files the master and its workers may have open, at least.
+const OPEN_FILES: u64 = 65_536;
+const NO_LIMIT: &str = "infinity";
 
 /// What works with Node, whose compiler needs memory that is written and run (so there is no `MemoryDenyWriteExecute`), and which is to
 /// hear of a call that is not allowed instead of being killed for it.
@@ -54,6 +58,8 @@ pub(super) struct Unit {
     /// It is where the unit's own directory in /run is.
     pub(super) has_own_directory: bool,
     pub(super) listen: Vec<Listen>,
+    /// What workers are allowed.
+    pub(super) limits: Vec<Limit>,
     /// Directories that are written to.
     pub(super) writes: Vec<PathBuf>,
     /// Compiled code is kept where systemd says.
@@ -146,9 +152,25 @@ impl Unit {
             // A master that hangs does not hear a signal that can be caught.
             line("WatchdogSec", "30"),
             line("WatchdogSignal", "SIGKILL"),
-            line("LimitNOFILE", "65536"),
+            self.of_limits(),
         ]
         .concat()
+    }
+
+    /// The master can give workers no limit that is above its own. Its own is never below what it has otherwise.
+    fn of_limits(&self) -> String {
+        let (files, others): (Vec<&Limit>, Vec<&Limit>) =
+            self.limits.iter().partition(|limit| limit.name() == "nofile");
+        let files = files.iter().map(|limit| limit.hard()).chain([Some(OPEN_FILES)]);
+        let files = files.max_by_key(|hard| hard.unwrap_or(u64::MAX)).flatten();
+        let files = files.map_or(NO_LIMIT.to_owned(), |files| files.to_string());
+        let others: BTreeSet<String> = others
+            .iter()
+            .filter(|limit| limit.hard() != Some(0))
+            .map(|limit| format!("Limit{}", limit.name().to_uppercase()))
+            .collect();
+        let others = others.iter().map(|key| line(key, NO_LIMIT));
+        std::iter::once(line("LimitNOFILE", &files)).chain(others).collect()
     }
 
     fn of_files(&self) -> String {
@@ -162,11 +184,6 @@ impl Unit {
         let writes = self.writes.iter().map(|path| line("ReadWritePaths", &quote::word(&optional(path))));
         [Some(home), own, cache].into_iter().flatten().chain(writes).collect()
     }
-}
-
-/// Whether something is below a home directory.
-pub(super) fn is_at_home(path: &Path) -> bool {
-    ["/home", "/root", "/run/user"].iter().any(|home| path.starts_with(home))
 }
 
 fn line(key: &str, value: &str) -> String {

@@ -1,6 +1,7 @@
 //! Where the admin listener is: [`AdminAddress`].
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::config::address::{BindAddress, Kind};
@@ -65,6 +66,14 @@ impl AdminAddress {
         }
     }
 
+    /// The path of a unix socket.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0.at {
+            BindAddress::Unix(path) => Some(path),
+            BindAddress::Everywhere { .. } | BindAddress::One { .. } => None,
+        }
+    }
+
     /// Whether it is a unix socket, which no web page reaches.
     pub(crate) fn is_unix(&self) -> bool {
         matches!(self.0.at, BindAddress::Unix(_))
@@ -105,6 +114,10 @@ mod tests {
         }
         assert_eq!(address("unix:/a?mode=660").0.mode, Some(0o660));
         assert!(address("/a").is_unix() && !address("1").is_unix());
+        assert_eq!(
+            (address("unix:/a/b?mode=660").path(), address("1").path()),
+            (Some(Path::new("/a/b")), None)
+        );
     }
 
     #[test]

@@ -51,6 +51,16 @@ fn names() -> String {
 }
 
 impl Limit {
+    /// What is limited, such as `nofile`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Up to where a worker may raise it; none where there is no limit.
+    pub fn hard(&self) -> Option<u64> {
+        self.hard
+    }
+
     pub(crate) fn resource(&self) -> Resource {
         self.resource
     }
@@ -125,6 +135,9 @@ mod tests {
             (said("as=2G"), said("memlock=64k:1M")),
             ("as=2147483648".into(), "memlock=65536:1048576".into())
         );
+        let hard = |text: &str| text.parse::<Limit>().map(|limit| (limit.name(), limit.hard()));
+        assert_eq!(hard("NOFILE=1:2"), Ok(("nofile", Some(2))));
+        assert_eq!(hard("core=0:unlimited"), Ok(("core", None)));
     }
 
     #[test]
