@@ -8,7 +8,7 @@ use recluster::control::{BindError, ClientError, FindError};
 use recluster::{Failure, ProgramError, StartError, VariableError, Worker};
 
 use crate::args;
-use crate::config;
+use crate::config::{self, Origin};
 use crate::exit_code::ExitStatus;
 use crate::name::Name;
 use crate::nearest;
@@ -84,6 +84,11 @@ pub(crate) enum Error {
     UnitExists { path: PathBuf },
     #[error("cannot write {}: {source}", path.display())]
     Unit { path: PathBuf, source: io::Error },
+    #[error(
+        "{}: the master of a unit has no right to run workers as somebody else",
+        account(key, value, origin)
+    )]
+    UnitAccount { key: String, value: String, origin: Origin },
     #[error("{option}: the user that systemd makes for the service cannot write in {}", directory.display())]
     UnitStranger { option: &'static str, directory: PathBuf },
     #[error("cannot write the answer: {0}")]
@@ -154,6 +159,7 @@ impl Error {
             | Self::TopAsJson
             | Self::UnitExists { .. }
             | Self::Unit { .. }
+            | Self::UnitAccount { .. }
             | Self::UnitStranger { .. }
             | Self::Pidfile(_)
             | Self::Log { .. } => ExitStatus::Usage,
@@ -229,6 +235,12 @@ impl Error {
                 Some("`recluster status --watch --json` writes a status a second as JSON".to_owned())
             }
             Self::UnitExists { .. } => Some("--force writes over it".to_owned()),
+            Self::UnitAccount { key, value, .. } if key == "user" => {
+                Some(format!("--run-as {value} instead is the user of the service, workers included"))
+            }
+            Self::UnitAccount { .. } => Some(
+                "--run-as USER is the user of the service, which has the group of that account".to_owned(),
+            ),
             Self::UnitStranger { .. } => Some("--run-as USER has the service run as one who can".to_owned()),
             Self::NameTaken { .. } => Some("without --name the cluster gets a name that is free".to_owned()),
             Self::NeverServed(failure) => failure.hint.clone(),
@@ -299,6 +311,15 @@ fn named(workers: &[Worker]) -> String {
         format!("worker {}{pid}", worker.id)
     };
     workers.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// A setting of who workers are, as it was written, and where if that is in a file.
+fn account(key: &str, value: &str, origin: &Origin) -> String {
+    if matches!(origin, Origin::File(_)) {
+        format!("{key} = {value:?} ({origin})")
+    } else {
+        format!("--{key} {value}")
+    }
 }
 
 fn shown(path: Option<&PathBuf>) -> String {

@@ -49,7 +49,9 @@ pub(crate) fn systemd(args: &Systemd, settings: &Settings, line: &CommandLine) -
     Ok(ExitStatus::Success)
 }
 
+/// What is refused whoever asks is refused first.
 fn unit(args: &Systemd, settings: &Settings, line: &CommandLine) -> Result<Unit, Error> {
+    check_account(settings)?;
     let checked = describe(&args.run).check()?;
     Unit::of(args, settings, line, &checked)
 }
@@ -185,6 +187,16 @@ fn variables(settings: &Settings, checked: &Checked) -> Vec<(OsString, OsString)
         variables.push(("PATH".into(), format!("{}:{USUAL_PATH}", directory.display()).into()));
     }
     variables
+}
+
+/// The master of a unit has no right to become another user: such workers could never start.
+fn check_account(settings: &Settings) -> Result<(), Error> {
+    let said = settings.list.iter().filter(|setting| ["user", "group"].contains(&setting.key.as_str()));
+    let refused = said.into_iter().find_map(|setting| {
+        let value = setting.values.first()?.to_string_lossy().into_owned();
+        Some(Error::UnitAccount { key: setting.key.clone(), value, origin: setting.origin.clone() })
+    });
+    refused.map_or(Ok(()), Err)
 }
 
 /// Who the service runs as; none: a user that systemd makes.

@@ -162,6 +162,20 @@ fn lines<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
 }
 
 #[test]
+fn workers_of_a_unit_are_nobody_but_its_user() {
+    let user = "error: --user root: the master of a unit has no right to run workers as somebody else\n  \
+                hint: --run-as root instead is the user of the service, workers included\n";
+    for options in ["--user root", "--user=root --run-as root", "--user root --group root --run-as dynamic"] {
+        assert_eq!(Site::new("").refusal(options), user, "{options}");
+    }
+    let in_file = Site::new("workers = 1\nuser = \"root\"\n").refusal("--run-as dynamic");
+    assert!(in_file.starts_with("error: user = \"root\" (/srv/recluster.toml:2): the master"), "{in_file}");
+    let group = Site::new("").refusal("--group 0 --run-as dynamic");
+    assert!(group.starts_with("error: --group 0: ") && group.contains("hint: --run-as USER"), "{group}");
+    assert!(Site::new("").service("--umask 027 --run-as root").unwrap().contains("\nUser=root\n"));
+}
+
+#[test]
 fn what_the_options_name_can_be_written() {
     let site = Site::new("");
     let written = |options: &str| {
