@@ -226,6 +226,29 @@ test_the_printed_unit_without_a_socket() {
     serves next
 }
 
+# What is named is written to, and what is asked for is given, within the hardening.
+test_the_printed_unit_with_options_that_reach_beyond_it() {
+    mkdir -p "$app/var/cache" "$app/var/lines"
+    local var=$app/var files
+    # A machine in a machine may have no more to give than this.
+    files=$(awk '/^Max open files/ { print $5 }' /proc/1/limits)
+    installs --run-as root --admin "unix:$var/admin.sock" --compile-cache="$var/cache" --log-file "$var/log" --pidfile "$var/pid" \
+        --worker-log "$var/lines" --rlimit "nofile=$files"
+    works systemctl start web
+    serves good
+    works test -S "$var/admin.sock"
+    works test -s "$var/pid"
+    works test -s "$var/log"
+    [[ $(find "$var/lines" -type f) ]] || fail "no lines of workers are written"
+    grep -Eq "^Max open files +[0-9]+ +$files" "/proc/$(worker)/limits" || fail "workers may have too few files"
+    works systemctl stop web
+    [[ $(find "$var/cache" -type f) ]] || fail "no compiled code is kept"
+    fails "$recluster" systemd "$app/current/server.js" --run-as dynamic --log-file "$var/log"
+    fails "$recluster" systemd "$app/current/server.js" --user root
+}
+
+worker() { node /opt/test/get.js 8080 | sed -E 's/.*"pid":([0-9]+).*/\1/'; }
+
 test_a_first_connection_starts_it() {
     installs --listen 8080 --listen unix:/run/web.sock --run-as dynamic
     works systemctl start web.socket

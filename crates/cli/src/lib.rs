@@ -80,7 +80,7 @@ async fn execute(
         Command::Scale(args) => client::scale(args).await,
         Command::Stop(args) => client::stop(args).await,
         Command::Terminate(args) => client::terminate(args).await,
-        Command::Systemd(args) => systemd::systemd(&args, &settings, line),
+        Command::Systemd(mut args) => systemd::systemd(&mut args, &settings, line),
         Command::Completions(args) => completions::print(&args),
     }
 }

@@ -8,6 +8,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,7 +33,11 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Prints the units, or writes them.
-pub(crate) fn systemd(args: &Systemd, settings: &Settings, line: &CommandLine) -> Result<ExitStatus, Error> {
+pub(crate) fn systemd(
+    args: &mut Systemd,
+    settings: &Settings,
+    line: &CommandLine,
+) -> Result<ExitStatus, Error> {
     let unit = unit(args, settings, line)?;
     let files = unit.files();
     if let Some(directory) = &args.install {
@@ -50,9 +55,12 @@ pub(crate) fn systemd(args: &Systemd, settings: &Settings, line: &CommandLine) -
 }
 
 /// What is refused whoever asks is refused first.
-fn unit(args: &Systemd, settings: &Settings, line: &CommandLine) -> Result<Unit, Error> {
+fn unit(args: &mut Systemd, settings: &Settings, line: &CommandLine) -> Result<Unit, Error> {
     check_account(settings)?;
+    // systemd gives the master what it needs for these; this process gives none.
+    let limits = mem::take(&mut args.run.privileges.rlimit);
     let checked = describe(&args.run).check()?;
+    args.run.privileges.rlimit = limits;
     Unit::of(args, settings, line, &checked)
 }
 
