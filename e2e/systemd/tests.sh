@@ -241,8 +241,6 @@ test_the_printed_unit_with_options_that_reach_beyond_it() {
     works test -s "$var/log"
     [[ $(find "$var/lines" -type f) ]] || fail "no lines of workers are written"
     grep -Eq "^Max open files +[0-9]+ +$files" "/proc/$(worker)/limits" || fail "workers may have too few files"
-    works systemctl stop web
-    [[ $(find "$var/cache" -type f) ]] || fail "no compiled code is kept"
     fails "$recluster" systemd "$app/current/server.js" --run-as dynamic --log-file "$var/log"
     fails "$recluster" systemd "$app/current/server.js" --user root
 }

@@ -120,7 +120,7 @@ const CLI: Layers = (
         &["config"],
         &["error"],
         &["claim", "client::connect", "client::output", "describe", "log", "worker_lines"],
-        &["check::hooks", "check::node", "client::screen"],
+        &["check::hooks", "check::node", "client::screen", "systemd::places"],
         &[
             "check::findings",
             "client::events",
