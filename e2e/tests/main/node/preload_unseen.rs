@@ -131,7 +131,8 @@ fn an_application_with_options_in_its_environment_sees_the_same() {
 fn an_application_with_few_permissions_sees_the_same() {
     let permission = if Node::under_test().major < 22 { "--experimental-permission" } else { "--permission" };
     sees_the_same(|home| {
-        let launch = Launch::fixture("unseen/entry.cjs").home(home).node_arg(permission);
+        // A worker that listens by itself would need --allow-net, which only Node 25 and later have.
+        let launch = Launch::fixture("unseen/entry.cjs").handing_over().home(home).node_arg(permission);
         let readable = format!("--allow-fs-read={}", fixture("unseen").join("*").display());
         launch.node_arg("--allow-worker").node_arg("--allow-child-process").node_arg(&readable)
     });
