@@ -12,7 +12,7 @@ const STAND_IN = `
   const part = { event: 'panicked', part: 'the data plane', reason: 'of a test', place: 'here.rs:1:1', ends: ENDS }
   const start = (plan, wake) => {
     const waiting = ENDS ? [part, { event: 'over' }] : [part]
-    setTimeout(wake)
+    setImmediate(wake)
     let isFirst = true
     return {
       exposed: () => null,

@@ -26,6 +26,7 @@ pub(crate) async fn logs(args: LogsArgs) -> Result<ExitStatus, Error> {
     let mut sheet = Sheet { terminal, timestamps, open: None };
     loop {
         let reply = client.next().await?;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "none of the others answers what was asked")]
         let reader = match &reply {
             Reply::Streams { streams } => {
                 without(streams).for_each(say);
@@ -44,17 +45,7 @@ pub(crate) async fn logs(args: LogsArgs) -> Result<ExitStatus, Error> {
                 print(sheet.end())?;
                 return Ok(ExitStatus::Success);
             }
-            Reply::Progress(_)
-            | Reply::Verdict { .. }
-            | Reply::Accepted
-            | Reply::Status(_)
-            | Reply::Event(_)
-            | Reply::EventsEnd
-            | Reply::Replaced(_)
-            | Reply::ReplaceFailed { .. }
-            | Reply::Scaled { .. }
-            | Reply::Ended
-            | Reply::Refused { .. } => return Err(unexpected(reply)),
+            _ => return Err(unexpected(reply)),
         };
         if reader == Reader::Left {
             return Ok(ExitStatus::Success);

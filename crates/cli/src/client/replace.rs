@@ -22,6 +22,7 @@ pub(crate) async fn replace(args: ReplaceArgs) -> Result<ExitStatus, Error> {
     client.send(&Request::Replace { which }).await?;
     let reply = client.next().await?;
     let is_done = matches!(reply, Reply::Replaced(_));
+    #[expect(clippy::wildcard_enum_match_arm, reason = "none of the others answers what was asked")]
     match &reply {
         Reply::Replaced(_) | Reply::ReplaceFailed { .. } if target.json => {
             print_json(&reply)?;
@@ -35,19 +36,7 @@ pub(crate) async fn replace(args: ReplaceArgs) -> Result<ExitStatus, Error> {
             // Without a stderr there is nobody to tell.
             let _ = writeln!(io::stderr(), "{line}");
         }
-        Reply::Progress(_)
-        | Reply::Verdict { .. }
-        | Reply::Accepted
-        | Reply::Status(_)
-        | Reply::Event(_)
-        | Reply::EventsEnd
-        | Reply::Streams { .. }
-        | Reply::Line(_)
-        | Reply::LinesMissed { .. }
-        | Reply::LinesEnd
-        | Reply::Scaled { .. }
-        | Reply::Ended
-        | Reply::Refused { .. } => return Err(unexpected(reply)),
+        _ => return Err(unexpected(reply)),
     }
     Ok(if is_done { ExitStatus::Success } else { ExitStatus::NotServing })
 }
