@@ -69,6 +69,8 @@ pub use config::output::{LineStyle, WorkerLine, WorkerLog};
 pub use config::ready::{ParseReadyCheckError, ReadyCheck, ReadyWhen};
 pub use config::scale::Scale;
 pub use config::service_manager::ServiceManager;
+#[doc(hidden)]
+pub use config::size::bytes;
 pub use config::unread::Unread;
 pub use config::variable::{InstanceEnv, Variables, check_variable};
 pub use config::which::Which;

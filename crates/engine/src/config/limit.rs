@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use rustix::process::{Resource, Rlimit};
 
+use crate::config::size;
+
 /// What can be limited: how `ulimit` and a service manager call it, the kernel's own name for it, and whether it is in bytes.
 const RESOURCES: [(&str, Resource, bool); 9] = [
     ("as", Resource::As, true),
@@ -91,19 +93,10 @@ fn value(text: &str, in_bytes: bool) -> Result<Option<u64>, LimitError> {
     if ["unlimited", "infinity"].iter().any(|word| word.eq_ignore_ascii_case(text)) {
         return Ok(None);
     }
-    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
-    let unit = units.into_iter().filter(|_| in_bytes).find_map(|(letter, shift)| {
-        let number = text.strip_suffix([letter, letter.to_ascii_lowercase()])?;
-        Some((number, shift))
-    });
-    let (digits, shift) = unit.unwrap_or((text, 0));
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(wrong());
-    }
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    let number = number.checked_mul(1 << shift).ok_or_else(wrong)?;
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = if in_bytes || is_number { size::bytes(text) } else { None };
     // The highest one is how the kernel writes that there is no limit.
-    if number == u64::MAX { Err(wrong()) } else { Ok(Some(number)) }
+    number.filter(|number| *number != u64::MAX).map(Some).ok_or_else(wrong)
 }
 
 impl fmt::Display for Limit {

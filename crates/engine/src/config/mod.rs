@@ -17,6 +17,7 @@ pub(crate) mod output;
 pub(crate) mod ready;
 pub(crate) mod scale;
 pub(crate) mod service_manager;
+pub(crate) mod size;
 pub(crate) mod unread;
 pub(crate) mod variable;
 pub(crate) mod which;
