@@ -102,8 +102,8 @@ declare namespace recluster {
     /** How much compiled code is kept, in bytes. Default: 256 MiB. */
     compileCacheSize?: number | undefined;
     /**
-     * Where the engine answers HTTP, also while this process is blocked: `/metrics` for Prometheus, `/livez`, `/readyz`, `/status`. A port
-     * is that of 127.0.0.1; `'[::1]:9464'`, `'unix:/path?mode=660'`. Default: off.
+     * Where the engine answers HTTP, also while this process is blocked: a page for people at `/`, `/metrics` for Prometheus, `/livez`,
+     * `/readyz`, `/status`, `/history`. A port is that of 127.0.0.1; `'[::1]:9464'`, `'unix:/path?mode=660'`. Default: off.
      */
     admin?: string | number | undefined;
     /** Names that requests there may have as their Host, beside addresses and localhost. */
@@ -170,7 +170,7 @@ declare namespace recluster {
     disconnect: [worker: Worker];
     /** Its process has ended. */
     exit: [worker: Worker];
-    /** The engine has panicked (`ERR_RECLUSTER_PANICKED`), which is a fault of recluster; no worker is left. */
+    /** The engine has panicked (`ERR_RECLUSTER_PANICKED`), which is a fault of recluster; the cluster has ended. */
     error: [error: Error & { code: string }];
   }
 

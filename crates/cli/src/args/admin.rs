@@ -15,9 +15,9 @@ pub(crate) struct Administering {
         value_name = "ADDR",
         env = "RECLUSTER_ADMIN",
         hide_env_values = true,
-        help = "Answer HTTP at this address, for Prometheus and load balancers: /metrics, /livez, /readyz, /status [default: off]",
-        long_help = "Answer HTTP at this address, for Prometheus and load balancers: /metrics, /livez, /readyz, /status \
-                     [default: off].\n\n\
+        help = "Answer HTTP at this address, for people, Prometheus and load balancers: a page at /, /metrics, /livez, /readyz, /status [default: off]",
+        long_help = "Answer HTTP at this address, for people, Prometheus and load balancers: a page at /, /metrics, /livez, /readyz, \
+                     /status [default: off].\n\n\
                      Examples: 9464 (of 127.0.0.1), [::1]:9464, unix:/path?mode=660. Whoever reaches the address can read \
                      everything there; an address other than loopback is warned of"
     )]

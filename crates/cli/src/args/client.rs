@@ -58,7 +58,7 @@ pub(crate) struct Reload {
 /// `status`.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit status: 0 every slot has an active worker; 1 a slot has none; \
-    2 no cluster answers.")]
+    2 no cluster answers; 3 the cluster stops, or is about to.")]
 pub(crate) struct StatusArgs {
     /// Refresh every second
     #[arg(long)]
