@@ -104,7 +104,7 @@ function goodbyes(drain, countConnections) {
   function aliveness() {
     const counts = new Map();
     const add = (name, count) => counts.set(name, (counts.get(name) ?? 0) + count);
-    for (const name of process.getActiveResourcesInfo?.() ?? []) add(name, 1);
+    for (const name of own.getActiveResources?.() ?? []) add(name, 1);
     for (const handle of own.getHandles.call(process)) {
       if (handle._isStdio && handle._handle?.hasRef?.()) add(`${handle._handle.constructor.name}Wrap`, -1);
     }

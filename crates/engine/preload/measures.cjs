@@ -1,8 +1,8 @@
 // Part of the preload, behind drain.cjs: what a worker says of itself when its master asks, and the requests that it counts.
 
 /**
- * Answers the master, which asks about once a second at most, and only while somebody looks. `counts` says whether requests are
- * counted, from now on. Returns how to answer.
+ * Answers the master, which asks about once a second at most, and only while somebody looks: the admin listener, for its history, does so
+ * every five seconds. `counts` says whether requests are counted, from now on. Returns how to answer.
  */
 function measures({ tell, counts }) {
   const { memoryUsage, getActiveResources, versions } = own;

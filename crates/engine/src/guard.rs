@@ -1,5 +1,5 @@
 //! What becomes of a panic: it is told, with the place where it was, instead of leaving others to wait for ever for the part that has
-//! panicked. A part that nothing can do without ends the cluster; one client's conversation ends alone.
+//! panicked. A part that nothing can do without ends the cluster; any other ends alone.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -25,8 +25,8 @@ impl Part {
         Self { name, is_vital: true }
     }
 
-    /// It ends alone.
-    pub(crate) const fn of_one_client(name: &'static str) -> Self {
+    /// It ends alone: one client's conversation, a hook, what checks one worker.
+    pub(crate) const fn dispensable(name: &'static str) -> Self {
         Self { name, is_vital: false }
     }
 }
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_guarded_may_guard_something_itself_and_its_own_place_is_told() {
         let outer = attempt(PART, || {
-            attempt(Part::of_one_client("inner"), || panic!("inner")).unwrap_err();
+            attempt(Part::dispensable("inner"), || panic!("inner")).unwrap_err();
             panic!("outer");
         });
         let line = line!() - 2;

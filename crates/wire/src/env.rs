@@ -64,6 +64,9 @@ pub const COMPILE_CACHE: &str = "RECLUSTER_COMPILE_CACHE";
 /// For our preload alone, which removes it: the worker is to tell what it writes to stderr, which the master does not see.
 pub const TELLS: &str = "RECLUSTER_TELLS";
 
+/// The process that systemd has started, as it is told itself. It is another one where a program between has started the master.
+pub const SYSTEMD_EXEC_PID: &str = "SYSTEMD_EXEC_PID";
+
 /// The variables whose value is the pid of the worker itself. Only its own process knows that pid in time, so they
 /// are set between fork and exec: the first with the sockets of an [`Activation`], the second with a watchdog. A child
 /// of the worker inherits them, and sees by the pid that sockets and watchdog are not for it.
@@ -86,7 +89,7 @@ pub const WITHHELD: [&str; 17] = [
     WATCHDOG_PID,
     WATCHDOG_USEC,
     "FDSTORE",
-    "SYSTEMD_EXEC_PID",
+    SYSTEMD_EXEC_PID,
     RECLUSTER_CHANNEL_FD,
     DRAIN,
     SERVER,
@@ -150,19 +153,19 @@ pub struct NodeDrain {
     /// Where it has a compile cache, it writes what it has compiled before its first server listens.
     pub writes: bool,
     /// What it says of itself when it is asked: [`FromWorker::Measures`](crate::node::FromWorker::Measures).
-    pub measured: Measured,
+    pub metrics: NodeMetrics,
 }
 
 /// What a worker with our preload says of itself when it is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Measured {
+pub enum NodeMetrics {
     /// Nothing.
     #[default]
-    Nothing,
+    Off,
     /// How it does.
-    Itself,
+    Basic,
     /// The same, and which requests it has answered: it counts them from its beginning on.
-    Requests,
+    Http,
 }
 
 /// How long a draining worker spares idle connections.
@@ -188,13 +191,13 @@ impl WorkerEnv {
                 (CHANNEL_SERIALIZATION_MODE, channel.serialization.as_str().to_owned()),
                 (UNIQUE_ID, channel.unique_id.to_string()),
             ]);
-            let drain = channel.drain.map(|NodeDrain { grace, timeout, counts, writes, measured }| {
+            let drain = channel.drain.map(|NodeDrain { grace, timeout, counts, writes, metrics }| {
                 let count = if counts { ",count" } else { "" };
                 let write = if writes { ",write" } else { "" };
-                let measure = match measured {
-                    Measured::Nothing => "",
-                    Measured::Itself => ",measure",
-                    Measured::Requests => ",measure,requests",
+                let measure = match metrics {
+                    NodeMetrics::Off => "",
+                    NodeMetrics::Basic => ",measure",
+                    NodeMetrics::Http => ",measure,requests",
                 };
                 let IdleGrace { least, most } = grace;
                 let [least, most, timeout] = [least, most, timeout].map(|span| span.as_millis());
@@ -245,15 +248,15 @@ mod tests {
 
     #[test]
     fn a_worker_with_the_preload_is_told_its_patience_in_milliseconds() {
-        for (counts, writes, measured, expected) in [
-            (false, false, Measured::Nothing, "6000,29500,30500"),
-            (true, false, Measured::Nothing, "6000,29500,30500,count"),
-            (false, true, Measured::Itself, "6000,29500,30500,write,measure"),
-            (true, true, Measured::Requests, "6000,29500,30500,count,write,measure,requests"),
+        for (counts, writes, metrics, expected) in [
+            (false, false, NodeMetrics::Off, "6000,29500,30500"),
+            (true, false, NodeMetrics::Off, "6000,29500,30500,count"),
+            (false, true, NodeMetrics::Basic, "6000,29500,30500,write,measure"),
+            (true, true, NodeMetrics::Http, "6000,29500,30500,count,write,measure,requests"),
         ] {
             let grace = IdleGrace { least: Duration::from_secs(6), most: Duration::from_millis(29_500) };
             let timeout = Duration::from_millis(30_500);
-            let drain = NodeDrain { grace, timeout, counts, writes, measured };
+            let drain = NodeDrain { grace, timeout, counts, writes, metrics };
             let channel = NodeChannel {
                 fd: 3,
                 unique_id: 77,

@@ -11,7 +11,7 @@ use crate::admin::sample::{Look, Sample, seconds};
 use crate::report::counts::Measured;
 use crate::report::event::Event;
 use crate::report::level::Level;
-use crate::report::record::Record;
+use crate::report::record::{EventsMissed, Record};
 
 /// How far samples go back.
 const SPAN: Duration = Duration::from_secs(600);
@@ -94,11 +94,6 @@ impl History {
 
     /// So many events were missed.
     pub(crate) fn miss(&mut self, at: Duration, events: u64, now: SystemTime) {
-        #[derive(Serialize)]
-        #[serde(tag = "event", rename = "events_missed")]
-        struct EventsMissed {
-            events: u64,
-        }
         self.remark(at, Level::Warn, &EventsMissed { events }, now);
     }
 

@@ -31,7 +31,7 @@ const AT_ONCE: usize = 8;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What people are told has panicked: the whole service, or one client's part of it.
 const PART: Part = Part::vital("the admin listener");
-const CLIENT: Part = Part::of_one_client("a conversation on the admin listener");
+const CLIENT: Part = Part::dispensable("a conversation on the admin listener");
 /// How long clients may take to read their last answer when the master ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How many changes may wait for [`Server::changed`]. It is for the log; requests are answered without it.

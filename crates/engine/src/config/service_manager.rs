@@ -5,11 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use recluster_wire::env::{NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC};
+use recluster_wire::env::{NOTIFY_SOCKET, SYSTEMD_EXEC_PID, WATCHDOG_PID, WATCHDOG_USEC};
 use rustix::net::SocketAddrUnix;
-
-/// The process that systemd has started, as it is told itself. It is another one where a program between has started us.
-const SYSTEMD_EXEC_PID: &str = "SYSTEMD_EXEC_PID";
 
 /// A service manager that is told how the cluster does, in the words of `sd_notify`.
 ///

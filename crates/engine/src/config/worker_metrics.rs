@@ -1,6 +1,6 @@
 //! What Node workers say of themselves.
 
-use recluster_wire::env::Measured;
+use recluster_wire::env::NodeMetrics;
 
 /// What Node workers say of themselves to whoever looks at the cluster: in its status, and in metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,12 +15,12 @@ pub enum WorkerMetrics {
     Http,
 }
 
-impl From<WorkerMetrics> for Measured {
+impl From<WorkerMetrics> for NodeMetrics {
     fn from(metrics: WorkerMetrics) -> Self {
         match metrics {
-            WorkerMetrics::Off => Self::Nothing,
-            WorkerMetrics::Basic => Self::Itself,
-            WorkerMetrics::Http => Self::Requests,
+            WorkerMetrics::Off => Self::Off,
+            WorkerMetrics::Basic => Self::Basic,
+            WorkerMetrics::Http => Self::Http,
         }
     }
 }

@@ -48,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What people are told has panicked: the whole service, or one client's part of it.
 const PART: Part = Part::vital("the control socket");
-const CLIENT: Part = Part::of_one_client("a conversation on the control socket");
+const CLIENT: Part = Part::dispensable("a conversation on the control socket");
 /// What one client too many is told.
 const TOO_MANY: &str = "too many clients wait at once";
 /// How many requests may wait for [`Server::asked`]. It is for the log; requests are answered without it.

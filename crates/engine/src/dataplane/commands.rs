@@ -58,7 +58,7 @@ pub(super) fn obey(state: &mut State, command: Command) {
 }
 
 fn admit(state: &mut State, admission: Admission) {
-    let Admission { worker: id, slot, generation, pid, channel: socket, is_node, serialization, measured } =
+    let Admission { worker: id, slot, generation, pid, channel: socket, is_node, serialization, answers } =
         admission;
     if let Err(error) = state.reactor.watch(&socket, Token::Worker(id)) {
         state.reports.fact(Fact::CutOff(id, format!("its channel cannot be watched: {error}")));
@@ -69,7 +69,7 @@ fn admit(state: &mut State, admission: Admission) {
     let mut worker = Worker::new(id, slot, Channel::new(socket, limits, serialization), is_node);
     (worker.generation, worker.pid) = (generation, pid);
     worker.standing = state.routes.standing.get(&id).copied();
-    worker.interview.answers = measured;
+    worker.interview.answers = answers;
     state.workers.insert(id, worker);
 }
 

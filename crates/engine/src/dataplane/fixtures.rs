@@ -199,7 +199,7 @@ impl Harness {
             channel,
             is_node: true,
             serialization: Serialization::Json,
-            measured: false,
+            answers: false,
         }));
         far
     }

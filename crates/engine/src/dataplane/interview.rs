@@ -1,5 +1,5 @@
 //! What one Node worker says of itself. It is asked when somebody looks at the cluster, and no more than about once a second: while
-//! nobody looks, no worker and no master is woken for this.
+//! nobody looks, no worker and no master is woken for this. The keeper of the admin listener looks every five seconds, for its history.
 //!
 //! The time that an answer takes is the lag of the worker's loop, and is known of one that is blocked as well.
 
@@ -12,7 +12,7 @@ use crate::report::measured::{Counted, Said, quantile};
 /// The least time between two questions: less than a second, so that who looks once a second asks each time.
 const EVERY: Duration = Duration::from_millis(900);
 /// How long whoever looks waits for an answer.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 /// Of how much time at least the requests are of which the slowest are told.
 const LATELY: Duration = Duration::from_secs(5);
 
@@ -37,10 +37,9 @@ impl Interview {
         self.answers && !self.is_open && !is_early && (has_standing || self.said.is_some())
     }
 
-    /// Until when its answer is waited for.
-    pub(super) fn awaited_until(&self, now: Instant) -> Option<Instant> {
-        let until = self.asked_at.filter(|_| self.is_open)? + PATIENCE;
-        (until > now).then_some(until)
+    /// Whether its answer is waited for.
+    pub(super) fn is_awaited(&self, now: Instant) -> bool {
+        self.is_open && self.asked_at.is_some_and(|asked| now < asked + PATIENCE)
     }
 
     /// It is asked.

@@ -1,5 +1,5 @@
-//! What there is, for those who look at the cluster. They wait a moment for what Node workers say of themselves, and no longer for one
-//! whose loop does not turn.
+//! What there is, for those who look at the cluster. They wait a moment for what Node workers say of themselves, and no longer: neither
+//! for one whose loop does not turn, nor for those that were asked meanwhile for somebody else.
 
 use std::collections::VecDeque;
 
@@ -7,6 +7,7 @@ use recluster_wire::node::ToWorker;
 use tokio::sync::oneshot;
 
 use super::instead;
+use super::interview::PATIENCE;
 use super::messages::{Report, Tally};
 use super::reactor::Timer;
 use super::state::State;
@@ -17,27 +18,32 @@ use crate::report::status::ListenerStatus;
 /// Somebody looks: answers at once where no worker is to be waited for.
 pub(super) fn begin(state: &mut State, reply: oneshot::Sender<Report>) {
     ask_all(state);
-    state.looking.push(reply);
-    let now = state.reactor.now;
-    let awaited = state.workers.values().filter_map(|worker| worker.interview.awaited_until(now));
-    match awaited.max() {
-        Some(until) => state.reactor.set_timer(until, Timer::Looking),
-        None => end(state),
+    let until = state.reactor.now + PATIENCE;
+    state.looking.push((until, reply));
+    if is_awaited(state) {
+        // Those that were asked earlier are waited for until a time that was set then.
+        state.reactor.set_timer(until, Timer::Looking);
+    } else {
+        end(state);
     }
 }
 
-/// Answers those who look, unless a worker is waited for.
+/// Answers those who have waited long enough; all of them if no worker is waited for.
 pub(super) fn end(state: &mut State) {
-    let now = state.reactor.now;
-    if state.looking.is_empty()
-        || state.workers.values().any(|worker| worker.interview.awaited_until(now).is_some())
-    {
+    if state.looking.is_empty() {
         return;
     }
-    for reply in std::mem::take(&mut state.looking) {
+    let (now, waits) = (state.reactor.now, is_awaited(state));
+    let over: Vec<_> = state.looking.extract_if(.., |(until, _)| !waits || *until <= now).collect();
+    for (_, reply) in over {
         // A caller that no longer waits does not need the answer.
         let _ = reply.send(report(state));
     }
+}
+
+fn is_awaited(state: &State) -> bool {
+    let now = state.reactor.now;
+    state.workers.values().any(|worker| worker.interview.is_awaited(now))
 }
 
 fn ask_all(state: &mut State) {
@@ -198,6 +204,22 @@ mod tests {
         let mut answer = look(&mut harness);
         says(&mut harness, 1, 1);
         assert_eq!(answer.try_recv().unwrap().said[&id(1)].lag, Duration::ZERO);
+    }
+
+    #[test]
+    fn nobody_waits_for_those_whom_the_next_one_has_asked() {
+        let mut harness = Harness::new(Balance::RoundRobin);
+        let mut hung = answering(&mut harness, 1, 0);
+        let mut first = look(&mut harness);
+        harness.pass(SECOND / 20);
+        let mut also_hung = answering(&mut harness, 2, 1);
+        let mut second = look(&mut harness);
+        assert_eq!([hung.lines(), also_hung.lines()], [[QUESTION], [QUESTION]]);
+        harness.pass(SECOND / 20);
+        assert!(first.try_recv().is_ok(), "it has waited long enough");
+        assert!(second.try_recv().is_err());
+        harness.pass(SECOND / 20);
+        assert!(second.try_recv().is_ok());
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub(crate) struct Admission {
     /// How it writes messages, and reads them.
     pub(crate) serialization: Serialization,
     /// It says how it does when it is asked.
-    pub(crate) measured: bool,
+    pub(crate) answers: bool,
 }
 
 /// What the supervisor wants the data plane to do.

@@ -191,7 +191,7 @@ mod tests {
             channel: near.into(),
             is_node: true,
             serialization: Serialization::Json,
-            measured: false,
+            answers: false,
         };
         dataplane.tell(Command::Admit(admission));
         dataplane.settle();

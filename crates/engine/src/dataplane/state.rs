@@ -1,6 +1,7 @@
 //! All that the data plane has, in parts. Functions take the parts that they touch; the few here touch most of them.
 
 use std::sync::mpsc;
+use std::time::Instant;
 
 use recluster_core::WorkerId;
 use tokio::sync::oneshot;
@@ -39,8 +40,8 @@ pub(super) struct State {
     pub(super) scratch: Vec<u8>,
     /// To be answered when this turn is over.
     pub(super) settling: Vec<mpsc::Sender<()>>,
-    /// Who looks, and waits until workers have said how they do.
-    pub(super) looking: Vec<oneshot::Sender<Report>>,
+    /// Who looks, and waits until workers have said how they do, but no longer than until then.
+    pub(super) looking: Vec<(Instant, oneshot::Sender<Report>)>,
     pub(super) finished: bool,
 }
 

@@ -2,9 +2,9 @@
 
 use recluster_wire::node::{CODES, COLLECTION_BOUNDS, COLLECTIONS, REQUEST_BOUNDS, RESOURCES};
 
-use crate::metrics::text::{Family, Kind, Samples, as_float};
+use crate::metrics::text::{Family, Kind, Samples};
 use crate::report::counts::{Histogram, Measured};
-use crate::report::measured::{Counted, Said};
+use crate::report::measured::{Counted, Said, as_float};
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::report::counts::{Histogram, Measured};
+use crate::report::measured::as_float;
 
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,12 +165,6 @@ fn number(value: f64) -> String {
     } else {
         value.to_string()
     }
-}
-
-/// A count as all of Prometheus's numbers are.
-#[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
-pub(crate) fn as_float(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::metrics::proc::open_fds;
-use crate::metrics::text::{Family, Kind, Samples, as_float};
+use crate::metrics::text::{Family, Kind, Samples};
 use crate::report::counts::Measured;
+use crate::report::measured::as_float;
 use crate::report::status::WorkerStatus;
 
 pub(super) const FAMILIES: &[Family] = &[

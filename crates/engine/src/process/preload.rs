@@ -15,7 +15,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use recluster_wire::env::{Measured, NodeDrain};
+use recluster_wire::env::{NodeDrain, NodeMetrics};
 use recluster_wire::node::IdleGrace;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
@@ -58,20 +58,14 @@ pub(crate) struct Preload {
     /// Whether the worker reports how many connections it has got: the master cannot see what it accepts by itself.
     pub(crate) counts: bool,
     /// What the worker says of itself when it is asked.
-    pub(crate) measured: Measured,
+    pub(crate) metrics: NodeMetrics,
 }
 
 impl Preload {
     /// The settings for a worker whose master has died.
     pub(crate) fn settings(self) -> NodeDrain {
         let grace = self.grace(self.timeout, false);
-        NodeDrain {
-            grace,
-            timeout: self.timeout,
-            counts: self.counts,
-            writes: false,
-            measured: self.measured,
-        }
+        NodeDrain { grace, timeout: self.timeout, counts: self.counts, writes: false, metrics: self.metrics }
     }
 
     /// How long a drain with this timeout spares idle connections: longer than the idle grace where their server has
@@ -187,7 +181,7 @@ mod tests {
         idle_grace: Duration::from_secs(6),
         timeout: Duration::from_secs(30),
         counts: false,
-        measured: Measured::Nothing,
+        metrics: NodeMetrics::Off,
     };
 
     #[test]

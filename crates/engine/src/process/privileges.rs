@@ -74,8 +74,7 @@ impl Privileges {
 
     /// Has a command's process begin with these. The limits come first, since it may be root who raises them.
     pub(crate) fn give(&self, command: &mut Command) {
-        let limits: Vec<_> = self.limits.iter().map(|limit| (limit.resource(), limit.values())).collect();
-        sys::restrain(command, self.umask, limits);
+        restrain(command, self.umask, &self.limits);
         self.give_user(command);
     }
 
@@ -84,27 +83,60 @@ impl Privileges {
         sys::become_other(command, self.uid, self.gid, &self.groups);
     }
 
-    /// Whether a worker could be given all of these, by having a process try.
+    /// Whether a worker could be given all of these, by having a process try. Only if that is refused do others find out what it was.
     pub(crate) fn check(&self) -> Result<(), ProgramError> {
-        for limit in &self.limits {
-            let refused = |source| ProgramError::Limit { limit: limit.to_string(), source };
-            Self::try_out(|command| sys::restrain(command, None, vec![(limit.resource(), limit.values())]))
-                .map_err(refused)?;
-        }
         if let Some(uid) = self.uid.filter(|_| self.account.is_some() && self.gid.is_none()) {
             return Err(ProgramError::NoGroup { uid });
         }
-        // What a host says by number alone fails when a worker is started, as in Node.
-        if self.account.is_none() && self.group.is_none() {
+        if self.try_out(&self.limits, true).is_ok() {
             return Ok(());
         }
+        for (index, limit) in self.limits.iter().enumerate() {
+            let refused = |source| ProgramError::Limit { limit: limit.to_string(), source };
+            self.try_out(self.limits.get(..=index).unwrap_or_default(), false).map_err(refused)?;
+        }
         let refused = |source| ProgramError::User { uid: self.uid, gid: self.gid, source };
-        Self::try_out(|command| self.give_user(command)).map_err(refused)
+        self.try_out(&self.limits, true).map_err(refused)
     }
 
-    fn try_out(give: impl FnOnce(&mut Command)) -> io::Result<()> {
+    /// Has a process begin with these limits and, if that is wanted, as the user.
+    fn try_out(&self, limits: &[Limit], as_user: bool) -> io::Result<()> {
+        // What a host says by number alone fails when a worker is started, as in Node.
+        let as_user = as_user && (self.account.is_some() || self.group.is_some());
+        if limits.is_empty() && !as_user {
+            return Ok(());
+        }
         let mut command = Command::new("/");
-        give(&mut command);
+        restrain(&mut command, None, limits);
+        if as_user {
+            self.give_user(&mut command);
+        }
         sys::begins(command)
+    }
+}
+
+fn restrain(command: &mut Command, umask: Option<u32>, limits: &[Limit]) {
+    sys::restrain(command, umask, limits.iter().map(|limit| (limit.resource(), limit.values())).collect());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(limits: &[&str]) -> Result<(), String> {
+        let limits = limits.iter().map(|limit| limit.parse().unwrap()).collect();
+        Privileges { limits, ..Privileges::default() }.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_limit_that_the_kernel_refuses_is_named() {
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&["core=0", "memlock=0"]), Ok(()));
+        // Nobody may have so many open.
+        let many = format!("nofile={}", i64::MAX);
+        for limits in [[many.as_str(), "core=0"], ["core=0", &many]] {
+            let error = check(&limits).unwrap_err();
+            assert!(error.contains(&many), "{error}");
+        }
     }
 }

@@ -176,7 +176,7 @@ impl Kept {
         slot.bytes += piece.cost();
         self.bytes += piece.cost();
         slot.pieces.push_back(piece);
-        if slot.bytes > MOST_OF_SLOT {
+        while slot.bytes > MOST_OF_SLOT {
             self.bytes -= slot.forget();
         }
         while self.bytes > MOST_OF_ALL {

@@ -32,7 +32,7 @@ use crate::sys;
 use crate::sys::Datagram;
 
 /// What people are told has panicked.
-const PART: Part = Part::of_one_client("what hears the notifications of a worker");
+const PART: Part = Part::dispensable("what hears the notifications of a worker");
 /// How the name of a socket ends.
 const ENDING: &str = "notify";
 /// How many datagrams of one worker may wait for the supervisor.

@@ -1,4 +1,4 @@
-//! What `/proc/PID/stat` says about a process (man page `proc_pid_stat(5)`).
+//! What `/proc/PID/stat` says about a process (man page `proc_pid_stat(5)`), and whose it is.
 
 use std::fs;
 
@@ -57,9 +57,26 @@ impl Stat {
     }
 }
 
+/// The users that a process is: the real one, the effective one and those that it may become again. None where there is no such process.
+pub(super) fn users_of(pid: Pid) -> Vec<u32> {
+    users(&fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default())
+}
+
+fn users(status: &str) -> Vec<u32> {
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    users.split_whitespace().filter_map(|user| user.parse().ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_users_are_read_in_their_order() {
+        assert_eq!(users("Name:\tit\nUid:\t1000\t0\t7\t0\nGid:\t8\t8\t8\t8\n"), [1000, 0, 7, 0]);
+        assert_eq!(users(""), [0; 0]);
+        assert_eq!(users_of(rustix::process::getpid())[1], rustix::process::geteuid().as_raw());
+    }
 
     fn parse(text: &str) -> Option<Stat> {
         Stat::parse(text.as_bytes())

@@ -1,7 +1,6 @@
 //! Where the signals for a process go: to the process itself, by its pidfd, and to the group that was made for it. No other
 //! group is ever signalled: it may be the master's own.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -9,7 +8,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_send_signal, waitid,
 };
 
-use crate::process::stat::Stat;
+use crate::process::stat::{Stat, users_of};
 
 /// How many generations of descendants are looked through.
 const MOST_ANCESTORS: usize = 64;
@@ -102,13 +101,6 @@ impl Kin {
         let is_descendant = || ancestors(sender).take(MOST_ANCESTORS).any(|ancestor| ancestor == self.pid);
         Some(is_member || (!self.leads() && is_descendant()))
     }
-}
-
-/// The users that a process is: the real one, the effective one and those that it may become again.
-fn users_of(pid: Pid) -> Vec<u32> {
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
-    let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
-    users.split_whitespace().filter_map(|user| user.parse().ok()).collect()
 }
 
 fn ancestors(of: Pid) -> impl Iterator<Item = Pid> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use recluster_core as core;
 use recluster_core::{Exit, SpawnFailure, WorkerId};
-use recluster_wire::env::{Measured, NodeDrain};
+use recluster_wire::env::{NodeDrain, NodeMetrics};
 use recluster_wire::node::IdleGrace;
 use rustix::process::{Signal, kill_process_group};
 use tokio::sync::mpsc;
@@ -167,7 +167,7 @@ fn the_environment_suits_the_kind_of_program() {
         timeout: Duration::from_secs(30),
         counts: false,
         writes: false,
-        measured: Measured::Nothing,
+        metrics: NodeMetrics::Off,
     };
     let options = SpawnOptions {
         sockets: bound.iter().collect(),
@@ -218,13 +218,8 @@ fn what_the_user_says_does_not_hide_what_we_say() {
 #[test]
 fn each_kind_of_node_has_its_command_line() {
     let grace = IdleGrace { least: Duration::ZERO, most: Duration::ZERO };
-    let drain = NodeDrain {
-        grace,
-        timeout: Duration::ZERO,
-        counts: false,
-        writes: false,
-        measured: Measured::Nothing,
-    };
+    let drain =
+        NodeDrain { grace, timeout: Duration::ZERO, counts: false, writes: false, metrics: NodeMetrics::Off };
     let with_preload = SpawnOptions { preload: Some(("/preload.cjs".into(), Some(drain))), ..options() };
     let words = |program: &ResolvedProgram, options: &SpawnOptions<'_>| {
         let command = command(program, options);

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::process::stat::Stat;
+use crate::process::stat::{Stat, users_of};
 use crate::report::event::Event;
 use crate::report::worker::Worker;
 
@@ -19,7 +19,7 @@ pub(crate) struct Remnant {
     pub(crate) state: char,
     /// Who traces that thread.
     pub(crate) traced_by: Option<u32>,
-    /// The user that it runs as, if this process may not send it signals.
+    /// The effective user that it runs as, if this process may not send it signals.
     pub(crate) of_user: Option<u32>,
 }
 
@@ -55,19 +55,13 @@ pub(crate) fn of(pid: i32) -> Option<Remnant> {
     let (state, traced_by) =
         threads.min_by_key(|(state, traced_by)| (is_over(*state), traced_by.is_none()))?;
     let is_refused = test_kill_process(number) == Err(Errno::PERM);
-    let of_user = is_refused.then(|| user(&read(Path::new(&format!("/proc/{pid}/status"))))).flatten();
+    let of_user = if is_refused { users_of(number).get(1).copied() } else { None };
     Some(Remnant { pid, state, traced_by, of_user })
 }
 
 /// The first process of a group that has not ended.
 pub(crate) fn in_group(group: i32) -> Option<Remnant> {
     Stat::all().filter(|process| process.group == group && process.lives).find_map(|process| of(process.pid))
-}
-
-/// The effective user of a process, by its status.
-fn user(status: &str) -> Option<u32> {
-    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    users.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn is_over(state: char) -> bool {
@@ -104,8 +98,6 @@ mod tests {
     fn one_that_runs_is_about_to_end_unless_it_was_never_sent_a_signal() {
         let stuck = |state, of_user| Remnant { pid: 7, state, traced_by: None, of_user }.is_stuck();
         assert_eq!([stuck('R', None), stuck('D', None), stuck('R', Some(0))], [false, true, true]);
-        assert_eq!(user("Name:\tit\nUid:\t1000\t0\t0\t0\nGid:\t7\t7\t7\t7\n"), Some(0));
-        assert_eq!(user(""), None);
     }
 
     #[test]

@@ -401,8 +401,8 @@ pub enum Event {
         reason: String,
         /// Where in our source that was, if that is known.
         place: Option<String>,
-        /// The cluster ends: every worker is sent SIGTERM, and SIGKILL if that does not end it. Otherwise nothing is lost but a
-        /// client's connection.
+        /// The cluster ends: every worker is sent SIGTERM, and SIGKILL if that does not end it. Otherwise only that
+        /// client's connection ends, or that worker is replaced.
         ends: bool,
     },
     /// The cluster has ended; no event follows.

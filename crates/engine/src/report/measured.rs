@@ -103,9 +103,9 @@ pub(crate) fn quantile(bounds: &[f64], buckets: impl Iterator<Item = u64>, part:
     (all > 0.0).then_some(least)
 }
 
-/// A count as a number that can be divided.
+/// A count as a number that can be divided, as all of Prometheus's are.
 #[expect(clippy::cast_precision_loss, reason = "what is lost is lost in a share of it as well")]
-fn as_float(count: u64) -> f64 {
+pub(crate) fn as_float(count: u64) -> f64 {
     count as f64
 }
 

@@ -36,6 +36,13 @@ impl<'a, A: Serialize, W: Serialize> Record<'a, A, W> {
     }
 }
 
+/// What those are told who hear of what happens, in the place of so many events that were gone before they heard of them.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "events_missed")]
+pub(crate) struct EventsMissed {
+    pub(crate) events: u64,
+}
+
 #[derive(Serialize)]
 struct NotJson {
     event: &'static str,

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use recluster_core::{Phase, Signal, WorkerId};
+use recluster_core::{Phase, Settings, Signal, WorkerId};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
@@ -32,8 +32,37 @@ struct End {
     sent: Signal,
     /// When KILL is sent.
     kill: Instant,
-    /// When nothing is waited for any more.
-    last: Instant,
+    /// When nothing is waited for any more, if KILL was sent.
+    last: Option<Instant>,
+}
+
+impl End {
+    /// TERM is sent now.
+    fn begun(now: Instant, kill_timeout: Duration) -> Self {
+        Self { sent: Signal::Term, kill: later(now, kill_timeout), last: None }
+    }
+
+    /// When something is to be done next.
+    fn due(&self) -> Instant {
+        self.last.unwrap_or(self.kill)
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| last <= now)
+    }
+
+    /// Whether KILL is to be sent now. What it does not end is waited for so long.
+    fn kills(&mut self, now: Instant, end_timeout: Duration) -> bool {
+        let kills = self.last.is_none() && self.kill <= now;
+        if kills {
+            (self.sent, self.last) = (Signal::Kill, Some(later(now, end_timeout)));
+        }
+        kills
+    }
+}
+
+fn later(from: Instant, by: Duration) -> Instant {
+    from.checked_add(by).unwrap_or_else(|| from + FAR_AWAY)
 }
 
 impl Supervisor {
@@ -64,18 +93,17 @@ impl Supervisor {
         for worker in waiting.into_iter().filter(|worker| self.spawner.cancel(*worker)) {
             self.launches.end(worker);
         }
-        let mut end = self.times();
-        while !self.has_ended_all() && Instant::now() < end.last {
-            let due = if end.sent == Signal::Kill { end.last } else { end.kill };
+        let Settings { kill_timeout, end_timeout, .. } = *self.spec().settings();
+        let mut end = End::begun(Instant::now(), kill_timeout);
+        while !self.has_ended_all() && !end.is_over(Instant::now()) {
             tokio::select! {
                 biased;
                 input = inbox.recv() => self.hear_at_the_end(input, &mut end),
-                () = sleep_until(due.min(Instant::now() + LOOK).into()) => {}
+                () = sleep_until(end.due().min(Instant::now() + LOOK).into()) => {}
             }
             // A watchdog does not know that workers have their time to end. What comes of it has nobody to be told.
             let _ = attempt(PART, || self.herald.pass(Instant::now()));
-            if end.sent < Signal::Kill && end.kill <= Instant::now() {
-                end.sent = Signal::Kill;
+            if end.kills(Instant::now(), end_timeout) {
                 self.send_all(Signal::Kill);
             }
         }
@@ -86,13 +114,6 @@ impl Supervisor {
         let status = format!("the cluster ends, since {} has panicked: {reason}", part.name);
         let seen = Seen { has_started: true, reloads: false, stops: true, status };
         let _ = attempt(PART, || self.herald.look(seen, Instant::now()));
-    }
-
-    fn times(&self) -> End {
-        let (settings, now) = (self.spec().settings(), Instant::now());
-        let later = |from: Instant, by| from.checked_add(by).unwrap_or_else(|| from + FAR_AWAY);
-        let kill = later(now, settings.kill_timeout);
-        End { sent: Signal::Term, kill, last: later(kill, settings.end_timeout) }
     }
 
     fn send_all(&mut self, signal: Signal) {
@@ -149,4 +170,26 @@ impl Supervisor {
 
 fn told(Panicked { part, reason, place }: Panicked) -> Event {
     Event::Panicked { part: part.name, reason, place, ends: part.is_vital }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_kill_does_not_end_is_waited_for_from_when_it_was_sent() {
+        let begun = Instant::now();
+        let mut end = End::begun(begun, 3600 * SECOND);
+        assert_eq!(end.due(), begun + 3600 * SECOND);
+        assert!(!end.kills(begun + SECOND, 10 * SECOND) && end.sent == Signal::Term);
+        // Somebody does not want to wait for so long.
+        let now = begun + 2 * SECOND;
+        end.kill = now;
+        assert!(!end.is_over(now) && end.kills(now, 10 * SECOND) && end.sent == Signal::Kill);
+        assert_eq!(end.due(), now + 10 * SECOND);
+        assert!(!end.kills(now + SECOND, 10 * SECOND), "once");
+        assert!(!end.is_over(now + 9 * SECOND) && end.is_over(now + 10 * SECOND));
+    }
 }

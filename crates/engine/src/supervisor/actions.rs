@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use recluster_core as core;
 use recluster_core::{Action, Signal, SpawnFailure, Time, WorkerId};
-use recluster_wire::env::Measured;
+use recluster_wire::env::NodeMetrics;
 
 use crate::config::ready::ReadyWhen;
 use crate::dataplane::{Admission, Command};
@@ -82,15 +82,14 @@ impl Supervisor {
         let Place { worker, slot, generation, .. } = place;
         let about = child.about();
         let pid = about.pid;
-        let measured = child.preload.is_some_and(|preload| preload.measured != Measured::Nothing);
+        let answers = child.preload.is_some_and(|preload| preload.metrics != NodeMetrics::Off);
         self.workers.insert(worker, child);
         self.audience.spawned(about, pipes, serialization);
         if let Some(inspector::Place { port, instead_of: Some(taken) }) = inspector {
             self.emit(Event::InspectorMoved { worker: about, port, taken });
         }
         let (slot, generation) = (slot.get(), generation.get());
-        let admission =
-            Admission { worker, slot, generation, pid, channel, is_node, serialization, measured };
+        let admission = Admission { worker, slot, generation, pid, channel, is_node, serialization, answers };
         self.dataplane.tell(Command::Admit(admission));
         if let Some(until) = begun.leaves {
             self.drain(worker, until);

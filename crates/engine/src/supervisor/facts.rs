@@ -31,7 +31,7 @@ use crate::supervisor::watchdog::Bite;
 /// how it died is worth more to people than that it fell silent.
 const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
 /// What people are told has panicked.
-const CHECKS: Part = Part::of_one_client("what checks a worker");
+const CHECKS: Part = Part::dispensable("what checks a worker");
 
 impl Supervisor {
     /// The data plane reports.

@@ -20,7 +20,7 @@ use crate::report::verdict::Verdict;
 use crate::sink::Sink;
 
 /// One that panics has failed, and the next one is told.
-const PART: Part = Part::of_one_client("a hook");
+const PART: Part = Part::dispensable("a hook");
 /// How many events may wait for one hook.
 const WAITING: usize = 16;
 /// A longer event is not told: so much of it waits for each hook at most.

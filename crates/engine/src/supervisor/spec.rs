@@ -143,11 +143,12 @@ impl Draft {
         // What contradicts itself is refused before the program is looked for.
         self.config(self.settings.timeout)?;
         let resolved = self.program.resolve()?;
+        self.program.privileges.check()?;
         let timeout = self.node_timeout.filter(|_| resolved.is_node()).unwrap_or(self.settings.timeout);
         let config = self.config(timeout)?;
         let counts = balance.has_workers_accept();
         let preload =
-            Preload { idle_grace: self.idle_grace, timeout, counts, measured: self.worker_metrics.into() };
+            Preload { idle_grace: self.idle_grace, timeout, counts, metrics: self.worker_metrics.into() };
         let (every, timeout) = (self.check_interval, self.check_timeout);
         let checks = self.ready_check.map(|check| Checks { check, every, timeout });
         let spec = Spec {
@@ -198,6 +199,7 @@ impl fmt::Debug for Reread {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::error::ProgramError;
     use crate::supervisor::fixtures;
 
     fn shell() -> Draft {
@@ -248,6 +250,15 @@ mod tests {
         draft.settings.workers = 1;
         let error = draft.check(&Balance::default()).unwrap_err();
         assert!(matches!(error, StartError::Program(_)), "{error}");
+    }
+
+    #[test]
+    fn what_no_worker_could_be_given_is_refused() {
+        let mut draft = shell();
+        let limit = format!("nofile={}", i64::MAX);
+        draft.program.privileges.limits.push(limit.parse().unwrap());
+        let error = draft.check(&Balance::default()).unwrap_err();
+        assert!(matches!(error, StartError::Program(ProgramError::Limit { .. })), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// Up to when a request is in each bucket, in seconds, ascending. Behind these is one for those that took longer.
@@ -78,11 +78,11 @@ pub struct Requests {
 
 /// How long something took, each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(bound(deserialize = "[u64; N]: Deserialize<'de>"))]
 pub struct Spans<const N: usize> {
     /// All of them together, in microseconds.
     pub sum: u64,
     /// How many are in each bucket.
-    #[serde(deserialize_with = "array")]
     pub buckets: [u64; N],
 }
 
@@ -92,35 +92,9 @@ impl<const N: usize> Default for Spans<N> {
     }
 }
 
-/// An array of exactly this length.
-fn array<'de, const N: usize, D: Deserializer<'de>>(deserializer: D) -> Result<[u64; N], D::Error> {
-    deserializer.deserialize_seq(Counts([0; N]))
-}
-
 /// The counts of an object, by their names.
 fn by_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u32; RESOURCES.len()], D::Error> {
     deserializer.deserialize_map(Kinds)
-}
-
-/// So many counts. What is too long is not read to its end.
-struct Counts<const N: usize>([u64; N]);
-
-impl<'de, const N: usize> Visitor<'de> for Counts<N> {
-    type Value = [u64; N];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{N} counts")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<[u64; N], A::Error> {
-        for (at, count) in self.0.iter_mut().enumerate() {
-            *count = list.next_element()?.ok_or_else(|| A::Error::invalid_length(at, &"more counts"))?;
-        }
-        match list.next_element::<u64>()? {
-            None => Ok(self.0),
-            Some(_) => Err(A::Error::invalid_length(N + 1, &"fewer counts")),
-        }
-    }
 }
 
 /// How many there are of each of [`RESOURCES`].

@@ -159,13 +159,17 @@ async fn next(heard: &UnixDatagram) -> String {
 
 /// The two that are named in this file, when they are.
 async fn children(pids: &Path) -> Vec<AsyncFd<std::os::fd::OwnedFd>> {
-    loop {
-        let named = fs::read_to_string(pids).unwrap_or_default();
-        if named.lines().count() == 2 && named.ends_with('\n') {
-            return named.lines().map(|pid| end_of(pid.parse().unwrap())).collect();
+    let named = async {
+        loop {
+            let named = fs::read_to_string(pids).unwrap_or_default();
+            if named.lines().count() == 2 && named.ends_with('\n') {
+                return named;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    let named = timeout(DEADLINE, named).await.unwrap();
+    named.lines().map(|pid| end_of(pid.parse().unwrap())).collect()
 }
 
 #[tokio::test]
@@ -206,7 +210,7 @@ async fn workers_end_also_where_whoever_is_told_of_it_panics() {
 #[tokio::test]
 async fn a_conversation_that_panics_is_told_and_all_else_goes_on() {
     let (cluster, mut events) = running(SLEEPS, |builder| builder).await;
-    let part = Part::of_one_client("a conversation");
+    let part = Part::dispensable("a conversation");
     guarded_task(part, cluster.panicked(), async { panic!("{REASON}") }).await;
     let told = timeout(DEADLINE, async {
         loop {

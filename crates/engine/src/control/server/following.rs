@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use humantime::format_rfc3339_millis;
-use serde::Serialize;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -15,6 +14,7 @@ use super::super::recent::{Found, reply};
 use super::{Conversation, Next, TOO_MANY};
 use crate::process::ring::{self, Piece};
 use crate::report::level::Level;
+use crate::report::record::EventsMissed;
 
 /// How long one who follows may read nothing. Until then it is told what it has missed.
 const STALLED: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ impl Conversation {
             match recent.next(&mut place) {
                 Found::Line(line) => self.write_slowly(&line).await?,
                 Found::Missed(events) => {
-                    self.write_slowly(&reply(Level::Warn, &Missed::Events { events })?).await?;
+                    self.write_slowly(&reply(Level::Warn, &EventsMissed { events })?).await?;
                 }
                 Found::Nothing => tokio::select! {
                     () = place.news() => {}
@@ -149,12 +149,4 @@ fn log_line(piece: &Piece, time: &str, line: &[u8], continued: bool) -> LogLine 
         partial: text.is_none(),
         continued,
     }
-}
-
-/// What one who follows events is told of those that it did not read in time.
-#[derive(Serialize)]
-#[serde(tag = "event")]
-enum Missed {
-    #[serde(rename = "events_missed")]
-    Events { events: u64 },
 }

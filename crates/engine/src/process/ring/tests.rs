@@ -182,3 +182,18 @@ async fn one_who_waits_hears_of_what_came_in_between() {
     place.news().await;
     assert_eq!(read(&mut place).0, "a\n");
 }
+
+#[test]
+fn no_slot_keeps_more_than_its_bound_however_small_its_pieces_were_before() {
+    let ring = ring();
+    for _ in 0..1600 {
+        push(&ring, 0, "\n");
+    }
+    for _ in 0..100 {
+        push(&ring, 0, [b'x'; LONGEST]);
+        let bytes = ring.lock().slots[&0].bytes;
+        assert!(bytes <= MOST_OF_SLOT, "{bytes}");
+    }
+    let kept = ring.lock();
+    assert_eq!(kept.bytes, kept.slots[&0].bytes);
+}

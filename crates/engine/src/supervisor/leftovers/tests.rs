@@ -8,6 +8,8 @@ use crate::supervisor::fixtures;
 const SECOND: Duration = Duration::from_secs(1);
 /// How long the end of a group is waited for that was sent KILL.
 const LAST: Duration = Duration::from_secs(10);
+/// No test takes this long.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn settings() -> Settings {
     Settings {
@@ -153,6 +155,7 @@ fn lives_on(script: &str, state: char) -> (Leftovers, BTreeSet<i32>, Instant) {
         (Leftovers::default(), fixtures::child_that_runs(7, script), Instant::now());
     let group = child.pid();
     while unkillable::in_group(group).is_none_or(|remnant| remnant.state != state) {
+        assert!(now.elapsed() < DEADLINE, "it does not come to be {state}");
         std::thread::yield_now();
     }
     leftovers.keep(child, now);
