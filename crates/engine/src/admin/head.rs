@@ -159,13 +159,14 @@ fn parts(target: &str) -> Result<(Option<&str>, &str, &str), Answer> {
         Some(url) => {
             let end = url.find(['/', '?']).unwrap_or(url.len());
             let (authority, rest) = url.split_at(end);
-            (Some(authority), if rest.is_empty() { "/" } else { rest })
+            (Some(authority), rest)
         }
         None if target.starts_with('/') => (None, target),
         None => return Err(Answer::refusal(400, "the target is no path")),
     };
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    Ok((authority, path, query))
+    // A URL without a path names the root.
+    Ok((authority, if path.is_empty() { "/" } else { path }, query))
 }
 
 #[cfg(test)]
@@ -221,6 +222,7 @@ mod tests {
         assert_eq!((head.path.as_str(), head.query.as_str()), ("/metrics", "a"));
         assert_eq!(head.hosts, ["evil.example", "localhost"]);
         assert_eq!(parts("http://a").unwrap(), (Some("a"), "/", ""));
+        assert_eq!(parts("http://a?b").unwrap(), (Some("a"), "/", "b"));
         assert_eq!(refusal("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
     }
 
