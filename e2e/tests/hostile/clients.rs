@@ -84,7 +84,9 @@ fn come(door: &Door, row: &Attack, n: u64) -> io::Result<Option<Client>> {
     };
     for text in row.sends {
         // As much of it as is taken at once; a master that has had enough closes.
-        let _ = client.say(written(text, n).as_bytes());
+        if client.say(written(text, n).as_bytes()).is_err() {
+            break;
+        }
     }
     match (row.by, &client) {
         (By::Control { leaves: true } | By::Admin { leaves: true }, _) => Ok(None),

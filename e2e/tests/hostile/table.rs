@@ -355,6 +355,12 @@ pub(crate) const RELOADS: &[Attack] = &[
         &[r#"{"version":1,"request":"reload","wait":false,"env":{"A":"<n><x*30000>"}}"#],
         "a newer reload takes the place of an older one",
     ),
+    Attack::new(
+        "asks for ten thousand reloads",
+        STAYS,
+        &[r#"{"version":1,"request":"reload","wait":false}"#; 10_000],
+        "all that come while a reload runs are one; each request is read when the one before is answered",
+    ),
 ];
 
 /// What clients of the admin listener do (`--admin`).

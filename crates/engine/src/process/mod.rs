@@ -145,6 +145,11 @@ impl Process {
         of_group.unwrap_or_else(|| self.usage().0).unwrap_or(0)
     }
 
+    /// Whether it does something at this moment: it runs, waits for the CPU or for a disk, or the kernel is about to end it.
+    pub(crate) fn is_busy(&self) -> bool {
+        Stat::of(self.pid()).is_none_or(|stat| stat.is_busy)
+    }
+
     /// Resident memory in bytes, and CPU time in seconds.
     pub(crate) fn usage(&self) -> (Option<u64>, Option<f64>) {
         let stat = Stat::of(self.pid());

@@ -4,6 +4,9 @@ use std::fs;
 
 use rustix::process::Pid;
 
+/// The kernel is ending it (`PF_EXITING` of its flags).
+const EXITING: u64 = 4;
+
 /// One process, alive or not reaped yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -14,6 +17,8 @@ pub(crate) struct Stat {
     pub(crate) group: i32,
     /// It has not ended, or a thread of it has not.
     pub(super) lives: bool,
+    /// Its first thread runs, waits for the CPU or for a disk, or is about to end or has ended.
+    pub(super) is_busy: bool,
     /// Its resident memory, in bytes.
     pub(super) memory: u64,
     /// Its CPU time, user and system, in clock ticks.
@@ -51,6 +56,7 @@ impl Stat {
             parent: Pid::from_raw(fields.get(1)?.parse().ok().filter(|parent| *parent >= 0)?),
             group: fields.get(2)?.parse().ok()?,
             lives: !matches!(*fields.first()?, "Z" | "X") || number(17)? > 1,
+            is_busy: matches!(*fields.first()?, "R" | "D" | "Z" | "X") || number(6)? & EXITING != 0,
             memory: number(21)?.saturating_mul(rustix::param::page_size() as u64),
             ticks: number(11)?.saturating_add(number(12)?),
         })
@@ -90,8 +96,9 @@ mod tests {
             ))
         };
         let memory = 25 * rustix::param::page_size() as u64;
-        let ended = Stat { pid: 42, parent: Some(Pid::INIT), group: 40, lives: false, memory, ticks: 11 };
-        assert_eq!(stat("S"), Some(Stat { lives: true, ..ended }));
+        let parent = Some(Pid::INIT);
+        let ended = Stat { pid: 42, parent, group: 40, lives: false, is_busy: true, memory, ticks: 11 };
+        assert_eq!(stat("S"), Some(Stat { lives: true, is_busy: false, ..ended }));
         assert_eq!(stat("Z"), Some(ended));
         assert_eq!(parse("nonsense"), None);
         assert_eq!(parse("42 (a) S -1 40 41 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 99 1000 25 0"), None);
@@ -99,9 +106,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_waits_for_nothing_but_the_cpu_or_its_end_is_busy() {
+        let is_busy = |state: &str, flags: u32| {
+            let rest = "1 2 3 4 5 6 7 8 20 0 1 0 99 1000 25 0";
+            parse(&format!("42 (it) {state} 1 40 41 0 -1 {flags} {rest}")).unwrap().is_busy
+        };
+        assert_eq!(["R", "D", "Z"].map(|state| is_busy(state, 0x40_0000)), [true; 3]);
+        assert_eq!(["S", "T", "t", "I"].map(|state| is_busy(state, 0x40_0000)), [false; 4]);
+        assert!(is_busy("S", 0x40_0004), "the kernel is ending it");
+    }
+
+    #[test]
     fn cpu_time_is_in_seconds() {
         let ticks = rustix::param::clock_ticks_per_second() * 5 / 2;
-        let stat = Stat { pid: 1, parent: None, group: 1, lives: true, memory: 0, ticks };
+        let stat = Stat { pid: 1, parent: None, group: 1, lives: true, is_busy: false, memory: 0, ticks };
         assert_eq!(stat.cpu_seconds().to_string(), "2.5");
     }
 

@@ -27,9 +27,12 @@ use crate::supervisor::taken::Cluster;
 use crate::supervisor::timers::Timer;
 use crate::supervisor::watchdog::Bite;
 
-/// How long after the end of a channel its worker's exit is waited for. A worker that dies closes its channel first, and
-/// how it died is worth more to people than that it fell silent.
+/// How long after the end of a channel its worker's exit is waited for, and how long again while the worker is seen to do something,
+/// such as to end or to wait for the CPU. A worker that dies closes its channel first, and how it died is worth more to people than
+/// that it fell silent.
 const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
+/// How often that time is given. A worker that works on and on without a channel is told to have none.
+const EXIT_LOOKS: u32 = 20;
 /// What people are told has panicked.
 const CHECKS: Part = Part::dispensable("what checks a worker");
 
@@ -313,12 +316,26 @@ impl Supervisor {
         }
         self.emit_about(worker, |worker| Event::Disconnect { worker });
         if !finishing {
-            let inputs = self.inputs.clone();
-            tokio::spawn(async move {
-                sleep(EXIT_FOLLOWS).await;
-                // It fails when the cluster is over.
-                let _ = inputs.send(Input::LivesOn(worker));
-            });
+            self.await_exit(worker, EXIT_LOOKS);
+        }
+    }
+
+    fn await_exit(&self, worker: WorkerId, looks: u32) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            sleep(EXIT_FOLLOWS).await;
+            // It fails when the cluster is over.
+            let _ = inputs.send(Input::LivesOn(worker, looks.saturating_sub(1)));
+        });
+    }
+
+    /// The worker has not exited yet.
+    pub(super) fn lives_on(&mut self, worker: WorkerId, looks: u32) {
+        let Some(child) = self.workers.get(worker) else { return };
+        if looks > 0 && child.process.is_busy() {
+            self.await_exit(worker, looks);
+        } else {
+            self.tell(core::Event::Disconnected(worker));
         }
     }
 

@@ -31,8 +31,9 @@ pub(crate) enum Input {
     Begun(WorkerId),
     /// A worker's process was started, or cannot be.
     Launched(Outcome),
-    /// A worker's channel closed a while ago. If the process ended as well, that is known by now.
-    LivesOn(WorkerId),
+    /// A worker's channel closed a while ago. If the process ended as well, that is known by now, unless it is busy: then it is looked
+    /// at so often again.
+    LivesOn(WorkerId, u32),
     /// A hook has failed.
     Hook(Failed),
     /// A part of the engine has panicked.

@@ -155,7 +155,7 @@ impl Supervisor {
                 self.tell(core::Event::Begun(worker));
             }
             Input::Launched(outcome) => self.launched(outcome),
-            Input::LivesOn(worker) => self.tell(core::Event::Disconnected(worker)),
+            Input::LivesOn(worker, looks) => self.lives_on(worker, looks),
             Input::Hook(failed) => self.hook_failed(failed),
             Input::Panicked(panic) => self.has_panicked(panic),
             Input::Request(request) => self.answer(request),
