@@ -326,6 +326,28 @@ mod tests {
         sink.close();
     }
 
+    /// An output that breaks.
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("out of order")
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_thread_is_noticed_and_nobody_waits_for_it() {
+        let sink = Sink::start(Box::new(Broken), None).unwrap();
+        assert!(sink.write("a line\n".to_owned()));
+        tokio::time::timeout(Duration::from_secs(60), sink.ends()).await.unwrap();
+        assert!(!sink.write("a line that nobody writes\n".to_owned()));
+        sink.close();
+    }
+
     #[test]
     fn lines_that_wait_have_a_bound_in_bytes() {
         let (begun, has_begun) = channel();

@@ -16,9 +16,9 @@ use crate::socket::holder::Holder;
 pub(crate) enum Event {
     /// It has ended and can be reaped.
     Ended(WorkerId),
-    /// What reads or writes for all workers, or what reads a worker's output, has panicked.
+    /// What reads or writes for all workers has panicked.
     Panicked(Panicked),
-    /// What listens to this worker, or checks it, has panicked.
+    /// What listens to this worker, reads what it writes, or checks it, has panicked.
     Unheard(WorkerId, Panicked),
     /// Lines of one of its outputs were not passed on.
     LinesLost(WorkerId, Stream, u64),

@@ -19,7 +19,7 @@ use crate::sink::Sink;
 use crate::sys;
 
 /// What people are told has panicked.
-const PART: Part = Part::vital("what reads the output of a worker");
+const PART: Part = Part::dispensable("what reads the output of a worker");
 
 /// The exit status that is reported if another part of this program has reaped the process.
 pub(crate) const UNKNOWN_STATUS: i32 = 255;
@@ -51,7 +51,7 @@ impl Watch {
         let mut stderr = passage(Stream::Stderr, self.stderr, Some(self.tail))?;
         tokio::spawn(async move {
             let tell = events.clone();
-            let panicked = Sink::new(move |panic| tell.send(Event::Panicked(panic)));
+            let panicked = Sink::new(move |panic| tell.send(Event::Unheard(id, panic)));
             guarded_task(PART, panicked, async {
                 loop {
                     tokio::select! {

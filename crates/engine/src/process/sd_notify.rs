@@ -249,6 +249,25 @@ mod tests {
         inbox.recv().await.unwrap();
     }
 
+    #[tokio::test]
+    async fn that_nobody_hears_the_worker_any_more_is_told_with_the_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Socket::open_in(directory.path(), "it.notify").unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect(socket.path()).unwrap();
+        let (events, mut inbox) = tokio::sync::mpsc::unbounded_channel();
+        let events = Sink::new(move |event| match event {
+            Event::Notified(..) => panic!("out of order"),
+            other => events.send(other).unwrap(),
+        });
+        let worker = WorkerId::from_number(7);
+        let _listening = socket.start(worker, Kin::of_group(getpgrp()), events).unwrap();
+        sender.send(b"READY=1").unwrap();
+        let Some(Event::Unheard(about, panicked)) = inbox.recv().await else { panic!("it is not told") };
+        assert_eq!((about, panicked.part, &*panicked.reason), (worker, PART, "out of order"));
+        assert!(!panicked.part.is_vital);
+    }
+
     /// A process that has ended, and whose number is not given to another at once.
     fn past() -> u32 {
         let mut child = std::process::Command::new("true").spawn().unwrap();

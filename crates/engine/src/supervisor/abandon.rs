@@ -134,7 +134,9 @@ impl Supervisor {
         match input {
             Some(Input::Process(Heard::Ended(worker))) => self.has_ended(worker),
             Some(Input::Launched(outcome)) => self.has_begun_too_late(outcome, end.sent),
-            Some(Input::Panicked(panic) | Input::Process(Heard::Panicked(panic))) => self.say(told(panic)),
+            Some(
+                Input::Panicked(panic) | Input::Process(Heard::Panicked(panic) | Heard::Unheard(_, panic)),
+            ) => self.say(told(panic)),
             Some(Input::Request(Request::Terminate)) => end.kill = Instant::now(),
             Some(_) | None => {}
         }
