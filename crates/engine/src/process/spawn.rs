@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt as _, FdMapping};
 use recluster_core::{SpawnFailure, WorkerId};
 use recluster_wire::env::{
-    Activation, COMPILE_CACHE, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NodeChannel,
-    NodeDrain, SERVER, WATCHDOG_PID, WorkerEnv,
+    Activation, COMPILE_CACHE, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NGINX, NodeChannel,
+    NodeDrain, SERVER, WATCHDOG_PID, WorkerEnv, nginx_numbers,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource};
@@ -81,6 +81,7 @@ pub(crate) fn spawn(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> io
     if program.is_node() {
         give(&mut command, [theirs])?;
     } else {
+        suit_nginx(&environment, &options.sockets)?;
         let sockets = options.sockets.iter().map(|bound| bound.socket.try_clone());
         give(&mut command, sockets.chain([Ok(theirs)]).collect::<io::Result<Vec<_>>>()?)?;
         // A Node worker sees from its channel that the master is gone. Other programs may not read theirs.
@@ -216,6 +217,15 @@ fn own_pid(options: &SpawnOptions<'_>) -> Vec<&'static str> {
     let listen = (!options.sockets.is_empty()).then_some(LISTEN_PID);
     let watchdog = options.watchdog.map(|_| WATCHDOG_PID);
     listen.into_iter().chain(watchdog).collect()
+}
+
+/// nginx leaves a socket that it takes over as it is, since one of another nginx never blocks. A worker that waited in `accept`
+/// because another one was faster would leave those whom it has accepted without an answer until somebody else connects.
+fn suit_nginx(environment: &BTreeMap<OsString, OsString>, sockets: &[&Bound]) -> io::Result<()> {
+    let named = environment.get(OsStr::new(NGINX)).and_then(|value| value.to_str()).unwrap_or_default();
+    let named: Vec<u32> = nginx_numbers(named).collect();
+    let mut sockets = (FIRST_FD..).zip(sockets).filter(|(number, _)| named.contains(number));
+    sockets.try_for_each(|(_, bound)| stdio::set_nonblocking(&bound.socket))
 }
 
 /// The two ends of a worker's channel: ours, and the worker's.

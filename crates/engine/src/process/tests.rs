@@ -13,6 +13,7 @@ use recluster_core as core;
 use recluster_core::{Exit, SpawnFailure, WorkerId};
 use recluster_wire::env::{NodeDrain, NodeMetrics};
 use recluster_wire::node::IdleGrace;
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{Signal, kill_process_group};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -151,6 +152,24 @@ async fn a_program_finds_its_sockets_its_channel_and_its_place() {
     assert_eq!(running.line(), "welcome");
     assert_eq!(running.line(), fs::canonicalize(".").unwrap().to_str().unwrap());
     assert_eq!(running.end().await, Exit::Code(0));
+}
+
+/// Several workers wait at one socket, and whoever finds it empty must not wait in `accept`. Where a program knows that, it
+/// sees to it; one that does not look at what it takes over is helped, and nobody else, who may want to wait there.
+#[tokio::test]
+async fn sockets_that_nginx_takes_over_do_not_block() {
+    let bound = [tcp("127.0.0.1:0"), tcp("127.0.0.1:0"), tcp("127.0.0.1:0")];
+    let options = SpawnOptions { sockets: bound.iter().collect(), ..options() };
+    let blocks =
+        || bound.each_ref().map(|bound| !fcntl_getfl(&bound.socket).unwrap().contains(OFlags::NONBLOCK));
+    for (value, expected) in
+        [(None, [true; 3]), (Some("/etc/nginx"), [true; 3]), (Some("4;5;"), [true, false, false])]
+    {
+        let mut program = shell("");
+        program.env.extend(value.map(|value| ("NGINX".into(), value.into())));
+        assert_eq!(Running::start(&program, &options).end().await, Exit::Code(0));
+        assert_eq!(blocks(), expected, "{value:?}");
+    }
 }
 
 fn variables(program: &ResolvedProgram, options: &SpawnOptions<'_>) -> BTreeMap<String, String> {

@@ -25,6 +25,10 @@ pub const EINHORN_FD_COUNT: &str = "EINHORN_FD_COUNT";
 /// einhorn: what the name of the variable with a socket's number begins with; its index, from 0, follows.
 pub const EINHORN_FD: &str = "EINHORN_FD_";
 
+/// nginx: the numbers of the sockets that it takes over, as from an nginx before it: `3;4;`. Users set it, since only they
+/// know that the program is nginx.
+pub const NGINX: &str = "NGINX";
+
 /// What systemd calls a socket that has no name.
 const NAMELESS: &str = "unknown";
 
@@ -64,6 +68,11 @@ pub struct SocketName(Box<str>);
 /// The text is no [`SocketName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadSocketName;
+
+/// The numbers in the value of [`NGINX`]. Each ends with a semicolon or a colon, as nginx reads them.
+pub fn nginx_numbers(value: &str) -> impl Iterator<Item = u32> {
+    value.split_inclusive([';', ':']).filter_map(|number| number.strip_suffix([';', ':'])?.parse().ok())
+}
 
 impl Activation {
     /// The variables to set, as names and values; none where there are no sockets.
@@ -171,6 +180,14 @@ mod tests {
 
     fn udp(address: &str) -> GivenAddress {
         GivenAddress::Udp(address.parse().expect("an address"))
+    }
+
+    #[test]
+    fn nginx_takes_what_it_finds_the_end_of() {
+        let numbers = |value| nginx_numbers(value).collect::<Vec<_>>();
+        assert_eq!(numbers("3;4:"), [3, 4]);
+        assert_eq!(numbers("3;12"), [3], "nginx does not take the last one either");
+        assert!(numbers("").is_empty() && numbers("/etc/nginx").is_empty() && numbers("3").is_empty());
     }
 
     #[test]
