@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Caller, Exit, Failure, Generation, SlotId, Time, WorkerId};
+use crate::{Caller, Change, Exit, Failure, Generation, SlotId, Time, WorkerId};
 
 /// One thing for the shell to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,9 @@ pub enum Action {
         /// The signal.
         signal: Signal,
     },
+    /// Ask for a reload, since files of this kind have changed: the shell says by [`Event::Reload`](crate::Event::Reload) which
+    /// settings it brings.
+    Reload(Change),
     /// Report something, in the log and to subscribers.
     Notify(Notice),
 }
@@ -194,4 +197,6 @@ pub enum Due {
     Respawn,
     /// The next generation may begin.
     Reload,
+    /// Changed files are to become a reload.
+    Changes,
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::changes::Changes;
 use crate::reload::{Pending, Reload};
 use crate::slot::{Slot, count};
 use crate::worker::{Worker, Workers};
@@ -49,6 +50,8 @@ pub struct Cluster {
     pub(crate) reload: Option<Reload>,
     /// The reload that was asked for and has not begun.
     pub(crate) pending: Option<Pending>,
+    /// Files that have changed, and are to become a reload.
+    pub(crate) changes: Changes,
     /// The least time between the beginnings of two generations. It grows while each supersedes the one before.
     pub(crate) generation_spacing: Duration,
     pub(crate) backoff: Backoff,
@@ -71,6 +74,7 @@ impl Cluster {
             started: false,
             reload: None,
             pending: None,
+            changes: Changes::default(),
             generation_spacing: settings.respawn,
             backoff: Backoff::new(settings.respawn, settings.backoff, now),
             actions: VecDeque::new(),
@@ -100,7 +104,8 @@ impl Cluster {
     pub fn next_deadline(&self) -> Option<(Time, Due)> {
         let respawn = self.next_respawn().map(|_| (self.backoff.next(), Due::Respawn));
         let reload = self.pending.as_ref().map(|_| (self.reload_due(), Due::Reload));
-        self.worker_deadlines().chain(respawn).chain(reload).min()
+        let changes = self.changes.due().map(|at| (at, Due::Changes));
+        self.worker_deadlines().chain(respawn).chain(reload).chain(changes).min()
     }
 
     /// How many slots there are.

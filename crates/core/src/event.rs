@@ -28,6 +28,9 @@ pub enum Event {
     Ending(WorkerId),
     /// The worker's process could not be started.
     SpawnFailed(WorkerId, SpawnFailure),
+    /// A file has changed that asks for a reload. When that has settled, the shell is told to [ask for
+    /// it](crate::Action::Reload).
+    Changed(Change),
     /// Replace every worker by a new generation.
     Reload {
         /// The caller who waits for the verdict, if there is one.
@@ -89,6 +92,16 @@ pub enum Cause {
     SpawnFailed(SpawnFailure),
     /// It retired or closed its channel.
     Retired,
+}
+
+/// A kind of files that ask for a reload when they change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "each has a pace of its own")]
+pub enum Change {
+    /// Code that somebody is writing: who has saved a file waits for what it does.
+    Source,
+    /// What is put in place in production: a release, a configuration, a certificate.
+    Deployed,
 }
 
 /// One failure: of a worker to come to serve or, while its generation was on trial, to go on.

@@ -52,6 +52,7 @@
 
 mod action;
 mod backoff;
+mod changes;
 mod cluster;
 mod config;
 mod event;
@@ -68,7 +69,7 @@ mod worker;
 pub use action::{Action, Due, Notice, Signal, Verdict};
 pub use cluster::{Cluster, Phase};
 pub use config::{Config, ConfigError, Lateness, Settings, Surge};
-pub use event::{Cause, Event, Exit, Failure, SpawnFailure};
+pub use event::{Cause, Change, Event, Exit, Failure, SpawnFailure};
 pub use id::{Caller, Generation, SlotId, WorkerId};
 pub use record::MOST_SPARED;
 pub use status::{ReloadStatus, SlotStatus, Status, WorkerStatus};

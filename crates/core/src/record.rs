@@ -1,6 +1,6 @@
 //! Facts: what each event changes, before any rule applies. Only what an event asks for in vain is refused here.
 
-use crate::{Caller, Cause, Cluster, Config, Event, Exit, Failure, Notice, Phase, SpawnFailure, State};
+use crate::{Caller, Cause, Change, Cluster, Config, Event, Exit, Failure, Notice, Phase, SpawnFailure, State};
 use crate::{Verdict, WorkerId};
 
 /// How often what was sent KILL may have its time once more because it is about to end. However busy a machine is, what takes longer does
@@ -20,6 +20,7 @@ impl Cluster {
             Event::Exited(worker, exit) => self.exited(worker, exit),
             Event::Ending(worker) => self.ending(worker),
             Event::SpawnFailed(worker, failure) => self.spawn_failed(worker, failure),
+            Event::Changed(change) => self.changed(change),
             Event::Reload { caller, config } => self.asked_to_reload(caller, config),
             Event::Replace(worker) => self.asked_to_replace(worker),
             Event::Scale(workers) => self.scale(workers),
@@ -119,6 +120,13 @@ impl Cluster {
         }
     }
 
+    /// Where nothing is started any more, it means nothing.
+    fn changed(&mut self, change: Change) {
+        if self.supervises() {
+            self.changes.note(change, self.now);
+        }
+    }
+
     fn asked_to_reload(&mut self, caller: Option<Caller>, config: Option<Config>) {
         if self.supervises() {
             self.pending.get_or_insert_default().ask(caller, config);
@@ -184,6 +192,7 @@ impl Cluster {
                 (slot.holder, slot.candidate) = (None, None);
             }
         }
+        self.changes.forget();
         let running = self.reload.take().map(|reload| (Some(reload.generation), reload.callers));
         let pending = self.pending.take().map(|pending| (None, pending.waiting));
         for (generation, callers) in running.into_iter().chain(pending) {

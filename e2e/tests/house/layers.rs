@@ -13,7 +13,7 @@ const CORE: Layers = (
     &[
         &["config", "id", "time"],
         &["backoff", "event", "reload"],
-        &["action"],
+        &["action", "changes"],
         &["worker"],
         &["slot"],
         &["cluster"],

@@ -3,7 +3,7 @@
 use crate::backoff::doubled;
 use crate::reload::Reload;
 use crate::slot::{Slot, count};
-use crate::{Cause, Cluster, Config, Failure, Notice, Settings, SpawnFailure, Surge, Verdict};
+use crate::{Action, Cause, Cluster, Config, Failure, Notice, Settings, SpawnFailure, Surge, Verdict};
 
 impl Cluster {
     pub(super) fn conclude(&mut self) {
@@ -13,6 +13,14 @@ impl Cluster {
         self.complete_start();
         self.give_up_renewals();
         self.begin_reload();
+        self.ask_for_reload();
+    }
+
+    /// What has changed and settled becomes a reload, which the shell asks for: it knows what the reload brings.
+    fn ask_for_reload(&mut self) {
+        if let Some(change) = self.changes.take_due(self.now) {
+            self.act(Action::Reload(change));
+        }
     }
 
     /// A generation on trial fails when one slot has failed too often, or at once where trying again cannot help.

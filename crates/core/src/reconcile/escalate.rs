@@ -27,7 +27,7 @@ impl Cluster {
                 }
                 Due::End(worker) => self.give_up(worker),
                 // Not deadlines of a worker.
-                Due::Surplus(_) | Due::Respawn | Due::Reload => {}
+                Due::Surplus(_) | Due::Respawn | Due::Reload | Due::Changes => {}
             }
         }
         self.cap_draining();

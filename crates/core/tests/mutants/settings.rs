@@ -4,6 +4,30 @@ use crate::{Edit, Mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
+        name: "a change that goes on is taken as it is",
+        edits: &[Edit {
+            file: "changes.rs",
+            old: "(last + pace.settles).min(first + pace.patience)",
+            new: "first + pace.settles",
+        }],
+    },
+    Mutant {
+        name: "a change that never settles is never taken",
+        edits: &[Edit {
+            file: "changes.rs",
+            old: "(last + pace.settles).min(first + pace.patience)",
+            new: "first.max(last + pace.settles)",
+        }],
+    },
+    Mutant {
+        name: "reloads for changed files come as often as they change",
+        edits: &[Edit {
+            file: "changes.rs",
+            old: "Waiting { span: None, last: Some(now) }",
+            new: "Waiting { span: None, last: None }",
+        }],
+    },
+    Mutant {
         name: "the settings of a reload hold as soon as it is asked for",
         edits: &[Edit {
             file: "record.rs",

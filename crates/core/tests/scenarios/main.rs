@@ -3,6 +3,7 @@
 //! Every test tells a story to a [`world::World`] and reads what the cluster did about it as short lines of words.
 
 mod booting;
+mod changes;
 mod configure;
 mod driving;
 mod ending;

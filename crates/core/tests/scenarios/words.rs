@@ -16,6 +16,7 @@ pub(crate) enum Word {
     Drained(String),
     Signalled(String),
     Notice(String),
+    Asked(String),
 }
 
 pub(crate) fn word(action: &Action, now: Time) -> Word {
@@ -27,6 +28,7 @@ pub(crate) fn word(action: &Action, now: Time) -> Word {
         Action::Signal { worker, signal: sent } => {
             Word::Signalled(format!("{} to {worker} at {now}", signal(*sent)))
         }
+        Action::Reload(change) => Word::Asked(format!("{change:?} at {now}")),
         Action::Notify(reported) => Word::Notice(notice(reported)),
     }
 }
@@ -102,6 +104,7 @@ pub(crate) fn due(due: Due) -> String {
         Due::End(worker) => format!("end {worker}"),
         Due::Respawn => "respawn".to_owned(),
         Due::Reload => "reload".to_owned(),
+        Due::Changes => "changes".to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use recluster_core::{
-    Action, Caller, Cluster, Config, Event, Exit, Settings, SpawnFailure, State, Status, Surge, Time,
+    Action, Caller, Change, Cluster, Config, Event, Exit, Settings, SpawnFailure, State, Status, Surge, Time,
     WorkerId,
 };
 
@@ -126,6 +126,10 @@ impl World {
         self.happens(Event::Reload { caller: Some(Caller(caller)), config: Some(config) });
     }
 
+    pub(crate) fn changes(&mut self, change: Change) {
+        self.happens(Event::Changed(change));
+    }
+
     pub(crate) fn replace(&mut self, worker: u64) {
         self.happens(Event::Replace(self.id(worker)));
     }
@@ -177,6 +181,11 @@ impl World {
     /// Which signals were sent.
     pub(crate) fn signalled(&mut self) -> Vec<String> {
         self.read(|word| if let Word::Signalled(words) = word { Some(words.clone()) } else { None })
+    }
+
+    /// For what the shell was told to ask for a reload.
+    pub(crate) fn asked(&mut self) -> Vec<String> {
+        self.read(|word| if let Word::Asked(words) = word { Some(words.clone()) } else { None })
     }
 
     /// Which notices there were.

@@ -15,6 +15,7 @@ impl Model {
             Action::Spawn { worker, slot, generation } => self.spawn(*worker, *slot, *generation),
             Action::Drain { worker, until } => self.drain(*worker, *until),
             Action::Signal { worker, signal } => self.signal(*worker, *signal),
+            Action::Reload(change) => self.asks_for_reload(*change),
             Action::Notify(notice) => self.apply_notice(notice),
         }
     }

@@ -21,6 +21,7 @@ impl Model {
         self.signals_came()?;
         self.surge_holds()?;
         self.conclusions_came()?;
+        self.files_are_seen()?;
         self.trial_ended_rightly()?;
         self.only_the_failed_generation_fell()?;
         self.notices_are_complete()?;

@@ -27,6 +27,7 @@ impl Model {
             }
             Event::Ending(id) => self.ending(id),
             Event::SpawnFailed(id, failure) => self.not_spawned(id, failure),
+            Event::Changed(change) => self.file_changed(change),
             Event::Reload { caller, config } => self.asked_to_reload(caller, config),
             Event::Replace(id) => self.asked_to_replace(id),
             Event::Scale(slots) => self.scale(slots),

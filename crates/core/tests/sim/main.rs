@@ -7,7 +7,7 @@
 //! | `process` | a fake process: the *words* that it says by itself, and in answer to a signal |
 //! | `model`, `worker`, `limiter` | what follows from the events and actions so far |
 //! | `events`, `actions`, `notices` | how each of them changes the model, and the rules that it must keep at once |
-//! | `check`, `conclusion`, `size` | the rules at the end of a step |
+//! | `check`, `conclusion`, `size`, `files` | the rules at the end of a step |
 //! | `status` | status and next deadline, compared with the model |
 //! | `rule`, `tally`, `trace` | the rules by number; how often everything occurred; the log of one run |
 //!
@@ -29,6 +29,7 @@ mod actions;
 mod check;
 mod conclusion;
 mod events;
+mod files;
 mod limiter;
 mod model;
 mod notices;

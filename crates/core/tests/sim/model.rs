@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recluster_core::{Caller, Cause, Due, Event, Exit, Failure, Generation, Phase, Settings, Signal, SlotId};
+use recluster_core::{Caller, Cause, Change, Due, Event, Exit, Failure, Generation, Phase, Settings, Signal, SlotId};
 use recluster_core::{Surge, Time, Verdict, WorkerId};
 
+use crate::files::Files;
 use crate::limiter::{Limiter, doubled};
 use crate::worker::Worker;
 
@@ -105,6 +106,8 @@ pub(crate) struct Model {
     pub(crate) began: Time,
     pub(crate) reload: Option<Reloading>,
     pub(crate) pending: Option<Waiting>,
+    /// Files that have changed.
+    pub(crate) files: BTreeMap<Change, Files>,
     /// How many reloads in a row were superseded.
     pub(crate) superseded: u32,
     pub(crate) limiter: Limiter,
@@ -128,6 +131,7 @@ impl Model {
             began: Time::ZERO,
             reload: None,
             pending: None,
+            files: BTreeMap::new(),
             superseded: 0,
             limiter: Limiter::new(settings),
             wake: None,

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use recluster_core::{Lateness, Settings, Surge};
+use recluster_core::{Change, Lateness, Settings, Surge};
 
 use crate::rng::Rng;
 
@@ -29,6 +29,8 @@ pub(crate) enum Request {
         patience: Duration,
         workers: u32,
     },
+    /// A file changes.
+    Change(Change),
     /// A fact about a worker that is gone, or no news at all.
     Stray,
 }
@@ -85,6 +87,24 @@ impl Plan {
         self.undying = rng.pick(&[0, 0, 30]);
         self.queue = rng.pick(&[0, 0, 3_000]);
         self.settings.boot_limit = NonZeroU32::new(rng.pick(&[0, 0, 1, 2]));
+        self
+    }
+}
+
+impl Plan {
+    /// Adds files that change to some runs, by dice of their own.
+    pub(crate) fn with_files(mut self, rng: &mut Rng) -> Self {
+        if rng.chance(25) {
+            let trouble = u64::try_from(self.trouble.as_millis()).unwrap_or(u64::MAX);
+            for _ in 0..rng.pick(&[1, 1, 3]) {
+                let change = rng.pick(&[Change::Source, Change::Deployed]);
+                let (mut at, apart) = (rng.upto(trouble), rng.pick(&[60, 500, 4_000]));
+                for _ in 0..rng.pick(&[1, 2, 40]) {
+                    self.script.push((at, Request::Change(change)));
+                    at += rng.upto(apart);
+                }
+            }
+        }
         self
     }
 }

@@ -35,6 +35,9 @@ pub(crate) const TRIAL: Rule =
 pub(crate) const SIZE: Rule =
     Rule(16, "a reload brings more slots at once and fewer when it is done, unless a request says how many");
 
+pub(crate) const FILES: Rule =
+    Rule(17, "files that have changed become one reload when they have settled, and not too often");
+
 /// A rule was broken.
 #[derive(Clone, Debug)]
 pub(crate) struct Broken {

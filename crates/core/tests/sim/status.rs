@@ -28,7 +28,7 @@ impl Model {
             .filter_map(|seat| seat.promised.map(|promise| promise.at))
             .filter(|_| self.supervises());
         let reload = self.pending.as_ref().map(|_| self.reload_due());
-        workers.chain(promises).chain(reload)
+        workers.chain(promises).chain(reload).chain(self.files_due())
     }
 
     fn worker_deadline(&self, worker: &Worker) -> Option<Time> {

@@ -6,7 +6,7 @@ use std::fmt;
 use recluster_core::{Action, Cause, Due, Event, Failure, Notice, Phase, Signal, SpawnFailure, Verdict};
 
 /// Everything that must occur, over all runs together.
-const EXPECTED: [&str; 67] = [
+const EXPECTED: [&str; 70] = [
     "event Begun",
     "event Online",
     "event Ready",
@@ -17,6 +17,7 @@ const EXPECTED: [&str; 67] = [
     "event Ending",
     "event SpawnFailed(Temporary)",
     "event SpawnFailed(Hopeless)",
+    "event Changed",
     "event Reload(caller)",
     "event Reload",
     "event Replace",
@@ -30,6 +31,7 @@ const EXPECTED: [&str; 67] = [
     "action Drain",
     "action TERM",
     "action KILL",
+    "action Reload",
     "notice GenerationBegan",
     "notice Serving",
     "notice Respawning",
@@ -68,6 +70,7 @@ const EXPECTED: [&str; 67] = [
     "due End",
     "due Respawn",
     "due Reload",
+    "due Changes",
     "phase Starting",
     "phase Running",
     "phase Stopping",
@@ -108,6 +111,7 @@ impl Tally {
             Event::Ending(_) => "event Ending",
             Event::SpawnFailed(_, SpawnFailure::Temporary) => "event SpawnFailed(Temporary)",
             Event::SpawnFailed(_, SpawnFailure::Hopeless) => "event SpawnFailed(Hopeless)",
+            Event::Changed(_) => "event Changed",
             Event::Reload { config: Some(_), .. } => "event Reload(config)",
             Event::Reload { caller: Some(_), .. } => "event Reload(caller)",
             Event::Reload { .. } => "event Reload",
@@ -127,6 +131,7 @@ impl Tally {
             Action::Drain { .. } => self.count("action Drain"),
             Action::Signal { signal: Signal::Term, .. } => self.count("action TERM"),
             Action::Signal { signal: Signal::Kill, .. } => self.count("action KILL"),
+            Action::Reload(_) => self.count("action Reload"),
             Action::Notify(notice) => self.notice(notice),
         }
     }
@@ -196,7 +201,7 @@ impl Tally {
             Due::Surplus(_) => "overdue Surplus",
             Due::Exit(_) => "overdue Exit",
             Due::Kill(_) => "overdue Kill",
-            Due::Bake(_) | Due::End(_) | Due::Respawn | Due::Reload => "overdue of an unknown kind",
+            Due::Bake(_) | Due::End(_) | Due::Respawn | Due::Reload | Due::Changes => "overdue of an unknown kind",
         });
     }
 
@@ -211,6 +216,7 @@ impl Tally {
             Due::End(_) => "due End",
             Due::Respawn => "due Respawn",
             Due::Reload => "due Reload",
+            Due::Changes => "due Changes",
         });
     }
 

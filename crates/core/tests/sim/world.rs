@@ -60,6 +60,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut dice = Rng::new(!seed);
         let plan = Plan::draw(&mut rng).with_changes(&mut dice);
+        let plan = plan.with_files(&mut Rng::new(seed.rotate_left(32)));
         let config = Config::new(plan.settings).expect("every plan is valid");
         let mut world = Self {
             cluster: Cluster::new(config, Time::ZERO),
@@ -175,6 +176,7 @@ impl World {
                 let config = Some(Config::new(settings).expect("every plan is valid"));
                 Event::Reload { caller: Some(self.next_caller()), config }
             }
+            Request::Change(change) => Event::Changed(change),
             Request::Stop => Event::Stop,
             Request::Terminate => Event::Terminate,
             Request::Release => Event::Release,
@@ -269,6 +271,10 @@ impl World {
                 }
                 let words = if undying { process::outlives_kill(&mut self.dice) } else { words };
                 self.says(worker, words, true);
+            }
+            Action::Reload(_) => {
+                // The shell reads the settings anew, and asks.
+                self.comes(Duration::ZERO, Coming::Asked(Request::Reload { waits: false }));
             }
             Action::Notify(_) => {}
         }
