@@ -1,6 +1,8 @@
 //! Facts: what each event changes, before any rule applies. Only what an event asks for in vain is refused here.
 
-use crate::{Caller, Cause, Change, Cluster, Config, Event, Exit, Failure, Notice, Phase, SpawnFailure, State};
+use crate::{
+    Caller, Cause, Change, Cluster, Config, Event, Exit, Failure, Notice, Phase, SpawnFailure, State,
+};
 use crate::{Verdict, WorkerId};
 
 /// How often what was sent KILL may have its time once more because it is about to end. However busy a machine is, what takes longer does

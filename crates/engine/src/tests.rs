@@ -167,6 +167,8 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Failed { .. } => failed(|failure| Event::Failed { failure }),
         Event::PreloadMissing { .. } => [Event::PreloadMissing { reason: reason.clone() }],
         Event::CompileCacheOff { .. } => [Event::CompileCacheOff { worker, reason: reason.clone() }],
+        Event::FilesChanged { .. } => [Event::FilesChanged { files: vec!["/srv/app.js".to_owned()], more: 2 }],
+        Event::WatchLimited { .. } => [Event::WatchLimited { reason: reason.clone() }],
         Event::AcceptingUntilStop { .. } => [Event::AcceptingUntilStop { accepting: second }],
         Event::Recycling { .. } => recycle_reasons().into_iter().map(recycling).collect::<Vec<_>>(),
         Event::Unhealthy { .. } => [Event::Unhealthy { worker, reason: reason.clone() }],

@@ -6,6 +6,7 @@ mod balancing;
 mod check;
 mod client;
 mod completions;
+mod following;
 mod privileges;
 mod reading;
 mod run;

@@ -11,6 +11,7 @@ use recluster::{DrainSignal, Hook, Listen, ReadyCheck, ReadyWhen, Surge};
 
 use super::admin::Administering;
 use super::balancing::Balancing;
+use super::following::Following;
 use super::privileges::Privileges;
 use super::values::{self, CacheIn, ConfigAt, ControlAt, InstanceIn};
 use crate::name::Name;
@@ -62,6 +63,9 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) recycling: Recycling,
+
+    #[command(flatten)]
+    pub(crate) following: Following,
 
     #[command(flatten)]
     pub(crate) privileges: Privileges,

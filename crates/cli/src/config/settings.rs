@@ -12,7 +12,7 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 23] = [
+const NEEDS_A_RESTART: [&str; 24] = [
     "admin",
     "admin-host",
     "admin-token-file",
@@ -29,6 +29,7 @@ const NEEDS_A_RESTART: [&str; 23] = [
     "pidfile",
     "quiet",
     "raw-stdio",
+    "reload-on",
     "stderr",
     "sticky-by",
     "subreaper",

@@ -1,6 +1,7 @@
 //! The log: one line for each event, as text or as JSON. `words` says what events are called, `sink` writes the lines.
 
 mod aside;
+mod changes;
 mod deaths;
 mod lost;
 mod note;

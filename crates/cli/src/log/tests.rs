@@ -150,6 +150,8 @@ fn from_a_drain_on() -> Vec<Event> {
             server: "/srv/releases/2/server.js".to_owned(),
         },
         Event::PreloadMissing { reason: "Read-only file system (os error 30)".to_owned() },
+        Event::FilesChanged { files: vec!["/srv/shop/app.js".to_owned()], more: 2 },
+        Event::WatchLimited { reason: "files are looked at every second: inotify cannot be had".to_owned() },
         Event::CompileCacheOff {
             worker: old,
             reason: "/cache belongs to another user (uid 1000)".to_owned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use recluster::{Address, Event, Exit, Failure, Held, Level, RecycleReason, Verdict, Worker, signal_name};
 
-use super::lost;
+use super::{changes, lost};
 use crate::args::Verbosity;
 
 /// Puts events into words one after the other, and remembers what a later one needs.
@@ -112,7 +112,7 @@ impl Narrator {
             Event::Unhealthy { worker, reason } => about(worker, &unhealthy(reason)),
             Event::Hung { worker, silent } => about(worker, &hung(*silent)),
             Event::NotStored { worker } => about(worker, NOT_STORED),
-            _ => self.line(lost::of_log(event)),
+            _ => self.line(changes::words(event).unwrap_or_else(|| lost::of_log(event))),
         }
     }
 

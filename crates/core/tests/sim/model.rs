@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recluster_core::{Caller, Cause, Change, Due, Event, Exit, Failure, Generation, Phase, Settings, Signal, SlotId};
+use recluster_core::{
+    Caller, Cause, Change, Due, Event, Exit, Failure, Generation, Phase, Settings, Signal, SlotId,
+};
 use recluster_core::{Surge, Time, Verdict, WorkerId};
 
 use crate::files::Files;

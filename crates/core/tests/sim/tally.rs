@@ -201,7 +201,9 @@ impl Tally {
             Due::Surplus(_) => "overdue Surplus",
             Due::Exit(_) => "overdue Exit",
             Due::Kill(_) => "overdue Kill",
-            Due::Bake(_) | Due::End(_) | Due::Respawn | Due::Reload | Due::Changes => "overdue of an unknown kind",
+            Due::Bake(_) | Due::End(_) | Due::Respawn | Due::Reload | Due::Changes => {
+                "overdue of an unknown kind"
+            }
         });
     }
 

@@ -22,6 +22,7 @@ use crate::config::output::Output;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::config::service_manager::ServiceManager;
 use crate::config::variable::InstanceEnv;
+use crate::config::watched::Watched;
 use crate::config::worker_metrics::WorkerMetrics;
 use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
@@ -57,6 +58,8 @@ pub struct ClusterBuilder {
     pub(crate) numbering: Numbering,
     pub(crate) latest: Option<Latest>,
     pub(crate) reread: Option<Reread>,
+    pub(crate) watched: Vec<Watched>,
+    pub(crate) own: Vec<PathBuf>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
 }
 
@@ -80,6 +83,8 @@ impl ClusterBuilder {
             numbering: Numbering::default(),
             latest: None,
             reread: None,
+            watched: Vec::new(),
+            own: Vec::new(),
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }
     }

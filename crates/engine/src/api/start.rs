@@ -49,6 +49,8 @@ impl ClusterBuilder {
             open_files: self.open_files,
             bound,
             reread: self.reread,
+            watched: self.watched,
+            own: self.own,
             numbering: self.numbering,
             latest: self.latest,
             name: self.name,

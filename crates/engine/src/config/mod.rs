@@ -20,6 +20,7 @@ pub(crate) mod service_manager;
 pub(crate) mod size;
 pub(crate) mod unread;
 pub(crate) mod variable;
+pub(crate) mod watched;
 pub(crate) mod which;
 pub(crate) mod worker_metrics;
 pub(crate) mod working_directory;

@@ -244,6 +244,18 @@ pub enum Event {
         /// Why, in its words.
         reason: String,
     },
+    /// Files have changed that are watched, and a reload follows.
+    FilesChanged {
+        /// Some of them.
+        files: Vec<String>,
+        /// How many others.
+        more: usize,
+    },
+    /// Files that are to be watched are not all seen, or not at once.
+    WatchLimited {
+        /// Why, and what follows, for people.
+        reason: String,
+    },
     /// A generation's files are there no more: its workers are started from where its paths lead now.
     Moved {
         /// Which.

@@ -61,6 +61,7 @@ impl Event {
             | Self::PreloadMissing { .. }
             | Self::CompileCacheOff { .. }
             | Self::Moved { .. }
+            | Self::WatchLimited { .. }
             | Self::Unhealthy { .. }
             | Self::NotStored { .. }
             | Self::Hung { .. }
@@ -74,6 +75,7 @@ impl Event {
             Self::Bound { .. }
             | Self::InspectorMoved { .. }
             | Self::Respawning { .. }
+            | Self::FilesChanged { .. }
             | Self::AcceptingUntilStop { .. }
             | Self::Recycling { .. }
             | Self::Started { .. }

@@ -7,6 +7,7 @@ use recluster_core::{Action, Signal, SpawnFailure, Time, WorkerId};
 use recluster_wire::env::NodeMetrics;
 
 use crate::config::ready::ReadyWhen;
+use crate::config::variable::Variables;
 use crate::dataplane::{Admission, Command};
 use crate::process::inspector;
 use crate::process::launcher::Outcome;
@@ -26,6 +27,11 @@ impl Supervisor {
             }
             Action::Drain { worker, until } => self.drain(worker, until),
             Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::Reload(change) => {
+                let told = self.changes.become_reload(change);
+                self.emit(told);
+                self.reload(None, Variables::default(), None);
+            }
             Action::Notify(notice) => self.announce(notice),
         }
     }

@@ -59,6 +59,7 @@ pub(crate) fn late_for(due: Due) -> &'static str {
         Due::End(_) => "end",
         Due::Respawn => "respawn",
         Due::Reload => "reload",
+        Due::Changes => "changes",
     }
 }
 
@@ -204,7 +205,7 @@ mod tests {
         let of_workers =
             [Due::Ready(id), Due::Bake(id), Due::Drain(id), Due::Surplus(id), Due::Exit(id), Due::Kill(id)];
         assert_eq!(of_workers.map(late_for), ["ready", "bake", "drain", "surplus", "exit", "kill"]);
-        assert_eq!([Due::Respawn, Due::Reload].map(late_for), ["respawn", "reload"]);
+        assert_eq!([Due::Respawn, Due::Reload, Due::Changes].map(late_for), ["respawn", "reload", "changes"]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::supervisor::audience::HostMessage;
 use crate::supervisor::hooks::Failed;
 use crate::supervisor::renewals;
 use crate::supervisor::spec::Spec;
+use crate::watch::seen::Sighting;
 
 /// Everything that wakes the supervisor, beside the clock.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) enum Input {
     LivesOn(WorkerId, u32),
     /// A hook has failed.
     Hook(Failed),
+    /// Something is seen of files that are watched.
+    Seen(Sighting),
     /// A part of the engine has panicked.
     Panicked(Panicked),
     /// Somebody asks.

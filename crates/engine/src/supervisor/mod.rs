@@ -2,7 +2,7 @@
 //!
 //! Tens of events a second pass here. Connections never do: they are the data plane's.
 //!
-//! [`Supervisor`] is fifteen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
+//! [`Supervisor`] is sixteen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
 //! what is to be done, and never name the supervisor. The wiring is one `match` for each kind of thing that comes in:
 //! `actions` and `notices` of the policy, `requests` of those who hold a handle, `facts` that processes and the data
 //! plane report. `run` is the loop.
@@ -12,6 +12,7 @@ mod actions;
 pub(crate) mod audience;
 mod caches;
 mod callers;
+mod changes;
 pub(crate) mod child;
 pub(crate) mod explain;
 mod facts;
@@ -41,6 +42,7 @@ mod watchdog;
 mod workers;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
@@ -50,6 +52,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::balance::Balance;
 use crate::config::output::Output;
 use crate::config::service_manager::ServiceManager;
+use crate::config::watched::Watched;
 use crate::dataplane::{DataPlane, Setup};
 use crate::guard::Panicked;
 use crate::process::hook::Surroundings;
@@ -68,6 +71,7 @@ use crate::socket::bind::Bound;
 use crate::supervisor::audience::Audience;
 use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
+use crate::supervisor::changes::Changes;
 use crate::supervisor::child::Numbering;
 use crate::supervisor::generations::Generations;
 use crate::supervisor::herald::Herald;
@@ -100,6 +104,9 @@ pub(crate) struct Shell {
     pub(crate) bound: Vec<Bound>,
     /// Says anew at each reload how the cluster is to be run.
     pub(crate) reread: Option<Reread>,
+    /// Files whose change is a reload, and those whose change is none.
+    pub(crate) watched: Vec<Watched>,
+    pub(crate) own: Vec<PathBuf>,
     pub(crate) numbering: Numbering,
     /// Says before each start what has changed since a generation began.
     pub(crate) latest: Option<Latest>,
@@ -135,6 +142,7 @@ pub(crate) struct Supervisor {
     /// What the service manager was last told is of this moment.
     told_manager: Option<(u64, bool, u64)>,
     renewals: Renewals,
+    changes: Changes,
     routing: Routing,
     /// For how long a server keeps idle connections, and the drain timeout that is shorter, as people were last told.
     warned_of_keep_alive: Option<(Duration, Duration)>,
@@ -168,6 +176,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         open_files,
         bound,
         reread,
+        watched,
+        own,
         numbering,
         latest,
         name,
@@ -186,6 +196,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let hooks = Hooks::new(&spec.hooks, name, launcher.hands(), sink(&inputs, Input::Hook));
     let herald =
         Herald::new(manager, Instant::now()).map_err(system("make a socket for the service manager"))?;
+    let changes = Changes::watch(watched, own, sink(&inputs, Input::Seen), sink(&inputs, Input::Panicked))
+        .map_err(system("start the thread that watches files"))?;
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen, ring: outlets.ring().clone() };
     let has_preload = spec.preload.is_some() || !passes_stderr;
@@ -206,6 +218,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         herald,
         told_manager: None,
         renewals: Renewals::default(),
+        changes,
         routing: Routing::default(),
         warned_of_keep_alive: None,
         caches: Caches::default(),

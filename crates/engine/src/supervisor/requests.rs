@@ -77,7 +77,12 @@ impl Supervisor {
     }
 
     /// Asks the policy for a reload, unless the cluster is about to stop or cannot be run as it is said now.
-    fn reload(&mut self, with: Option<Reloaded>, set: Variables, reply: Option<oneshot::Sender<Told>>) {
+    pub(super) fn reload(
+        &mut self,
+        with: Option<Reloaded>,
+        set: Variables,
+        reply: Option<oneshot::Sender<Told>>,
+    ) {
         self.herald.reload_was_asked_for(Instant::now());
         let said = if self.timers.is_set(Timer::Stop) {
             // It would not live long enough to serve.

@@ -25,6 +25,7 @@ use crate::supervisor::input::{Input, Request};
 use crate::supervisor::recycle::{self, Candidate};
 use crate::supervisor::status;
 use crate::supervisor::timers::Timer;
+use crate::watch::seen::Sighting;
 
 /// What people are told has panicked.
 const PART: Part = Part::vital("the supervisor");
@@ -157,6 +158,11 @@ impl Supervisor {
             Input::Launched(outcome) => self.launched(outcome),
             Input::LivesOn(worker, looks) => self.lives_on(worker, looks),
             Input::Hook(failed) => self.hook_failed(failed),
+            Input::Seen(Sighting::Changed { kind, files, more }) => {
+                let change = self.changes.note(kind, files, more);
+                self.tell(change);
+            }
+            Input::Seen(Sighting::Limited { reason }) => self.emit(Event::WatchLimited { reason }),
             Input::Panicked(panic) => self.has_panicked(panic),
             Input::Request(request) => self.answer(request),
         }

@@ -2,6 +2,7 @@
 
 mod address;
 mod booting;
+mod changed;
 mod environment;
 mod releases;
 mod replace;

@@ -1,0 +1,47 @@
+//! Files whose change is a reload, as they are written.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use recluster::ClusterBuilder;
+
+use super::run::{Around, Running};
+use super::values::CacheIn;
+
+/// Files whose change is a reload.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Changed files")]
+pub(crate) struct Following {
+    #[arg(
+        long,
+        value_name = "PATH",
+        help = "Reload when this file, symlink or directory changes; may be repeated",
+        long_help = "Reload when this file, symlink or directory changes; may be repeated.\n\n\
+                     For production: a release that a symlink leads to, a ConfigMap that Kubernetes mounts, a certificate. A change has \
+                     a second to settle, and such reloads are ten seconds apart at least. The path need not be there yet"
+    )]
+    pub(crate) reload_on: Vec<PathBuf>,
+}
+
+impl Following {
+    /// `start` is where relative paths begin.
+    pub(crate) fn describe(
+        &self,
+        builder: ClusterBuilder,
+        running: &Running,
+        around: &Around,
+    ) -> ClusterBuilder {
+        let builder = builder.never_watched(written(running, around));
+        self.reload_on.iter().fold(builder, ClusterBuilder::reload_on)
+    }
+}
+
+/// What the master and its workers' output write.
+fn written(running: &Running, around: &Around) -> Vec<PathBuf> {
+    let cache = match &running.compile_cache {
+        CacheIn::Place(recluster::CompileCache::In(directory)) => Some(directory),
+        CacheIn::Place(_) | CacheIn::Nothing => None,
+    };
+    let files = [&around.log_file, &around.pidfile, &running.worker_log].into_iter().flatten();
+    files.chain(cache).cloned().collect()
+}

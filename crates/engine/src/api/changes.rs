@@ -1,0 +1,30 @@
+//! What the builder has to say of files whose change is a reload.
+
+use std::path::{Path, PathBuf, absolute};
+
+use crate::api::builder::ClusterBuilder;
+use crate::config::watched::{Kind, Watched};
+
+impl ClusterBuilder {
+    /// Reloads when this file, symlink or directory changes: a release that is put in place, a configuration, a certificate. What
+    /// changes has a second to settle, and such reloads are ten seconds apart at least. The path need not be there yet. May be said
+    /// several times.
+    #[must_use]
+    pub fn reload_on(self, path: impl AsRef<Path>) -> Self {
+        self.watched(path.as_ref(), Kind::Deployed)
+    }
+
+    /// Files, and directories with all that is in them, whose change does not count: what the program around the cluster writes.
+    #[must_use]
+    pub fn never_watched(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.own.extend(paths.into_iter().map(|path| absolute(&path).unwrap_or(path)));
+        self
+    }
+
+    fn watched(mut self, path: &Path, kind: Kind) -> Self {
+        // Where the working directory is gone, the path is watched as it is written.
+        let path = absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.watched.push(Watched { path, kind });
+        self
+    }
+}

@@ -1,0 +1,102 @@
+//! Files that have changed, until the reload that they lead to: people are told of it with their names.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use recluster_core as core;
+
+use crate::config::watched::{Kind, Watched};
+use crate::guard::Panicked;
+use crate::report::event::Event;
+use crate::sink::Sink;
+use crate::watch::Watcher;
+use crate::watch::seen::Sighting;
+
+/// How many files are named.
+const NAMED: usize = 3;
+
+/// The thread that watches, if anything is watched, and what it has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    _watcher: Option<Watcher>,
+    waiting: BTreeMap<Kind, Named>,
+}
+
+/// Some files, and how many more.
+#[derive(Debug, Default)]
+struct Named {
+    files: Vec<PathBuf>,
+    more: usize,
+}
+
+impl Changes {
+    /// Begins to watch these paths, if there are any. What is in `own` never counts.
+    pub(crate) fn watch(
+        watched: Vec<Watched>,
+        own: Vec<PathBuf>,
+        seen: Sink<Sighting>,
+        panicked: Sink<Panicked>,
+    ) -> io::Result<Self> {
+        if watched.is_empty() {
+            return Ok(Self::default());
+        }
+        Ok(Self { _watcher: Some(Watcher::start(watched, own, seen, panicked)?), ..Self::default() })
+    }
+
+    /// Files have changed. What the policy is to be told of it.
+    pub(crate) fn note(&mut self, kind: Kind, files: Vec<PathBuf>, more: usize) -> core::Event {
+        let waiting = self.waiting.entry(kind).or_default();
+        waiting.more += more;
+        for file in files {
+            if waiting.files.contains(&file) {
+                continue;
+            }
+            if waiting.files.len() < NAMED {
+                waiting.files.push(file);
+            } else {
+                waiting.more += 1;
+            }
+        }
+        core::Event::Changed(match kind {
+            Kind::Source => core::Change::Source,
+            Kind::Deployed => core::Change::Deployed,
+        })
+    }
+
+    /// A reload is asked for since files of this kind have changed: what people are told.
+    pub(crate) fn become_reload(&mut self, change: core::Change) -> Event {
+        let kind = match change {
+            core::Change::Source => Kind::Source,
+            core::Change::Deployed => Kind::Deployed,
+        };
+        let Named { files, more } = self.waiting.remove(&kind).unwrap_or_default();
+        Event::FilesChanged { files: files.iter().map(|file| file.display().to_string()).collect(), more }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_names_some_of_the_files_that_led_to_it_once_each() {
+        let mut changes = Changes::default();
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect();
+        changes.note(Kind::Deployed, paths(&["/cert.pem"]), 0);
+        assert_eq!(
+            changes.note(Kind::Source, paths(&["/a", "/b"]), 0),
+            core::Event::Changed(core::Change::Source)
+        );
+        changes.note(Kind::Source, paths(&["/b", "/c", "/d"]), 5);
+        let told = |event| match event {
+            Event::FilesChanged { files, more } => (files, more),
+            other => panic!("{other:?}"),
+        };
+        let (files, more) = told(changes.become_reload(core::Change::Source));
+        assert_eq!((files.join(" ").as_str(), more), ("/a /b /c", 6));
+        let (files, more) = told(changes.become_reload(core::Change::Source));
+        assert_eq!((files.len(), more), (0, 0), "they are told once");
+        assert_eq!(told(changes.become_reload(core::Change::Deployed)).0, ["/cert.pem"]);
+    }
+}
