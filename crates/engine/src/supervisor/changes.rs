@@ -34,7 +34,7 @@ impl Changes {
     /// Begins to watch these paths, if there are any. What is in `own` never counts.
     pub(crate) fn watch(
         watched: Vec<Watched>,
-        own: Vec<PathBuf>,
+        own: &[PathBuf],
         seen: Sink<Sighting>,
         panicked: Sink<Panicked>,
     ) -> io::Result<Self> {

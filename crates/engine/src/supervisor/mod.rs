@@ -196,10 +196,11 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let hooks = Hooks::new(&spec.hooks, name, launcher.hands(), sink(&inputs, Input::Hook));
     let herald =
         Herald::new(manager, Instant::now()).map_err(system("make a socket for the service manager"))?;
-    let changes = Changes::watch(watched, own, sink(&inputs, Input::Seen), sink(&inputs, Input::Panicked))
+    let changes = Changes::watch(watched, &own, sink(&inputs, Input::Seen), sink(&inputs, Input::Panicked))
         .map_err(system("start the thread that watches files"))?;
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen, ring: outlets.ring().clone() };
+    let habits = Habits { raw_stdio, takes_stdout, end_with_master };
     let has_preload = spec.preload.is_some() || !passes_stderr;
     let keeper = has_preload.then(Keeper::start);
     let supervisor = Supervisor {
@@ -224,13 +225,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         caches: Caches::default(),
         told_of_address: None,
         timers: Timers::default(),
-        spawner: Spawner::new(
-            Habits { raw_stdio, takes_stdout, end_with_master },
-            bound,
-            latest,
-            (launcher, outlets),
-            process_events,
-        ),
+        spawner: Spawner::new(habits, bound, latest, (launcher, outlets), process_events),
         dataplane,
         balance,
         scaled: Vec::new(),

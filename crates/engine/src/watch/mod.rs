@@ -43,14 +43,14 @@ impl Watcher {
     /// Begins to watch. What is in `own` is written by the master and its workers' output, and never counts.
     pub(crate) fn start(
         watched: Vec<Watched>,
-        own: Vec<PathBuf>,
+        own: &[PathBuf],
         seen: Sink<Sighting>,
         panicked: Sink<Panicked>,
     ) -> io::Result<Self> {
         let (bell, rings) = wake::bell();
         let for_kernel = bell.clone();
         // As they are now, before any worker reads them.
-        let trees = watched.into_iter().map(|watched| Tree::new(watched, own.clone())).collect();
+        let trees = watched.into_iter().map(|watched| Tree::new(watched, own.to_vec())).collect();
         let begin = move || {
             guarded(PART, &panicked, move || Watch::new(trees, seen, for_kernel).run(&rings));
         };
@@ -82,10 +82,10 @@ impl Watch {
     fn run(mut self, rings: &wake::Rings) {
         let remote = self.trees.iter().find_map(Tree::on_network);
         match remote {
-            Some(reason) => self.poll(reason),
+            Some(reason) => self.poll(&reason),
             None => match Kernel::new(self.bell.clone()) {
                 Ok(kernel) => self.kernel = Some(kernel),
-                Err(reason) => self.poll(reason),
+                Err(reason) => self.poll(&reason),
             },
         }
         self.look();
@@ -117,15 +117,15 @@ impl Watch {
             }
             self.tell_of_most();
             let Some(kernel) = &mut self.kernel else { return };
-            match kernel.fit(directories) {
+            match kernel.fit(&directories) {
                 Ok(false) => return,
                 Ok(true) => {}
-                Err(reason) => self.poll(reason),
+                Err(reason) => self.poll(&reason),
             }
         }
     }
 
-    fn poll(&mut self, reason: String) {
+    fn poll(&mut self, reason: &str) {
         self.kernel = None;
         self.seen.send(Sighting::Limited { reason: format!("files are looked at every second: {reason}") });
     }

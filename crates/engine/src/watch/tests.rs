@@ -34,7 +34,7 @@ impl Desk {
         let (sighting, seen) = sink();
         let own = vec![place.path().join("own.log")];
         let watched = vec![Watched { path: path.clone(), kind }];
-        let watcher = Watcher::start(watched, own, sighting, sink().0).unwrap();
+        let watcher = Watcher::start(watched, &own, sighting, sink().0).unwrap();
         Self { place, path, seen, _watcher: watcher }
     }
 
@@ -236,7 +236,7 @@ fn files_are_found_by_looking_where_the_kernel_does_not_say_that_they_change() {
     let watched = Watched { path: place.path().join("app"), kind: Kind::Source };
     let ((sighting, seen), (bell, rings)) = (sink(), wake::bell());
     let mut watch = Watch::new(vec![Tree::new(watched, Vec::new())], sighting, bell);
-    watch.poll("a test says so".to_owned());
+    watch.poll("a test says so");
     assert!(
         matches!(seen.try_recv(), Ok(Sighting::Limited { reason }) if reason.ends_with("a test says so"))
     );

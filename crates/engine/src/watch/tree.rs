@@ -16,7 +16,7 @@ use crate::watch::seen::Sighting;
 pub(super) const MOST: usize = 50_000;
 /// How many symlinks a path may lead over, as for the kernel.
 const MOST_LINKS: usize = 40;
-/// File systems on which other machines write, of which this kernel hears nothing: NFS, SMB, CIFS, 9P, FUSE, AFS, Ceph, VirtualBox.
+/// File systems on which other machines write, of which this kernel hears nothing: NFS, SMB, CIFS, 9P, FUSE, AFS, Ceph, `VirtualBox`.
 const REMOTE: [u32; 9] = [
     0x6969,
     0x517B,

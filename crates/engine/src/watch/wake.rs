@@ -96,25 +96,25 @@ impl Kernel {
     /// The error says why the kernel cannot do it, for people.
     pub(super) fn new(bell: Bell) -> Result<Self, String> {
         let watched = Arc::new(Watched::default());
-        let told = Arc::clone(&watched);
+        let known = Arc::clone(&watched);
         let heard = move |event: notify::Result<notify::Event>| {
             // An error, or events that were lost, are a reason to look as well.
             if let Ok(event) = &event {
-                told.hear(event);
+                known.hear(event);
             }
             if event.map_or(true, |event| matters(event.kind)) {
                 bell.ring();
             }
         };
-        let watcher = notify::recommended_watcher(heard).map_err(|error| in_words(&error))?;
-        Ok(Self { watcher, watched })
+        let told = notify::recommended_watcher(heard).map_err(|error| in_words(&error))?;
+        Ok(Self { watcher: told, watched })
     }
 
     /// Watches these directories and no others. Whether there were new ones; the error says why that is not possible.
-    pub(super) fn fit(&mut self, wanted: BTreeSet<PathBuf>) -> Result<bool, String> {
+    pub(super) fn fit(&mut self, wanted: &BTreeSet<PathBuf>) -> Result<bool, String> {
         let is_stale = self.watched.is_stale.swap(false, Ordering::AcqRel);
         let before = std::mem::replace(&mut *self.watched.lock(), wanted.clone());
-        for gone in before.difference(&wanted) {
+        for gone in before.difference(wanted) {
             // The kernel has forgotten a directory that is no more.
             let _ = self.watcher.unwatch(gone);
         }
