@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use recluster::{Cluster, ClusterBuilder, CompileCache, Messages, Unread, WorkerLog};
 
-use crate::args::{CacheIn, InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
+use crate::args::{
+    Around, CacheIn, InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity, WhenUnread,
+};
 use crate::error::Error;
 use crate::inherited::{Given, Inherited};
 
@@ -38,7 +40,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
     let builder = around.on.iter().cloned().fold(builder, ClusterBuilder::hook);
     let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
     let builder = privileges.describe(describe_running(builder, running, &privileges.start()));
-    let builder = following.describe(builder, running, around);
+    let builder = following.describe(builder.never_watched(written(running, around)));
     let builder = builder.worker_metrics(admin.worker_metrics.into());
     let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());
     let builder = describe_readiness(builder, readiness);
@@ -50,6 +52,16 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
     let builder = set(builder, respawning.backoff, ClusterBuilder::backoff);
     let builder = set(builder, recycling.max_memory, ClusterBuilder::max_memory);
     set(builder, recycling.max_lifetime, ClusterBuilder::max_lifetime)
+}
+
+/// What the master writes, and what becomes of its workers' output.
+fn written(running: &Running, around: &Around) -> Vec<PathBuf> {
+    let cache = match &running.compile_cache {
+        CacheIn::Place(CompileCache::In(directory)) => Some(directory),
+        CacheIn::Place(_) | CacheIn::Nothing => None,
+    };
+    let files = [&around.log_file, &around.pidfile, &running.worker_log].into_iter().flatten();
+    files.chain(cache).cloned().collect()
 }
 
 /// Adds the sockets that the master was started with.

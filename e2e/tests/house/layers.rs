@@ -98,6 +98,7 @@ const CLI: Layers = (
             "args::admin",
             "args::balancing",
             "args::client",
+            "args::following",
             "args::privileges",
             "args::reading",
             "client::progress",

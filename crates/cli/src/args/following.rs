@@ -5,9 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use recluster::ClusterBuilder;
 
-use super::run::{Around, Running};
-use super::values::CacheIn;
-
 /// Files whose change is a reload.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Changed files")]
@@ -24,24 +21,7 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// `start` is where relative paths begin.
-    pub(crate) fn describe(
-        &self,
-        builder: ClusterBuilder,
-        running: &Running,
-        around: &Around,
-    ) -> ClusterBuilder {
-        let builder = builder.never_watched(written(running, around));
+    pub(crate) fn describe(&self, builder: ClusterBuilder) -> ClusterBuilder {
         self.reload_on.iter().fold(builder, ClusterBuilder::reload_on)
     }
-}
-
-/// What the master and its workers' output write.
-fn written(running: &Running, around: &Around) -> Vec<PathBuf> {
-    let cache = match &running.compile_cache {
-        CacheIn::Place(recluster::CompileCache::In(directory)) => Some(directory),
-        CacheIn::Place(_) | CacheIn::Nothing => None,
-    };
-    let files = [&around.log_file, &around.pidfile, &running.worker_log].into_iter().flatten();
-    files.chain(cache).cloned().collect()
 }
