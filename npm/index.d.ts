@@ -73,8 +73,11 @@ declare namespace recluster {
     peekTimeout?: number | undefined;
     /** How many connections are looked at at a time. Default: 10000. */
     peekConnections?: number | undefined;
-    /** A worker that uses more memory is renewed, new first. In bytes. Default: no limit. */
-    maxMemory?: number | undefined;
+    /**
+     * A worker that uses more memory is renewed, new first. In bytes; as `'80%'` its part of so much of what the control group or the machine
+     * lets all of them use, divided by the workers that may run at once. Default: no limit.
+     */
+    maxMemory?: number | `${number}%` | undefined;
     /** A worker that has lived so long is renewed, new first. Default: no limit. */
     maxLifetime?: number | undefined;
     /** What a worker must pass to be ready, and go on passing: `http:/path`, or `exec:command`. Default: none. */

@@ -54,7 +54,7 @@ function read(options) {
     idleGrace: seconds(options, 'idleGrace', 0),
     ...balancing(options),
     acceptAfterStop: seconds(options, 'acceptAfterStop', 0) ?? 0,
-    maxMemory: count(options, 'maxMemory'),
+    maxMemory: memory(options),
     maxLifetime: seconds(options, 'maxLifetime', 0.001),
     readyCheck: text(options, 'readyCheck'),
     checkInterval: seconds(options, 'checkInterval', 0.001),
@@ -225,6 +225,15 @@ function count(options, name, wanted = 'a whole number from 1 on') {
     throw wrong(RangeError, name, wanted, value);
   }
   return value;
+}
+
+/** How much memory a worker may use: a number of bytes, or a share as `80%`. */
+function memory(options) {
+  const value = options.maxMemory;
+  const share = typeof value === 'string' ? /^(100|[1-9]\d?)%$/.exec(value) : null;
+  if (share) return { percent: Number(share[1]) };
+  const bytes = count(options, 'maxMemory', "a whole number of bytes from 1 on, or a share as '80%'");
+  return bytes === undefined ? undefined : { bytes };
 }
 
 function number(options, name, wanted = 'a number') {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use recluster::Scale;
+use recluster::{MemoryLimit, Scale};
 
 use crate::args::scale as workers;
 use crate::config::contents::Contents;
@@ -59,9 +59,12 @@ pub fn duration(text: &str) -> Option<Duration> {
     durations::parse(text).ok()
 }
 
-/// How much memory a worker may use, in bytes.
+/// How much memory a worker may use, in bytes, where it is no share.
 pub fn memory(text: &str) -> Option<u64> {
-    size::of_worker(text).ok()
+    match size::of_worker(text) {
+        Ok(MemoryLimit::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    }
 }
 
 /// The name of a cluster.

@@ -1,4 +1,8 @@
-//! Amounts of memory, as options take them: `512M`, `2G`; a bare number is bytes.
+//! Amounts of memory, as options take them: `512M`, `2G`; a bare number is bytes. A share is `80%`.
+
+use std::num::NonZeroU8;
+
+use recluster::MemoryLimit;
 
 /// What no worker does without: the memory of a shell.
 const LEAST_OF_WORKER: u64 = 1 << 20;
@@ -20,6 +24,8 @@ pub(crate) enum SizeError {
         "an amount of memory is a whole number and a unit, such as 512M or 2G (K, M, G and T are powers of 1024)"
     )]
     NotASize,
+    #[error("a share of the memory is a whole number from 1% to 100%")]
+    NotAShare,
     #[error("that is less than any worker uses{}", meant(*.number, 'M', " (write the unit: 512M, 2G)"))]
     TooLittleForWorker { number: u64 },
     #[error("that is too little to be of use{}", meant(*.number, 'M', ""))]
@@ -38,11 +44,15 @@ fn meant(number: u64, unit: char, otherwise: &str) -> String {
     }
 }
 
-/// Reads how much memory a worker may use, in bytes.
-pub(crate) fn of_worker(text: &str) -> Result<u64, SizeError> {
+/// Reads how much memory a worker may use.
+pub(crate) fn of_worker(text: &str) -> Result<MemoryLimit, SizeError> {
+    if let Some(percent) = text.trim().strip_suffix('%') {
+        let percent = percent.parse::<NonZeroU8>().ok().filter(|percent| percent.get() <= 100);
+        return percent.map(MemoryLimit::Percent).ok_or(SizeError::NotAShare);
+    }
     let bytes = parse(text)?;
     let number = number_without_unit(text);
-    if bytes < LEAST_OF_WORKER { Err(SizeError::TooLittleForWorker { number }) } else { Ok(bytes) }
+    if bytes < LEAST_OF_WORKER { Err(SizeError::TooLittleForWorker { number }) } else { Ok(bytes.into()) }
 }
 
 /// Reads how much of a connection is looked at, in bytes.
@@ -92,14 +102,21 @@ mod tests {
 
     #[test]
     fn what_no_worker_can_live_on() {
-        assert_eq!([of_worker("1M"), of_worker("536870912")], [Ok(1 << 20), Ok(512 << 20)]);
-        let refusals =
-            ["512", "1000000", "900K", "1.5G"].map(|text| of_worker(text).unwrap_err().to_string());
+        assert_eq!([of_worker("1M"), of_worker("536870912")], [Ok((1 << 20).into()), Ok((512 << 20).into())]);
+        let percent = |number| Ok(MemoryLimit::Percent(NonZeroU8::new(number).unwrap()));
+        assert_eq!([of_worker("80%"), of_worker(" 100% ")], [percent(80), percent(100)]);
+        let refusals = ["512", "1000000", "900K", "1.5G", "0%", "101%", "1.5%", "-1%", "%"]
+            .map(|text| of_worker(text).unwrap_err().to_string());
         insta::assert_snapshot!(refusals.join("\n"), @r"
         that is less than any worker uses: 512 is in bytes, did you mean 512M?
         that is less than any worker uses (write the unit: 512M, 2G)
         that is less than any worker uses (write the unit: 512M, 2G)
         an amount of memory is a whole number and a unit, such as 512M or 2G (K, M, G and T are powers of 1024)
+        a share of the memory is a whole number from 1% to 100%
+        a share of the memory is a whole number from 1% to 100%
+        a share of the memory is a whole number from 1% to 100%
+        a share of the memory is a whole number from 1% to 100%
+        a share of the memory is a whole number from 1% to 100%
         ");
     }
 

@@ -65,8 +65,9 @@ pub enum Surge {
 }
 
 impl Surge {
-    /// How many of so many slots may be replaced at the same time.
-    pub(crate) fn limit(self, slots: usize) -> usize {
+    /// How many of so many slots may be replaced at the same time, each by an extra worker.
+    #[must_use]
+    pub fn limit(self, slots: usize) -> usize {
         match self {
             Self::All => slots,
             Self::AtMost(extra) => usize::try_from(extra.get()).unwrap_or(usize::MAX),

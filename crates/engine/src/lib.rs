@@ -64,6 +64,7 @@ pub use config::drain_signal::DrainSignal;
 pub use config::hook::{Hook, HookError, Moment};
 pub use config::hook_url::HookUrlError;
 pub use config::limit::{Limit, LimitError};
+pub use config::limits::MemoryLimit;
 pub use config::listen::{Listen, ListenError, SocketUnit};
 pub use config::messages::Messages;
 pub use config::output::{LineStyle, WorkerLine, WorkerLog};

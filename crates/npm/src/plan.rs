@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use recluster::admin::Options;
 use recluster::host::{Lateness, Lender, Serialization, Stdio};
 use recluster::{
-    Balance, Cluster, ClusterBuilder, CompileCache, ParseStickyByError, PeekLimits, ReadyWhen,
+    Balance, Cluster, ClusterBuilder, CompileCache, MemoryLimit, ParseStickyByError, PeekLimits, ReadyWhen,
     ServiceManager, StickyBy, Surge, WorkerMetrics,
 };
 use serde::{Deserialize, Deserializer};
@@ -66,7 +66,7 @@ pub(crate) struct Plan {
     stop_timeout: Option<Span>,
     idle_grace: Option<Span>,
     max_draining: Option<NonZeroU32>,
-    max_memory: Option<u64>,
+    max_memory: Option<Memory>,
     max_lifetime: Option<Span>,
     ready_check: Option<String>,
     check_interval: Option<Span>,
@@ -157,6 +157,23 @@ enum Way {
 
 /// A span of time, in seconds.
 struct Span(Duration);
+
+/// How much memory a worker may use: in bytes, or a share in percent.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Memory {
+    Bytes(u64),
+    Percent(NonZeroU8),
+}
+
+impl From<Memory> for MemoryLimit {
+    fn from(memory: Memory) -> Self {
+        match memory {
+            Memory::Bytes(bytes) => Self::Bytes(bytes),
+            Memory::Percent(percent) => Self::Percent(percent),
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

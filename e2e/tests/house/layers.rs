@@ -206,6 +206,7 @@ const ENGINE: Layers = (
             "process::in_use",
             "process::inspector",
             "process::lines",
+            "process::memory_limit",
             "process::preload",
             "process::privileges",
             "process::shebang",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
-use recluster::{DrainSignal, Hook, Listen, ReadyCheck, ReadyWhen, Surge};
+use recluster::{DrainSignal, Hook, Listen, MemoryLimit, ReadyCheck, ReadyWhen, Surge};
 
 use super::admin::Administering;
 use super::balancing::Balancing;
@@ -314,9 +314,10 @@ pub(crate) struct Respawning {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Recycling")]
 pub(crate) struct Recycling {
-    /// Replace a worker when it and its child processes use more memory than this, such as 512M
-    #[arg(long, value_name = "SIZE", value_parser = size::of_worker)]
-    pub(crate) max_memory: Option<u64>,
+    /// Replace a worker when it and its child processes use more memory than this, such as 512M; 80%: its part of so much of the
+    /// control group's or the machine's memory, divided by the workers that may run at once
+    #[arg(long, value_name = "SIZE|N%", value_parser = size::of_worker)]
+    pub(crate) max_memory: Option<MemoryLimit>,
 
     /// Replace a worker at this age (or up to a tenth earlier, so that not all are replaced at once)
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]

@@ -16,6 +16,7 @@ use crate::config::balance::{Balance, PeekLimits};
 use crate::config::compile_cache::CompileCache;
 use crate::config::drain_signal::DrainSignal;
 use crate::config::hook::Hook;
+use crate::config::limits::MemoryLimit;
 use crate::config::listen::Listen;
 use crate::config::messages::Messages;
 use crate::config::output::Output;
@@ -372,11 +373,11 @@ impl ClusterBuilder {
         self
     }
 
-    /// Renews a worker, new first, when it and what it started use more resident memory than this, in bytes. Looked at
-    /// every five seconds; one worker at a time. Default no limit.
+    /// Renews a worker, new first, when it and what it started use more resident memory than this: a number is bytes. Looked
+    /// at every five seconds; one worker at a time. Default no limit.
     #[must_use]
-    pub fn max_memory(mut self, bytes: u64) -> Self {
-        self.draft.limits.memory = Some(bytes);
+    pub fn max_memory(mut self, limit: impl Into<MemoryLimit>) -> Self {
+        self.draft.limits.memory = Some(limit.into());
         self
     }
 

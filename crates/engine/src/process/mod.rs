@@ -20,6 +20,7 @@ pub(crate) mod latest;
 pub(crate) mod launch;
 pub(crate) mod launcher;
 mod lines;
+pub(crate) mod memory_limit;
 pub(crate) mod outlets;
 mod passage;
 pub(crate) mod preload;

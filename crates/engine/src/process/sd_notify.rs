@@ -256,9 +256,9 @@ mod tests {
         let sender = UnixDatagram::unbound().unwrap();
         sender.connect(socket.path()).unwrap();
         let (events, mut inbox) = tokio::sync::mpsc::unbounded_channel();
-        let events = Sink::new(move |event| match event {
-            Event::Notified(..) => panic!("out of order"),
-            other => events.send(other).unwrap(),
+        let events = Sink::new(move |event| {
+            assert!(!matches!(event, Event::Notified(..)), "out of order");
+            events.send(event).unwrap();
         });
         let worker = WorkerId::from_number(7);
         let _listening = socket.start(worker, Kin::of_group(getpgrp()), events).unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 
-use crate::config::limits::Limits;
+use crate::config::limits::{Bounds, Limits};
 use crate::report::event::RecycleReason;
 use crate::supervisor::timers::{Timer, Timers};
 
@@ -33,11 +33,11 @@ pub(crate) fn schedule(limits: Limits, timers: &mut Timers, now: Instant) {
 
 /// The worker that is to be renewed now, and why.
 pub(crate) fn most_urgent(
-    limits: Limits,
+    bounds: Bounds,
     candidates: impl Iterator<Item = Candidate>,
 ) -> Option<(WorkerId, RecycleReason)> {
     let beyond = candidates.filter_map(|Candidate { worker, pid, age, bytes }| {
-        Some((worker, limits.excess(age, bytes, jitter_of(worker, pid))?))
+        Some((worker, bounds.excess(age, bytes, jitter_of(worker, pid))?))
     });
     beyond.max_by_key(|(_, excess)| urgency(*excess))
 }
@@ -62,14 +62,15 @@ fn jitter_of(worker: WorkerId, pid: i32) -> f64 {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { memory: Some(100), lifetime: Some(Duration::from_secs(1000)) };
+    const BOUNDS: Bounds = Bounds { memory: Some(100), lifetime: Some(Duration::from_secs(1000)) };
+    const LIMITS: Limits = Limits { memory: None, lifetime: Some(Duration::from_secs(1000)) };
 
     fn candidate(number: u64, seconds: u64, bytes: u64) -> Candidate {
         Candidate { worker: WorkerId::from_number(number), pid: 42, age: Duration::from_secs(seconds), bytes }
     }
 
     fn picked(candidates: &[Candidate]) -> Option<u64> {
-        most_urgent(LIMITS, candidates.iter().copied()).map(|(worker, _)| worker.get())
+        most_urgent(BOUNDS, candidates.iter().copied()).map(|(worker, _)| worker.get())
     }
 
     #[test]
@@ -81,7 +82,7 @@ mod tests {
         assert_eq!(picked(&[older, old, fine]), Some(3));
         assert_eq!(picked(&[big, older, fine]), Some(4), "memory comes before age");
         assert_eq!(picked(&[bigger, big, older]), Some(5));
-        let reason = most_urgent(LIMITS, [bigger].into_iter()).unwrap().1;
+        let reason = most_urgent(BOUNDS, [bigger].into_iter()).unwrap().1;
         assert_eq!(reason, RecycleReason::Memory { bytes: 102, limit: 100 });
     }
 
@@ -89,7 +90,7 @@ mod tests {
     fn workers_that_were_born_together_are_not_all_due_together() {
         let due = |pid| {
             let worker = Candidate { pid, ..candidate(1, 950, 0) };
-            most_urgent(LIMITS, [worker].into_iter()).is_some()
+            most_urgent(BOUNDS, [worker].into_iter()).is_some()
         };
         let due: Vec<bool> = (1..100).map(due).collect();
         assert!(due.contains(&true) && due.contains(&false));

@@ -13,6 +13,7 @@ use crate::dataplane::Command;
 use crate::guard::{Part, attempt_task};
 use crate::process::groups;
 use crate::process::hook::LIMIT;
+use crate::process::memory_limit;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
 use crate::process::unkillable;
@@ -258,16 +259,19 @@ impl Supervisor {
         if !status.settled {
             return;
         }
-        let limits = self.spec().limits;
-        let (sizes, now) = (limits.memory.map(|_| groups::resident()).unwrap_or_default(), Instant::now());
+        let (limits, surge) = (self.spec().limits, self.spec().settings().surge);
+        let slots = status.slots.len();
+        let workers = slots.saturating_add(surge.limit(slots).min(slots));
+        let bounds = limits.of_one(workers, memory_limit::of_this_process);
+        let (sizes, now) = (bounds.memory.map(|_| groups::resident()).unwrap_or_default(), Instant::now());
         let serving = status.workers.iter().filter(|worker| worker.serves);
         let candidates = serving.filter_map(|worker| {
             let child = self.workers.get(worker.worker)?;
             let (pid, age) = (child.pid(), child.age(now));
-            let bytes = if limits.memory.is_some() { child.process.memory(&sizes) } else { 0 };
+            let bytes = if bounds.memory.is_some() { child.process.memory(&sizes) } else { 0 };
             Some(Candidate { worker: worker.worker, pid, age, bytes })
         });
-        let Some((worker, excess)) = recycle::most_urgent(limits, candidates) else { return };
+        let Some((worker, excess)) = recycle::most_urgent(bounds, candidates) else { return };
         self.emit_about(worker, |worker| Event::Recycling { worker, excess });
         self.tell(core::Event::Replace(worker));
     }
