@@ -18,6 +18,17 @@ const LONGEST: u64 = 256;
 #[derive(Debug)]
 pub(crate) struct Pidfile {
     path: PathBuf,
+    /// Why it does not name this process, as people know.
+    known: Option<String>,
+}
+
+/// What has become of a pidfile.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was gone, and is there again.
+    Restored,
+    /// It does not name this process, and is left alone.
+    Lost { reason: String },
 }
 
 /// Why a pidfile could not be written.
@@ -34,15 +45,34 @@ pub(crate) enum PidfileError {
 impl Pidfile {
     /// Writes the file, whole or not at all. One that a dead process left is replaced.
     pub(crate) fn write(path: &Path) -> Result<Self, PidfileError> {
-        let system = |source| PidfileError::System { path: path.to_owned(), source };
-        let place = Place::of(path).map_err(system)?;
-        is_free(&place, path)?;
-        let draft = draft_of(&place).map_err(system)?;
-        write_and_sync(&draft).and_then(|()| draft.rename(&place)).map_err(|error| {
-            let _ = draft.remove();
-            system(error)
-        })?;
-        Ok(Self { path: path.to_owned() })
+        write(path).map(|()| Self { path: path.to_owned(), known: None })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the file again if it was removed. Returns what people do not know yet.
+    pub(crate) fn keep(&mut self) -> Option<Fate> {
+        let is_there = Place::of(&self.path)
+            .and_then(|place| holder(&place))
+            .is_ok_and(|holder| matches!(holder, Holder::Process(pid) if is_ours(pid)));
+        if is_there {
+            return self.known.take().map(|_| Fate::Restored);
+        }
+        match write(&self.path) {
+            Ok(()) => {
+                self.known = None;
+                Some(Fate::Restored)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let is_known = self.known.as_ref() == Some(&reason);
+                self.known = Some(reason.clone());
+                (!is_known).then_some(Fate::Lost { reason })
+            }
+        }
     }
 
     /// Whether the file could be written: it is not there or a dead process left it, and its draft could be made.
@@ -62,6 +92,18 @@ impl Drop for Pidfile {
             let _ = place.remove();
         }
     }
+}
+
+fn write(path: &Path) -> Result<(), PidfileError> {
+    let system = |source| PidfileError::System { path: path.to_owned(), source };
+    let place = Place::of(path).map_err(system)?;
+    is_free(&place, path)?;
+    let draft = draft_of(&place).map_err(system)?;
+    write_and_sync(&draft).and_then(|()| draft.rename(&place)).map_err(|error| {
+        let _ = draft.remove();
+        system(error)
+    })?;
+    Ok(())
 }
 
 /// No other process has it, and it is a pidfile or nothing.
@@ -253,6 +295,27 @@ mod tests {
             is_over.store(true, Ordering::Relaxed);
         });
         assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+    }
+
+    #[test]
+    fn one_that_is_gone_is_written_again_and_one_of_others_is_left_alone() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.pid");
+        let mut pidfile = Pidfile::write(&path).unwrap();
+        assert_eq!(pidfile.keep(), None);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(pidfile.keep(), Some(Fate::Restored));
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", process::id()));
+        for theirs in [format!("{}\n", parent_id()), "precious".to_owned()] {
+            fs::write(&path, &theirs).unwrap();
+            assert!(matches!(pidfile.keep(), Some(Fate::Lost { .. })), "{theirs}");
+            assert_eq!(pidfile.keep(), None, "it is told once");
+            assert_eq!(fs::read_to_string(&path).unwrap(), theirs);
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(pidfile.keep(), Some(Fate::Restored));
+        drop(pidfile);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use recluster::admin::{self, Admin, AdminError, Changed};
 use recluster::control::protocol::Request;
-use recluster::control::{Asked, Server};
+use recluster::control::{self, Asked, News, Server};
 use recluster::{
     Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError, ServiceManager,
 };
@@ -20,17 +20,20 @@ use crate::describe::{describe, set, with_inherited};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
-use crate::log::{Journal, Note};
+use crate::log::{Journal, Kept, Note};
 use crate::open_files;
 use crate::orphans;
 use crate::patience::Patience;
-use crate::pidfile::Pidfile;
+use crate::pidfile::{Fate, Pidfile};
 use crate::signals::{self, Signals};
 use crate::wishes::Wish;
 use crate::worker_lines;
 
 /// How long after the beginning of a drain people are told of it: by then workers have said what they have.
 const DRAINS: Duration = Duration::from_millis(250);
+
+/// How often the pidfile is looked at where nothing else is a reason to.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Runs a cluster until it has ended. Everything that can be wrong beforehand is found before a worker is started.
 pub(crate) async fn run(
@@ -48,7 +51,7 @@ pub(crate) async fn run(
         Some(options) => Some(Admin::bind(options).await?),
         None => None,
     };
-    let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    let mut pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut journal = Journal::open(&name, &args.around)?;
     let (notes, mut changes) = mpsc::unbounded_channel();
     let builder =
@@ -82,6 +85,8 @@ pub(crate) async fn run(
         cluster: &cluster,
         server: server_half,
         admin: admin_half,
+        pidfile: pidfile.as_mut(),
+        looked: Instant::now(),
         journal: &mut journal,
         stop,
         patience,
@@ -125,6 +130,9 @@ struct Foreground<'a> {
     cluster: &'a Cluster,
     server: Option<&'a mut Server>,
     admin: Option<&'a mut admin::Server>,
+    pidfile: Option<&'a mut Pidfile>,
+    /// When it was looked at last.
+    looked: Instant,
     journal: &'a mut Journal,
     stop: Stop,
     patience: Patience,
@@ -152,11 +160,13 @@ impl Foreground<'_> {
         reap_orphans().await;
         let mut has_log = true;
         loop {
+            let looks = self.looks();
             tokio::select! {
                 // What was asked for is written before what follows from it.
                 biased;
-                Some(asked) = asked(self.server.as_deref_mut()) => self.asked(asked),
+                Some(news) = told(self.server.as_deref_mut()) => self.told(news),
                 Some(wish) = changed(self.admin.as_deref_mut()) => self.changed(wish),
+                () = at(looks) => self.look(),
                 Some(change) = changes.recv() => self.journal.note(&change),
                 heard = signals.next() => match heard {
                     signals::Heard::Signal { name, wish } => self.obey(name, wish).await,
@@ -174,6 +184,7 @@ impl Foreground<'_> {
                     Some(Heard::Event(event)) => {
                         self.note(&event);
                         if let Event::Reloaded { .. } = event {
+                            self.look();
                             signals.reload_has_ended();
                         }
                     }
@@ -192,6 +203,14 @@ impl Foreground<'_> {
         }
     }
 
+    fn told(&mut self, news: News) {
+        match news {
+            News::Asked(asked) => self.asked(asked),
+            News::Kept(kept) => self.kept(kept),
+            _ => {}
+        }
+    }
+
     fn asked(&mut self, asked: Asked) {
         if asked.request == Request::Stop {
             self.patience.stop(Instant::now());
@@ -204,6 +223,38 @@ impl Foreground<'_> {
             self.patience.stop(Instant::now());
         }
         self.journal.note(&Note::changed(changed));
+    }
+
+    /// When the pidfile is to be looked at.
+    fn looks(&self) -> Option<Instant> {
+        self.pidfile.as_ref().map(|_| self.looked + LOOK)
+    }
+
+    /// Looks at the files by which others reach this process.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        if let Some(server) = &self.server {
+            server.look();
+        }
+        let Some(pidfile) = self.pidfile.as_deref_mut() else { return };
+        let Some(fate) = pidfile.keep() else { return };
+        let path = pidfile.path().display().to_string();
+        let what = Kept::Pidfile;
+        self.journal.note(&match fate {
+            Fate::Restored => Note::PathRestored { what, path },
+            Fate::Lost { reason } => Note::PathLost { what, path, reason },
+        });
+    }
+
+    /// Something has become of the control socket's path.
+    fn kept(&mut self, kept: control::Kept) {
+        let path = self.server.as_ref().map(|server| server.path().display().to_string());
+        let (what, path) = (Kept::Control, path.unwrap_or_default());
+        match kept {
+            control::Kept::Restored => self.journal.note(&Note::PathRestored { what, path }),
+            control::Kept::Lost { reason } => self.journal.note(&Note::PathLost { what, path, reason }),
+            _ => {}
+        }
     }
 
     /// People are told what is waited for, and are told again if it goes on.
@@ -249,6 +300,7 @@ impl Foreground<'_> {
             Wish::FewerWorkers => self.scale(-1).await,
             Wish::ReopenLog => {
                 self.journal.reopen();
+                self.look();
                 self.cluster.reopen_worker_log()
             }
             // systemd waits for the end of what it has asked for, whoever has asked for the same before.
@@ -294,9 +346,9 @@ async fn due(stop: &Stop) {
     }
 }
 
-/// The next request on the control socket, if there is one.
-async fn asked(server: Option<&mut Server>) -> Option<Asked> {
-    server?.asked().await
+/// What happens next at the control socket, if there is one.
+async fn told(server: Option<&mut Server>) -> Option<News> {
+    server?.told().await
 }
 
 /// The next change that was asked for at the admin listener, if there is one.

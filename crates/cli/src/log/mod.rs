@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use self::aside::Aside;
 use self::deaths::{Deaths, Sum};
-pub(crate) use self::note::Note;
+pub(crate) use self::note::{Kept, Note};
 use self::sink::Sink;
 use self::words::Narrator;
 use crate::args::{Around, LogFormat, Verbosity};

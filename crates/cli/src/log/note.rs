@@ -100,6 +100,10 @@ pub(crate) enum Note {
     },
     /// A signal asked for another number of workers, in vain.
     NotScaled { reason: String },
+    /// A file by which others reach the master had been removed, and is there again.
+    PathRestored { what: Kept, path: String },
+    /// A file by which others reach the master is gone, and cannot be made again.
+    PathLost { what: Kept, path: String, reason: String },
     /// The log file was opened anew.
     LogReopened,
     /// The log file could not be opened anew.
@@ -108,6 +112,23 @@ pub(crate) enum Note {
     EventsMissed { events: u64 },
     /// The reader of the log was too slow.
     LinesMissed { lines: u64 },
+}
+
+/// What has a path that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kept {
+    Control,
+    Pidfile,
+}
+
+impl Kept {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Control => "the control socket",
+            Self::Pidfile => "the pidfile",
+        }
+    }
 }
 
 /// A worker that a stop waits for.
@@ -228,6 +249,7 @@ impl Note {
     pub(super) fn needs(&self) -> Verbosity {
         match self {
             Self::LogNotReopened { .. }
+            | Self::PathLost { .. }
             | Self::RespawnRow { over: false, .. }
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Verbosity::Quiet,
@@ -244,6 +266,7 @@ impl Note {
             | Self::AskedByHttp { .. }
             | Self::Configured { .. }
             | Self::NotScaled { .. }
+            | Self::PathRestored { .. }
             | Self::LogReopened => Verbosity::Normal,
         }
     }
@@ -251,12 +274,13 @@ impl Note {
     /// How much it matters.
     pub(crate) fn level(&self) -> Level {
         match self {
-            Self::LogNotReopened { .. } => Level::Error,
+            Self::LogNotReopened { .. } | Self::PathLost { .. } => Level::Error,
             Self::StopWaits { .. }
             | Self::StartWaits { .. }
             | Self::RespawnRow { over: false, .. }
             | Self::AdminExposed { .. }
             | Self::NotScaled { .. }
+            | Self::PathRestored { .. }
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Level::Warn,
             Self::Asked {
@@ -305,6 +329,17 @@ impl Note {
             }
             Self::Configured { changed, needs_restart } => configured(changed, needs_restart),
             Self::NotScaled { reason } => format!("the number of workers stays: {reason}"),
+            Self::PathRestored { what, path } => {
+                format!("{} {path} had been removed, and is there again", what.words())
+            }
+            Self::PathLost { what: Kept::Control, path, reason } => format!(
+                "no client reaches the control socket {path} any more, until its path is free: {reason}; signals to the master \
+                 work as before"
+            ),
+            Self::PathLost { what, path, reason } => format!(
+                "{} {path} does not name this master any more, until its path is free: {reason}",
+                what.words()
+            ),
             Self::LogReopened => "the log file was opened anew".to_owned(),
             Self::LogNotReopened { error } => {
                 format!("the log file cannot be opened anew, the old one is written on: {error}")

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use recluster::Place;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
 use tokio::sync::Notify;
 
 use crate::writable::may_create;
@@ -155,19 +154,14 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
 fn open(path: &Path) -> io::Result<File> {
     let place = Place::of(path)?;
     let at_once = OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match place.open(at_once | OFlags::WRONLY | OFlags::CREATE) {
-        // A pipe that nobody reads yet. Its reader may come later: what is written until then waits there.
-        Err(error) if is_nobody_there(&error) && matches!(place.kind(), Ok(Some(FileType::Fifo))) => {
-            place.open(at_once | OFlags::RDWR)?
-        }
-        opened => opened?,
+    let to_write = at_once | OFlags::WRONLY | OFlags::CREATE;
+    let file = match place.kind() {
+        // Its reader may come later, or go and come back: what is written until then waits there.
+        Ok(Some(FileType::Fifo)) => place.open(at_once | OFlags::RDWR).or_else(|_| place.open(to_write))?,
+        Ok(_) | Err(_) => place.open(to_write)?,
     };
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
-}
-
-fn is_nobody_there(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
 }
 
 fn work(mut output: Box<dyn Write + Send>, jobs: &Receiver<Job>, waiting: &Waiting) {

@@ -4,7 +4,7 @@
 mod following;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::asked::Asked;
+use super::keeping::{Keeping, Kept};
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
 use super::recent::{Recent, Recorder, record};
@@ -30,7 +31,6 @@ use crate::guard::{Part, guarded_task};
 use crate::report::error::{Gone, ReplaceError};
 use crate::report::event::Heard;
 use crate::report::verdict::{Told, Verdict};
-use crate::socket::file::SocketFile;
 use crate::socket::runtime_dir;
 
 /// How many clients may be connected at once.
@@ -57,12 +57,23 @@ const ASKED: usize = 64;
 /// A control socket on which requests are answered, until this is dropped. [`Server::close`] ends it in order.
 #[derive(Debug)]
 pub struct Server {
-    file: SocketFile,
+    path: PathBuf,
+    keeping: Keeping,
     asked: mpsc::Receiver<Asked>,
     recent: Recent,
     /// The tasks of clients end when this becomes true, or when it is dropped.
     closing: watch::Sender<bool>,
     accepting: JoinHandle<()>,
+}
+
+/// What happens at a control socket.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum News {
+    /// A client asks for something.
+    Asked(Asked),
+    /// Something has become of its path. It is bound anew where its file was removed.
+    Kept(Kept),
 }
 
 impl Socket {
@@ -76,17 +87,24 @@ impl Socket {
         let panicked = cluster.panicked();
         let recording = record(cluster.subscribe(), recent.clone(), closed.clone().ends());
         tokio::spawn(guarded_task(PART, panicked.clone(), recording));
+        let path = file.path().to_owned();
+        let (new, listeners) = mpsc::channel(1);
+        let (keeping, keeper) = Keeping::of(file, new);
+        let keeping_it = while_open(closed.clone(), keeper.run());
+        tokio::spawn(guarded_task(PART, panicked.clone(), keeping_it));
         let host = Host { cluster, closed, tell, room: Room::default(), recent: recent.clone() };
-        let accepting = tokio::spawn(guarded_task(PART, panicked, accept(listener, host)));
-        Server { file, asked, recent, closing, accepting }
+        let accepting = tokio::spawn(guarded_task(PART, panicked, accept(listener, listeners, host)));
+        Server { path, keeping, asked, recent, closing, accepting }
     }
 }
 
 impl Server {
-    /// The next request that a client made, for a log; requests that are not read in time are dropped. `None` when the
-    /// server has ended.
-    pub async fn asked(&mut self) -> Option<Asked> {
-        self.asked.recv().await
+    /// What happens next, for a log; what is not read in time is dropped. `None` when the server has ended.
+    pub async fn told(&mut self) -> Option<News> {
+        tokio::select! {
+            asked = self.asked.recv() => asked.map(News::Asked),
+            Some(kept) = self.keeping.told() => Some(News::Kept(kept)),
+        }
     }
 
     /// By which those who ask for events are told of more than the cluster's own.
@@ -96,14 +114,19 @@ impl Server {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.file.path()
+        &self.path
+    }
+
+    /// Has its path looked at now, which happens now and then in any case.
+    pub fn look(&self) {
+        self.keeping.look();
     }
 
     /// Removes the socket, then gives clients a moment to read their last answer. A client that waits for the end of
     /// the cluster sees its connection close now: the name is free.
     pub async fn close(self) {
-        let Self { file, asked: _, recent: _, closing, accepting } = self;
-        drop(file);
+        let Self { path: _, keeping, asked: _, recent: _, closing, accepting } = self;
+        keeping.end();
         drop(closing);
         // The task can only have panicked, and then there is no client left to wait for.
         let _ = accepting.await;
@@ -135,7 +158,15 @@ struct Host {
     recent: Recent,
 }
 
-async fn accept(listener: UnixListener, mut host: Host) {
+/// Does this until the server closes.
+async fn while_open(closed: Closed, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = closed.ends() => {}
+        () = work => {}
+    }
+}
+
+async fn accept(mut listener: UnixListener, mut listeners: mpsc::Receiver<UnixListener>, mut host: Host) {
     let (mut clients, mut came) = (Clients::default(), 0_usize);
     loop {
         tokio::select! {
@@ -151,6 +182,13 @@ async fn accept(listener: UnixListener, mut host: Host) {
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
+            Some(new) = listeners.recv() => {
+                let old = std::mem::replace(&mut listener, new);
+                // Those that came by the old path before it was lost.
+                while let Ok(Ok((stream, _))) = timeout(Duration::ZERO, old.accept()).await {
+                    admit(stream, &mut clients, &host);
+                }
+            }
             () = host.closed.wait() => break,
         }
     }

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::protocol::{Progress, REQUEST_LIMIT, Reply, Request as Asked};
-use super::{Client, ClientError, Server, Socket};
+use super::{Client, ClientError, News, Server, Socket};
 use crate::api::cluster::Cluster;
 use crate::config::variable::Variables;
 use crate::process::ring::Ring;
@@ -194,7 +194,7 @@ async fn whoever_runs_the_master_can_see_who_asks() {
     let Request::ActiveWorkers(reply) = master.request().await else { panic!() };
     reply.send(Vec::new()).unwrap();
     within(client.next()).await.unwrap();
-    let asked = within(master.server.asked()).await.unwrap();
+    let Some(News::Asked(asked)) = within(master.server.told()).await else { panic!("nobody asked") };
     let ourselves = i32::try_from(std::process::id()).unwrap();
     assert_eq!(
         (asked.request, asked.env, asked.pid),

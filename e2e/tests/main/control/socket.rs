@@ -93,6 +93,47 @@ fn what_listens_there_and_is_no_cluster_is_called_that() {
     assert!(second.stderr.contains("another program"), "{second:#?}");
 }
 
+/// A cleaner of old files, or somebody who moves the whole directory.
+#[test]
+fn one_that_was_removed_is_bound_again_and_found() {
+    let home = Home::new();
+    let pidfile = home.join("shop.pid");
+    let master = named(&home, "shop").option("--pidfile", &pidfile.to_string_lossy()).serve();
+    let socket = home.join("recluster/shop.sock");
+    let restored = |what: &str| on("path_restored").with("/what", what);
+    fs::remove_file(&socket).expect("it should be there");
+    master.wait(restored("control"));
+    assert_eq!(home.recluster(&["status", "--json", "--name", "shop"]).json()["pid"], master.process().pid());
+    assert_eq!(mode(&socket), 0o600);
+    fs::rename(home.join("recluster"), home.join("away")).expect("it should be there");
+    fs::remove_file(&pidfile).expect("it should be there");
+    master.signal(Signal::USR1);
+    master.wait(restored("pidfile"));
+    master.wait_all(2, restored("control"));
+    home.recluster(&["reload", "--name", "shop"]).expect_code(0);
+    assert_eq!(home.read("shop.pid"), format!("{}\n", master.process().pid()));
+}
+
+/// Its socket was removed while it was stopped, and another one was started in its place.
+#[test]
+fn what_a_living_cluster_has_is_left_to_it_until_it_ends() {
+    let home = Home::new();
+    let first = named(&home, "shop").serve();
+    first.signal(Signal::STOP);
+    fs::remove_file(home.join("recluster/shop.sock")).expect("it should be there");
+    let mut second = named(&home, "shop").serve();
+    first.signal(Signal::CONT);
+    let lost = first.wait(on("path_lost").with("/what", "control"));
+    assert!(lost.text("/reason").contains("a running cluster has"), "{lost:?}");
+    let pid = || home.recluster(&["status", "--json", "--name", "shop"]).json()["pid"].clone();
+    assert_eq!(pid(), second.process().pid());
+    second.signal(Signal::TERM);
+    second.expect_end(0);
+    first.signal(Signal::USR1);
+    first.wait(on("path_restored").with("/what", "control"));
+    assert_eq!(pid(), first.process().pid());
+}
+
 #[test]
 fn the_environment_may_name_it() {
     let home = Home::new();

@@ -3,7 +3,7 @@
 use recluster::control::protocol::Request;
 use recluster::{Held, Which};
 
-use super::super::note::{Awaited, Lacking, Note};
+use super::super::note::{Awaited, Kept, Lacking, Note};
 use super::{BACKOFF, alive, held};
 
 /// A stop that waits for workers in these slots, which have this.
@@ -82,6 +82,18 @@ pub(super) fn notes() -> Vec<Note> {
             needs_restart: vec!["listen".to_owned()],
         },
         Note::NotScaled { reason: "the cluster is about to end".to_owned() },
+        Note::PathRestored { what: Kept::Control, path: "/run/recluster/shop.sock".to_owned() },
+        Note::PathRestored { what: Kept::Pidfile, path: "/run/shop.pid".to_owned() },
+        Note::PathLost {
+            what: Kept::Control,
+            path: "/run/recluster/shop.sock".to_owned(),
+            reason: "a running cluster has the control socket /run/recluster/shop.sock".to_owned(),
+        },
+        Note::PathLost {
+            what: Kept::Pidfile,
+            path: "/run/shop.pid".to_owned(),
+            reason: "process 4711, which the pidfile /run/shop.pid names, is still running".to_owned(),
+        },
         Note::LogReopened,
         Note::LogNotReopened { error: "permission denied".to_owned() },
         Note::EventsMissed { events: 7 },

@@ -1,0 +1,290 @@
+//! [`Keeper`]: a control socket is bound anew where its path does not lead to it any more. A cleaner of old files or a person may
+//! have removed its file, or the directory.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixListener;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::socket::Socket;
+use crate::socket::file::{Found, SocketFile};
+use crate::socket::watch::FileWatch;
+use crate::sys;
+
+/// How often the path is looked at. Most of what happens to it is seen at once.
+const EVERY: Duration = Duration::from_secs(10);
+/// The least time between two looks, whatever happens.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How much may wait to be told. It is for the log; whoever does not read it has the socket all the same.
+const TOLD: usize = 16;
+
+/// What has become of a control socket's path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kept {
+    /// It did not lead to the socket, and does again.
+    Restored,
+    /// It does not lead to the socket, and cannot be made to: no client reaches it.
+    Lost {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// The file of a socket that may be bound anew.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    file: Arc<Mutex<SocketFile>>,
+    look: Arc<Notify>,
+    told: mpsc::Receiver<Kept>,
+}
+
+impl Keeping {
+    /// Begins to keep a file; a new socket goes to `listeners`.
+    pub(super) fn of(file: SocketFile, listeners: mpsc::Sender<UnixListener>) -> (Self, Keeper) {
+        let (tell, told) = mpsc::channel(TOLD);
+        let path = file.path().to_owned();
+        let file = Arc::new(Mutex::new(file));
+        let look = Arc::new(Notify::new());
+        let keeper = Keeper {
+            path,
+            file: Arc::downgrade(&file),
+            look: Arc::clone(&look),
+            listeners,
+            tell,
+            known: None,
+        };
+        (Self { file, look, told }, keeper)
+    }
+
+    /// Has the path looked at now.
+    pub(super) fn look(&self) {
+        self.look.notify_one();
+    }
+
+    /// What has become of it next.
+    pub(super) async fn told(&mut self) -> Option<Kept> {
+        self.told.recv().await
+    }
+
+    /// Removes the file.
+    pub(super) fn end(self) {
+        drop(self.file);
+    }
+}
+
+/// Keeps the path, for as long as it runs.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    path: PathBuf,
+    /// None where the server is gone.
+    file: Weak<Mutex<SocketFile>>,
+    look: Arc<Notify>,
+    listeners: mpsc::Sender<UnixListener>,
+    tell: mpsc::Sender<Kept>,
+    /// Why the path does not lead to the socket, as people know.
+    known: Option<String>,
+}
+
+impl Keeper {
+    pub(super) async fn run(mut self) {
+        loop {
+            // It is set before the look: what happens in between is seen too. The machine may have no watch to spare.
+            let watch = watch(&self.path).ok();
+            let is_new = self.keep().await;
+            sleep(PAUSE).await;
+            if is_new {
+                continue;
+            }
+            tokio::select! {
+                () = sleep(EVERY) => {}
+                () = self.look.notified() => {}
+                () = news(watch.as_ref()) => {}
+            }
+        }
+    }
+
+    /// Returns whether the path has a new file now.
+    async fn keep(&mut self) -> bool {
+        let Some(file) = self.file.upgrade() else { return false };
+        let found = file.lock().unwrap_or_else(PoisonError::into_inner).restore();
+        drop(file);
+        if found != Found::Ours {
+            return self.bind().await;
+        }
+        if self.known.take().is_some() {
+            self.say(Kept::Restored);
+        }
+        false
+    }
+
+    async fn bind(&mut self) -> bool {
+        let path = self.path.clone();
+        // It asks whoever listens there, and waits for other masters that bind.
+        let bound = match spawn_blocking(move || Socket::bind(path)).await {
+            Ok(bound) => bound.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match bound {
+            Ok(socket) => {
+                self.replace(socket).await;
+                true
+            }
+            Err(reason) => {
+                if self.known.replace(reason.clone()).as_ref() != Some(&reason) {
+                    self.say(Kept::Lost { reason });
+                }
+                false
+            }
+        }
+    }
+
+    async fn replace(&mut self, new: Socket) {
+        let Some(file) = self.file.upgrade() else { return };
+        *file.lock().unwrap_or_else(PoisonError::into_inner) = new.file;
+        drop(file);
+        // The old listener is open until this one has come: the inode of its file was given to no other. An error says that the
+        // server ends.
+        let _ = self.listeners.send(new.listener).await;
+        self.known = None;
+        self.say(Kept::Restored);
+    }
+
+    fn say(&self, what: Kept) {
+        let _ = self.tell.try_send(what);
+    }
+}
+
+/// Readable when something may have happened to a file. What is not there cannot be watched.
+fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+    let watch = FileWatch::new()?;
+    watch.watch(path)?;
+    sys::readable(watch.into_fd())
+}
+
+async fn news(watch: Option<&AsyncFd<OwnedFd>>) {
+    match watch {
+        // An error is one of the runtime, which ends.
+        Some(watch) => drop(watch.readable().await),
+        None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixStream;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::control::greeting::tests::{REFUSED, answer_with};
+    use crate::socket::probe::tests::leave_stale;
+
+    struct Place {
+        keeping: Keeping,
+        listeners: mpsc::Receiver<UnixListener>,
+        path: PathBuf,
+        _directory: tempfile::TempDir,
+        /// What had the path before is open still, as in a server: its inode is not given to another file.
+        listener: UnixListener,
+    }
+
+    impl Place {
+        fn begin() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("run/it.sock");
+            let Socket { listener, file } = Socket::bind(&path).unwrap();
+            let (new, listeners) = mpsc::channel(1);
+            let (keeping, keeper) = Keeping::of(file, new);
+            tokio::spawn(keeper.run());
+            Self { keeping, listeners, path, _directory: directory, listener }
+        }
+
+        async fn told(&mut self) -> Kept {
+            timeout(Duration::from_secs(60), self.keeping.told()).await.expect("nothing was told").unwrap()
+        }
+
+        async fn is_bound_anew(&mut self) {
+            let listener = self.listeners.recv().await.unwrap();
+            assert_eq!(self.told().await, Kept::Restored);
+            let _client = UnixStream::connect(&self.path).unwrap();
+            listener.accept().await.unwrap();
+            self.listener = listener;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_taken_away_leads_to_a_new_socket() {
+        for (what, act) in [
+            ("the file is removed", (|path| fs::remove_file(path).unwrap()) as fn(&Path)),
+            ("it is moved", |path| fs::rename(path, path.with_extension("old")).unwrap()),
+            ("its directory is moved", |path| {
+                let (directory, away) = (path.parent().unwrap(), path.with_extension("away"));
+                let away = directory.with_file_name(away.file_name().unwrap());
+                let _ = fs::remove_dir_all(&away);
+                fs::rename(directory, away).unwrap();
+            }),
+            ("a dead process's takes its place", |path| {
+                leave_stale(&path.with_extension("new"));
+                fs::rename(path.with_extension("new"), path).unwrap();
+            }),
+        ] {
+            let mut kept = Place::begin();
+            for time in 0..2 {
+                eprintln!("{what}, {time}");
+                act(&kept.path);
+                kept.keeping.look();
+                kept.is_bound_anew().await;
+            }
+            kept.keeping.end();
+            assert!(!kept.path.exists(), "{what}: the last one is removed with the server");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_cluster_has_is_left_alone_until_it_is_gone() {
+        let mut kept = Place::begin();
+        fs::rename(&kept.path, kept.path.with_extension("old")).unwrap();
+        let theirs = kept.path.with_extension("theirs");
+        answer_with(theirs.clone(), REFUSED);
+        // Our own may be bound again by now.
+        fs::rename(&theirs, &kept.path).unwrap();
+        let reason = loop {
+            match kept.told().await {
+                Kept::Restored => kept.listener = kept.listeners.recv().await.unwrap(),
+                Kept::Lost { reason } => break reason,
+            }
+        };
+        assert!(reason.contains("a running cluster has"), "{reason}");
+        UnixStream::connect(&kept.path).unwrap();
+        fs::remove_file(&kept.path).unwrap();
+        kept.keeping.look();
+        kept.is_bound_anew().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_of_others_is_left_alone_and_told_once() {
+        let mut kept = Place::begin();
+        fs::write(kept.path.with_extension("new"), "precious").unwrap();
+        fs::rename(kept.path.with_extension("new"), &kept.path).unwrap();
+        let Kept::Lost { reason } = kept.told().await else { panic!("it was bound") };
+        assert!(reason.contains("no socket"), "{reason}");
+        for _ in 0..3 {
+            kept.keeping.look();
+            sleep(PAUSE).await;
+        }
+        assert_eq!(fs::read_to_string(&kept.path).unwrap(), "precious");
+        fs::remove_file(&kept.path).unwrap();
+        kept.keeping.look();
+        kept.is_bound_anew().await;
+    }
+}
