@@ -82,6 +82,13 @@ pub enum Notice {
         /// longer: one failing slot is retried at a time. So it may where others boot, up to the limit.
         delay: Duration,
     },
+    /// A worker that holds no slot any more has ended, and none is started in its place before the next reload.
+    Held {
+        /// The worker.
+        worker: WorkerId,
+        /// Its slot.
+        slot: SlotId,
+    },
     /// A wanted worker failed before it served; or it served, and ended while its generation was still on trial.
     Failed(Failure),
     /// A worker is not ready in time and may go on ([`Lateness`](crate::Lateness)).

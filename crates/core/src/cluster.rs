@@ -139,7 +139,8 @@ impl Cluster {
     /// The generation that fails as a whole when one of its slots fails too often: a reload's, or the first one
     /// until some slot has served.
     pub(crate) fn on_trial(&self) -> Option<Generation> {
-        let first_start = self.phase == Phase::Starting && !self.settings.keep_trying;
+        let goes_on = self.settings.keep_trying || self.settings.hold;
+        let first_start = self.phase == Phase::Starting && !goes_on;
         self.reloading().or(first_start.then_some(self.generation))
     }
 

@@ -18,6 +18,12 @@ pub struct Settings {
     pub attempts: u32,
     /// A first start is never given up. Default off.
     pub keep_trying: bool,
+    /// What has ended is not started again before the next reload: somebody is changing the code that ended. A first start is never given
+    /// up then. Default off.
+    pub hold: bool,
+    /// At a reload the old worker of a slot is gone before its new one is started: both want something that only one can have. [`Surge::All`]
+    /// holds then, whatever is said. Default off.
+    pub gone_first: bool,
     /// What becomes of a worker that is not ready in time. Default [`Lateness::Fails`].
     pub lateness: Lateness,
     /// How long a ready worker must live before it serves. Default 1 s.
@@ -83,6 +89,8 @@ impl Default for Settings {
             boot_limit: None,
             attempts: 3,
             keep_trying: false,
+            hold: false,
+            gone_first: false,
             lateness: Lateness::Fails,
             bake: Duration::from_secs(1),
             ready_timeout: Duration::from_secs(60),
@@ -124,7 +132,8 @@ impl Config {
         if let Some(backoff) = backoff.filter(|backoff| *backoff < respawn) {
             return Err(ConfigError::BackoffBelowRespawn { backoff, respawn });
         }
-        Ok(Self(settings))
+        let surge = if settings.gone_first { Surge::All } else { settings.surge };
+        Ok(Self(Settings { surge, ..settings }))
     }
 
     /// What was checked.

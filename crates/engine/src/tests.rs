@@ -167,6 +167,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Failed { .. } => failed(|failure| Event::Failed { failure }),
         Event::PreloadMissing { .. } => [Event::PreloadMissing { reason: reason.clone() }],
         Event::CompileCacheOff { .. } => [Event::CompileCacheOff { worker, reason: reason.clone() }],
+        Event::Held { .. } => [Event::Held { worker }],
         Event::FilesChanged { .. } => [Event::FilesChanged { files: vec!["/srv/app.js".to_owned()], more: 2 }],
         Event::WatchLimited { .. } => [Event::WatchLimited { reason: reason.clone() }],
         Event::AcceptingUntilStop { .. } => [Event::AcceptingUntilStop { accepting: second }],

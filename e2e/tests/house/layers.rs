@@ -113,7 +113,7 @@ const CLI: Layers = (
             "top::warnings",
         ],
         &["args::run"],
-        &["args::alone", "args::check", "args::systemd", "log::note", "log::words"],
+        &["args::alone", "args::check", "args::development", "args::systemd", "log::note", "log::words"],
         &["args"],
         &["config::keys"],
         &["config::file"],

@@ -1,14 +1,35 @@
 //! Files whose change is a reload, as they are written.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use recluster::ClusterBuilder;
+
+/// What names a project of Node's.
+const MANIFEST: &str = "package.json";
 
 /// Files whose change is a reload.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Changed files")]
 pub(crate) struct Following {
+    #[arg(
+        long,
+        value_name = "PATH|auto",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = WatchAt::AUTO,
+        value_hint = ValueHint::FilePath,
+        help = "For development: reload when source in this directory, or this file, changes; auto, or nothing: the directory of the \
+                nearest package.json; may be repeated",
+        long_help = "For development: reload when source in this directory, or this file, changes; auto, or nothing: the directory of \
+                     the nearest package.json; may be repeated.\n\n\
+                     What .gitignore names, node_modules, .git and files of editors do not count. There is one worker, which has no time \
+                     to drain, unless --workers and --timeout say otherwise. Code that does not start is rolled back at once; a worker \
+                     that ends is started again by the next change"
+    )]
+    pub(crate) watch: Vec<WatchAt>,
+
     #[arg(
         long,
         value_name = "PATH",
@@ -20,8 +41,45 @@ pub(crate) struct Following {
     pub(crate) reload_on: Vec<PathBuf>,
 }
 
+/// Where source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WatchAt {
+    /// Around the server file.
+    Auto,
+    Path(PathBuf),
+}
+
+impl WatchAt {
+    pub(crate) const AUTO: &str = "auto";
+}
+
+impl From<OsString> for WatchAt {
+    fn from(text: OsString) -> Self {
+        if text == Self::AUTO { Self::Auto } else { Self::Path(text.into()) }
+    }
+}
+
 impl Following {
-    pub(crate) fn describe(&self, builder: ClusterBuilder) -> ClusterBuilder {
+    pub(crate) fn describe(&self, builder: ClusterBuilder, server: &Path) -> ClusterBuilder {
+        let builder = self.watch.iter().fold(builder, |builder, at| match at {
+            WatchAt::Auto => roots(server).iter().fold(builder, ClusterBuilder::watch),
+            WatchAt::Path(path) => builder.watch(path),
+        });
         self.reload_on.iter().fold(builder, ClusterBuilder::reload_on)
     }
+
+    /// Whether somebody is writing the server.
+    pub(crate) fn is_development(&self) -> bool {
+        !self.watch.is_empty()
+    }
+}
+
+/// The project that a server file is in, as the nearest `package.json` says, else its directory. What a compiler has made may be named in
+/// `.gitignore`: the directory of the server file counts in any case.
+fn roots(server: &Path) -> Vec<PathBuf> {
+    let server = std::path::absolute(server).unwrap_or_else(|_| server.to_owned());
+    let Some(directory) = server.parent() else { return Vec::new() };
+    let project = directory.ancestors().find(|directory| directory.join(MANIFEST).is_file());
+    let project = project.filter(|project| *project != directory);
+    project.into_iter().chain([directory]).map(Path::to_owned).collect()
 }

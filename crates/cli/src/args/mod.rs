@@ -6,6 +6,7 @@ mod balancing;
 mod check;
 mod client;
 mod completions;
+mod development;
 mod following;
 mod privileges;
 mod reading;
@@ -151,7 +152,12 @@ pub(crate) fn typed(matches: &ArgMatches) -> Result<Command, clap::Error> {
     };
     match command.run_mut().and_then(|run| alone::refusal(run, is_given)) {
         Some(words) => Err(definition().error(ErrorKind::ArgumentConflict, words)),
-        None => Ok(command),
+        None => {
+            if let Some(run) = command.run_mut() {
+                development::suit(run, is_given);
+            }
+            Ok(command)
+        }
     }
 }
 

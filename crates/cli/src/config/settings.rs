@@ -12,7 +12,7 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 24] = [
+const NEEDS_A_RESTART: [&str; 25] = [
     "admin",
     "admin-host",
     "admin-token-file",
@@ -34,6 +34,7 @@ const NEEDS_A_RESTART: [&str; 24] = [
     "sticky-by",
     "subreaper",
     "verbose",
+    "watch",
     "worker-log",
     "worker-log-keep",
     "worker-log-size",

@@ -11,6 +11,9 @@ pub(super) fn words(event: &Event) -> Option<String> {
         let here = env::current_dir().unwrap_or_default();
         return Some(changed(files, *more, &here));
     }
+    if let Event::Held { .. } = event {
+        return Some("the next change starts it again".to_owned());
+    }
     if let Event::WatchLimited { reason } = event {
         return Some(reason.clone());
     }

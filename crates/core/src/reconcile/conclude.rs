@@ -152,6 +152,11 @@ impl Cluster {
         self.backoff.batch(self.now);
         self.reload = Some(Reload { generation: self.newest, callers, before, sizing: Some(sizing) });
         self.notify(Notice::GenerationBegan { generation: self.newest });
+        if self.settings.gone_first {
+            for slot in &mut self.slots {
+                slot.holder = None;
+            }
+        }
         self.resize(sizing.from.max(sizing.to));
     }
 

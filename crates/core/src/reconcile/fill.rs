@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use crate::slot::Slot;
 use crate::worker::Worker;
-use crate::{Action, Cluster, Generation, Notice, Phase, SlotId};
+use crate::{Action, Cluster, Generation, Notice, Phase, SlotId, State, WorkerId};
 
 impl Cluster {
     pub(super) fn fill(&mut self) {
@@ -13,6 +13,7 @@ impl Cluster {
             self.spawn(slot);
         }
         self.announce_respawns();
+        self.announce_those_held();
         while let Some(slot) = self.next_respawn().filter(|_| self.backoff.next() <= self.now) {
             self.backoff.respawned(self.now);
             self.spawn(slot);
@@ -42,7 +43,7 @@ impl Cluster {
         let mut room = self.settings.surge.limit(self.slots.len()).saturating_sub(used);
         let stay = self.reload.as_ref().map_or(self.size(), |reload| reload.covers(self.size()));
         let mut may_start = Vec::new();
-        for slot in slots.filter(|slot| slot.id.get() < stay) {
+        for slot in slots.filter(|slot| slot.id.get() < stay && !self.is_occupied(slot)) {
             let needs_room = slot.holder.is_some() && !slot.is_being_replaced();
             if needs_room && room == 0 {
                 continue;
@@ -77,12 +78,37 @@ impl Cluster {
     /// In the order of their waiting; but on trial the one that failed most comes first, for an early verdict.
     fn queue(&self) -> Vec<SlotId> {
         let trial = self.on_trial().is_some();
-        let mut queue: Vec<&Slot> = self.slots.iter().filter(|slot| slot.waiting.is_some()).collect();
+        let queues = |slot: &&Slot| slot.waiting.is_some() && !self.holds(slot);
+        let mut queue: Vec<&Slot> = self.slots.iter().filter(queues).collect();
         queue.sort_by_key(|slot| {
             let failures = if trial { slot.failures() } else { 0 };
             (Reverse(failures), slot.waiting.map(|waiting| waiting.since), slot.id)
         });
         self.within_surge(queue.into_iter())
+    }
+
+    /// Whether what was to be started here waits for the next reload.
+    fn holds(&self, slot: &Slot) -> bool {
+        self.settings.hold && self.reload.is_none() && slot.holder.is_none()
+    }
+
+    fn announce_those_held(&mut self) {
+        let held: Vec<SlotId> =
+            self.slots.iter().filter(|slot| self.holds(slot)).map(|slot| slot.id).collect();
+        for slot in held {
+            let waiting = self.slots.get_mut(slot.index()).and_then(|slot| slot.waiting.as_mut());
+            if let Some(worker) = waiting.and_then(|waiting| waiting.unannounced.take()) {
+                self.notify(Notice::Held { worker, slot });
+            }
+        }
+    }
+
+    /// Whether an old worker of this slot is to be gone before a new one is started. One that cannot be killed is not waited for.
+    fn is_occupied(&self, slot: &Slot) -> bool {
+        let leaves = |(id, worker): (WorkerId, &Worker)| {
+            worker.slot == slot.id && !slot.wants(id) && worker.state != State::Unkillable
+        };
+        self.settings.gone_first && self.workers.iter().any(leaves)
     }
 
     /// Reports for every ended worker when its successor starts.

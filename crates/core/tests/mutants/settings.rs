@@ -4,6 +4,22 @@ use crate::{Edit, Mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
+        name: "what has ended is started again before the next reload",
+        edits: &[Edit {
+            file: "reconcile/fill.rs",
+            old: "self.settings.hold && self.reload.is_none()",
+            new: "self.settings.hold && self.reload.is_some()",
+        }],
+    },
+    Mutant {
+        name: "a new worker does not wait until the old one is gone",
+        edits: &[Edit {
+            file: "reconcile/fill.rs",
+            old: "self.settings.gone_first && self.workers.iter().any(leaves)",
+            new: "self.settings.gone_first && self.workers.iter().all(leaves)",
+        }],
+    },
+    Mutant {
         name: "a change that goes on is taken as it is",
         edits: &[Edit {
             file: "changes.rs",
@@ -93,10 +109,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a slot that is to go gets a worker of the new generation",
-        edits: &[Edit {
-            file: "reconcile/fill.rs",
-            old: "slots.filter(|slot| slot.id.get() < stay)",
-            new: "slots.filter(|_| stay > 0)",
-        }],
+        edits: &[Edit { file: "reconcile/fill.rs", old: "slot.id.get() < stay &&", new: "stay > 0 &&" }],
     },
 ];

@@ -8,6 +8,7 @@ mod configure;
 mod driving;
 mod ending;
 mod first_start;
+mod hold;
 mod leaving;
 mod reload;
 mod replace;

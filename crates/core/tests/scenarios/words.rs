@@ -40,6 +40,7 @@ fn notice(notice: &Notice) -> String {
         Notice::Respawning { worker, slot, delay } => {
             format!("{worker} must be replaced in slot {slot}, in {delay:?}")
         }
+        Notice::Held { worker, slot } => format!("{worker} in slot {slot} waits for a reload"),
         Notice::Failed(failed) => format!("failed: {}", failure(failed)),
         Notice::Late { worker, .. } => format!("{worker} is late"),
         Notice::Overdue { due: late, signal: sent, .. } => {

@@ -5,7 +5,7 @@ use std::mem;
 use recluster_core::{Action, Cause, Due, Generation, Phase, Signal, SlotId, Time, WorkerId};
 
 use crate::model::{Model, index};
-use crate::rule::{DUE, Held, NO_SPAWN, ONCE, PACE, PROVEN, SEATS, SIZE, TRIAL, TRUTH, hold};
+use crate::rule::{DUE, HOLD, Held, NO_SPAWN, ONCE, PACE, PROVEN, SEATS, SIZE, TRIAL, TRUTH, hold};
 use crate::worker::Worker;
 
 impl Model {
@@ -35,12 +35,27 @@ impl Model {
             format!("worker {id} is of {generation}, its slot of {of:?}")
         })?;
         let goes_on = self.phase == Phase::Running && self.on_trial() != Some(generation);
+        self.held_rightly(id, slot)?;
         self.spawn_in_time(id, slot, goes_on)?;
         self.retried_alone(slot)?;
         self.workers.insert(id, Worker::new(id, slot, generation, self.now));
         let booting = self.wanted().filter(|worker| worker.ready.is_none()).count();
         let most = self.settings.boot_limit.map_or(usize::MAX, |most| most.get() as usize);
         hold(booting <= most, PACE, || format!("worker {id} is begun while {booting} boot, of {most}"))
+    }
+
+    /// 18: outside of a reload and a renewal only the first worker of a slot is started; and no old one is left here.
+    fn held_rightly(&self, id: WorkerId, slot: SlotId) -> Held {
+        let seat = &self.seats[index(slot)];
+        let is_due = seat.fresh || seat.renew.is_some() || self.reload.is_some();
+        hold(is_due || !self.settings.hold, HOLD, || format!("worker {id} is started in slot {slot}"))?;
+        let old = self
+            .workers
+            .values()
+            .find(|worker| worker.slot == slot && !self.wants(worker) && !worker.given_up);
+        hold(old.is_none() || !self.settings.gone_first, HOLD, || {
+            format!("worker {id} is started in slot {slot} before {old:?} is gone")
+        })
     }
 
     /// Only the first worker of a slot or a generation need not pass the limiter. The others are restarts where they go on

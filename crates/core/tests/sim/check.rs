@@ -58,7 +58,9 @@ impl Model {
     /// 1: a worker that did not ask for it is let go for a reason only.
     fn retired_rightly(&self) -> Held {
         for (worker, served) in &self.step.drained {
-            let asked = worker.leaving();
+            let makes_room = self.settings.gone_first
+                && self.reloading().is_some_and(|generation| generation != worker.generation);
+            let asked = worker.leaving() || makes_room;
             if asked || self.phase == Phase::Stopping || self.lost_its_slot(worker) {
                 continue;
             }

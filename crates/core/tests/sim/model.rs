@@ -183,7 +183,8 @@ impl Model {
 
     /// The generation whose failures may end it: a reload's, or the first while no worker has ever served.
     pub(crate) fn on_trial(&self) -> Option<Generation> {
-        let first = self.phase == Phase::Starting && !self.settings.keep_trying;
+        let goes_on = self.settings.keep_trying || self.settings.hold;
+        let first = self.phase == Phase::Starting && !goes_on;
         self.reloading().or(self.proven.filter(|_| first))
     }
 

@@ -36,6 +36,11 @@ impl Model {
                 self.respawning(*slot, self.now + *delay);
                 Ok(())
             }
+            Notice::Held { slot, .. } => {
+                let holds =
+                    self.settings.hold && self.reload.is_none() && self.wanted_in(*slot).next().is_none();
+                hold(holds, TRUTH, || format!("slot {slot} is said to wait for a reload"))
+            }
             Notice::Gone { worker, slot, generation, exit, expected } => {
                 let so =
                     self.step.gone.take().map(|(worker, how)| {
@@ -73,7 +78,7 @@ impl Model {
         self.forget_promises_behind(slot);
         let now = self.now;
         let free = self.reload.is_none() && self.on_trial().is_none() && !self.renews();
-        let free = free && self.settings.boot_limit.is_none();
+        let free = free && self.settings.boot_limit.is_none() && !self.settings.gone_first;
         if let Some(seat) = self.seats.get_mut(index(slot)) {
             seat.promised = free.then_some(Promise { at, said: now });
         }

@@ -92,8 +92,12 @@ impl Plan {
 }
 
 impl Plan {
-    /// Adds files that change to some runs, by dice of their own.
+    /// Adds files that change to some runs, and the habits of those who write them, by dice of their own.
     pub(crate) fn with_files(mut self, rng: &mut Rng) -> Self {
+        self.settings.hold = rng.chance(15);
+        if rng.chance(15) {
+            (self.settings.gone_first, self.settings.surge) = (true, Surge::All);
+        }
         if rng.chance(25) {
             let trouble = u64::try_from(self.trouble.as_millis()).unwrap_or(u64::MAX);
             for _ in 0..rng.pick(&[1, 1, 3]) {
@@ -117,6 +121,8 @@ fn settings(rng: &mut Rng) -> Settings {
         surge: surge(rng),
         attempts: rng.pick(&[1, 2, 3]),
         keep_trying: rng.chance(15),
+        hold: false,
+        gone_first: false,
         // A worker that is forgiven may never serve, and then the cluster never comes to rest: scenarios try it.
         lateness: Lateness::Fails,
         bake: millis(rng, &[0, 100, 500, 1_000, 3_000]),

@@ -38,6 +38,11 @@ pub(crate) const SIZE: Rule =
 pub(crate) const FILES: Rule =
     Rule(17, "files that have changed become one reload when they have settled, and not too often");
 
+pub(crate) const HOLD: Rule = Rule(
+    18,
+    "where that is wanted, what has ended waits for the next reload, and a new worker until the old one is gone",
+);
+
 /// A rule was broken.
 #[derive(Clone, Debug)]
 pub(crate) struct Broken {

@@ -44,6 +44,10 @@ impl World {
     fn calm(&mut self) -> Held {
         self.trace.stage("faults and requests cease");
         self.calm_down();
+        if self.plan.settings.hold {
+            // Somebody has mended the code.
+            self.asked(Request::Reload { waits: false })?;
+        }
         if self.model.phase == Phase::Released {
             self.processes_end();
         }
@@ -74,7 +78,7 @@ impl World {
         while self.advance(latest)? {}
         let over = self.model.phase() == Phase::Over;
         let none_leaves = self.model.workers.values().all(|worker| !worker.leaving() || worker.given_up);
-        let at_rest = over || (self.model.settled() && none_leaves);
+        let at_rest = over || ((self.model.settled() || self.model.waits_for_reload()) && none_leaves);
         hold(at_rest, LIVE, || {
             format!("no {rest} by {latest}: {:?}, {:?}", self.model.phase(), self.model.workers)
         })?;

@@ -115,6 +115,12 @@ impl Model {
         !busy && self.serving_slots(None) == self.seats.len()
     }
 
+    /// Nothing is asked for, and every slot serves, or is vacant until the next reload.
+    pub(crate) fn waits_for_reload(&self) -> bool {
+        let busy = self.reload.is_some() || self.pending.is_some() || self.renews();
+        self.settings.hold && !busy && self.wanted().all(|worker| self.serves(worker))
+    }
+
     /// What the cluster as a whole is doing.
     pub(crate) fn phase(&self) -> Phase {
         if !self.supervises() && self.workers.values().all(|worker| worker.given_up) {

@@ -6,7 +6,7 @@ use std::fmt;
 use recluster_core::{Action, Cause, Due, Event, Failure, Notice, Phase, Signal, SpawnFailure, Verdict};
 
 /// Everything that must occur, over all runs together.
-const EXPECTED: [&str; 70] = [
+const EXPECTED: [&str; 71] = [
     "event Begun",
     "event Online",
     "event Ready",
@@ -36,6 +36,7 @@ const EXPECTED: [&str; 70] = [
     "notice Serving",
     "notice Respawning",
     "notice Failed",
+    "notice Held",
     "notice Overdue",
     "notice Gone",
     "notice Unkillable",
@@ -142,6 +143,7 @@ impl Tally {
             Notice::Serving { .. } => "notice Serving",
             Notice::Respawning { .. } => "notice Respawning",
             Notice::Failed(_) => "notice Failed",
+            Notice::Held { .. } => "notice Held",
             Notice::Overdue { .. } => "notice Overdue",
             Notice::Gone { .. } => "notice Gone",
             Notice::Unkillable { .. } => "notice Unkillable",

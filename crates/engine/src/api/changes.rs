@@ -14,6 +14,16 @@ impl ClusterBuilder {
         self.watched(path.as_ref(), Kind::Deployed)
     }
 
+    /// For whoever writes the server: reloads when a file changes here, a tenth of a second after the last one was saved, but for what
+    /// `.gitignore` names, `node_modules`, `.git` and files of editors. A worker that ends is not started again before that, also at the
+    /// first start. With `--inspect` among node's arguments the old worker is gone before the new one is started, so that the debugger's
+    /// port stays. May be said several times.
+    #[must_use]
+    pub fn watch(mut self, path: impl AsRef<Path>) -> Self {
+        self.draft.settings.hold = true;
+        self.watched(path.as_ref(), Kind::Source)
+    }
+
     /// Files, and directories with all that is in them, whose change does not count: what the program around the cluster writes.
     #[must_use]
     pub fn never_watched(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {

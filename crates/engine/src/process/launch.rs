@@ -87,6 +87,13 @@ pub(crate) struct Parts {
     pub(crate) inspector: Option<Place>,
 }
 
+/// Where workers of this program are to listen for a debugger, if they are.
+pub(crate) fn inspector_of(program: &ResolvedProgram) -> Option<inspector::Wanted> {
+    let Runtime::Node { kind: NodeKind::Node, args, .. } = &program.runtime else { return None };
+    let options = program.env.get(OsStr::new("NODE_OPTIONS"));
+    inspector::wanted(options.map(OsString::as_os_str), args)
+}
+
 impl Launch {
     /// Starts it, on this thread.
     pub(crate) fn run(&self, ports: &mut Ports, open_files: Option<u64>) -> io::Result<Launched> {
@@ -136,10 +143,7 @@ impl Launch {
 
     /// Where this worker alone listens for a debugger, if it is to.
     fn inspector(&self, program: &ResolvedProgram, ports: &mut Ports) -> Option<Place> {
-        let Runtime::Node { kind: NodeKind::Node, args, .. } = &program.runtime else { return None };
-        let options = program.env.get(OsStr::new("NODE_OPTIONS"));
-        let wanted = inspector::wanted(options.map(OsString::as_os_str), args)?;
-        ports.choose(&wanted, self.slot, self.slots)
+        ports.choose(&inspector_of(program)?, self.slot, self.slots)
     }
 
     fn open_notify(&self) -> io::Result<Option<sd_notify::Socket>> {

@@ -220,6 +220,11 @@ pub enum Event {
         #[serde(serialize_with = "seconds", rename = "delay_seconds")]
         delay: Duration,
     },
+    /// A worker has ended, and none is started in its slot before a file changes or a reload is asked for.
+    Held {
+        /// The worker.
+        worker: Worker,
+    },
     /// A worker has ended, and it did not get an address. Told once of each generation.
     AddressTaken {
         /// The worker.

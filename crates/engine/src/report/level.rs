@@ -76,6 +76,7 @@ impl Event {
             | Self::InspectorMoved { .. }
             | Self::Respawning { .. }
             | Self::FilesChanged { .. }
+            | Self::Held { .. }
             | Self::AcceptingUntilStop { .. }
             | Self::Recycling { .. }
             | Self::Started { .. }

@@ -33,6 +33,7 @@ impl Supervisor {
                 self.emit_about(worker, |worker| Event::Respawning { worker, delay });
                 self.tell_who_has_its_address(worker);
             }
+            Notice::Held { worker, .. } => self.emit_about(worker, |worker| Event::Held { worker }),
             Notice::Failed(failure) => {
                 self.tell_who_has_its_address(failure.worker);
                 self.emit(Event::Failed { failure: self.in_words(failure) });

@@ -15,6 +15,7 @@ use crate::config::listen::Listen;
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::config::worker_metrics::WorkerMetrics;
 use crate::process::health_check::Checks;
+use crate::process::launch;
 use crate::process::preload::Preload;
 use crate::process::program::{Program, ResolvedProgram};
 use crate::process::runtime::NodeKind;
@@ -145,7 +146,10 @@ impl Draft {
         let resolved = self.program.resolve()?;
         self.program.privileges.check()?;
         let timeout = self.node_timeout.filter(|_| resolved.is_node()).unwrap_or(self.settings.timeout);
-        let config = self.config(timeout)?;
+        let mut settings = self.settings;
+        // Two workers of a slot cannot have one port.
+        settings.gone_first = settings.hold && launch::inspector_of(&resolved).is_some();
+        let config = Self { settings, ..self.clone() }.config(timeout)?;
         let counts = balance.has_workers_accept();
         let preload =
             Preload { idle_grace: self.idle_grace, timeout, counts, metrics: self.worker_metrics.into() };

@@ -10,4 +10,5 @@ mod privileges;
 mod read_only;
 mod ready;
 mod stdio;
+mod watch;
 mod worker_log;
