@@ -150,15 +150,13 @@ pub(crate) fn typed(matches: &ArgMatches) -> Result<Command, clap::Error> {
         let source = given.and_then(|given| given.value_source(id));
         source.is_some_and(|source| source != ValueSource::DefaultValue)
     };
-    match command.run_mut().and_then(|run| alone::refusal(run, is_given)) {
-        Some(words) => Err(definition().error(ErrorKind::ArgumentConflict, words)),
-        None => {
-            if let Some(run) = command.run_mut() {
-                development::suit(run, is_given);
-            }
-            Ok(command)
-        }
+    if let Some(words) = command.run_mut().and_then(|run| alone::refusal(run, is_given)) {
+        return Err(definition().error(ErrorKind::ArgumentConflict, words));
     }
+    if let Some(run) = command.run_mut() {
+        development::suit(run, is_given);
+    }
+    Ok(command)
 }
 
 /// The names of all commands.

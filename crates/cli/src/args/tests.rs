@@ -69,6 +69,18 @@ fn options_are_read() {
 }
 
 #[test]
+fn a_watch_does_not_swallow_the_server_and_changes_what_is_not_said() {
+    let watched = run("recluster --watch server.js --watch=src");
+    assert_eq!(watched.server.to_str(), Some("server.js"));
+    assert_eq!(format!("{:?}", watched.following.watch), "[Auto, Path(\"src\")]");
+    let habits = |run: &Run| (run.running.workers.get(), run.readiness.attempts.get(), run.leaving.timeout);
+    assert_eq!(habits(&watched), (1, 1, Some(Duration::ZERO)));
+    let said = run("recluster --watch server.js -w 3 --attempts 2 --timeout 5s");
+    assert_eq!(habits(&said), (3, 2, Some(Duration::from_secs(5))));
+    assert_eq!(run("recluster server.js").leaving.timeout, None);
+}
+
+#[test]
 fn a_scale_may_be_negative() {
     let scale = |line| match read(line) {
         Ok(Command::Scale(args)) => args.scale,

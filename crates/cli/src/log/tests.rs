@@ -150,7 +150,7 @@ fn from_a_drain_on() -> Vec<Event> {
             server: "/srv/releases/2/server.js".to_owned(),
         },
         Event::PreloadMissing { reason: "Read-only file system (os error 30)".to_owned() },
-        Event::Held { worker: new },
+        Event::Held { worker: old },
         Event::FilesChanged { files: vec!["/srv/shop/app.js".to_owned()], more: 2 },
         Event::WatchLimited { reason: "files are looked at every second: inotify cannot be had".to_owned() },
         Event::CompileCacheOff {

@@ -341,8 +341,10 @@ impl Supervisor {
 
     /// A server of the worker keeps idle connections for so long. A drain may end before.
     fn keeps(&mut self, worker: WorkerId, keep_alive: Duration) {
-        let timeout = self.spec().settings().timeout;
+        let (timeout, is_written) = (self.spec().settings().timeout, self.spec().settings().hold);
+        // Where somebody writes the server that is as it is meant.
         if keep_alive > timeout
+            && !is_written
             && self.warned_of_keep_alive.replace((keep_alive, timeout)) != Some((keep_alive, timeout))
         {
             self.emit_about(worker, |worker| Event::KeepAliveTooLong { worker, keep_alive, timeout });

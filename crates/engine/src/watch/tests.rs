@@ -125,6 +125,7 @@ fn what_is_no_source_of_the_user_does_not_count() {
         ".git/index.lock",
         "dist/out.js",
         "src/trace.log",
+        "src/shop.db-journal",
         "src/.a.js.swp",
         "src/4913",
         "src/a.js~",

@@ -65,11 +65,36 @@ struct Look {
     is_there: bool,
 }
 
+/// What the program around the cluster writes: a reload for that would lead to the next one.
+#[derive(Clone, Debug, Default)]
+struct Own {
+    paths: Vec<PathBuf>,
+    /// Where its output goes, by device and number.
+    outputs: Vec<(u64, u64)>,
+}
+
+impl Own {
+    fn new(paths: Vec<PathBuf>) -> Self {
+        let outputs =
+            ["/proc/self/fd/1", "/proc/self/fd/2"].into_iter().filter_map(|fd| fs::metadata(fd).ok());
+        let outputs = outputs.filter(Metadata::is_file).map(|about| (about.dev(), about.ino())).collect();
+        Self { paths, outputs }
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        self.paths.iter().any(|own| own == path)
+    }
+
+    fn is_output(&self, about: &Metadata) -> bool {
+        self.outputs.contains(&(about.dev(), about.ino()))
+    }
+}
+
 /// The files of one path.
 #[derive(Debug)]
 pub(super) struct Tree {
     watched: Watched,
-    own: Vec<PathBuf>,
+    own: Own,
     last: Look,
     /// The files when the path last led somewhere.
     known: Files,
@@ -78,6 +103,7 @@ pub(super) struct Tree {
 impl Tree {
     /// As it is now.
     pub(super) fn new(watched: Watched, own: Vec<PathBuf>) -> Self {
+        let own = Own::new(own);
         let last = look_at(&watched, &own);
         Self { known: last.files.clone(), last, watched, own }
     }
@@ -129,7 +155,7 @@ impl Tree {
     }
 }
 
-fn look_at(watched: &Watched, own: &[PathBuf]) -> Look {
+fn look_at(watched: &Watched, own: &Own) -> Look {
     let mut look = Look::default();
     let Some(end) = look.follow(&watched.path) else { return look };
     match fs::metadata(&end) {
@@ -191,9 +217,9 @@ impl Look {
     }
 
     /// All files in a directory.
-    fn descend(&mut self, directory: &Path, kind: Kind, own: &[PathBuf]) {
+    fn descend(&mut self, directory: &Path, kind: Kind, own: &Own) {
         let is_source = kind == Kind::Source;
-        let own = own.to_vec();
+        let kept_out = own.clone();
         let walk = WalkBuilder::new(directory)
             .standard_filters(false)
             .parents(is_source)
@@ -201,16 +227,14 @@ impl Look {
             .git_exclude(is_source)
             .require_git(false)
             .follow_links(true)
-            .filter_entry(move |entry| {
-                !own.iter().any(|own| own == entry.path()) && (!is_source || is_of_user(entry))
-            })
+            .filter_entry(move |entry| !kept_out.has(entry.path()) && (!is_source || is_of_user(entry)))
             .build();
         // What cannot be read cannot be watched either, and a symlink that leads back is no file.
         for entry in walk.flatten() {
             let Ok(about) = entry.metadata() else { continue };
             if about.is_dir() {
                 self.directories.insert(entry.into_path());
-            } else if about.is_file() {
+            } else if about.is_file() && !own.is_output(&about) {
                 self.add(entry.path(), &about, false);
                 if entry.path_is_symlink() {
                     // Where it leads may be elsewhere.
@@ -229,7 +253,15 @@ impl Look {
 fn is_of_user(entry: &DirEntry) -> bool {
     let name = entry.file_name();
     // The path itself was asked for.
-    entry.depth() == 0 || !(LEFT_OUT.iter().any(|left_out| name == *left_out) || is_of_editor(name))
+    entry.depth() == 0
+        || !(LEFT_OUT.iter().any(|left_out| name == *left_out) || is_of_editor(name) || is_of_program(name))
+}
+
+/// What servers write as they run: logs, pidfiles, databases of `SQLite` and what lies beside these.
+fn is_of_program(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let ends = [".log", ".pid", ".db", ".sqlite", ".sqlite3", "-journal", "-wal", "-shm"];
+    ends.iter().any(|end| name.ends_with(end))
 }
 
 /// Backups, locks, swap files and what is renamed to its right name in a moment: of vim, Emacs, `JetBrains`, gedit and KDE, Chrome,

@@ -50,7 +50,7 @@ fn what_is_saved_is_served_and_what_is_broken_is_rolled_back_until_it_is_mended(
 
     home.write("app/src/text.js", "this is no JavaScript");
     let verdict = master.wait(on("reloaded").with("/verdict", "rolled_back"));
-    assert!(verdict.text("/failure/stderr").contains("SyntaxError"), "{verdict:?}");
+    assert!(verdict.text("/failure/reason").contains("SyntaxError"), "{verdict:?}");
     answers(&master, "second");
 
     says(&home, "third");
