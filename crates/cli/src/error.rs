@@ -80,6 +80,12 @@ pub(crate) enum Error {
     Refused(String),
     #[error("cannot tell where this command itself is: {0}")]
     Executable(io::Error),
+    #[error("{} is there already, and is not written over", path.display())]
+    ConfigExists { path: PathBuf },
+    #[error("cannot write {}: {source}", path.display())]
+    ConfigUnwritable { path: PathBuf, source: io::Error },
+    #[error("what to run in {} cannot be known: {reason}", directory.display())]
+    NoProject { directory: PathBuf, reason: String },
     #[error("{} is there already, and differs", path.display())]
     UnitExists { path: PathBuf },
     #[error("cannot write {}: {source}", path.display())]
@@ -157,6 +163,9 @@ impl Error {
             | Self::NameTaken { .. }
             | Self::NoTerminal
             | Self::TopAsJson
+            | Self::ConfigExists { .. }
+            | Self::ConfigUnwritable { .. }
+            | Self::NoProject { .. }
             | Self::UnitExists { .. }
             | Self::Unit { .. }
             | Self::UnitAccount { .. }
@@ -234,6 +243,8 @@ impl Error {
             Self::TopAsJson => {
                 Some("`recluster status --watch --json` writes a status a second as JSON".to_owned())
             }
+            Self::ConfigExists { .. } => Some("`recluster check` shows what it says".to_owned()),
+            Self::NoProject { .. } => Some("`recluster run FILE` runs any server".to_owned()),
             Self::UnitExists { .. } => Some("--force writes over it".to_owned()),
             Self::UnitAccount { key, value, .. } if key == "user" => {
                 Some(format!("--run-as {value} instead is the user of the service, workers included"))

@@ -19,6 +19,7 @@ mod exit_code;
 #[doc(hidden)]
 pub mod fuzzing;
 mod inherited;
+mod init;
 mod log;
 mod name;
 mod nearest;
@@ -81,6 +82,7 @@ async fn execute(
         Command::Stop(args) => client::stop(args).await,
         Command::Terminate(args) => client::terminate(args).await,
         Command::Systemd(mut args) => systemd::systemd(&mut args, &settings, line),
+        Command::Init(args) => init::init(&args),
         Command::Completions(args) => completions::print(&args),
     }
 }

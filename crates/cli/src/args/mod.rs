@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod development;
 mod following;
+mod init;
 mod privileges;
 mod reading;
 mod run;
@@ -27,6 +28,7 @@ pub(crate) use client::{
     Ask, EventsArgs, LogsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target, TopArgs,
 };
 pub(crate) use completions::{Completions, ShellArg};
+pub(crate) use init::Init;
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 pub(crate) use systemd::{OWN as SYSTEMDS_OWN, Systemd};
 pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, WorkerAt, scale};
@@ -79,6 +81,8 @@ pub(crate) enum Command {
     Terminate(Ask),
     /// Print a systemd unit that runs a cluster with these options, or install it
     Systemd(Box<Systemd>),
+    /// Write a recluster.toml for the project in a directory, and say what to run
+    Init(Init),
     /// Print what a shell needs to complete command lines
     Completions(Completions),
 }
@@ -99,6 +103,7 @@ impl Command {
             | Self::Scale(_)
             | Self::Stop(_)
             | Self::Terminate(_)
+            | Self::Init(_)
             | Self::Completions(_) => None,
         }
     }
@@ -118,6 +123,7 @@ impl Command {
             | Self::Scale(_)
             | Self::Stop(_)
             | Self::Terminate(_)
+            | Self::Init(_)
             | Self::Completions(_) => None,
         }
     }

@@ -1,0 +1,71 @@
+//! The file that is written, and what people are told.
+
+use std::path::Path;
+
+use super::project::{Project, plain};
+
+/// The config file of a project.
+pub(super) fn config(project: &Project) -> String {
+    let mut lines = vec![
+        "# What `recluster` runs in this directory. Every option of `recluster run --help` may stand here by its long name.".to_owned(),
+        String::new(),
+        format!("# {}{}", plain(&project.kind), project.build.as_ref().map_or(String::new(), |build| format!(": `{build}` makes the server"))),
+        format!("server = {}", quoted(&project.server)),
+    ];
+    for (key, values) in [("args", &project.args), ("node-arg", &project.node_args)] {
+        if !values.is_empty() {
+            lines.push(format!(
+                "{key} = [{}]",
+                values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ")
+            ));
+        }
+    }
+    lines.extend(project.notes.iter().map(|note| format!("# {note}")));
+    if let Some(listen) = &project.listen {
+        lines.push(format!("listen = {}", quoted(listen)));
+    }
+    lines.extend([
+        String::new(),
+        "# One worker for each usable core.".to_owned(),
+        "workers = \"max\"".to_owned(),
+        String::new(),
+        "# How long an old worker may take to finish its requests after a reload (default: 30s, 1h with NODE_ENV=production).".to_owned(),
+        "# timeout = \"30s\"".to_owned(),
+        String::new(),
+        "# A health check that a worker must pass to serve, and to go on.".to_owned(),
+        "# ready-check = \"http:/healthz\"".to_owned(),
+        String::new(),
+        "# For Prometheus, load balancers, and a page in a browser.".to_owned(),
+        "# admin = \"127.0.0.1:9464\"".to_owned(),
+        String::new(),
+        "# Variables for the workers.".to_owned(),
+        "[env]".to_owned(),
+        match &project.port {
+            Some(port) => format!("PORT = {}", quoted(port)),
+            None => "# PORT = \"3000\"".to_owned(),
+        },
+        String::new(),
+    ]);
+    lines.join("\n")
+}
+
+/// What to run, for people.
+pub(super) fn next(project: &Project, path: &Path, is_here: bool) -> String {
+    let mut lines = vec![format!("{} is written: {}", path.display(), plain(&project.kind)), String::new()];
+    if !is_here {
+        lines.push(format!("    cd {}", path.parent().unwrap_or(path).display()));
+    }
+    lines.extend(project.build.iter().map(|build| format!("    {build}")));
+    lines.extend([
+        "    recluster check      # would it start?".to_owned(),
+        "    recluster run        # in production".to_owned(),
+        "    recluster --watch    # while you write it".to_owned(),
+        String::new(),
+    ]);
+    lines.join("\n")
+}
+
+/// A string of TOML: one of JSON is that as well.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
