@@ -243,8 +243,6 @@ impl Error {
             Self::TopAsJson => {
                 Some("`recluster status --watch --json` writes a status a second as JSON".to_owned())
             }
-            Self::ConfigExists { .. } => Some("`recluster check` shows what it says".to_owned()),
-            Self::NoProject { .. } => Some("`recluster run FILE` runs any server".to_owned()),
             Self::UnitExists { .. } => Some("--force writes over it".to_owned()),
             Self::UnitAccount { key, value, .. } if key == "user" => {
                 Some(format!("--run-as {value} instead is the user of the service, workers included"))

@@ -21,9 +21,12 @@ const FILE: &str = "recluster.toml";
 pub(crate) fn init(args: &Init) -> Result<ExitStatus, Error> {
     let directory = &args.directory;
     let path = directory.join(FILE);
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AlreadyExists => Error::ConfigExists { path: path.clone() },
-        _ => Error::ConfigUnwritable { path: path.clone(), source },
+    let failed = |source: io::Error| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            Error::ConfigExists { path: path.clone() }
+        } else {
+            Error::ConfigUnwritable { path: path.clone(), source }
+        }
     };
     // A link that leads nowhere is there as well.
     if path.symlink_metadata().is_ok() {

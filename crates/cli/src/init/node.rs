@@ -101,13 +101,14 @@ pub(super) fn of_command(command: &str) -> Option<Project> {
     }
     let program = words.next()?;
     if program != "node" {
-        project.server = program.to_owned();
+        program.clone_into(&mut project.server);
         project.args = words.map(str::to_owned).collect();
         return Some(project);
     }
     while let Some(word) = words.next() {
         if !word.starts_with('-') {
-            project.server = word.trim_start_matches("./").to_owned();
+            word.trim_start_matches("./").clone_into(&mut project.server);
+            project.is_for_node = Path::new(word).extension().is_none();
             project.args = words.map(str::to_owned).collect();
             return Some(project);
         }

@@ -9,6 +9,8 @@ pub(super) struct Project {
     pub(super) server: String,
     pub(super) args: Vec<String>,
     pub(super) node_args: Vec<String>,
+    /// Only the command says that node runs it.
+    pub(super) is_for_node: bool,
     /// What makes the server file, where something does.
     pub(super) build: Option<String>,
     /// What the master is to bind, for programs that take a socket.

@@ -63,6 +63,7 @@ fn the_start_script_says_which_file_is_the_server() {
     );
     assert_eq!(runs("nodemon"), "app.js", "that is a tool, and no server");
     assert_eq!(runs("npm run build && node dist/x.js"), "app.js", "a shell would be needed");
+    assert!(project(&[("package.json", &start("node ./bin/www"))]).is_for_node, "no ending says so");
     let port = project(&[("package.json", &start("PORT=8080 node app.js"))]).port;
     assert_eq!(port.as_deref(), Some("8080"));
 }

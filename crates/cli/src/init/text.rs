@@ -20,14 +20,17 @@ pub(super) fn config(project: &Project) -> String {
             ));
         }
     }
+    if project.is_for_node {
+        lines.push("node = \"node\"".to_owned());
+    }
     lines.extend(project.notes.iter().map(|note| format!("# {note}")));
     if let Some(listen) = &project.listen {
         lines.push(format!("listen = {}", quoted(listen)));
     }
     lines.extend([
         String::new(),
-        "# One worker for each usable core.".to_owned(),
-        "workers = \"max\"".to_owned(),
+        "# One worker for each usable core (default; one with --watch).".to_owned(),
+        "# workers = \"max\"".to_owned(),
         String::new(),
         "# How long an old worker may take to finish its requests after a reload (default: 30s, 1h with NODE_ENV=production).".to_owned(),
         "# timeout = \"30s\"".to_owned(),
