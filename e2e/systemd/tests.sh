@@ -260,6 +260,12 @@ test_a_first_connection_starts_it() {
 test_a_master_that_is_killed_refuses_nobody_where_systemd_holds_the_socket() {
     installs --listen 8080 --run-as dynamic
     works systemctl start web.socket web.service
+    kills_it_three_times_under_load
+}
+
+# A load while the master is killed three times: nobody is refused. What workers were answering is cut off, and is counted.
+kills_it_three_times_under_load() {
+    local restart
     begins_a_load
     for restart in 1 2 3; do
         kill -KILL "$(systemctl show -P MainPID web.service)"
@@ -268,6 +274,27 @@ test_a_master_that_is_killed_refuses_nobody_where_systemd_holds_the_socket() {
     done
     ends_the_load
     [[ $(count refused) == 0 && $(count other) == 0 && $(count answered) != 0 ]] || fail "refused or lost otherwise: $counts"
+}
+
+test_a_master_that_is_killed_refuses_nobody_where_the_server_listens_by_itself() {
+    installs --run-as dynamic
+    works systemctl start web
+    has NFileDescriptorStore 2
+    kills_it_three_times_under_load
+    has NFileDescriptorStore 2
+    works systemctl stop web
+    has NFileDescriptorStore 0
+    [[ $(node /opt/test/get.js 8080 2>&1) == *ECONNREFUSED* ]] || fail "somebody listens still"
+}
+
+test_a_master_that_is_killed_refuses_nobody_where_it_has_bound_the_address_itself() {
+    options="--listen 8080" unit <<<"Type=notify
+Environment=FDSTORE=8
+FileDescriptorStoreMax=8
+Restart=on-failure"
+    works systemctl start web
+    has NFileDescriptorStore 1
+    kills_it_three_times_under_load
 }
 
 # No connection is refused or cut in what is orderly.

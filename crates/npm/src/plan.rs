@@ -249,7 +249,7 @@ impl Plan {
             Some(Compiled::In(directory)) => builder.compile_cache(CompileCache::In(directory.clone())),
         };
         let manager = self.systemd.and_then(|Told::ButForItsEnd| {
-            ServiceManager::of_process().map(ServiceManager::outlives_cluster)
+            ServiceManager::of_process().map(|manager| manager.outlives_cluster().keeps_no_sockets())
         });
         builder = with(builder, manager, ClusterBuilder::service_manager);
         self.conduct(builder)

@@ -68,6 +68,9 @@ pub const TELLS: &str = "RECLUSTER_TELLS";
 /// The process that systemd has started, as it is told itself. It is another one where a program between has started the master.
 pub const SYSTEMD_EXEC_PID: &str = "SYSTEMD_EXEC_PID";
 
+/// How many descriptors systemd keeps for the master (from 254 on it says so).
+pub const FDSTORE: &str = "FDSTORE";
+
 /// The variables whose value is the pid of the worker itself. Only its own process knows that pid in time, so they
 /// are set between fork and exec: the first with the sockets of an [`Activation`], the second with a watchdog. A child
 /// of the worker inherits them, and sees by the pid that sockets and watchdog are not for it.
@@ -89,7 +92,7 @@ pub const WITHHELD: [&str; 17] = [
     NOTIFY_SOCKET,
     WATCHDOG_PID,
     WATCHDOG_USEC,
-    "FDSTORE",
+    FDSTORE,
     SYSTEMD_EXEC_PID,
     RECLUSTER_CHANNEL_FD,
     DRAIN,

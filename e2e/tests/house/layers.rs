@@ -190,6 +190,7 @@ const ENGINE: Layers = (
         &[
             "socket",
             "socket::holder",
+            "socket::local",
             "socket::manager",
             "socket::place",
             "socket::races",
@@ -200,6 +201,7 @@ const ENGINE: Layers = (
         &["socket::probe"],
         &["socket::named", "socket::watch"],
         &["socket::file"],
+        &["socket::kept"],
         &["socket::bind"],
         &["socket::lend"],
         &[
@@ -253,7 +255,7 @@ const ENGINE: Layers = (
             "dataplane::interview",
             "dataplane::reports",
         ],
-        &["dataplane::group", "dataplane::worker"],
+        &["dataplane::group", "dataplane::spares", "dataplane::worker"],
         &["dataplane::application", "dataplane::listener"],
         &[
             "dataplane::balance::eligible",
@@ -264,6 +266,7 @@ const ENGINE: Layers = (
             "dataplane::peeks",
         ],
         &["dataplane::balance::relief", "dataplane::beside"],
+        &["dataplane::keeping"],
         &[
             "dataplane::balance::kernel",
             "dataplane::balance::round_robin",

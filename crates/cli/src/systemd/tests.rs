@@ -44,6 +44,8 @@ fn a_service_has_the_options_and_times_that_fit_them() {
         "TimeoutStartSec=197",
         "TimeoutStopSec=45",
         "KillMode=mixed",
+        "FileDescriptorStoreMax=1024",
+        "Environment=FDSTORE=1024",
         "RuntimeDirectory=web",
         "ReadWritePaths=\"-/var/log/my app\"",
         "ProtectHome=yes",

@@ -16,6 +16,8 @@ const FIRST_FREE_PORT: u16 = 1024;
 /// How many files the master and its workers may have open, at least.
 const OPEN_FILES: u64 = 65_536;
 const NO_LIMIT: &str = "infinity";
+/// How many listening sockets systemd keeps while no master lives: as many as a master has kept at most.
+const KEPT_SOCKETS: &str = "1024";
 
 /// What works with Node, whose compiler needs memory that is written and run (so there is no `MemoryDenyWriteExecute`), and which is to
 /// hear of a call that is not allowed instead of being killed for it.
@@ -95,6 +97,8 @@ impl Unit {
                 &quote::word(&[name, value].map(OsString::as_os_str).join(OsStr::new("="))),
             );
         }
+        // Before 254 systemd does not say it by itself.
+        text += &line("Environment", &format!("FDSTORE={KEPT_SOCKETS}"));
         text += &self.of_user();
         text += &self.of_life();
         text + "\n" + HARDENING + &self.of_files() + "\n[Install]\nWantedBy=multi-user.target\n"
@@ -146,6 +150,7 @@ impl Unit {
             line("TimeoutStopSec", &seconds(self.stop + SPARE)),
             // The master alone is told to stop, and lets its workers finish.
             line("KillMode", "mixed"),
+            line("FileDescriptorStoreMax", KEPT_SOCKETS),
             line("Restart", "on-failure"),
             // What another start would not change.
             line("RestartPreventExitStatus", "2 126 127"),

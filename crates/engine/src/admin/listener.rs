@@ -11,6 +11,7 @@ use crate::report::error::StartError;
 use crate::report::worker::Address;
 use crate::socket::bind::{self, Bound};
 use crate::socket::file::SocketFile;
+use crate::socket::kept::Pool;
 
 /// What an admin listener is to be.
 #[derive(Clone, Debug)]
@@ -87,7 +88,7 @@ impl Admin {
     pub async fn bind(options: Options) -> Result<Self, AdminError> {
         let Options { address, hosts, token_file } = options;
         token_file.as_deref().map(token::read).transpose()?;
-        let bound = bind::bind_all(Vec::new(), std::slice::from_ref(&address.0)).await;
+        let bound = bind::bind_all(Vec::new(), std::slice::from_ref(&address.0), &mut Pool::default()).await;
         let bound = bound.map_err(AdminError::Listen)?.pop();
         let Some(Bound { socket, address: at, file, .. }) = bound else {
             return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());

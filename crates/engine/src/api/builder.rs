@@ -30,6 +30,7 @@ use crate::process::program::ResolvedProgram;
 use crate::report::error::{ProgramError, StartError};
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
 use crate::socket::bind::Bound;
+use crate::socket::kept::Pool;
 use crate::socket::lend::Lender;
 use crate::supervisor::audience::Host;
 use crate::supervisor::child::Numbering;
@@ -51,6 +52,7 @@ pub struct ClusterBuilder {
     pub(crate) end_with_master: bool,
     pub(crate) open_files: Option<u64>,
     pub(crate) adopted: Vec<Bound>,
+    pub(crate) kept: Pool,
     pub(crate) lender: Lender,
     pub(crate) listens: Vec<Listen>,
     pub(crate) name: Option<String>,
@@ -76,6 +78,7 @@ impl ClusterBuilder {
             end_with_master: false,
             open_files: None,
             adopted: Vec::new(),
+            kept: Pool::default(),
             lender: Lender::default(),
             listens: Vec::new(),
             name: None,
@@ -345,14 +348,16 @@ impl ClusterBuilder {
     }
 
     /// Gives the cluster a socket that the master was started with, listening or bound, as if it were the next
-    /// [`listen`](Self::listen).
+    /// [`listen`](Self::listen). One that a [`ServiceManager`] has kept, which its name tells, is used for what is bound to its address.
     ///
     /// # Errors
     ///
     /// When the kernel does not say what it is. A name that cannot be passed on is left out.
     pub fn adopt(mut self, socket: OwnedFd, name: Option<&str>) -> io::Result<Self> {
-        let name = name.and_then(|name| name.parse().ok());
-        self.adopted.push(Bound::adopt(socket, name)?);
+        match name.and_then(|name| name.parse().ok()) {
+            Some(kept) => self.kept.add(kept, socket),
+            None => self.adopted.push(Bound::adopt(socket, name.and_then(|name| name.parse().ok()))?),
+        }
         Ok(self)
     }
 

@@ -10,6 +10,7 @@ use crate::process::runtime::{NodeKind, Runtime};
 use crate::process::slot_files;
 use crate::report::error::StartError;
 use crate::socket::bind;
+use crate::socket::manager::ManagerSocket;
 use crate::supervisor::audience::Audience;
 use crate::{dataplane, process, supervisor};
 
@@ -27,7 +28,11 @@ impl ClusterBuilder {
         }
         let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
         let (spec, first) = self.draft.check(&self.balance)?;
-        let bound = bind::bind_all(adopted, &listens).await?;
+        let (mut pool, manager) = (std::mem::take(&mut self.kept), self.manager.as_ref());
+        let returned = pool.names();
+        pool.tells(manager.and_then(|manager| ManagerSocket::open(manager.socket.clone()).ok()));
+        let keeps = manager.is_some_and(|manager| manager.store.is_some());
+        let mut bound = bind::bind_all(adopted, &listens, &mut pool).await?;
         let system = |source| StartError::System { what: "copy a listening socket", source };
         let means = dataplane::Config {
             balance: self.balance.clone(),
@@ -38,6 +43,7 @@ impl ClusterBuilder {
             messages: self.messages,
         };
         let setup = dataplane::Setup::new(means, &bound, self.lender).map_err(system)?;
+        let setup = setup.kept(pool, keeps, &mut bound);
         let heard = self.events.downgrade();
         let shell = supervisor::Shell {
             spec,
@@ -55,6 +61,7 @@ impl ClusterBuilder {
             latest: self.latest,
             name: self.name,
             manager: self.manager,
+            returned,
         };
         let audience = Audience::new(self.events, self.host);
         let supervisor::Controls { inputs, progress, ring } = supervisor::start(shell, audience, setup)?;

@@ -64,6 +64,11 @@ impl BindAddress {
         same_port && (self.includes(other) || other.includes(self))
     }
 
+    /// Whether the kernel chooses the port.
+    pub(crate) fn is_of_any_port(&self) -> bool {
+        !matches!(self, Self::Unix(_)) && self.port().is_none()
+    }
+
     /// The port, unless the kernel chooses it.
     fn port(&self) -> Option<(u16, Kind)> {
         let (port, kind) = match self {

@@ -5,13 +5,15 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use recluster_wire::env::{NOTIFY_SOCKET, SYSTEMD_EXEC_PID, WATCHDOG_PID, WATCHDOG_USEC};
+use recluster_wire::env::{FDSTORE, NOTIFY_SOCKET, SYSTEMD_EXEC_PID, WATCHDOG_PID, WATCHDOG_USEC};
 use rustix::net::SocketAddrUnix;
 
 /// A service manager that is told how the cluster does, in the words of `sd_notify`.
 ///
 /// It hears `READY=1` when the first generation serves, `RELOADING=1` and `READY=1` around each reload, `STOPPING=1`, a line of
-/// `STATUS=`, `EXTEND_TIMEOUT_USEC=` while a start, a reload or a stop takes its time, and `WATCHDOG=1` if it wants to.
+/// `STATUS=`, `EXTEND_TIMEOUT_USEC=` while a start, a reload or a stop takes its time, and `WATCHDOG=1` if it wants to. One that
+/// has room for it (`FDSTORE` in the environment) keeps the listening sockets, so that they outlive this process; the next one gives
+/// them to the cluster by [`adopt`](crate::ClusterBuilder::adopt).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceManager {
     pub(crate) socket: SocketAddrUnix,
@@ -21,6 +23,8 @@ pub struct ServiceManager {
     pub(crate) knows_another: bool,
     /// The process ends with the cluster.
     pub(crate) hears_of_stop: bool,
+    /// How many sockets it keeps; none where it has not said that it does.
+    pub(crate) store: Option<usize>,
 }
 
 impl ServiceManager {
@@ -38,6 +42,13 @@ impl ServiceManager {
         self
     }
 
+    /// Has it keep no sockets: the next process would not take them back.
+    #[must_use]
+    pub fn keeps_no_sockets(mut self) -> Self {
+        self.store = None;
+        self
+    }
+
     fn by(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Option<Self> {
         let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
         let is_mine = variable(WATCHDOG_PID).is_none() || number(WATCHDOG_PID) == Some(pid.into());
@@ -46,6 +57,7 @@ impl ServiceManager {
             watchdog: number(WATCHDOG_USEC).filter(|&usec| usec > 0 && is_mine).map(Duration::from_micros),
             knows_another: number(SYSTEMD_EXEC_PID).is_some_and(|started| started != u64::from(pid)),
             hears_of_stop: true,
+            store: number(FDSTORE).and_then(|most| usize::try_from(most).ok()).filter(|&most| most > 0),
         })
     }
 }
@@ -110,6 +122,15 @@ mod tests {
         assert!(!knows_another(&[]) && !knows_another(&[("SYSTEMD_EXEC_PID", "4711")]));
         assert!(knows_another(&[("SYSTEMD_EXEC_PID", "4700")]));
         assert!(!knows_another(&[("SYSTEMD_EXEC_PID", "*")]), "systemd's own tests say so");
+    }
+
+    #[test]
+    fn it_keeps_sockets_where_it_says_so() {
+        let store = |most| by(&[("NOTIFY_SOCKET", "/n"), ("FDSTORE", most)]).unwrap().store;
+        assert_eq!((store("7"), store("0"), store("-1"), store("")), (Some(7), None, None, None));
+        assert_eq!(by(&[("NOTIFY_SOCKET", "/n")]).unwrap().store, None);
+        let keeps = by(&[("NOTIFY_SOCKET", "/n"), ("FDSTORE", "7")]).unwrap();
+        assert_eq!(keeps.keeps_no_sockets().store, None);
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(super) fn finish_turn(state: &mut State) {
             Timer::Worker(id) => revisit_worker(state, id),
             Timer::Listener(id) => revisit_listener(state, id),
             Timer::Member(id, place) => revisit_member(state, id, place),
+            Timer::Unwanted => state.close_unused(),
             Timer::Peeks => revisit_peeks(state),
             // They are answered below.
             Timer::Looking => {}

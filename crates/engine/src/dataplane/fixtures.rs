@@ -328,6 +328,8 @@ impl Harness {
             Fact::Caveat(_) => "caveat".to_owned(),
             Fact::Disconnected { worker, finishing: false } => format!("disconnected {}", worker.get()),
             Fact::Disconnected { worker, finishing: true } => format!("finishing {}", worker.get()),
+            Fact::Keep(name, _) => format!("keep {name}"),
+            Fact::Forget(name) => format!("forget {name}"),
             Fact::ChannelDrained(id) => format!("drained {}", id.get()),
         };
         self.facts().into_iter().map(name).collect()

@@ -15,6 +15,8 @@ use recluster_core::WorkerId;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bpf::Program;
+use super::reactor::{ListenerId, Reactor, Token};
+use crate::socket::kept::Other;
 use crate::sys::{self, Hook};
 
 /// Where a TCP socket listens, and how.
@@ -105,6 +107,19 @@ impl Group {
     /// A group of one vacant socket.
     pub(super) fn new(spot: Spot, first: Rc<OwnedFd>) -> Self {
         Self { spot, members: vec![Member::vacant(first)], steered: Vec::new(), retry_at: None }
+    }
+
+    /// A group of vacant sockets, at the places that the kernel knows them by.
+    pub(super) fn returned(spot: Spot, first: Rc<OwnedFd>, others: Vec<Other>) -> Self {
+        let mut group = Self::new(spot, first);
+        group.members.extend(others.into_iter().map(|(_, socket)| Member::vacant(Rc::new(socket))));
+        group
+    }
+
+    /// Begins to watch all sockets.
+    pub(super) fn watch(&self, id: ListenerId, reactor: &Reactor) -> io::Result<()> {
+        let mut members = self.members.iter().enumerate();
+        members.try_for_each(|(place, member)| reactor.watch(&member.socket, Token::Member(id, place)))
     }
 
     /// Gives a worker a place: a vacant one, or a new one behind the others.

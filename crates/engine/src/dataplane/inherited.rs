@@ -9,6 +9,7 @@ use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 
 use crate::config::address::BindAddress;
 use crate::report::worker::Address;
+use crate::socket::kept::Other;
 
 /// By the number that workers know them by.
 pub(super) type AllInherited = BTreeMap<i32, Inherited>;
@@ -20,6 +21,8 @@ pub(crate) struct Inherited {
     pub(crate) address: Address,
     /// Its address as `--listen` would say it.
     pub(crate) place: Option<BindAddress>,
+    /// Sockets of a group that came back with it, and are not needed.
+    pub(crate) others: Vec<Other>,
     /// A worker has asked for it.
     pub(crate) is_used: bool,
 }
@@ -136,7 +139,10 @@ mod tests {
                 BindAddress::One { address, kind } => ip(address.ip(), *kind),
                 BindAddress::Unix(path) => Address::Unix(path.clone()),
             };
-            (number, Inherited { socket, address, place: Some(listen.at), is_used: false })
+            (
+                number,
+                Inherited { socket, address, place: Some(listen.at), others: Vec::new(), is_used: false },
+            )
         });
         (numbered.collect(), port)
     }

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -33,6 +33,7 @@ use super::client_hash::Table;
 use super::connection::Connection;
 use super::group::{Group, Spot};
 use super::reactor::{ListenerId, Reactor, Timer, Token};
+use super::spares::{Keeping, Spares};
 use crate::config::balance::{Balance, StickyBy};
 use crate::report::worker::Address;
 use crate::socket::bind::{bind_unix, on_every_address};
@@ -56,7 +57,7 @@ pub(super) enum Mode {
 
 impl Mode {
     /// The mode for a socket that cannot have others at its address.
-    fn without_group(self) -> Self {
+    pub(super) fn without_group(self) -> Self {
         if self == Self::Kernel { Self::RoundRobin } else { self }
     }
 }
@@ -107,6 +108,10 @@ pub(super) struct Listener {
     pub(super) deferred: Option<i32>,
     /// The workers' own sockets, of which `socket` is the first.
     pub(super) group: Option<Group>,
+    /// Sockets at its address that came back and are not needed.
+    pub(super) spares: Option<Spares>,
+    /// What a service manager keeps of it; none where that is nothing.
+    pub(super) keeping: Option<Keeping>,
     /// What the kernel said to a group, which was to be there.
     pub(super) refusal: Option<io::Error>,
     pub(super) address: Address,
@@ -174,7 +179,7 @@ impl Listener {
         Ok(listener)
     }
 
-    fn new(socket: Socket, mode: Mode, address: Address) -> Self {
+    pub(super) fn new(socket: Socket, mode: Mode, address: Address) -> Self {
         Self {
             id: 0,
             identity: None,
@@ -182,6 +187,8 @@ impl Listener {
             mode,
             deferred: None,
             group: None,
+            spares: None,
+            keeping: None,
             refusal: None,
             address,
             targets: Vec::new(),
@@ -206,9 +213,7 @@ impl Listener {
     /// How many connections wait to be accepted or to be given to a worker; none where the kernel does not say, as of unix sockets.
     pub(super) fn queue(&self) -> Option<u64> {
         let first = self.socket.as_deref()?;
-        let members = self.group.iter().flat_map(|group| group.members.iter());
-        let others =
-            members.map(|member| &*member.socket).filter(|socket| socket.as_raw_fd() != first.as_raw_fd());
+        let others = self.sockets().filter(|socket| socket.as_raw_fd() != first.as_raw_fd());
         let waiting = self.waiting.len() as u64;
         [first]
             .into_iter()
@@ -261,16 +266,8 @@ impl Listener {
     }
 
     fn bind_udp(query: &QueryServer, kind: SocketKind, beside: Beside) -> io::Result<Self> {
-        let any: IpAddr = if kind == SocketKind::Udp6 {
-            Ipv6Addr::UNSPECIFIED.into()
-        } else {
-            Ipv4Addr::UNSPECIFIED.into()
-        };
-        let port = query.port.unwrap_or(0);
-        let address = match &query.address {
-            Some(text) => parse_address(text, port)?,
-            None => SocketAddr::new(any, port),
-        };
+        let any = if kind == SocketKind::Udp6 { "::" } else { "0.0.0.0" };
+        let address = parse_address(query.address.as_deref().unwrap_or(any), query.port.unwrap_or(0))?;
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_reuse_address(query.reuse_addr())?;
         socket.set_reuse_port(beside == Beside::Ours)?;
@@ -394,8 +391,7 @@ impl Listener {
 
     /// Lets no connection begin any more.
     pub(super) fn refuse_connections(&self) {
-        let members = self.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
-        for socket in members.chain(&self.socket) {
+        for socket in self.sockets() {
             // A kernel without such programs lets connections begin until the end.
             let _ = sys::attach(socket.as_fd(), Hook::Socket, Program::no_beginnings().instructions());
         }
@@ -414,7 +410,7 @@ impl Listener {
     /// Begins to watch the sockets from which the master accepts, or may have to.
     pub(super) fn watch(&self, reactor: &Reactor) -> io::Result<()> {
         match (&self.socket, &self.group) {
-            (Some(socket), Some(_)) => reactor.watch(socket, Token::Member(self.id, 0)),
+            (Some(_), Some(group)) => group.watch(self.id, reactor),
             (Some(socket), None) if self.mode == Mode::RoundRobin => {
                 reactor.watch(socket, Token::Listener(self.id))
             }
@@ -423,8 +419,7 @@ impl Listener {
     }
 
     pub(super) fn unwatch(&self, reactor: &Reactor) {
-        let members = self.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
-        members.chain(&self.socket).for_each(|socket| reactor.unwatch(socket));
+        self.sockets().for_each(|socket| reactor.unwatch(socket));
     }
 
     /// Its socket, and those of its group.

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 use rustix::net::sockopt;
@@ -13,14 +13,17 @@ use rustix::net::sockopt;
 use super::beside::{self, REFUSE_SPAN};
 use super::handover::take_all;
 use super::inherited::{self, AllInherited, Inherited};
+use super::keeping;
 use super::listener::{Closing, Listener, Listeners, Mode};
 use super::messages::{Fact, Standing};
 use super::peeks::Peeks;
 use super::reactor::{ListenerId, Reactor, Timer};
 use super::reports::Reports;
+use super::spares::Keeping;
 use super::worker::{SERVER_LIFE, Worker, Workers};
 use crate::config::balance::Balance;
 use crate::report::worker::Address;
+use crate::socket::kept::Pool;
 use crate::socket::lend::{Lender, Lent, inode_of_socket};
 use crate::socket::short_path::{is_short_from, too_long};
 
@@ -41,12 +44,18 @@ pub(super) struct Opener {
     lender: Lender,
     /// Where the sockets were bound that were lent, by their numbers.
     lent: BTreeMap<i32, Address>,
+    /// What a service manager has kept.
+    pool: Pool,
+    /// It is to keep what is opened.
+    keeps: bool,
+    /// When what came back and nobody wants is closed.
+    unwanted_at: Option<Instant>,
     next: ListenerId,
 }
 
 impl Opener {
-    pub(super) fn new(inherited: AllInherited, lender: Lender) -> Self {
-        Self { inherited, lender, lent: BTreeMap::new(), next: 0 }
+    pub(super) fn new(inherited: AllInherited, lender: Lender, pool: Pool, keeps: bool) -> Self {
+        Self { inherited, lender, lent: BTreeMap::new(), pool, keeps, unwanted_at: None, next: 0 }
     }
 
     /// The listener that a worker's query means: one that is open already, or a new one. A worker that is on it already
@@ -77,16 +86,14 @@ impl Opener {
         let mut listener = match inherited {
             Some((number, inherited)) if is_first || query.fd.is_some() => {
                 inherited.is_used = true;
-                Listener::adopt(number, &inherited.socket, mode)?
+                let mut listener = Listener::adopt(number, &inherited.socket, mode)?;
+                listener.set_aside(std::mem::take(&mut inherited.others), reactor.now);
+                listener
             }
             _ if query.fd.is_some() => self.borrow(query, mode, listeners)?,
-            // The file of a unix socket that we have open ourselves is not stale.
-            _ if can_say_path(worker, query) => match Listener::bind(query, mode, is_first) {
-                Err(error) if is_in_use(&error) && beside::make_room(query, worker, listeners) => {
-                    Listener::bind_beside(query, mode)?
-                }
-                bound => bound?,
-            },
+            _ if can_say_path(worker, query) => {
+                self.open(query, worker, mode, is_first, listeners, reactor)?
+            }
             _ => return Err(too_long()),
         };
         listener.id = self.next;
@@ -101,6 +108,78 @@ impl Opener {
         let id = listener.id;
         listeners.insert(id, listener);
         Ok(id)
+    }
+
+    /// Uses what a service manager has kept, or binds what the worker asks for.
+    fn open(
+        &mut self,
+        query: &QueryServer,
+        worker: &Worker,
+        mode: Mode,
+        is_first: bool,
+        listeners: &Listeners,
+        reactor: &Reactor,
+    ) -> io::Result<Listener> {
+        let place = keeping::wanted(query);
+        if let Some(returned) = place.as_ref().filter(|_| is_first).and_then(|place| self.pool.take(place)) {
+            return keeping::adopt(returned, query, mode, reactor);
+        }
+        // The file of a unix socket that we have open ourselves is not stale.
+        let mut listener = match Listener::bind(query, mode, is_first) {
+            Err(error) if is_in_use(&error) => {
+                self.open_beside(query, worker, mode, listeners)?.ok_or(error)?
+            }
+            bound => bound?,
+        };
+        if self.keeps && place.is_some() {
+            listener.keeping = Some(Keeping::new(self.pool.number()));
+        }
+        Ok(listener)
+    }
+
+    /// Binds what the worker asks for beside what is in its way, if that is ours and may be. What a service manager has kept there is
+    /// wanted by nobody, and closed.
+    fn open_beside(
+        &mut self,
+        query: &QueryServer,
+        worker: &Worker,
+        mode: Mode,
+        listeners: &Listeners,
+    ) -> io::Result<Option<Listener>> {
+        let has_rivals = beside::make_room(query, worker, listeners);
+        let kept = keeping::wanted(query).filter(|place| self.pool.share(place));
+        if !has_rivals && kept.is_none() {
+            return Ok(None);
+        }
+        let bound = Listener::bind_beside(query, mode);
+        if let Some(place) = &kept {
+            self.pool.make_room(place);
+        }
+        let mut listener = bound?;
+        if !has_rivals && let Some(backlog) = listener.deferred.take() {
+            listener.fd().map_or(Ok(()), |socket| rustix::net::listen(socket, backlog))?;
+        }
+        Ok(Some(listener))
+    }
+
+    /// Closes what a service manager has kept and no worker has asked for by now.
+    pub(super) fn close_unwanted(&mut self, reactor: &mut Reactor, reports: &Reports) {
+        let has_others = |it: &Inherited| !it.is_used && !it.others.is_empty();
+        if self.pool.is_empty() && !self.inherited.values().any(has_others) {
+            return;
+        }
+        let closes_at = *self.unwanted_at.get_or_insert(reactor.now + UNUSED_LINGER);
+        if closes_at > reactor.now {
+            reactor.set_timer(closes_at, Timer::Unwanted);
+            return;
+        }
+        let (addresses, mut names) = self.pool.close();
+        let others =
+            self.inherited.values_mut().filter(|it| has_others(it)).flat_map(|it| it.others.drain(..));
+        names.extend(others.map(|(name, _)| name));
+        let (names, addresses) =
+            (names.into_iter().map(Fact::Forget), addresses.into_iter().map(Fact::Closed));
+        names.chain(addresses).for_each(|fact| reports.fact(fact));
     }
 
     /// Uses a socket of somebody else in this process, by its number there.
@@ -147,6 +226,7 @@ impl Opener {
     pub(super) fn close_inherited(&mut self) {
         self.inherited.clear();
         self.lender = Lender::default();
+        self.pool.close();
     }
 }
 
@@ -218,8 +298,9 @@ pub(super) fn close(
     reactor: &Reactor,
     reports: &Reports,
 ) {
-    let Some(listener) = listeners.remove(&id) else { return };
+    let Some(mut listener) = listeners.remove(&id) else { return };
     listener.unwatch(reactor);
+    keeping::forget(&mut listener, reports);
     peeks.forget(id);
     // One that the master was started with stays open here.
     if listener.announced && !matches!(listener.address, Address::Fd(_)) {
@@ -287,6 +368,7 @@ fn refuse(listener: &mut Listener, reactor: &mut Reactor) {
 
 fn stop(listener: &mut Listener, reactor: &mut Reactor) {
     let is_stream = listener.is_stream();
+    keeping::stop_spares(listener);
     let Listener { group, socket, waiting, .. } = listener;
     let members = group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
     for socket in members.chain(&*socket).filter(|_| is_stream) {

@@ -26,6 +26,7 @@ use crate::report::status::ListenerStatus;
 use crate::report::worker::Address;
 use crate::socket::bind::{Bound, FIRST_LISTENER};
 use crate::socket::file::SocketFile;
+use crate::socket::kept::{KeptName, Pool};
 use crate::socket::lend::Lender;
 
 /// The most connections that are pending for one worker: as many as the kernel's queue holds by Node's default.
@@ -90,6 +91,10 @@ pub(crate) struct Setup {
     pub(crate) lender: Lender,
     /// The files of those that the master has bound.
     pub(crate) files: Vec<Arc<SocketFile>>,
+    /// What a service manager has kept.
+    pub(crate) pool: Pool,
+    /// There is one that keeps sockets.
+    pub(crate) keeps: bool,
 }
 
 impl Setup {
@@ -101,9 +106,20 @@ impl Setup {
         let numbered = (FIRST_LISTENER..).zip(bound);
         let copies = numbered.map(|(number, bound)| {
             let (address, place) = (bound.address.clone(), bound.at());
-            Ok((number, Inherited { socket: bound.socket.try_clone()?, address, place, is_used: false }))
+            let (socket, others) = (bound.socket.try_clone()?, Vec::new());
+            Ok((number, Inherited { socket, address, place, others, is_used: false }))
         });
-        Ok(Self { config, inherited: copies.collect::<io::Result<_>>()?, lender, files })
+        let inherited = copies.collect::<io::Result<_>>()?;
+        Ok(Self { config, inherited, lender, files, pool: Pool::default(), keeps: false })
+    }
+
+    /// The same with what a service manager has kept and what it is to keep. What came back beside a socket that is bound already is
+    /// emptied where workers accept from that.
+    pub(crate) fn kept(mut self, pool: Pool, keeps: bool, bound: &mut [Bound]) -> Self {
+        for (inherited, bound) in self.inherited.values_mut().zip(bound) {
+            inherited.others = std::mem::take(&mut bound.others);
+        }
+        Self { pool, keeps, ..self }
     }
 }
 
@@ -231,6 +247,10 @@ pub(crate) enum Fact {
     InTheWay(WorkerId, Address),
     /// The worker broke a rule of its channel, and the channel was closed.
     CutOff(WorkerId, String),
+    /// A service manager is to keep this socket.
+    Keep(KeptName, OwnedFd),
+    /// It is to keep it no longer.
+    Forget(KeptName),
     /// Something that the cluster cannot do.
     Caveat(&'static str),
     /// The worker's channel is closed. `finishing`: it had closed its servers before it was told to disconnect, so it may
@@ -274,6 +294,8 @@ impl Fact {
             | Self::Skipped { .. }
             | Self::Held(..)
             | Self::Keeps(..)
+            | Self::Keep(..)
+            | Self::Forget(_)
             | Self::Caveat(_)
             | Self::Disconnected { .. }
             | Self::ChannelDrained(_) => 0,

@@ -16,6 +16,7 @@
 //! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address; `inherited` are those
 //!   that were bound before any worker asked, `abandoned` those that a worker closes while it goes on, and
 //!   `instead` says why one is not served as was asked for;
+//! - `keeping` has a service manager keep sockets, and uses what it kept; `spares` are sockets that came back and are too many;
 //! - `beside` is for two sockets whose addresses overlap, and `names` keeps the files of unix sockets in their places;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses; `idle` looks
 //!   whether a worker has anything to do;
@@ -44,6 +45,7 @@ mod idle;
 mod inherited;
 mod instead;
 mod interview;
+mod keeping;
 mod listener;
 mod listeners;
 mod looking;
@@ -55,6 +57,7 @@ mod reactor;
 mod reading;
 mod reclaim;
 mod reports;
+mod spares;
 mod state;
 mod worker;
 

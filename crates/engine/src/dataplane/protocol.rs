@@ -17,6 +17,7 @@ use super::balance::{kernel, relief};
 use super::channel::{ProtocolViolation, Sent};
 use super::handle::Handle;
 use super::handover::{self, Answer, put_back};
+use super::keeping::{self, APART};
 use super::listener::{Listener, Listeners, Mode, Target};
 use super::listeners;
 use super::messages::{Config, Fact, Standing, server_limit};
@@ -203,6 +204,12 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
         let listener = listeners.get_mut(&listener).ok_or(std::io::ErrorKind::NotFound)?;
         let own = kernel::socket_for(id, listener, reactor)?;
         listener.file.iter().for_each(|file| names.add(file, reactor));
+        keeping::report(listener, reports);
+        if mode == Mode::Kernel && listener.is_apart() {
+            reports.caveat(APART);
+        }
+        // What came back with it is looked at.
+        reactor.mark(listener.id);
         Ok((listener, own))
     });
     match placed {

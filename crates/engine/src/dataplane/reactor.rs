@@ -37,6 +37,8 @@ pub(super) enum Timer {
     Peeks,
     /// The files of unix sockets.
     Names,
+    /// Sockets that came back and that no worker has asked for.
+    Unwanted,
     /// Who looks at the cluster.
     Looking,
 }

@@ -11,6 +11,7 @@ use super::beside;
 use super::channel::{ProtocolViolation, READ_BYTES};
 use super::drain::{self, Terms};
 use super::idle::Looks;
+use super::keeping;
 use super::listener::Listeners;
 use super::listeners::{self, Opener};
 use super::messages::{Billed, Config, Fact, Report, Routes, Setup};
@@ -58,7 +59,7 @@ impl State {
             workers: Workers::new(),
             listeners: Listeners::new(),
             names,
-            opener: Opener::new(setup.inherited, setup.lender),
+            opener: Opener::new(setup.inherited, setup.lender, setup.pool, setup.keeps),
             routes: Routes::default(),
             is_stopping: false,
             scratch: vec![0; READ_BYTES],
@@ -73,6 +74,8 @@ impl State {
         let Self { workers, listeners, peeks, is_stopping, reactor, reports, .. } = self;
         let Some(listener) = listeners.get_mut(&id) else { return };
         beside::begin(listener, workers, reactor, reports);
+        keeping::report(listener, reports);
+        keeping::empty_spares(listener, reactor, reports);
         kernel::steer(listener, workers, *is_stopping, reactor, reports);
         sticky::sort(listener, workers, peeks, *is_stopping, reactor, reports);
         round_robin::dispatch(listener, workers, *is_stopping, reactor);
@@ -146,7 +149,10 @@ impl State {
 
     /// Closes listeners that no worker will want again.
     pub(super) fn close_unused(&mut self) {
-        let Self { listeners, workers, routes, peeks, reactor, reports, .. } = self;
+        let Self { listeners, workers, opener, routes, peeks, reactor, reports, .. } = self;
         listeners::close_unused(listeners, workers, routes.settled, peeks, reactor, reports);
+        if routes.settled {
+            opener.close_unwanted(reactor, reports);
+        }
     }
 }

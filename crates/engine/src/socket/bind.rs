@@ -1,12 +1,11 @@
 //! Binding the addresses of [`Listen`] before the first worker starts.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,8 @@ use crate::report::error::StartError;
 use crate::report::worker::Address;
 use crate::socket::file::SocketFile;
 use crate::socket::holder::{PortOf, Wanted};
+use crate::socket::kept::{KeptName, Other, Pool, Returned};
+use crate::socket::local::address_of;
 use crate::socket::named::{self, Permissions};
 use crate::socket::probe::{Probe, probe};
 use crate::socket::runtime_dir::{may_create_in, parent_of};
@@ -44,15 +45,10 @@ pub(crate) struct Bound {
     pub(crate) socket: OwnedFd,
     /// The file of a unix socket, removed together with the socket.
     pub(crate) file: Option<Arc<SocketFile>>,
-}
-
-/// Where a socket of this type is bound.
-pub(crate) fn address_of(local: &SockAddr, kind: Type) -> Address {
-    match (local.as_socket(), kind) {
-        (Some(local), Type::DGRAM) => Address::Udp(local),
-        (Some(local), _) => Address::Tcp(local),
-        (None, _) => Address::Unix(unix_path(local)),
-    }
+    /// The name under which a service manager may keep it; none for what is somebody else's, or has a port of the kernel's choice.
+    pub(crate) kept: Option<KeptName>,
+    /// Sockets of a group that came back with it, and are not needed.
+    pub(crate) others: Vec<Other>,
 }
 
 impl Bound {
@@ -61,7 +57,18 @@ impl Bound {
         let socket = Socket::from(socket);
         let local = socket.local_addr()?;
         let address = address_of(&local, socket.r#type()?);
-        Ok(Self { name, address, socket: socket.into(), file: None })
+        Ok(Self { name, address, socket: socket.into(), file: None, kept: None, others: Vec::new() })
+    }
+
+    /// A socket that a service manager has kept.
+    fn returned(returned: Returned, listen: &Listen) -> Self {
+        let Returned { number, address, first, others, file, .. } = returned;
+        if !matches!(address, Address::Udp(_)) {
+            // With what backlog it listened, another configuration may have said. It listens in any case.
+            let _ = SockRef::from(&first).listen(backlog_of(listen));
+        }
+        let (name, kept) = (listen.name.clone(), Some(KeptName { number, place: 0 }));
+        Self { name, address, socket: first, file, kept, others }
     }
 
     /// The address as a [`Listen`] would say it.
@@ -107,13 +114,6 @@ impl Bound {
     }
 }
 
-/// The path of a unix socket; an abstract name begins with a NUL.
-fn unix_path(local: &SockAddr) -> PathBuf {
-    let name =
-        local.as_abstract_namespace().map(|name| PathBuf::from(OsString::from_vec([b"\0", name].concat())));
-    name.or_else(|| local.as_pathname().map(PathBuf::from)).unwrap_or_default()
-}
-
 /// Checks that all of them can be bound at the same time.
 pub(crate) fn check_all(listens: &[Listen]) -> Result<(), StartError> {
     for (at, listen) in listens.iter().enumerate() {
@@ -125,17 +125,27 @@ pub(crate) fn check_all(listens: &[Listen]) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Binds all of them, behind the adopted sockets, but for those at whose address an adopted socket is: they are that one. After
-/// an error none of them is bound.
-pub(crate) async fn bind_all(mut adopted: Vec<Bound>, listens: &[Listen]) -> Result<Vec<Bound>, StartError> {
+/// Binds all of them, behind the adopted sockets, but for those at whose address an adopted socket is: they are that one. What a
+/// service manager has kept comes next. After an error none of them is bound.
+pub(crate) async fn bind_all(
+    mut adopted: Vec<Bound>,
+    listens: &[Listen],
+    pool: &mut Pool,
+) -> Result<Vec<Bound>, StartError> {
     check_all(listens)?;
     let given: Vec<BindAddress> = adopted.iter().filter_map(Bound::at).collect();
     let mut bound = Vec::new();
     for listen in listens {
-        bound.push(match adopted.iter().position(|own| own.is_at(&listen.at)) {
-            Some(own) => adopted.remove(own).under(listen),
-            None => bind_patiently(listen, &given, PATIENCE, bind).await?,
-        });
+        if let Some(own) = adopted.iter().position(|own| own.is_at(&listen.at)) {
+            bound.push(adopted.remove(own).under(listen));
+        } else if let Some(returned) = pool.take(&listen.at) {
+            bound.push(Bound::returned(returned, listen));
+        } else {
+            pool.make_room(&listen.at);
+            let mut own = bind_patiently(listen, &given, PATIENCE, bind).await?;
+            own.kept = (!listen.at.is_of_any_port()).then(|| KeptName { number: pool.number(), place: 0 });
+            bound.push(own);
+        }
     }
     adopted.append(&mut bound);
     Ok(adopted)
@@ -196,7 +206,7 @@ fn wanted(at: &BindAddress) -> Wanted {
 
 /// Binds an address once. The result has the port that the kernel chose.
 pub(crate) fn bind(listen: &Listen) -> io::Result<Bound> {
-    let backlog = i32::try_from(listen.backlog).unwrap_or(i32::MAX);
+    let backlog = backlog_of(listen);
     let (socket, file) = match &listen.at {
         BindAddress::Everywhere { port, kind } => {
             (on_every_address(|ip| bind_ip((ip, *port).into(), *kind, false, backlog))?, None)
@@ -219,7 +229,12 @@ pub(crate) fn bind(listen: &Listen) -> io::Result<Bound> {
         (_, Some(local)) => Address::Tcp(local),
         (_, None) => return Err(io::ErrorKind::AddrNotAvailable.into()),
     };
-    Ok(Bound { name: listen.name.clone(), address, socket: socket.into(), file: file.map(Arc::new) })
+    let (name, file) = (listen.name.clone(), file.map(Arc::new));
+    Ok(Bound { name, address, socket: socket.into(), file, kept: None, others: Vec::new() })
+}
+
+fn backlog_of(listen: &Listen) -> i32 {
+    i32::try_from(listen.backlog).unwrap_or(i32::MAX)
 }
 
 /// Whether an address can be bound now. It is free again afterwards, and no client can have connected.

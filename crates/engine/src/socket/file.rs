@@ -50,6 +50,18 @@ impl SocketFile {
         Ok(file)
     }
 
+    /// The file of a socket that was bound before this process began, and to which the path leads.
+    pub(crate) fn returned(path: &Path) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let (directory, name) = Directory::of(&path)?;
+        let entry = directory.entry(&name)?.filter(|entry| entry.is_socket);
+        let identity = entry.ok_or(io::ErrorKind::NotFound)?.identity;
+        let known = second_names(&name).find(|second| directory.has(second, identity));
+        let linked = || second_names(&name).find(|second| link(&directory, &name, second, identity));
+        let second = known.or_else(linked);
+        Ok(Self { path, identity, second, is_told: AtomicBool::new(false) })
+    }
+
     /// Whether it is the file at this path.
     pub(crate) fn is_named(&self, path: &Path) -> bool {
         std::path::absolute(path).is_ok_and(|path| path == self.path)

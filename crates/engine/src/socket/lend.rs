@@ -10,7 +10,7 @@ use rustix::fs::{FileType, fstat};
 use socket2::{Domain, SockRef, Type};
 
 use crate::report::worker::Address;
-use crate::socket::bind::address_of;
+use crate::socket::local::address_of;
 use crate::sys;
 
 /// Which descriptors of this process workers may ask for. Default none.

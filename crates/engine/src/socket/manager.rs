@@ -1,10 +1,14 @@
 //! The way to the socket of a service manager. Nobody waits for it: neither where nobody reads it nor where it is gone.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, sendmsg_addr, socket_with,
+};
 
 /// A socket of our own, from which it is spoken to.
 #[derive(Debug)]
@@ -31,8 +35,19 @@ impl ManagerSocket {
 
     /// Sends a datagram. The socket is looked for each time: a manager that starts anew may have made another.
     pub(crate) fn send(&self, datagram: &str) -> Sent {
-        match sendto(&self.own, datagram.as_bytes(), SendFlags::NOSIGNAL, &self.manager) {
-            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => Sent::Full,
+        self.send_with(datagram, None)
+    }
+
+    /// Sends a datagram, and a descriptor with it.
+    pub(crate) fn send_with(&self, datagram: &str, descriptor: Option<BorrowedFd<'_>>) -> Sent {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if let Some(descriptor) = descriptor.as_ref() {
+            control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
+        }
+        let parts = [IoSlice::new(datagram.as_bytes())];
+        match sendmsg_addr(&self.own, &self.manager, &parts, &mut control, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::INTR | Errno::TOOMANYREFS) => Sent::Full,
             Ok(_) | Err(_) => Sent::Done,
         }
     }

@@ -1,5 +1,6 @@
 //! One arm for each thing that processes and the data plane report.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
@@ -18,6 +19,7 @@ use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::report::worker::Address;
 use crate::sink::Sink;
+use crate::socket::kept::KeptName;
 use crate::supervisor::Supervisor;
 use crate::supervisor::caches::{self, Milestone};
 use crate::supervisor::child::Child;
@@ -97,17 +99,29 @@ impl Supervisor {
                     self.emit_about(worker, |worker| Event::CompileCacheOff { worker, reason });
                 }
             }
+            Fact::Keep(name, socket) => self.keep(name, socket),
+            Fact::Forget(name) => self.herald.forget(name, Instant::now()),
             Fact::Caveat(caveat) => self.emit(Event::Caveat { caveat: caveat.into() }),
-            Fact::InTheWay(worker, own) => {
-                if let Some(child) = self.workers.get_mut(worker) {
-                    child.in_the_way = Some(own);
-                }
-            }
+            Fact::InTheWay(worker, own) => self.is_in_the_way(worker, own),
             Fact::CutOff(worker, reason) => {
                 self.emit_about(worker, |worker| Event::CutOff { worker, reason });
             }
             Fact::Disconnected { worker, finishing } => self.disconnected(worker, finishing),
             Fact::ChannelDrained(worker) => self.bury(worker),
+        }
+    }
+
+    /// The worker could not listen because of an address of ours.
+    fn is_in_the_way(&mut self, worker: WorkerId, own: Address) {
+        if let Some(child) = self.workers.get_mut(worker) {
+            child.in_the_way = Some(own);
+        }
+    }
+
+    /// Has the service manager keep a socket.
+    pub(super) fn keep(&mut self, name: KeptName, socket: OwnedFd) {
+        if let Some(caveat) = self.herald.keep(name, socket, Instant::now()) {
+            self.emit(Event::Caveat { caveat: caveat.into() });
         }
     }
 

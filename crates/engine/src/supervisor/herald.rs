@@ -1,8 +1,9 @@
 //! What the service manager is told, and when. It follows from how the cluster is, whatever has brought it there: whoever looks at
 //! it tells the herald, which says what is new.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
@@ -12,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::config::service_manager::ServiceManager;
 use crate::report::status::LastReload;
 use crate::report::verdict::Verdict;
+use crate::socket::kept::KeptName;
 use crate::socket::manager::{ManagerSocket, Sent};
 
 /// How much time is asked for while something goes on, and how often. What ends it are the deadlines of the cluster itself.
@@ -19,6 +21,11 @@ const EXTENSION: Duration = Duration::from_secs(30);
 const EXTENDED_EVERY: Duration = Duration::from_secs(10);
 /// How many datagrams may wait for a manager that does not read; the oldest is forgotten.
 const WAITING: usize = 32;
+/// How many sockets are kept at most, whatever the manager has room for.
+const MOST_KEPT: usize = 1024;
+/// What people are told, once, when the manager has no room for all sockets.
+const STORE_IS_FULL: &str = "the service manager has no room to keep all listening sockets (FileDescriptorStoreMax= is too small): \
+                             if this process is killed, connections to the others are refused until the next one listens";
 /// When such a manager is tried again.
 const TRIED_AGAIN: Duration = Duration::from_millis(100);
 /// How a datagram begins that has nothing but a status.
@@ -46,7 +53,12 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 struct Speaker {
     socket: ManagerSocket,
-    waiting: VecDeque<String>,
+    waiting: VecDeque<Letter>,
+    /// How many sockets the manager keeps.
+    room: usize,
+    /// Those that it keeps, or is about to.
+    kept: BTreeSet<KeptName>,
+    told_of_room: bool,
     tried_again: Option<Instant>,
     stage: Stage,
     status: String,
@@ -56,6 +68,22 @@ struct Speaker {
     beat: Option<Beat>,
     /// When more time is asked for.
     extended: Option<Instant>,
+}
+
+/// A datagram that waits.
+#[derive(Debug)]
+struct Letter {
+    text: String,
+    about: About,
+}
+
+/// What a datagram is for.
+#[derive(Debug)]
+enum About {
+    State,
+    /// It brings this socket.
+    Keep(KeptName, OwnedFd),
+    Forget,
 }
 
 /// What the manager believes.
@@ -110,6 +138,32 @@ impl Herald {
         }
     }
 
+    /// The manager has kept these before this process was started.
+    pub(crate) fn has_kept(&mut self, names: impl IntoIterator<Item = KeptName>) {
+        if let Some(speaker) = &mut self.0 {
+            speaker.kept.extend(names);
+        }
+    }
+
+    /// Has the manager keep a socket; returns what people should be told, if it has no room.
+    pub(crate) fn keep(&mut self, name: KeptName, socket: OwnedFd, now: Instant) -> Option<&'static str> {
+        self.0.as_mut()?.keep(name, socket, now)
+    }
+
+    /// Has the manager keep a socket no longer.
+    pub(crate) fn forget(&mut self, name: KeptName, now: Instant) {
+        if let Some(speaker) = &mut self.0 {
+            speaker.forget(name, now);
+        }
+    }
+
+    /// Has the manager keep nothing any more: what was asked to end leaves nothing open.
+    pub(crate) fn forget_all(&mut self, now: Instant) {
+        if let Some(speaker) = &mut self.0 {
+            speaker.forget_all(now);
+        }
+    }
+
     /// Says what is to be said from time to time.
     pub(crate) fn pass(&mut self, now: Instant) {
         let Some(speaker) = &mut self.0 else { return };
@@ -126,10 +180,13 @@ impl Herald {
 
 impl Speaker {
     fn new(manager: ServiceManager, now: Instant) -> io::Result<Self> {
-        let ServiceManager { socket, watchdog, knows_another, hears_of_stop } = manager;
+        let ServiceManager { socket, watchdog, knows_another, hears_of_stop, store } = manager;
         Ok(Self {
             socket: ManagerSocket::open(socket)?,
             waiting: VecDeque::new(),
+            room: store.unwrap_or(0).min(MOST_KEPT),
+            kept: BTreeSet::new(),
+            told_of_room: false,
             tried_again: None,
             stage: Stage::Starting,
             status: String::new(),
@@ -191,24 +248,68 @@ impl Speaker {
 
     /// In the place of another status that waits.
     fn say_status(&mut self, status: &Word, now: Instant) {
-        if self.waiting.back().is_some_and(|last| last.starts_with(STATUS)) {
+        if self.waiting.back().is_some_and(|last| last.text.starts_with(STATUS)) {
             self.waiting.pop_back();
         }
         self.say(std::slice::from_ref(status), now);
     }
 
     fn say(&mut self, words: &[Word], now: Instant) {
-        if self.waiting.len() == WAITING {
-            self.waiting.pop_front();
+        let is_of_state = |letter: &Letter| matches!(letter.about, About::State);
+        if self.waiting.iter().filter(|letter| is_of_state(letter)).count() == WAITING
+            && let Some(oldest) = self.waiting.iter().position(is_of_state)
+        {
+            self.waiting.remove(oldest);
         }
-        self.waiting.push_back(datagram(words));
+        self.post(Letter { text: datagram(words), about: About::State }, now);
+    }
+
+    fn keep(&mut self, name: KeptName, socket: OwnedFd, now: Instant) -> Option<&'static str> {
+        if self.room == 0 || self.kept.contains(&name) {
+            return None;
+        }
+        if self.kept.len() >= self.room {
+            let is_news = !std::mem::replace(&mut self.told_of_room, true);
+            return is_news.then_some(STORE_IS_FULL);
+        }
+        self.kept.insert(name);
+        let text = name.addition(&socket);
+        self.post(Letter { text, about: About::Keep(name, socket) }, now);
+        None
+    }
+
+    fn forget(&mut self, name: KeptName, now: Instant) {
+        if !self.kept.remove(&name) {
+            return;
+        }
+        let before = self.waiting.len();
+        self.waiting.retain(|letter| !matches!(letter.about, About::Keep(kept, _) if kept == name));
+        if self.waiting.len() == before {
+            self.post(Letter { text: name.removal(), about: About::Forget }, now);
+        }
+    }
+
+    fn forget_all(&mut self, now: Instant) {
+        let kept: Vec<KeptName> = self.kept.iter().copied().collect();
+        for name in kept {
+            self.forget(name, now);
+        }
+        self.room = 0;
+    }
+
+    fn post(&mut self, letter: Letter, now: Instant) {
+        self.waiting.push_back(letter);
         self.send(now);
     }
 
     /// Sends all that waits, in order, as far as there is room.
     fn send(&mut self, now: Instant) {
-        while let Some(first) = self.waiting.front() {
-            if self.socket.send(first) == Sent::Full {
+        while let Some(Letter { text, about }) = self.waiting.front() {
+            let descriptor = match about {
+                About::Keep(_, socket) => Some(socket.as_fd()),
+                About::State | About::Forget => None,
+            };
+            if self.socket.send_with(text, descriptor) == Sent::Full {
                 self.tried_again = Some(now + TRIED_AGAIN);
                 return;
             }

@@ -68,6 +68,7 @@ use crate::report::event::Event;
 use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::socket::bind::Bound;
+use crate::socket::kept::KeptName;
 use crate::supervisor::audience::Audience;
 use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
@@ -114,6 +115,8 @@ pub(crate) struct Shell {
     pub(crate) name: Option<String>,
     /// Who is told how the cluster does.
     pub(crate) manager: Option<ServiceManager>,
+    /// What it has kept.
+    pub(crate) returned: Vec<KeptName>,
 }
 
 /// What a running supervisor is told by, and seen by.
@@ -182,6 +185,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         latest,
         name,
         manager,
+        returned,
     } = shell;
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
@@ -194,8 +198,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let launcher =
         start_launcher(open_files, &inputs).map_err(system("start the thread that starts workers"))?;
     let hooks = Hooks::new(&spec.hooks, name, launcher.hands(), sink(&inputs, Input::Hook));
-    let herald =
-        Herald::new(manager, Instant::now()).map_err(system("make a socket for the service manager"))?;
+    let herald = start_herald(manager, returned).map_err(system("make a socket for the service manager"))?;
     let changes = Changes::watch(watched, &own, sink(&inputs, Input::Seen), sink(&inputs, Input::Panicked))
         .map_err(system("start the thread that watches files"))?;
     let (progress, seen) = watch::channel(Progress::default());
@@ -267,6 +270,12 @@ impl Supervisor {
     fn spec(&self) -> &Spec {
         self.generations.spec()
     }
+}
+
+fn start_herald(manager: Option<ServiceManager>, returned: Vec<KeptName>) -> io::Result<Herald> {
+    let mut herald = Herald::new(manager, Instant::now())?;
+    herald.has_kept(returned);
+    Ok(herald)
 }
 
 fn start_launcher(open_files: Option<u64>, inputs: &mpsc::UnboundedSender<Input>) -> io::Result<Launcher> {

@@ -51,6 +51,15 @@ impl Supervisor {
         }
     }
 
+    /// Has the service manager keep what the master has bound itself.
+    fn keep_bound(&mut self) {
+        let bound = self.spawner.bound().iter();
+        let kept = bound.filter_map(|bound| Some((bound.kept?, bound.socket.try_clone().ok()?)));
+        for (name, socket) in kept.collect::<Vec<_>>() {
+            self.keep(name, socket);
+        }
+    }
+
     /// Until the cluster is over, or a part of it has panicked.
     async fn supervise(&mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
         self.introduce();
@@ -113,6 +122,7 @@ impl Supervisor {
             let name = bound.name.as_ref().map(ToString::to_string);
             self.emit(Event::Bound { name, address: bound.address.clone() });
         }
+        self.keep_bound();
         let program = self.generations.program(core::Generation::FIRST);
         let kind = program.and_then(ResolvedProgram::node_kind);
         let own_user = rustix::process::geteuid().as_raw();
@@ -201,7 +211,11 @@ impl Supervisor {
             (Instant::now(), (self.policy.handled(), self.told_of_stop, self.callers.concluded()));
         if self.told_manager != Some(as_of) {
             self.told_manager = Some(as_of);
-            self.herald.look(self.seen(now), now);
+            let seen = self.seen(now);
+            if seen.stops && self.progress.borrow().failed.is_none() {
+                self.herald.forget_all(now);
+            }
+            self.herald.look(seen, now);
         }
         self.herald.pass(now);
         match self.herald.due() {

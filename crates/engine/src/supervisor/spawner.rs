@@ -345,7 +345,7 @@ mod tests {
     fn what_is_bound_is_there_until_no_worker_is_started_any_more() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(socket.local_addr().unwrap());
-        let bound = Bound { name: None, address: address.clone(), socket: socket.into(), file: None };
+        let bound = Bound::adopt(socket.into(), None).unwrap();
         let Spawner { launcher, outlets, events, .. } = bench().spawner;
         let mut spawner = Spawner::new(Habits::default(), vec![bound], None, (launcher, outlets), events);
         assert!(matches!(spawner.bound(), [bound] if bound.address == address));

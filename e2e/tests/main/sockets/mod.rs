@@ -2,6 +2,7 @@
 
 mod adopted;
 mod closed_again;
+mod kept;
 mod lifetime;
 mod listen_option;
 mod listen_option_errors;

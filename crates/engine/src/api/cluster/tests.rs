@@ -126,6 +126,7 @@ async fn a_service_manager_hears_of_the_end_and_is_told_that_the_master_lives_me
         socket: SocketAddrUnix::new(&at).unwrap(),
         watchdog: Some(Duration::from_millis(200)),
         knows_another: false,
+        store: None,
         hears_of_stop: true,
     };
     // They do not end before they are killed.

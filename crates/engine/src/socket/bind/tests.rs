@@ -3,6 +3,7 @@
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::pin::pin;
 
 use super::*;
@@ -171,7 +172,7 @@ fn an_adopted_socket_says_what_it_is() {
 async fn adopted_sockets_come_first() {
     let adopted = adopt(TcpListener::bind("127.0.0.1:0").unwrap());
     let address = adopted.address.clone();
-    let bound = bind_all(vec![adopted], &[listen("web=127.0.0.1:0")]).await.unwrap();
+    let bound = bind_all(vec![adopted], &[listen("web=127.0.0.1:0")], &mut Pool::default()).await.unwrap();
     assert_eq!(bound[0].address, address);
     assert_eq!(bound[1].name.as_ref().map(SocketName::as_str), Some("web"));
 }
@@ -180,7 +181,12 @@ async fn adopted_sockets_come_first() {
 async fn an_address_twice_is_refused_before_anything_is_bound() {
     let directory = tempfile::tempdir().unwrap();
     let unix = format!("unix:{}", directory.path().join("it.sock").display());
-    let error = bind_all(Vec::new(), &[listen(&unix), listen("8080"), listen("127.0.0.1:8080")]).await;
+    let error = bind_all(
+        Vec::new(),
+        &[listen(&unix), listen("8080"), listen("127.0.0.1:8080")],
+        &mut Pool::default(),
+    )
+    .await;
     assert_eq!(
         error.unwrap_err().to_string(),
         "cannot listen on 127.0.0.1:8080 twice: name it once (8080 has it already)"
@@ -192,7 +198,7 @@ async fn an_address_twice_is_refused_before_anything_is_bound() {
 async fn an_address_that_an_adopted_socket_overlaps_is_not_waited_for() {
     let adopted = adopt(TcpListener::bind("127.0.0.1:0").unwrap());
     let text = adopted.address.to_string().replace("127.0.0.1:", "");
-    let error = bind_all(vec![adopted], &[listen(&text)]).await.unwrap_err();
+    let error = bind_all(vec![adopted], &[listen(&text)], &mut Pool::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("cannot listen on {text} twice: name it once (a socket it was started with has it already)")
@@ -216,7 +222,7 @@ async fn an_address_at_which_an_adopted_socket_is_means_that_one() {
     let adopted: Vec<Bound> = vec![adopt(unix), adopt(other), adopt(datagrams), adopt(tcp)];
     preview_all(&adopted, &listens).await.unwrap();
     let inodes: Vec<u64> = adopted.iter().map(|bound| inode(&bound.socket)).collect();
-    let bound = bind_all(adopted, &listens).await.unwrap();
+    let bound = bind_all(adopted, &listens, &mut Pool::default()).await.unwrap();
     let bound_inodes: Vec<u64> = bound.iter().map(|bound| inode(&bound.socket)).collect();
     assert_eq!(bound_inodes.len(), 5, "one was bound: {bound:?}");
     assert_eq!([bound_inodes[0], bound_inodes[1]], [inodes[1], inodes[3]], "what is not named comes first");

@@ -29,6 +29,7 @@ impl Manager {
             watchdog: None,
             knows_another: false,
             hears_of_stop: true,
+            store: None,
         }
     }
 
@@ -234,4 +235,77 @@ fn the_status_is_one_line() {
     assert_eq!(line(Verdict::Done), format!("{all} generation 2 came to serve"));
     let reason = "no such option".to_owned();
     assert_eq!(line(Verdict::Refused { reason }), format!("{all} refused: no such option"));
+}
+
+/// A socket at an address of its own.
+fn socket() -> OwnedFd {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().into()
+}
+
+fn name(number: u32) -> KeptName {
+    KeptName { number, place: 0 }
+}
+
+#[test]
+fn sockets_are_kept_and_forgotten_by_their_names() {
+    let (manager, now) = (Manager::new(), Instant::now());
+    let described = ServiceManager { store: Some(3), ..manager.described() };
+    let mut herald = Herald::new(Some(described), now).unwrap();
+    herald.has_kept([name(7)]);
+    assert_eq!(herald.keep(name(7), socket(), now), None);
+    assert_eq!(herald.keep(name(8), socket(), now), None);
+    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(herald.keep(name(9), datagrams.into(), now), None);
+    assert_eq!(
+        manager.heard(),
+        ["FDSTORE=1 FDNAME=recluster.8.0", "FDSTORE=1 FDNAME=recluster.9.0 FDPOLL=0"],
+        "it has the first one already"
+    );
+    assert!(herald.keep(name(10), socket(), now).unwrap().contains("FileDescriptorStoreMax="));
+    assert_eq!(herald.keep(name(11), socket(), now), None, "it is told once");
+    herald.forget(name(8), now);
+    herald.forget(name(11), now);
+    assert_eq!(manager.heard(), ["FDSTOREREMOVE=1 FDNAME=recluster.8.0"]);
+    herald.look(Seen { stops: true, ..serving("a panic") }, now);
+    assert!(!manager.heard().iter().any(|said| said.contains("FDSTOREREMOVE")), "the next master wants them");
+}
+
+#[test]
+fn an_end_that_was_asked_for_leaves_no_socket_open() {
+    let (manager, now) = (Manager::new(), Instant::now());
+    let described = ServiceManager { store: Some(3), ..manager.described() };
+    let mut herald = Herald::new(Some(described), now).unwrap();
+    herald.has_kept([name(7)]);
+    herald.keep(name(8), socket(), now);
+    manager.heard();
+    herald.forget_all(now);
+    let removed: Vec<_> = manager.heard().into_iter().filter(|said| said.contains("FDSTOREREMOVE")).collect();
+    assert_eq!(removed, ["FDSTOREREMOVE=1 FDNAME=recluster.7.0", "FDSTOREREMOVE=1 FDNAME=recluster.8.0"]);
+    assert_eq!(herald.keep(name(9), socket(), now), None);
+    assert!(manager.heard().is_empty(), "nothing is kept any more");
+}
+
+#[test]
+fn without_room_for_sockets_none_is_sent() {
+    let (manager, now) = (Manager::new(), Instant::now());
+    let mut herald = manager.herald(now);
+    assert_eq!(herald.keep(name(1), socket(), now), None);
+    herald.forget(name(1), now);
+    assert!(manager.heard().is_empty());
+}
+
+#[test]
+fn what_a_manager_does_not_read_is_bounded() {
+    let (manager, now) = (Manager::new(), Instant::now());
+    let described = ServiceManager { store: Some(usize::MAX), ..manager.described() };
+    let mut herald = Herald::new(Some(described), now).unwrap();
+    while herald.due() != Some(now + TRIED_AGAIN) {
+        herald.look(Seen { has_started: true, ..seen(&format!("{:?}", Instant::now())) }, now);
+    }
+    for number in 0..2000 {
+        herald.keep(name(number), socket(), now);
+        herald.forget(name(number), now);
+    }
+    let waiting = &herald.0.as_ref().unwrap().waiting;
+    assert!(waiting.len() <= WAITING, "{}", waiting.len());
 }

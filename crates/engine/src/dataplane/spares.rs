@@ -1,0 +1,45 @@
+//! What a service manager keeps of a listener, and sockets that came back and are not needed.
+
+use std::time::{Duration, Instant};
+
+use crate::socket::kept::{KeptName, Other};
+
+/// How long a socket that is one too many goes on taking connections: for handshakes that are under way.
+const SPARED: Duration = Duration::from_secs(1);
+
+/// What the manager keeps of one listener.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    pub(super) number: u32,
+    /// How many of its sockets were reported.
+    pub(super) reported: usize,
+    /// It has been kept before.
+    pub(super) came_back: bool,
+}
+
+/// Sockets that came back and are not needed.
+#[derive(Debug)]
+pub(super) struct Spares {
+    pub(super) sockets: Vec<Other>,
+    /// When they take no connections any more.
+    pub(super) refuse_at: Instant,
+    /// When they are closed.
+    pub(super) close_at: Option<Instant>,
+}
+
+impl Keeping {
+    /// Of a listener whose sockets are new.
+    pub(super) fn new(number: u32) -> Self {
+        Self { number, reported: 0, came_back: false }
+    }
+
+    pub(super) fn name(&self, place: usize) -> Option<KeptName> {
+        Some(KeptName { number: self.number, place: u32::try_from(place).ok()? })
+    }
+}
+
+impl Spares {
+    pub(super) fn new(sockets: Vec<Other>, now: Instant) -> Option<Self> {
+        (!sockets.is_empty()).then(|| Self { sockets, refuse_at: now + SPARED, close_at: None })
+    }
+}

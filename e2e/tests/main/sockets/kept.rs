@@ -1,0 +1,345 @@
+//! Listening sockets that a service manager keeps while no master lives: connections wait in them until the next one serves.
+
+use std::collections::BTreeMap;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+
+use recluster_e2e::{Connection, Home, Launch, Master, eventually, on};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::node::free_port;
+
+/// Where no other test listens.
+const HOST: &str = "127.0.3.1";
+
+/// A service manager that keeps descriptors, as systemd does.
+struct Store {
+    socket: UnixDatagram,
+    kept: BTreeMap<String, OwnedFd>,
+    home: Home,
+}
+
+impl Store {
+    fn new() -> Self {
+        let home = Home::new();
+        let socket = UnixDatagram::bind(home.join("manager")).expect("a directory of ours");
+        socket.set_nonblocking(true).expect("a socket");
+        Self { socket, kept: BTreeMap::new(), home }
+    }
+
+    /// The master, started by this manager with all that is kept. The last comes first: the order is not to count.
+    fn starts(&self, launch: Launch) -> Launch {
+        let launch = launch.env("NOTIFY_SOCKET", self.home.join("manager")).env("FDSTORE", "16");
+        let names: Vec<&str> = self.kept.keys().rev().map(String::as_str).collect();
+        let sockets = self.kept.values().rev().map(|socket| socket.try_clone().expect("a copy"));
+        let launch = launch.env("LISTEN_FDNAMES", names.join(":"));
+        sockets.fold(launch, Launch::socket)
+    }
+
+    /// What it has been told until now.
+    fn reads(&mut self) {
+        let mut bytes = [0; 4096];
+        loop {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            let Ok(received) = recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+            else {
+                return;
+            };
+            let rights = control.drain().filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+                _ => None,
+            });
+            let descriptors: Vec<OwnedFd> = rights.flatten().collect();
+            let text = String::from_utf8_lossy(&bytes[..received.bytes]).into_owned();
+            self.hears(&text, descriptors);
+        }
+    }
+
+    fn hears(&mut self, text: &str, descriptors: Vec<OwnedFd>) {
+        let value = |name| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let name = value("FDNAME").unwrap_or("stored").to_owned();
+        if value("FDSTOREREMOVE") == Some("1") {
+            self.kept.remove(&name);
+        }
+        assert_eq!(value("FDSTORE").is_some(), !descriptors.is_empty(), "{text}");
+        self.kept.extend(descriptors.into_iter().map(|descriptor| (name.clone(), descriptor)));
+    }
+
+    /// Waits until it keeps so many.
+    fn until_it_keeps(&mut self, count: usize) {
+        eventually("what the manager keeps", || {
+            self.reads();
+            self.kept.len() == count
+        });
+    }
+
+    /// Has the master, its workers and their copies gone.
+    fn kills(&mut self, mut master: Master) {
+        master.signal(Signal::KILL);
+        master.wait_end();
+        master.wait_workers_gone();
+        self.reads();
+    }
+}
+
+/// Clients that have connected and asked, and are not answered yet.
+fn ask(address: SocketAddr, count: usize) -> Vec<Connection<TcpStream>> {
+    let ask = || {
+        let mut connection = Connection::open(address).expect("the kernel takes it");
+        connection.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it is open");
+        connection
+    };
+    std::iter::repeat_with(ask).take(count).collect()
+}
+
+#[track_caller]
+fn are_answered(clients: Vec<Connection<TcpStream>>) {
+    for mut client in clients {
+        assert_eq!(client.response().expect("it waits for the next master").status, 200);
+    }
+}
+
+fn server(port: u16, balance: &str, workers: u32) -> Launch {
+    let launch =
+        Launch::fixture("server.js").env("HOST", HOST).env("PORT", port.to_string()).workers(workers);
+    launch.option("--balance", balance)
+}
+
+/// One master is killed, and others come after it, which are killed as well.
+fn outlives(kept: &[usize], masters: &[(&str, u32)]) -> Vec<String> {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    let address = ([127, 0, 3, 1], port).into();
+    let mut clients = Vec::new();
+    let mut balances = Vec::new();
+    for (number, (balance, workers)) in masters.iter().enumerate() {
+        let master = store.starts(server(port, balance, *workers)).serve();
+        are_answered(std::mem::take(&mut clients));
+        are_answered(ask(address, 8));
+        store.until_it_keeps(kept[number]);
+        balances.push(master.status()["listeners"][0]["balance"].as_str().unwrap_or_default().to_owned());
+        store.kills(master);
+        clients = ask(address, 24);
+    }
+    drop(clients);
+    balances
+}
+
+#[test]
+fn connections_wait_until_the_next_master_serves() {
+    for balance in ["round-robin", "shared"] {
+        assert_eq!(outlives(&[1, 1, 1], &[(balance, 2), (balance, 2), (balance, 1)]), [balance; 3]);
+    }
+}
+
+#[test]
+fn a_group_comes_back_with_as_many_workers_more_or_fewer() {
+    for balance in ["kernel", "sticky"] {
+        let word = balance;
+        let masters = [(balance, 2), (balance, 2), (balance, 4), (balance, 1), (balance, 3)];
+        assert_eq!(outlives(&[2, 2, 4, 4, 4], &masters), [word; 5]);
+    }
+}
+
+#[test]
+fn another_balance_uses_one_socket_and_empties_the_others() {
+    for balance in ["round-robin", "shared"] {
+        assert_eq!(
+            outlives(&[3, 1, 1], &[("kernel", 3), (balance, 2), (balance, 2)]),
+            ["kernel", balance, balance]
+        );
+    }
+}
+
+#[test]
+fn one_socket_cannot_become_a_group_which_is_said() {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    let master = store.starts(server(port, "round-robin", 2)).serve();
+    store.until_it_keeps(1);
+    store.kills(master);
+    let clients = ask(([127, 0, 3, 1], port).into(), 4);
+    let master = store.starts(server(port, "kernel", 2)).serve();
+    are_answered(clients);
+    let said = master.seen(&on("caveat"));
+    assert!(
+        said.iter().any(|event| event.text("/caveat").contains("the service manager has kept")),
+        "{said:?}"
+    );
+    let listener = &master.status()["listeners"][0];
+    assert_eq!(listener["balance"], "round-robin");
+    assert_eq!(listener["reason"], "the socket was bound before, and can have none beside it");
+}
+
+#[test]
+fn a_group_of_which_a_socket_is_missing_is_served_all_the_same() {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    let address = ([127, 0, 3, 1], port).into();
+    let master = store.starts(server(port, "kernel", 4)).serve();
+    store.until_it_keeps(4);
+    store.kills(master);
+    let second = store.kept.keys().nth(1).expect("there are four").clone();
+    store.kept.remove(&second);
+    let clients = ask(address, 24);
+    let master = store.starts(server(port, "kernel", 4)).serve();
+    are_answered(clients);
+    assert_eq!(master.status()["listeners"][0]["balance"], "round-robin");
+    store.until_it_keeps(1);
+    are_answered(ask(address, 24));
+}
+
+#[test]
+fn an_address_that_nobody_wants_any_more_is_closed() {
+    let (mut store, port, other) = (Store::new(), free_port(HOST), free_port(HOST));
+    let master = store.starts(server(port, "kernel", 2)).serve();
+    store.until_it_keeps(2);
+    store.kills(master);
+    let (first, mut master) =
+        (store.kept.keys().next().cloned(), store.starts(server(other, "kernel", 1)).serve());
+    store.until_it_keeps(1);
+    assert_ne!(store.kept.keys().next().cloned(), first);
+    master.wait(on("closed").with("/address/tcp", format!("{HOST}:{port}")));
+    TcpStream::connect((HOST, port)).expect_err("nobody is to listen there");
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    store.until_it_keeps(0);
+}
+
+#[test]
+fn an_address_that_overlaps_the_one_before_can_be_had() {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    for (host, balance) in
+        [("0.0.0.0", "round-robin"), (HOST, "round-robin"), ("0.0.0.0", "kernel"), (HOST, "kernel")]
+    {
+        let master = store.starts(server(port, balance, 1).env("HOST", host)).serve();
+        store.until_it_keeps(1);
+        are_answered(ask(([127, 0, 3, 1], port).into(), 4));
+        store.kills(master);
+    }
+}
+
+#[test]
+fn a_port_that_the_program_closes_is_kept_no_longer_and_one_of_the_kernels_choice_never() {
+    let mut store = Store::new();
+    let port = free_port(HOST);
+    let text = format!(
+        "const net = require('node:net')
+         const random = net.createServer().listen(0, '{HOST}')
+         const extra = net.createServer().listen({port}, '{HOST}')
+         random.on('connection', (it) => {{ extra.close(); it.end() }})"
+    );
+    let launch =
+        Launch::of(store.home.write("server.js", &text)).workers(1).option("--balance", "round-robin");
+    let master = store.starts(launch).start();
+    master.wait(on("started"));
+    store.until_it_keeps(1);
+    let listeners = master.status()["listeners"].clone();
+    let mut addresses = listeners.as_array().expect("a list").iter().filter_map(|it| it["address"].as_str());
+    let random =
+        addresses.find(|address| !address.ends_with(&format!(":{port}"))).expect("a random port").to_owned();
+    TcpStream::connect(random).expect("it listens");
+    store.until_it_keeps(0);
+}
+
+#[test]
+fn what_the_master_binds_is_kept_as_well() {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    let address = ([127, 0, 3, 1], port).into();
+    let listen =
+        |launch: Launch| launch.listen(&format!("{HOST}:{port}")).listen(&format!("udp:{HOST}:{port}"));
+    let node = || listen(server(port, "kernel", 2));
+    let shell = || {
+        let python = "import socket,sys\ns=socket.socket(fileno=3)\nwhile True:\n c,_=s.accept();c.recv(999);c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n');c.close()";
+        let file = store_file(python);
+        listen(Launch::of(file.1).workers(2)).home(&file.0)
+    };
+    let mut clients = Vec::new();
+    for number in 0..4 {
+        let launch = if number < 2 { node() } else { shell() };
+        let master = store.starts(launch).start();
+        master.wait(on("started"));
+        are_answered(std::mem::take(&mut clients));
+        store.until_it_keeps(2);
+        store.kills(master);
+        clients = ask(address, 8);
+    }
+}
+
+/// A program that is not Node.
+fn store_file(text: &str) -> (Home, std::path::PathBuf) {
+    let home = Home::new();
+    let path = home.write("server.py", &format!("#!/usr/bin/env python3\n{text}\n"));
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("a file of ours");
+    (home, path)
+}
+
+#[test]
+fn unix_sockets_are_kept_with_their_files() {
+    for by_option in [false, true] {
+        let mut store = Store::new();
+        let path = store.home.join("server.sock");
+        let ask = |path: &Path| {
+            let mut client =
+                Connection::on(UnixStream::connect(path).expect("the kernel takes it")).expect("a deadline");
+            client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it is open");
+            client
+        };
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let launch =
+                Launch::fixture("server.js").env("LISTEN", json!({ "path": path }).to_string()).workers(2);
+            let launch = if by_option { launch.listen(&format!("unix:{}", path.display())) } else { launch };
+            let master = store.starts(launch).start();
+            master.wait(on("started"));
+            for mut client in std::mem::take(&mut clients) {
+                let client: &mut Connection<UnixStream> = &mut client;
+                assert_eq!(client.response().expect("it waits for the next master").status, 200);
+            }
+            store.until_it_keeps(1);
+            store.kills(master);
+            clients = vec![ask(&path), ask(&path)];
+        }
+        let mut master = store
+            .starts(Launch::fixture("server.js").env("LISTEN", json!({ "path": path }).to_string()))
+            .start();
+        master.wait(on("started"));
+        master.signal(Signal::TERM);
+        master.expect_end(0);
+        store.until_it_keeps(0);
+        assert!(!path.exists(), "it goes with the orderly end");
+    }
+}
+
+#[test]
+fn a_start_that_fails_leaves_connections_to_the_next_one() {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    let master = store.starts(server(port, "kernel", 2)).serve();
+    store.until_it_keeps(2);
+    store.kills(master);
+    let clients = ask(([127, 0, 3, 1], port).into(), 4);
+    let mut failing =
+        store.starts(Launch::fixture("syntax-error.js").workers(1).option("--attempts", "1")).start();
+    failing.expect_end(3);
+    store.reads();
+    assert_eq!(store.kept.len(), 2);
+    let master = store.starts(server(port, "kernel", 2)).serve();
+    are_answered(clients);
+    drop(master);
+}
+
+#[test]
+fn more_sockets_than_the_manager_keeps_are_said_in_one_line() {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    let master = store.starts(server(port, "kernel", 4)).env("FDSTORE", "2").serve();
+    store.until_it_keeps(2);
+    let caveat = |event: &recluster_e2e::Event| event.text("/caveat").contains("FileDescriptorStoreMax");
+    eventually("it is said", || master.seen(&on("caveat")).iter().any(caveat));
+    assert_eq!(master.seen(&on("caveat")).iter().filter(|event| caveat(event)).count(), 1);
+}
