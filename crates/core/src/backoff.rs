@@ -9,6 +9,7 @@ const FIRST_STEP: Duration = Duration::from_millis(100);
 
 /// One limiter for the whole cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Backoff {
     /// The spacing never falls below this.
     least: Duration,

@@ -35,12 +35,14 @@ impl Change {
 
 /// The changes that wait to become a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Changes {
     source: Waiting,
     deployed: Waiting,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Waiting {
     /// The first and the last change that wait.
     span: Option<(Time, Time)>,

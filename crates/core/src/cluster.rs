@@ -12,6 +12,8 @@ use crate::{Action, Config, Due, Event, Generation, Notice, Settings, SlotId, Ti
 
 /// What the cluster as a whole is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
 pub enum Phase {
     /// The first start: no slot has served yet.
@@ -30,6 +32,7 @@ pub enum Phase {
 
 /// The whole policy as one value: it takes events and answers with actions. The crate's page says how to drive it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(try_from = "crate::saved::Saved"))]
 pub struct Cluster {
     pub(crate) settings: Settings,
     /// The time of the last event.
@@ -55,7 +58,7 @@ pub struct Cluster {
     /// The least time between the beginnings of two generations. It grows while each supersedes the one before.
     pub(crate) generation_spacing: Duration,
     pub(crate) backoff: Backoff,
-    actions: VecDeque<Action>,
+    pub(crate) actions: VecDeque<Action>,
 }
 
 impl Cluster {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// The settings of the policy, not checked yet: [`Config::new`] does that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[expect(clippy::exhaustive_structs, reason = "built with struct update syntax from the default")]
 pub struct Settings {
     /// How many slots to begin with. Default 1.
@@ -50,6 +51,8 @@ pub struct Settings {
 
 /// What becomes of a worker that is not ready in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "from the strictest to the mildest")]
 pub enum Lateness {
     /// It has failed.
@@ -62,6 +65,8 @@ pub enum Lateness {
 
 /// How many workers beyond the slots a reload may run at once; draining ones do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "the two ways a reload can go")]
 pub enum Surge {
     /// The whole new generation beside the old one; no old worker leaves before all of it serves.
@@ -108,6 +113,7 @@ impl Default for Settings {
 
 /// Checked settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Settings"))]
 pub struct Config(Settings);
 
 impl Config {

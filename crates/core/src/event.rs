@@ -62,6 +62,8 @@ pub enum Event {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "a process ends in these two ways")]
 pub enum Exit {
     /// By itself, with this status.
@@ -72,6 +74,8 @@ pub enum Exit {
 
 /// Why a process could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "the one question is whether trying again can help")]
 pub enum SpawnFailure {
     /// The machine is short of something (processes, descriptors, memory): trying again may help.
@@ -82,6 +86,8 @@ pub enum SpawnFailure {
 
 /// Why a worker failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
 pub enum Cause {
     /// It exited.
@@ -106,6 +112,7 @@ pub enum Change {
 
 /// One failure: of a worker to come to serve or, while its generation was on trial, to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[expect(clippy::exhaustive_structs, reason = "a plain record of the verdict")]
 pub struct Failure {
     /// The worker that failed.

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// Names one slot. Zero-based: it is what a worker sees as its `WORKER_ID`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SlotId(pub(crate) u32);
 
 impl SlotId {
@@ -26,6 +27,7 @@ impl fmt::Display for SlotId {
 
 /// Names one worker. Counts from 1 in the order in which workers are begun, and is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WorkerId(pub(crate) u64);
 
 impl WorkerId {
@@ -48,6 +50,7 @@ impl fmt::Display for WorkerId {
 
 /// All workers begun by one start or one reload. Counts from 1 in the order in which they are begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Generation(pub(crate) u64);
 
 impl Generation {
@@ -73,4 +76,5 @@ impl fmt::Display for Generation {
 /// A caller who waits for the verdict of a reload. The shell chooses the number; the core returns it once, with the
 /// verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Caller(pub u64);

@@ -47,6 +47,11 @@
 //! assert!(cluster.status().settled);
 //! # Ok::<(), recluster_core::ConfigError>(())
 //! ```
+//!
+//! # As plain data
+//!
+//! With the feature `serde` a [`Cluster`] can be saved whenever all of its actions were polled, and loaded later, by another
+//! version as well: it goes on as if nothing had been. Its times count from when the cluster began, whoever asks.
 
 #![forbid(unsafe_code)]
 
@@ -60,6 +65,8 @@ mod id;
 mod reconcile;
 mod record;
 mod reload;
+#[cfg(feature = "serde")]
+mod saved;
 mod size;
 mod slot;
 mod status;

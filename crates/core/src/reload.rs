@@ -4,6 +4,7 @@ use crate::{Caller, Config, Generation, Settings};
 
 /// A reload that has begun and is not decided yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Reload {
     /// What it starts.
     pub(crate) generation: Generation,
@@ -17,6 +18,7 @@ pub(crate) struct Reload {
 
 /// What a reload does to the number of slots. While it runs there are as many as the larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Sizing {
     /// Before, and again after a rollback.
     pub(crate) from: u32,
@@ -33,6 +35,7 @@ impl Reload {
 
 /// The one reload that waits to begin, for all requests so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Pending {
     /// Who asked.
     pub(crate) waiting: Vec<Caller>,

@@ -5,6 +5,7 @@ use crate::{Config, Failure, Generation, SlotId, Time, WorkerId};
 
 /// A worker's place. It outlives its workers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Slot {
     pub(crate) id: SlotId,
     /// The worker that holds the seat.
@@ -25,6 +26,7 @@ pub(crate) struct Slot {
 
 /// A slot's place in the queue for the limiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Waiting {
     pub(crate) since: Time,
     /// The worker that ended, until a notice has said when its successor starts.

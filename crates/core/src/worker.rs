@@ -8,6 +8,8 @@ use crate::{Due, Generation, Settings, SlotId, Time, WorkerId};
 /// Where a worker is in its life. It only ever goes down this list, and may skip lines; but one that does not serve yet may turn
 /// out not to be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "every front end words each of them")]
 pub enum State {
     /// It is not ready yet.
@@ -41,6 +43,7 @@ pub enum State {
 
 /// One worker, as the policy knows it: it has no pid here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Worker {
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
@@ -146,6 +149,7 @@ impl Worker {
 
 /// All workers that live, in the order in which they were begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Workers {
     living: BTreeMap<WorkerId, Worker>,
     last: u64,
@@ -162,6 +166,12 @@ impl Workers {
 
     pub(crate) fn end(&mut self, id: WorkerId) {
         self.living.remove(&id);
+    }
+
+    /// Whether each of them has a name that the next one will not have.
+    #[cfg(feature = "serde")]
+    pub(crate) fn are_named(&self) -> bool {
+        self.living.keys().all(|id| (1..=self.last).contains(&id.0))
     }
 
     /// Whether none is left whose end can be waited for.

@@ -17,7 +17,7 @@ const CORE: Layers = (
         &["worker"],
         &["slot"],
         &["cluster"],
-        &["record", "size", "status"],
+        &["record", "saved", "size", "status"],
         &["reconcile", "reconcile::conclude", "reconcile::escalate", "reconcile::fill", "reconcile::retire"],
         &["lib"],
     ],

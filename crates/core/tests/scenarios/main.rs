@@ -15,6 +15,7 @@ mod replace;
 mod resize;
 mod respawn;
 mod rollback;
+mod saved;
 mod scale;
 mod supersede;
 mod surge;

@@ -43,6 +43,9 @@ pub(crate) const HOLD: Rule = Rule(
     "where that is wanted, what has ended waits for the next reload, and a new worker until the old one is gone",
 );
 
+#[cfg(feature = "serde")]
+pub(crate) const SAVED: Rule = Rule(19, "what is saved and loaded, at any moment, is the same cluster");
+
 /// A rule was broken.
 #[derive(Clone, Debug)]
 pub(crate) struct Broken {

@@ -80,6 +80,9 @@ const EXPECTED: [&str; 71] = [
     "phase Over",
 ];
 
+/// Must occur as well, where the policy can be saved at all.
+const SAVED: &str = "saved and loaded";
+
 /// Counts by name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally(BTreeMap<&'static str, u64>);
@@ -87,6 +90,11 @@ pub(crate) struct Tally(BTreeMap<&'static str, u64>);
 impl Tally {
     fn count(&mut self, name: &'static str) {
         *self.0.entry(name).or_default() += 1;
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn saved(&mut self) {
+        self.count(SAVED);
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -97,7 +105,8 @@ impl Tally {
 
     /// What never occurred.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
-        EXPECTED.into_iter().filter(|name| !self.0.contains_key(name)).collect()
+        let saved = cfg!(feature = "serde").then_some(SAVED);
+        EXPECTED.into_iter().chain(saved).filter(|name| !self.0.contains_key(name)).collect()
     }
 
     pub(crate) fn event(&mut self, event: Event) {

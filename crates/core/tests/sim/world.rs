@@ -11,6 +11,8 @@ use crate::model::Model;
 use crate::plan::{Plan, Request};
 use crate::process::{self, Temper, Word, Words};
 use crate::rng::Rng;
+#[cfg(feature = "serde")]
+use crate::rule::SAVED;
 use crate::rule::{Broken, Held, LIVE, QUIET, hold};
 use crate::tally::Tally;
 use crate::trace::Trace;
@@ -38,6 +40,9 @@ pub(crate) struct World {
     rng: Rng,
     /// For what was added to the runs later.
     dice: Rng,
+    /// For when the cluster is saved and loaded, which changes nothing else.
+    #[cfg(feature = "serde")]
+    upgrades: Rng,
     pub(crate) plan: Plan,
     cluster: Cluster,
     pub(crate) model: Model,
@@ -75,6 +80,8 @@ impl World {
             calm: false,
             tally: Tally::default(),
             trace: Trace::default(),
+            #[cfg(feature = "serde")]
+            upgrades: Rng::new(seed.rotate_left(16)),
             plan,
             dice,
             rng,
@@ -229,7 +236,22 @@ impl World {
         self.tally.phase(status.phase);
         self.model.status_holds(&status)?;
         self.model.deadline_holds(self.cluster.next_deadline())?;
-        self.second_tick_is_quiet()
+        self.second_tick_is_quiet()?;
+        self.goes_on_as_another()
+    }
+
+    /// The cluster is saved, and what was loaded takes its place.
+    fn goes_on_as_another(&mut self) -> Held {
+        #[cfg(feature = "serde")]
+        if self.upgrades.chance(3) {
+            let loaded = serde_json::to_vec(&self.cluster).and_then(|data| serde_json::from_slice(&data));
+            let loaded: Cluster =
+                loaded.map_err(|error| Broken { rule: SAVED, detail: error.to_string() })?;
+            hold(loaded == self.cluster, SAVED, || format!("{loaded:?} instead of {:?}", self.cluster))?;
+            self.tally.saved();
+            self.cluster = loaded;
+        }
+        Ok(())
     }
 
     fn second_tick_is_quiet(&mut self) -> Held {
