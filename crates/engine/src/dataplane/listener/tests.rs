@@ -1,6 +1,6 @@
 //! Listeners at real addresses of loopback.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 
 use super::super::fixtures::query;
