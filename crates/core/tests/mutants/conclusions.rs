@@ -72,8 +72,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "the cluster does not ask to be woken for a reload that waits",
         edits: &[Edit {
             file: "cluster.rs",
-            old: "self.worker_deadlines().chain(respawn).chain(reload).min()",
-            new: "self.worker_deadlines().chain(respawn).chain(reload.filter(|_| self.slots.is_empty())).min()",
+            old: "self.worker_deadlines().chain(respawn).chain(reload).chain(changes).min()",
+            new: "self.worker_deadlines().chain(respawn).chain(reload.filter(|_| self.slots.is_empty())).chain(changes).min()",
         }],
     },
     Mutant {

@@ -103,7 +103,7 @@ impl Plan {
             for _ in 0..rng.pick(&[1, 1, 3]) {
                 let change = rng.pick(&[Change::Source, Change::Deployed]);
                 let (mut at, apart) = (rng.upto(trouble), rng.pick(&[60, 500, 4_000]));
-                for _ in 0..rng.pick(&[1, 2, 40]) {
+                for _ in 0..rng.pick(&[1, 2, 200]) {
                     self.script.push((at, Request::Change(change)));
                     at += rng.upto(apart);
                 }
