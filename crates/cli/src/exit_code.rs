@@ -9,7 +9,7 @@ pub(crate) enum ExitStatus {
     Success,
     /// `run`: something failed that has no status of its own.
     Failure,
-    /// `reload`: rolled back or stopped part-way. `status`: a slot has no active worker.
+    /// `reload`: rolled back or stopped part-way. `status`: a slot has no active worker. `config --diff`: something differs.
     NotServing,
     /// The command line or the configuration is wrong, or contradicts what runs already.
     Usage,

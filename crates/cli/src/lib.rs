@@ -74,6 +74,7 @@ async fn execute(
         Command::Check(args) => check::check(*args, &settings, inherited).await,
         Command::Reload(args) => client::reload(args).await,
         Command::Status(args) => client::status(args).await,
+        Command::Config(args) => client::config(args).await,
         Command::Top(args) => top::top(args).await,
         Command::Events(args) => client::events(args).await,
         Command::Logs(args) => client::logs(args).await,

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use recluster::admin::{self, Admin, AdminError, Changed};
+use recluster::configuration::Configuration;
 use recluster::control::protocol::Request;
-use recluster::control::{self, Asked, News, Server};
+use recluster::control::{self, Asked, News, Server, Socket};
 use recluster::{
     Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError, ServiceManager,
 };
@@ -15,12 +16,13 @@ use tokio::time::sleep_until;
 
 use crate::args::Run;
 use crate::claim::{Claim, claim};
-use crate::config::{CommandLine, Settings, changes_at_reload};
+use crate::config::{CommandLine, Reread, Settings, changes_at_reload};
 use crate::describe::{describe, set, with_inherited};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
 use crate::log::{Journal, Kept, Note};
+use crate::name::Name;
 use crate::open_files;
 use crate::orphans;
 use crate::patience::Patience;
@@ -54,8 +56,8 @@ pub(crate) async fn run(
     let mut pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let mut journal = Journal::open(&name, &args.around)?;
     let (notes, mut changes) = mpsc::unbounded_channel();
-    let builder =
-        with_inherited(describe(&args).name(name.as_str()), inherited)?.reread(reread(line, settings, notes));
+    let builder = with_inherited(describe(&args).name(name.as_str()), inherited)?;
+    let builder = configured(builder, line, settings, Place::new(&name, socket.as_ref()), notes);
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
     let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
     let builder = set(builder, ServiceManager::of_process(), ClusterBuilder::service_manager);
@@ -107,21 +109,65 @@ pub(crate) async fn run(
     conclude(ending, &args)
 }
 
+/// A cluster that says with which settings it runs, and reads the config file again.
+fn configured(
+    builder: ClusterBuilder,
+    line: CommandLine,
+    settings: Settings,
+    place: Place,
+    notes: mpsc::UnboundedSender<Note>,
+) -> ClusterBuilder {
+    builder
+        .configuration(place.add_to(settings.told()))
+        .configuration_now(look(line.clone(), place.clone()))
+        .reread(reread(line, settings, place, notes))
+}
+
 /// Reads the config file again when a reload begins, and logs which settings change now and which need a restart.
 fn reread(
     line: CommandLine,
     running: Settings,
+    place: Place,
     notes: mpsc::UnboundedSender<Note>,
 ) -> impl FnMut() -> Result<ClusterBuilder, String> + Send {
     move || {
-        let (run, changed) = line.reread(&running).map_err(|error| error.to_string())?;
+        let Reread { run, settings, changed } = line.reread(&running).map_err(|error| error.to_string())?;
+        let in_force = place.add_to(settings.told_in_force(&running));
         let (changed, needs_restart): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| changes_at_reload(key));
         if !(changed.is_empty() && needs_restart.is_empty()) {
             // The log is gone only when the cluster is over.
             let _ = notes.send(Note::Configured { changed, needs_restart: needs_restart.clone() });
         }
-        Ok(describe(&run).needs_restart(needs_restart))
+        Ok(describe(&run).needs_restart(needs_restart).configuration(in_force))
+    }
+}
+
+/// What the config file, the command line and the environment say now, for whoever asks how that differs.
+fn look(line: CommandLine, place: Place) -> impl Fn() -> Result<Configuration, String> + Send + Sync {
+    move || {
+        let said = line.read().map_err(|error| error.to_string())?;
+        Ok(place.add_to(said.settings.told()))
+    }
+}
+
+/// Where the cluster is found, which nobody needs to say.
+#[derive(Clone, Debug)]
+struct Place {
+    name: String,
+    control: String,
+}
+
+impl Place {
+    fn new(name: &Name, socket: Option<&Socket>) -> Self {
+        let control = socket.map_or("none".to_owned(), |socket| socket.path().display().to_string());
+        Self { name: name.to_string(), control }
+    }
+
+    fn add_to(&self, mut said: Configuration) -> Configuration {
+        said.work_out("name", &self.name);
+        said.work_out("control", &self.control);
+        said
     }
 }
 

@@ -79,6 +79,7 @@ pub use config::which::Which;
 pub use config::worker_metrics::WorkerMetrics;
 pub use config::working_directory::logical_directory;
 pub use recluster_core::{ConfigError, Surge};
+pub use report::configuration;
 pub use report::error::{Gone, ProgramError, ReloadError, ReplaceError, ScaleError, SendError, StartError};
 pub use report::event::{Event, Events, Exit, Heard, RecycleReason};
 pub use report::level::Level;

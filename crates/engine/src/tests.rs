@@ -12,6 +12,7 @@ use crate::config::balance::{Balance, StickyBy};
 use crate::config::variable::Variables;
 use crate::config::which::Which;
 use crate::control::protocol::{LogLine, Progress, Reply, Request};
+use crate::report::configuration::{Configuration, Difference, Origin, Setting};
 use crate::report::counts::{Flow, Measured};
 use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::record::Record;
@@ -318,6 +319,7 @@ fn requests() -> Vec<Request> {
             [Request::reload(true), Request::Reload { wait: true, env }]
         },
         Request::Status => [Request::Status],
+        Request::Configuration { .. } => [Request::Configuration { diff: true }],
         Request::Events { .. } => [None, Some(10)].map(|last| Request::Events { follow: true, last }),
         Request::Logs { .. } => [None, Some(1)].map(|slot| Request::Logs { follow: true, last: slot, slot }),
         Request::Replace { .. } => [Which::Slot(1), Which::Pid(4703)].map(|which| Request::Replace { which }),
@@ -352,6 +354,10 @@ fn replies() -> Vec<Reply> {
         Reply::Verdict { .. } => verdicts().into_iter().flat_map(verdict).collect::<Vec<_>>(),
         Reply::Accepted => [Reply::Accepted],
         Reply::Status(_) => statuses().into_iter().map(|status| Reply::Status(Box::new(status))).collect::<Vec<_>>(),
+        Reply::Configuration { .. } => [None, Some(differences())].map(|differences| {
+            let (file, settings) = (differences.as_ref().map(|_| "f".to_owned()), settings());
+            Reply::Configuration { file, settings, differences }
+        }),
         Reply::Event(_) => [Reply::Event(told(&Event::Over))],
         Reply::EventsEnd => [Reply::EventsEnd],
         Reply::Streams { .. } => [Reply::Streams { streams: vec![Stream::Stdout, Stream::Stderr] }],
@@ -366,6 +372,29 @@ fn replies() -> Vec<Reply> {
         Reply::Ended => [Reply::Ended],
         Reply::Refused { .. } => [Reply::Refused { reason: "too many".to_owned() }],
     }
+}
+
+fn settings() -> Vec<Setting> {
+    let origins = every! {
+        Origin::CommandLine => [Origin::CommandLine],
+        Origin::Environment { .. } => [Origin::Environment { variable: "WEB_CONCURRENCY".to_owned() }],
+        Origin::File { .. } => [Origin::File { path: "f".to_owned(), line: 3 }],
+        Origin::Default { .. } => [None, Some("off".to_owned())].map(|words| Origin::Default { words }),
+        Origin::Scale => [Origin::Scale],
+        Origin::Reload => [Origin::Reload],
+    };
+    let open = origins.into_iter().map(|origin| Setting::new("workers", vec!["2".to_owned()], origin, true));
+    let secret = Setting::new("env.TOKEN", vec!["x".to_owned()], Origin::Reload, true).shown_as(None);
+    open.chain([secret]).collect()
+}
+
+/// One of each kind.
+fn differences() -> Vec<Difference> {
+    let configuration = |settings| Configuration::new(None, settings);
+    let setting =
+        |name: &str, value: &str| Setting::new(name, vec![value.to_owned()], Origin::CommandLine, true);
+    let old = configuration(vec![setting("a", "1"), setting("b", "1")]);
+    configuration(vec![setting("a", "2"), setting("c", "1")]).differences_from(&old)
 }
 
 fn log_lines() -> [LogLine; 2] {

@@ -80,6 +80,7 @@ rows! { row_of_word, WORDS:
 rows! { row_of_request, REQUESTS:
     Request::Reload { .. } => "waits for a reload",
     Request::Status => "reads no status",
+    Request::Configuration { .. } => "asks for the config file and reads no answer",
     Request::Events { .. } => "follows events and reads none",
     Request::Logs { .. } => "follows the lines of workers and reads none",
     Request::Replace { .. } => "replaces what is not there",

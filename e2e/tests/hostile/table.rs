@@ -283,6 +283,12 @@ pub(crate) const CONTROL: &[Attack] = &[
         "how many answers are written at once",
     ),
     Attack::new(
+        "asks for the config file and reads no answer",
+        STAYS,
+        &[r#"{"version":1,"request":"configuration","diff":true}"#],
+        "how many may wait; one at a time has the file read",
+    ),
+    Attack::new(
         "follows events and reads none",
         STAYS,
         &[r#"{"version":1,"request":"events","follow":true}"#],

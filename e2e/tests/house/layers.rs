@@ -128,6 +128,7 @@ const CLI: Layers = (
         &["check::hooks", "check::node", "client::screen", "systemd::places"],
         &[
             "check::findings",
+            "client::config",
             "client::events",
             "client::logs",
             "client::replace",
@@ -157,7 +158,14 @@ const ENGINE: Layers = (
     &[
         &["sink", "sys"],
         &["guard"],
-        &["report", "report::signal", "report::stream", "report::variable", "report::worker"],
+        &[
+            "report",
+            "report::configuration",
+            "report::signal",
+            "report::stream",
+            "report::variable",
+            "report::worker",
+        ],
         &["report::verdict"],
         &["report::error", "report::event", "report::status"],
         &["report::level"],
@@ -308,6 +316,7 @@ const ENGINE: Layers = (
         &["supervisor::child"],
         &["supervisor::launches"],
         &[
+            "supervisor::configuration",
             "supervisor::explain",
             "supervisor::leftovers",
             "supervisor::spawner",
@@ -325,7 +334,7 @@ const ENGINE: Layers = (
         ],
         &["api", "api::builder"],
         &["api::cluster"],
-        &["api::changes", "api::host", "api::output", "api::privileges", "api::start"],
+        &["api::changes", "api::configuration", "api::host", "api::output", "api::privileges", "api::start"],
         &["control::protocol", "control::room"],
         &["control::asked", "control::lines", "control::recent"],
         &["control::greeting"],

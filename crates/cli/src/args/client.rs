@@ -68,6 +68,21 @@ pub(crate) struct StatusArgs {
     pub(crate) target: Target,
 }
 
+/// `config`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 they were shown, and with --diff nothing differs; 1 something differs; \
+    2 no cluster answers, or the config file is wrong."
+)]
+pub(crate) struct ConfigArgs {
+    /// Show what the config file says now and the cluster does not do, and whether a reload takes it over
+    #[arg(long)]
+    pub(crate) diff: bool,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
 /// `top`.
 #[derive(Args, Debug)]
 #[command(

@@ -25,7 +25,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 pub(crate) use check::Check;
 pub(crate) use client::{
-    Ask, EventsArgs, LogsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target, TopArgs,
+    Ask, ConfigArgs, EventsArgs, LogsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target, TopArgs,
 };
 pub(crate) use completions::{Completions, ShellArg};
 pub(crate) use init::Init;
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Reload(Reload),
     /// Show the slots and workers of a cluster
     Status(StatusArgs),
+    /// Show with which settings a cluster runs, and how the config file differs from them
+    Config(ConfigArgs),
     /// Watch a cluster in a terminal, with keys to reload, replace and scale
     Top(TopArgs),
     /// Show what has happened in a cluster, and follow what happens
@@ -96,6 +98,7 @@ impl Command {
             Self::Systemd(systemd) => Some(&mut systemd.run),
             Self::Reload(_)
             | Self::Status(_)
+            | Self::Config(_)
             | Self::Top(_)
             | Self::Events(_)
             | Self::Logs(_)
@@ -116,6 +119,7 @@ impl Command {
             Self::Systemd(systemd) => Some(systemd.run),
             Self::Reload(_)
             | Self::Status(_)
+            | Self::Config(_)
             | Self::Top(_)
             | Self::Events(_)
             | Self::Logs(_)

@@ -164,7 +164,7 @@ fn help_of_check_is_that_of_run_but_for_its_ends() {
 
 #[test]
 fn help_of_clients() {
-    let helps = ["reload", "status", "scale", "stop", "terminate"].map(|command| {
+    let helps = ["reload", "status", "config", "scale", "stop", "terminate"].map(|command| {
         let line = format!("recluster {command} --help");
         format!("$ {line}\n{}", help(&line))
     });

@@ -2,6 +2,7 @@
 //! `--json` the master's replies go to stdout as they come.
 
 mod columns;
+mod config;
 pub(crate) mod connect;
 mod events;
 mod logs;
@@ -18,6 +19,7 @@ use recluster::Variables;
 use recluster::control::Client;
 use recluster::control::protocol::{Reply, Request};
 
+pub(crate) use self::config::config;
 use self::connect::{connect, unexpected};
 pub(crate) use self::events::events;
 pub(crate) use self::logs::logs;
@@ -81,6 +83,7 @@ async fn watch(client: &mut Client) -> Result<ExitStatus, Error> {
             }
             other @ (Reply::Accepted
             | Reply::Status(_)
+            | Reply::Configuration { .. }
             | Reply::Event(_)
             | Reply::EventsEnd
             | Reply::Streams { .. }

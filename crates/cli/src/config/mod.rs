@@ -39,6 +39,15 @@ pub(crate) struct Invocation {
     pub(crate) settings: Settings,
 }
 
+/// What a cluster is to be now.
+#[derive(Debug)]
+pub(crate) struct Reread {
+    pub(crate) run: Run,
+    pub(crate) settings: Settings,
+    /// The keys whose values differ from those at the start; [`changes_at_reload`] says which of them a reload changes.
+    pub(crate) changed: Vec<String>,
+}
+
 /// What this process was started with: its arguments and, as their defaults, its environment. With the file, which may
 /// change, they make an [`Invocation`].
 #[derive(Clone, Debug)]
@@ -95,13 +104,12 @@ impl CommandLine {
         }
     }
 
-    /// Reads the file again, for a cluster that runs with these settings. Returns the keys whose values have changed as
-    /// well; [`changes_at_reload`] says which of them a reload changes.
-    pub(crate) fn reread(&self, running: &Settings) -> Result<(Run, Vec<String>), Error> {
+    /// Reads the file again, for a cluster that was started with these settings.
+    pub(crate) fn reread(&self, running: &Settings) -> Result<Reread, Error> {
         let Invocation { command, settings } = self.read()?;
         let run = command.into_run().ok_or(Error::NotACluster)?;
         let changed = settings.changed_since(running);
-        Ok((run, changed))
+        Ok(Reread { run, settings, changed })
     }
 
     fn read_with_file(&self, given: &ArgMatches) -> Result<Invocation, Error> {

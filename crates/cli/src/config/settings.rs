@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
+use recluster::Hook;
+use recluster::configuration::{self, Configuration};
 
 use super::contents::{Given, Variable};
 use super::keys::{ENV, Keys, key_of};
@@ -39,6 +41,9 @@ const NEEDS_A_RESTART: [&str; 25] = [
     "worker-log-keep",
     "worker-log-size",
 ];
+
+/// The option that takes hooks.
+const HOOKS: &str = "on";
 
 /// Whether a reload changes this setting.
 pub(crate) fn changes_at_reload(key: &str) -> bool {
@@ -99,6 +104,22 @@ impl Settings {
         Self { file, list: options.chain(variables).collect() }
     }
 
+    /// What clients of the cluster are told, without secrets.
+    pub(crate) fn told(&self) -> Configuration {
+        let file = self.file.as_ref().map(|path| path.display().to_string());
+        Configuration::new(file, self.list.iter().map(Setting::told).collect())
+    }
+
+    /// What is in force when a reload takes these over in a cluster that was started with others.
+    pub(crate) fn told_in_force(&self, started_with: &Self) -> Configuration {
+        let of_start = |key: &str| started_with.list.iter().find(|old| old.key == key);
+        let in_force = self.list.iter().map(|new| match of_start(&new.key) {
+            Some(old) if !changes_at_reload(&new.key) => old.told(),
+            Some(_) | None => new.told(),
+        });
+        Configuration::new(self.told().file, in_force.collect())
+    }
+
     /// The keys whose values differ from these, whatever their origin.
     pub(super) fn changed_since(&self, old: &Self) -> Vec<String> {
         let is_new = |setting: &&Setting| old.values(&setting.key) != Some(&setting.values);
@@ -113,6 +134,27 @@ impl Settings {
 }
 
 impl Setting {
+    /// As clients of the cluster are told: no variable's value, and of a hook what its failure would show in the log.
+    fn told(&self) -> configuration::Setting {
+        let values = self.values.iter().map(|value| value.to_string_lossy().into_owned()).collect();
+        let origin = match &self.origin {
+            Origin::CommandLine => configuration::Origin::CommandLine,
+            Origin::Environment(name) => configuration::Origin::Environment { variable: name.clone() },
+            Origin::File(place) => {
+                configuration::Origin::File { path: place.path.display().to_string(), line: place.line }
+            }
+            Origin::Default(words) => configuration::Origin::Default { words: words.clone() },
+        };
+        let told = configuration::Setting::new(&self.key, values, origin, changes_at_reload(&self.key));
+        match self.key.as_str() {
+            _ if self.is_private() => told.shown_as(None),
+            HOOKS => {
+                told.shown_as(Some(self.values.iter().map(|value| label(&value.to_string_lossy())).collect()))
+            }
+            _ => told,
+        }
+    }
+
     /// Whether it may hold a secret, as variables do.
     pub(crate) fn is_private(&self) -> bool {
         self.key.strip_prefix(ENV).is_some_and(|rest| rest.starts_with('.'))
@@ -141,6 +183,11 @@ impl fmt::Display for Origin {
             Self::Default(_) => write!(f, "default"),
         }
     }
+}
+
+/// A hook without what may be secret.
+fn label(hook: &str) -> String {
+    hook.parse::<Hook>().map(|hook| format!("{}={}", hook.on().name(), hook.label())).unwrap_or_default()
 }
 
 /// What the help says of a default that is not simply a value.

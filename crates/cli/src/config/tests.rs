@@ -309,11 +309,11 @@ fn a_file_that_was_changed_is_read_again() {
     let place = Place::new("workers = 2\nbake = 1\nname = \"a\"\n[env]\nA = \"1\"\nB = \"1\"");
     let line = place.line("recluster server.js --bake 2s");
     let running = line.read().unwrap().settings;
-    let (_, changed) = line.reread(&running).unwrap();
+    let Reread { changed, .. } = line.reread(&running).unwrap();
     assert_eq!(changed, Vec::<String>::new());
 
     place.write("workers = 3\nbake = 9\nname = \"b\"\n[env]\nB = \"2\"\nC = \"1\"");
-    let (run, changed) = line.reread(&running).unwrap();
+    let Reread { run, changed, .. } = line.reread(&running).unwrap();
     assert_eq!(changed, ["workers", "name", "env.B", "env.C", "env.A"]);
     let at_reload: Vec<_> = changed.iter().filter(|key| changes_at_reload(key)).collect();
     assert_eq!(at_reload, ["workers", "env.B", "env.C", "env.A"]);
@@ -323,7 +323,7 @@ fn a_file_that_was_changed_is_read_again() {
     place.write("workers = 0");
     insta::assert_snapshot!(line.reread(&running).unwrap_err(), @"recluster.toml:1:11: 'workers' cannot be '0': write a number from 1 on, or 'max' for as many as there are usable cores");
     fs::remove_file(place.path("recluster.toml")).unwrap();
-    let (run, _) = line.reread(&running).unwrap();
+    let Reread { run, .. } = line.reread(&running).unwrap();
     assert_eq!((line.read().unwrap().settings.file, run.around.name), (None, None));
 }
 
@@ -342,7 +342,7 @@ fn a_directory_that_is_swapped_is_looked_at_anew() {
     let running = line.read().unwrap().settings;
     fs::remove_file(&current).unwrap();
     std::os::unix::fs::symlink("two", &current).unwrap();
-    let (run, changed) = line.reread(&running).unwrap();
+    let Reread { run, changed, .. } = line.reread(&running).unwrap();
     assert_eq!(changed, ["workers"]);
     assert_eq!((run.server, run.running.workers.get()), (current.join("server.js"), 2));
 }
@@ -369,4 +369,26 @@ fn commands_about_a_running_cluster_read_no_file() {
     assert!(place.line("recluster status --json").wants_json());
     assert!(place.line("recluster check --json").wants_json());
     assert!(!place.line("recluster check server.js -- --json").wants_json());
+}
+
+#[test]
+fn clients_are_told_what_is_in_force_and_no_secret() {
+    let place = Place::new(
+        "name = \"a\"\nbake = \"1s\"\non = [\"crashed=exec:A=hunter2 ./tell hunter2\"]\n[env]\nTOKEN = \"hunter2\"",
+    );
+    let line = place.line("recluster server.js");
+    let started_with = line.read().unwrap().settings;
+    place.write("name = \"b\"\nbake = \"2s\"\n[env]\nTOKEN = \"hunter3\"");
+    let in_force = line.read().unwrap().settings.told_in_force(&started_with);
+    let value = |name: &str| {
+        let setting = in_force.settings.iter().find(|setting| setting.name == name).unwrap();
+        setting.values.clone()
+    };
+    assert_eq!(value("name"), Some(vec!["a".to_owned()]), "it takes a restart");
+    assert_eq!(value("bake"), Some(vec!["2s".to_owned()]));
+    assert_eq!(value("env.TOKEN"), None);
+    let told = started_with.told();
+    let hook = told.settings.iter().find(|setting| setting.name == "on").unwrap();
+    assert_eq!(hook.values, Some(vec!["crashed=exec:./tell …".to_owned()]));
+    assert!(!format!("{told:?} {in_force:?}").contains("hunter"));
 }

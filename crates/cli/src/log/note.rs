@@ -254,7 +254,12 @@ impl Note {
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Verbosity::Quiet,
             Self::Asked {
-                request: Request::Status | Request::Events { .. } | Request::Logs { .. }, ..
+                request:
+                    Request::Status
+                    | Request::Configuration { .. }
+                    | Request::Events { .. }
+                    | Request::Logs { .. },
+                ..
             } => Verbosity::Verbose,
             Self::Starting { .. }
             | Self::Signal { .. }
@@ -284,7 +289,12 @@ impl Note {
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Level::Warn,
             Self::Asked {
-                request: Request::Status | Request::Events { .. } | Request::Logs { .. }, ..
+                request:
+                    Request::Status
+                    | Request::Configuration { .. }
+                    | Request::Events { .. }
+                    | Request::Logs { .. },
+                ..
             } => Level::Debug,
             Self::Starting { .. }
             | Self::Signal { .. }
@@ -419,6 +429,7 @@ fn wanted(request: &Request) -> String {
     match request {
         Request::Reload { .. } => "reload".to_owned(),
         Request::Status => "status".to_owned(),
+        Request::Configuration { .. } => "configuration".to_owned(),
         Request::Events { follow: false, .. } => "events".to_owned(),
         Request::Events { follow: true, .. } => "events to follow".to_owned(),
         Request::Logs { follow, slot, .. } => {

@@ -250,8 +250,13 @@ mod tests {
     fn shared() -> Shared {
         let events = broadcast::Sender::new(1).downgrade();
         let progress = watch::channel(Progress::default()).1;
-        let cluster =
-            Cluster { inputs: mpsc::unbounded_channel().0, events, progress, ring: Ring::of(Vec::new()) };
+        let cluster = Cluster {
+            inputs: mpsc::unbounded_channel().0,
+            events,
+            progress,
+            ring: Ring::of(Vec::new()),
+            look: None,
+        };
         let changes = Changes::new(cluster.clone(), None, mpsc::channel(1).0);
         let (keeper, page) = (Keeper::new(), Page::default());
         let site = Site { pictures: Pictures::new(cluster), keeper, page, hosts: None, changes };

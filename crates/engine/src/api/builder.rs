@@ -34,7 +34,7 @@ use crate::socket::kept::Pool;
 use crate::socket::lend::Lender;
 use crate::supervisor::audience::Host;
 use crate::supervisor::child::Numbering;
-use crate::supervisor::spec::{Draft, Reread, Spec};
+use crate::supervisor::spec::{Draft, Look, Reread, Spec};
 
 /// What workers know their own listener by, unless it has another name.
 const CHECK_LISTENER: &str = "check";
@@ -63,6 +63,7 @@ pub struct ClusterBuilder {
     pub(crate) reread: Option<Reread>,
     pub(crate) watched: Vec<Watched>,
     pub(crate) own: Vec<PathBuf>,
+    pub(crate) look: Option<Look>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
 }
 
@@ -89,6 +90,7 @@ impl ClusterBuilder {
             reread: None,
             watched: Vec::new(),
             own: Vec::new(),
+            look: None,
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }
     }
@@ -474,14 +476,6 @@ impl ClusterBuilder {
     ) -> Self {
         let say = move || say()?.spec().map(|(spec, _)| spec).map_err(|error| error.to_string());
         self.reread = Some(Reread::new(say));
-        self
-    }
-
-    /// Names settings that differ from those that the cluster runs with and that no reload changes, for a builder that
-    /// [`reread`](Self::reread) returns: whoever waits for the reload is told of them. Default none.
-    #[must_use]
-    pub fn needs_restart(mut self, settings: impl IntoIterator<Item = String>) -> Self {
-        self.draft.needs_restart = settings.into_iter().collect();
         self
     }
 

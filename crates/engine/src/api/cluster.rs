@@ -19,6 +19,7 @@ use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::supervisor::audience::HostMessage;
 use crate::supervisor::input::{Input, Progress, Reloaded, Request};
+use crate::supervisor::spec::Look;
 
 /// A running cluster. Cheap to clone; dropping the last handle stops nothing.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Cluster {
     pub(crate) progress: watch::Receiver<Progress>,
     /// The last lines of workers.
     pub(crate) ring: Ring,
+    /// Says how the cluster would be configured now.
+    pub(crate) look: Option<Look>,
 }
 
 /// How a cluster ended.
@@ -261,7 +264,10 @@ impl Cluster {
         self.inputs.send(Input::Request(request)).map_err(|_| Gone)
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Gone> {
+    pub(crate) async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Gone> {
         let (reply, answer) = oneshot::channel();
         self.tell(request(reply))?;
         answer.await.map_err(|_| Gone)

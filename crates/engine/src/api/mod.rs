@@ -3,6 +3,7 @@
 pub(crate) mod builder;
 mod changes;
 pub(crate) mod cluster;
+mod configuration;
 pub mod host;
 pub(crate) mod output;
 mod privileges;

@@ -65,7 +65,7 @@ impl ClusterBuilder {
         };
         let audience = Audience::new(self.events, self.host);
         let supervisor::Controls { inputs, progress, ring } = supervisor::start(shell, audience, setup)?;
-        Ok(Cluster { inputs, events: heard, progress, ring })
+        Ok(Cluster { inputs, events: heard, progress, ring, look: self.look })
     }
 
     /// Whether it could be started, without starting it: the same questions as [`start`](Self::start) asks, but for what

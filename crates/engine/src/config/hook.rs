@@ -121,7 +121,7 @@ impl Hook {
     }
 
     /// Which hook it is, for a log. What stands in a command or behind an address may be secret.
-    pub(crate) fn label(&self) -> String {
+    pub fn label(&self) -> String {
         match &self.action {
             Action::Exec(command) => {
                 // A variable may stand before the command, with its value.

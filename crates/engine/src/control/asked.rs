@@ -25,6 +25,7 @@ impl Asked {
                 (Request::reload(*wait), env.names().map(str::to_owned).collect())
             }
             Request::Status
+            | Request::Configuration { .. }
             | Request::Events { .. }
             | Request::Logs { .. }
             | Request::Replace { .. }

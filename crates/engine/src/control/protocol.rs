@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::config::which::Which;
+use crate::report::configuration::{Difference, Setting};
 use crate::report::event::Event;
 use crate::report::status::Status;
 use crate::report::stream::Stream;
@@ -53,6 +54,12 @@ pub enum Request {
     },
     /// The status of the cluster.
     Status,
+    /// With which settings the cluster runs: [`Reply::Configuration`].
+    Configuration {
+        /// Whether to tell as well how the config file differs from them now.
+        #[serde(default)]
+        diff: bool,
+    },
     /// What has happened lately: [`Reply::Event`] for each, then [`Reply::EventsEnd`].
     Events {
         /// Whether to go on with what happens from now on, to the end of the cluster.
@@ -119,6 +126,16 @@ pub enum Reply {
     Accepted,
     /// The status that was asked for.
     Status(Box<Status>),
+    /// The settings that are in force.
+    Configuration {
+        /// The config file that they come from, among others.
+        file: Option<String>,
+        /// In the order of the help.
+        settings: Vec<Setting>,
+        /// Where that file, the command line and the environment say something else now; if that was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        differences: Option<Vec<Difference>>,
+    },
     /// Something that has happened: its time, its level, and what the event consists of. More follows.
     Event(Map<String, Value>),
     /// No more events follow.
@@ -343,6 +360,7 @@ mod tests {
                 r#"{"version":1,"request":"reload","wait":false,"env":{"A":"b"}}"#,
             ),
             (Request::Status, r#"{"version":1,"request":"status"}"#),
+            (Request::Configuration { diff: true }, r#"{"version":1,"request":"configuration","diff":true}"#),
             (
                 Request::Events { follow: true, last: Some(10) },
                 r#"{"version":1,"request":"events","follow":true,"last":10}"#,

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::asked::Asked;
 use super::keeping::{Keeping, Kept};
 use super::lines::{Line, Lines};
-use super::protocol::{BadRequest, Progress, REQUEST_LIMIT, Reply, Request};
+use super::protocol::{BadRequest, Progress, REPLY_LIMIT, REQUEST_LIMIT, Reply, Request};
 use super::recent::{Recent, Recorder, record};
 use super::room::Room;
 use super::socket::Socket;
@@ -28,6 +28,7 @@ use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::config::which::Which;
 use crate::guard::{Part, guarded_task};
+use crate::report::configuration::Configuration;
 use crate::report::error::{Gone, ReplaceError};
 use crate::report::event::Heard;
 use crate::report::verdict::{Told, Verdict};
@@ -303,6 +304,7 @@ impl Conversation {
             Request::Reload { wait: true, env } => return self.reload(env).await,
             Request::Reload { wait: false, env } => self.begin_reload(env).await,
             Request::Status => return self.status().await,
+            Request::Configuration { diff } => return self.configuration(diff).await,
             Request::Events { follow, last } => return self.events(last, follow).await,
             Request::Logs { follow, last, slot } => return self.logs(slot, last, follow).await,
             Request::Replace { which } => return self.replace(which).await,
@@ -337,6 +339,27 @@ impl Conversation {
             }
             Err(gone) => self.refuse(gone.to_string()).await,
         }
+    }
+
+    /// Tells with which settings the cluster runs. The config file may be on a disk that is slow.
+    async fn configuration(&mut self, diff: bool) -> io::Result<Next> {
+        let Some(_place) = self.host.room.to_wait() else {
+            return self.refuse(TOO_MANY.to_owned()).await;
+        };
+        let told = tokio::select! {
+            told = self.host.cluster.configuration(diff) => told,
+            left = self.lines.next() => return self.interrupted(left?).await,
+        };
+        let reply = match told {
+            Ok((Configuration { file, settings }, differences)) => {
+                Reply::Configuration { file, settings, differences }
+            }
+            Err(reason) => return self.refuse(reason).await,
+        };
+        if reply.encode()?.len() > REPLY_LIMIT {
+            return self.refuse("the settings are longer than an answer can be".to_owned()).await;
+        }
+        self.say(&reply).await.map(|()| Next::Listen)
     }
 
     /// Has one worker replaced, and waits for what becomes of it.

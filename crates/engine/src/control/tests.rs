@@ -49,6 +49,7 @@ impl Master {
             events: events.downgrade(),
             progress,
             ring: Ring::of(vec![Stream::Stderr]),
+            look: None,
         };
         let server = Socket::bind(&path).unwrap().serve(cluster);
         Self { server, inputs, events, course, path, _directory: directory }

@@ -1,5 +1,6 @@
 //! What a user gets to know: events, verdicts, the status, errors.
 
+pub mod configuration;
 pub(crate) mod counts;
 pub(crate) mod error;
 pub(crate) mod event;

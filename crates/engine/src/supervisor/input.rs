@@ -1,5 +1,7 @@
 //! What wakes the supervisor, beside the clock: reports of those below, and requests of those who hold a handle.
 
+use std::sync::Arc;
+
 use recluster_core::WorkerId;
 use tokio::sync::oneshot;
 
@@ -10,6 +12,7 @@ use crate::dataplane::{Billed, Handle};
 use crate::guard::Panicked;
 use crate::process;
 use crate::process::launcher::Outcome;
+use crate::report::configuration::Configuration;
 use crate::report::counts::{Health, Measured};
 use crate::report::error::{ScaleError, SendError};
 use crate::report::status::Status;
@@ -48,6 +51,15 @@ pub(crate) enum Input {
 /// How the cluster is to be run from a reload on, or why it cannot be run so.
 pub(crate) type Reloaded = Result<Box<Spec>, String>;
 
+/// What is in force, for people.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    /// As it was said.
+    pub(crate) said: Arc<Configuration>,
+    /// With what it comes to, and what was changed since.
+    pub(crate) shown: Configuration,
+}
+
 /// What a handle asks for.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -74,6 +86,8 @@ pub(crate) enum Request {
     Status(oneshot::Sender<Status>),
     Measure(oneshot::Sender<Measured>),
     Health(oneshot::Sender<Health>),
+    /// None where nobody has said for people what is in force.
+    Configuration(oneshot::Sender<Option<InForce>>),
     Disconnect(u64),
     Signal {
         worker: u64,

@@ -14,6 +14,7 @@ mod caches;
 mod callers;
 mod changes;
 pub(crate) mod child;
+mod configuration;
 pub(crate) mod explain;
 mod facts;
 #[cfg(test)]

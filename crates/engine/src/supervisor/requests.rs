@@ -23,6 +23,7 @@ use crate::report::verdict::{Told, Verdict};
 use crate::report::worker::Worker;
 use crate::supervisor::Supervisor;
 use crate::supervisor::audience::HostMessage;
+use crate::supervisor::configuration;
 use crate::supervisor::generations::Said;
 use crate::supervisor::input::{Reloaded, Request};
 use crate::supervisor::renewals::{self, Outcome};
@@ -66,6 +67,10 @@ impl Supervisor {
             }
             Request::Health(reply) => {
                 let _ = reply.send(self.health());
+            }
+            Request::Configuration(reply) => {
+                let program = self.generations.latest_program(self.policy.status().generation);
+                let _ = reply.send(configuration::in_force(self.spec(), program, self.policy.slots()));
             }
             Request::Disconnect(worker) => self.disconnect(worker),
             Request::Signal { worker, signal, reply } => {

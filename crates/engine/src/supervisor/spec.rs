@@ -3,9 +3,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use recluster_core::{Config, Settings};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use crate::config::balance::Balance;
 use crate::config::drain_signal::DrainSignal;
@@ -19,6 +22,7 @@ use crate::process::launch;
 use crate::process::preload::Preload;
 use crate::process::program::{Program, ResolvedProgram};
 use crate::process::runtime::NodeKind;
+use crate::report::configuration::Configuration;
 use crate::report::error::StartError;
 
 /// How long an idle connection of a draining Node worker is spared: longer than the five seconds after which Node closes
@@ -56,6 +60,8 @@ pub(crate) struct Spec {
     pub(crate) hooks: Vec<Hook>,
     /// What was said to be otherwise, and stays as it is.
     pub(crate) needs_restart: Vec<String>,
+    /// All this as it was said, for people.
+    pub(crate) said: Option<Arc<Configuration>>,
 }
 
 impl Spec {
@@ -111,6 +117,7 @@ pub(crate) struct Draft {
     pub(crate) watchdog: Option<Duration>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) needs_restart: Vec<String>,
+    pub(crate) said: Option<Arc<Configuration>>,
 }
 
 impl Draft {
@@ -135,6 +142,7 @@ impl Draft {
             watchdog: None,
             hooks: Vec::new(),
             needs_restart: Vec::new(),
+            said: None,
         }
     }
 
@@ -169,6 +177,7 @@ impl Draft {
             watchdog: self.watchdog,
             hooks: self.hooks,
             needs_restart: self.needs_restart,
+            said: self.said,
         };
         spec.suits(&resolved)?;
         Ok((spec, resolved))
@@ -197,6 +206,38 @@ impl Reread {
 impl fmt::Debug for Reread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reread")
+    }
+}
+
+/// Says how a cluster would be configured if it were started now, and changes nothing.
+#[derive(Clone)]
+pub(crate) struct Look {
+    say: Arc<dyn Fn() -> Result<Configuration, String> + Send + Sync>,
+    /// Held by the one who looks: many who ask read one file after the other.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Look {
+    pub(crate) fn new(say: impl Fn() -> Result<Configuration, String> + Send + Sync + 'static) -> Self {
+        Self { say: Arc::new(say), turn: Arc::default() }
+    }
+
+    /// Looks, on a thread that may wait for a disk.
+    pub(crate) async fn say(&self) -> Result<Configuration, String> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let say = Arc::clone(&self.say);
+        let look = spawn_blocking(move || {
+            let said = say();
+            drop(turn);
+            said
+        });
+        look.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Look")
     }
 }
 

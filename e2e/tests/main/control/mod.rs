@@ -1,6 +1,7 @@
 //! The control socket and the commands that use it; the admin listener.
 
 mod admin;
+mod config;
 mod events;
 mod history;
 mod json;

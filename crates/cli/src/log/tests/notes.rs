@@ -65,6 +65,7 @@ pub(super) fn notes() -> Vec<Note> {
             uid: 7,
         },
         asked(Request::Status, Some(4800)),
+        asked(Request::Configuration { diff: true }, Some(4800)),
         asked(Request::Events { follow: true, last: Some(10) }, Some(4800)),
         asked(Request::Events { follow: false, last: None }, Some(4800)),
         asked(Request::Logs { follow: true, last: Some(10), slot: Some(1) }, Some(4800)),
