@@ -4,9 +4,10 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::Poll;
+use std::thread;
 use std::time::Instant;
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{self, SigSet};
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Sleep, sleep_until};
@@ -24,6 +25,12 @@ const MEANINGS: [(Signal, &str, Wish); 8] = [
     (Signal::TTOU, "SIGTTOU", Wish::FewerWorkers),
     (Signal::USR1, "SIGUSR1", Wish::ReopenLog),
 ];
+
+/// What the kernel sends a process that uses its terminal from the background.
+const OF_TERMINALS: [signal::Signal; 2] = [signal::Signal::SIGTTIN, signal::Signal::SIGTTOU];
+
+/// The stack of a thread that only takes signals.
+const STACK_BYTES: usize = 64 * 1024;
 
 /// Whether the signal of this name asks for a reload.
 pub(crate) fn asks_for_reload(name: &str) -> bool {
@@ -65,8 +72,13 @@ impl Signals {
         let streams = MEANINGS.into_iter().map(listen).collect::<io::Result<_>>()?;
         let wishes = Wishes::default();
         let children = unix::signal(SignalKind::child())?;
-        // One thread that takes them is enough. What has waited comes now, when there are handlers.
-        SigSet::all().thread_unblock()?;
+        listen_apart()?;
+        let mut ours = SigSet::all();
+        for signal in OF_TERMINALS {
+            ours.remove(signal);
+        }
+        // What has waited comes now, when there are handlers.
+        ours.thread_unblock()?;
         Ok(Self { streams, wishes, clock: None, children })
     }
 
@@ -97,6 +109,24 @@ impl Signals {
     pub(crate) fn reload_has_ended(&mut self) {
         self.wishes.reload_has_ended();
     }
+}
+
+/// Has a thread that does nothing else take the signals of terminals. This one blocks them, and so do those that it starts: one
+/// that writes to a terminal in the background would be sent them by the kernel (`stty tostop`), as if somebody wished for fewer
+/// workers, and would never have written. With them blocked it writes.
+fn listen_apart() -> io::Result<()> {
+    let mut apart = SigSet::empty();
+    apart.extend(OF_TERMINALS);
+    apart.thread_block()?;
+    let builder = thread::Builder::new().name("recluster-signal".to_owned()).stack_size(STACK_BYTES);
+    builder.spawn(move || {
+        if apart.thread_unblock().is_ok() {
+            loop {
+                thread::park();
+            }
+        }
+    })?;
+    Ok(())
 }
 
 /// The next of these signals: its name, and what it asks for by itself.

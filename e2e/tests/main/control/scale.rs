@@ -1,6 +1,6 @@
 //! `scale`, `TTIN` and `TTOU` change the number of slots while the cluster runs.
 
-use recluster_e2e::{Launch, Master, on};
+use recluster_e2e::{Home, Launch, Master, Process, Tmux, fixture, on};
 use rustix::process::Signal;
 
 /// Waits until the cluster has changed to so many slots, and every one of them serves.
@@ -99,4 +99,37 @@ fn a_reload_keeps_the_number() {
     master.reload().expect_code(0);
     assert_eq!(master.seen(&on("serving").generation(2)).len(), 2);
     assert_eq!(master.get("/").json()["env"]["RECLUSTER_WORKERS"], "2");
+}
+
+/// A job in the background of a terminal where such jobs may not write.
+const BACKGROUND: &str = r#"
+set -m
+stty tostop
+"$RECLUSTER" SERVER --workers 2 --log-prefix --control CONTROL &
+echo $! >pid
+read line
+cat
+"#;
+
+/// The kernel sends it to whoever writes there, and it is no wish of anybody.
+#[test]
+#[cfg_attr(not(has = "tmux"), ignore = "tmux is not installed")]
+fn a_log_on_a_terminal_that_stops_background_jobs_is_written_and_costs_no_worker() {
+    let home = Home::new();
+    let server = fixture("server.js");
+    let control = home.join("it.sock").to_string_lossy().into_owned();
+    let script = BACKGROUND.replace("SERVER", &server.to_string_lossy()).replace("CONTROL", &control);
+    let tmux = Tmux::start(&home, (160, 40), &script);
+    tmux.wait_for("2 workers serve generation 1");
+    let status = home.recluster(&["status", "--json", "--control", &control]).json();
+    assert_eq!(status["slots"].as_array().map(Vec::len), Some(2), "{status}");
+    home.recluster(&["scale", "3", "--control", &control]).expect_code(0);
+    let screen = tmux.wait_for("scaled from 2 to 3 workers");
+    assert!(!screen.contains("SIGTTOU"), "{screen}");
+    let pid = home.read("pid").trim().parse().expect("a pid");
+    let master = Process::open(pid).expect("it lives");
+    master.signal(Signal::TTOU);
+    let screen = tmux.wait_for("scaled from 3 to 2 workers");
+    assert_eq!(screen.matches("SIGTTOU").count(), 1, "{screen}");
+    home.recluster(&["terminate", "--control", &control]).expect_code(0);
 }
