@@ -9,11 +9,12 @@ use super::fields::unquoted;
 use super::message::{FromWorker, HandleEnvelope, SkippedMessage, UserCommand};
 use super::parse::Cmd;
 
-/// How many bytes of a string are kept. Names that mean something here are shorter, however they are escaped.
-const MAX_STRING: usize = 256;
-
 /// How long a name may be that people read, in characters.
 const MAX_NAME: usize = 64;
+
+/// How many bytes of a string are kept: a name and what shows that it goes on, however it is escaped (a character in two parts, such as
+/// `\ud83d\ude00`, has twelve bytes). Names that mean something here are shorter.
+pub(super) const MAX_STRING: usize = 12 * (MAX_NAME + 1);
 
 /// By which fields libraries tell their messages from those of others. The first one that there is counts.
 const NAMES: [&[u8]; 7] = [b"topic", b"type", b"cmd", b"channel", b"event", b"kind", b"source"];

@@ -7,6 +7,7 @@
 
 use super::grammar::{Frame, Meaning, Number, Owner, Want};
 use super::text::{Encoding, Text};
+use crate::node::skim::MAX_STRING;
 
 /// What a value begins with, before the version of the format.
 pub(super) const MARK: u8 = 0xff;
@@ -18,8 +19,8 @@ const VIEW_FLAGS: u64 = 14;
 const MOST_FRAMES: usize = 1 << 16;
 /// In so many objects the fields matter that a message is known by: its own, and those of `msg`.
 const NAMES_DEPTH: usize = 2;
-/// How many characters of a string are written where only names are wanted.
-const NAME_LENGTH: usize = 256;
+/// How many bytes of a string are written where only names are wanted.
+const NAME_LENGTH: usize = MAX_STRING;
 
 /// How much of a value is written as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
