@@ -7,6 +7,13 @@ use std::time::Duration;
 use super::measures::Measures;
 use crate::Json;
 
+/// How long a name may be that people read, in characters.
+pub(super) const MAX_NAME: usize = 64;
+
+/// How many bytes of a string are kept: a name and what shows that it goes on, however it is escaped (a character in two parts, such as
+/// `\ud83d\ude00`, has twelve bytes). Names that mean something here are shorter.
+pub(super) const MAX_STRING: usize = 12 * (MAX_NAME + 1);
+
 /// The longest reason that is kept of a [`FromWorker::CacheOff`], in bytes.
 pub const MAX_REASON: usize = 1024;
 

@@ -6,15 +6,8 @@
 use memchr::memchr2;
 
 use super::fields::unquoted;
-use super::message::{FromWorker, HandleEnvelope, SkippedMessage, UserCommand};
+use super::message::{FromWorker, HandleEnvelope, MAX_NAME, MAX_STRING, SkippedMessage, UserCommand};
 use super::parse::Cmd;
-
-/// How long a name may be that people read, in characters.
-const MAX_NAME: usize = 64;
-
-/// How many bytes of a string are kept: a name and what shows that it goes on, however it is escaped (a character in two parts, such as
-/// `\ud83d\ude00`, has twelve bytes). Names that mean something here are shorter.
-pub(super) const MAX_STRING: usize = 12 * (MAX_NAME + 1);
 
 /// By which fields libraries tell their messages from those of others. The first one that there is counts.
 const NAMES: [&[u8]; 7] = [b"topic", b"type", b"cmd", b"channel", b"event", b"kind", b"source"];

@@ -7,7 +7,7 @@
 
 use super::grammar::{Frame, Meaning, Number, Owner, Want};
 use super::text::{Encoding, Text};
-use crate::node::skim::MAX_STRING;
+use crate::node::message::MAX_STRING;
 
 /// What a value begins with, before the version of the format.
 pub(super) const MARK: u8 = 0xff;
