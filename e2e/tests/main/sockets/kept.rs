@@ -53,9 +53,12 @@ impl Store {
             else {
                 return;
             };
-            let rights = control.drain().filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-                _ => None,
+            let rights = control.drain().filter_map(|message| {
+                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                    Some(descriptors)
+                } else {
+                    None
+                }
             });
             let descriptors: Vec<OwnedFd> = rights.flatten().collect();
             let text = String::from_utf8_lossy(&bytes[..received.bytes]).into_owned();

@@ -21,6 +21,18 @@ fn lacking(pid: Option<u32>, lacks: &'static str) -> Lacking {
     Lacking { id: 3, slot: 1, pid, lacks }
 }
 
+/// What became of a file by which others reach the master; a reason where it is lost.
+fn path(lost: Option<&str>, what: Kept) -> Note {
+    let path = match what {
+        Kept::Control => "/run/recluster/shop.sock".to_owned(),
+        Kept::Pidfile => "/run/shop.pid".to_owned(),
+    };
+    match lost {
+        None => Note::PathRestored { what, path },
+        Some(reason) => Note::PathLost { what, path, reason: reason.to_owned() },
+    }
+}
+
 pub(super) fn notes() -> Vec<Note> {
     let starting = |workers, control: Option<&str>, admin: Option<&str>| Note::Starting {
         version: "1.2.3",
@@ -83,18 +95,10 @@ pub(super) fn notes() -> Vec<Note> {
             needs_restart: vec!["listen".to_owned()],
         },
         Note::NotScaled { reason: "the cluster is about to end".to_owned() },
-        Note::PathRestored { what: Kept::Control, path: "/run/recluster/shop.sock".to_owned() },
-        Note::PathRestored { what: Kept::Pidfile, path: "/run/shop.pid".to_owned() },
-        Note::PathLost {
-            what: Kept::Control,
-            path: "/run/recluster/shop.sock".to_owned(),
-            reason: "a running cluster has the control socket /run/recluster/shop.sock".to_owned(),
-        },
-        Note::PathLost {
-            what: Kept::Pidfile,
-            path: "/run/shop.pid".to_owned(),
-            reason: "process 4711, which the pidfile /run/shop.pid names, is still running".to_owned(),
-        },
+        path(None, Kept::Control),
+        path(None, Kept::Pidfile),
+        path(Some("a running cluster has the control socket /run/recluster/shop.sock"), Kept::Control),
+        path(Some("process 4711, which the pidfile /run/shop.pid names, is still running"), Kept::Pidfile),
         Note::LogReopened,
         Note::LogNotReopened { error: "permission denied".to_owned() },
         Note::EventsMissed { events: 7 },
