@@ -120,6 +120,7 @@ fn reloaded(verdict: &Verdict) -> [Event; 2] {
 }
 
 /// Every event about this worker.
+#[expect(clippy::too_many_lines, reason = "a line for each event")]
 fn events(worker: Worker) -> Vec<Event> {
     let second = Duration::from_secs(1);
     let id = WorkerId::from_number(worker.id);

@@ -89,9 +89,9 @@ mod tests {
             core::Event::Changed(core::Change::Source)
         );
         changes.note(Kind::Source, paths(&["/b", "/c", "/d"]), 5);
-        let told = |event| match event {
-            Event::FilesChanged { files, more } => (files, more),
-            other => panic!("{other:?}"),
+        let told = |event| {
+            let Event::FilesChanged { files, more } = event else { panic!("{event:?}") };
+            (files, more)
         };
         let (files, more) = told(changes.become_reload(core::Change::Source));
         assert_eq!((files.join(" ").as_str(), more), ("/a /b /c", 6));

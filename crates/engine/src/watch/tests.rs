@@ -33,8 +33,8 @@ impl Desk {
         let path = place.path().join(path);
         let (sighting, seen) = sink();
         let own = vec![place.path().join("own.log")];
-        let watched = vec![Watched { path: path.clone(), kind }];
-        let watcher = Watcher::start(watched, &own, sighting, sink().0).unwrap();
+        let what = vec![Watched { path: path.clone(), kind }];
+        let watcher = Watcher::start(what, &own, sighting, sink().0).unwrap();
         Self { place, path, seen, _watcher: watcher }
     }
 
