@@ -67,6 +67,8 @@ impl Bound {
             // With what backlog it listened, another configuration may have said. It listens in any case.
             let _ = SockRef::from(&first).listen(backlog_of(listen));
         }
+        // A program that is not Node expects what it is given at a first start: a socket that waits.
+        let _ = SockRef::from(&first).set_nonblocking(false);
         let (name, kept) = (listen.name.clone(), Some(KeptName { number, place: 0 }));
         Self { name, address, socket: first, file, kept, others }
     }

@@ -280,3 +280,21 @@ async fn an_address_whose_owner_leaves_is_waited_for() {
     }
     waiting.await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_manager_has_kept_is_as_it_was_bound_first() {
+    let kept = TcpListener::bind("127.0.0.1:0").unwrap();
+    kept.set_nonblocking(true).unwrap();
+    let address = kept.local_addr().unwrap();
+    let mut pool = Pool::default();
+    pool.add(KeptName { number: 3, place: 0 }, kept.into());
+    let bound = bind_all(Vec::new(), &[listen(&format!("web={address}"))], &mut pool).await.unwrap();
+    let [bound] = bound.as_slice() else { panic!("one") };
+    assert_eq!(
+        (&bound.address, bound.kept),
+        (&Address::Tcp(address), Some(KeptName { number: 3, place: 0 }))
+    );
+    assert_eq!(bound.name.as_ref().map(ToString::to_string).as_deref(), Some("web"));
+    let flags = rustix::fs::fcntl_getfl(&bound.socket).unwrap();
+    assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "a program that is not Node waits in accept");
+}
