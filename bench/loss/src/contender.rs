@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Endpoint;
-use crate::home::{Home, lives};
+use crate::home::Home;
 
 pub(crate) use ours::deploy;
 
@@ -202,7 +202,7 @@ impl Cluster {
         let mut pids: Vec<u32> = self.home.reports()?.listening.iter().map(|(pid, _)| *pid).collect();
         pids.sort_unstable();
         pids.dedup();
-        pids.retain(|pid| lives(*pid));
+        pids.retain(|pid| self.home.has(*pid));
         Ok(pids)
     }
 

@@ -139,9 +139,18 @@ impl Home {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
+    /// Whether a process runs and belongs to the run: the number of one that has ended may be another's by now.
+    pub(crate) fn has(&self, pid: u32) -> bool {
+        lives(pid) && is_marked(pid, &self.mark())
+    }
+
+    fn mark(&self) -> Vec<u8> {
+        [MARK.as_bytes(), b"=", self.path().as_os_str().as_encoded_bytes()].concat()
+    }
+
     /// Kills everything that belongs to the run and still lives.
     fn kill_all(&self) {
-        let mark = [MARK.as_bytes(), b"=", self.path().as_os_str().as_encoded_bytes()].concat();
+        let mark = self.mark();
         for _ in 0..LOOKS {
             let left: Vec<u32> = processes().into_iter().filter(|pid| is_marked(*pid, &mark)).collect();
             if left.is_empty() {
@@ -162,7 +171,7 @@ impl Drop for Home {
 }
 
 /// Whether a process runs.
-pub(crate) fn lives(pid: u32) -> bool {
+fn lives(pid: u32) -> bool {
     handle(pid).is_some_and(|handle| !has_ended(&handle))
 }
 

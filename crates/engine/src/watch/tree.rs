@@ -29,7 +29,7 @@ const REMOTE: [u32; 9] = [
     0x786F_4256,
 ];
 /// Directories that hold no source of the user's.
-const LEFT_OUT: [&str; 5] = ["node_modules", ".git", ".hg", ".svn", ".jj"];
+const LEFT_OUT: [&str; 6] = ["node_modules", "__pycache__", ".git", ".hg", ".svn", ".jj"];
 
 /// What tells two states of a file apart. A file that is written anew in place has another time, one that is renamed to its name
 /// another number.
