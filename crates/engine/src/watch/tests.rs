@@ -223,6 +223,36 @@ fn a_release_that_a_symlink_leads_to_has_changed_even_where_its_files_have_not()
 }
 
 #[test]
+fn what_the_master_writes_is_no_change_behind_a_symlink_either() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    write(place.path(), "shared/log/it.log", "1");
+    write(place.path(), "shared/workers/0.log", "1");
+    write(place.path(), "release/server.js", "1");
+    symlink("../shared/log", at("release/log")).unwrap();
+    symlink("../shared", at("release/shared")).unwrap();
+    let watched = Watched { path: at("release"), kind: Kind::Deployed };
+    let mut tree = Tree::new(watched, vec![at("shared/../shared/log/it.log"), at("shared/workers")]);
+    write(place.path(), "shared/log/it.log", "more");
+    write(place.path(), "shared/workers/0.log", "more");
+    assert_eq!(tree.look(3), None);
+    write(place.path(), "release/server.js", "other");
+    let files = vec![at("release/server.js")];
+    assert_eq!(tree.look(3), Some(Sighting::Changed { kind: Kind::Deployed, files, more: 0 }));
+}
+
+#[test]
+fn what_git_does_not_read_leaves_nothing_out() {
+    let desk = Desk::watching(Kind::Source, "shop", |place| {
+        write(place, ".gitignore", "*");
+        fs::create_dir_all(place.join("shop/.git")).unwrap();
+        write(place, "shop/app.js", "1");
+    });
+    desk.write("shop/app.js", "other");
+    desk.sees("shop/app.js");
+}
+
+#[test]
 fn a_path_that_does_not_exist_yet_is_seen_when_it_does_and_its_absence_is_no_change() {
     let desk = Desk::watching(Kind::Deployed, "run/certs/site.pem", |_| {});
     desk.write("run/certs/site.pem", "1");

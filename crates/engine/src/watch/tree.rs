@@ -77,7 +77,7 @@ impl Own {
     fn new(paths: Vec<PathBuf>) -> Self {
         let outputs =
             ["/proc/self/fd/1", "/proc/self/fd/2"].into_iter().filter_map(|fd| fs::metadata(fd).ok());
-        let outputs = outputs.filter(Metadata::is_file).map(|about| (about.dev(), about.ino())).collect();
+        let outputs = outputs.filter(Metadata::is_file).map(|about| identity(&about)).collect();
         Self { paths, outputs }
     }
 
@@ -85,9 +85,16 @@ impl Own {
         self.paths.iter().any(|own| own == path)
     }
 
-    fn is_output(&self, about: &Metadata) -> bool {
-        self.outputs.contains(&(about.dev(), about.ino()))
+    /// These files and directories as they are now, by device and number: a symlink may lead to them by another path.
+    fn now(&self) -> BTreeSet<(u64, u64)> {
+        let there =
+            self.paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|about| identity(&about));
+        there.chain(self.outputs.iter().copied()).collect()
     }
+}
+
+fn identity(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
 }
 
 /// The files of one path.
@@ -219,22 +226,29 @@ impl Look {
     /// All files in a directory.
     fn descend(&mut self, directory: &Path, kind: Kind, own: &Own) {
         let is_source = kind == Kind::Source;
-        let kept_out = own.clone();
+        let (own, now) = (own.clone(), own.now());
+        let directories = now.clone();
+        let is_own = move |entry: &DirEntry| {
+            let is_directory = entry.file_type().is_some_and(|kind| kind.is_dir());
+            let is_by_another_path =
+                || entry.metadata().is_ok_and(|about| directories.contains(&identity(&about)));
+            own.has(entry.path()) || (is_directory && is_by_another_path())
+        };
         let walk = WalkBuilder::new(directory)
             .standard_filters(false)
             .parents(is_source)
             .git_ignore(is_source)
             .git_exclude(is_source)
-            .require_git(false)
+            .require_git(directory.ancestors().any(|above| above.join(".git").exists()))
             .follow_links(true)
-            .filter_entry(move |entry| !kept_out.has(entry.path()) && (!is_source || is_of_user(entry)))
+            .filter_entry(move |entry| !is_own(entry) && (!is_source || is_of_user(entry)))
             .build();
         // What cannot be read cannot be watched either, and a symlink that leads back is no file.
         for entry in walk.flatten() {
             let Ok(about) = entry.metadata() else { continue };
             if about.is_dir() {
                 self.directories.insert(entry.into_path());
-            } else if about.is_file() && !own.is_output(&about) {
+            } else if about.is_file() && !now.contains(&identity(&about)) {
                 self.add(entry.path(), &about, false);
                 if entry.path_is_symlink() {
                     // Where it leads may be elsewhere.
