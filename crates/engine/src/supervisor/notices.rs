@@ -115,9 +115,9 @@ impl Supervisor {
 
     /// A worker that was let go by TERM, or runs its handlers of it, is not sent it a second time: what follows is KILL. Of one that was sent KILL
     /// already, people are not told again.
-    /// Where somebody writes the server, old code has no time: that is no news.
     fn overdue(&self, worker: WorkerId, due: Due, signal: core::Signal) {
         let settings = self.spec().settings();
+        // Where somebody writes the server, old code has no time: that is no news.
         if settings.hold && settings.timeout.is_zero() && matches!(due, Due::Drain(_)) {
             return;
         }
