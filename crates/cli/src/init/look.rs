@@ -6,8 +6,10 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::node;
-use super::project::Project;
+use super::project::{Project, plain};
 
+/// Servers of Python that know how to take a socket.
+const PYTHON: [&str; 2] = ["uvicorn", "gunicorn"];
 /// How much of a file is read. No manifest is longer.
 const MOST: usize = 1 << 20;
 
@@ -18,7 +20,7 @@ pub(super) fn at(directory: &Path) -> Result<Project, String> {
         return node::project(directory, &manifest);
     }
     if let Some(procfile) = read("Procfile") {
-        return of_procfile(&procfile);
+        return of_procfile(directory, &procfile);
     }
     if let Some(manifest) = read("Cargo.toml") {
         return of_cargo(&manifest);
@@ -30,7 +32,7 @@ pub(super) fn at(directory: &Path) -> Result<Project, String> {
             "there is no package.json, Procfile, Cargo.toml, requirements.txt or pyproject.toml".to_owned()
         );
     }
-    of_python(directory, &requirements)
+    of_python(directory, &requirements, None)
 }
 
 /// A file's text; none where it is not there, is no text or is far too long.
@@ -38,11 +40,23 @@ fn read(path: &Path) -> Option<String> {
     fs::read(path).ok().filter(|text| text.len() <= MOST).and_then(|text| String::from_utf8(text).ok())
 }
 
-fn of_procfile(procfile: &str) -> Result<Project, String> {
+fn of_procfile(directory: &Path, procfile: &str) -> Result<Project, String> {
     let web = procfile.lines().find_map(|line| line.trim().strip_prefix("web:"));
     let web = web.ok_or("its Procfile has no line 'web: COMMAND'")?;
     let project = node::of_command(web)
         .ok_or("the command of 'web:' in its Procfile is more than a program with arguments")?;
+    if PYTHON.contains(&&*project.server) {
+        let app = project.args.iter().find(|arg| !arg.starts_with('-')).cloned();
+        let mut python = of_python(directory, &project.server, app)?;
+        python.notes.push("of the command of 'web:' only the application is taken over".to_owned());
+        return Ok(python);
+    }
+    if !(project.is_for_node || node::is_file_name(&project.server)) {
+        return Err(format!(
+            "the command of 'web:' in its Procfile runs {} without a path, and recluster does not look in PATH",
+            plain(&project.server)
+        ));
+    }
     Ok(Project { kind: "the line 'web' of Procfile".to_owned(), ..project })
 }
 
@@ -67,18 +81,19 @@ fn of_cargo(manifest: &str) -> Result<Project, String> {
     })
 }
 
-fn of_python(directory: &Path, requirements: &str) -> Result<Project, String> {
+/// `app` is the application, where it is known.
+fn of_python(directory: &Path, requirements: &str, app: Option<String>) -> Result<Project, String> {
+    let is_between = |next: char| next.is_whitespace() || ['"', '\'', ',', '[', ']'].contains(&next);
     let needs = |name: &str| {
-        requirements.lines().any(|line| {
-            let line = line.trim_start_matches([' ', '"', '\'']);
-            line.strip_prefix(name)
+        requirements.split(is_between).any(|word| {
+            word.strip_prefix(name)
                 .is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '-'))
         })
     };
     let venv = [".venv", "venv"].into_iter().find(|venv| directory.join(venv).is_dir()).unwrap_or(".venv");
-    let app =
+    let file =
         ["main", "app", "server"].into_iter().find(|name| directory.join(format!("{name}.py")).is_file());
-    let app = format!("{}:app", app.unwrap_or("main"));
+    let app = app.unwrap_or_else(|| format!("{}:app", file.unwrap_or("main")));
     let (program, args) = if needs("uvicorn") {
         ("uvicorn", vec!["--fd".to_owned(), "3".to_owned(), app])
     } else if needs("gunicorn") {

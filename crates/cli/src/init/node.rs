@@ -52,7 +52,11 @@ pub(super) fn project(directory: &Path, manifest: &str) -> Result<Project, Strin
     {
         notes.push(format!("package.json wants node {}", plain(node)));
     }
-    if let Some((_, kind, server, args)) = BUILT.iter().find(|(package, ..)| depends(package)) {
+    let of_script = script("start").and_then(of_command).filter(|found| is_file_name(&found.server));
+    // A start script that names a file knows better than the framework.
+    if let Some((_, kind, server, args)) =
+        BUILT.iter().find(|(package, ..)| of_script.is_none() && depends(package))
+    {
         let args = args.iter().map(ToString::to_string).collect();
         return Ok(Project {
             kind: (*kind).to_owned(),
@@ -71,7 +75,6 @@ pub(super) fn project(directory: &Path, manifest: &str) -> Result<Project, Strin
         let server = "node_modules/.bin/fastify".to_owned();
         return Ok(Project { kind: "Fastify".to_owned(), server, args, build, notes, ..Project::default() });
     }
-    let of_script = script("start").and_then(of_command).filter(|found| is_file_name(&found.server));
     let main = manifest.get("main").and_then(Value::as_str).filter(|main| directory.join(main).is_file());
     let of_names = || usual(directory).or_else(|| main.map(str::to_owned));
     let found = of_script.or_else(|| of_names().map(|server| Project { server, ..Project::default() }));
@@ -81,6 +84,7 @@ pub(super) fn project(directory: &Path, manifest: &str) -> Result<Project, Strin
     if is_typescript(&found.server) {
         notes.push("node runs TypeScript from 22.18 on".to_owned());
     }
+    notes.extend(found.notes.iter().cloned());
     Ok(Project { kind, build, notes, ..found })
 }
 
@@ -96,6 +100,8 @@ pub(super) fn of_command(command: &str) -> Option<Project> {
     {
         if name == "PORT" {
             project.port = Some(value.to_owned());
+        } else {
+            project.notes.push(format!("the command sets {name}: put it into [env]"));
         }
         words.next();
     }
@@ -114,7 +120,18 @@ pub(super) fn of_command(command: &str) -> Option<Project> {
         }
         project.node_args.push(word.to_owned());
         // The value of these stands in the next word.
-        if ["-r", "--require", "--import", "--loader", "--conditions", "-C"].contains(&word) {
+        if [
+            "-r",
+            "--require",
+            "--import",
+            "--loader",
+            "--conditions",
+            "-C",
+            "--env-file",
+            "--env-file-if-exists",
+        ]
+        .contains(&word)
+        {
             project.node_args.extend(words.next().map(str::to_owned));
         }
     }
@@ -127,7 +144,7 @@ fn is_variable(name: &str) -> bool {
 }
 
 /// Whether node runs it, by its name: `nodemon` and `tsx` are others.
-fn is_file_name(server: &str) -> bool {
+pub(super) fn is_file_name(server: &str) -> bool {
     server.contains('/') || Path::new(server).extension().is_some()
 }
 

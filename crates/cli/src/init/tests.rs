@@ -34,6 +34,21 @@ fn manifest(rest: &str) -> String {
 }
 
 #[test]
+fn a_start_script_that_names_a_file_knows_better_than_the_framework() {
+    let next = |start: &str| {
+        let scripts = format!(r#""dependencies": {{ "next": "1" }}, "scripts": {{ "start": "{start}" }}"#);
+        project(&[("package.json", &manifest(&scripts)), ("server.js", "")])
+    };
+    assert_eq!(next("next start").server, "node_modules/.bin/next");
+    let own = next("NODE_ENV=production node --env-file .env server.js");
+    assert_eq!(
+        (own.server.as_str(), own.node_args),
+        ("server.js", vec!["--env-file".to_owned(), ".env".to_owned()])
+    );
+    assert_eq!(own.notes, ["the command sets NODE_ENV: put it into [env]"]);
+}
+
+#[test]
 fn the_server_of_a_framework_is_known() {
     for (dependency, server) in [
         ("next", "node_modules/.bin/next start"),
@@ -82,6 +97,11 @@ fn without_a_start_script_the_usual_names_are_tried_before_main() {
 #[test]
 fn projects_that_are_not_of_node_have_their_way() {
     assert_eq!(runs(&[("Procfile", "release: x\nweb: bin/shop --port 1\n")]), "bin/shop --port 1");
+    assert_eq!(runs(&[("Procfile", "web: node app.js")]), "app.js");
+    let gunicorn = ".venv/bin/gunicorn --bind fd://3";
+    assert_eq!(runs(&[("Procfile", "web: gunicorn --preload shop.wsgi")]), format!("{gunicorn} shop.wsgi"));
+    let pyproject = "[project]\ndependencies = [\"fastapi\", \"gunicorn>=20\"]\n";
+    assert_eq!(runs(&[("pyproject.toml", pyproject)]), format!("{gunicorn} main:app"));
     assert_eq!(runs(&[("Cargo.toml", "[package]\nname = 'shop'")]), "target/release/shop");
     assert_eq!(
         runs(&[("Cargo.toml", "[package]\nname = 'shop'\n[[bin]]\nname = 'web'")]),
@@ -103,6 +123,10 @@ fn what_cannot_be_known_is_said() {
     assert!(reason(&[]).starts_with("there is no package.json"));
     assert!(reason(&[("package.json", "{")]).starts_with("its package.json is no JSON"));
     assert!(reason(&[("package.json", "{}")]).contains("no server.js"));
+    for program in ["npm start", "bundle exec puma", "python app.py"] {
+        let why = reason(&[("Procfile", &format!("web: {program}"))]);
+        assert!(why.contains("does not look in PATH"), "{why}");
+    }
     assert!(reason(&[("Procfile", "web: a | b")]).contains("more than a program"));
     assert!(reason(&[("requirements.txt", "flask")]).contains("neither uvicorn nor gunicorn"));
 }
