@@ -129,9 +129,9 @@ fn a_replacement_that_fails_costs_nothing() {
 
 #[test]
 fn invalid_sizes_are_refused() {
-    for size in ["much", "1.5G", "0"] {
+    for size in ["much", "1.5G", "0", "0%", "101%"] {
         let finished = Stage::new().launch_program().option("--max-memory", size).refused();
         finished.expect_code(2);
-        assert!(finished.stderr.contains(&format!("'{size}' for '--max-memory <SIZE>'")), "{finished:#?}");
+        assert!(finished.stderr.contains(&format!("'{size}' for '--max-memory <SIZE|N%>'")), "{finished:#?}");
     }
 }
