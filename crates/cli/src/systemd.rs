@@ -29,8 +29,6 @@ use crate::exit_code::ExitStatus;
 const DYNAMIC: &str = "dynamic";
 /// What systemd gives a service as its `PATH`.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The longest that a worker may take at a stop where nothing is said.
-const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Prints the units, or writes them.
 pub(crate) fn systemd(
@@ -127,7 +125,7 @@ impl Unit {
             has_cache: run.running.compile_cache == CacheIn::Place(CompileCache::Usual),
             is_at_home,
             start: start_takes(run),
-            stop: stop_takes(run),
+            stop: stop_takes(run, checked),
             name,
             directory,
         })
@@ -233,10 +231,9 @@ fn start_takes(run: &Run) -> Duration {
 }
 
 /// The longest that a stop may take.
-fn stop_takes(run: &Run) -> Duration {
+fn stop_takes(run: &Run, checked: &Checked) -> Duration {
     let leaving = &run.leaving;
-    let drain = leaving.stop_timeout.unwrap_or(STOP_TIMEOUT);
-    leaving.accept_after_stop.saturating_add(drain).saturating_add(leaving.kill_timeout)
+    leaving.accept_after_stop.saturating_add(checked.stop_timeout).saturating_add(leaving.kill_timeout)
 }
 
 #[cfg(test)]

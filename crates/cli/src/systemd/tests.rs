@@ -244,6 +244,19 @@ fn the_master_may_give_workers_their_limits() {
     assert_eq!(limits("--rlimit memlock=64M"), "LimitNOFILE=65536 LimitMEMLOCK=infinity");
 }
 
+/// A stop is given the options' time, or what the engine takes without them, and fifteen seconds more.
+#[test]
+fn a_stop_may_take_as_long_as_the_options_say() {
+    let stop = |options: &str| {
+        let text = Site::new("").service(&format!("--run-as root --kill-timeout 5s {options}")).unwrap();
+        let seconds = lines(&text, "TimeoutStopSec=").concat();
+        seconds.trim_start_matches("TimeoutStopSec=").parse::<u64>().unwrap() - 15 - 5
+    };
+    assert_eq!(stop(""), 25, "as --help says");
+    assert_eq!(stop("--timeout 3s"), 3, "a shorter --timeout counts at a stop as well");
+    assert_eq!(stop("--timeout 3s --stop-timeout 40s --accept-after-stop 2s"), 42);
+}
+
 #[test]
 fn what_is_read_is_known_also_beside_the_server() {
     let options = "--chdir /srv --env-file e --env-file /srv/f --admin 1 --admin-token-file /srv/t";

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
@@ -78,7 +79,7 @@ impl ClusterBuilder {
         let listens = std::mem::take(&mut self.listens);
         let has_listeners = !(listens.is_empty() && self.adopted.is_empty());
         let (spec, first) = self.draft.check(&self.balance)?;
-        let slots = spec.settings().workers;
+        let (slots, stop_timeout) = (spec.settings().workers, spec.settings().stop_timeout);
         bind::check_all(&listens)?;
         if let Some(log) = self.output.log {
             let directory = log.directory.clone();
@@ -91,7 +92,8 @@ impl ClusterBuilder {
             Runtime::Node { binary, args, .. } => (Some(binary), args),
             Runtime::Executable { .. } => (None, Vec::new()),
         };
-        Ok(Checked { server: first.server, directory: first.directory, how, under, node, node_args, caveats })
+        let (server, directory) = (first.server, first.directory);
+        Ok(Checked { server, directory, how, under, node, node_args, caveats, stop_timeout })
     }
 
     /// Whether the addresses that it would bind can be bound now. Each is free again afterwards, and no file is made. An
@@ -124,4 +126,6 @@ pub struct Checked {
     pub node_args: Vec<OsString>,
     /// What people should know of such a program.
     pub caveats: Vec<String>,
+    /// How long a worker may take at a stop, until it is sent TERM.
+    pub stop_timeout: Duration,
 }
