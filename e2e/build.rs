@@ -52,6 +52,7 @@ fn main() {
     all.push(("root", is_root()));
     all.push(("pid-namespaces", has_pid_namespaces()));
     all.push(("mounts", can_mount()));
+    all.push(("networks", has_networks()));
     all.push(("ptrace", can_trace()));
     for (name, has) in all {
         println!("cargo::rustc-check-cfg=cfg(has, values(\"{name}\"))");
@@ -98,6 +99,13 @@ fn can_mount() -> bool {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt"]).stderr(Stdio::null());
     is_root() && unshare.status().is_ok_and(|status| status.success())
+}
+
+/// Whether a program can have mounts and networks of its own here, with links between them.
+fn has_networks() -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--net", "ip", "link", "add", "one", "type", "veth", "peer", "name", "other"]);
+    is_root() && unshare.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Whether a process may trace another one of the same user.

@@ -50,6 +50,11 @@ impl Master {
         Self { child, process, home, control, transcript }
     }
 
+    /// Runs a command that becomes a master, whose log must be JSON.
+    pub fn by(command: Command, home: &Home) -> Self {
+        Self::start(command, home.clone(), None, [None, None])
+    }
+
     /// Its process.
     pub fn process(&self) -> &Process {
         &self.process

@@ -3,6 +3,7 @@
 mod command_line;
 mod environment;
 mod first_start;
+mod kubernetes;
 mod log;
 mod many;
 mod pipes;

@@ -1,0 +1,3 @@
+{{- define "app.selector" -}}
+app.kubernetes.io/name: {{ .Release.Name }}
+{{- end }}
