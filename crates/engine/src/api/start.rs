@@ -30,10 +30,11 @@ impl ClusterBuilder {
         let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
         let (spec, first) = self.draft.check(&self.balance)?;
         let (mut pool, manager) = (std::mem::take(&mut self.kept), self.manager.as_ref());
-        let returned = pool.names();
+        let mut returned = pool.names();
         pool.tells(manager.and_then(|manager| ManagerSocket::open(manager.socket.clone()).ok()));
         let keeps = manager.is_some_and(|manager| manager.store.is_some());
         let mut bound = bind::bind_all(adopted, &listens, &mut pool).await?;
+        returned.retain(|name| !pool.given_up().contains(name));
         let system = |source| StartError::System { what: "copy a listening socket", source };
         let means = dataplane::Config {
             balance: self.balance.clone(),

@@ -26,7 +26,8 @@ enum Judgement {
     Close,
     /// Its worker served there and has other servers: it is closed if the worker goes on.
     Watch,
-    /// The worker has no other server, or is on its way out: the next one may want it.
+    /// The worker has no other server, or is on its way out: the next one may want it. Or clients wait there for whoever is the
+    /// first to serve.
     Keep,
 }
 
@@ -50,7 +51,7 @@ pub(super) fn closed_by(state: &mut State, id: WorkerId, listener: ListenerId) {
 
 fn judge(worker: &Worker, listener: &Listener, now: Instant) -> Judgement {
     let is_trial = listener.trial_until.is_some_and(|until| now < until);
-    if worker.is_on_its_way_out() {
+    if worker.is_on_its_way_out() || listener.is_owed() {
         Judgement::Keep
     } else if !listener.proven && worker.standing != Some(Standing::Serving) {
         Judgement::Close
@@ -86,7 +87,8 @@ pub(super) fn close_before(state: &mut State, id: WorkerId, query: &QueryServer)
             return false;
         };
         let is_wanted = listener.identity.as_ref() == Some(&wanted);
-        let is_resumed = is_wanted && wanted.index.is_none() && listener.is_stream();
+        let is_resumed =
+            is_wanted && (listener.is_owed() || (wanted.index.is_none() && listener.is_stream()));
         by == id && (at.is_some() || is_wanted) && !is_resumed
     };
     let over: Vec<ListenerId> = state.listeners.values().filter(|it| is_over(it)).map(|it| it.id).collect();

@@ -113,7 +113,7 @@ pub(super) fn give_way(
     is_empty
 }
 
-fn serves(listener: &Listener, workers: &Workers) -> bool {
+pub(super) fn serves(listener: &Listener, workers: &Workers) -> bool {
     let mut standings = listener.targets.iter().filter_map(|target| workers.get(&target.worker)?.standing);
     standings.any(|standing| standing == Standing::Serving)
 }
@@ -126,7 +126,7 @@ fn rivals<'a>(place: &BindAddress, listeners: &'a Listeners) -> impl Iterator<It
 }
 
 /// Where a listener of ours is, as `--listen` would say it; none for a file, or a socket that the master was started with.
-fn own_place(listener: &Listener) -> Option<BindAddress> {
+pub(super) fn own_place(listener: &Listener) -> Option<BindAddress> {
     let (address, kind) = match &listener.address {
         Address::Tcp(address) => (*address, Kind::Tcp),
         Address::Udp(address) => (*address, Kind::Udp),

@@ -3,9 +3,14 @@
 //! Under `kernel` what came back is a group, if all of it did: the kernel knows its sockets by the places that they had, and where
 //! there are more of them than workers, what arrives in the others is taken over. Otherwise one socket is used. The others are
 //! emptied and closed.
+//!
+//! A socket that the manager has is open until it has read that it is to keep it no longer. So it is sent none that a worker
+//! merely tries: that is to be free at once when it is closed. And one that came back is owed to the worker that will serve there:
+//! before that no trial closes it, nor what is in the way of a trial.
 
 use std::io;
 use std::mem;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,18 +23,21 @@ use super::beside::{self, REFUSE_SPAN};
 use super::bpf::Program;
 use super::group::{Group, Spot};
 use super::handover::{Queue, take, take_all};
-use super::listener::{Listener, Mode};
+use super::listener::{Listener, Mode, Target};
 use super::messages::Fact;
 use super::reactor::{Reactor, Timer};
 use super::reports::Reports;
 use super::spares::{Keeping, Spares};
-use crate::config::address::BindAddress;
+use super::worker::Workers;
+use crate::config::address::{BindAddress, Kind};
 use crate::report::worker::Address;
-use crate::socket::kept::{Other, Returned};
+use crate::socket::kept::{Other, Pool, Returned};
 use crate::sys::{self, Hook};
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a server is open at least, if its worker does not merely try whether it could listen.
+const TRIED: Duration = Duration::from_millis(100);
 /// How many connections of such sockets wait here at most.
 const MOST_WAITING: usize = 64;
 /// What people are told, once, where sockets that came back cannot be those of a group.
@@ -44,20 +52,29 @@ pub(super) fn wanted(query: &QueryServer) -> Option<BindAddress> {
     beside::place_of(query).filter(|place| !place.is_of_any_port())
 }
 
-/// Uses what came back for what a worker asks for.
+/// Uses what came back at this place for what a worker asks for, if anything has.
 pub(super) fn adopt(
-    returned: Returned,
+    pool: &mut Pool,
+    place: &BindAddress,
     query: &QueryServer,
     mode: Mode,
     reactor: &Reactor,
-) -> io::Result<Listener> {
-    let Returned { number, address, first, others, file, is_whole_group } = returned;
+) -> io::Result<Option<Listener>> {
+    // A shortage leaves all of it where it is.
+    let refuses_groups = match place {
+        BindAddress::Everywhere { port, kind: Kind::Tcp } if mode == Mode::Kernel && pool.has(place) => {
+            Group::refusal_at((Ipv6Addr::UNSPECIFIED, *port).into())?.is_some()
+        }
+        BindAddress::One { address, kind: Kind::Tcp } if mode == Mode::Kernel && pool.has(place) => {
+            Group::refusal_at(*address)?.is_some()
+        }
+        BindAddress::Everywhere { .. } | BindAddress::One { .. } | BindAddress::Unix(_) => false,
+    };
+    let Some(returned) = pool.take(place) else { return Ok(None) };
+    let Returned { name, address, first, others, file, is_whole_group } = returned;
     let mode = match &address {
         Address::Udp(_) => Mode::Shared,
-        Address::Tcp(at) if mode == Mode::Kernel && is_whole_group => match Group::refusal_at(*at)? {
-            None => mode,
-            Some(_) => mode.without_group(),
-        },
+        Address::Tcp(_) if is_whole_group && !refuses_groups => mode,
         Address::Tcp(_) | Address::Unix(_) | Address::Fd(_) => mode.without_group(),
     };
     let backlog = query.listen_backlog();
@@ -72,17 +89,17 @@ pub(super) fn adopt(
     listener.file = file;
     // Connections may wait in it already.
     listener.acceptable = true;
-    let mut keeping = Keeping { number, reported: 1, came_back: true };
+    let mut keeping = Keeping::returned(name);
     match (mode, at, listener.socket.clone()) {
         (Mode::Kernel, Address::Tcp(address), Some(first)) => {
-            keeping.reported += others.len();
+            keeping.names.extend(others.iter().map(|(name, _)| *name));
             let spot = Spot { address, only_v6: query.ipv6_only(), backlog, shared: true };
             listener.group = Some(Group::returned(spot, first, others));
         }
         _ => listener.set_aside(others, reactor.now),
     }
     listener.keeping = Some(keeping);
-    Ok(listener)
+    Ok(Some(listener))
 }
 
 impl Listener {
@@ -90,6 +107,11 @@ impl Listener {
     pub(super) fn is_apart(&self) -> bool {
         let came_back = self.keeping.as_ref().is_some_and(|keeping| keeping.came_back);
         came_back && self.mode == Mode::RoundRobin && matches!(self.address, Address::Tcp(_))
+    }
+
+    /// Whether connections may wait in it that came before this master did: no worker has served there yet.
+    pub(super) fn is_owed(&self) -> bool {
+        self.keeping.as_ref().is_some_and(|keeping| keeping.came_back && !keeping.is_used)
     }
 
     /// Has connections come to its own socket alone, and keeps the others until they are empty.
@@ -102,26 +124,91 @@ impl Listener {
     }
 }
 
-/// Has the manager keep what is new of a listener.
-pub(super) fn report(listener: &mut Listener, reports: &Reports) {
-    let Some(keeping) = listener.keeping.as_mut().filter(|_| listener.deferred.is_none()) else { return };
+/// Has the manager keep what is new of a listener that a worker serves at, and what came back and was in the way of that give way.
+pub(super) fn settle(
+    listener: &mut Listener,
+    workers: &Workers,
+    pool: &mut Pool,
+    reactor: &mut Reactor,
+    reports: &Reports,
+) {
+    if listener.keeping.is_none() && pool.is_empty() {
+        return;
+    }
+    let was_used = listener.keeping.as_ref().is_some_and(|keeping| keeping.is_used);
+    if !was_used && !is_used(listener, workers, reactor) {
+        if listener.is_owed() {
+            hold(listener, workers, reactor);
+        }
+        return;
+    }
+    if let Some(keeping) = &mut listener.keeping {
+        keeping.is_used = true;
+        report(listener, reports);
+    }
+    if !pool.is_empty() {
+        replace_rivals(listener, pool, reactor, reports);
+    }
+}
+
+/// Whether a worker that serves uses it, and does not merely try it.
+fn is_used(listener: &Listener, workers: &Workers, reactor: &mut Reactor) -> bool {
+    if listener.deferred.is_some() || !beside::serves(listener, workers) {
+        return false;
+    }
+    let trial = listener.trial_until.filter(|until| *until > reactor.now);
+    if let Some(until) = trial {
+        reactor.set_timer(until, Timer::Listener(listener.id));
+    }
+    trial.is_none()
+}
+
+/// Whoever waits there is given to no server that its worker merely tries: that is closed as soon as it listens, and a client that
+/// it has taken by then would be lost.
+fn hold(listener: &mut Listener, workers: &Workers, reactor: &mut Reactor) {
+    let is_meant = |target: &Target| {
+        let server = workers.get(&target.worker).and_then(|worker| worker.servers.get(&target.key));
+        server.and_then(|server| server.listens_since).is_some_and(|since| since + TRIED <= reactor.now)
+    };
+    let is_tried = !listener.targets.is_empty() && !listener.targets.iter().any(is_meant);
+    if is_tried && listener.paused_until.is_none() {
+        listener.pause(TRIED, reactor);
+    }
+}
+
+fn report(listener: &mut Listener, reports: &Reports) {
+    let Some(keeping) = &mut listener.keeping else { return };
     let first = listener.socket.iter();
     let members = listener.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
     // The first of a group is the listener's own.
     let all: Vec<&Rc<OwnedFd>> = if listener.group.is_some() { members.collect() } else { first.collect() };
-    for (place, socket) in all.into_iter().enumerate().skip(keeping.reported) {
+    for (place, socket) in all.into_iter().enumerate().skip(keeping.names.len()) {
         let Some((name, copy)) = keeping.name(place).zip(socket.try_clone().ok()) else { return };
         reports.fact(Fact::Keep(name, copy));
-        keeping.reported = place + 1;
+        keeping.names.push(name);
+    }
+}
+
+/// What came back at an address that overlaps this one is wanted by nobody any more. It is emptied and closed.
+fn replace_rivals(listener: &mut Listener, pool: &mut Pool, reactor: &mut Reactor, reports: &Reports) {
+    let Some(place) = beside::own_place(listener) else { return };
+    let rivals = pool.take_rivals(&place);
+    if listener.is_stream() {
+        let known = listener.spares.take().map(|spares| spares.sockets);
+        let all = known.into_iter().flatten().chain(rivals).collect();
+        listener.spares = Spares::new(all, reactor.now);
+    } else {
+        for (name, _) in rivals {
+            reports.fact(Fact::Forget(name));
+        }
     }
 }
 
 /// Has the manager keep no socket of a listener any longer.
 pub(super) fn forget(listener: &mut Listener, reports: &Reports) {
-    let Some(keeping) = listener.keeping.take() else { return };
-    let names = (0..keeping.reported).filter_map(|place| keeping.name(place));
+    let names = listener.keeping.take().map(|keeping| keeping.names);
     let spares = listener.spares.iter().flat_map(|spares| &spares.sockets).map(|(name, _)| *name);
-    names.chain(spares).for_each(|name| reports.fact(Fact::Forget(name)));
+    names.into_iter().flatten().chain(spares).for_each(|name| reports.fact(Fact::Forget(name)));
 }
 
 /// Takes what waits in sockets that are one too many, as far as there is room, and closes them when their time is over.
@@ -155,3 +242,6 @@ pub(super) fn stop_spares(listener: &mut Listener) {
         spares.sockets.iter().for_each(|(_, socket)| take_all(socket, &mut listener.waiting));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,8 +121,10 @@ impl Opener {
         reactor: &Reactor,
     ) -> io::Result<Listener> {
         let place = keeping::wanted(query);
-        if let Some(returned) = place.as_ref().filter(|_| is_first).and_then(|place| self.pool.take(place)) {
-            return keeping::adopt(returned, query, mode, reactor);
+        if let Some(place) = place.as_ref().filter(|_| is_first)
+            && let Some(listener) = keeping::adopt(&mut self.pool, place, query, mode, reactor)?
+        {
+            return Ok(listener);
         }
         // The file of a unix socket that we have open ourselves is not stale.
         let mut listener = match Listener::bind(query, mode, is_first) {
@@ -132,34 +134,36 @@ impl Opener {
             bound => bound?,
         };
         if self.keeps && place.is_some() {
-            listener.keeping = Some(Keeping::new(self.pool.number()));
+            let file = listener.file.as_ref().map(|file| file.identity());
+            listener.keeping = Some(Keeping::new(self.pool.number(), file));
         }
         Ok(listener)
     }
 
-    /// Binds what the worker asks for beside what is in its way, if that is ours and may be. What a service manager has kept there is
-    /// wanted by nobody, and closed.
+    /// Binds what the worker asks for beside what is in its way, if that is ours and may be. What a service manager has kept there
+    /// stays until a worker serves here.
     fn open_beside(
-        &mut self,
+        &self,
         query: &QueryServer,
         worker: &Worker,
         mode: Mode,
         listeners: &Listeners,
     ) -> io::Result<Option<Listener>> {
         let has_rivals = beside::make_room(query, worker, listeners);
-        let kept = keeping::wanted(query).filter(|place| self.pool.share(place));
-        if !has_rivals && kept.is_none() {
+        let is_beside_kept = keeping::wanted(query).is_some_and(|place| self.pool.share(&place));
+        if !has_rivals && !is_beside_kept {
             return Ok(None);
         }
-        let bound = Listener::bind_beside(query, mode);
-        if let Some(place) = &kept {
-            self.pool.make_room(place);
-        }
-        let mut listener = bound?;
+        let mut listener = Listener::bind_beside(query, mode)?;
         if !has_rivals && let Some(backlog) = listener.deferred.take() {
             listener.fd().map_or(Ok(()), |socket| rustix::net::listen(socket, backlog))?;
         }
         Ok(Some(listener))
+    }
+
+    /// What a service manager has kept and nobody has asked for.
+    pub(super) fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
     }
 
     /// Closes what a service manager has kept and no worker has asked for by now.
@@ -323,7 +327,7 @@ fn note_use(listener: &mut Listener, workers: &Workers, is_settled: bool) -> boo
 
 /// Whether an unused listener has been so for long enough; if not, it is looked at again.
 fn is_unused_for_good(listener: &mut Listener, reactor: &mut Reactor) -> bool {
-    if !listener.proven {
+    if !listener.proven && !listener.is_owed() {
         return true;
     }
     let closes_at = *listener.unused_since.get_or_insert(reactor.now) + UNUSED_LINGER;

@@ -17,7 +17,7 @@ use super::balance::{kernel, relief};
 use super::channel::{ProtocolViolation, Sent};
 use super::handle::Handle;
 use super::handover::{self, Answer, put_back};
-use super::keeping::{self, APART};
+use super::keeping::APART;
 use super::listener::{Listener, Listeners, Mode, Target};
 use super::listeners;
 use super::messages::{Config, Fact, Standing, server_limit};
@@ -102,7 +102,7 @@ fn leaving(
 
 /// A server of the worker listens. One that it has closed by now was a mere trial: Node says this behind the close then.
 fn is_listening(state: &mut State, id: WorkerId, listening: Listening) {
-    let State { workers, listeners, opener, reports, .. } = state;
+    let State { workers, listeners, opener, reactor, reports, .. } = state;
     let (Some(worker), Some(mut address)) = (workers.get_mut(&id), address_of(&listening)) else {
         return;
     };
@@ -129,6 +129,7 @@ fn is_listening(state: &mut State, id: WorkerId, listening: Listening) {
             }
         }
         server.announced = Some(address.to_string());
+        server.listens_since = Some(reactor.now);
     }
     if worker.announced.insert(address.to_string()) {
         reports.fact(Fact::Listening(worker.id, address, listening));
@@ -204,7 +205,6 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
         let listener = listeners.get_mut(&listener).ok_or(std::io::ErrorKind::NotFound)?;
         let own = kernel::socket_for(id, listener, reactor)?;
         listener.file.iter().for_each(|file| names.add(file, reactor));
-        keeping::report(listener, reports);
         if mode == Mode::Kernel && listener.is_apart() {
             reports.caveat(APART);
         }
@@ -281,7 +281,8 @@ fn add_server(
     (listener.unused_since, listener.abandoned) = (None, None);
     let number = worker.new_number();
     let key = number.to_string();
-    let server = Server { number, listener: listener.id, opened: reactor.now, announced: None };
+    let server =
+        Server { number, listener: listener.id, opened: reactor.now, announced: None, listens_since: None };
     worker.servers.insert(key.clone(), server);
     listener.targets.push(Target { worker: worker.id, generation: worker.generation, key: key.clone() });
     reactor.mark(listener.id);

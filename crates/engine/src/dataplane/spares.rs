@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::socket::directory::Identity;
 use crate::socket::kept::{KeptName, Other};
 
 /// How long a socket that is one too many goes on taking connections: for handshakes that are under way.
@@ -10,11 +11,15 @@ const SPARED: Duration = Duration::from_secs(1);
 /// What the manager keeps of one listener.
 #[derive(Debug)]
 pub(super) struct Keeping {
-    pub(super) number: u32,
-    /// How many of its sockets were reported.
-    pub(super) reported: usize,
+    number: u32,
+    /// The file of a unix socket.
+    file: Option<Identity>,
+    /// What it keeps, or is about to.
+    pub(super) names: Vec<KeptName>,
     /// It has been kept before.
     pub(super) came_back: bool,
+    /// A worker that serves uses it, and does not merely try it.
+    pub(super) is_used: bool,
 }
 
 /// Sockets that came back and are not needed.
@@ -29,12 +34,17 @@ pub(super) struct Spares {
 
 impl Keeping {
     /// Of a listener whose sockets are new.
-    pub(super) fn new(number: u32) -> Self {
-        Self { number, reported: 0, came_back: false }
+    pub(super) fn new(number: u32, file: Option<Identity>) -> Self {
+        Self { number, file, names: Vec::new(), came_back: false, is_used: false }
+    }
+
+    /// Of one whose sockets were kept by these names.
+    pub(super) fn returned(first: KeptName) -> Self {
+        Self { number: first.number, file: first.file, names: vec![first], came_back: true, is_used: false }
     }
 
     pub(super) fn name(&self, place: usize) -> Option<KeptName> {
-        Some(KeptName { number: self.number, place: u32::try_from(place).ok()? })
+        Some(KeptName { number: self.number, place: u32::try_from(place).ok()?, file: self.file })
     }
 }
 

@@ -71,10 +71,12 @@ impl State {
 
     /// Sends what a listener has to workers, and has the kernel choose among those that may take connections.
     pub(super) fn serve(&mut self, id: ListenerId) {
-        let Self { workers, listeners, peeks, is_stopping, reactor, reports, .. } = self;
+        let Self { workers, listeners, opener, peeks, is_stopping, reactor, reports, .. } = self;
         let Some(listener) = listeners.get_mut(&id) else { return };
         beside::begin(listener, workers, reactor, reports);
-        keeping::report(listener, reports);
+        if !*is_stopping {
+            keeping::settle(listener, workers, opener.pool(), reactor, reports);
+        }
         keeping::empty_spares(listener, reactor, reports);
         kernel::steer(listener, workers, *is_stopping, reactor, reports);
         sticky::sort(listener, workers, peeks, *is_stopping, reactor, reports);

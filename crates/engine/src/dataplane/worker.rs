@@ -35,6 +35,8 @@ pub(super) struct Server {
     pub(super) opened: Instant,
     /// What the worker said of it, if it listens.
     pub(super) announced: Option<String>,
+    /// When the worker has said so.
+    pub(super) listens_since: Option<Instant>,
 }
 
 /// A connection that was sent, and that the worker has not yet said to have taken.

@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +20,7 @@ use crate::report::worker::Address;
 use crate::socket::file::SocketFile;
 use crate::socket::holder::{PortOf, Wanted};
 use crate::socket::kept::{KeptName, Other, Pool, Returned};
-use crate::socket::local::address_of;
+use crate::socket::local::{address_of, is_abstract};
 use crate::socket::named::{self, Permissions};
 use crate::socket::probe::{Probe, probe};
 use crate::socket::runtime_dir::{may_create_in, parent_of};
@@ -62,15 +61,14 @@ impl Bound {
 
     /// A socket that a service manager has kept.
     fn returned(returned: Returned, listen: &Listen) -> Self {
-        let Returned { number, address, first, others, file, .. } = returned;
+        let Returned { name: kept, address, first, others, file, .. } = returned;
         if !matches!(address, Address::Udp(_)) {
             // With what backlog it listened, another configuration may have said. It listens in any case.
             let _ = SockRef::from(&first).listen(backlog_of(listen));
         }
         // A program that is not Node expects what it is given at a first start: a socket that waits.
         let _ = SockRef::from(&first).set_nonblocking(false);
-        let (name, kept) = (listen.name.clone(), Some(KeptName { number, place: 0 }));
-        Self { name, address, socket: first, file, kept, others }
+        Self { name: listen.name.clone(), address, socket: first, file, kept: Some(kept), others }
     }
 
     /// The address as a [`Listen`] would say it.
@@ -145,7 +143,9 @@ pub(crate) async fn bind_all(
         } else {
             pool.make_room(&listen.at);
             let mut own = bind_patiently(listen, &given, PATIENCE, bind).await?;
-            own.kept = (!listen.at.is_of_any_port()).then(|| KeptName { number: pool.number(), place: 0 });
+            let file = own.file.as_ref().map(|file| file.identity());
+            own.kept =
+                (!listen.at.is_of_any_port()).then(|| KeptName { number: pool.number(), place: 0, file });
             bound.push(own);
         }
     }
@@ -326,11 +326,6 @@ pub(crate) fn bind_unix(
     let named = named::bind(path, Type::STREAM, permissions, replace)?;
     let file = SocketFile::kept(path, &named)?;
     Ok((named.socket, Some(file)))
-}
-
-/// Whether a path is a name in the kernel's abstract namespace, and no file.
-fn is_abstract(path: &Path) -> bool {
-    path.as_os_str().as_bytes().first() == Some(&0)
 }
 
 #[cfg(test)]

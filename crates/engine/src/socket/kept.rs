@@ -1,13 +1,13 @@
 //! Sockets that a service manager keeps while no master lives: under which names, and what comes back at the next start.
 //!
 //! The sockets of one listener have one number, and each its place: the kernel knows the sockets of a group by their order. A name
-//! says which of those that came back belong together; where they are and what they are the kernel is asked.
+//! says which of those that came back belong together; where they are and what they are the kernel is asked. Of a unix socket the
+//! kernel says only by which path it was bound, which may have been a short one for a long path, or relative, or mean another file
+//! in the mount namespace of the next process. So the name says which file it is. While the socket lives, no other file is that.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -21,25 +21,29 @@ use socket2::SockRef;
 
 use crate::config::address::{BindAddress, Kind};
 use crate::report::worker::Address;
+use crate::socket::directory::{Directory, Identity};
 use crate::socket::file::SocketFile;
-use crate::socket::local::address_of;
-use crate::socket::manager::ManagerSocket;
+use crate::socket::local::{address_of, is_abstract};
+use crate::socket::manager::{ManagerSocket, Sent};
 
 /// How a name of ours begins.
 const OURS: &str = "recluster";
 
-/// The name of a socket that is kept: `recluster.NUMBER.PLACE`.
+/// The name of a socket that is kept: `recluster.NUMBER.PLACE`, and `.DEVICE.INODE` where it has a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KeptName {
     /// The number of its listener.
     pub(crate) number: u32,
     /// Its place among the sockets of that.
     pub(crate) place: u32,
+    /// The file of a unix socket.
+    pub(crate) file: Option<Identity>,
 }
 
 impl fmt::Display for KeptName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{OURS}.{}.{}", self.number, self.place)
+        write!(f, "{OURS}.{}.{}", self.number, self.place)?;
+        self.file.map_or(Ok(()), |(device, inode)| write!(f, ".{device}.{inode}"))
     }
 }
 
@@ -67,26 +71,42 @@ impl FromStr for KeptName {
 
     fn from_str(text: &str) -> Result<Self, NotOurs> {
         let numbers = text.strip_prefix(OURS).and_then(|rest| rest.strip_prefix('.')).ok_or(NotOurs)?;
-        let (number, place) = numbers.split_once('.').ok_or(NotOurs)?;
-        let name =
-            Self { number: number.parse().map_err(|_| NotOurs)?, place: place.parse().map_err(|_| NotOurs)? };
+        let parts: Vec<&str> = numbers.split('.').collect();
+        let small = |text: &str| text.parse::<u32>().map_err(|_| NotOurs);
+        let large = |text: &str| text.parse::<u64>().map_err(|_| NotOurs);
+        let name = match *parts.as_slice() {
+            [number, place] => Self { number: small(number)?, place: small(place)?, file: None },
+            [number, place, device, inode] => {
+                let file = Some((large(device)?, large(inode)?));
+                Self { number: small(number)?, place: small(place)?, file }
+            }
+            _ => return Err(NotOurs),
+        };
         // In no other words, or the manager would not know what to remove.
         if name.to_string() == text { Ok(name) } else { Err(NotOurs) }
     }
+}
+
+/// Where one is that came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Spot {
+    At(BindAddress),
+    /// At the path that leads to this file.
+    File(Identity),
 }
 
 /// One that came back.
 #[derive(Debug)]
 struct Kept {
     name: KeptName,
-    at: BindAddress,
+    at: Spot,
     address: Address,
     socket: OwnedFd,
-    /// That of a unix socket.
-    file: Option<Arc<SocketFile>>,
+    /// Others may be bound beside it at the same address.
+    can_be_joined: bool,
 }
 
-/// A socket of a group, beside the first.
+/// A socket that came back beside another one.
 pub(crate) type Other = (KeptName, OwnedFd);
 
 /// All that came back and that nobody has asked for yet.
@@ -95,6 +115,8 @@ pub(crate) struct Pool {
     sockets: Vec<Kept>,
     /// What came back and is of no use.
     useless: Vec<KeptName>,
+    /// What the manager was told already to keep no longer.
+    given_up: Vec<KeptName>,
     /// The next number that no listener has had.
     next: u32,
     /// The manager.
@@ -104,7 +126,7 @@ pub(crate) struct Pool {
 /// The sockets of one listener, in the order of their places.
 #[derive(Debug)]
 pub(crate) struct Returned {
-    pub(crate) number: u32,
+    pub(crate) name: KeptName,
     pub(crate) address: Address,
     pub(crate) first: OwnedFd,
     pub(crate) file: Option<Arc<SocketFile>>,
@@ -115,17 +137,21 @@ pub(crate) struct Returned {
 }
 
 impl Pool {
-    /// Has the manager told at once of what stands in the way.
+    /// Has the manager told at once of what stands in the way, and of what is of no use: that is open there, and its address in use.
     pub(crate) fn tells(&mut self, manager: Option<ManagerSocket>) {
         self.manager = manager;
+        for name in std::mem::take(&mut self.useless) {
+            self.give_up(name);
+        }
     }
 
     /// One more socket.
     pub(crate) fn add(&mut self, name: KeptName, socket: OwnedFd) {
         self.next = self.next.max(name.number.saturating_add(1));
-        match place_of(&socket) {
-            Ok((at, address, file)) => {
-                self.sockets.push(Kept { name, at, address, socket, file: file.map(Arc::new) });
+        match place_of(name, &socket) {
+            Ok((at, address)) => {
+                let can_be_joined = can_be_joined(&socket);
+                self.sockets.push(Kept { name, at, address, socket, can_be_joined });
             }
             // It is closed.
             Err(_) => self.useless.push(name),
@@ -139,43 +165,70 @@ impl Pool {
         number
     }
 
-    /// The names of all that came back.
+    /// The names of all that came back and that nobody has asked for.
     pub(crate) fn names(&self) -> Vec<KeptName> {
         self.sockets.iter().map(|kept| kept.name).chain(self.useless.iter().copied()).collect()
     }
 
+    /// What the manager was told meanwhile to keep no longer.
+    pub(crate) fn given_up(&self) -> &[KeptName] {
+        &self.given_up
+    }
+
+    /// Whether something is at exactly this place.
+    pub(crate) fn has(&self, at: &BindAddress) -> bool {
+        Spot::of(at).is_some_and(|spot| self.sockets.iter().any(|kept| kept.at == spot))
+    }
+
     /// Takes the sockets at exactly this place.
     pub(crate) fn take(&mut self, at: &BindAddress) -> Option<Returned> {
-        let is_there = |kept: &Kept| match (&kept.at, at) {
-            (BindAddress::Unix(_), BindAddress::Unix(_)) => kept.at.overlaps(at),
-            (own, at) => own == at,
-        };
-        let number = self.sockets.iter().filter(|kept| is_there(kept)).map(|kept| kept.name.number).min()?;
-        let mut taken: Vec<Kept> =
-            self.sockets.extract_if(.., |kept| kept.name.number == number && is_there(kept)).collect();
+        let spot = Spot::of(at)?;
+        let mut taken: Vec<Kept> = self.sockets.extract_if(.., |kept| kept.at == spot).collect();
         taken.sort_unstable_by_key(|kept| kept.name);
-        let is_in_order = (0..).zip(&taken).all(|(place, kept)| kept.name.place == place);
-        let is_whole_group = is_in_order && taken.iter().all(|kept| can_be_joined(&kept.socket));
+        let number = taken.first()?.name.number;
+        let is_in_order =
+            (0..).zip(&taken).all(|(place, Kept { name, .. })| *name == KeptName { number, place, ..*name });
+        let is_whole_group = is_in_order && taken.iter().all(|kept| kept.can_be_joined);
         let mut taken = taken.into_iter();
-        let Kept { address, socket: first, file, .. } = taken.next()?;
+        let Kept { name, address, socket: first, .. } = taken.next()?;
         let others = taken.map(|kept| (kept.name, kept.socket)).collect();
-        Some(Returned { number, address, first, file, others, is_whole_group })
+        let (address, file) = match at {
+            // Without what belongs to its file it serves all the same.
+            BindAddress::Unix(path) => (
+                Address::Unix(path.clone()),
+                SocketFile::returned(path).ok().filter(|_| name.file.is_some()).map(Arc::new),
+            ),
+            BindAddress::Everywhere { .. } | BindAddress::One { .. } => (address, None),
+        };
+        Some(Returned { name, address, first, file, others, is_whole_group })
     }
 
     /// Closes what cannot be bound at the same time as a socket at this place. The manager, which has it as well, is told at once.
     pub(crate) fn make_room(&mut self, at: &BindAddress) {
-        for kept in self.sockets.extract_if(.., |kept| kept.at.overlaps(at)) {
-            if let Some(manager) = &self.manager {
-                // Where there is no room for this now, whoever wants the address is told that it is in use.
-                let _ = manager.send(&kept.name.removal());
-            }
+        for (name, _) in self.take_rivals(at) {
+            self.give_up(name);
         }
+    }
+
+    /// Has the manager keep one no longer. Where there is no room for this now, it is told later, and whoever wants the address
+    /// may be told that it is in use.
+    fn give_up(&mut self, name: KeptName) {
+        let is_told = |manager: &ManagerSocket| manager.send(&name.removal()) == Sent::Done;
+        let list =
+            if self.manager.as_ref().is_some_and(is_told) { &mut self.given_up } else { &mut self.useless };
+        list.push(name);
     }
 
     /// Lets a socket be bound beside those that are in its way; whether there are such.
     pub(crate) fn share(&self, at: &BindAddress) -> bool {
         let mut rivals = self.sockets.iter().filter(|kept| kept.at.overlaps(at)).peekable();
         rivals.peek().is_some() && rivals.all(|kept| SockRef::from(&kept.socket).set_reuse_port(true).is_ok())
+    }
+
+    /// Takes what is in the way of a socket at this place.
+    pub(crate) fn take_rivals(&mut self, at: &BindAddress) -> Vec<Other> {
+        let rivals = self.sockets.extract_if(.., |kept| kept.at.overlaps(at));
+        rivals.map(|kept| (kept.name, kept.socket)).collect()
     }
 
     /// Whether nothing is left.
@@ -190,53 +243,68 @@ impl Pool {
         let mut sockets: Vec<Kept> = self.sockets.drain(..).collect();
         sockets.sort_unstable_by_key(|kept| kept.name);
         sockets.dedup_by_key(|kept| kept.name.number);
-        (sockets.into_iter().map(|kept| kept.address).collect(), names)
+        (sockets.into_iter().filter_map(Kept::closed_at).collect(), names)
+    }
+}
+
+impl Kept {
+    /// Where it was, if people know it by that; the file of a unix socket goes with it.
+    fn closed_at(self) -> Option<Address> {
+        let (Address::Unix(path), Some(_)) = (&self.address, self.name.file) else {
+            return Some(self.address);
+        };
+        // It was bound by a path that may mean something else here.
+        if path.is_absolute() && Spot::of_file(path) == Some(self.at) {
+            drop(SocketFile::returned(path));
+            return Some(self.address);
+        }
+        None
+    }
+}
+
+impl Spot {
+    /// Where a socket at this address would be; none where there is no file.
+    fn of(at: &BindAddress) -> Option<Self> {
+        if let BindAddress::Unix(path) = at
+            && !is_abstract(path)
+        {
+            return Self::of_file(path);
+        }
+        Some(Self::At(at.clone()))
+    }
+
+    fn of_file(path: &Path) -> Option<Self> {
+        let (directory, name) = Directory::of(path).ok()?;
+        directory.entry(&name).ok()?.filter(|entry| entry.is_socket).map(|entry| Self::File(entry.identity))
+    }
+
+    /// Whether a socket here is in the way of one at this address.
+    fn overlaps(&self, at: &BindAddress) -> bool {
+        match self {
+            Self::At(own) => own.overlaps(at),
+            Self::File(_) => Self::of(at).as_ref() == Some(self),
+        }
     }
 }
 
 /// Where a socket is that workers can use.
-fn place_of(socket: &OwnedFd) -> io::Result<(BindAddress, Address, Option<SocketFile>)> {
+fn place_of(name: KeptName, socket: &OwnedFd) -> io::Result<(Spot, Address)> {
     let useless = || io::Error::from(io::ErrorKind::InvalidInput);
     let of = SockRef::from(socket);
     let address = address_of(&of.local_addr()?, of.r#type()?);
     let is_dual = || of.only_v6().is_ok_and(|only_v6| !only_v6);
     let listens = || socket_acceptconn(socket).unwrap_or(false);
     let at = match &address {
-        Address::Tcp(at) if listens() => BindAddress::of(*at, Kind::Tcp, is_dual),
-        Address::Udp(at) => BindAddress::of(*at, Kind::Udp, is_dual),
-        Address::Unix(path) if listens() => BindAddress::Unix(path.clone()),
+        Address::Tcp(at) if listens() => Spot::At(BindAddress::of(*at, Kind::Tcp, is_dual)),
+        Address::Udp(at) => Spot::At(BindAddress::of(*at, Kind::Udp, is_dual)),
+        Address::Unix(path) if listens() && is_abstract(path) => Spot::At(BindAddress::Unix(path.clone())),
+        Address::Unix(_) if listens() => Spot::File(name.file.ok_or_else(useless)?),
         Address::Tcp(_) | Address::Unix(_) | Address::Fd(_) => return Err(useless()),
-    };
-    let file = match &address {
-        Address::Unix(path) if !path.as_os_str().as_bytes().starts_with(b"\0") => {
-            let file = leads_to(path, socket)?.then(|| SocketFile::returned(path));
-            Some(file.ok_or_else(useless)??)
-        }
-        Address::Unix(_) | Address::Tcp(_) | Address::Udp(_) | Address::Fd(_) => None,
     };
     // Who starts a program may have it otherwise.
     of.set_nonblocking(true)?;
     of.set_cloexec(true)?;
-    Ok((at, address, file))
-}
-
-/// Whether a path that a socket was bound to leads to it still: no other one has been bound there.
-fn leads_to(path: &Path, socket: &OwnedFd) -> io::Result<bool> {
-    let all = fs::read("/proc/net/unix")?;
-    let inode = fstat(socket)?.st_ino.to_string();
-    // Seven fields, of which the last is the inode, and the path.
-    let has_path = |line: &&[u8]| {
-        line.strip_suffix(path.as_os_str().as_bytes()).is_some_and(|rest| rest.ends_with(b" "))
-    };
-    let mut there = all.split(|byte| *byte == b'\n').filter(has_path);
-    let is_ours = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
-        fields.nth(6) == Some(inode.as_bytes())
-    };
-    // A connection that waits, or that somebody has accepted there, has the same path and listens to nobody.
-    let listens = |line: &[u8]| line.split(|byte| *byte == b' ').nth(3) == Some(b"00010000");
-    let listening: Vec<&[u8]> = there.by_ref().filter(|line| listens(line)).collect();
-    Ok(matches!(listening.as_slice(), [only] if is_ours(only)))
+    Ok((at, address))
 }
 
 /// Whether another socket of this process can be bound beside it.
@@ -247,7 +315,12 @@ fn can_be_joined(socket: &OwnedFd) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    use rustix::net::SocketAddrUnix;
 
     use super::*;
 
@@ -261,8 +334,10 @@ mod tests {
 
     #[test]
     fn a_name_of_ours_is_told_from_those_of_others() {
-        assert_eq!(name("recluster.7.3"), Some(KeptName { number: 7, place: 3 }));
-        assert_eq!(KeptName { number: 7, place: 3 }.to_string(), "recluster.7.3");
+        assert_eq!(name("recluster.7.3"), Some(KeptName { number: 7, place: 3, file: None }));
+        assert_eq!(KeptName { number: 7, place: 3, file: None }.to_string(), "recluster.7.3");
+        let of_file = KeptName { number: 7, place: 0, file: Some((64769, u64::MAX)) };
+        assert_eq!(name(&of_file.to_string()), Some(of_file));
         for other in [
             "",
             "recluster",
@@ -271,6 +346,8 @@ mod tests {
             "recluster.+7.3",
             "recluster.07.3",
             "recluster.7.3.1",
+            "recluster.7.3.1.2.3",
+            "recluster.7.3.1.02",
             "web.7.3",
             "recluster.7.x",
         ] {
@@ -283,13 +360,16 @@ mod tests {
         let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let (tcp_at, udp_at) = (tcp.local_addr().unwrap(), udp.local_addr().unwrap());
         let mut pool = Pool::default();
-        pool.add(KeptName { number: 4, place: 0 }, tcp.into());
-        pool.add(KeptName { number: 2, place: 0 }, udp.into());
+        pool.add(KeptName { number: 4, place: 0, file: None }, tcp.into());
+        pool.add(KeptName { number: 2, place: 0, file: None }, udp.into());
         assert_eq!(pool.number(), 5);
         assert!(pool.take(&at(&format!("udp:{tcp_at}"))).is_none());
         assert!(pool.take(&at(&format!("0.0.0.0:{}", tcp_at.port()))).is_none());
         let taken = pool.take(&at(&tcp_at.to_string())).unwrap();
-        assert_eq!((taken.number, taken.address, taken.is_whole_group), (4, Address::Tcp(tcp_at), false));
+        assert_eq!(
+            (taken.name.number, taken.address, taken.is_whole_group),
+            (4, Address::Tcp(tcp_at), false)
+        );
         assert!(pool.take(&at(&format!("udp:{udp_at}"))).is_some());
         assert!(pool.is_empty());
     }
@@ -300,9 +380,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let connection = TcpStream::connect(address).unwrap();
         let mut pool = Pool::default();
-        pool.add(KeptName { number: 0, place: 0 }, connection.into());
-        pool.add(KeptName { number: 1, place: 0 }, listener.try_clone().unwrap().into());
-        pool.add(KeptName { number: 1, place: 1 }, listener.into());
+        pool.add(KeptName { number: 0, place: 0, file: None }, connection.into());
+        pool.add(KeptName { number: 1, place: 0, file: None }, listener.try_clone().unwrap().into());
+        pool.add(KeptName { number: 1, place: 1, file: None }, listener.into());
         let (addresses, names) = pool.close();
         assert_eq!((addresses.as_slice(), names.len()), ([Address::Tcp(address)].as_slice(), 3));
         assert!(pool.is_empty() && TcpListener::bind(address).is_ok());
@@ -327,7 +407,7 @@ mod tests {
             let (sockets, address) = group();
             let mut pool = Pool::default();
             for (place, socket) in (0..).zip(sockets).filter(|(place, _)| Some(*place) != missing) {
-                pool.add(KeptName { number: 1, place }, socket);
+                pool.add(KeptName { number: 1, place, file: None }, socket);
             }
             let taken = pool.take(&at(&address.to_string())).unwrap();
             assert_eq!(taken.is_whole_group, is_whole, "{missing:?}");
@@ -336,14 +416,52 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_is_found_by_its_file_and_not_by_its_path() {
+        let base = tempfile::tempdir().unwrap();
+        let path = |name: &str| base.path().join(name);
+        let listener = UnixListener::bind(path("a.sock")).unwrap();
+        fs::rename(path("a.sock"), path("b.sock")).unwrap();
+        let _other = UnixListener::bind(path("a.sock")).unwrap();
+        let about = fs::metadata(path("b.sock")).unwrap();
+        let mut pool = Pool::default();
+        pool.add(KeptName { number: 0, place: 0, file: None }, listener.try_clone().unwrap().into());
+        assert_eq!(pool.close().0, [], "nobody knows where it is");
+        let file = Some((about.dev(), about.ino()));
+        pool.add(KeptName { number: 1, place: 0, file }, listener.into());
+        assert!(pool.take(&BindAddress::Unix(path("a.sock"))).is_none());
+        let taken = pool.take(&BindAddress::Unix(path("b.sock"))).unwrap();
+        assert_eq!(taken.address, Address::Unix(path("b.sock")));
+        drop(taken);
+        assert!(path("a.sock").exists() && !path("b.sock").exists());
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_given_up_at_once_where_the_manager_reads() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let mut pool = Pool::default();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let name = KeptName { number: 0, place: 0, file: None };
+        pool.add(name, connection.into());
+        pool.tells(ManagerSocket::open(SocketAddrUnix::new(&path).unwrap()).ok());
+        let mut bytes = [0; 64];
+        let length = manager.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes[..length], name.removal().as_bytes());
+        assert!(pool.is_empty() && pool.given_up() == [name]);
+    }
+
+    #[test]
     fn room_is_made_for_an_address_that_overlaps() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut pool = Pool::default();
-        let kept = KeptName { number: 1, place: 0 };
+        let kept = KeptName { number: 1, place: 0, file: None };
         pool.add(kept, listener.into());
         assert!(pool.share(&at(&port.to_string())) && !pool.share(&at(&(port ^ 1).to_string())));
         pool.make_room(&at(&port.to_string()));
-        assert!(pool.is_empty());
+        assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
+        assert_eq!(pool.close(), (Vec::new(), vec![kept]), "nobody has told the manager");
     }
 }

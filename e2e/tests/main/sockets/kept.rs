@@ -259,6 +259,39 @@ fn a_port_that_the_program_closes_is_kept_no_longer_and_one_of_the_kernels_choic
     store.until_it_keeps(0);
 }
 
+/// A server that looks first whether its port is free.
+fn careful(store: &Store, port: u16) -> Launch {
+    let text = format!(
+        "const [net, http] = [require('node:net'), require('node:http')]
+         const hosts = ['0.0.0.0', '{HOST}']
+         const next = () => {{
+           const host = hosts.pop()
+           if (!host) return http.createServer((_, answer) => answer.end('ok')).listen({port}, '{HOST}')
+           const probe = net.createServer()
+           probe.listen({port}, host, () => probe.close(next))
+         }}
+         next()"
+    );
+    Launch::of(store.home.write("careful.js", &text)).workers(1)
+}
+
+#[test]
+fn a_port_that_is_tried_first_can_be_had_from_a_manager_that_reads_late() {
+    for balance in ["round-robin", "kernel", "shared"] {
+        let (mut store, port) = (Store::new(), free_port(HOST));
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            // It reads nothing before the port was tried and closed and tried again.
+            let master = store.starts(careful(&store, port).option("--balance", balance)).start();
+            master.wait(on("started"));
+            are_answered(std::mem::take(&mut clients));
+            store.until_it_keeps(1);
+            store.kills(master);
+            clients = ask(([127, 0, 3, 1], port).into(), 4);
+        }
+    }
+}
+
 #[test]
 fn what_the_master_binds_is_kept_as_well() {
     let (mut store, port) = (Store::new(), free_port(HOST));
@@ -325,6 +358,57 @@ fn unix_sockets_are_kept_with_their_files() {
         store.until_it_keeps(0);
         assert!(!path.exists(), "it goes with the orderly end");
     }
+}
+
+/// A cluster that listens at a relative path, in a directory whose path is too long for a socket.
+fn relative(store: &Store) -> (Launch, std::path::PathBuf) {
+    let (name, link) = (format!("{}/{}", "d".repeat(60), "e".repeat(60)), "deep");
+    let directory = store.home.join(&name);
+    if !directory.exists() {
+        std::fs::create_dir_all(&directory).expect("the directory is ours");
+        store.home.link(link, &name);
+    }
+    let launch = Launch::fixture("unix.js").env("SOCKET", "./app.sock").directory(&directory);
+    (store.starts(launch), store.home.join(link).join("app.sock"))
+}
+
+#[test]
+fn a_unix_socket_is_known_by_its_file_whatever_its_path() {
+    // Both have the same path, each in its own directory.
+    let (mut store, mut other) = (Store::new(), Store::new());
+    let beside = relative(&other).0.serve();
+    other.until_it_keeps(1);
+    let mut clients: Vec<Connection<UnixStream>> = Vec::new();
+    for _ in 0..3 {
+        let (launch, path) = relative(&store);
+        let master = launch.serve();
+        for mut client in std::mem::take(&mut clients) {
+            assert_eq!(client.response().expect("it waits for the next master").status, 200);
+        }
+        store.until_it_keeps(1);
+        store.kills(master);
+        let mut client = Connection::open_unix(&path).expect("the kernel takes it");
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it is open");
+        clients.push(client);
+    }
+    drop(beside);
+}
+
+#[test]
+fn a_socket_of_no_use_is_in_nobodys_way_for_long() {
+    let mut store = Store::new();
+    let path = store.home.join("server.sock");
+    let socket = std::os::unix::net::UnixListener::bind(&path).expect("a directory of ours");
+    // Its name does not say of which file it is.
+    store.kept.insert("recluster.5.0".to_owned(), socket.into());
+    let listen = format!("unix:{}", path.display());
+    let launch = Launch::fixture("server.js").env("LISTEN", json!({ "path": path }).to_string());
+    let master = store.starts(launch.listen(&listen)).start();
+    eventually("the cluster has started", || {
+        store.reads();
+        !master.seen(&on("started")).is_empty()
+    });
+    assert!(!store.kept.contains_key("recluster.5.0"));
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn one_server_too_many_is_refused_as_for_want_of_descriptors() {
     let (mut harness, mut far) = serving(Balance::RoundRobin);
     let opened = harness.state.reactor.now;
     for number in 0..MOST_SERVERS_EACH as u64 {
-        let server = Server { number, listener: 0, opened, announced: None };
+        let server = Server { number, listener: 0, opened, announced: None, listens_since: None };
         harness.worker(1).servers.insert(format!("x{number}"), server);
     }
     harness.hear(1, FromWorker::QueryServer(query(1)));

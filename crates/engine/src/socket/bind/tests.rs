@@ -287,12 +287,12 @@ async fn what_a_manager_has_kept_is_as_it_was_bound_first() {
     kept.set_nonblocking(true).unwrap();
     let address = kept.local_addr().unwrap();
     let mut pool = Pool::default();
-    pool.add(KeptName { number: 3, place: 0 }, kept.into());
+    pool.add(KeptName { number: 3, place: 0, file: None }, kept.into());
     let bound = bind_all(Vec::new(), &[listen(&format!("web={address}"))], &mut pool).await.unwrap();
     let [bound] = bound.as_slice() else { panic!("one") };
     assert_eq!(
         (&bound.address, bound.kept),
-        (&Address::Tcp(address), Some(KeptName { number: 3, place: 0 }))
+        (&Address::Tcp(address), Some(KeptName { number: 3, place: 0, file: None }))
     );
     assert_eq!(bound.name.as_ref().map(ToString::to_string).as_deref(), Some("web"));
     let flags = rustix::fs::fcntl_getfl(&bound.socket).unwrap();

@@ -243,7 +243,7 @@ fn socket() -> OwnedFd {
 }
 
 fn name(number: u32) -> KeptName {
-    KeptName { number, place: 0 }
+    KeptName { number, place: 0, file: None }
 }
 
 #[test]

@@ -1,0 +1,191 @@
+//! What a service manager is sent, and how what it kept is used again.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+
+use recluster_wire::node::{FromWorker, Listening};
+
+use super::super::fixtures::{FarEnd, Harness, query};
+use super::super::listeners::Opener;
+use super::super::messages::Standing;
+use super::super::reactor::ListenerId;
+use super::super::worker::SERVER_LIFE;
+use super::*;
+use crate::config::balance::Balance;
+use crate::socket::kept::KeptName;
+use crate::socket::lend::Lender;
+
+const NAME: KeptName = KeptName { number: 3, place: 0, file: None };
+
+/// A data plane that has this back.
+fn with(back: impl IntoIterator<Item = OwnedFd>) -> Harness {
+    let mut pool = Pool::default();
+    (0..).zip(back).for_each(|(place, socket)| pool.add(KeptName { place, ..NAME }, socket));
+    let mut harness = Harness::new(Balance::RoundRobin);
+    harness.state.opener = Opener::new(BTreeMap::new(), Lender::default(), pool, true);
+    harness
+}
+
+/// A socket that came back, and a client that has waited there meanwhile.
+fn waiting() -> (OwnedFd, u16, TcpStream) {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let client = TcpStream::connect(address).unwrap();
+    (socket.into(), address.port(), client)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn at(port: u16) -> QueryServer {
+    QueryServer { port: Some(port), ..query(1) }
+}
+
+fn everywhere(port: u16) -> QueryServer {
+    QueryServer { address: Some("0.0.0.0".to_owned()), ..at(port) }
+}
+
+/// A worker that looks whether it could listen there.
+fn tries(harness: &mut Harness, far: &mut FarEnd, query: QueryServer) -> ListenerId {
+    let listener = harness.ask(1, far, query);
+    harness.turn();
+    let servers = &harness.worker(1).servers;
+    let (key, _) = servers.iter().find(|(_, server)| server.listener == listener).unwrap();
+    let key = key.clone();
+    harness.hear(1, FromWorker::Close { key });
+    harness.turn();
+    listener
+}
+
+#[test]
+fn a_port_that_is_merely_tried_is_not_sent_to_the_manager() {
+    for standing in [None, Some(Standing::Standby), Some(Standing::Serving)] {
+        let mut harness = with([]);
+        let mut far = harness.admitted(1, 0);
+        harness.set_standing(1, standing);
+        let other = harness.ask(1, &mut far, query(9));
+        let port = free_port();
+        let listener = tries(&mut harness, &mut far, at(port));
+        assert!(
+            !harness.state.listeners.contains_key(&listener) && harness.state.listeners.contains_key(&other)
+        );
+        TcpListener::bind(("127.0.0.1", port)).unwrap();
+        assert!(!harness.fact_names().iter().any(|fact| fact.contains("recluster.")));
+    }
+}
+
+#[test]
+fn a_socket_is_sent_when_a_worker_that_serves_uses_it() {
+    let mut harness = with([]);
+    let mut far = harness.admitted(1, 0);
+    harness.ask(1, &mut far, at(free_port()));
+    harness.turn();
+    assert!(harness.fact_names().is_empty());
+    harness.set_standing(1, Some(Standing::Serving));
+    harness.turn();
+    assert_eq!(harness.fact_names(), ["keep recluster.0.0"]);
+    harness.ask(1, &mut far, at(free_port()));
+    harness.turn();
+    assert!(harness.fact_names().is_empty(), "it may be a trial");
+    harness.pass(SERVER_LIFE);
+    assert_eq!(harness.fact_names(), ["keep recluster.1.0"]);
+}
+
+fn says_that_it_listens(harness: &mut Harness, port: u16) {
+    let address = Some("127.0.0.1".to_owned());
+    let listening = Listening { address, port: Some(port), kind: Some(SocketKind::Tcp4), fd: None };
+    harness.hear(1, FromWorker::Listening(listening));
+    harness.turn();
+}
+
+#[test]
+fn a_trial_leaves_what_came_back_to_whoever_serves() {
+    for standing in [None, Some(Standing::Standby), Some(Standing::Serving)] {
+        let (socket, port, _client) = waiting();
+        let mut harness = with([socket]);
+        let mut far = harness.admitted(1, 0);
+        harness.set_standing(1, standing);
+        harness.ask(1, &mut far, query(9));
+        harness.settle();
+        let listener = tries(&mut harness, &mut far, at(port));
+        assert_eq!(harness.ask(1, &mut far, at(port)), listener, "{standing:?}");
+        harness.turn();
+        says_that_it_listens(&mut harness, port);
+        assert!(far.connections().is_empty(), "it may be another trial");
+        harness.set_standing(1, Some(Standing::Serving));
+        harness.pass(TRIED);
+        assert_eq!(far.connections().len(), 1, "{standing:?}");
+        assert!(!harness.fact_names().iter().any(|fact| fact.starts_with("forget")));
+    }
+}
+
+#[test]
+fn who_waits_there_need_not_wait_until_a_worker_serves() {
+    let (socket, port, _client) = waiting();
+    let mut harness = with([socket]);
+    let mut far = harness.admitted(1, 0);
+    harness.set_standing(1, Some(Standing::Standby));
+    harness.ask(1, &mut far, at(port));
+    harness.pass(TRIED);
+    says_that_it_listens(&mut harness, port);
+    harness.pass(TRIED);
+    assert_eq!(far.connections().len(), 1);
+}
+
+#[test]
+fn datagrams_come_to_a_socket_that_was_tried_as_well() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut harness = with([socket.into()]);
+    let mut far = harness.admitted(1, 0);
+    let datagrams = || QueryServer { kind: Some(SocketKind::Udp4), ..at(port) };
+    let listener = tries(&mut harness, &mut far, datagrams());
+    assert_eq!(harness.ask(1, &mut far, datagrams()), listener);
+}
+
+#[test]
+fn what_is_tried_and_never_wanted_again_is_closed() {
+    let (socket, port, _client) = waiting();
+    let mut harness = with([socket]);
+    let mut far = harness.serving(1, 0);
+    harness.ask(1, &mut far, query(9));
+    harness.settle();
+    tries(&mut harness, &mut far, at(port));
+    harness.pass(Duration::from_secs(5));
+    let facts = harness.fact_names();
+    assert!(facts.contains(&format!("forget {NAME}")), "{facts:?}");
+    TcpListener::bind(("127.0.0.1", port)).unwrap();
+}
+
+#[test]
+fn what_waits_at_an_address_that_overlaps_is_served_and_not_by_a_trial() {
+    let (socket, port, client) = waiting();
+    let mut harness = with([socket]);
+    let mut far = harness.admitted(1, 0);
+    tries(&mut harness, &mut far, everywhere(port));
+    let late = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    harness.ask(1, &mut far, everywhere(port));
+    harness.turn();
+    assert!(far.connections().is_empty(), "it may be a trial");
+    harness.set_standing(1, Some(Standing::Serving));
+    harness.settle();
+    harness.turn();
+    assert_eq!(harness.take(1, &mut far), 2);
+    drop((client, late));
+    harness.pass(Duration::from_secs(1));
+    harness.pass(LOOK);
+    assert_eq!(harness.fact_names().last(), Some(&format!("forget {NAME}")));
+}
+
+#[test]
+fn datagrams_of_an_address_that_overlaps_give_way() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut harness = with([socket.into()]);
+    let mut far = harness.serving(1, 0);
+    harness.ask(1, &mut far, QueryServer { kind: Some(SocketKind::Udp4), ..everywhere(port) });
+    harness.pass(SERVER_LIFE);
+    let facts = harness.fact_names();
+    assert_eq!(facts, ["keep recluster.4.0".to_owned(), format!("forget {NAME}")]);
+}
