@@ -54,6 +54,7 @@ fn main() {
     all.push(("mounts", can_mount()));
     all.push(("networks", has_networks()));
     all.push(("ptrace", can_trace()));
+    all.push(("memory-groups", fixture_can("in-a-memory-group.py")));
     for (name, has) in all {
         println!("cargo::rustc-check-cfg=cfg(has, values(\"{name}\"))");
         if has {
@@ -110,8 +111,13 @@ fn has_networks() -> bool {
 
 /// Whether a process may trace another one of the same user.
 fn can_trace() -> bool {
+    fixture_can("cannot-be-killed.py")
+}
+
+/// Whether a fixture can do here what it is for, as it says itself.
+fn fixture_can(name: &str) -> bool {
     let mut program = Command::new("python3");
-    program.args(["fixtures/cannot-be-killed.py", "try"]).stderr(Stdio::null());
+    program.args([&format!("fixtures/{name}"), "try"]).stderr(Stdio::null());
     program.status().is_ok_and(|status| status.success())
 }
 

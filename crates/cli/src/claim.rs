@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use recluster::control::{BindError, Socket, socket_path};
+use recluster::control::{BindError, DirectoryError, Socket, socket_path};
 
 use crate::args::{ControlAt, Run};
 use crate::error::Error;
@@ -17,6 +17,8 @@ const MOST: u32 = 99;
 pub(crate) struct Claim {
     pub(crate) name: Name,
     pub(crate) socket: Option<Socket>,
+    /// Why it has none, where nobody has asked for that.
+    pub(crate) missing: Option<String>,
 }
 
 /// The name and the control socket that a cluster is to have, unless another one has them.
@@ -25,6 +27,8 @@ pub(crate) struct Wanted {
     pub(crate) name: Name,
     /// None where there is to be no control socket.
     pub(crate) control: Option<PathBuf>,
+    /// It was said where.
+    is_said: bool,
 }
 
 /// Whether a cluster has what is wanted.
@@ -34,6 +38,8 @@ pub(crate) enum Standing {
     Free,
     /// One that runs.
     Running,
+    /// There is no place for the control socket, and nobody has said that it must have one.
+    Nowhere,
 }
 
 impl Wanted {
@@ -44,7 +50,7 @@ impl Wanted {
             Some(ControlAt::Path(path)) => Some(path.clone()),
             None => Some(socket_path(name.as_str())),
         };
-        Self { name, control }
+        Self { name, control, is_said: args.around.control.is_some() }
     }
 
     /// Whether they are free, without taking them.
@@ -56,26 +62,34 @@ impl Wanted {
         match self.control.as_deref().map(Socket::check) {
             None | Some(Ok(())) => Ok(Standing::Free),
             Some(Err(BindError::Alive { .. })) => Ok(Standing::Running),
+            Some(Err(error)) if !self.is_said && has_no_place(&error) => Ok(Standing::Nowhere),
             Some(Err(error)) => Err(error.into()),
         }
     }
 }
 
 /// Decides on the name and binds the control socket. A name that was given and is taken is an error; a default name
-/// that is taken gets a number.
+/// that is taken gets a number. Where no directory can be written to, as in a container with a read-only root, there is none: a server
+/// that serves is worth more than a command that reaches it.
 pub(crate) fn claim(args: &Run) -> Result<Claim, Error> {
-    let Wanted { name, control } = Wanted::by(args);
-    let Some(path) = control else { return Ok(Claim { name, socket: None }) };
+    let Wanted { name, control, is_said } = Wanted::by(args);
+    let Some(path) = control else { return Ok(Claim { name, socket: None, missing: None }) };
     match Socket::bind(path) {
-        Ok(socket) => Ok(Claim { name, socket: Some(socket) }),
-        Err(BindError::Alive { path }) if args.around.control.is_none() && args.around.name.is_some() => {
+        Ok(socket) => Ok(Claim { name, socket: Some(socket), missing: None }),
+        Err(error) if !is_said && has_no_place(&error) => {
+            Ok(Claim { name, socket: None, missing: Some(error.to_string()) })
+        }
+        Err(BindError::Alive { path }) if !is_said && args.around.name.is_some() => {
             Err(Error::NameTaken { name, path })
         }
-        Err(error) if is_taken(&error) && args.around.control.is_none() && args.around.name.is_none() => {
-            next_free(&name)
-        }
+        Err(error) if is_taken(&error) && !is_said && args.around.name.is_none() => next_free(&name),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether none of the usual directories can be written to.
+fn has_no_place(error: &BindError) -> bool {
+    matches!(error, BindError::Directory(DirectoryError::Unusable { .. }))
 }
 
 /// Whether another program, which may be a cluster, has the path: another name would do.
@@ -88,7 +102,7 @@ fn next_free(name: &Name) -> Result<Claim, Error> {
     for number in 2..=MOST {
         let name = name.numbered(number);
         match Socket::bind(socket_path(name.as_str())) {
-            Ok(socket) => return Ok(Claim { name, socket: Some(socket) }),
+            Ok(socket) => return Ok(Claim { name, socket: Some(socket), missing: None }),
             Err(error) if is_taken(&error) => {}
             Err(error) => return Err(error.into()),
         }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use recluster::{Cluster, ClusterBuilder, CompileCache, Messages, Unread, WorkerLog};
+use recluster::{Checked, Cluster, ClusterBuilder, CompileCache, Messages, Unread, WorkerLog};
 
 use crate::args::{
     Around, CacheIn, InstanceIn, Leaving, Readiness, Run, Running, Switch, Verbosity, WhenUnread,
@@ -154,4 +154,10 @@ pub(crate) fn set<T>(
         Some(value) => say(builder, value),
         None => builder,
     }
+}
+
+/// The longest that a stop may take.
+pub(crate) fn stop_takes(run: &Run, checked: &Checked) -> Duration {
+    let leaving = &run.leaving;
+    leaving.accept_after_stop.saturating_add(checked.stop_timeout).saturating_add(leaving.kill_timeout)
 }

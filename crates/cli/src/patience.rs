@@ -146,7 +146,10 @@ mod tests {
             patience.hear(&event, now);
         }
         assert_eq!(patience.seen(1), Seen::Listens);
-        patience.hear(&Event::Exit { worker: worker(1), exit: Exit::Code(0), expected: true }, now);
+        patience.hear(
+            &Event::Exit { worker: worker(1), exit: Exit::Code(0), expected: true, oom_killed: false },
+            now,
+        );
         assert!(patience.seen.is_empty());
     }
 }

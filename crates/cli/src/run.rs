@@ -1,6 +1,7 @@
 //! `run`: a cluster in the foreground. The library does the work; this adds what belongs to a command: a name, a
 //! control socket, a pidfile, signals, a log and an exit status.
 
+use std::process;
 use std::time::{Duration, Instant};
 
 use recluster::admin::{self, Admin, AdminError, Changed};
@@ -17,7 +18,7 @@ use tokio::time::sleep_until;
 use crate::args::Run;
 use crate::claim::{Claim, claim};
 use crate::config::{CommandLine, Reread, Settings, changes_at_reload};
-use crate::describe::{describe, set, with_inherited};
+use crate::describe::{describe, set, stop_takes, with_inherited};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
@@ -37,6 +38,9 @@ const DRAINS: Duration = Duration::from_millis(250);
 /// How often the pidfile is looked at where nothing else is a reason to.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// The process that the kernel starts first, in a container as well.
+const FIRST_PROCESS: u32 = 1;
+
 /// Runs a cluster until it has ended. Everything that can be wrong beforehand is found before a worker is started.
 pub(crate) async fn run(
     args: Run,
@@ -48,7 +52,7 @@ pub(crate) async fn run(
     if args.around.subreaper {
         orphans::adopt().map_err(Error::Subreaper)?;
     }
-    let Claim { name, socket } = claim(&args)?;
+    let Claim { name, socket, missing } = claim(&args)?;
     let admin = match args.admin.options() {
         Some(options) => Some(Admin::bind(options).await?),
         None => None,
@@ -77,6 +81,7 @@ pub(crate) async fn run(
         journal.note(&Note::AdminExposed { address });
     }
 
+    journal.hint_at_surroundings(missing, usual_stop_of_first_process(&args));
     if args.respawning.backoff.is_none() {
         journal.hint_at_backoff();
     }
@@ -400,6 +405,13 @@ async fn told(server: Option<&mut Server>) -> Option<News> {
 /// The next change that was asked for at the admin listener, if there is one.
 async fn changed(server: Option<&mut admin::Server>) -> Option<Changed> {
     server?.changed().await
+}
+
+/// How long a stop may take where this is the first process of a container and nobody has said so.
+fn usual_stop_of_first_process(args: &Run) -> Option<Duration> {
+    let is_meant = process::id() == FIRST_PROCESS && args.leaving.stop_timeout.is_none();
+    let checked = is_meant.then(|| describe(args).check().ok()).flatten()?;
+    Some(stop_takes(args, &checked))
 }
 
 fn conclude(ending: Ending, args: &Run) -> Result<ExitStatus, Error> {

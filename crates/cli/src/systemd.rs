@@ -21,7 +21,7 @@ use crate::args::{CacheIn, ControlAt, Run, SYSTEMDS_OWN, Systemd};
 use crate::claim::Wanted;
 use crate::client::output::{print, print_json};
 use crate::config::{CommandLine, Origin, Settings};
-use crate::describe::describe;
+use crate::describe::{describe, stop_takes};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 
@@ -228,12 +228,6 @@ fn name_of(uid: u32) -> Option<String> {
 fn start_takes(run: &Run) -> Duration {
     let readiness = &run.readiness;
     readiness.ready_timeout.saturating_mul(readiness.attempts.get()).saturating_add(readiness.bake)
-}
-
-/// The longest that a stop may take.
-fn stop_takes(run: &Run, checked: &Checked) -> Duration {
-    let leaving = &run.leaving;
-    leaving.accept_after_stop.saturating_add(checked.stop_timeout).saturating_add(leaving.kill_timeout)
 }
 
 #[cfg(test)]

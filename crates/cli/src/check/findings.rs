@@ -64,6 +64,10 @@ impl<'a> Findings<'a> {
     pub(super) fn look_around(&mut self) {
         match self.wanted.check() {
             Ok(Standing::Free) => {}
+            Ok(Standing::Nowhere) => {
+                self.wanted.control = None;
+                self.notes.push("no directory can be written to, so there is no control socket".to_owned());
+            }
             Ok(Standing::Running) => {
                 let name = &self.wanted.name;
                 self.notes.push(format!("the cluster {name} is running: that is the one to reload"));

@@ -3,13 +3,14 @@
 mod aside;
 mod changes;
 mod deaths;
+mod ended;
 mod lost;
 mod note;
 mod sink;
 mod words;
 
 use std::process;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
 use recluster::control::Recorder;
@@ -28,6 +29,9 @@ use crate::paint::{printable, printable_json};
 
 /// What to do about workers that die all the time.
 const BACKOFF: &str = "--backoff DUR lets more and more time pass between respawns";
+
+/// How long `docker stop` waits until it kills.
+const PATIENCE_OF_DOCKER: Duration = Duration::from_secs(10);
 
 /// Writes the log.
 #[derive(Debug)]
@@ -83,6 +87,17 @@ impl Journal {
     /// Waits until no line is written any more, which is a fault of ours.
     pub(crate) async fn fails(&self) {
         self.sink.ends().await;
+    }
+
+    /// What people should know of the container that this is, if it is one: why it has no control socket, and for how long the first
+    /// process may stop.
+    pub(crate) fn hint_at_surroundings(&mut self, missing: Option<String>, stop_takes: Option<Duration>) {
+        if let Some(reason) = missing {
+            self.note(&Note::ControlMissing { reason });
+        }
+        if let Some(takes) = stop_takes.filter(|takes| *takes > PATIENCE_OF_DOCKER) {
+            self.note(&Note::StopIsLong { seconds: takes.as_secs_f64() });
+        }
     }
 
     /// `--backoff` would help where workers die all the time.

@@ -40,6 +40,10 @@ pub(crate) enum Note {
     },
     /// Other machines may reach the admin listener.
     AdminExposed { address: String },
+    /// There is no control socket, since there is no place for one.
+    ControlMissing { reason: String },
+    /// The master is the first process of a container, and may take longer to stop than `docker stop` waits.
+    StopIsLong { seconds: f64 },
     /// A signal has arrived.
     Signal { signal: &'static str, meaning: &'static str },
     /// A stop that was asked for by a signal is not over yet.
@@ -250,6 +254,7 @@ impl Note {
         match self {
             Self::LogNotReopened { .. }
             | Self::PathLost { .. }
+            | Self::ControlMissing { .. }
             | Self::RespawnRow { over: false, .. }
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Verbosity::Quiet,
@@ -262,6 +267,7 @@ impl Note {
                 ..
             } => Verbosity::Verbose,
             Self::Starting { .. }
+            | Self::StopIsLong { .. }
             | Self::Signal { .. }
             | Self::StopWaits { .. }
             | Self::StartWaits { .. }
@@ -284,6 +290,7 @@ impl Note {
             | Self::StartWaits { .. }
             | Self::RespawnRow { over: false, .. }
             | Self::AdminExposed { .. }
+            | Self::ControlMissing { .. }
             | Self::NotScaled { .. }
             | Self::PathRestored { .. }
             | Self::EventsMissed { .. }
@@ -297,6 +304,7 @@ impl Note {
                 ..
             } => Level::Debug,
             Self::Starting { .. }
+            | Self::StopIsLong { .. }
             | Self::Signal { .. }
             | Self::RespawnRow { .. }
             | Self::Asked { .. }
@@ -319,6 +327,14 @@ impl Note {
             Self::AdminExposed { address } => format!(
                 "other machines may reach the admin listener at {address}, and read the metrics and the status there: \
                  --admin 127.0.0.1:PORT keeps it to this one"
+            ),
+            Self::ControlMissing { reason } => format!(
+                "there is no control socket, so `recluster reload`, `status` and `stop` do not reach this cluster; signals do: \
+                 {reason} (hint: a tmpfs at /run, /tmp or /dev/shm, or --control PATH)"
+            ),
+            Self::StopIsLong { seconds } => format!(
+                "a stop may take {seconds:.0} s, and `docker stop` kills a container after 10 s: give it that time \
+                 (docker run --stop-timeout {seconds:.0}, stop_grace_period: {seconds:.0}s), or say a shorter --stop-timeout here"
             ),
             Self::Signal { signal, meaning: STOP } => format!("{signal}: {STOP}; {INSIST}"),
             Self::Signal { signal, meaning } => format!("{signal}: {meaning}"),

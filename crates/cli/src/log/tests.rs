@@ -81,9 +81,11 @@ fn until_a_verdict() -> Vec<Event> {
         Event::AddressTaken { worker: new, reason: TAKEN.to_owned() },
         Event::Failed { failure: hinted(&failure, TAKEN) },
         Event::Failed { failure: hinted(&failure, "port 81 is taken") },
-        Event::Exit { worker: new, exit: Exit::Code(1), expected: false },
-        Event::Exit { worker: new, exit: Exit::Signal(9), expected: false },
-        Event::Exit { worker: new, exit: Exit::Signal(35), expected: true },
+        Event::Exit { worker: new, exit: Exit::Code(1), expected: false, oom_killed: false },
+        Event::Exit { worker: new, exit: Exit::Signal(9), expected: false, oom_killed: false },
+        Event::Exit { worker: new, exit: Exit::Signal(35), expected: true, oom_killed: false },
+        Event::Exit { worker: new, exit: Exit::Signal(9), expected: false, oom_killed: true },
+        Event::Exit { worker: new, exit: Exit::Code(137), expected: true, oom_killed: true },
         Event::Respawning { worker: new, delay: Duration::from_micros(1_500_400) },
         Event::Superseded { generation: 2 },
         Event::Reloaded { generation: Some(3), verdict: Verdict::Done },
@@ -132,7 +134,7 @@ fn from_a_drain_on() -> Vec<Event> {
         unkillable(old, (None, None), None, None),
         Event::LeftBehind { worker: old, timeout: 30 * second },
         Event::Overdue { worker: old, due: "rest", signal: "SIGKILL", held: None },
-        Event::Exit { worker: old, exit: Exit::Code(0), expected: true },
+        Event::Exit { worker: old, exit: Exit::Code(0), expected: true, oom_killed: false },
         Event::CutOff { worker: old, reason: "its line is too long".to_owned() },
         Event::MessageUnheard { worker: old, kind: "log4js:message".to_owned() },
         Event::MessageSkipped { worker: old, bytes: 104_857_600, ended: true },
@@ -230,7 +232,8 @@ fn what_the_master_binds_is_served_where_workers_listen_there() {
 
 #[test]
 fn a_worker_that_fails_while_it_drains_is_told_and_one_that_leaves_is_not() {
-    let needs = |exit| words::needs(&Event::Exit { worker: worker(3, 1), exit, expected: true });
+    let needs =
+        |exit| words::needs(&Event::Exit { worker: worker(3, 1), exit, expected: true, oom_killed: false });
     for fault in [Exit::Code(1), Exit::Code(7), Exit::Signal(6), Exit::Signal(11)] {
         assert_eq!(needs(fault), Verbosity::Normal, "{fault:?}");
     }
@@ -348,6 +351,8 @@ fn notes_of_every_kind() -> Vec<Note> {
     };
     every! {
         Note::Starting { .. } => of(|note| matches!(note, Note::Starting { .. })),
+        Note::ControlMissing { .. } => of(|note| matches!(note, Note::ControlMissing { .. })),
+        Note::StopIsLong { .. } => of(|note| matches!(note, Note::StopIsLong { .. })),
         Note::Signal { .. } => wishes.into_iter().map(|wish| Note::signal("SIGX", wish)).collect::<Vec<_>>(),
         Note::StopWaits { .. } => of(|note| matches!(note, Note::StopWaits { .. })),
         Note::StartWaits { .. } => of(|note| matches!(note, Note::StartWaits { .. })),
@@ -416,7 +421,8 @@ fn journal_of(options: &[&str], events: &[Event]) -> String {
 
 #[test]
 fn a_failure_says_the_end_of_a_worker_and_its_hint_once() {
-    let exit = |id| Event::Exit { worker: worker(id, 2), exit: Exit::Code(1), expected: false };
+    let exit =
+        |id| Event::Exit { worker: worker(id, 2), exit: Exit::Code(1), expected: false, oom_killed: false };
     let late = Event::Overdue { worker: worker(9, 2), due: "ready", signal: "SIGTERM", held: None };
     let failed = || Event::Failed { failure: failure() };
     let rolled_back = Verdict::RolledBack { failure: failure() };
@@ -446,7 +452,7 @@ fn a_failure_says_the_end_of_a_worker_and_its_hint_once() {
 fn what_waits_to_be_said_again_is_written_after_a_moment() {
     let mut aside = super::aside::Aside::default();
     let now = Instant::now();
-    let exit = Event::Exit { worker: worker(3, 1), exit: Exit::Code(1), expected: false };
+    let exit = Event::Exit { worker: worker(3, 1), exit: Exit::Code(1), expected: false, oom_killed: false };
     aside.put(&exit, "line".to_owned(), now);
     aside.forget_what_is_said_again(&Event::Failed { failure: failure() });
     assert!(aside.due().is_some_and(|due| due > now), "another worker has failed");

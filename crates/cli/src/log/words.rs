@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use recluster::{Address, Event, Exit, Failure, Held, Level, RecycleReason, Verdict, Worker, signal_name};
+use recluster::{Address, Event, Failure, Held, Level, RecycleReason, Verdict, Worker};
 
+use super::ended::{ended, unkillable};
 use super::{changes, lost};
 use crate::args::Verbosity;
 
@@ -81,7 +82,7 @@ impl Narrator {
             }
             Event::Disconnect { worker } => about(worker, "closed its channel"),
             Event::Draining { worker, timeout } => about(worker, &format!("drains, {timeout:.0?} at most")),
-            Event::Exit { worker, exit, expected } => about(worker, &ended(*exit, *expected)),
+            Event::Exit { worker, .. } => about(worker, &ended(event)),
             Event::Late { worker } => about(worker, "is not ready in time; nothing waits for it"),
             Event::Overdue { worker, due, signal, held } => {
                 about(worker, &overdue(due, signal, held.as_ref()))
@@ -373,14 +374,6 @@ fn reloaded(generation: Option<u64>, verdict: &Verdict) -> String {
     }
 }
 
-fn ended(exit: Exit, expected: bool) -> String {
-    let when = if expected { " when it was let go" } else { "" };
-    match exit {
-        Exit::Code(code) => format!("exited with status {code}{when}"),
-        Exit::Signal(signal) => format!("was ended by {}{when}", signal_name(signal)),
-    }
-}
-
 /// Whether both are all addresses of the machine, of whatever family, and have the same port.
 fn are_everywhere(one: &Address, other: &Address) -> bool {
     let ((Address::Tcp(one), Address::Tcp(other)) | (Address::Udp(one), Address::Udp(other))) = (one, other)
@@ -410,7 +403,7 @@ fn moved(generation: u64, gone: &str, server: &str) -> String {
 
 fn preload_missing(reason: &str) -> String {
     format!(
-        "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason}"
+        "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason} (hint: a tmpfs at /tmp, /run or /dev/shm)"
     )
 }
 
@@ -448,37 +441,6 @@ fn keep_alive_too_long(keep_alive: Duration, timeout: Duration) -> String {
     format!(
         "keeps idle connections for {keep_alive:.0?} (keepAliveTimeout) but drains for {timeout:.0?} at most: a reload may close one that a client still uses (hint: a longer --timeout)"
     )
-}
-
-/// The worker's own process and the one that lives on, what state that is in, who traces it, and whose it is if not ours.
-fn unkillable(
-    (worker, process): (Option<u32>, Option<u32>),
-    state: Option<char>,
-    (traced_by, of_user): (Option<u32>, Option<u32>),
-) -> String {
-    let Some(process) = process else {
-        return "could not be started in all this time, nothing waits for it any more".to_owned();
-    };
-    let what = if worker == Some(process) {
-        String::new()
-    } else {
-        format!("is gone, but process {process} of it ")
-    };
-    if let Some(user) = of_user {
-        return format!(
-            "{what}lives on: it runs as user {user}, and the master may not send it signals; nothing waits for it any more"
-        );
-    }
-    let why = match (state, traced_by) {
-        (_, Some(tracer)) => format!(": process {tracer} traces it and has to let it go"),
-        (Some('D'), None) => {
-            ": it waits in the kernel, for a disk, a file system or a frozen cgroup".to_owned()
-        }
-        (Some('R'), None) => ": it still runs, and does not come to its end".to_owned(),
-        _ => String::new(),
-    };
-    let state = state.map(|state| format!(" in state {state}")).unwrap_or_default();
-    format!("{what}lives on after SIGKILL{state}{why}; nothing waits for it any more")
 }
 
 fn left_behind(timeout: Duration) -> String {

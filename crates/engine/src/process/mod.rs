@@ -5,6 +5,7 @@
 pub(crate) mod advice;
 pub(crate) mod compile_cache;
 mod console;
+pub(crate) mod control_groups;
 pub(crate) mod event;
 pub(crate) mod exception;
 pub(crate) mod exit;
@@ -21,6 +22,7 @@ pub(crate) mod launch;
 pub(crate) mod launcher;
 mod lines;
 pub(crate) mod memory_limit;
+pub(crate) mod oom_kills;
 pub(crate) mod outlets;
 mod passage;
 pub(crate) mod preload;

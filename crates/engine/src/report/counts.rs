@@ -32,7 +32,7 @@ pub(crate) struct Counts {
     /// Workers that were started, by the reason.
     pub(crate) starts: ByLabel<5>,
     /// Workers that have ended, by what led to it.
-    pub(crate) exits: ByLabel<5>,
+    pub(crate) exits: ByLabel<6>,
     /// Workers that were renewed, by the limit that they exceeded.
     pub(crate) recycles: ByLabel<3>,
     /// Reloads that have ended, by how.

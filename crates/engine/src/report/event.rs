@@ -144,6 +144,10 @@ pub enum Event {
         exit: Exit,
         /// Whether it was asked to end.
         expected: bool,
+        /// Whether the kernel has killed it, or what it ran (a status of 137), for want of memory: of its control group, or of the
+        /// machine.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        oom_killed: bool,
     },
     /// A worker is not ready in time. It is left alone: the cluster keeps trying, and no reload waits for it.
     Late {

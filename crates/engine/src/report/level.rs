@@ -47,7 +47,7 @@ impl Event {
                 verdict: Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. } | Verdict::Refused { .. },
                 ..
             } => Level::Error,
-            Self::Exit { expected: true, exit, .. } if !is_fault(*exit) => Level::Debug,
+            Self::Exit { expected: true, exit, oom_killed: false, .. } if !is_fault(*exit) => Level::Debug,
             Self::ListenUnused { .. }
             | Self::Caveat { .. }
             | Self::Exit { .. }
@@ -119,13 +119,15 @@ mod tests {
     #[test]
     fn an_exit_matters_by_how_it_came() {
         let worker = Worker { id: 1, slot: 0, generation: 1, pid: Some(7) };
-        let level = |exit, expected| Event::Exit { worker, exit, expected }.level();
+        let level = |exit, expected| Event::Exit { worker, exit, expected, oom_killed: false }.level();
         assert_eq!(level(Exit::Code(0), true), Level::Debug);
         assert_eq!(level(Exit::Code(143), true), Level::Debug, "it heard SIGTERM");
         assert_eq!(level(Exit::Signal(15), true), Level::Debug);
         assert_eq!(level(Exit::Code(1), true), Level::Warn, "what it was answering is lost");
         assert_eq!(level(Exit::Signal(11), true), Level::Warn);
         assert_eq!(level(Exit::Code(0), false), Level::Warn);
+        let killed = Event::Exit { worker, exit: Exit::Signal(9), expected: true, oom_killed: true };
+        assert_eq!(killed.level(), Level::Warn);
     }
 
     #[test]

@@ -51,16 +51,21 @@ pub fn directories() -> Vec<PathBuf> {
 
 /// The directory that a new control socket goes into.
 pub(crate) fn for_control() -> PathBuf {
-    let system = System::here();
-    let is_usable = |directory: &PathBuf| match preview(directory) {
-        // What root has made can be trusted, and may be closed to this user.
-        Ok(()) => !directory.exists() || may_create_in(directory).is_ok(),
-        // Its user has to know of it.
-        Err(DirectoryError::Open { .. }) => true,
-        Err(DirectoryError::Foreign { .. } | DirectoryError::Unusable { .. }) => false,
-    };
-    let usable = system.all(Purpose::Control).into_iter().find(is_usable);
-    usable.unwrap_or_else(|| system.with_random_name(Purpose::Control))
+    System::here().for_control()
+}
+
+impl System {
+    fn for_control(&self) -> PathBuf {
+        let is_usable = |directory: &PathBuf| match preview(directory) {
+            // What root has made can be trusted, and may be closed to this user.
+            Ok(()) => !directory.exists() || may_create_in(directory).is_ok(),
+            // Its user has to know of it.
+            Err(DirectoryError::Open { .. }) => true,
+            Err(DirectoryError::Foreign { .. } | DirectoryError::Unusable { .. }) => false,
+        };
+        let usable = self.all(Purpose::Control).into_iter().find(is_usable);
+        usable.unwrap_or_else(|| self.with_random_name(Purpose::Control))
+    }
 }
 
 /// Does something in the first directory for workers where it can be done.
@@ -132,13 +137,13 @@ impl System {
         let run = self.root.join("run").join(name);
         let run = (uid == 0 || self.owns(&run)).then_some(run);
         let named = |parent: &str| self.root.join(parent).join(format!("{name}-{uid}"));
-        let memory = (purpose == Purpose::Workers).then(|| named("dev/shm"));
         let beside = self.controls.iter().filter(|_| purpose == Purpose::Workers).cloned().filter_map(in_own);
-        let mut all: Vec<PathBuf> = [session, service, login, run, Some(named("tmp")), memory]
-            .into_iter()
-            .flatten()
-            .chain(beside)
-            .collect();
+        let mut all: Vec<PathBuf> =
+            [session, service, login, run, Some(named("tmp")), Some(named("dev/shm"))]
+                .into_iter()
+                .flatten()
+                .chain(beside)
+                .collect();
         let mut known = Vec::new();
         all.retain(|path| {
             !known.contains(path) && {
@@ -240,11 +245,13 @@ mod tests {
         assert_eq!(fixed(&own, Purpose::Control)[..2], ["session/recluster", "service/recluster"]);
         assert_eq!(fixed(&own, Purpose::Workers)[0], "service/recluster-workers");
         let other = System { uid: OTHER, ..own };
-        assert_eq!(fixed(&other, Purpose::Control), ["tmp/recluster-12345"]);
+        let control = ["tmp/recluster-12345", "dev/shm/recluster-12345"];
+        assert_eq!(fixed(&other, Purpose::Control), control);
         let workers = ["tmp/recluster-workers-12345", "dev/shm/recluster-workers-12345"];
         assert_eq!(fixed(&other, Purpose::Workers), workers);
         let root = System { uid: 0, session: None, service: None, ..other };
-        assert_eq!(fixed(&root, Purpose::Control), ["run/recluster", "tmp/recluster-0"]);
+        let control = ["run/recluster", "tmp/recluster-0", "dev/shm/recluster-0"];
+        assert_eq!(fixed(&root, Purpose::Control), control);
     }
 
     #[test]
@@ -257,7 +264,7 @@ mod tests {
         let beside = System { controls: BTreeSet::from([control.clone()]), ..own };
         let last = |system: &System, purpose| below(base.path(), &system.fixed(purpose)).pop().unwrap();
         assert_eq!(last(&beside, Purpose::Workers), "control/recluster-workers");
-        assert!(last(&beside, Purpose::Control).starts_with("tmp/"));
+        assert!(last(&beside, Purpose::Control).starts_with("dev/shm/"));
         // Nothing else can be made there.
         for taken in ["run", "tmp", "dev"] {
             fs::remove_dir_all(base.path().join(taken)).unwrap();
@@ -267,6 +274,24 @@ mod tests {
         fs::set_permissions(&control, fs::Permissions::from_mode(0o700)).unwrap();
         let is_root = beside.uid == 0;
         assert_eq!(place().is_none(), is_root, "a worker that gives up root would not get there");
+    }
+
+    #[test]
+    fn in_a_container_that_cannot_write_elsewhere_shared_memory_is_the_place() {
+        let base = tempfile::tempdir().unwrap();
+        let system = system(base.path());
+        let place = || below(base.path(), &[system.for_control()]).pop().unwrap();
+        let uid = system.uid;
+        assert_eq!(
+            place(),
+            if uid == 0 { "run/recluster".to_owned() } else { format!("tmp/recluster-{uid}") }
+        );
+        for gone in ["run", "tmp"] {
+            fs::remove_dir(base.path().join(gone)).unwrap();
+        }
+        assert_eq!(place(), format!("dev/shm/recluster-{uid}"));
+        fs::remove_dir(base.path().join("dev/shm")).unwrap();
+        assert!(place().starts_with("tmp/recluster-"), "there is no place, and this says where one would be");
     }
 
     #[test]

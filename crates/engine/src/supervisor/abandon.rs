@@ -151,7 +151,7 @@ impl Supervisor {
         } else {
             self.leftovers.keep(child, Instant::now());
         }
-        self.say(Event::Exit { worker: about, exit, expected: true });
+        self.say(Event::Exit { worker: about, exit, expected: true, oom_killed: false });
     }
 
     fn has_begun_too_late(&mut self, (worker, outcome): Outcome, sent: Signal) {

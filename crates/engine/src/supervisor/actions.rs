@@ -87,6 +87,7 @@ impl Supervisor {
         let Begun { place, is_node, .. } = begun;
         let Place { worker, slot, generation, .. } = place;
         let about = child.about();
+        self.oom_kills.note(worker, child.process.pid());
         let pid = about.pid;
         let answers = child.preload.is_some_and(|preload| preload.metrics != NodeMetrics::Off);
         self.workers.insert(worker, child);

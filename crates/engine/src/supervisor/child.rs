@@ -189,6 +189,8 @@ pub(crate) struct DeadWorker {
     pub(crate) in_use: Option<String>,
     /// Who has that address, and what to do, where it was looked for.
     pub(crate) taken: Option<String>,
+    /// The kernel has killed it for want of memory.
+    pub(crate) oom_killed: bool,
 }
 
 impl DeadWorker {
@@ -205,6 +207,7 @@ impl DeadWorker {
             in_the_way: None,
             in_use: None,
             taken: None,
+            oom_killed: false,
         }
     }
 
@@ -221,6 +224,7 @@ impl DeadWorker {
             in_the_way: child.in_the_way.clone(),
             in_use: child.process.tail.address_in_use(),
             taken: None,
+            oom_killed: false,
         }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn failure(failure: core::Failure, worker: DeadWorker, expected: Expe
         failures: failure.failures,
         hint: in_the_way(&worker)
             .or_else(|| in_use(failure.cause, &worker))
+            .or_else(|| wants_memory(&worker))
             .or_else(|| overlong(&worker))
             .or_else(|| said_by_a_stranger(failure.cause, &worker, expected))
             .or_else(|| hint(failure.cause, &worker, expected).map(str::to_owned)),
@@ -67,6 +68,14 @@ pub(crate) fn late_for(due: Due) -> &'static str {
 fn reason(cause: Cause, worker: &DeadWorker, ready_timeout: Duration) -> String {
     let exception = worker.exception.as_ref().map(|exception| format!(": {exception}")).unwrap_or_default();
     match cause {
+        Cause::Exited(Exit::Code(code)) if worker.oom_killed => {
+            format!(
+                "exited with status {code} before it served: the kernel killed what it ran, out of memory"
+            )
+        }
+        Cause::Exited(Exit::Signal(_)) if worker.oom_killed => {
+            "was killed by the kernel before it served, out of memory".to_owned()
+        }
         Cause::Exited(Exit::Code(code)) => format!("exited with status {code} before it served{exception}"),
         Cause::Exited(Exit::Signal(signal)) => {
             format!("was ended by {} before it served{exception}", signal_name(signal))
@@ -89,6 +98,15 @@ fn reason(cause: Cause, worker: &DeadWorker, ready_timeout: Duration) -> String 
 fn in_use(cause: Cause, worker: &DeadWorker) -> Option<String> {
     let Cause::Exited(_) = cause else { return None };
     worker.taken.clone()
+}
+
+/// What to do where memory was wanting.
+fn wants_memory(worker: &DeadWorker) -> Option<String> {
+    worker.oom_killed.then(|| {
+        "its control group (the container, the service) or the machine has too little memory for so many workers: fewer by \
+         --workers, fewer at once by --surge or --boot-limit, or a higher limit"
+            .to_owned()
+    })
 }
 
 /// That it is the cluster itself that has the address which was in use.
@@ -213,6 +231,12 @@ mod tests {
         let reason = |cause, worker: DeadWorker| explained(cause, worker, EXPECTED).reason;
         assert_eq!(reason(Cause::Exited(Exit::Code(3)), worker()), "exited with status 3 before it served");
         assert_eq!(reason(Cause::Exited(Exit::Signal(9)), worker()), "was ended by SIGKILL before it served");
+        let killed = || DeadWorker { oom_killed: true, ..worker() };
+        let [by_signal, by_status] =
+            [Exit::Signal(9), Exit::Code(137)].map(|exit| explained(Cause::Exited(exit), killed(), EXPECTED));
+        assert_eq!(by_signal.reason, "was killed by the kernel before it served, out of memory");
+        assert!(by_status.reason.ends_with("the kernel killed what it ran, out of memory"), "{by_status}");
+        assert!(by_signal.hint.is_some_and(|hint| hint.contains("--workers")));
         assert_eq!(reason(Cause::ReadyTimeout, worker()), "was not ready within 60s");
         assert_eq!(reason(Cause::Retired, worker()), "asked to be replaced before it served");
         let queued = DeadWorker { spawn_error: Some("its turn has not come".into()), ..worker() };

@@ -15,6 +15,7 @@ use crate::guard::{Part, guarded_task};
 use crate::process::event::Event as Heard;
 use crate::process::event::{HandOver, Words};
 use crate::process::health_check::{Asked, Checks, Target};
+use crate::process::oom_kills;
 use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::report::worker::Address;
@@ -223,6 +224,7 @@ impl Supervisor {
     fn becomes_ready(&mut self, worker: WorkerId) {
         let Some(child) = self.workers.get_mut(worker) else { return };
         if child.readiness.becomes_ready() {
+            self.oom_kills.note(worker, child.process.pid());
             self.emit_about(worker, |worker| Event::Ready { worker });
             self.tell(core::Event::Ready(worker));
             self.is_alive(worker);
@@ -371,6 +373,10 @@ impl Supervisor {
         self.timers.clear(Timer::Watchdog(worker));
         self.look_who_has_its_address(worker, &child);
         let exit = child.process.exit();
+        let by_others = oom_kills::may_be_one(exit) && child.process.sent != Some(core::Signal::Kill);
+        if self.oom_kills.ends(worker, by_others) {
+            self.workers.is_known_to_want_memory(worker);
+        }
         // A Node worker's children are its application's business.
         if self.generations.program(child.generation).is_some_and(|program| !program.is_node()) {
             let status = self.policy.status();

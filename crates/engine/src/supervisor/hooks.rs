@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn crash() -> Event {
-        Event::Exit { worker: WORKER, exit: Exit::Code(1), expected: false }
+        Event::Exit { worker: WORKER, exit: Exit::Code(1), expected: false, oom_killed: false }
     }
 
     async fn ended(hooks: Hooks) {
@@ -318,7 +318,10 @@ mod tests {
         let (hooks, failed) = hooks(&[&write("crashed"), &write("stopped")]);
         hooks.hear(&Event::Started { generation: 1, workers: 1 }, surroundings);
         hooks.hear(&crash(), surroundings);
-        hooks.hear(&Event::Exit { worker: WORKER, exit: Exit::Code(1), expected: true }, surroundings);
+        hooks.hear(
+            &Event::Exit { worker: WORKER, exit: Exit::Code(1), expected: true, oom_killed: false },
+            surroundings,
+        );
         ended(hooks).await;
         let text = std::fs::read_to_string(log).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -2,7 +2,7 @@
 //!
 //! Tens of events a second pass here. Connections never do: they are the data plane's.
 //!
-//! [`Supervisor`] is sixteen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
+//! [`Supervisor`] is seventeen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
 //! what is to be done, and never name the supervisor. The wiring is one `match` for each kind of thing that comes in:
 //! `actions` and `notices` of the policy, `requests` of those who hold a handle, `facts` that processes and the data
 //! plane report. `run` is the loop.
@@ -59,6 +59,7 @@ use crate::guard::Panicked;
 use crate::process::hook::Surroundings;
 use crate::process::latest::Latest;
 use crate::process::launcher::Launcher;
+use crate::process::oom_kills::OomKills;
 use crate::process::outlets::Outlets;
 use crate::process::preload::Keeper;
 use crate::process::program::ResolvedProgram;
@@ -134,6 +135,7 @@ pub(crate) struct Supervisor {
     workers: Workers,
     launches: Launches,
     leftovers: Leftovers,
+    oom_kills: OomKills,
     audience: Audience,
     /// None when the cluster is over.
     hooks: Option<Hooks>,
@@ -213,6 +215,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         workers: Workers::new(numbering),
         launches: Launches::default(),
         leftovers: Leftovers::default(),
+        oom_kills: OomKills::watch(),
         audience,
         hooks: Some(hooks),
         told_of_stop: false,

@@ -41,7 +41,8 @@ impl Supervisor {
             Notice::Late { worker, .. } => self.emit_about(worker, |worker| Event::Late { worker }),
             Notice::Overdue { worker, due, signal } => self.overdue(worker, due, signal),
             Notice::Gone { worker, exit, expected, .. } => {
-                self.emit_about(worker, |worker| Event::Exit { worker, exit, expected });
+                let oom_killed = self.workers.grave(worker).is_some_and(|grave| grave.oom_killed);
+                self.emit_about(worker, |worker| Event::Exit { worker, exit, expected, oom_killed });
             }
             Notice::Unkillable { worker, .. } => self.give_up(worker),
             Notice::Started { generation } => {

@@ -14,6 +14,7 @@ use crate::guard::{Part, attempt_task};
 use crate::process::groups;
 use crate::process::hook::LIMIT;
 use crate::process::memory_limit;
+use crate::process::oom_kills;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
 use crate::process::unkillable;
@@ -136,6 +137,7 @@ impl Supervisor {
             self.emit(Event::Caveat { caveat: caveat.into() });
         }
         self.watch_limits();
+        self.look_at_kills();
     }
 
     /// Does everything that the policy wants, and what that brought about. Where that is a lot, others of this runtime have
@@ -184,6 +186,7 @@ impl Supervisor {
             Timer::Stop => self.tell(core::Event::Stop),
             Timer::Recycle => self.recycle(),
             Timer::Leftovers => self.look_at_leftovers(),
+            Timer::OomKills => self.look_at_kills(),
             Timer::Watchdog(worker) => self.is_silent(worker, late),
             // It is told whenever everything else is done.
             Timer::Manager => {}
@@ -296,6 +299,13 @@ impl Supervisor {
             self.look_at_leftovers();
         }
         self.leftovers.is_empty()
+    }
+
+    fn look_at_kills(&mut self) {
+        if self.oom_kills.are_counted() {
+            self.oom_kills.look();
+            self.timers.set(Timer::OomKills, Instant::now() + oom_kills::LOOK);
+        }
     }
 
     fn look_at_leftovers(&mut self) {

@@ -12,8 +12,9 @@ use crate::report::worker::Worker;
 
 /// Why workers are started.
 const STARTS: [&str; 5] = ["start", "reload", "respawn", "replace", "scale"];
-/// What leads to their ends: they were asked, they ended by themselves, by a signal of others, or were killed by us for this reason.
-const EXITS: [&str; 5] = ["asked", "exited", "signal", "not_ready", "hung"];
+/// What leads to their ends: they were asked, they ended by themselves, by a signal of others, by the kernel for want of memory, or were
+/// killed by us for this reason.
+const EXITS: [&str; 6] = ["asked", "exited", "signal", "oom", "not_ready", "hung"];
 /// Why they are renewed.
 const RECYCLES: [&str; 3] = ["memory", "age", "unhealthy"];
 /// How reloads end.
@@ -89,7 +90,12 @@ impl Tally {
             Event::Overdue { worker, due, signal, .. } => self.overdue(worker.id, due, signal),
             Event::OutOfTime { worker, .. } => self.life(worker.id, |life| life.ends("term")),
             Event::Hung { worker, .. } => self.life(worker.id, |life| life.cause = Some("hung")),
-            Event::Exit { worker, exit, expected } => self.ended(worker.id, *exit, *expected, now),
+            Event::Exit { worker, exit, expected, oom_killed } => {
+                if *oom_killed {
+                    self.life(worker.id, |life| life.cause = Some("oom"));
+                }
+                self.ended(worker.id, *exit, *expected, now);
+            }
             Event::Respawning { worker, .. } => self.slots.entry(worker.slot).or_default().respawns = true,
             Event::Recycling { excess, .. } => self.counts.recycles.add(match excess {
                 RecycleReason::Memory { .. } => "memory",
@@ -233,7 +239,7 @@ mod tests {
     }
 
     fn exit(id: u64, exit: Exit, expected: bool) -> Event {
-        Event::Exit { worker: worker(id, 0, 1), exit, expected }
+        Event::Exit { worker: worker(id, 0, 1), exit, expected, oom_killed: false }
     }
 
     fn draining(id: u64) -> Event {
@@ -289,7 +295,7 @@ mod tests {
     #[test]
     fn each_end_has_the_cause_that_led_to_it_and_nothing_is_kept_of_the_dead() {
         let hung = Event::Hung { worker: worker(5, 0, 1), silent: Duration::from_secs(1) };
-        let mut events: Vec<Event> = (1..=5).map(|id| spawned(id, 0, 1)).collect();
+        let mut events: Vec<Event> = (1..=6).map(|id| spawned(id, 0, 1)).collect();
         events.extend([
             exit(1, Exit::Code(0), true),
             exit(2, Exit::Code(3), false),
@@ -298,11 +304,13 @@ mod tests {
             exit(4, Exit::Signal(9), true),
             hung,
             exit(5, Exit::Signal(9), true),
+            Event::Exit { worker: worker(6, 0, 1), exit: Exit::Signal(9), expected: false, oom_killed: true },
             // One that is not known.
             exit(9, Exit::Code(0), true),
         ]);
         let tally = heard(&events);
-        let expected = [("asked", 1), ("exited", 1), ("signal", 1), ("not_ready", 1), ("hung", 1)];
+        let expected =
+            [("asked", 1), ("exited", 1), ("signal", 1), ("oom", 1), ("not_ready", 1), ("hung", 1)];
         assert_eq!(counted(&tally.counts.exits), expected);
         assert!(tally.workers.is_empty() && tally.counts.started_at.is_empty());
     }

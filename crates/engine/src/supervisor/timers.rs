@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Recycle,
     /// What programs have left behind is looked at.
     Leftovers,
+    /// The counts of what the kernel has killed for want of memory are looked at.
+    OomKills,
     /// A worker should have said by now that it is alive.
     Watchdog(WorkerId),
     /// The service manager is told something.

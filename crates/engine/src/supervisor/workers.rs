@@ -104,6 +104,13 @@ impl Workers {
         }
     }
 
+    /// The kernel has killed it for want of memory.
+    pub(crate) fn is_known_to_want_memory(&mut self, worker: WorkerId) {
+        if let Some((_, grave)) = self.graves.iter_mut().find(|(id, _)| *id == worker) {
+            grave.oom_killed = true;
+        }
+    }
+
     /// The last that have died, but for this one.
     pub(crate) fn ended(&self, but: WorkerId) -> Vec<Worker> {
         self.graves.iter().filter(|(worker, _)| *worker != but).map(|(_, grave)| grave.worker).collect()
@@ -168,6 +175,17 @@ mod tests {
         workers.is_known_to_miss(TWO, Some("port 80".to_owned()));
         let taken = |worker| workers.grave(worker).unwrap().taken.as_deref();
         assert_eq!([ONE, TWO].map(taken), [None, Some("port 80")]);
+    }
+
+    #[test]
+    fn a_grave_says_that_memory_was_wanting() {
+        let mut workers = Workers::default();
+        workers.insert(ONE, fixtures::child(1));
+        workers.bury(ONE).unwrap();
+        assert!(!workers.grave(ONE).unwrap().oom_killed);
+        workers.is_known_to_want_memory(TWO);
+        workers.is_known_to_want_memory(ONE);
+        assert!(workers.grave(ONE).unwrap().oom_killed);
     }
 
     #[test]

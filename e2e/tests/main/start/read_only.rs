@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use recluster_e2e::{Home, Launch, on};
+use rustix::process::Signal;
+use serde_json::Value;
 
 /// Anybody may look into it.
 fn open_home() -> Home {
@@ -55,10 +57,39 @@ signal.pause()
 
 #[test]
 #[cfg_attr(not(has = "mounts"), ignore = "no file system can be mounted here")]
-fn a_node_server_is_served_without_the_preload_where_nothing_can_be_written_to() {
+fn what_a_container_lacks_is_said_and_no_reason_not_to_serve() {
     let home = open_home();
     let launch =
         Launch::fixture("server.js").home(&home).workers(1).started_by("read-only.py").discoverable();
-    let master = launch.option("--control", "none").serve();
-    master.wait(on("preload_missing"));
+    let mut master = launch.serve();
+    assert_eq!(master.wait(on("starting")).at("/control"), &Value::Null);
+    for missing in ["control_missing", "preload_missing"] {
+        assert!(master.wait(on(missing)).text("/reason").contains("Read-only file system"));
+    }
+    assert_eq!(master.get("/").status, 200);
+    master.signal(Signal::HUP);
+    master.wait(on("reloaded").with("/verdict", "done"));
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+}
+
+#[test]
+#[cfg_attr(not(has = "mounts"), ignore = "no file system can be mounted here")]
+fn a_control_socket_that_was_said_is_not_done_without() {
+    let home = open_home();
+    let launch = Launch::fixture("server.js").home(&home).started_by("read-only.py").discoverable();
+    let refused = launch.option("--control", &home.join("it.sock").to_string_lossy()).refused();
+    refused.expect_code(2);
+    assert!(refused.stderr.contains("it.sock"), "{refused:#?}");
+}
+
+#[test]
+#[cfg_attr(not(has = "mounts"), ignore = "no file system can be mounted here")]
+fn where_shared_memory_alone_can_be_written_to_the_control_socket_is_there() {
+    let home = open_home();
+    let launch = Launch::fixture("server.js").home(&home).workers(1).started_by("read-only.py");
+    let master = launch.discoverable().env("SHARED_MEMORY", "yes").serve();
+    let control = master.wait(on("starting")).text("/control").to_owned();
+    assert!(control.starts_with("/dev/shm/recluster-"), "{control}");
+    assert!(master.seen(&on("preload_missing")).is_empty());
 }

@@ -4,6 +4,7 @@ mod health_checks;
 mod hooks;
 mod idle;
 mod orphans;
+mod out_of_memory;
 mod recycling;
 mod respawn;
 mod sd_notify;

@@ -17,6 +17,11 @@ fn stop_waits(workers: &[(u32, Option<Held>)], others: usize, seconds_left: Opti
     Note::StopWaits { workers: workers.iter().map(awaited).collect(), others, seconds_left }
 }
 
+/// A start, or a reload to a later generation, that waits for these.
+fn start_waits(generation: u64, workers: Vec<Lacking>, others: usize, seconds_left: Option<f64>) -> Note {
+    Note::StartWaits { generation, reload: generation > 1, workers, others, seconds_left }
+}
+
 fn lacking(pid: Option<u32>, lacks: &'static str) -> Lacking {
     Lacking { id: 3, slot: 1, pid, lacks }
 }
@@ -48,24 +53,14 @@ pub(super) fn notes() -> Vec<Note> {
         starting(4, Some("/run/recluster/shop.sock"), Some("127.0.0.1:9464")),
         starting(1, None, None),
         Note::AdminExposed { address: "0.0.0.0:9464".to_owned() },
+        Note::ControlMissing { reason: "the directory is not usable".to_owned() },
+        Note::StopIsLong { seconds: 30.0 },
         Note::Signal { signal: "SIGHUP", meaning: "reload" },
         stop_waits(&[(0, Some(held())), (1, None)], 0, Some(24.8)),
         stop_waits(&[(1, Some(alive()))], 3, None),
-        Note::StartWaits {
-            generation: 1,
-            reload: false,
-            workers: vec![lacking(Some(4703), "online"), lacking(None, "listening")],
-            others: 0,
-            seconds_left: Some(54.6),
-        },
-        Note::StartWaits {
-            generation: 2,
-            reload: true,
-            workers: vec![lacking(Some(4703), "ready"), lacking(Some(4703), "bake")],
-            others: 3,
-            seconds_left: None,
-        },
-        Note::StartWaits { generation: 1, reload: false, workers: Vec::new(), others: 0, seconds_left: None },
+        start_waits(1, vec![lacking(Some(4703), "online"), lacking(None, "listening")], 0, Some(54.6)),
+        start_waits(2, vec![lacking(Some(4703), "ready"), lacking(Some(4703), "bake")], 3, None),
+        start_waits(1, Vec::new(), 0, None),
         Note::RespawnRow { respawns: 20, seconds: 19.4, over: false, hint: Some(BACKOFF) },
         Note::RespawnRow { respawns: 20, seconds: 19.4, over: false, hint: None },
         Note::RespawnRow { respawns: 23, seconds: 22.0, over: true, hint: None },

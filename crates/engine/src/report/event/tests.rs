@@ -11,7 +11,7 @@ fn json(event: &Event) -> String {
 #[test]
 fn an_event_is_a_json_object_with_a_tag() {
     let worker = r#""worker":{"id":5,"slot":0,"generation":2,"pid":7}"#;
-    let exit = |exit| json(&Event::Exit { worker: WORKER, exit, expected: true });
+    let exit = |exit| json(&Event::Exit { worker: WORKER, exit, expected: true, oom_killed: false });
     assert_eq!(
         exit(Exit::Code(3)),
         format!(r#"{{"event":"exit",{worker},"exit":{{"code":3}},"expected":true}}"#)
