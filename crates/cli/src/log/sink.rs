@@ -4,11 +4,11 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use recluster::Place;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl};
@@ -25,8 +25,11 @@ const BYTES_WAITING: usize = 2 << 20;
 /// How many of them may be about what applications say, so that an application cannot fill the queue.
 const CHATTER_WAITING: usize = 512;
 
-/// How long a slow reader may take for the last lines.
+/// How long a slow reader may take for the last lines. One that has read nothing for as long by then is not waited for again: what else goes
+/// the same way has given it its time already.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long it may take at least.
+const LAST_CHANCE: Duration = Duration::from_millis(100);
 
 /// The size of the thread's stack: it needs little more than a buffer.
 const STACK_BYTES: usize = 64 * 1024;
@@ -45,10 +48,12 @@ pub(super) struct Sink {
 }
 
 /// What is in the queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     lines: AtomicUsize,
     bytes: AtomicUsize,
+    /// When a line was written last, or began to wait where none did.
+    progress: Mutex<Instant>,
 }
 
 enum Job {
@@ -72,7 +77,7 @@ impl Sink {
         let (closes_at_end, ended) = sync_channel(0);
         let end = Arc::new(Notify::new());
         let alarm = Alarm(Arc::clone(&end));
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(Waiting::none());
         let counted = Arc::clone(&waiting);
         thread::Builder::new().name("recluster-log".to_owned()).stack_size(STACK_BYTES).spawn(move || {
             let _ends = (alarm, closes_at_end);
@@ -116,8 +121,13 @@ impl Sink {
     pub(super) fn close(self) {
         drop(self.queue);
         // Either error means that there is nothing to wait for: the thread has ended, or its reader does not read.
-        let _ = self.ended.recv_timeout(FAREWELL);
+        let _ = self.ended.recv_timeout(farewell(self.waiting.stuck_for()));
     }
+}
+
+/// How long the last lines are waited for where none was written for so long.
+fn farewell(stuck: Duration) -> Duration {
+    FAREWELL.saturating_sub(stuck).max(LAST_CHANCE)
 }
 
 /// Says that the thread ends, however it does.
@@ -130,12 +140,28 @@ impl Drop for Alarm {
 }
 
 impl Waiting {
+    fn none() -> Self {
+        Self { lines: AtomicUsize::new(0), bytes: AtomicUsize::new(0), progress: Mutex::new(Instant::now()) }
+    }
+
     fn add(&self, bytes: usize) {
-        self.lines.fetch_add(1, Ordering::Relaxed);
+        if self.lines.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.goes_on();
+        }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    fn goes_on(&self) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// For how long none of the lines that wait was written.
+    fn stuck_for(&self) -> Duration {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
     fn remove(&self, bytes: usize) {
+        self.goes_on();
         self.lines.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -318,6 +344,22 @@ mod tests {
         assert!(!sink.write("this one is lost\n".to_owned()));
         drop(reader);
         sink.close();
+    }
+
+    #[test]
+    fn a_reader_that_has_had_its_time_is_not_given_it_again() {
+        let farewell = |millis| farewell(Duration::from_millis(millis)).as_millis();
+        assert_eq!([0, 700, 1000, 9000].map(farewell), [1000, 300, 100, 100]);
+        let waiting = Waiting::none();
+        let after = |change: &dyn Fn()| {
+            let before = *waiting.progress.lock().unwrap();
+            while Instant::now() == before {}
+            change();
+            *waiting.progress.lock().unwrap() > before
+        };
+        assert!(after(&|| waiting.add(1)), "it waits from now on");
+        assert!(!after(&|| waiting.add(1)), "another one was waited for already");
+        assert!(after(&|| waiting.remove(1)), "one was written");
     }
 
     /// An output that breaks.

@@ -101,9 +101,12 @@ impl Outlets {
 
     /// Waits until what workers wrote has been written, if that does not take too long.
     pub(crate) async fn flush(&self) {
-        self.stderr.flush().await;
-        if let Some(stdout) = &self.stdout {
-            stdout.flush().await;
-        }
+        let stdout = async {
+            if let Some(stdout) = &self.stdout {
+                stdout.flush().await;
+            }
+        };
+        // Where nobody reads either, the time of one is that of the other.
+        tokio::join!(self.stderr.flush(), stdout);
     }
 }
