@@ -92,21 +92,34 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// A line that a worker has written, for a terminal: as [`printable`], but with the colours that it has, where colours are wanted.
 pub(crate) fn printable_line(line: &[u8], paint: Paint) -> String {
-    let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
-    if !paint.on {
-        return printable(&text);
+    if paint.on {
+        return uncontrolled(line, true);
     }
+    printable(&String::from_utf8_lossy(without_return(line)))
+}
+
+/// The same where colours would be in the way: they are left out.
+pub(crate) fn printable_plain(line: &[u8]) -> String {
+    uncontrolled(line, false)
+}
+
+fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn uncontrolled(line: &[u8], with_colours: bool) -> String {
+    let text = String::from_utf8_lossy(without_return(line));
     let (mut shown, mut rest, mut is_coloured) = (String::with_capacity(text.len()), &*text, false);
     while let Some(escape) = rest.find("\x1b[") {
         let (before, from) = rest.split_at(escape);
         shown.push_str(&printable(before));
         let length = colour(from);
         let (code, after) = from.split_at(length.unwrap_or(1));
-        if length.is_some() {
+        if length.is_none() {
+            shown.push_str(&printable(code));
+        } else if with_colours {
             shown.push_str(code);
             is_coloured = true;
-        } else {
-            shown.push_str(&printable(code));
         }
         rest = after;
     }
@@ -150,6 +163,7 @@ mod tests {
         );
         let plain = printable_line(line, Paint::new(false));
         assert!(plain.starts_with("\u{fffd}[1;31mred\u{fffd}[m ") && !plain.contains('\x1b'), "{plain}");
+        assert_eq!(printable_plain(line), "red \u{fffd}[2J\u{fffd}]0;title\u{fffd} 50%\u{fffd}100% \u{fffd}");
         assert_eq!(printable_line(b"\x1b[", Paint::new(true)), "\u{fffd}[");
         assert_eq!(printable_line("\x1b[3é".as_bytes(), Paint::new(true)), "\u{fffd}[3é");
     }

@@ -95,7 +95,15 @@ const CLI: Layers = (
             "top::figures",
             "wishes",
         ],
-        &["init::node", "init::text", "systemd::unit", "top::happened", "top::rates", "writable"],
+        &[
+            "init::node",
+            "init::text",
+            "systemd::unit",
+            "top::happened",
+            "top::rates",
+            "top::written",
+            "writable",
+        ],
         &[
             "args::admin",
             "args::balancing",

@@ -6,7 +6,7 @@ mod balancing;
 mod check;
 mod client;
 mod completions;
-mod development;
+pub(crate) mod development;
 mod following;
 mod init;
 mod privileges;

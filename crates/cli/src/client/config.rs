@@ -18,6 +18,8 @@ const HIDDEN: &str = "(not shown)";
 const NONE: &str = "none";
 /// What stands for an option that is not said, beside one that is.
 const DEFAULT: &str = "default";
+/// What stands beside values that look the same, since what differs may be secret.
+const HIDDEN_DIFFERENCE: &str = "(differs in what is not shown)";
 
 /// Shows the settings; with `--diff` those that differ.
 pub(crate) async fn config(args: ConfigArgs) -> Result<ExitStatus, Error> {
@@ -69,7 +71,11 @@ fn differing(differences: &[Difference], width: Option<usize>) -> String {
     let row = |it: &Difference| {
         let is_known = |change: Change, other: Change| if change == other { NONE } else { HIDDEN };
         let old = shown(it.in_force.as_deref(), DEFAULT, is_known(it.change, Change::Added));
-        let new = shown(it.now.as_deref(), DEFAULT, is_known(it.change, Change::Removed));
+        let new = if it.now.is_some() && it.now == it.in_force {
+            HIDDEN_DIFFERENCE.to_owned()
+        } else {
+            shown(it.now.as_deref(), DEFAULT, is_known(it.change, Change::Removed))
+        };
         [it.name.clone(), when(it.changes_at_reload), old, new].map(|cell| printable(&cell))
     };
     table(&COLUMNS, &differences.iter().map(row).collect::<Vec<_>>(), width)
@@ -144,6 +150,7 @@ mod tests {
             difference("workers", "changed", Some("2"), Some("4")),
             difference("listen", "changed", Some("8080"), Some("9090")),
             difference("timeout", "changed", Some("3s"), None),
+            difference("on", "changed", Some("crashed=exec:curl …"), Some("crashed=exec:curl …")),
             difference("env.NEW", "added", None, None),
             difference("env.OLD", "removed", None, None),
             difference("env.TOKEN", "changed", None, None),

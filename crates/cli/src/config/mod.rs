@@ -127,6 +127,7 @@ impl CommandLine {
         let mut settings = Settings::default();
         if let (Some(run), Some((_, matches))) = (command.run_mut(), matches.subcommand()) {
             settings = Settings::new(file.map(|file| file.path), &keys, matches, &used, &env);
+            settings.have_defaults(args::development::defaults(run));
             run.env =
                 env.into_iter().map(|variable| (variable.name, variable.value)).collect::<BTreeMap<_, _>>();
         }

@@ -104,6 +104,17 @@ impl Settings {
         Self { file, list: options.chain(variables).collect() }
     }
 
+    /// Says what is in force of these options where nobody has said anything.
+    pub(super) fn have_defaults(&mut self, defaults: Vec<(&str, String)>) {
+        for (key, value) in defaults {
+            let unsaid =
+                |setting: &&mut Setting| setting.key == key && matches!(setting.origin, Origin::Default(_));
+            if let Some(setting) = self.list.iter_mut().find(unsaid) {
+                (setting.values, setting.origin) = (vec![value.into()], Origin::Default(None));
+            }
+        }
+    }
+
     /// What clients of the cluster are told, without secrets.
     pub(crate) fn told(&self) -> Configuration {
         let file = self.file.as_ref().map(|path| path.display().to_string());

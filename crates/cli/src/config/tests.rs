@@ -1,5 +1,6 @@
 //! Command lines with a config file beside the server file, by a real file in a directory of its own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -391,4 +392,24 @@ fn clients_are_told_what_is_in_force_and_no_secret() {
     let hook = told.settings.iter().find(|setting| setting.name == "on").unwrap();
     assert_eq!(hook.values, Some(vec!["crashed=exec:./tell …".to_owned()]));
     assert!(!format!("{told:?} {in_force:?}").contains("hunter"));
+}
+
+#[test]
+fn where_source_is_watched_the_settings_tell_the_defaults_of_that() {
+    let place = Place::new("attempts = 2");
+    let said = place.settings("recluster --watch server.js --timeout 5s").unwrap();
+    let told = |key: &str| {
+        let setting = said.list.iter().find(|setting| setting.key == key).unwrap();
+        (setting.values.join(OsStr::new(" ")).into_string().unwrap(), setting.origin.to_string())
+    };
+    let default = |value: &str| (value.to_owned(), "default".to_owned());
+    assert_eq!([told("workers"), told("bake")], [default("1"), default("100ms")]);
+    assert_eq!((told("attempts").0, told("timeout").0), ("2".to_owned(), "5s".to_owned()));
+    // Whoever writes what is told gets what is told.
+    let by_default = Place::new("").run("recluster --watch server.js");
+    let defaults = args::development::defaults(&by_default);
+    let written: Vec<String> = defaults.iter().map(|(key, value)| format!("--{key} {value}")).collect();
+    let said = Place::new("").run(&format!("recluster --watch {} server.js", written.join(" ")));
+    assert_eq!(format!("{said:?}"), format!("{by_default:?}"));
+    assert_eq!(args::development::defaults(&Place::new("").run("recluster server.js")), []);
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::happened::{Happened, happened};
 use super::rates::Rates;
+use super::written::{Told, Written};
 
 /// How many events are kept.
 const EVENTS: usize = 200;
@@ -25,6 +26,8 @@ pub(super) struct Facts {
     pub(super) rates: Rates,
     /// What has happened, oldest first.
     pub(super) events: VecDeque<Happened>,
+    /// What the workers of one slot have written, if somebody looks at it.
+    pub(super) written: Option<Written>,
     /// When the last status came.
     heard: Instant,
     /// The master has said that it is to end.
@@ -53,6 +56,7 @@ impl Facts {
             status: None,
             rates: Rates::default(),
             events: VecDeque::new(),
+            written: None,
             heard: now,
             ends: false,
         }
@@ -94,6 +98,14 @@ impl Facts {
             self.events.pop_front();
         }
         self.events.push_back(happened(event));
+    }
+
+    /// Something was told of the lines of this slot.
+    pub(super) fn read(&mut self, slot: u32, told: Told) {
+        // What was under way when somebody turned to another slot is of no interest.
+        if let Some(written) = self.written.as_mut().filter(|written| written.slot == slot) {
+            written.hear(told);
+        }
     }
 
     /// For how long a master that lives has not answered, if that is long.

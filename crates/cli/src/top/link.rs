@@ -1,17 +1,18 @@
-//! The connections to the master: one that asks for its status again and again, one that hears what happens, and one for each thing
-//! that the person at the keyboard asks for. A master that ends is waited for, at the same path.
+//! The connections to the master: one that asks for its status again and again, one that hears what happens, one that reads what a
+//! slot's workers write while somebody looks at that, and one for each thing that the person at the keyboard asks for. A master that ends is waited for, at the same path.
 
 use std::path::Path;
 use std::time::Duration;
 
-use recluster::control::Client;
 use recluster::control::protocol::{Reply, Request};
+use recluster::control::{Client, ClientError};
 use recluster::{Status, Verdict, Which};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::ui::{Key, Wish};
+use super::written::{LINES, Told};
 use crate::client::connect::unexpected;
 use crate::error::Error;
 
@@ -21,6 +22,10 @@ const PERIOD: Duration = Duration::from_secs(1);
 const REFUSED: Duration = Duration::from_secs(10);
 /// How many of the last events come first.
 const EVENTS: u32 = 200;
+/// How many of the last lines come first.
+const LAST_LINES: u32 = 200;
+/// How long nothing is read after as many lines as are kept: nobody can see more of them.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What comes in.
 #[derive(Debug)]
@@ -34,6 +39,11 @@ pub(super) enum News {
     /// The last events follow, from the beginning.
     EventsBegin,
     Event(Map<String, Value>),
+    /// Of what the workers of this slot write.
+    Written {
+        slot: u32,
+        told: Told,
+    },
     /// How something went that was asked for.
     Outcome {
         is_good: bool,
@@ -89,6 +99,43 @@ async fn hear(path: &Path, tell: &Sender<News>) -> Result<bool, Error> {
             }
         }
     }
+}
+
+/// Reads what the workers of a slot write until nobody wants to know it any more.
+pub(super) async fn read(path: &Path, slot: u32, tell: &Sender<News>) {
+    while !tell.is_closed() {
+        let (reason, pause) = match read_once(path, slot, tell).await {
+            Ok(()) => return,
+            // What the master has refused, it may grant to one who comes later.
+            Err(error @ Error::Refused(_)) => (error.to_string(), REFUSED),
+            Err(error) => (error.to_string(), PERIOD),
+        };
+        let _ = tell.send(News::Written { slot, told: Told::Ends(reason) }).await;
+        sleep(pause).await;
+    }
+}
+
+/// Returns when nobody wants to know more.
+async fn read_once(path: &Path, slot: u32, tell: &Sender<News>) -> Result<(), Error> {
+    let mut client = Client::connect(path).await?;
+    client.send(&Request::Logs { follow: true, last: Some(LAST_LINES), slot: Some(slot) }).await?;
+    for read in 1_usize.. {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "none of the others answers what was asked")]
+        let told = match client.next().await? {
+            Reply::Streams { streams } => Told::Begins(streams),
+            Reply::Line(line) => Told::Line(line),
+            Reply::LinesMissed { lines, .. } => Told::Missed(lines),
+            Reply::LinesEnd => return Err(ClientError::WentAway.into()),
+            other => return Err(unexpected(other)),
+        };
+        if tell.send(News::Written { slot, told }).await.is_err() {
+            break;
+        }
+        if read.is_multiple_of(LINES) {
+            sleep(PAUSE).await;
+        }
+    }
+    Ok(())
 }
 
 /// Asks for something, and tells how it went.

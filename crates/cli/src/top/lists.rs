@@ -1,13 +1,18 @@
-//! Below the table: who is on the way in or out, and what has happened.
+//! Below the table: who is on the way in or out, and what has happened; and in its place what workers write.
 
-use recluster::WorkerStatus;
+use recluster::{Stream, WorkerStatus};
 
 use super::figures::{UNKNOWN, span};
 use super::happened::{Happened, Importance};
-use super::pen::Pen;
+use super::pen::{Pen, fitted};
 use super::rows::says;
 use super::scene::Scene;
 use super::theme::Theme;
+use super::written::{Line, Source};
+use crate::paint::printable;
+
+/// How wide a process's id is.
+const PID: usize = 7;
 
 /// Writes a line for each worker that has no row, as far as there is room.
 pub(super) fn others(pen: &mut Pen<'_>, scene: &Scene<'_>, workers: &[&WorkerStatus], room: usize) {
@@ -70,5 +75,41 @@ fn list(pen: &mut Pen<'_>, scene: &Scene<'_>, events: &[&Happened]) {
             (" ", Theme::plain()),
             (&event.words, scene.theme.event(event.level)),
         ]);
+    }
+}
+
+/// What stands for a stream that does not pass through the master.
+fn without(streams: &[Stream]) -> impl Iterator<Item = &'static str> {
+    let words = [
+        (Stream::Stdout, "stdout is not among them: --log-prefix or --worker-log at the start adds it"),
+        (Stream::Stderr, "stderr is not among them: it does not pass through the master"),
+    ];
+    words.into_iter().filter(|(stream, _)| !streams.contains(stream)).map(|(_, words)| words)
+}
+
+/// Writes the last lines of a slot, as far as there is room.
+pub(super) fn lines_of(pen: &mut Pen<'_>, scene: &Scene<'_>, slot: u32) {
+    pen.band(&format!("SLOT {slot}, LAST LINES"), Theme::reversed());
+    let Some(written) = scene.facts.written.as_ref().filter(|written| written.slot == slot) else { return };
+    match &written.source {
+        Source::Asked => pen.line(&[("asked for", Theme::dim())]),
+        Source::Lost(reason) => pen.line(&[(&printable(reason), scene.theme.warning())]),
+        Source::Tells(streams) => {
+            for words in without(streams) {
+                pen.line(&[(words, Theme::dim())]);
+            }
+            if written.lines.is_empty() {
+                pen.line(&[("nothing was written so far", Theme::dim())]);
+            }
+        }
+    }
+    let left_out = written.lines.len().saturating_sub(pen.left());
+    for Line { time, pid, text, is_note, .. } in written.lines.iter().skip(left_out) {
+        if *is_note {
+            pen.line(&[(text, scene.theme.warning())]);
+            continue;
+        }
+        let pid = pid.map(|pid| pid.to_string()).unwrap_or_default();
+        pen.line(&[(&format!("{time} {} ", fitted(&pid, PID, true)), Theme::dim()), (text, Theme::plain())]);
     }
 }

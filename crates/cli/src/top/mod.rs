@@ -22,6 +22,7 @@ mod theme;
 mod ui;
 mod view;
 mod warnings;
+mod written;
 
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::facts::Facts;
@@ -37,6 +39,7 @@ use self::scene::{Scene, entries, sorts};
 use self::terminal::Screen;
 use self::theme::Theme;
 use self::ui::{Does, Key, Ui, Wish};
+use self::written::Written;
 use crate::args::TopArgs;
 use crate::client::connect::connect;
 use crate::client::screen::Interrupts;
@@ -98,6 +101,8 @@ struct Shell {
     tell: Sender<News>,
     /// What was asked for and is not done.
     pending: Vec<Wish>,
+    /// What is told of the lines of one slot.
+    reading: Option<JoinHandle<()>>,
 }
 
 /// Whether it goes on.
@@ -119,7 +124,7 @@ impl Shell {
         let theme = Theme { colours: Paint::is_wanted() };
         let facts = Facts::new(name, Instant::now());
         let desk = Desk { facts, ui: Ui::default(), theme };
-        Self { desk, screen, path, tell, pending: Vec::new() }
+        Self { desk, screen, path, tell, pending: Vec::new(), reading: None }
     }
 
     /// Shows what comes in, until somebody has seen enough, or there is no terminal any more.
@@ -151,6 +156,7 @@ impl Shell {
             News::Lost(reason) => self.desk.facts.lose(reason, now),
             News::EventsBegin => self.desk.facts.begin_events(),
             News::Event(event) => self.desk.facts.hear(&event),
+            News::Written { slot, told } => self.desk.facts.read(slot, told),
             News::Outcome { is_good, words, wish } => {
                 if let Some(at) = self.pending.iter().position(|pending| *pending == wish) {
                     self.pending.remove(at);
@@ -172,7 +178,23 @@ impl Shell {
             Does::Suspend => self.screen.suspend()?,
             Does::Quit => return Ok(Next::Ends),
         }
+        self.read_on();
         Ok(Next::Goes)
+    }
+
+    /// Has the lines told of the slot whose lines are looked at, and of no other.
+    fn read_on(&mut self) {
+        let (looked_at, facts) = (self.desk.ui.looks_at_lines_of(), &mut self.desk.facts);
+        if looked_at == facts.written.as_ref().map(|written| written.slot) {
+            return;
+        }
+        if let Some(other) = self.reading.take() {
+            other.abort();
+        }
+        facts.written = looked_at.map(Written::of);
+        let (path, tell) = (self.path.clone(), self.tell.clone());
+        let read = |slot| tokio::spawn(async move { link::read(&path, slot, &tell).await });
+        self.reading = looked_at.map(read);
     }
 
     /// Asks the master for something, but not for what it is about to do already.

@@ -68,6 +68,8 @@ pub(super) enum Page {
     Table,
     /// The worker of a slot.
     Detail,
+    /// What the workers of a slot have written.
+    Lines,
     Help,
     /// Whether this is really wanted.
     Question(Wish),
@@ -120,12 +122,15 @@ impl Ui {
                 if matches!(key, Key::Char('y' | 'Y')) { Does::Ask(wish) } else { Does::Nothing }
             }
             (Key::Char('q'), _) => Does::Quit,
-            (Key::Escape, _) | (Key::Enter, Page::Help | Page::Detail) | (Key::Char('?'), Page::Help) => {
+            (Key::Escape, _)
+            | (Key::Enter, Page::Help | Page::Detail | Page::Lines)
+            | (Key::Char('?'), Page::Help)
+            | (Key::Char('l'), Page::Lines) => {
                 self.page = Page::Table;
                 Does::Nothing
             }
             (_, Page::Help) => Does::Nothing,
-            (key, Page::Table | Page::Detail) => self.command(key, entries, sorts, now),
+            (key, Page::Table | Page::Detail | Page::Lines) => self.command(key, entries, sorts, now),
         }
     }
 
@@ -137,6 +142,10 @@ impl Ui {
             Key::Enter if !entries.is_empty() => {
                 self.choose(entries, at.unwrap_or(0));
                 self.page = Page::Detail;
+            }
+            Key::Char('l') if !entries.is_empty() => {
+                self.choose(entries, at.unwrap_or(0));
+                self.page = Page::Lines;
             }
             Key::Down => self.choose(entries, at.map_or(0, |at| (at + 1).min(last))),
             Key::Up => self.choose(entries, at.map_or(0, |at| at.saturating_sub(1))),
@@ -179,6 +188,11 @@ impl Ui {
             Some(Entry { slot, pid: None }) => self.say(false, format!("slot {slot} has no worker"), now),
             None => self.say(false, "choose a worker first, with the arrow keys".to_owned(), now),
         }
+    }
+
+    /// The slot whose lines are looked at, if any are.
+    pub(super) fn looks_at_lines_of(&self) -> Option<u32> {
+        self.chosen.filter(|_| self.page == Page::Lines)
     }
 
     /// Shows how something ended.

@@ -5,7 +5,7 @@ use ratatui_core::layout::Rect;
 
 use super::detail::detail;
 use super::header::header;
-use super::lists::{events, others};
+use super::lists::{events, lines_of, others};
 use super::pen::Pen;
 use super::rows;
 use super::scene::Scene;
@@ -18,12 +18,13 @@ const LEAST: (u16, u16) = (60, 14);
 /// The most room that is kept for events, with their title.
 const EVENTS: usize = 4;
 
-const KEYS: &str = "q quit  ? keys  ↑↓ choose  enter detail  s sort  r reload  k replace  + - scale";
+const KEYS: &str = "q quit  ? keys  ↑↓ slot  enter detail  l lines  s sort  r reload  k replace  + -";
 
-const HELP: [(&str, &str); 12] = [
+const HELP: [(&str, &str); 13] = [
     ("q, ^C", "leave"),
     ("↑ ↓ PgUp PgDn", "choose a slot"),
     ("enter", "all about the worker of the slot; enter or esc leads back"),
+    ("l", "what the workers of the slot wrote last; l or esc leads back"),
     ("s", "sort by the next column, greatest first"),
     ("S", "the other way around"),
     ("r", "reload: every worker gives way to one with the new code"),
@@ -51,7 +52,8 @@ pub(super) fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>) {
     match (scene.ui.page, chosen) {
         (Page::Help, _) => help(&mut pen),
         (Page::Detail, Some(row)) => detail(&mut pen, scene, row),
-        (Page::Table | Page::Detail | Page::Question(_), _) => overview(&mut pen, scene, &rows),
+        (Page::Lines, Some(row)) => lines_of(&mut pen, scene, row.slot.slot),
+        (Page::Table | Page::Detail | Page::Lines | Page::Question(_), _) => overview(&mut pen, scene, &rows),
     }
 }
 
@@ -91,7 +93,7 @@ fn below(pen: &mut Pen<'_>, scene: &Scene<'_>, area: Rect) -> Rect {
         Page::Question(wish) => {
             pen.line(&[(&format!("{wish}? y yes, any other key no"), Theme::strong())]);
         }
-        Page::Table | Page::Detail | Page::Help => pen.line(&[(KEYS, Theme::dim())]),
+        Page::Table | Page::Detail | Page::Lines | Page::Help => pen.line(&[(KEYS, Theme::dim())]),
     }
     Rect { height: area.height - lines, ..area }
 }

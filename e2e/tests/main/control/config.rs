@@ -100,3 +100,18 @@ fn a_file_with_a_mistake_is_named_and_the_cluster_goes_on() {
     assert!(told.stderr.contains("recluster.toml:2:1: unknown key 'wrokers'"), "{told:?}");
     assert_eq!(setting(&master, "watchdog")["values"], json!(["1h"]));
 }
+
+/// What is not said has other defaults there.
+#[test]
+fn where_source_is_watched_what_is_told_is_what_is_done() {
+    let master = Launch::fixture("server.js").without("--workers").without("--bake").flag("--watch").serve();
+    for (name, value) in [("workers", "1"), ("bake", "100ms"), ("attempts", "1")] {
+        let told = setting(&master, name);
+        assert_eq!(
+            (&told["values"], &told["origin"]["from"]),
+            (&json!([value]), &json!("default")),
+            "{name}"
+        );
+    }
+    assert_eq!(differences(&master, 0), json!([]));
+}

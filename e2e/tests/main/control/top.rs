@@ -156,6 +156,34 @@ fn a_worker_is_replaced_after_a_question_and_slots_come_and_go() {
 
 #[test]
 #[cfg_attr(not(has = "tmux"), ignore = "tmux is not installed")]
+fn what_the_workers_of_a_slot_write_is_shown_as_it_comes() {
+    let home = Home::new();
+    let script = "const say = text => require('node:fs').writeSync(2, `slot ${process.env.WORKER_ID} ${text}\\n`);
+        say('\\u001b[31mhas begun'); process.on('disconnect', () => { say('leaves'); process.exit() }); setInterval(() => {}, 1e9)";
+    let launch = Launch::of(home.write("server.js", script)).home(&home).workers(2);
+    let master = launch.option("--ready-when", "started").option("--bake", "0s").serve();
+    let tmux = open(&master);
+    tmux.wait_for("2 of 2 slots serve");
+    tmux.press(&["l"]);
+    let screen = tmux.wait_for("slot 0 has begun");
+    assert!(screen.contains("stdout is not among them: --log-prefix"), "{screen}");
+    master.client(&["reload"]).expect_code(0);
+    let of_both =
+        |screen: &str| screen.contains("slot 0 leaves") && screen.matches("slot 0 has begun").count() == 2;
+    let screen = tmux.wait("what the old and the new worker say", of_both);
+    assert!(!screen.contains("slot 1 "), "{screen}");
+    tmux.press(&["Down"]);
+    let screen = tmux.wait_for("slot 1 has begun");
+    assert!(screen.contains("SLOT 1, LAST LINES") && !screen.contains("slot 0 has begun"), "{screen}");
+    tmux.press(&["l"]);
+    tmux.wait("the table", |screen| screen.contains("GEN STATE"));
+    // Nobody looks at lines any more, so none are told.
+    tmux.press(&["q"]);
+    expect_restored(&tmux, master.home());
+}
+
+#[test]
+#[cfg_attr(not(has = "tmux"), ignore = "tmux is not installed")]
 fn a_master_that_stops_is_shown_as_stopped_and_one_that_comes_back_is_shown_again() {
     let home = Home::new();
     let launch = || Launch::fixture("server.js").workers(1).home(&home).option("--name", "it").discoverable();

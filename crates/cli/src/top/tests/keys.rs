@@ -91,3 +91,32 @@ fn rows_are_sorted_by_one_column_after_the_other() {
     press(&mut ui, Key::Char('s'));
     assert!(!ui.reversed);
 }
+
+#[test]
+fn lines_are_looked_at_of_one_slot_as_long_as_they_are_on_the_screen() {
+    let mut ui = Ui::default();
+    ui.press(Key::Char('l'), &[], &[], Instant::now());
+    assert_eq!((ui.page, ui.looks_at_lines_of()), (Page::Table, None), "there is no slot");
+    press(&mut ui, Key::Char('l'));
+    assert_eq!((ui.page, ui.looks_at_lines_of()), (Page::Lines, Some(2)), "the first one's");
+    press(&mut ui, Key::Down);
+    assert_eq!(ui.looks_at_lines_of(), Some(0), "the next one's");
+    for leave in [Key::Char('l'), Key::Enter, Key::Escape] {
+        assert_eq!(
+            (press(&mut ui, leave), ui.page, ui.looks_at_lines_of()),
+            (Does::Nothing, Page::Table, None)
+        );
+        press(&mut ui, Key::Char('l'));
+    }
+    press(&mut ui, Key::Char('?'));
+    assert_eq!(ui.looks_at_lines_of(), None);
+    press(&mut ui, Key::Escape);
+    press(&mut ui, Key::Enter);
+    press(&mut ui, Key::Char('l'));
+    assert_eq!(ui.looks_at_lines_of(), Some(0), "from the detail");
+    assert_eq!(
+        press(&mut ui, Key::Char('r')),
+        Does::Ask(Wish::Reload),
+        "other keys do what they do elsewhere"
+    );
+}

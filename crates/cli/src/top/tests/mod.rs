@@ -1,6 +1,7 @@
 //! The whole of it without a terminal and without a master: what is told becomes a picture, and keys change it.
 
 mod keys;
+mod lines;
 mod pictures;
 mod told;
 
