@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 mod machine;
 
 /// Programs that are looked for by their name.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 14] = [
     "curl",
     "gcc",
     "go",
@@ -24,6 +24,7 @@ const PROGRAMS: [&str; 13] = [
     "puma",
     "prometheus",
     "promtool",
+    "script",
     "systemd-notify",
     "tmux",
 ];

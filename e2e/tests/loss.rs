@@ -32,6 +32,7 @@ fn loses_nothing(server: Server, options: &[&str], chaos: Chaos) {
             .chain(["--bake=200ms".to_owned()])
             .collect(),
         journal: false,
+        watched: false,
     };
     let trial = Trial {
         mix: Mix::default(),
@@ -64,8 +65,14 @@ fn http_round_robin() {
 
 #[test]
 fn http_kernel_amid_rollbacks_overlapping_reloads_and_scaling() {
-    let chaos = Chaos { rollback: true, overlap: true, scale: true, kill: false };
+    let chaos = Chaos { rollback: true, overlap: true, scale: true, kill: false, watch: false };
     loses_nothing(Server::Http, &["--balance=kernel"], chaos);
+}
+
+#[test]
+#[cfg_attr(not(has = "script"), ignore = "script is not installed")]
+fn http_while_everybody_looks() {
+    loses_nothing(Server::Http, &[], Chaos { watch: true, ..Chaos::default() });
 }
 
 #[test]
@@ -90,6 +97,6 @@ fn https_one_by_one() {
 
 #[test]
 fn fastify_amid_rollbacks_overlapping_reloads_and_scaling() {
-    let chaos = Chaos { rollback: true, overlap: true, scale: true, kill: false };
+    let chaos = Chaos { rollback: true, overlap: true, scale: true, kill: false, watch: false };
     loses_nothing(Server::Fastify, &[], chaos);
 }

@@ -25,6 +25,8 @@ pub struct Chaos {
     pub kill: bool,
     /// Slots are added before a reload and taken away after it.
     pub scale: bool,
+    /// Many look at it: its metrics are scraped ten times a second, `top` and the page are open, and fifty follow its events.
+    pub watch: bool,
 }
 
 /// A worker that was killed.
@@ -143,7 +145,7 @@ impl FromStr for Chaos {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let words: BTreeSet<&str> = text.split(',').collect();
-        let known = ["rollback", "overlap", "kill", "scale"];
+        let known = ["rollback", "overlap", "kill", "scale", "watch"];
         if let Some(word) = words.iter().find(|word| !known.contains(word)) {
             return Err(format!("{word} is none of {}", known.join(", ")));
         }
@@ -153,6 +155,7 @@ impl FromStr for Chaos {
             overlap: has("overlap"),
             kill: has("kill"),
             scale: has("scale"),
+            watch: has("watch"),
         })
     }
 }

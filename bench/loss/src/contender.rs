@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::Endpoint;
 use crate::home::Home;
 
-pub(crate) use ours::deploy;
+pub(crate) use ours::{admin_of, deploy};
 
 /// How long a start or a reload may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -77,6 +77,8 @@ pub struct Settings {
     pub options: Vec<String>,
     /// Whether the workers write down each connection that they accept, to prove which of them had it.
     pub journal: bool,
+    /// Whether the master answers HTTP, for those who watch it.
+    pub watched: bool,
 }
 
 /// A cluster that runs. When it is dropped, all of its processes are killed.
@@ -245,6 +247,11 @@ impl Cluster {
     /// A client command of ours.
     pub(crate) fn ours(&self, arguments: &[&str]) -> Result<Command> {
         ours::client(&self.settings, &self.home, arguments)
+    }
+
+    /// `top`, on a terminal of its own.
+    pub(crate) fn top(&self) -> Result<Command> {
+        ours::top(&self.settings, &self.home)
     }
 
     fn master(&self) -> MutexGuard<'_, Child> {

@@ -23,6 +23,7 @@ mod request;
 mod stream;
 mod tally;
 mod trial;
+mod watchers;
 
 pub use chaos::Chaos;
 pub use contender::{Contender, Server, Settings};

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::chaos::{self, Chaos, Killed};
 use crate::contender::Cluster;
 use crate::home::{handle, has_ended};
+use crate::watchers::Watchers;
 use crate::{Connector, Contender, Load, Loss, Mix, Server, Settings, Tally};
 
 /// How much of the load there is before the first reload.
@@ -54,6 +55,8 @@ pub struct Outcome {
     pub killed: usize,
     /// The requests that were in flight inside a worker that was killed, proven by its pid.
     pub excused: Vec<Loss>,
+    /// How often metrics were scraped, if it was watched.
+    pub scrapes: u64,
     /// The longest time from the verdict of a reload until its last old worker was gone.
     pub longest_farewell: Duration,
 }
@@ -79,7 +82,7 @@ impl Trial {
     pub async fn run(&self, contender: Contender, settings: &Settings) -> Result<Outcome> {
         let ours = matches!(contender, Contender::Ours | Contender::OursPlain);
         let chaos = if ours { self.chaos } else { Chaos::default() };
-        let settings = &Settings { journal: chaos.kill, ..settings.clone() };
+        let settings = &Settings { journal: chaos.kill, watched: chaos.watch, ..settings.clone() };
         let cluster = Cluster::start(contender, settings).await?;
         let mut endpoints = cluster.endpoints()?;
         if chaos.kill {
@@ -87,6 +90,7 @@ impl Trial {
             endpoints.retain(|endpoint| endpoint.port.is_some());
         }
         let connector = Connector::new(&Settings::identity())?;
+        let watchers = chaos.watch.then(|| Watchers::start(&cluster)).transpose()?;
         let load = Load::start(&self.mix, &endpoints, &connector, self.think);
         let (farewells, killed, count) = (JoinSet::new(), Vec::new(), 0);
         let mut reloads = Reloads { trial: self, settings, chaos, cluster, farewells, killed, count };
@@ -96,10 +100,11 @@ impl Trial {
         let began = Instant::now() - load.elapsed();
         let tally = load.finish().await;
         let elapsed = began.elapsed();
+        let scrapes = if let Some(watchers) = watchers { watchers.finish().await? } else { 0 };
         let (tally, excused) = reloads.excuse(tally, began)?;
         let (reloads, killed) = (reloads.count, reloads.killed.len());
         let server = settings.server;
-        Ok(Outcome { contender, server, reloads, elapsed, tally, killed, excused, longest_farewell })
+        Ok(Outcome { contender, server, reloads, elapsed, tally, killed, excused, scrapes, longest_farewell })
     }
 }
 

@@ -3,9 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use recluster_e2e::{Browser, Connection, Home, Launch, Master, Response, eventually, get, on};
+use rustix::process::Signal;
 
 fn with_admin(launch: Launch) -> Launch {
     launch.option("--admin", "127.0.0.1:0")
@@ -133,7 +135,7 @@ fn it_fits_a_phone_and_the_night_also_behind_a_proxy() {
     let master = with_admin(Launch::fixture("server.js").workers(2)).serve();
     master.reload().expect_code(0);
     let mut browser = Browser::open();
-    let proxy = proxied(admin(&master), "/ops/shop");
+    let proxy = proxied(Arc::new(Mutex::new(admin(&master))), "/ops/shop");
     let paper = "getComputedStyle(document.body).backgroundColor";
     let mut papers = Vec::new();
     // Where the path ends in no slash, its own addresses lead there all the same.
@@ -177,13 +179,54 @@ fn a_page_elsewhere_reads_nothing_by_a_name_of_its_own() {
     assert_eq!(status, 403);
 }
 
-/// A proxy that has the listener below this path.
-fn proxied(to: SocketAddr, below: &'static str) -> SocketAddr {
+/// At the address that the page knows, a master ends and another one begins.
+#[cfg_attr(not(has = "chromium"), ignore = "chromium is not installed")]
+#[test]
+fn a_master_that_has_gone_is_missed_and_the_next_one_is_shown_from_its_beginning() {
+    let home = Home::new();
+    let launch = || with_admin(Launch::fixture("server.js").workers(1).home(&home));
+    let mut first = launch().serve();
+    first.reload().expect_code(0);
+    let target = Arc::new(Mutex::new(admin(&first)));
+    let proxy = proxied(Arc::clone(&target), "");
+    let mut browser = Browser::open();
+    browser.visit(&format!("http://{proxy}/"));
+    let shows = |master: &Master| {
+        let pid = master.process().pid();
+        format!("document.querySelector('[data-fact=Master] dd').textContent === 'pid {pid}'")
+    };
+    browser.wait(&shows(&first));
+    browser.wait("document.querySelector('#events [data-verdict=done]')");
+    browser.wait("document.querySelector('#plots .mark.info')");
+
+    first.signal(Signal::TERM);
+    first.expect_end(0);
+    browser.wait("document.querySelector('.notice.bad p').textContent.startsWith('No answer since ')");
+    let second = launch().serve();
+    *target.lock().expect("nobody panics") = admin(&second);
+    browser.wait(&shows(&second));
+    browser.wait("document.querySelector('.notice') === null");
+    // What the first one did is not shown as if the second one had done it.
+    browser.wait("document.querySelector('#events li') && document.querySelector('#plots path.series')");
+    let of_first = "document.querySelectorAll('#events [data-verdict=done], #plots .mark').length";
+    assert_eq!(browser.value(of_first), 0);
+    browser.wait("document.querySelector('[data-fact=Generation] dd').textContent === '1'");
+    second.reload().expect_code(0);
+    browser.wait("document.querySelector('#events [data-verdict=done]')");
+    browser.wait("document.querySelector('#plots .mark.info')");
+    // While nobody answers, the browser itself says that.
+    let faults: Vec<&String> = browser.faults().iter().filter(|fault| !fault.contains("net::ERR_")).collect();
+    assert_eq!(faults, [""; 0]);
+}
+
+/// A proxy that has the listener, whichever it is by then, below this path.
+fn proxied(to: Arc<Mutex<SocketAddr>>, below: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             // A client that has left again is none.
+            let to = *to.lock().expect("nobody panics");
             thread::spawn(move || drop(pass(client, to, below)));
         }
     });

@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// Ours: how long a new worker must live before it counts as serving
     #[arg(long)]
     bake: Option<String>,
-    /// Ours: what happens beside the reloads: rollback, overlap, kill, scale
+    /// Ours: what happens beside the reloads: rollback, overlap, kill, scale, watch
     #[arg(long, value_name = "WHAT,…")]
     chaos: Option<Chaos>,
     /// The node that runs all of it
@@ -87,6 +87,7 @@ impl Options {
             timeout: self.timeout,
             options: options.collect(),
             journal: false,
+            watched: false,
         })
     }
 

@@ -53,11 +53,16 @@ fn kinds(outcomes: &[Outcome]) {
 }
 
 fn losses(outcome: &Outcome) {
-    let Outcome { contender, server, killed, excused, .. } = outcome;
+    let Outcome { contender, server, killed, excused, scrapes, .. } = outcome;
     if *killed > 0 {
         println!(
             "\n{contender}, {server}: {killed} workers were killed, with {} requests in them.",
             excused.len()
+        );
+    }
+    if *scrapes > 0 {
+        println!(
+            "\n{contender}, {server}: watched by 50 who followed events, by top and a page; /metrics was scraped {scrapes} times."
         );
     }
     if outcome.tally.lost() > 0 {
@@ -93,6 +98,7 @@ fn value(outcome: &Outcome) -> Value {
         "lost": outcome.tally.lost(),
         "longest_farewell_seconds": outcome.longest_farewell.as_secs_f64(),
         "killed": outcome.killed,
+        "scrapes": outcome.scrapes,
         "kinds": kinds.collect::<serde_json::Map<_, _>>(),
         "losses": outcome.tally.losses().map(loss).collect::<Vec<_>>(),
         "excused": outcome.excused.iter().map(loss).collect::<Vec<_>>(),
