@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import watchers
 from .failure import Failure
 
 BENCH = Path(__file__).resolve().parent.parent
@@ -47,6 +48,8 @@ class Contender:
     options: tuple[str, ...] = ()
     """Ours: further options."""
     environment: dict[str, str] = field(default_factory=dict)
+    is_watched: bool = False
+    """Ours: whether many look at it meanwhile."""
     reloads: bool = True
     by_default: bool = True
     """Whether it is measured where no contender is named."""
@@ -66,6 +69,7 @@ class Contender:
             "--node", str(settings.node),
             "--control", str(control),
             *self.options,
+            *(watchers.admin_options(control) if self.is_watched else ()),
         ]  # fmt: skip
 
 
@@ -96,6 +100,7 @@ CONTENDERS = [
     ),
     Contender("ours-shared", "ours shared", balance="shared"),
     Contender("ours-kernel", "ours kernel", balance="kernel", by_default=False),
+    Contender("ours-kernel-watched", "ours kernel, watched", balance="kernel", is_watched=True, by_default=False),
     Contender(
         "ours-rr-plain",
         "ours round-robin, --drain-http off",

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import load, machine
+from . import load, machine, watchers
 from .contenders import SERVER, Contender, Settings, prepare
 from .failure import Failure
 from .program import DEADLINE_SECONDS, Program
@@ -81,10 +81,15 @@ def started(contender: Contender, settings: Settings) -> Iterator[Running]:
     with tempfile.TemporaryDirectory(prefix="recluster-bench-") as name:
         directory = Path(name)
         control = directory / "control" / "socket"
-        with Program(contender.command(settings, control), environment, directory) as cluster:
+        with (
+            Program(contender.command(settings, control), environment, directory) as cluster,
+            ExitStack() as stack,
+        ):
             workers = cluster.wait_until_listening(settings.workers)
             port = _port(workers)
             load.answering_pid(port)
+            if contender.is_watched:
+                stack.enter_context(watchers.looking(settings.recluster, control))
             yield Running(cluster, control, port, [event["pid"] for event in workers])
 
 
