@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from .failure import Failure
 
 FOLLOWERS = 50
 SCRAPE_SECONDS = 0.1
+SCRAPERS = 4
+"""They take turns: an answer may take longer than the time between two scrapes."""
 PAGE_SECONDS = 1.0
 ANSWER_SECONDS = 30.0
 
@@ -34,7 +37,8 @@ def looking(recluster: Path, control: Path) -> Iterator[None]:
     environment = {**os.environ, "TERM": "xterm-256color"}
     programs = [subprocess.Popen(command, env=environment, **streams) for command in [client] * FOLLOWERS + [top]]
     ended, failures = threading.Event(), []
-    asking = [threading.Thread(target=ask, args=(_admin(control), ended, failures)) for ask in (_scrape, _page)]
+    asks = [_page, *(partial(_scrape, turn) for turn in range(SCRAPERS))]
+    asking = [threading.Thread(target=ask, args=(_admin(control), ended, failures)) for ask in asks]
     for thread in asking:
         thread.start()
     try:
@@ -56,8 +60,9 @@ def _admin(control: Path) -> Path:
     return control.parent.with_name("admin")
 
 
-def _scrape(admin: Path, ended: threading.Event, failures: list[str]) -> None:
-    _again(SCRAPE_SECONDS, ended, failures, lambda: _get(admin, "/metrics"))
+def _scrape(turn: int, admin: Path, ended: threading.Event, failures: list[str]) -> None:
+    ended.wait(turn * SCRAPE_SECONDS)
+    _again(SCRAPERS * SCRAPE_SECONDS, ended, failures, lambda: _get(admin, "/metrics"))
 
 
 def _page(admin: Path, ended: threading.Event, failures: list[str]) -> None:

@@ -4,8 +4,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use recluster::control::Socket;
 use recluster::{Address, Cluster, ClusterBuilder, Ending, Event, Events, Failure, Heard, Worker};
-use recluster_e2e::{DEADLINE, Home, Node, Process, Response, fixture, get};
+use recluster_e2e::{DEADLINE, Finished, Home, Node, Process, Response, command, fixture, get};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -196,4 +197,22 @@ async fn clusters_in_one_process_are_independent_and_outlive_their_handles() {
     soon(one.reload()).await.expect("good code");
     soon(one.stop()).await.expect("the cluster lives");
     assert_eq!(ask(address).await.text("generation"), "1");
+}
+
+/// As with the npm package, nobody has written options that could be shown.
+#[tokio::test]
+async fn a_program_that_tells_no_settings_is_said_to_do_so() {
+    let home = Home::new();
+    let cluster = cluster("server.js").workers(1).start().await.expect("it starts");
+    let socket = Socket::bind(home.path().join("control/it.sock")).expect("a path of our own");
+    let _server = socket.serve(cluster.clone());
+    for args in [vec!["config"], vec!["config", "--diff"], vec!["config", "--json"]] {
+        let mut config = command(home.path());
+        config.args(args).arg("--control").arg(home.path().join("control/it.sock"));
+        let asked = soon(tokio::task::spawn_blocking(|| Finished::run(config))).await.expect("no panic");
+        asked.expect_code(2);
+        let line = "the program that runs this cluster does not say with which settings";
+        assert_eq!(asked.stderr.matches(line).count(), 1, "{asked:?}");
+    }
+    soon(cluster.stop()).await.expect("it lives");
 }

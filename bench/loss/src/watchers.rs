@@ -12,14 +12,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::contender::{Cluster, admin_of};
 
 /// How many follow events.
 const FOLLOWERS: usize = 50;
-/// How often metrics are scraped.
+/// How often metrics are scraped, by scrapers that take turns: an answer may take longer than that.
 const SCRAPE: Duration = Duration::from_millis(100);
+const SCRAPERS: u32 = 4;
 /// How often a page asks.
 const PAGE: Duration = Duration::from_secs(1);
 
@@ -42,7 +43,9 @@ impl Watchers {
         clients.push(spawn(cluster.top()?)?);
         let (mut asking, scrapes) = (JoinSet::new(), Arc::new(AtomicU64::new(0)));
         let admin = admin_of(&cluster.home);
-        asking.spawn(scrape(admin.clone(), Arc::clone(&scrapes)));
+        for turn in 0..SCRAPERS {
+            asking.spawn(scrape(admin.clone(), SCRAPE * turn, Arc::clone(&scrapes)));
+        }
         asking.spawn(have_a_page(admin));
         Ok(Self { clients, asking, scrapes })
     }
@@ -70,8 +73,8 @@ fn spawn(mut command: Command) -> Result<Child> {
     command.stdout(Stdio::null()).kill_on_drop(true).spawn().context("failed to run a client")
 }
 
-async fn scrape(admin: PathBuf, scrapes: Arc<AtomicU64>) -> Result<()> {
-    let mut ticks = interval(SCRAPE);
+async fn scrape(admin: PathBuf, begins_in: Duration, scrapes: Arc<AtomicU64>) -> Result<()> {
+    let mut ticks = interval_at(Instant::now() + begins_in, SCRAPE * SCRAPERS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
