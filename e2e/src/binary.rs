@@ -36,6 +36,11 @@ pub fn rust_example(name: &str) -> PathBuf {
     beside(name)
 }
 
+/// The path of the loss meter's clients alone, which are built first if they are not up to date.
+pub fn loss_load() -> PathBuf {
+    rust_example("loss-load")
+}
+
 /// The path of the addon of the npm package, which is built first if it is not up to date; or of the one that
 /// `RECLUSTER_TEST_ADDON` names.
 pub fn addon() -> &'static Path {

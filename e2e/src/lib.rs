@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use binary::{addon, command, library_example, recluster, repository, rust_example};
+pub use binary::{addon, command, library_example, loss_load, recluster, repository, rust_example};
 pub use browser::Browser;
 pub use command::{Finished, Running};
 pub use event::{Event, Pattern, on};
