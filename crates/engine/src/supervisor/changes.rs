@@ -1,6 +1,6 @@
 //! Files that have changed, until the reload that they lead to: people are told of it with their names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -23,10 +23,10 @@ pub(crate) struct Changes {
     waiting: BTreeMap<Kind, Named>,
 }
 
-/// Some files, and how many more.
+/// The first files in the order of their paths, and how many more: a symlink comes before what lies behind it, and is the cause.
 #[derive(Debug, Default)]
 struct Named {
-    files: Vec<PathBuf>,
+    files: BTreeSet<PathBuf>,
     more: usize,
 }
 
@@ -48,15 +48,10 @@ impl Changes {
     pub(crate) fn note(&mut self, kind: Kind, files: Vec<PathBuf>, more: usize) -> core::Event {
         let waiting = self.waiting.entry(kind).or_default();
         waiting.more += more;
-        for file in files {
-            if waiting.files.contains(&file) {
-                continue;
-            }
-            if waiting.files.len() < NAMED {
-                waiting.files.push(file);
-            } else {
-                waiting.more += 1;
-            }
+        waiting.files.extend(files);
+        while waiting.files.len() > NAMED {
+            waiting.files.pop_last();
+            waiting.more += 1;
         }
         core::Event::Changed(match kind {
             Kind::Source => core::Change::Source,
@@ -85,10 +80,10 @@ mod tests {
         let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect();
         changes.note(Kind::Deployed, paths(&["/cert.pem"]), 0);
         assert_eq!(
-            changes.note(Kind::Source, paths(&["/a", "/b"]), 0),
+            changes.note(Kind::Source, paths(&["/b", "/d"]), 0),
             core::Event::Changed(core::Change::Source)
         );
-        changes.note(Kind::Source, paths(&["/b", "/c", "/d"]), 5);
+        changes.note(Kind::Source, paths(&["/a", "/b", "/c"]), 5);
         let told = |event| {
             let Event::FilesChanged { files, more } = event else { panic!("{event:?}") };
             (files, more)

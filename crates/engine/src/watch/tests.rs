@@ -253,6 +253,22 @@ fn what_git_does_not_read_leaves_nothing_out() {
 }
 
 #[test]
+fn behind_a_symlink_far_above_the_new_directory_is_watched_and_the_old_one_is_not() {
+    let desk = Desk::watching(Kind::Deployed, "current/app/config", |place| {
+        write(place, "releases/1/app/config/a.toml", "1");
+        write(place, "releases/2/app/config/a.toml", "2");
+        symlink("releases/1", place.join("current")).unwrap();
+    });
+    for release in ["2", "1", "2"] {
+        symlink(Path::new("releases").join(release), desk.at("next")).unwrap();
+        fs::rename(desk.at("next"), desk.at("current")).unwrap();
+        desk.sees("current");
+        desk.write(&format!("releases/{release}/app/config/a.toml"), &format!("of {release}, later"));
+        desk.sees("current/app/config/a.toml");
+    }
+}
+
+#[test]
 fn a_path_that_does_not_exist_yet_is_seen_when_it_does_and_its_absence_is_no_change() {
     let desk = Desk::watching(Kind::Deployed, "run/certs/site.pem", |_| {});
     desk.write("run/certs/site.pem", "1");

@@ -1,7 +1,8 @@
 //! What wakes the thread that looks at files: the kernel by way of `notify`, or the end.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,19 +75,24 @@ pub(super) struct Kernel {
 
 #[derive(Debug, Default)]
 struct Watched {
-    directories: Mutex<BTreeSet<PathBuf>>,
-    /// One of them was moved or removed: another one may have its name, which the kernel does not watch.
+    /// By path, and which directory that was: a symlink above it may lead to another one since.
+    directories: Mutex<BTreeMap<PathBuf, Option<Identity>>>,
+    /// One of them was moved or removed: another one may have its name, and even its number, which the kernel does not watch.
     is_stale: AtomicBool,
 }
 
+/// Device and number.
+type Identity = (u64, u64);
+
 impl Watched {
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Option<Identity>>> {
         self.directories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hear(&self, event: &notify::Event) {
         let takes_away = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
-        if event.need_rescan() || takes_away && event.paths.iter().any(|path| self.lock().contains(path)) {
+        if event.need_rescan() || takes_away && event.paths.iter().any(|path| self.lock().contains_key(path))
+        {
             self.is_stale.store(true, Ordering::Release);
         }
     }
@@ -113,13 +119,18 @@ impl Kernel {
     /// Watches these directories and no others. Whether there were new ones; the error says why that is not possible.
     pub(super) fn fit(&mut self, wanted: &BTreeSet<PathBuf>) -> Result<bool, String> {
         let is_stale = self.watched.is_stale.swap(false, Ordering::AcqRel);
-        let before = std::mem::replace(&mut *self.watched.lock(), wanted.clone());
-        for gone in before.difference(wanted) {
+        let now: BTreeMap<PathBuf, Option<Identity>> =
+            wanted.iter().map(|directory| (directory.clone(), identity(directory))).collect();
+        let before = std::mem::replace(&mut *self.watched.lock(), now.clone());
+        let stays = |directory: &PathBuf, which| !is_stale && before.get(directory) == Some(which);
+        for (gone, _) in
+            before.iter().filter(|(directory, which)| is_stale || now.get(*directory) != Some(which))
+        {
             // The kernel has forgotten a directory that is no more.
             let _ = self.watcher.unwatch(gone);
         }
         let mut any = false;
-        for directory in wanted.iter().filter(|directory| is_stale || !before.contains(*directory)) {
+        for (directory, _) in now.iter().filter(|(directory, which)| !stays(directory, which)) {
             any = true;
             match self.watcher.watch(directory, RecursiveMode::NonRecursive) {
                 // It has gone again: the one above says so.
@@ -129,6 +140,10 @@ impl Kernel {
         }
         Ok(any)
     }
+}
+
+fn identity(directory: &Path) -> Option<Identity> {
+    std::fs::metadata(directory).ok().map(|about| (about.dev(), about.ino()))
 }
 
 /// Reading changes nothing.
