@@ -1,0 +1,1 @@
+throw new Error('this server does not start');
