@@ -64,7 +64,7 @@ fn a_worker_that_the_kernel_killed_for_want_of_memory_is_told_from_one_that_was_
 #[test]
 #[cfg_attr(not(has = "memory-groups"), ignore = "no control group that limits memory can be made here")]
 fn a_shell_that_ends_with_the_status_of_what_was_killed_is_one_too() {
-    let master = in_a_group(BEHIND_A_SHELL);
+    let mut master = in_a_group(BEHIND_A_SHELL);
     let worker = master.wait(on("serving"));
     let shell = worker.pid();
     master.wait_stdout("armed");
@@ -76,4 +76,7 @@ fn a_shell_that_ends_with_the_status_of_what_was_killed_is_one_too() {
     rustix::process::kill_process_group(group, Signal::USR1).expect("it lives");
     let exit = master.wait(on("exit").id(worker.id()));
     assert_eq!((exit.at("/exit/code") == 137, is_oom(&exit)), (true, true), "{exit}");
+    // What the shells have started ends with the cluster, and not where it is killed.
+    master.client(&["stop"]).expect_code(0);
+    master.expect_end(0);
 }
