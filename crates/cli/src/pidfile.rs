@@ -1,6 +1,8 @@
 //! The file that holds the master's process id.
 
+use std::future::pending;
 use std::io::{self, Read as _, Write as _};
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -8,6 +10,7 @@ use recluster::Place;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::writable::may_create;
 
@@ -48,11 +51,6 @@ impl Pidfile {
         write(path).map(|()| Self { path: path.to_owned(), known: None })
     }
 
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Writes the file again if it was removed. Returns what people do not know yet.
     pub(crate) fn keep(&mut self) -> Option<Fate> {
         let is_there = Place::of(&self.path)
@@ -90,6 +88,61 @@ impl Drop for Pidfile {
         if matches!(holder(&place), Ok(Holder::Process(pid)) if is_ours(pid)) {
             // If it cannot be removed, it names a dead process, and the next master replaces it.
             let _ = place.remove();
+        }
+    }
+}
+
+/// A pidfile that is looked at again and again. Its file system may not answer, and nobody waits for that: a thread looks, one look
+/// at a time.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    path: PathBuf,
+    /// None while it is looked at.
+    pidfile: Option<Pidfile>,
+    look: Option<JoinHandle<(Pidfile, Option<Fate>)>>,
+    /// There was a reason for another look meanwhile.
+    again: bool,
+}
+
+impl Keeper {
+    /// Dropping it removes the file; if a look has not ended by then, when that has.
+    pub(crate) fn of(pidfile: Pidfile) -> Self {
+        Self { path: pidfile.path.clone(), pidfile: Some(pidfile), look: None, again: false }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has it looked at now. Must be called in a tokio runtime.
+    pub(crate) fn look(&mut self) {
+        match self.pidfile.take() {
+            Some(mut pidfile) => {
+                self.look = Some(spawn_blocking(move || {
+                    let fate = pidfile.keep();
+                    (pidfile, fate)
+                }));
+            }
+            None => self.again = true,
+        }
+    }
+
+    /// What has become of it that people do not know yet.
+    pub(crate) async fn looked(&mut self) -> Fate {
+        loop {
+            let Some(look) = &mut self.look else { return pending().await };
+            let ended = look.await;
+            self.look = None;
+            // An error is a panic, which was heard of: there is no further look.
+            let Ok((pidfile, fate)) = ended else { continue };
+            self.pidfile = Some(pidfile);
+            if take(&mut self.again) {
+                self.look();
+            }
+            if let Some(fate) = fate {
+                return fate;
+            }
         }
     }
 }
@@ -316,6 +369,29 @@ mod tests {
         assert_eq!(pidfile.keep(), Some(Fate::Restored));
         drop(pidfile);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn one_look_is_under_way_at_a_time_and_whoever_asks_meanwhile_has_another() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.pid");
+        let mut keeper = Keeper::of(Pidfile::write(&path).unwrap());
+        for _ in 0..2 {
+            fs::remove_file(&path).unwrap();
+            keeper.look();
+            assert_eq!(keeper.looked().await, Fate::Restored);
+        }
+        keeper.look();
+        assert!(keeper.pidfile.is_none(), "a thread has it");
+        let precious = path.with_extension("precious");
+        fs::write(&precious, "precious").unwrap();
+        fs::rename(&precious, &path).unwrap();
+        keeper.look();
+        assert!(keeper.again);
+        assert!(matches!(keeper.looked().await, Fate::Lost { .. }));
+        keeper.look();
+        drop(keeper);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
     #[test]

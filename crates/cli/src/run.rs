@@ -27,7 +27,7 @@ use crate::name::Name;
 use crate::open_files;
 use crate::orphans;
 use crate::patience::Patience;
-use crate::pidfile::{Fate, Pidfile};
+use crate::pidfile::{self, Fate, Pidfile};
 use crate::signals::{self, Signals};
 use crate::wishes::Wish;
 use crate::worker_lines;
@@ -57,7 +57,8 @@ pub(crate) async fn run(
         Some(options) => Some(Admin::bind(options).await?),
         None => None,
     };
-    let mut pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    let mut pidfile = pidfile.map(pidfile::Keeper::of);
     let mut journal = Journal::open(&name, &args.around)?;
     let (notes, mut changes) = mpsc::unbounded_channel();
     let builder = with_inherited(describe(&args).name(name.as_str()), inherited)?;
@@ -181,7 +182,7 @@ struct Foreground<'a> {
     cluster: &'a Cluster,
     server: Option<&'a mut Server>,
     admin: Option<&'a mut admin::Server>,
-    pidfile: Option<&'a mut Pidfile>,
+    pidfile: Option<&'a mut pidfile::Keeper>,
     /// When it was looked at last.
     looked: Instant,
     journal: &'a mut Journal,
@@ -218,6 +219,7 @@ impl Foreground<'_> {
                 Some(news) = told(self.server.as_deref_mut()) => self.told(news),
                 Some(wish) = changed(self.admin.as_deref_mut()) => self.changed(wish),
                 () = at(looks) => self.look(),
+                fate = looked(self.pidfile.as_deref_mut()) => self.pidfile_has(fate),
                 Some(change) = changes.recv() => self.journal.note(&change),
                 heard = signals.next() => match heard {
                     signals::Heard::Signal { name, wish } => self.obey(name, wish).await,
@@ -281,16 +283,21 @@ impl Foreground<'_> {
         self.pidfile.as_ref().map(|_| self.looked + LOOK)
     }
 
-    /// Looks at the files by which others reach this process.
+    /// Has the files looked at by which others reach this process.
     fn look(&mut self) {
         self.looked = Instant::now();
         if let Some(server) = &self.server {
             server.look();
         }
-        let Some(pidfile) = self.pidfile.as_deref_mut() else { return };
-        let Some(fate) = pidfile.keep() else { return };
-        let path = pidfile.path().display().to_string();
-        let what = Kept::Pidfile;
+        if let Some(pidfile) = &mut self.pidfile {
+            pidfile.look();
+        }
+    }
+
+    /// Something has become of the pidfile.
+    fn pidfile_has(&mut self, fate: Fate) {
+        let path = self.pidfile.as_ref().map(|pidfile| pidfile.path().display().to_string());
+        let (what, path) = (Kept::Pidfile, path.unwrap_or_default());
         self.journal.note(&match fate {
             Fate::Restored => Note::PathRestored { what, path },
             Fate::Lost { reason } => Note::PathLost { what, path, reason },
@@ -394,6 +401,14 @@ async fn due(stop: &Stop) {
     match stop {
         Stop::Due(moment) => at(Some(*moment)).await,
         Stop::Nothing | Stop::Later => at(None).await,
+    }
+}
+
+/// What has become of the pidfile, if there is one.
+async fn looked(pidfile: Option<&mut pidfile::Keeper>) -> Fate {
+    match pidfile {
+        Some(pidfile) => pidfile.looked().await,
+        None => std::future::pending().await,
     }
 }
 

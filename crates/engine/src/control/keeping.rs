@@ -1,10 +1,10 @@
 //! [`Keeper`]: a control socket is bound anew where its path does not lead to it any more. A cleaner of old files or a person may
-//! have removed its file, or the directory.
+//! have removed its file, or the directory. A file system may not answer: threads look at it that may wait, one look at a time.
 
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         loop {
             // It is set before the look: what happens in between is seen too. The machine may have no watch to spare.
-            let watch = watch(&self.path).ok();
+            let watch = self.watch().await.ok();
             let is_new = self.keep().await;
             sleep(PAUSE).await;
             if is_new {
@@ -112,11 +112,23 @@ impl Keeper {
         }
     }
 
+    /// Readable when something may have happened to the file. What is not there cannot be watched.
+    async fn watch(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let path = self.path.clone();
+        let watch = move || {
+            let watch = FileWatch::new()?;
+            watch.watch(&path)?;
+            io::Result::Ok(watch.into_fd())
+        };
+        sys::readable(spawn_blocking(watch).await??)
+    }
+
     /// Returns whether the path has a new file now.
     async fn keep(&mut self) -> bool {
         let Some(file) = self.file.upgrade() else { return false };
-        let found = file.lock().unwrap_or_else(PoisonError::into_inner).restore();
-        drop(file);
+        let look = move || file.lock().unwrap_or_else(PoisonError::into_inner).restore();
+        // An error is a panic in there, which was heard of.
+        let Ok(found) = spawn_blocking(look).await else { return false };
         if found != Found::Ours {
             return self.bind().await;
         }
@@ -163,13 +175,6 @@ impl Keeper {
     }
 }
 
-/// Readable when something may have happened to a file. What is not there cannot be watched.
-fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
-    let watch = FileWatch::new()?;
-    watch.watch(path)?;
-    sys::readable(watch.into_fd())
-}
-
 async fn news(watch: Option<&AsyncFd<OwnedFd>>) {
     match watch {
         // An error is one of the runtime, which ends.
@@ -182,6 +187,7 @@ async fn news(watch: Option<&AsyncFd<OwnedFd>>) {
 mod tests {
     use std::fs;
     use std::os::unix::net::UnixStream;
+    use std::path::Path;
 
     use tokio::time::timeout;
 
