@@ -34,6 +34,9 @@ impl ClusterBuilder {
         pool.tells(manager.and_then(|manager| ManagerSocket::open(manager.socket.clone()).ok()));
         let keeps = manager.is_some_and(|manager| manager.store.is_some());
         let mut bound = bind::bind_all(adopted, &listens, &mut pool).await?;
+        if first.node_kind().is_none() {
+            dataplane::stand_alone(&mut bound, &mut pool);
+        }
         returned.retain(|name| !pool.given_up().contains(name));
         let system = |source| StartError::System { what: "copy a listening socket", source };
         let means = dataplane::Config {

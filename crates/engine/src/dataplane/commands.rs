@@ -7,6 +7,7 @@ use super::channel::{Channel, Limits};
 use super::drain::Terms;
 use super::handle::Handle;
 use super::handover::send_to_this;
+use super::keeping;
 use super::listeners;
 use super::looking;
 use super::messages::{Admission, Command, Config, Fact, Routes};
@@ -43,6 +44,9 @@ pub(super) fn obey(state: &mut State, command: Command) {
             let worker = state.workers.get_mut(&worker);
             let sent = worker.is_some_and(|worker| send_to_this(worker, &connection, &state.listeners));
             let _ = reply.send(sent);
+        }
+        Command::KeepAgain => {
+            state.listeners.values().for_each(|listener| keeping::report_again(listener, &state.reports));
         }
         Command::Settle(done) => {
             state.names.restore(&state.reports);

@@ -31,6 +31,7 @@ use super::spares::{Keeping, Spares};
 use super::worker::Workers;
 use crate::config::address::{BindAddress, Kind};
 use crate::report::worker::Address;
+use crate::socket::bind::Bound;
 use crate::socket::kept::{Other, Pool, Returned};
 use crate::sys::{self, Hook};
 
@@ -100,6 +101,20 @@ pub(super) fn adopt(
     }
     listener.keeping = Some(keeping);
     Ok(Some(listener))
+}
+
+/// A program that accepts by itself has one socket at an address, and cannot be given what arrives elsewhere: what came back beside
+/// that is closed, and clients come to that one.
+pub(crate) fn stand_alone(bound: &mut [Bound], pool: &mut Pool) {
+    for bound in bound.iter_mut().filter(|bound| !bound.others.is_empty()) {
+        if bound.kept.is_some_and(|name| name.place == 0) {
+            // The manager has the others still. An error leaves clients to chance until it has read that it is to close them.
+            let _ = sys::attach(bound.socket.as_fd(), Hook::Group, Program::any_of(&[0]).instructions());
+        }
+        for (name, _) in mem::take(&mut bound.others) {
+            pool.give_up(name);
+        }
+    }
 }
 
 impl Listener {
@@ -177,16 +192,31 @@ fn hold(listener: &mut Listener, workers: &Workers, reactor: &mut Reactor) {
 }
 
 fn report(listener: &mut Listener, reports: &Reports) {
+    let known = listener.keeping.as_ref().map_or(0, |keeping| keeping.names.len());
+    let new: Vec<Rc<OwnedFd>> = places(listener).skip(known).cloned().collect();
     let Some(keeping) = &mut listener.keeping else { return };
-    let first = listener.socket.iter();
-    let members = listener.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
-    // The first of a group is the listener's own.
-    let all: Vec<&Rc<OwnedFd>> = if listener.group.is_some() { members.collect() } else { first.collect() };
-    for (place, socket) in all.into_iter().enumerate().skip(keeping.names.len()) {
+    for (place, socket) in (known..).zip(new) {
         let Some((name, copy)) = keeping.name(place).zip(socket.try_clone().ok()) else { return };
         reports.fact(Fact::Keep(name, copy));
         keeping.names.push(name);
     }
+}
+
+/// The manager had no room for some, and has it now.
+pub(super) fn report_again(listener: &Listener, reports: &Reports) {
+    let Some(keeping) = &listener.keeping else { return };
+    for (name, socket) in keeping.names.iter().zip(places(listener)) {
+        // Without a descriptor to spare it is not kept.
+        if let Ok(copy) = socket.try_clone() {
+            reports.fact(Fact::Keep(*name, copy));
+        }
+    }
+}
+
+/// Its sockets in the order of their places. The first of a group is its own.
+fn places(listener: &Listener) -> impl Iterator<Item = &Rc<OwnedFd>> {
+    let members = listener.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
+    members.chain(listener.socket.iter().filter(|_| listener.group.is_none()))
 }
 
 /// What came back at an address that overlaps this one is wanted by nobody any more. It is emptied and closed.

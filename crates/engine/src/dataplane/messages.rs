@@ -114,7 +114,7 @@ impl Setup {
     }
 
     /// The same with what a service manager has kept and what it is to keep. What came back beside a socket that is bound already is
-    /// emptied where workers accept from that.
+    /// emptied where workers use that.
     pub(crate) fn kept(mut self, pool: Pool, keeps: bool, bound: &mut [Bound]) -> Self {
         for (inherited, bound) in self.inherited.values_mut().zip(bound) {
             inherited.others = std::mem::take(&mut bound.others);
@@ -185,6 +185,8 @@ pub(crate) enum Command {
     FlushCache(WorkerId),
     /// Send a connection to this very worker; the answer says whether it could be sent.
     HandOver { worker: WorkerId, connection: OwnedFd, reply: oneshot::Sender<bool> },
+    /// Report again what a service manager is to keep: it has room now for what it had none for.
+    KeepAgain,
     /// Say when all earlier commands are carried out.
     Settle(mpsc::Sender<()>),
     /// Say what was bound for workers and none of them has asked for.

@@ -80,6 +80,7 @@ use state::State;
 
 pub use handle::{Handle, Misfit};
 pub(crate) use instead::BY_ITSELF;
+pub(crate) use keeping::stand_alone;
 pub use messages::Receipt;
 pub(crate) use messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
 

@@ -46,7 +46,7 @@ pub(crate) struct Bound {
     pub(crate) file: Option<Arc<SocketFile>>,
     /// The name under which a service manager may keep it; none for what is somebody else's, or has a port of the kernel's choice.
     pub(crate) kept: Option<KeptName>,
-    /// Sockets of a group that came back with it, and are not needed.
+    /// Sockets of a group that came back with it, or that were in its way, and are not needed.
     pub(crate) others: Vec<Other>,
 }
 
@@ -141,8 +141,13 @@ pub(crate) async fn bind_all(
         } else if let Some(returned) = pool.take(&listen.at) {
             bound.push(Bound::returned(returned, listen));
         } else {
-            pool.make_room(&listen.at);
-            let mut own = bind_patiently(listen, &given, PATIENCE, bind).await?;
+            let mut own = if is_tcp(&listen.at) && pool.share(&listen.at) {
+                bind_patiently(listen, &given, PATIENCE, bind_beside).await?
+            } else {
+                pool.make_room(&listen.at);
+                bind_patiently(listen, &given, PATIENCE, bind).await?
+            };
+            own.others = pool.take_rivals(&listen.at);
             let file = own.file.as_ref().map(|file| file.identity());
             own.kept =
                 (!listen.at.is_of_any_port()).then(|| KeptName { number: pool.number(), place: 0, file });
@@ -208,12 +213,23 @@ fn wanted(at: &BindAddress) -> Wanted {
 
 /// Binds an address once. The result has the port that the kernel chose.
 pub(crate) fn bind(listen: &Listen) -> io::Result<Bound> {
+    bind_as(listen, false)
+}
+
+/// The same where sockets are in the way that share their addresses. Nothing else is bound beside it later.
+fn bind_beside(listen: &Listen) -> io::Result<Bound> {
+    let bound = bind_as(listen, true)?;
+    SockRef::from(&bound.socket).set_reuse_port(false)?;
+    Ok(bound)
+}
+
+fn bind_as(listen: &Listen, shares: bool) -> io::Result<Bound> {
     let backlog = backlog_of(listen);
     let (socket, file) = match &listen.at {
         BindAddress::Everywhere { port, kind } => {
-            (on_every_address(|ip| bind_ip((ip, *port).into(), *kind, false, backlog))?, None)
+            (on_every_address(|ip| bind_ip((ip, *port).into(), *kind, false, shares, backlog))?, None)
         }
-        BindAddress::One { address, kind } => (bind_ip(*address, *kind, true, backlog)?, None),
+        BindAddress::One { address, kind } => (bind_ip(*address, *kind, true, shares, backlog)?, None),
         BindAddress::Unix(path) => {
             let permissions = listen.mode.map_or(Permissions::Usual, Permissions::Exactly);
             let (socket, file) = bind_unix(path, true, permissions)?;
@@ -235,6 +251,10 @@ pub(crate) fn bind(listen: &Listen) -> io::Result<Bound> {
     Ok(Bound { name, address, socket: socket.into(), file, kept: None, others: Vec::new() })
 }
 
+fn is_tcp(at: &BindAddress) -> bool {
+    matches!(at, BindAddress::Everywhere { kind: Kind::Tcp, .. } | BindAddress::One { kind: Kind::Tcp, .. })
+}
+
 fn backlog_of(listen: &Listen) -> i32 {
     i32::try_from(listen.backlog).unwrap_or(i32::MAX)
 }
@@ -243,9 +263,9 @@ fn backlog_of(listen: &Listen) -> i32 {
 fn preview(listen: &Listen) -> io::Result<()> {
     match &listen.at {
         BindAddress::Everywhere { port, kind } => {
-            on_every_address(|ip| open_ip((ip, *port).into(), *kind, false)).map(drop)
+            on_every_address(|ip| open_ip((ip, *port).into(), *kind, false, false)).map(drop)
         }
-        BindAddress::One { address, kind } => open_ip(*address, *kind, true).map(drop),
+        BindAddress::One { address, kind } => open_ip(*address, *kind, true, false).map(drop),
         BindAddress::Unix(path) if is_abstract(path) => bind_unix(path, false, Permissions::Usual).map(drop),
         BindAddress::Unix(path) => preview_unix(path),
     }
@@ -285,8 +305,8 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn bind_ip(address: SocketAddr, kind: Kind, only_v6: bool, backlog: i32) -> io::Result<Socket> {
-    let socket = open_ip(address, kind, only_v6)?;
+fn bind_ip(address: SocketAddr, kind: Kind, only_v6: bool, shares: bool, backlog: i32) -> io::Result<Socket> {
+    let socket = open_ip(address, kind, only_v6, shares)?;
     if kind == Kind::Tcp {
         socket.listen(backlog)?;
     }
@@ -294,7 +314,7 @@ fn bind_ip(address: SocketAddr, kind: Kind, only_v6: bool, backlog: i32) -> io::
 }
 
 /// A socket that is bound, and does not listen yet.
-fn open_ip(address: SocketAddr, kind: Kind, only_v6: bool) -> io::Result<Socket> {
+fn open_ip(address: SocketAddr, kind: Kind, only_v6: bool, shares: bool) -> io::Result<Socket> {
     let (ty, protocol) = match kind {
         Kind::Tcp => (Type::STREAM, Protocol::TCP),
         Kind::Udp => (Type::DGRAM, Protocol::UDP),
@@ -303,6 +323,9 @@ fn open_ip(address: SocketAddr, kind: Kind, only_v6: bool) -> io::Result<Socket>
     if kind == Kind::Tcp {
         // Connections of an earlier master in TIME_WAIT do not keep the address.
         socket.set_reuse_address(true)?;
+    }
+    if shares {
+        socket.set_reuse_port(true)?;
     }
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;

@@ -212,7 +212,7 @@ impl Pool {
 
     /// Has the manager keep one no longer. Where there is no room for this now, it is told later, and whoever wants the address
     /// may be told that it is in use.
-    fn give_up(&mut self, name: KeptName) {
+    pub(crate) fn give_up(&mut self, name: KeptName) {
         let is_told = |manager: &ManagerSocket| manager.send(&name.removal()) == Sent::Done;
         let list =
             if self.manager.as_ref().is_some_and(is_told) { &mut self.given_up } else { &mut self.useless };

@@ -28,6 +28,8 @@ const STORE_IS_FULL: &str = "the service manager has no room to keep all listeni
                              if this process is killed, connections to the others are refused until the next one listens";
 /// When such a manager is tried again.
 const TRIED_AGAIN: Duration = Duration::from_millis(100);
+/// How soon sockets that were refused are offered again when there is room: workers may open and close many.
+const OFFERED_AGAIN: Duration = Duration::from_secs(1);
 /// How a datagram begins that has nothing but a status.
 const STATUS: &str = "STATUS=";
 /// However little patience a watchdog has.
@@ -59,6 +61,7 @@ struct Speaker {
     /// Those that it keeps, or is about to.
     kept: BTreeSet<KeptName>,
     told_of_room: bool,
+    refused: Refused,
     tried_again: Option<Instant>,
     stage: Stage,
     status: String,
@@ -68,6 +71,17 @@ struct Speaker {
     beat: Option<Beat>,
     /// When more time is asked for.
     extended: Option<Instant>,
+}
+
+/// Sockets for which there was no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    None,
+    Some,
+    /// There is room again, and all are to be offered then.
+    Awaited(Instant),
+    /// They are to be offered now.
+    Wanted,
 }
 
 /// A datagram that waits.
@@ -157,6 +171,12 @@ impl Herald {
         }
     }
 
+    /// Whether there is room for sockets that were refused: all are to be offered again. Said once.
+    pub(crate) fn has_room_again(&mut self) -> bool {
+        let wanted = self.0.as_mut().filter(|speaker| speaker.refused == Refused::Wanted);
+        wanted.map(|speaker| speaker.refused = Refused::None).is_some()
+    }
+
     /// Has the manager keep nothing any more: what was asked to end leaves nothing open.
     pub(crate) fn forget_all(&mut self, now: Instant) {
         if let Some(speaker) = &mut self.0 {
@@ -174,7 +194,11 @@ impl Herald {
     pub(crate) fn due(&self) -> Option<Instant> {
         let speaker = self.0.as_ref()?;
         let beat = speaker.beat.map(|beat| beat.next);
-        [speaker.tried_again, speaker.extended, beat].into_iter().flatten().min()
+        let offered = match speaker.refused {
+            Refused::Awaited(at) => Some(at),
+            Refused::None | Refused::Some | Refused::Wanted => None,
+        };
+        [speaker.tried_again, speaker.extended, offered, beat].into_iter().flatten().min()
     }
 }
 
@@ -187,6 +211,7 @@ impl Speaker {
             room: store.unwrap_or(0).min(MOST_KEPT),
             kept: BTreeSet::new(),
             told_of_room: false,
+            refused: Refused::None,
             tried_again: None,
             stage: Stage::Starting,
             status: String::new(),
@@ -228,6 +253,9 @@ impl Speaker {
         if self.tried_again.is_some_and(|at| at <= now) {
             self.send(now);
         }
+        if matches!(self.refused, Refused::Awaited(at) if at <= now) {
+            self.refused = Refused::Wanted;
+        }
         if let Some(beat) = self.beat.as_mut().filter(|beat| beat.next <= now) {
             beat.next = now + beat.every;
             self.say_now(&Word::WatchdogBeat);
@@ -268,7 +296,12 @@ impl Speaker {
         if self.room == 0 || self.kept.contains(&name) {
             return None;
         }
-        if self.kept.len() >= self.room {
+        // A group with a gap could not be used as one. Whose forerunner is not kept waits with it.
+        let before = name.place.checked_sub(1).map(|place| KeptName { place, ..name });
+        if self.kept.len() >= self.room || before.is_some_and(|before| !self.kept.contains(&before)) {
+            if self.refused == Refused::None {
+                self.refused = Refused::Some;
+            }
             let is_news = !std::mem::replace(&mut self.told_of_room, true);
             return is_news.then_some(STORE_IS_FULL);
         }
@@ -282,6 +315,9 @@ impl Speaker {
         if !self.kept.remove(&name) {
             return;
         }
+        if self.refused == Refused::Some && self.kept.len() < self.room {
+            self.refused = Refused::Awaited(now + OFFERED_AGAIN);
+        }
         let before = self.waiting.len();
         self.waiting.retain(|letter| !matches!(letter.about, About::Keep(kept, _) if kept == name));
         if self.waiting.len() == before {
@@ -294,7 +330,7 @@ impl Speaker {
         for name in kept {
             self.forget(name, now);
         }
-        self.room = 0;
+        (self.room, self.refused) = (0, Refused::None);
     }
 
     fn post(&mut self, letter: Letter, now: Instant) {

@@ -221,6 +221,10 @@ impl Supervisor {
             self.herald.look(seen, now);
         }
         self.herald.pass(now);
+        if self.herald.has_room_again() {
+            self.keep_bound();
+            self.dataplane.tell(Command::KeepAgain);
+        }
         match self.herald.due() {
             Some(at) => self.timers.set(Timer::Manager, at),
             None => self.timers.clear(Timer::Manager),

@@ -224,16 +224,64 @@ fn an_address_that_nobody_wants_any_more_is_closed() {
 }
 
 #[test]
-fn an_address_that_overlaps_the_one_before_can_be_had() {
-    let (mut store, port) = (Store::new(), free_port(HOST));
-    for (host, balance) in
-        [("0.0.0.0", "round-robin"), (HOST, "round-robin"), ("0.0.0.0", "kernel"), (HOST, "kernel")]
-    {
-        let master = store.starts(server(port, balance, 1).env("HOST", host)).serve();
-        store.until_it_keeps(1);
-        are_answered(ask(([127, 0, 3, 1], port).into(), 4));
-        store.kills(master);
+fn what_waits_at_an_address_that_overlaps_the_new_one_is_served() {
+    for by_option in [false, true] {
+        let (mut store, port) = (Store::new(), free_port(HOST));
+        let mut clients = Vec::new();
+        for (host, balance) in
+            [("0.0.0.0", "round-robin"), (HOST, "round-robin"), ("0.0.0.0", "kernel"), (HOST, "kernel")]
+        {
+            let launch = server(port, balance, 1).env("HOST", host);
+            let listens = |launch: Launch| launch.listen(&format!("{host}:{port}"));
+            let master = store.starts(if by_option { listens(launch) } else { launch }).serve();
+            are_answered(std::mem::take(&mut clients));
+            store.until_it_keeps(1);
+            are_answered(ask(([127, 0, 3, 1], port).into(), 4));
+            store.kills(master);
+            clients = ask(([127, 0, 3, 1], port).into(), 4);
+        }
     }
+}
+
+#[test]
+fn a_program_that_accepts_by_itself_has_all_clients_where_a_group_came_back() {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    let master = store.starts(server(port, "kernel", 4)).serve();
+    store.until_it_keeps(4);
+    store.kills(master);
+    let python = "import socket\ns=socket.socket(fileno=3)\nwhile True:\n c,_=s.accept();c.recv(999);c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n');c.close()";
+    let (home, path) = store_file(python);
+    let launch = Launch::of(path).home(&home).workers(1).listen(&format!("{HOST}:{port}"));
+    // The manager reads nothing yet, and has the others open.
+    let master = store.starts(launch).start();
+    master.wait(on("started"));
+    are_answered(ask(([127, 0, 3, 1], port).into(), 24));
+    store.until_it_keeps(1);
+    are_answered(ask(([127, 0, 3, 1], port).into(), 24));
+    drop(master);
+}
+
+#[test]
+fn room_that_becomes_free_is_used_for_what_there_was_none_for() {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    let (first, second) = (port, free_port(HOST));
+    let text = format!(
+        "const net = require('node:net')
+         const [first, second] = [{first}, {second}].map((port) => net.createServer().listen(port, '{HOST}'))
+         first.on('connection', (it) => {{ first.close(); it.end() }})"
+    );
+    let launch = Launch::of(store.home.write("two.js", &text)).workers(1);
+    let launch = launch.option("--balance", "round-robin");
+    let master = store.starts(launch).env("FDSTORE", "1").start();
+    master.wait(on("started"));
+    store.until_it_keeps(1);
+    let known = store.kept.keys().next().cloned();
+    TcpStream::connect((HOST, first)).expect("it listens");
+    eventually("the manager keeps the other one", || {
+        store.reads();
+        store.kept.len() == 1 && store.kept.keys().next().cloned() != known
+    });
+    drop(master);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use recluster_wire::node::{FromWorker, Listening};
 
 use super::super::fixtures::{FarEnd, Harness, query};
 use super::super::listeners::Opener;
-use super::super::messages::Standing;
+use super::super::messages::{Command, Standing};
 use super::super::reactor::ListenerId;
 use super::super::worker::SERVER_LIFE;
 use super::*;
@@ -97,6 +97,20 @@ fn says_that_it_listens(harness: &mut Harness, port: u16) {
     let listening = Listening { address, port: Some(port), kind: Some(SocketKind::Tcp4), fd: None };
     harness.hear(1, FromWorker::Listening(listening));
     harness.turn();
+}
+
+#[test]
+fn all_that_was_sent_is_sent_again_when_there_is_room() {
+    let mut harness = with([]);
+    let mut far = harness.serving(1, 0);
+    harness.ask(1, &mut far, at(free_port()));
+    harness.ask(1, &mut far, query(2));
+    harness.pass(SERVER_LIFE);
+    harness.ask(1, &mut far, at(free_port()));
+    harness.turn();
+    assert_eq!(harness.fact_names(), ["keep recluster.0.0"]);
+    harness.obey(Command::KeepAgain);
+    assert_eq!(harness.fact_names(), ["keep recluster.0.0"], "neither a random port nor what may be a trial");
 }
 
 #[test]

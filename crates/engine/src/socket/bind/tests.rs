@@ -73,10 +73,10 @@ fn the_errors_of_this_kernel_are_recognised() {
     assert!(lacks_ipv6(&no_family), "{no_family}");
     // Of the addresses that RFC 3849 reserves for documentation.
     let address = "[2001:db8::1]:0".parse().unwrap();
-    let no_address = bind_ip(address, Kind::Tcp, true, 1).unwrap_err();
+    let no_address = bind_ip(address, Kind::Tcp, true, false, 1).unwrap_err();
     assert!(lacks_ipv6(&no_address), "{no_address}");
     let (_owner, address) = bound_at("127.0.0.1:0");
-    assert!(!lacks_ipv6(&bind_ip(address, Kind::Tcp, true, 1).unwrap_err()));
+    assert!(!lacks_ipv6(&bind_ip(address, Kind::Tcp, true, false, 1).unwrap_err()));
 }
 
 #[test]

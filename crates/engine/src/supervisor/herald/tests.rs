@@ -271,6 +271,36 @@ fn sockets_are_kept_and_forgotten_by_their_names() {
 }
 
 #[test]
+fn what_there_was_no_room_for_is_offered_again_when_there_is() {
+    let (manager, now) = (Manager::new(), Instant::now());
+    let described = ServiceManager { store: Some(2), ..manager.described() };
+    let mut herald = Herald::new(Some(described), now).unwrap();
+    let later = now + OFFERED_AGAIN;
+    herald.keep(name(1), socket(), now);
+    herald.forget(name(1), now);
+    herald.pass(later);
+    assert!(!herald.has_room_again(), "none was refused");
+    let place = |place| KeptName { place, ..name(2) };
+    herald.keep(name(1), socket(), now);
+    for number in 0..3 {
+        herald.keep(place(number), socket(), now);
+    }
+    herald.forget(name(1), now);
+    assert!(!herald.has_room_again() && herald.due() <= Some(later));
+    manager.heard();
+    // The third may be reported again before the second is.
+    herald.keep(place(2), socket(), now);
+    assert!(manager.heard().is_empty(), "the group would have a gap");
+    herald.pass(later);
+    assert!(herald.has_room_again() && !herald.has_room_again());
+    for number in 0..3 {
+        herald.keep(place(number), socket(), later);
+    }
+    let kept = manager.heard().into_iter().filter(|said| said.contains("FDSTORE")).collect::<Vec<_>>();
+    assert_eq!(kept, ["FDSTORE=1 FDNAME=recluster.2.1"]);
+}
+
+#[test]
 fn an_end_that_was_asked_for_leaves_no_socket_open() {
     let (manager, now) = (Manager::new(), Instant::now());
     let described = ServiceManager { store: Some(3), ..manager.described() };
