@@ -155,7 +155,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Message { .. } => [Some("\"ready\""), None].map(message),
         Event::Disconnect { .. } => [Event::Disconnect { worker }],
         Event::Draining { .. } => [Event::Draining { worker, timeout: second }],
-        Event::Exit { .. } => [Exit::Code(1), Exit::Signal(9)].map(|exit| Event::Exit { worker, exit, expected: true, oom_killed: false }),
+        Event::Exit { .. } => [Exit::Code(1), Exit::Signal(9)].map(|exit| Event::Exit { worker, exit, expected: true, oom_killed: exit == Exit::Signal(9) }),
         Event::Late { .. } => [Event::Late { worker }],
         Event::Overdue { .. } => late.map(late_for).into_iter().chain(["rest"]).map(overdue).collect::<Vec<_>>(),
         Event::OutOfTime { .. } => {
