@@ -139,11 +139,29 @@ pub(super) fn unquoted(escaped: Vec<u8>) -> Vec<u8> {
     if !escaped.contains(&b'\\') {
         return escaped;
     }
-    let quoted = [b"\"".as_slice(), &escaped, b"\""].concat();
+    let whole = escaped.get(..whole_escapes(&escaped)).unwrap_or_default();
+    let quoted = [b"\"".as_slice(), whole, b"\""].concat();
     match serde_json::from_slice::<Text<'_>>(&quoted) {
         Ok(Text(text)) => text.into_owned(),
         Err(_) => escaped,
     }
+}
+
+/// How long the text is without an escape at its end that was cut.
+fn whole_escapes(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        let length = match (byte, text.get(at + 1)) {
+            (b'\\', Some(b'u')) => 6,
+            (b'\\', _) => 2,
+            _ => 1,
+        };
+        if at + length > text.len() {
+            break;
+        }
+        at += length;
+    }
+    at
 }
 
 /// The value of a field that is a string of no more than so many bytes.

@@ -29,6 +29,7 @@ pub mod advanced;
 mod buffer;
 mod decode;
 mod encode;
+mod farewell;
 mod fields;
 mod listener_key;
 mod measures;

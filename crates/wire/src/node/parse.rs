@@ -4,12 +4,12 @@
 //! makes the message [`Malformed`], and where the worker waits for an answer, that says how to give one.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::farewell::Alive;
 use super::fields::{Fields, boolean, number, string, text};
 use super::message::{
     DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, MAX_REASON, Payload,
@@ -21,9 +21,6 @@ use crate::Json;
 /// The longest key of a server, in bytes. Workers build theirs from an address, a port and a type.
 pub const MAX_KEY: usize = MAX_ADDRESS + 32;
 
-/// How many kinds of things may keep a worker alive, and how long their names may be: people read them.
-const MAX_RESOURCES: usize = 16;
-const MAX_RESOURCE: usize = 48;
 /// How much of a worker's stderr one message may tell, in bytes.
 const MAX_STDERR: usize = 16 * 1024;
 
@@ -151,15 +148,11 @@ fn held(fields: &Fields<'_>) -> Result<Held, Fault> {
     })
 }
 
-/// What is not a name of Node's is left out: people read it.
 fn farewell(fields: &Fields<'_>) -> Result<Farewell, Fault> {
-    let alive: BTreeMap<String, u32> =
+    let Alive(alive) =
         fields.alive.and_then(|alive| serde_json::from_str(alive.get()).ok()).ok_or(Fault::Field("alive"))?;
-    let is_name =
-        |name: &str| name.len() <= MAX_RESOURCE && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let known = alive.into_iter().filter(|(name, count)| is_name(name) && *count > 0).take(MAX_RESOURCES);
     let handles = boolean(fields.handles).ok_or(Fault::Field("handles"))?;
-    Ok(Farewell { alive: known.collect(), handles })
+    Ok(Farewell { alive, handles })
 }
 
 /// In milliseconds.

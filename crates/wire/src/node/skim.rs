@@ -325,6 +325,18 @@ mod tests {
     }
 
     #[test]
+    fn a_string_that_is_cut_within_an_escape_means_what_is_before_it() {
+        for before in 0..12 {
+            let before = "x".repeat(before);
+            let long = format!("{before}{}", "\\u007f".repeat(MAX_STRING));
+            let name = skim(&format!(r#"{{"type":"{long}"}}"#)).name();
+            assert_eq!(name, format!("{before}{}…", "?".repeat(MAX_NAME - before.len())));
+            let internal = format!(r#"{{"cmd":"\u004eODE_{long}"}}"#);
+            assert!(skim(&internal).is_internal(), "{before}");
+        }
+    }
+
+    #[test]
     fn garbage_before_a_message_does_not_hide_it() {
         for line in [r#"{"cmd":"NODE_X"}"#, "\u{2}{\"cmd\":\"NODE_X\"}", "1, :}{\"cmd\":\"NODE_X\"}"] {
             assert!(skim(line).is_internal(), "{line}");

@@ -115,7 +115,16 @@ fn what_keeps_a_draining_worker_alive_at_its_end() {
     else {
         panic!("it is a farewell");
     };
-    assert_eq!(farewell.alive.len(), 16);
+    // Those that came first, and none beyond them is ever kept.
+    let first = (0..16).map(|number| (format!("Kind{number}"), 1)).collect();
+    assert_eq!(farewell.alive, first);
+    assert_eq!(
+        told(r#","alive":{"Timeout":3,"TLSWrap":1,"Timeout":2,"TLSWrap":0},"handles":false"#),
+        FromWorker::Farewell(Farewell { alive: alive(&[("Timeout", 2)]), handles: false })
+    );
+    let again = format!(r#","alive":{{{},"Kind3":7}},"handles":false"#, many.join(","));
+    let FromWorker::Farewell(farewell) = told(&again) else { panic!("it is a farewell") };
+    assert_eq!((farewell.alive.len(), farewell.alive.get("Kind3")), (16, Some(&7)));
     for (fields, field) in [
         (r#","handles":true"#, "alive"),
         (r#","alive":[],"handles":true"#, "alive"),
