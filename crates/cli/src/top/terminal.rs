@@ -39,10 +39,8 @@ impl Screen {
     /// Takes the terminal: its screen, and every key as it is pressed.
     pub(super) fn take() -> io::Result<Self> {
         restore_at_panic();
-        let taken = Taken;
-        enter()?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
-        std::mem::forget(taken);
+        enter()?;
         Ok(Self { terminal })
     }
 
@@ -81,19 +79,14 @@ impl Drop for Screen {
     }
 }
 
-/// Gives the terminal back where taking it fails half-way.
-struct Taken;
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        restore();
-    }
-}
-
+/// Where that fails half-way, the terminal is given back.
 fn enter() -> io::Result<()> {
     TAKEN.store(true, Ordering::SeqCst);
-    enable_raw_mode()?;
-    execute!(io::stdout(), EnterAlternateScreen, Hide)
+    let entered = enable_raw_mode().and_then(|()| execute!(io::stdout(), EnterAlternateScreen, Hide));
+    if entered.is_err() {
+        restore();
+    }
+    entered
 }
 
 /// Gives the terminal back, once.
