@@ -127,6 +127,12 @@ impl Launch {
         self.option("--balance", "round-robin")
     }
 
+    /// With an admin listener at a port of the kernel's choice ([`Master::admin`](crate::Master::admin)).
+    #[must_use]
+    pub fn with_admin(self) -> Self {
+        self.option("--admin", "127.0.0.1:0")
+    }
+
     /// An option with its value.
     #[must_use]
     pub fn option(mut self, name: &'static str, value: &str) -> Self {

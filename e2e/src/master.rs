@@ -175,6 +175,12 @@ impl Master {
         self.control.as_deref().expect("the master has a control socket of its own")
     }
 
+    /// Where the admin listener of [`Launch::with_admin`](crate::Launch::with_admin) is.
+    #[track_caller]
+    pub fn admin(&self) -> SocketAddr {
+        self.wait(on("starting")).text("/admin").parse().expect("a TCP address")
+    }
+
     /// Reloads by the client command and waits for the verdict, in its answer and in the log.
     #[track_caller]
     pub fn reload(&self) -> Finished {

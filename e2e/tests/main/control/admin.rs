@@ -12,17 +12,8 @@ use serde_json::{Value, json};
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
-fn with_admin(launch: Launch) -> Launch {
-    launch.option("--admin", "127.0.0.1:0")
-}
-
-/// Where the admin listener of this master is.
-fn admin(master: &Master) -> SocketAddr {
-    master.wait(on("starting")).text("/admin").parse().expect("a TCP address")
-}
-
 fn asked(master: &Master, path: &str) -> Response {
-    get(admin(master), path).expect("an answer")
+    get(master.admin(), path).expect("an answer")
 }
 
 /// What is answered to these bytes, until the connection ends.
@@ -63,7 +54,7 @@ fn it_is_off_unless_it_is_asked_for() {
 
 #[test]
 fn the_status_is_that_of_the_command_and_the_health_is_good_while_it_serves() {
-    let master = with_admin(Launch::fixture("server.js")).serve();
+    let master = Launch::fixture("server.js").with_admin().serve();
     let status = asked(&master, "/status");
     assert_eq!((status.status, status.header("content-type").as_deref()), (200, Some("application/json")));
     let (told, known) = (status.json(), master.status());
@@ -96,7 +87,7 @@ fn it_may_be_a_unix_socket_which_is_removed_at_the_end() {
 #[test]
 fn it_is_not_ready_before_the_first_generation_serves_and_lives_all_the_while() {
     let stage = Stage::new();
-    let master = with_admin(stage.launch().workers(1)).start();
+    let master = stage.launch().workers(1).with_admin().start();
     let mut worker = stage.next();
     worker.online();
     master.wait(on("online"));
@@ -113,7 +104,7 @@ fn it_is_not_ready_before_the_first_generation_serves_and_lives_all_the_while() 
 /// A request that kills workers must not take every machine out.
 #[test]
 fn a_worker_that_respawns_leaves_it_ready_unless_who_asks_is_strict() {
-    let launch = with_admin(Launch::fixture("server.js").workers(2)).option("--respawn", "1h");
+    let launch = Launch::fixture("server.js").workers(2).with_admin().option("--respawn", "1h");
     let master = launch.serve();
     let worker = master.worker(&master.wait(on("spawned").slot(0)));
     worker.signal(Signal::KILL);
@@ -128,7 +119,7 @@ fn a_worker_that_respawns_leaves_it_ready_unless_who_asks_is_strict() {
 /// A load balancer turns away before connections are refused.
 #[test]
 fn a_stop_makes_it_not_ready_also_while_connections_are_still_accepted() {
-    let launch = with_admin(Launch::fixture("server.js").workers(1)).option("--accept-after-stop", "1h");
+    let launch = Launch::fixture("server.js").workers(1).with_admin().option("--accept-after-stop", "1h");
     let master = launch.serve();
     assert_eq!(asked(&master, "/readyz").status, 200);
     master.signal(Signal::TERM);
@@ -141,9 +132,10 @@ fn a_stop_makes_it_not_ready_also_while_connections_are_still_accepted() {
 
 #[test]
 fn a_web_page_elsewhere_cannot_read_it_by_a_name_of_its_own() {
-    let launch = with_admin(Launch::fixture("server.js").workers(1)).option("--admin-host", "prod-7.example");
+    let launch =
+        Launch::fixture("server.js").workers(1).with_admin().option("--admin-host", "prod-7.example");
     let master = launch.serve();
-    let at = admin(&master);
+    let at = master.admin();
     let status =
         |request: &str| told(at, &format!("{request}\r\nConnection: close\r\n\r\n"))[9..12].to_owned();
     assert_eq!(status("GET /metrics HTTP/1.1\r\nHost: evil.example:9464"), "403");
@@ -156,8 +148,8 @@ fn a_web_page_elsewhere_cannot_read_it_by_a_name_of_its_own() {
 
 #[test]
 fn wrong_requests_are_answered_for_what_is_wrong_with_them() {
-    let master = with_admin(Launch::fixture("server.js").workers(1)).serve();
-    let at = admin(&master);
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
+    let at = master.admin();
     let long = "x".repeat(9000);
     for (request, status) in [
         ("nonsense\r\n\r\n", "400"),
@@ -177,8 +169,8 @@ fn wrong_requests_are_answered_for_what_is_wrong_with_them() {
 /// One after the other, and the answers in their order; the client may have said already that it says no more.
 #[test]
 fn several_requests_of_one_connection_are_all_answered() {
-    let master = with_admin(Launch::fixture("server.js").workers(1)).serve();
-    let mut stream = TcpStream::connect(admin(&master)).expect("it listens");
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
+    let mut stream = TcpStream::connect(master.admin()).expect("it listens");
     stream.set_read_timeout(Some(DEADLINE)).expect("a span");
     let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let body = "POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello".to_owned();
@@ -197,9 +189,9 @@ fn several_requests_of_one_connection_are_all_answered() {
 fn changes_are_for_those_who_have_the_token() {
     let home = Home::new();
     let token = token_file(&home, 0o600);
-    let launch = with_admin(Launch::fixture("server.js").home(&home).workers(1));
+    let launch = Launch::fixture("server.js").home(&home).workers(1).with_admin();
     let mut master = launch.option("--admin-token-file", &token.display().to_string()).serve();
-    let at = admin(&master);
+    let at = master.admin();
     for wrong in [None, Some("wrong-horse-battery-staple"), Some("")] {
         assert_eq!(post(at, "/reload", wrong).status, 401, "{wrong:?}");
     }
@@ -226,12 +218,12 @@ fn a_reload_that_fails_is_told_with_its_reason_and_counted() {
     home.release("bad", "syntax-error.js");
     home.switch("good");
     let token = token_file(&home, 0o600);
-    let launch = with_admin(Launch::of(home.join("current/server.js")).home(&home).workers(1));
+    let launch = Launch::of(home.join("current/server.js")).home(&home).workers(1).with_admin();
     let master =
         launch.option("--admin-token-file", &token.display().to_string()).option("--attempts", "1").serve();
     assert_eq!(value(&master, "recluster_last_reload_successful"), Some(1.0));
     home.switch("bad");
-    let reloaded = post(admin(&master), "/reload?wait=true", Some(TOKEN));
+    let reloaded = post(master.admin(), "/reload?wait=true", Some(TOKEN));
     assert_eq!((reloaded.status, reloaded.text("verdict").as_str()), (409, "rolled_back"));
     assert!(reloaded.body.contains("SyntaxError"), "{reloaded:?}");
     assert_eq!(value(&master, "recluster_last_reload_successful"), Some(0.0));
@@ -251,7 +243,7 @@ fn what_cannot_be_is_an_error_at_the_start() {
     );
     let home = Home::new();
     let open = token_file(&home, 0o644).display().to_string();
-    let refused = with_admin(Launch::fixture("server.js")).option("--admin-token-file", &open).refused();
+    let refused = Launch::fixture("server.js").with_admin().option("--admin-token-file", &open).refused();
     refused.expect_code(2);
     assert!(refused.stderr.contains("has mode 644"), "{refused:?}");
     let refused = Launch::fixture("server.js").option("--admin-host", "name").refused();
@@ -263,14 +255,14 @@ fn what_cannot_be_is_an_error_at_the_start() {
 fn an_address_that_other_machines_may_reach_is_warned_of() {
     let master = Launch::fixture("server.js").workers(1).option("--admin", "0.0.0.0:0").serve();
     master.wait(on("admin_exposed"));
-    let master = with_admin(Launch::fixture("server.js").workers(1)).serve();
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
     assert!(master.seen(&on("admin_exposed")).is_empty());
 }
 
 /// However long people look, a scrape tells what happened before, and who has which slot now.
 #[test]
 fn metrics_count_what_happened_before_anybody_asked() {
-    let master = with_admin(Launch::fixture("server.js").workers(2)).serve();
+    let master = Launch::fixture("server.js").workers(2).with_admin().serve();
     master.reload().expect_code(0);
     for _ in 0..5 {
         assert_eq!(master.get("/").status, 200);
@@ -294,7 +286,7 @@ fn metrics_count_what_happened_before_anybody_asked() {
     }
     let listener = format!("recluster_accept_queue_length{{listener=\"{}\"}}", master.address());
     assert_eq!(value(&listener), Some(0.0));
-    let mut connection = Connection::open(admin(&master)).expect("it listens");
+    let mut connection = Connection::open(master.admin()).expect("it listens");
     let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5";
     connection
         .send(format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n\r\n"))
@@ -310,8 +302,8 @@ fn metrics_count_what_happened_before_anybody_asked() {
 /// Those who connect and are silent have the seats of each other alone.
 #[test]
 fn silent_clients_keep_nobody_out() {
-    let master = with_admin(Launch::fixture("server.js").workers(1)).serve();
-    let at = admin(&master);
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
+    let at = master.admin();
     let silent: Vec<TcpStream> = (0..400).map_while(|_| TcpStream::connect(at).ok()).collect();
     assert!(silent.len() > 200);
     for mut stream in silent.iter().take(100) {

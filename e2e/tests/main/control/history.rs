@@ -1,7 +1,6 @@
 //! What the master keeps of the last ten minutes for its page, and what many clients at once cost.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -11,16 +10,8 @@ use recluster_json_page::Page;
 use rustix::process::Signal;
 use serde_json::Value;
 
-fn with_admin(launch: Launch) -> Launch {
-    launch.option("--admin", "127.0.0.1:0")
-}
-
-fn admin(master: &Master) -> SocketAddr {
-    master.wait(on("starting")).text("/admin").parse().expect("a TCP address")
-}
-
 fn asked(master: &Master, path: &str) -> Value {
-    get(admin(master), path).expect("an answer").json()
+    get(master.admin(), path).expect("an answer").json()
 }
 
 fn list(history: &Value, of: &str) -> Vec<Value> {
@@ -34,7 +25,7 @@ fn samples_and_marks_are_kept_whether_anybody_looks_or_not() {
     home.release("good", "server.js");
     home.release("bad", "syntax-error.js");
     home.switch("good");
-    let launch = with_admin(Launch::of(home.join("current/server.js")).home(&home).workers(1));
+    let launch = Launch::of(home.join("current/server.js")).home(&home).workers(1).with_admin();
     let master = launch.option("--attempts", "1").serve();
     master.reload().expect_code(0);
     home.switch("bad");
@@ -72,7 +63,7 @@ fn samples_and_marks_are_kept_whether_anybody_looks_or_not() {
     );
     for wrong in ["", "-1", "x", "1.5", "99999999999999999999999"] {
         assert_eq!(
-            get(admin(&master), &format!("/history?since={wrong}")).expect("an answer").status,
+            get(master.admin(), &format!("/history?since={wrong}")).expect("an answer").status,
             400,
             "{wrong}"
         );
@@ -81,7 +72,7 @@ fn samples_and_marks_are_kept_whether_anybody_looks_or_not() {
 
 #[test]
 fn a_worker_that_dies_is_marked_with_what_it_died_of() {
-    let master = with_admin(Launch::fixture("server.js").workers(1)).serve();
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
     master.worker(&master.wait(on("spawned").slot(0))).signal(Signal::KILL);
     master.wait(on("respawning").slot(0));
     eventually("the mark is there", || {
@@ -105,8 +96,8 @@ sys.stdin.read()
 
 #[test]
 fn ten_thousand_clients_cost_the_service_and_the_metrics_nothing() {
-    let master = with_admin(Launch::fixture("server.js").workers(1)).serve();
-    let at = admin(&master);
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
+    let at = master.admin();
     let mut python = Command::new("python3");
     python.args(["-c", CROWD, &at.port().to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut crowd = python.spawn().expect("it runs");

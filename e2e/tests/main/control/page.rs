@@ -6,24 +6,16 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use recluster_e2e::{Browser, Connection, Home, Launch, Master, Response, eventually, get, on};
+use recluster_e2e::{Browser, Connection, Home, Launch, Master, Response, eventually, get};
 use rustix::process::Signal;
-
-fn with_admin(launch: Launch) -> Launch {
-    launch.option("--admin", "127.0.0.1:0")
-}
-
-fn admin(master: &Master) -> SocketAddr {
-    master.wait(on("starting")).text("/admin").parse().expect("a TCP address")
-}
 
 /// What a browser would be shown, and run, if the page took what a worker says for HTML.
 const HOSTILE: &str = "<img src=x onerror=document.title='taken'><script>document.title='taken'</script>";
 
 #[test]
 fn it_is_one_file_whose_policy_lets_nothing_else_run() {
-    let master = with_admin(Launch::fixture("server.js").workers(1)).serve();
-    let page = get(admin(&master), "/").expect("an answer");
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
+    let page = get(master.admin(), "/").expect("an answer");
     assert_eq!(
         (page.status, page.header("content-type").as_deref()),
         (200, Some("text/html; charset=utf-8"))
@@ -68,10 +60,10 @@ fn a_reload_and_a_rollback_are_seen_as_they_come() {
     home.release("bad", "server.js");
     home.write("bad/server.js", &format!("console.error({HOSTILE:?}); process.exit(7);"));
     home.switch("good");
-    let launch = with_admin(Launch::of(home.join("current/server.js")).home(&home).workers(2));
+    let launch = Launch::of(home.join("current/server.js")).home(&home).workers(2).with_admin();
     let master = launch.option("--attempts", "1").option("--worker-metrics", "http").serve();
     let mut browser = Browser::open();
-    browser.visit(&format!("http://{}/", admin(&master)));
+    browser.visit(&format!("http://{}/", master.admin()));
     browser.wait("document.querySelector('h1').textContent === 'server.js: running'");
     let states =
         "[...document.querySelectorAll('#workers tr')].map(row => row.children[1].textContent).join()";
@@ -132,10 +124,10 @@ const FAINT: &str = "(() => {
 #[cfg_attr(not(has = "chromium"), ignore = "chromium is not installed")]
 #[test]
 fn it_fits_a_phone_and_the_night_also_behind_a_proxy() {
-    let master = with_admin(Launch::fixture("server.js").workers(2)).serve();
+    let master = Launch::fixture("server.js").workers(2).with_admin().serve();
     master.reload().expect_code(0);
     let mut browser = Browser::open();
-    let proxy = proxied(Arc::new(Mutex::new(admin(&master))), "/ops/shop");
+    let proxy = proxied(Arc::new(Mutex::new(master.admin())), "/ops/shop");
     let paper = "getComputedStyle(document.body).backgroundColor";
     let mut papers = Vec::new();
     // Where the path ends in no slash, its own addresses lead there all the same.
@@ -163,8 +155,8 @@ fn it_fits_a_phone_and_the_night_also_behind_a_proxy() {
 #[cfg_attr(not(has = "chromium"), ignore = "chromium is not installed")]
 #[test]
 fn a_page_elsewhere_reads_nothing_by_a_name_of_its_own() {
-    let master = with_admin(Launch::fixture("server.js").workers(1)).serve();
-    let at = admin(&master);
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
+    let at = master.admin();
     for path in ["/", "/history", "/status"] {
         let mut connection = Connection::open(at).expect("it listens");
         connection
@@ -184,10 +176,10 @@ fn a_page_elsewhere_reads_nothing_by_a_name_of_its_own() {
 #[test]
 fn a_master_that_has_gone_is_missed_and_the_next_one_is_shown_from_its_beginning() {
     let home = Home::new();
-    let launch = || with_admin(Launch::fixture("server.js").workers(1).home(&home));
+    let launch = || Launch::fixture("server.js").workers(1).home(&home).with_admin();
     let mut first = launch().serve();
     first.reload().expect_code(0);
-    let target = Arc::new(Mutex::new(admin(&first)));
+    let target = Arc::new(Mutex::new(first.admin()));
     let proxy = proxied(Arc::clone(&target), "");
     let mut browser = Browser::open();
     browser.visit(&format!("http://{proxy}/"));
@@ -203,7 +195,7 @@ fn a_master_that_has_gone_is_missed_and_the_next_one_is_shown_from_its_beginning
     first.expect_end(0);
     browser.wait("document.querySelector('.notice.bad p').textContent.startsWith('No answer since ')");
     let second = launch().serve();
-    *target.lock().expect("nobody panics") = admin(&second);
+    *target.lock().expect("nobody panics") = second.admin();
     browser.wait(&shows(&second));
     browser.wait("document.querySelector('.notice') === null");
     // What the first one did is not shown as if the second one had done it.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use recluster_e2e::{Connection, Home, Launch, Master, eventually, get, installed, on, repository};
+use recluster_e2e::{Connection, Home, Launch, Master, eventually, get, installed, repository};
 use serde_json::Value;
 
 /// A Prometheus that scrapes a master, with the rules of the repository.
@@ -19,7 +19,7 @@ struct Prometheus {
 impl Prometheus {
     fn watching(master: &Master) -> Self {
         let home = Home::new();
-        let target = admin(master);
+        let target = master.admin();
         let rules = repository().join("contrib/prometheus/rules.yml");
         // The first scrape comes within that time, at a moment of its own choice.
         let config = format!(
@@ -75,12 +75,8 @@ impl Drop for Prometheus {
     }
 }
 
-fn admin(master: &Master) -> SocketAddr {
-    master.wait(on("starting")).text("/admin").parse().expect("a TCP address")
-}
-
 fn serving() -> Master {
-    Launch::fixture("server.js").option("--admin", "127.0.0.1:0").serve()
+    Launch::fixture("server.js").with_admin().serve()
 }
 
 /// What `promtool` says of this on its stdin; it has to end well.
@@ -103,7 +99,7 @@ fn promtool(args: &[&str], input: &str) -> String {
 fn promtool_has_nothing_to_say_of_the_metrics() {
     let master = serving();
     master.reload().expect_code(0);
-    let metrics = get(admin(&master), "/metrics").expect("an answer").body;
+    let metrics = get(master.admin(), "/metrics").expect("an answer").body;
     assert_eq!(promtool(&["check", "metrics"], &metrics), "");
 }
 

@@ -1,21 +1,15 @@
 //! What Node workers say of themselves: in the status, and in metrics.
 
-use std::net::SocketAddr;
-
 use recluster_e2e::{Home, Http2, Launch, Master, eventually, get, modules, on};
 use serde_json::Value;
 
 fn cluster(metrics: &str) -> Master {
     let launch = Launch::fixture("measured.js").option("--worker-metrics", metrics);
-    launch.option("--admin", "127.0.0.1:0").serve()
-}
-
-fn admin(master: &Master) -> SocketAddr {
-    master.wait(on("starting")).text("/admin").parse().expect("a TCP address")
+    launch.with_admin().serve()
 }
 
 fn metrics(master: &Master) -> String {
-    get(admin(master), "/metrics").expect("an answer").body
+    get(master.admin(), "/metrics").expect("an answer").body
 }
 
 /// The value of a series.
@@ -44,7 +38,7 @@ fn said(master: &Master, what: &str) -> Vec<Value> {
 
 #[test]
 fn workers_say_how_they_do_without_being_told_to() {
-    let master = Launch::fixture("server.js").option("--admin", "127.0.0.1:0").serve();
+    let master = Launch::fixture("server.js").with_admin().serve();
     for node in said(&master, "node") {
         assert!(node["heap_used_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{node}");
         let utilization = node["loop_utilization"].as_f64();
@@ -120,7 +114,7 @@ fn requests_are_counted_by_their_status_over_all_workers_of_a_slot() {
 fn an_application_with_metrics_of_its_own_counts_what_it_did_without_ours() {
     let seen = ["off", "http"].map(|metrics| {
         let launch = Launch::fixture("frameworks/prom-client.js").workers(1).env("NODE_PATH", modules());
-        let launch = launch.option("--worker-metrics", metrics).option("--admin", "127.0.0.1:0");
+        let launch = launch.option("--worker-metrics", metrics).with_admin();
         let master = launch.serve();
         for _ in 0..3 {
             assert_eq!(master.get("/").body, "ordered");
@@ -148,7 +142,7 @@ fn an_application_with_metrics_of_its_own_counts_what_it_did_without_ours() {
 #[cfg_attr(not(has = "node-22.18"), ignore = "Node publishes streams of HTTP/2 from 22.17 and 24.2 on")]
 fn requests_over_http2_are_counted() {
     let launch = Launch::fixture("frameworks/http2.js").workers(1).option("--worker-metrics", "http");
-    let master = launch.option("--admin", "127.0.0.1:0").serve();
+    let master = launch.with_admin().serve();
     let mut session = Http2::open(master.connect()).expect("it is open");
     for stream in [1, 3, 5] {
         session.begin(stream, "/", true).expect("it is open");
@@ -166,7 +160,7 @@ fn garbage_collections_are_told_and_node_warns_of_nothing() {
     let launch = Launch::fixture("measured.js").workers(1).option("--worker-metrics", "http");
     let arguments = ["--expose-gc", "--throw-deprecation", "--pending-deprecation", "--trace-warnings"];
     let launch = arguments.iter().fold(launch, |launch, argument| launch.node_arg(argument));
-    let master = launch.option("--admin", "127.0.0.1:0").serve();
+    let master = launch.with_admin().serve();
     said(&master, "node");
     master.get("/gc");
     let collections = "nodejs_gc_duration_seconds_count{slot=\"0\",kind=\"major\"} ";
@@ -178,7 +172,7 @@ fn garbage_collections_are_told_and_node_warns_of_nothing() {
 fn the_lag_of_a_worker_that_is_blocked_is_known_meanwhile() {
     let home = Home::new();
     let launch = Launch::fixture("measured.js").workers(1).env("UNTIL", home.join("go on"));
-    let master = launch.option("--admin", "127.0.0.1:0").serve();
+    let master = launch.with_admin().serve();
     said(&master, "node");
     let mut blocked = master.connect();
     blocked.send("GET /block HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
@@ -193,7 +187,7 @@ fn the_lag_of_a_worker_that_is_blocked_is_known_meanwhile() {
 #[test]
 fn programs_that_are_not_node_say_nothing() {
     let launch = Launch::fixture("program.sh").option("--worker-metrics", "http");
-    let master = launch.option("--admin", "127.0.0.1:0").serve();
+    let master = launch.with_admin().serve();
     master.reload().expect_code(0);
     let status = master.status();
     for worker in status["workers"].as_array().expect("workers") {

@@ -27,7 +27,7 @@ fn in_a_group(server: &str) -> Master {
     home.program("grows", GROWS);
     let server = home.program("server", server);
     let launch = Launch::of(server).home(&home).started_by("in-a-memory-group.py");
-    launch.env("MEMORY", (192 << 20).to_string()).option("--admin", "127.0.0.1:0").serve()
+    launch.env("MEMORY", (192 << 20).to_string()).with_admin().serve()
 }
 
 /// The worker's end, which this signal brings about.
