@@ -111,6 +111,11 @@ fn panicked() -> [Event; 2] {
     })
 }
 
+fn start_hangs(worker: Worker) -> Event {
+    let waited = Duration::from_secs(5);
+    Event::StartHangs { worker, program: "/srv/server".to_owned(), directory: "/srv".to_owned(), waited }
+}
+
 fn hook_failed(reason: String) -> Event {
     Event::HookFailed { on: "crashed", hook: "exec:curl …".to_owned(), reason }
 }
@@ -144,6 +149,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::Moved { .. } => [Event::Moved { generation: 1, gone: "/srv/1/server.js".into(), server: "/srv/2/server.js".into() }],
         Event::Caveat { .. } => [Event::Caveat { caveat: "text".into() }],
         Event::Spawned { .. } => [Event::Spawned { worker }],
+        Event::StartHangs { .. } => [start_hangs(worker)],
         Event::InspectorMoved { .. } => [Event::InspectorMoved { worker, port: 9231, taken: 9229 }],
         Event::Online { .. } => [Event::Online { worker }],
         Event::Listening { .. } => addresses().into_iter().map(listening).collect::<Vec<_>>(),

@@ -7,6 +7,7 @@ mod ended;
 mod lost;
 mod note;
 mod sink;
+mod starts;
 mod words;
 
 use std::process;

@@ -46,6 +46,11 @@ fn alive() -> Held {
     serde_json::from_value(json!({"connections": 0, "upgraded": 0, "requests": 0, "alive": alive})).unwrap()
 }
 
+fn start_hangs(worker: Worker) -> Event {
+    let waited = Duration::from_secs(5);
+    Event::StartHangs { worker, program: "/usr/bin/node".to_owned(), directory: "/srv".to_owned(), waited }
+}
+
 fn log_failed(failed: &'static str) -> Event {
     let (path, error) = ("/var/log/shop/1.log".into(), "no space left on device".to_owned());
     Event::WorkerLogFailed { slot: 1, path, failed, error }
@@ -62,6 +67,7 @@ fn until_a_verdict() -> Vec<Event> {
     vec![
         Event::GenerationBegan { generation: 1 },
         Event::Spawned { worker: old },
+        start_hangs(new),
         Event::InspectorMoved { worker: old, port: 9231, taken: 9229 },
         Event::Online { worker: old },
         Event::Listening { worker: old, address: tcp(8080) },

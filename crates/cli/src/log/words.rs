@@ -6,7 +6,7 @@ use std::time::Duration;
 use recluster::{Address, Event, Failure, Held, Level, RecycleReason, Verdict, Worker};
 
 use super::ended::{ended, unkillable};
-use super::{changes, lost};
+use super::{changes, lost, starts};
 use crate::args::Verbosity;
 
 /// Puts events into words one after the other, and remembers what a later one needs.
@@ -66,8 +66,13 @@ impl Narrator {
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
             Event::Caveat { caveat } => self.line(caveat),
             Event::ListenUnused { addresses } => self.line(unused(addresses)),
-            Event::Spawned { worker } => about(worker, &spawned(worker)),
-            Event::InspectorMoved { worker, port, taken } => about(worker, &inspector_moved(*port, *taken)),
+            Event::Spawned { worker } => about(worker, &starts::spawned(worker)),
+            Event::StartHangs { worker, program, directory, waited } => {
+                about(worker, &starts::hangs(program, directory, *waited))
+            }
+            Event::InspectorMoved { worker, port, taken } => {
+                about(worker, &starts::inspector_moved(*port, *taken))
+            }
             Event::Online { worker } => about(worker, "is online"),
             Event::Listening { worker, address } => about(worker, &format!("listens on {address}")),
             Event::Closed { address } => self.line(format!("{address} is closed, no worker uses it")),
@@ -102,8 +107,8 @@ impl Narrator {
             Event::AddressTaken { worker, reason } => about(worker, &address_taken(reason)),
             Event::CutOff { worker, reason } => about(worker, &cut_off(reason)),
             Event::Moved { generation, gone, server } => self.line(moved(*generation, gone, server)),
-            Event::PreloadMissing { reason } => self.line(preload_missing(reason)),
-            Event::CompileCacheOff { reason, .. } => self.line(compile_cache_off(reason)),
+            Event::PreloadMissing { reason } => self.line(starts::preload_missing(reason)),
+            Event::CompileCacheOff { reason, .. } => self.line(starts::compile_cache_off(reason)),
             Event::AcceptingUntilStop { accepting } => self.line(accepting_until_stop(*accepting)),
             Event::MessagesLost { messages } => self.line(messages_lost(*messages)),
             Event::MessageUnheard { worker, kind } => about(worker, &unheard(kind)),
@@ -188,10 +193,6 @@ impl Narrator {
         };
         format!("{who} generation {generation}{place}")
     }
-}
-
-fn compile_cache_off(reason: &str) -> String {
-    format!("workers keep no compiled code: {reason}")
 }
 
 fn file_restored(address: &Address) -> String {
@@ -297,10 +298,6 @@ fn about(worker: &Worker, words: &str) -> String {
     format!("[{pid}] worker {} (slot {}) {words}", worker.id, worker.slot)
 }
 
-fn inspector_moved(port: u16, taken: u16) -> String {
-    format!("listens for a debugger on port {port}, since port {taken} is taken still")
-}
-
 fn respawning(delay: Duration) -> String {
     format!("must be replaced, respawning {}", soon(delay))
 }
@@ -319,10 +316,6 @@ fn accepting_until_stop(accepting: Duration) -> String {
 
 fn messages_lost(messages: u64) -> String {
     format!("{messages} messages of workers are missing here: they came too fast")
-}
-
-fn spawned(worker: &Worker) -> String {
-    format!("was started, generation {}", worker.generation)
 }
 
 fn unheard(kind: &str) -> String {
@@ -399,12 +392,6 @@ fn unused(addresses: &[Address]) -> String {
 
 fn moved(generation: u64, gone: &str, server: &str) -> String {
     format!("{gone} is gone: workers of generation {generation} are started from {server} from now on")
-}
-
-fn preload_missing(reason: &str) -> String {
-    format!(
-        "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason} (hint: a tmpfs at /tmp, /run or /dev/shm)"
-    )
 }
 
 fn unhealthy(reason: &str) -> String {

@@ -344,11 +344,20 @@ impl ResolvedProgram {
         paths.find(|path| is_gone(path))
     }
 
+    /// The file that the kernel runs, or whose first line says what it runs.
+    pub(crate) fn binary(&self) -> &Path {
+        match &self.runtime {
+            Runtime::Node { binary, .. } => binary,
+            Runtime::Executable { .. } => &self.server,
+        }
+    }
+
     /// Says which of its paths such an error of its start is about.
     pub(crate) fn name_path(&self, error: io::Error) -> io::Error {
-        let (binary, interpreter) = match &self.runtime {
-            Runtime::Node { binary, .. } => (binary, None),
-            Runtime::Executable { script, .. } => (&self.server, script.as_ref().and_then(Shebang::program)),
+        let binary = self.binary();
+        let interpreter = match &self.runtime {
+            Runtime::Node { .. } => None,
+            Runtime::Executable { script, .. } => script.as_ref().and_then(Shebang::program),
         };
         let is_at_fault = |path: &Path| match error.raw_os_error() {
             Some(libc::EACCES) => rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err(),

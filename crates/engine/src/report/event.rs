@@ -58,6 +58,19 @@ pub enum Event {
         /// The worker.
         worker: Worker,
     },
+    /// The program of a worker does not run seconds after its start began: the kernel still waits for a file. Until it goes on, or the
+    /// start is given up, nothing else is started.
+    StartHangs {
+        /// The worker, which has no pid yet.
+        worker: Worker,
+        /// The program's file: node, or the server itself.
+        program: String,
+        /// The directory that it is to run in.
+        directory: String,
+        /// How long its start has taken so far.
+        #[serde(serialize_with = "seconds", rename = "waited_seconds")]
+        waited: Duration,
+    },
     /// A worker is to listen for a debugger at another port than its slot's, since that is taken still: an old worker has it,
     /// or another process.
     InspectorMoved {

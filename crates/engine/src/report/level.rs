@@ -51,6 +51,7 @@ impl Event {
             Self::ListenUnused { .. }
             | Self::Caveat { .. }
             | Self::Exit { .. }
+            | Self::StartHangs { .. }
             | Self::Late { .. }
             | Self::Overdue { .. }
             | Self::OutOfTime { .. }

@@ -1,6 +1,6 @@
 //! One arm for each action of the policy. No failure ends the loop: it becomes an event.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::{Action, Signal, SpawnFailure, Time, WorkerId};
@@ -17,6 +17,10 @@ use crate::supervisor::child::{ChannelUse, Child, Place};
 use crate::supervisor::generations::SpawnError;
 use crate::supervisor::launches::Begun;
 use crate::supervisor::spawner::Started;
+use crate::supervisor::timers::Timer;
+
+/// Of a start that takes so long is told for what it waits.
+const START_HANGS: Duration = Duration::from_secs(5);
 
 impl Supervisor {
     pub(super) fn perform(&mut self, action: Action) {
@@ -73,8 +77,26 @@ impl Supervisor {
         Ok(())
     }
 
+    /// The turn of a worker has come.
+    pub(super) fn begins_to_start(&mut self, worker: WorkerId) {
+        self.launches.is_under_way(worker);
+        self.timers.set(Timer::Start(worker), Instant::now() + START_HANGS);
+        self.tell(core::Event::Begun(worker));
+    }
+
+    /// The kernel has not run the worker's program yet, as where a file system does not answer.
+    pub(super) fn start_hangs(&self, worker: WorkerId) {
+        let Some(place) = self.launches.place(worker) else { return };
+        let Some(program) = self.generations.program(place.generation) else { return };
+        let [program, directory] =
+            [program.binary(), &program.directory].map(|path| path.display().to_string());
+        let worker = place.about(None);
+        self.emit(Event::StartHangs { worker, program, directory, waited: START_HANGS });
+    }
+
     /// A worker's process was started, or cannot be. What the policy wanted of it meanwhile is done now.
     pub(super) fn launched(&mut self, (worker, outcome): Outcome) {
+        self.timers.clear(Timer::Start(worker));
         let Some(begun) = self.launches.end(worker) else { return };
         match self.spawner.take(begun, outcome) {
             Ok(started) => self.admit(begun, started),

@@ -164,10 +164,7 @@ impl Supervisor {
         match input {
             Input::Fact(fact) => self.note(fact),
             Input::Process(event) => self.hear(event),
-            Input::Begun(worker) => {
-                self.launches.is_under_way(worker);
-                self.tell(core::Event::Begun(worker));
-            }
+            Input::Begun(worker) => self.begins_to_start(worker),
             Input::Launched(outcome) => self.launched(outcome),
             Input::LivesOn(worker, looks) => self.lives_on(worker, looks),
             Input::Hook(failed) => self.hook_failed(failed),
@@ -187,6 +184,7 @@ impl Supervisor {
             Timer::Recycle => self.recycle(),
             Timer::Leftovers => self.look_at_leftovers(),
             Timer::OomKills => self.look_at_kills(),
+            Timer::Start(worker) => self.start_hangs(worker),
             Timer::Watchdog(worker) => self.is_silent(worker, late),
             // It is told whenever everything else is done.
             Timer::Manager => {}

@@ -1,9 +1,12 @@
 //! A worker that ends or fails by itself is replaced in its slot; respawns are spaced.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use recluster_e2e::{Event, Home, Launch, Master, Node, Stage, on};
+use recluster_e2e::{Event, Home, Launch, Master, Node, Stage, fixture, on};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -234,4 +237,35 @@ fn a_new_node_comes_in_with_a_reload_and_never_with_a_respawn() {
     assert_eq!(master.get("/").json()["env"]["NODE_RELEASE"], "node-1");
     master.reload().expect_code(0);
     assert_eq!(master.get("/").json()["env"]["NODE_RELEASE"], "node-2");
+}
+
+/// Keeps the kernel from running this file until it is killed.
+fn keep_from_running(path: &Path) -> Child {
+    let mut keeper = Command::new("python3");
+    keeper.arg(fixture("keeps-from-running.py")).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut keeper = keeper.spawn().expect("python3 runs");
+    let mut said = String::new();
+    let stdout = keeper.stdout.as_mut().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut said).expect("a pipe");
+    assert_eq!(said, "kept\n");
+    keeper
+}
+
+#[test]
+#[cfg_attr(not(has = "fanotify"), ignore = "this machine lets no process keep others from running a file")]
+fn a_start_for_which_the_kernel_waits_is_told_with_the_file() {
+    let home = Home::new();
+    let server = home.program("server", "#!/bin/sh\nexec sleep 1000\n");
+    let master = Launch::of(&server).home(&home).workers(2).option("--ready-when", "started").serve();
+    let mut keeper = keep_from_running(&server);
+    let old = master.wait(on("spawned").slot(1));
+    master.worker(&old).signal(Signal::KILL);
+    let hangs = master.wait(on("start_hangs").slot(1));
+    assert_eq!(hangs.text("/program"), server.to_str().expect("a path of ours"));
+    assert_eq!(hangs.text("/directory"), home.path().to_str().expect("a path of ours"));
+    assert_eq!(master.status()["workers"][0]["state"], "serving", "the master answers meanwhile");
+    keeper.kill().expect("it is a child");
+    keeper.wait().expect("it is a child");
+    master.wait(on("serving").id(hangs.id()));
+    assert_eq!(master.seen(&on("start_hangs")).len(), 1, "the first starts took no time that is told");
 }
