@@ -18,9 +18,11 @@ use recluster_wire::env::is_withheld;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::config::ready::ReadyCheck;
+use crate::guard::{Part, guarded_task};
 use crate::process::event::{Event, HandOver};
 use crate::process::hands::Hands;
 use crate::process::privileges::Privileges;
@@ -36,6 +38,9 @@ const PATIENCE: u32 = 3;
 const HEAD: usize = 1024;
 /// Names the control socket to the command `recluster` and to its clients.
 const CONTROL: &str = "RECLUSTER_CONTROL";
+
+/// What people are told has panicked.
+const PART: Part = Part::dispensable("what checks a worker");
 
 /// How often a worker is asked, and how long it may take to answer.
 #[derive(Clone, Debug)]
@@ -68,7 +73,19 @@ pub(crate) struct Asked {
 
 impl Checks {
     /// Checks the worker until it passes, reports that, and goes on checking. The task is aborted when the worker ends.
-    pub(crate) async fn watch(self, worker: WorkerId, target: Target, events: Sink<Event>, hands: Hands) {
+    pub(crate) fn start(
+        self,
+        worker: WorkerId,
+        target: Target,
+        events: Sink<Event>,
+        hands: Hands,
+    ) -> JoinHandle<()> {
+        let tell = events.clone();
+        let panicked = Sink::new(move |panic| tell.send(Event::Unheard(worker, panic)));
+        tokio::spawn(guarded_task(PART, panicked, self.watch(worker, target, events, hands)))
+    }
+
+    async fn watch(self, worker: WorkerId, target: Target, events: Sink<Event>, hands: Hands) {
         while let Err(reason) = self.ask(worker, &target, &events, &hands).await {
             events.send(Event::CheckFailed(worker, reason));
             sleep(SOON).await;
@@ -249,6 +266,23 @@ mod tests {
         let asked =
             runtime().block_on(checks.ask(WorkerId::from_number(1), &target, &Sink::new(drop), &hands()));
         assert_eq!(asked, Err("no answer within 50ms".to_owned()));
+    }
+
+    #[test]
+    fn that_nobody_checks_the_worker_any_more_is_told_with_the_reason() {
+        runtime().block_on(async {
+            let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+            let sink = Sink::new(move |event| {
+                assert!(!matches!(event, Event::CheckFailed(..)), "out of order");
+                sender.send(event).unwrap();
+            });
+            let _checking = http("/").start(WORKER, Target::Process(Box::new(asked())), sink, hands());
+            let Some(Event::Unheard(WORKER, panicked)) = events.recv().await else {
+                panic!("it is not told")
+            };
+            assert_eq!((panicked.part, &*panicked.reason), (PART, "out of order"));
+            assert!(panicked.place.unwrap().contains("health_check.rs:"));
+        });
     }
 
     #[test]

@@ -11,7 +11,6 @@ use tokio::time::sleep;
 
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::dataplane::{Billed, Command, Fact};
-use crate::guard::{Part, guarded_task};
 use crate::process::event::Event as Heard;
 use crate::process::event::{HandOver, Words};
 use crate::process::health_check::{Asked, Checks, Target};
@@ -19,7 +18,6 @@ use crate::process::oom_kills;
 use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::report::worker::Address;
-use crate::sink::Sink;
 use crate::socket::kept::KeptName;
 use crate::supervisor::Supervisor;
 use crate::supervisor::caches::{self, Milestone};
@@ -36,8 +34,6 @@ use crate::supervisor::watchdog::Bite;
 const EXIT_FOLLOWS: Duration = Duration::from_millis(100);
 /// How often that time is given. A worker that works on and on without a channel is told to have none.
 const EXIT_LOOKS: u32 = 20;
-/// What people are told has panicked.
-const CHECKS: Part = Part::dispensable("what checks a worker");
 
 impl Supervisor {
     /// The data plane reports.
@@ -215,10 +211,8 @@ impl Supervisor {
                 privileges: program.map(|program| program.privileges.clone()).unwrap_or_default(),
             })),
         };
-        let watch = checks.watch(worker, target, self.spawner.events(), self.spawner.hands());
-        let events = self.spawner.events();
-        let panicked = Sink::new(move |panic| events.send(Heard::Unheard(worker, panic)));
-        child.readiness.is_checked_by(tokio::spawn(guarded_task(CHECKS, panicked, watch)));
+        let checking = checks.start(worker, target, self.spawner.events(), self.spawner.hands());
+        child.readiness.is_checked_by(checking);
     }
 
     fn becomes_ready(&mut self, worker: WorkerId) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use recluster_core::WorkerId;
 use rustix::net::SocketAddrUnix;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::service_manager::ServiceManager;
+use crate::process;
 use crate::report::event::{Exit, Heard};
 use crate::sys;
 
@@ -222,6 +224,34 @@ async fn a_conversation_that_panics_is_told_and_all_else_goes_on() {
     });
     assert_eq!(told.await.unwrap(), ("a conversation", false));
     assert_eq!(cluster.workers().await.unwrap().len(), 2);
+    cluster.request_terminate().unwrap();
+    assert!(matches!(timeout(DEADLINE, cluster.wait()).await.unwrap(), Ending::Asked));
+}
+
+#[tokio::test]
+async fn a_worker_of_which_nobody_hears_any_more_is_replaced_and_nothing_else() {
+    let (cluster, mut events) = running(SLEEPS, |builder| builder).await;
+    let before = cluster.workers().await.unwrap();
+    let part = Part::dispensable("what checks a worker");
+    let panic = Panicked { part, reason: REASON.to_owned(), place: None };
+    // The policy counts workers as the cluster does, which has had no other.
+    let worker = WorkerId::from_number(before[0].id);
+    cluster.inputs.send(Input::Process(process::event::Event::Unheard(worker, panic))).unwrap();
+    let mut told = None;
+    let replaced = async {
+        while let Some(Heard::Event(event)) = events.next().await {
+            match event {
+                Event::Panicked { part, ends, .. } => told = Some((part, ends)),
+                Event::Serving { worker, .. } if worker.id > before[1].id => return worker.slot,
+                _ => {}
+            }
+        }
+        panic!("it is not replaced")
+    };
+    assert_eq!(timeout(DEADLINE, replaced).await.unwrap(), before[0].slot);
+    assert_eq!(told, Some(("what checks a worker", false)));
+    let living = cluster.workers().await.unwrap();
+    assert!(living.iter().any(|worker| worker.id == before[1].id), "the other one was left alone");
     cluster.request_terminate().unwrap();
     assert!(matches!(timeout(DEADLINE, cluster.wait()).await.unwrap(), Ending::Asked));
 }
