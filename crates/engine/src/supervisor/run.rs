@@ -341,10 +341,23 @@ impl Supervisor {
     /// The cluster is over. Callers that still wait are told by the end of their channels.
     async fn finish(&mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
         self.dataplane.finish();
-        self.spawner.flush().await;
+        self.flush().await;
         self.end_hooks(inbox).await;
         let unkillable = self.unkillable();
         self.is_over(unkillable);
+    }
+
+    /// Has what workers wrote written, if that does not take too long.
+    async fn flush(&mut self) {
+        let mut flushing = std::pin::pin!(self.spawner.flush());
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut flushing => return,
+                // A watchdog does not know that nothing else is left to do.
+                () = sleep_until_some(self.herald.due()) => self.herald.pass(Instant::now()),
+            }
+        }
     }
 
     fn is_over(&self, unkillable: Vec<Worker>) {
@@ -373,7 +386,6 @@ impl Supervisor {
                 biased;
                 () = &mut ending => break true,
                 () = &mut limit => break false,
-                // A watchdog does not know that nothing else is left to do.
                 () = sleep_until_some(self.herald.due()) => self.herald.pass(Instant::now()),
                 input = inbox.recv() => match input {
                     Some(Input::Hook(failed)) => self.hook_failed(failed),

@@ -2,11 +2,13 @@
 //! `scripts/systemd-test`.)
 
 use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 
-use recluster_e2e::{DEADLINE, Home, Launch, Stage, eventually, on};
+use recluster_e2e::{DEADLINE, Home, Launch, Stage};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -199,6 +201,31 @@ fn a_watchdog_hears_of_the_master_until_the_end() {
     master.expect_end(0);
 }
 
+/// Nor that what workers wrote is all that is left, and waits for its reader.
+#[test]
+fn a_watchdog_hears_of_a_master_whose_last_lines_are_not_read() {
+    let manager = Manager::new();
+    let home = Home::new();
+    let writes =
+        home.program("writes", "#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' 'x' >&2\nexec sleep 1000\n");
+    let (mut reader, writer) = io::pipe().expect("a pipe");
+    let launch = Launch::of(writes).home(&home).workers(1).env("NOTIFY_SOCKET", &manager.path);
+    let launch = launch
+        .env("WATCHDOG_USEC", "100000")
+        .option("--stderr", "wait")
+        .option("--ready-when", "started")
+        .stderr(OwnedFd::from(writer));
+    let mut master = launch.start();
+    manager.until("READY=1");
+    master.signal(Signal::TERM);
+    manager.until("STATUS=over: 0 of 1 workers serve, generation 1");
+    for _ in 0..3 {
+        manager.until("WATCHDOG=1");
+    }
+    io::copy(&mut reader, &mut io::sink()).expect("a pipe");
+    assert_eq!(master.wait_end().code(), Some(0));
+}
+
 #[test]
 fn an_abstract_name_is_a_socket_as_well() {
     let home = Home::new();
@@ -265,6 +292,7 @@ fn workers_are_told_nothing_of_it() {
     for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "FDSTORE", "SYSTEMD_EXEC_PID"] {
         assert!(env[name].is_null(), "{name}: {env}");
     }
-    eventually("the manager is told all the same", || manager.next().contains("READY=1"));
-    master.wait(on("started"));
+    assert!(env["WORKER_ID"].is_string(), "it is a worker's: {env}");
+    let heard = manager.until("READY=1");
+    assert!(heard.last().is_some_and(|said| said.contains("1 of 1 workers serve")), "{heard:?}");
 }
