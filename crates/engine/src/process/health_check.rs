@@ -26,7 +26,7 @@ use crate::guard::{Part, guarded_task};
 use crate::process::event::{Event, HandOver};
 use crate::process::hands::Hands;
 use crate::process::privileges::Privileges;
-use crate::process::shell_command;
+use crate::process::shell_command::{Rest, run_to_end};
 use crate::report::signal::signal_name;
 use crate::sink::Sink;
 
@@ -200,7 +200,7 @@ async fn run(command: &str, asked: &Asked, hands: &Hands) -> Result<(), String> 
     check.env("RECLUSTER_PID", asked.pid.to_string()).env("WORKER_ID", asked.slot.to_string());
     asked.privileges.give_user(&mut check);
     check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match shell_command::run_to_end(check, hands).await {
+    match run_to_end(check, Rest::Dies, hands).await {
         Ok(Exit::Code(0)) => Ok(()),
         Ok(Exit::Code(code)) => Err(format!("`{command}` ended with status {code}")),
         Ok(Exit::Signal(signal)) => Err(format!("`{command}` was ended by {}", signal_name(signal))),

@@ -24,7 +24,7 @@ use crate::process::hands::Hands;
 use crate::process::health_check::status_of;
 use crate::process::privileges::Privileges;
 use crate::process::program::ResolvedProgram;
-use crate::process::shell_command;
+use crate::process::shell_command::{Rest, run_to_end};
 use crate::process::stdio;
 use crate::report::signal::signal_name;
 use crate::sys;
@@ -109,7 +109,7 @@ async fn run(
     stdio::hand_over(&theirs, surroundings.privileges.user());
     command.stderr(theirs);
     let mut said = Said { ours, tail: Vec::new(), is_open: true };
-    let mut running = std::pin::pin!(shell_command::run_to_end(command, hands));
+    let mut running = std::pin::pin!(run_to_end(command, Rest::Lives, hands));
     let exit = loop {
         tokio::select! {
             () = said.more(), if said.is_open => {}

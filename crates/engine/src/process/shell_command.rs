@@ -17,8 +17,17 @@ use crate::sys;
 
 const ENDED_NOW: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
 
+/// What becomes of processes of a command's group that outlive its first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// They are the command's business.
+    Lives,
+    /// They are killed.
+    Dies,
+}
+
 /// Runs a command to its end in a process group of its own. Dropping the future kills the group.
-pub(crate) async fn run_to_end(mut command: Command, hands: &Hands) -> io::Result<Exit> {
+pub(crate) async fn run_to_end(mut command: Command, rest: Rest, hands: &Hands) -> io::Result<Exit> {
     sys::forget_signals(&mut command);
     let mut child = hands.start(command).await?;
     let pid = Pid::from_child(&child);
@@ -32,7 +41,7 @@ pub(crate) async fn run_to_end(mut command: Command, hands: &Hands) -> io::Resul
         }
     };
     let mut group = Group(Some((Target::new(pid, pidfd, true), watched)));
-    group.ended().await
+    group.ended(rest).await
 }
 
 /// A command that runs, and what it has started; and a pidfd that shows its end. None once it is reaped, or a task has taken
@@ -40,11 +49,17 @@ pub(crate) async fn run_to_end(mut command: Command, hands: &Hands) -> io::Resul
 struct Group(Option<(Target, AsyncFd<OwnedFd>)>);
 
 impl Group {
-    async fn ended(&mut self) -> io::Result<Exit> {
+    async fn ended(&mut self, rest: Rest) -> io::Result<Exit> {
         if let Some((_, end)) = &self.0 {
             let _ready = end.readable().await?;
         }
-        let reaped = self.0.take().map(|(target, _)| target.wait(ENDED_NOW));
+        let reaped = self.0.take().map(|(target, _)| {
+            // The group has its number until its first process is reaped.
+            if rest == Rest::Dies {
+                target.send(Signal::KILL);
+            }
+            target.wait(ENDED_NOW)
+        });
         Ok(reaped.transpose()?.flatten().map_or(Exit::Code(UNKNOWN_STATUS), |status| exit_of(&status)))
     }
 }
@@ -70,7 +85,7 @@ mod tests {
     use std::process::Stdio;
     use std::time::Duration;
 
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::timeout;
 
     use super::*;
@@ -90,9 +105,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_command_is_told() {
-        assert_eq!(run_to_end(shell("exit 3"), &own()).await.unwrap(), Exit::Code(3));
-        assert_eq!(run_to_end(shell("kill -9 $$"), &own()).await.unwrap(), Exit::Signal(9));
-        let missing = run_to_end(Command::new("/nowhere/check"), &own()).await.unwrap_err();
+        assert_eq!(run_to_end(shell("exit 3"), Rest::Lives, &own()).await.unwrap(), Exit::Code(3));
+        assert_eq!(run_to_end(shell("kill -9 $$"), Rest::Dies, &own()).await.unwrap(), Exit::Signal(9));
+        let missing = run_to_end(Command::new("/nowhere/check"), Rest::Lives, &own()).await.unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 
@@ -103,7 +118,7 @@ mod tests {
         let mut command = shell("sleep 1000 & echo there; wait");
         command.stdout(OwnedFd::from(theirs));
         let hands = own();
-        let mut running = Box::pin(run_to_end(command, &hands));
+        let mut running = Box::pin(run_to_end(command, Rest::Lives, &hands));
         ours.set_nonblocking(true).unwrap();
         let mut said = tokio::net::UnixStream::from_std(ours.try_clone().unwrap()).unwrap();
         let mut there = [0; 6];
@@ -115,5 +130,23 @@ mod tests {
         let rest = timeout(Duration::from_secs(30), said.read(&mut there)).await.unwrap();
         assert_eq!(rest.unwrap(), 0);
         assert_eq!(ours.read(&mut there).unwrap(), 0);
+    }
+
+    /// What is left holds the other end of a socket.
+    #[tokio::test]
+    async fn what_a_command_leaves_in_the_background_lives_or_dies_with_it() {
+        for rest in [Rest::Dies, Rest::Lives] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let mut command = shell("exec 3<&0; (read line <&3; echo $line) & exit 3");
+            command.stdin(OwnedFd::from(theirs.try_clone().unwrap())).stdout(OwnedFd::from(theirs));
+            assert_eq!(run_to_end(command, rest, &own()).await.unwrap(), Exit::Code(3));
+            ours.set_nonblocking(true).unwrap();
+            let mut far = tokio::net::UnixStream::from_std(ours).unwrap();
+            // Whoever is dead reads nothing.
+            let _ = far.write_all(b"here\n").await;
+            let mut said = String::new();
+            let _ = timeout(Duration::from_secs(30), far.read_to_string(&mut said)).await.unwrap();
+            assert_eq!(said == "here\n", rest == Rest::Lives, "{said}");
+        }
     }
 }
