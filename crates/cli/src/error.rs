@@ -148,6 +148,7 @@ impl Error {
                 StartError::Config(_)
                 | StartError::Listen { .. }
                 | StartError::ListenTwice { .. }
+                | StartError::NotASocket { .. }
                 | StartError::CheckReachesNeighbours
                 | StartError::CheckListen { .. }
                 | StartError::WorkerLog { .. }

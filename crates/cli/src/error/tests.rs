@@ -68,6 +68,7 @@ fn what_is_configured_wrongly() {
     let name = || "shop".parse().expect("it is a name");
     let errors = [
         config::Error::NoServer { path: "recluster.toml".into() }.into(),
+        StartError::NotASocket { address: "/srv".into(), what: "a directory is there".to_owned() }.into(),
         BindError::Alive { path: socket() }.into(),
         BindError::Foreign { path: socket() }.into(),
         BindError::Silent { path: socket() }.into(),

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::report::worker::is_abstract;
+
 /// A place for a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BindAddress {
@@ -17,6 +19,7 @@ pub(crate) enum BindAddress {
         address: SocketAddr,
         kind: Kind,
     },
+    /// A path, or a name in the kernel's abstract namespace behind a NUL.
     Unix(PathBuf),
 }
 
@@ -37,6 +40,9 @@ impl BindAddress {
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        if let Some(name) = text.strip_prefix("unix:@") {
+            return (!name.is_empty()).then(|| Self::Unix(format!("\0{name}").into()));
+        }
         if let Some(path) = text.strip_prefix("unix:") {
             return (!path.is_empty() && !is_of_directory(path.as_ref())).then(|| Self::Unix(path.into()));
         }
@@ -100,6 +106,9 @@ pub(crate) fn is_of_directory(path: &Path) -> bool {
 
 /// The path with the links and dots of its directory followed, if there is such a directory.
 fn resolved(path: &Path) -> PathBuf {
+    if is_abstract(path) {
+        return path.to_owned();
+    }
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     match (fs::canonicalize(directory.unwrap_or(Path::new("."))), path.file_name()) {
         (Ok(directory), Some(name)) => directory.join(name),
@@ -137,6 +146,9 @@ mod tests {
             ("udp:127.0.0.1:53", one("127.0.0.1:53", Kind::Udp)),
             ("unix:/run/a.sock", BindAddress::Unix("/run/a.sock".into())),
             ("/run/a.sock", BindAddress::Unix("/run/a.sock".into())),
+            ("unix:@a", BindAddress::Unix("\0a".into())),
+            ("unix:@a/", BindAddress::Unix("\0a/".into())),
+            ("unix:./@a", BindAddress::Unix("./@a".into())),
         ];
         for (text, place) in forms {
             assert_eq!(at(text), place, "{text}");
@@ -187,5 +199,6 @@ mod tests {
         assert!(overlap(&text("real/a.sock"), &text("link/a.sock")));
         assert!(!overlap(&text("real/a.sock"), &text("a.sock")));
         assert!(overlap("/nowhere/a.sock", "unix:/nowhere/a.sock"));
+        assert!(overlap("unix:@a", "unix:@a") && !overlap("unix:@a", "unix:./@a"));
     }
 }

@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use crate::config::address::{BindAddress, Kind};
 use crate::config::listen::{Listen, ListenError};
+use crate::report::worker::is_abstract;
 
 /// An address for the admin listener: what `--admin` takes.
 ///
 /// As a [`Listen`], but a port alone is that of 127.0.0.1, and there are no names and no UDP: `9464`, `127.0.0.1:9464`, `[::1]:9464`,
-/// `*:9464`, `unix:/path?mode=660`.
+/// `*:9464`, `unix:/path?mode=660`, `unix:@name`.
 ///
 /// ```
 /// # use recluster::AdminAddress;
@@ -28,7 +29,7 @@ pub struct AdminAddress(pub(crate) Listen);
 pub enum AdminAddressError {
     /// It is none of the forms.
     #[error(
-        "'{0}' is no address for the admin listener: write 9464, 127.0.0.1:9464, [::1]:9464 or unix:/path"
+        "'{0}' is no address for the admin listener: write 9464, 127.0.0.1:9464, [::1]:9464, unix:/path or unix:@name"
     )]
     NoAddress(String),
     /// What follows the address is wrong.
@@ -66,11 +67,11 @@ impl AdminAddress {
         }
     }
 
-    /// The path of a unix socket.
+    /// The path of a unix socket, if it is a file.
     pub fn path(&self) -> Option<&Path> {
         match &self.0.at {
-            BindAddress::Unix(path) => Some(path),
-            BindAddress::Everywhere { .. } | BindAddress::One { .. } => None,
+            BindAddress::Unix(path) if !is_abstract(path) => Some(path),
+            BindAddress::Unix(_) | BindAddress::Everywhere { .. } | BindAddress::One { .. } => None,
         }
     }
 
@@ -118,6 +119,7 @@ mod tests {
             (address("unix:/a/b?mode=660").path(), address("1").path()),
             (Some(Path::new("/a/b")), None)
         );
+        assert_eq!((address("unix:@a").path(), address("unix:@a").is_unix()), (None, true));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use recluster_wire::env::SocketName;
 
 use crate::config::address::{BindAddress, Kind};
 use crate::report::error::StartError;
+use crate::report::worker::{is_abstract, written};
 
 /// The default length of the accept queue: the same as in Node.
 const BACKLOG: u32 = 511;
@@ -19,7 +20,7 @@ const BACKLOG: u32 = 511;
 ///
 /// - `8080` or `*:8080`: TCP on every address, IPv6 and IPv4;
 /// - `127.0.0.1:8080`, `0.0.0.0:8080`, `[::1]:8080`, `[::]:8080`: TCP on this one (`[::]`: every IPv6 address);
-/// - `unix:/path` or `/path`: a unix stream socket;
+/// - `unix:/path` or `/path`: a unix stream socket; `unix:@name`: one in the kernel's abstract namespace, which is no file;
 /// - `udp:` before any of the first two: a UDP socket.
 ///
 /// Port 0 lets the kernel choose. Options: `backlog`, the length of the accept queue (511); `mode`, the permissions of a
@@ -68,14 +69,16 @@ pub struct SocketUnit {
 pub enum ListenError {
     /// It is none of the forms.
     #[error(
-        "'{0}' is no address: write 8080, 127.0.0.1:8080, [::1]:8080, unix:/path, or udp: before an IP address or port"
+        "'{0}' is no address: write 8080, 127.0.0.1:8080, [::1]:8080, unix:/path, unix:@name, or udp: before an IP address or port"
     )]
     NoAddress(String),
     /// The name cannot be passed on to workers.
     #[error("'{0}' is no name for a listener: 1 to 255 bytes without a colon or a control character")]
     BadName(String),
     /// An option that there is not.
-    #[error("there is no option '{0}' of an address: there are backlog=N and, for unix sockets, mode=OCTAL")]
+    #[error(
+        "there is no option '{0}' of this address: there are backlog=N and, for a unix socket that is a file, mode=OCTAL"
+    )]
     UnknownOption(String),
     /// An option's value that cannot be.
     #[error("'{value}' is no value of {option}: {expected}")]
@@ -124,6 +127,7 @@ impl Listen {
         let (listen, address, port, path) = match &self.at {
             BindAddress::Everywhere { port, kind } => (of(kind), port.to_string(), Some(*port), None),
             BindAddress::One { address, kind } => (of(kind), address.to_string(), Some(address.port()), None),
+            BindAddress::Unix(path) if is_abstract(path) => ("ListenStream", written(path), None, None),
             BindAddress::Unix(path) => {
                 ("ListenStream", path.to_string_lossy().into_owned(), None, Some(path.clone()))
             }
@@ -141,7 +145,7 @@ impl Listen {
             ("backlog", _) => {
                 self.backlog = value.parse().map_err(|_| bad("backlog", "a whole number"))?;
             }
-            ("mode", BindAddress::Unix(_)) => {
+            ("mode", BindAddress::Unix(path)) if !is_abstract(path) => {
                 let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o777);
                 self.mode = Some(mode.ok_or_else(|| bad("mode", "permissions in octal, such as 660"))?);
             }
@@ -212,6 +216,7 @@ mod tests {
             ("[::1]:80", "ListenStream=[::1]:80", false),
             ("udp:53", "ListenDatagram=53", false),
             ("unix:/run/web/web.sock?mode=660", "ListenStream=/run/web/web.sock", false),
+            ("unix:@web", "ListenStream=@web", false),
         ] {
             assert_eq!(unit(text), (line.to_owned(), only_v6), "{text}");
         }
@@ -233,7 +238,10 @@ mod tests {
             assert!(error(directory).starts_with(&format!("'{directory}' is no address")));
         }
         assert!(error("a:b=8080").starts_with("'a:b' is no name"));
-        assert!(error("8080?mode=660").starts_with("there is no option 'mode=660'"));
+        assert!(error("unix:@").starts_with("'unix:@' is no address"));
+        for text in ["8080?mode=660", "unix:@web?mode=660"] {
+            assert!(error(text).starts_with("there is no option 'mode=660' of this address"));
+        }
         assert_eq!(error("8080?backlog=x"), "'x' is no value of backlog: a whole number");
         assert_eq!(error("unix:/a?mode=999"), "'999' is no value of mode: permissions in octal, such as 660");
     }

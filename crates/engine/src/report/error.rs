@@ -27,6 +27,14 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// What is at the path of a unix socket is none, and is left alone.
+    #[error("cannot listen on {address}: {what}")]
+    NotASocket {
+        /// The address, as it was given.
+        address: String,
+        /// What is there, and what to do.
+        what: String,
+    },
     /// The same address was given twice.
     #[error("cannot listen on {address} twice: name it once{}", other_name(address, other))]
     ListenTwice {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -148,10 +149,20 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Udp(address) => write!(f, "udp:{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display().to_string().replace('\0', "@")),
+            Self::Unix(path) => write!(f, "unix:{}", written(path)),
             Self::Fd(number) => write!(f, "fd:{number}"),
         }
     }
+}
+
+/// Whether a path is a name in the kernel's abstract namespace, and no file.
+pub(crate) fn is_abstract(path: &Path) -> bool {
+    path.as_os_str().as_bytes().first() == Some(&0)
+}
+
+/// The path of a unix socket as people write it: an abstract name begins with `@`.
+pub(crate) fn written(path: &Path) -> String {
+    path.display().to_string().replace('\0', "@")
 }
 
 #[cfg(test)]

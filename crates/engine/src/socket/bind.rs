@@ -16,13 +16,13 @@ use tokio::time::sleep;
 use crate::config::address::{BindAddress, Kind};
 use crate::config::listen::Listen;
 use crate::report::error::StartError;
-use crate::report::worker::Address;
+use crate::report::worker::{Address, is_abstract};
 use crate::socket::file::SocketFile;
 use crate::socket::holder::{PortOf, Wanted};
 use crate::socket::kept::{KeptName, Other, Pool, Returned};
-use crate::socket::local::{address_of, is_abstract};
+use crate::socket::local::address_of;
 use crate::socket::named::{self, Permissions};
-use crate::socket::probe::{Probe, probe};
+use crate::socket::probe::{Probe, obstacle, probe};
 use crate::socket::runtime_dir::{may_create_in, parent_of};
 use crate::socket::short_path::ShortPath;
 use crate::sys;
@@ -190,12 +190,26 @@ async fn bind_patiently<T>(
                     other: "a socket it was started with".into(),
                 });
             }
-            Err(_) if Instant::now() < until => sleep(PAUSE).await,
             Err(source) => {
+                if let Some(what) = obstacle_at(&listen.at) {
+                    return Err(StartError::NotASocket { address, what });
+                }
+                if Instant::now() < until {
+                    sleep(PAUSE).await;
+                    continue;
+                }
                 let holder = wanted(&listen.at).holder(SEARCH).map(|holder| holder.to_string());
                 return Err(StartError::Listen { address, holder, source });
             }
         }
+    }
+}
+
+/// What is in the way of a unix socket there, and does not go away by itself.
+pub(crate) fn obstacle_at(at: &BindAddress) -> Option<String> {
+    match at {
+        BindAddress::Unix(path) if !is_abstract(path) => obstacle(path),
+        BindAddress::Unix(_) | BindAddress::Everywhere { .. } | BindAddress::One { .. } => None,
     }
 }
 

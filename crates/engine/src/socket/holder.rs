@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::report::worker::written;
+
 /// How much of a table of the kernel's is read. In those of TCP, what listens stands first.
 const MOST_BYTES: u64 = 1 << 20;
 /// The state of a socket of TCP that listens.
@@ -94,7 +96,7 @@ impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port(_, _, port) => write!(f, "port {port}"),
-            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Path(path) => f.write_str(&written(path)),
         }
     }
 }
@@ -130,7 +132,7 @@ impl Wanted {
                 .iter()
                 .flat_map(|table| of_ports(&read(table), table.starts_with("tcp"), *ip, *port))
                 .collect(),
-            Self::Path(path) => of_paths(&read("unix"), &path.to_string_lossy()),
+            Self::Path(path) => of_paths(&read("unix"), &written(path)),
         })
     }
 }
@@ -295,7 +297,8 @@ fn command_of(pid: u32) -> String {
 mod tests {
     use std::net::{SocketAddr, TcpListener, UdpSocket};
     use std::os::fd::OwnedFd;
-    use std::os::unix::net::UnixListener;
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{self as unix, UnixListener};
     use std::process::Command;
 
     use super::*;
@@ -370,6 +373,9 @@ mod tests {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let path = base.path().join("a b.sock");
         let _unix = UnixListener::bind(&path).unwrap();
+        let name = format!("recluster-holder-{}", std::process::id());
+        let address = unix::SocketAddr::from_abstract_name(&name).unwrap();
+        let _abstract = UnixListener::bind_addr(&address).unwrap();
         let port = |protocol, address: SocketAddr| Wanted::Port(protocol, Some(address.ip()), address.port());
         let v4 = v4.local_addr().unwrap();
         let all = [
@@ -381,6 +387,7 @@ mod tests {
             port(PortOf::Tcp, v6.local_addr().unwrap()),
             port(PortOf::Udp, udp.local_addr().unwrap()),
             Wanted::Path(path),
+            Wanted::Path(format!("\0{name}").into()),
         ];
         for wanted in all {
             let holder = wanted.holder(LONG).unwrap_or_else(|| panic!("{wanted:?}"));

@@ -20,10 +20,10 @@ use rustix::process::geteuid;
 use socket2::SockRef;
 
 use crate::config::address::{BindAddress, Kind};
-use crate::report::worker::Address;
+use crate::report::worker::{Address, is_abstract};
 use crate::socket::directory::{Directory, Identity};
 use crate::socket::file::SocketFile;
-use crate::socket::local::{address_of, is_abstract};
+use crate::socket::local::address_of;
 use crate::socket::manager::{ManagerSocket, Sent};
 
 /// How a name of ours begins.

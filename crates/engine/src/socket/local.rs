@@ -1,8 +1,8 @@
 //! Where a socket is bound, as the kernel says it.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 
 use socket2::{SockAddr, Type};
 
@@ -22,9 +22,4 @@ fn unix_path(local: &SockAddr) -> PathBuf {
     let name =
         local.as_abstract_namespace().map(|name| PathBuf::from(OsString::from_vec([b"\0", name].concat())));
     name.or_else(|| local.as_pathname().map(PathBuf::from)).unwrap_or_default()
-}
-
-/// Whether a path is a name in the kernel's abstract namespace, and no file.
-pub(crate) fn is_abstract(path: &Path) -> bool {
-    path.as_os_str().as_bytes().first() == Some(&0)
 }

@@ -1,8 +1,10 @@
 //! Whether a process listens on the socket at a path.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -54,6 +56,26 @@ pub(crate) fn probe_in(directory: &Directory, name: &OsStr, socket_type: SocketT
     }
 }
 
+/// What is at a path that a socket cannot replace, in words: none where there is nothing, or a socket.
+pub(crate) fn obstacle(path: &Path) -> Option<String> {
+    let kind = fs::symlink_metadata(path).ok()?.file_type();
+    let what = if kind.is_socket() {
+        return None;
+    } else if kind.is_dir() {
+        format!("a directory is there: name a file in it, such as {}", path.join("web.sock").display())
+    } else if kind.is_symlink() {
+        let to = fs::read_link(path).unwrap_or_default();
+        format!(
+            "a symlink to {} is there, and none is followed: name the path of the socket itself",
+            to.display()
+        )
+    } else {
+        let what = if kind.is_file() { "a file" } else { "a pipe or a device" };
+        format!("{what} is there, and no socket: remove it, or name another path")
+    };
+    Some(what)
+}
+
 /// Connects to the process that listens at this path; none where its queue is full. A link is followed.
 pub(crate) fn open(path: &Path) -> io::Result<Option<UnixStream>> {
     let stream = try_connect(&ShortPath::of(path)?, SocketType::STREAM)?.map(UnixStream::from);
@@ -75,7 +97,6 @@ fn try_connect(short: &ShortPath, socket_type: SocketType) -> Result<Option<Owne
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
@@ -128,6 +149,38 @@ pub(crate) mod tests {
         let _socket = UnixDatagram::bind(&path).unwrap();
         assert_eq!(probe(&path, SocketType::DGRAM).unwrap(), Probe::Alive);
         assert!(probe(&path, SocketType::STREAM).is_err(), "it is of another type");
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_socket_is_said() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        symlink("nowhere", at("link")).unwrap();
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        leave_stale(&at("socket"));
+        let file = "is there, and no socket: remove it, or name another path";
+        let directory = format!(
+            "a directory is there: name a file in it, such as {}/web.sock",
+            at("directory").display()
+        );
+        for (name, words) in [
+            ("nothing", None),
+            ("socket", None),
+            ("file", Some(format!("a file {file}"))),
+            ("pipe", Some(format!("a pipe or a device {file}"))),
+            ("directory", Some(directory)),
+            (
+                "link",
+                Some(
+                    "a symlink to nowhere is there, and none is followed: name the path of the socket itself"
+                        .to_owned(),
+                ),
+            ),
+        ] {
+            assert_eq!(obstacle(&at(name)), words, "{name}");
+        }
     }
 
     #[test]

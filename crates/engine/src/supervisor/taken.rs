@@ -9,6 +9,7 @@ use crate::process::runtime::NodeKind;
 use crate::report::worker::{Address, Worker};
 use crate::socket::bind::FIRST_LISTENER;
 use crate::socket::holder::{Holder, Wanted, listening};
+use crate::socket::probe::obstacle;
 
 /// How long it may be looked for a stranger who has an address: nothing else is done meanwhile.
 const SEARCH: Duration = Duration::from_millis(200);
@@ -45,6 +46,11 @@ impl Cluster {
         let own: Vec<u32> = [std::process::id()].into_iter().chain(own).collect();
         if let Some(holder) = sockets.holder_among(&own).or_else(|| sockets.holder(SEARCH)) {
             return Some(self.has_it(&wanted, &holder, &families));
+        }
+        if let Wanted::Path(path) = &wanted
+            && let Some(what) = obstacle(path)
+        {
+            return Some(format!("{wanted} is taken: {what}"));
         }
         // What nobody has was no address.
         let something = sockets.is_empty().then(|| self.who_has_something(&families)).flatten();
@@ -296,5 +302,14 @@ mod tests {
             said.as_deref(),
             Some("/nowhere/it.sock is taken, by whom cannot be seen from here: root sees it by `ss -lnp`")
         );
+    }
+    #[test]
+    fn what_is_in_the_way_of_a_unix_socket_is_said() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("it.sock");
+        fs::write(&path, "").unwrap();
+        let said = cluster(Vec::new(), Vec::new()).who_has(&format!("bind EADDRINUSE {}", path.display()));
+        let what = "a file is there, and no socket: remove it, or name another path";
+        assert_eq!(said, Some(format!("{} is taken: {what}", path.display())));
     }
 }

@@ -110,8 +110,17 @@ fn a_unix_socket_of_somebody_who_lives() {
 fn a_path_that_is_no_socket() {
     let home = Home::new();
     let path = home.write("precious", "text");
-    refused(&[&path.to_string_lossy()]);
+    let line = refused(&[&path.to_string_lossy()]);
+    let what = "a file is there, and no socket: remove it, or name another path";
+    assert_eq!(line, format!("cannot listen on {}: {what}", path.display()));
     assert_eq!(home.read("precious"), "text");
+    home.link("dangling", "nowhere");
+    for (path, what) in
+        [("", ": a directory is there: "), ("dangling", "/nowhere is there, and none is followed: ")]
+    {
+        let line = refused(&[home.join(path).to_string_lossy().trim_end_matches('/')]);
+        assert!(line.contains(what), "{line}");
+    }
 }
 
 #[test]
@@ -145,7 +154,7 @@ fn text_that_is_no_address() {
         ("127.0.0.1:99999", "'127.0.0.1:99999' is no address"),
         ("unix:", "'unix:' is no address"),
         ("a:b=8080", "'a:b' is no name for a listener"),
-        ("8080?mode=660", "there is no option 'mode=660' of an address"),
+        ("8080?mode=660", "there is no option 'mode=660' of this address"),
         ("8080?backlog=much", "'much' is no value of backlog: a whole number"),
         ("/a.sock?mode=888", "'888' is no value of mode: permissions in octal"),
     ] {

@@ -1,10 +1,13 @@
 //! Node servers on unix sockets: how long their paths may be, and whom their names lead to.
 
 use std::fs;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use recluster_e2e::{Connection, Home, Launch, Response, eventually, on};
+
+use rustix::process::Signal;
 
 use super::node::answered_by_all;
 
@@ -15,6 +18,44 @@ fn server_at(home: &Home, path: impl AsRef<Path>) -> Launch {
 
 fn ask(path: &Path) -> Response {
     Connection::open_unix(path).and_then(|mut connection| connection.get("/")).expect("an answer")
+}
+
+fn ask_abstract(name: &str) -> Response {
+    let address = SocketAddr::from_abstract_name(name).expect("a short name");
+    let stream = UnixStream::connect_addr(&address).expect("somebody listens");
+    Connection::on(stream).and_then(|mut connection| connection.get("/")).expect("an answer")
+}
+
+/// There is no file of it. A Node server means the same socket by a name behind a NUL.
+#[test]
+fn an_abstract_name_is_bound_for_every_worker_through_reloads_and_free_at_the_end() {
+    let home = Home::new();
+    let name = format!("recluster-e2e-listen-{}", std::process::id());
+    let listen = format!("unix:@{name}");
+    let server = home.write(
+        "server.js",
+        "const respond = (_, response) => response.end(JSON.stringify({ slot: process.env.WORKER_ID }))\n\
+         require('node:http').createServer(respond).listen(`\\0${process.argv[2]}`)\n",
+    );
+    let launch = || Launch::of(&server).listen(&listen).arg(name.as_str());
+    let mut master = launch().home(&home).serve();
+    let status = master.status();
+    assert_eq!(status["listeners"][0]["address"], listen, "{status}");
+    answered_by_all(2, || ask_abstract(&name).text("slot"));
+    let refused = launch().refused();
+    refused.expect_code(2);
+    let taken = format!(
+        "cannot listen on {listen}: Address already in use (os error 98) (process {} has it",
+        master.process().pid()
+    );
+    assert!(refused.stderr.contains(&taken), "{refused:#?}");
+    master.reload().expect_code(0);
+    answered_by_all(2, || ask_abstract(&name).text("slot"));
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    assert_eq!(names_in(&home).iter().filter(|name| name.contains("recluster-e2e")).count(), 0);
+    let address = SocketAddr::from_abstract_name(&name).expect("a short name");
+    UnixListener::bind_addr(&address).expect("it is free");
 }
 
 /// A directory whose path alone is longer than the path of a unix socket may be, and a short link to it.
