@@ -34,7 +34,7 @@ pub struct Launch {
     directory: Option<PathBuf>,
     options: BTreeMap<&'static str, Option<String>>,
     node_args: Vec<String>,
-    args: Vec<String>,
+    args: Vec<OsString>,
     env: Vec<(String, OsString)>,
     sockets: Vec<OwnedFd>,
     listens: Vec<String>,
@@ -174,8 +174,8 @@ impl Launch {
 
     /// One argument for the server.
     #[must_use]
-    pub fn arg(mut self, arg: &str) -> Self {
-        self.args.push(arg.to_owned());
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
         self
     }
 

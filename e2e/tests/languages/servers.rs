@@ -14,7 +14,7 @@ use crate::trial::{Ends, Trial};
 /// A server with a listener, and the small application in this directory.
 fn serving(server: PathBuf, args: &[&str]) -> Launch {
     let launch = Launch::of(server).listen("127.0.0.1:0").env("PYTHONPATH", fixture("languages"));
-    args.iter().fold(launch, |launch, arg| launch.arg(arg))
+    args.iter().fold(launch, Launch::arg)
 }
 
 fn application(name: &str) -> String {
@@ -111,7 +111,7 @@ fn php_fpm() {
     let launch = Launch::of(server).socket(socket).env("FPM_SOCKETS", format!("{address}=3"));
     let launch = launch.option("--drain-signal", "QUIT").option("--ready-when", "notify");
     let launch = launch.arg("--nodaemonize").arg("--allow-to-run-as-root");
-    let launch = launch.arg("--fpm-config").arg(&configuration.to_string_lossy());
+    let launch = launch.arg("--fpm-config").arg(&configuration);
     Trial::of("php-fpm", launch, Ends::AsItDoes).request(fastcgi(&application("page.php"))).run();
 }
 

@@ -40,6 +40,13 @@ fn explained(mut error: clap::Error, definition: &Command, args: &[OsString]) ->
                 error.insert(ContextKind::InvalidArg, ContextValue::String(place));
             }
         }
+        ErrorKind::InvalidUtf8 => {
+            if let Some(words) = not_utf8(definition, args)
+                && let Some(command) = command_of(definition, args)
+            {
+                return command.clone().error(ErrorKind::InvalidUtf8, words);
+            }
+        }
         ErrorKind::UnknownArgument => {
             if let Some(tip) = tip(&error, definition, args) {
                 let tips = vec![StyledStr::from(tip.words)];
@@ -55,6 +62,29 @@ fn explained(mut error: clap::Error, definition: &Command, args: &[OsString]) ->
         _ => {}
     }
     error
+}
+
+/// Which value has to be text and is not. Paths and what the server is given may be anything.
+fn not_utf8(definition: &Command, args: &[OsString]) -> Option<String> {
+    let is_wrong = |at: &usize| {
+        let lossy = |(other, arg): (usize, &OsString)| {
+            if other == *at { arg.clone() } else { arg.to_string_lossy().into_owned().into() }
+        };
+        let args: Vec<OsString> = args.iter().enumerate().map(lossy).collect();
+        let read = definition.clone().try_get_matches_from(args);
+        read.is_err_and(|error| error.kind() == ErrorKind::InvalidUtf8)
+    };
+    let unclear = args.iter().enumerate().filter(|(_, arg)| arg.to_str().is_none());
+    let (at, arg) = unclear.into_iter().find(|(at, _)| is_wrong(at))?;
+    let shown = arg.to_string_lossy();
+    let before = at.checked_sub(1).and_then(|before| args.get(before));
+    let before = before.map(|before| before.to_string_lossy()).unwrap_or_default();
+    let (option, value) = match shown.split_once('=') {
+        Some((option, value)) if option.starts_with("--") => (option, value),
+        Some(_) | None => (&*before, &*shown),
+    };
+    let of = if option.starts_with('-') { format!(" of {option}") } else { String::new() };
+    Some(format!("the value '{value}'{of} is not UTF-8, which it has to be"))
 }
 
 /// The variable that a wrong value comes from: without it the value is not there.
@@ -74,6 +104,8 @@ fn variable_of(error: &clap::Error, definition: &Command, args: &[OsString]) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
 
     fn definition() -> Command {
@@ -96,6 +128,25 @@ mod tests {
         assert!(refused.contains(place), "{refused}");
         let typed = refusal(&definition(), &["x", "run", "--workers", "y"]);
         assert!(typed.contains("'y' for '--workers <workers>': invalid digit"), "{typed}");
+    }
+
+    #[test]
+    fn a_value_that_has_to_be_text_is_named_where_it_is_none() {
+        let arg = |name| Arg::new(name).long(name);
+        let run = Command::new("run")
+            .arg(arg("listen").short('l'))
+            .arg(arg("file").value_parser(clap::value_parser!(std::path::PathBuf)));
+        let definition = Command::new("x").subcommand(run);
+        let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
+        for (value, words) in [
+            (vec![bytes(b"--listen"), bytes(b"a\xff")], "the value 'a\u{fffd}' of --listen is not UTF-8"),
+            (vec![bytes(b"--listen=a\xff")], "the value 'a\u{fffd}' of --listen is not UTF-8"),
+            (vec![bytes(b"-l"), bytes(b"\xff=")], "the value '\u{fffd}=' of -l is not UTF-8"),
+        ] {
+            let args = ["x".into(), "run".into(), "--file".into(), bytes(b"b\xff")].into_iter().chain(value);
+            let error = matches(&definition, &args.collect::<Vec<_>>()).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _, ValueParser, ValueParserFactory};
 use recluster::{CompileCache, InstanceEnv, Scale, Surge, VariableError, Which};
 
 /// Why a value is not understood.
@@ -127,16 +128,21 @@ impl ControlAt {
     pub(crate) const OFF: &str = "none";
 }
 
-impl FromStr for ControlAt {
-    type Err = ValueError;
+impl ValueParserFactory for ControlAt {
+    type Parser = ValueParser;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text {
-            "" => Err(ValueError::Control),
-            Self::OFF => Ok(Self::Off),
-            path if path.ends_with('/') => Err(ValueError::ControlDirectory),
-            path => Ok(Self::Path(path.into())),
-        }
+    /// A path may be anything, also no UTF-8.
+    fn value_parser() -> ValueParser {
+        OsStringValueParser::new().try_map(control).into()
+    }
+}
+
+fn control(text: OsString) -> Result<ControlAt, ValueError> {
+    match text.as_encoded_bytes() {
+        b"" => Err(ValueError::Control),
+        path if path == ControlAt::OFF.as_bytes() => Ok(ControlAt::Off),
+        path if path.ends_with(b"/") => Err(ValueError::ControlDirectory),
+        _ => Ok(ControlAt::Path(text.into())),
     }
 }
 
@@ -190,6 +196,8 @@ impl From<OsString> for ConfigAt {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
 
     #[test]
@@ -207,6 +215,15 @@ mod tests {
         for text in ["0", "-1", "", "two", "1.5", "99999999999"] {
             assert_eq!(workers(text), Err(ValueError::Workers), "{text}");
         }
+    }
+
+    #[test]
+    fn a_control_socket_has_a_path_of_any_bytes_or_there_is_none() {
+        let path = OsString::from_vec(b"/run/\xff".to_vec());
+        assert_eq!(control(path.clone()), Ok(ControlAt::Path(path.into())));
+        assert_eq!(control("none".into()), Ok(ControlAt::Off));
+        assert_eq!(control("".into()), Err(ValueError::Control));
+        assert_eq!(control("/run/".into()), Err(ValueError::ControlDirectory));
     }
 
     #[test]

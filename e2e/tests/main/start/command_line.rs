@@ -1,5 +1,9 @@
 //! The command line: help, values that are refused, error messages, exit statuses.
 
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
+
 use recluster_e2e::{Finished, Home, Launch, Node, fixture};
 
 fn recluster(args: &[&str]) -> Finished {
@@ -97,6 +101,44 @@ fn wrong_values_in_the_environment_are_named_too() {
     let refused = Launch::fixture("server.js").without("--workers").env("WEB_CONCURRENCY", "lots").refused();
     refused.expect_code(2);
     assert!(refused.stderr.contains("lots"), "{refused:#?}");
+}
+
+/// Bytes that are no text, in every way by which a program is told something.
+#[test]
+fn what_is_not_utf8_reaches_the_server_as_it_is() {
+    let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
+    let home = Home::new();
+    let directory = home.path().join(bytes(b"a\xffb"));
+    fs::create_dir(&directory).expect("the directory is ours");
+    let script = home.script(
+        "it.sh",
+        "printf '%s' \"$0 $1 $KEY\" | od -An -v -tx1 | tr -d ' \\n'\necho\nexec sleep 1000000",
+    );
+    let program = directory.join("it.sh");
+    fs::rename(script, &program).expect("the directory is ours");
+    let launch = Launch::of(&program).workers(1).arg(bytes(b"c\xfed")).env("KEY", bytes(b"e\xfdf"));
+    let master = launch.start();
+    master.wait_stdout("61ff622f69742e7368"); // a.b/it.sh
+    master.wait_stdout("2063fe64 2065fd66".replace(' ', "").as_str());
+    let server = home.write(
+        "argv.js",
+        "console.log(require('node:fs').readFileSync('/proc/self/cmdline').toString('hex'))\n\
+         require('node:http').createServer().listen(0)\n",
+    );
+    let master = Launch::of(server).workers(1).arg(bytes(b"c\xfed")).serve();
+    master.wait_stdout("0063fe6400");
+}
+
+/// Addresses and commands have to be text.
+#[test]
+fn what_has_to_be_utf8_and_is_not_is_named() {
+    let home = Home::new();
+    let mut command = recluster_e2e::command(home.path());
+    command.args(["check", "server.js", "--listen"]).arg(OsString::from_vec(b"unix:/run/\xff".to_vec()));
+    let refused = Finished::run(command);
+    refused.expect_code(2);
+    let line = "error: the value 'unix:/run/\u{fffd}' of --listen is not UTF-8, which it has to be\n";
+    assert!(refused.stderr.starts_with(line), "{refused:#?}");
 }
 
 #[test]
