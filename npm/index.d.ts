@@ -295,6 +295,8 @@ declare namespace recluster {
     generation: number;
     pid: number | null;
     state: 'starting' | 'ready' | 'serving' | 'draining' | 'terminating' | 'killed' | 'unkillable' | 'leftover';
+    /** Its process is stopped, such as by SIGSTOP. */
+    stopped?: boolean;
     seconds_left: number | null;
     uptime_seconds: number;
     memory_bytes: number | null;

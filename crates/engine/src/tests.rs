@@ -279,6 +279,7 @@ fn worker_statuses() -> Vec<WorkerStatus> {
             generation: 1,
             pid: is_full.then_some(4703),
             state: state.to_owned(),
+            stopped: is_full,
             seconds_left: is_full.then_some(1.0),
             uptime_seconds: 1.0,
             memory_bytes: is_full.then_some(1),

@@ -149,7 +149,7 @@ fn row(worker: &WorkerStatus, restarts: &str, connections: Option<u64>) -> Row {
         worker.id.to_string(),
         or_dash(worker.pid.map(|pid| pid.to_string())),
         worker.generation.to_string(),
-        worker.state.clone(),
+        worker.state_now().to_owned(),
         span(worker.uptime_seconds),
         restarts.to_owned(),
         or_dash(worker.memory_bytes.map(memory)),

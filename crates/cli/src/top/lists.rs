@@ -45,7 +45,7 @@ pub(super) fn other(pen: &mut Pen<'_>, scene: &Scene<'_>, worker: &WorkerStatus)
     let holds = if says.is_empty() { String::new() } else { format!(": {says}") };
     pen.line(&[
         (&who, Theme::plain()),
-        (&worker.state, scene.theme.state(&worker.state)),
+        (worker.state_now(), scene.theme.state(worker.state_now())),
         (&left, Theme::plain()),
         (&holds, Theme::plain()),
     ]);

@@ -129,7 +129,7 @@ impl Row<'_> {
 
     /// The state of the worker; a slot without one is vacant.
     pub(super) fn state(&self) -> &str {
-        self.worker.map_or("vacant", |worker| worker.state.as_str())
+        self.worker.map_or("vacant", WorkerStatus::state_now)
     }
 
     /// What rows are sorted by, if the column has numbers.

@@ -49,6 +49,12 @@ fn of_worker(worker: &WorkerStatus, rates: &Rates) -> Vec<Warning> {
     if worker.state == "unkillable" {
         found.push(grave(format!("worker {} (slot {slot}{pid}) was killed, and does not end", worker.id)));
     }
+    if worker.stopped {
+        found.push(grave(format!(
+            "worker {} (slot {slot}{pid}) is stopped: kill -CONT lets it go on",
+            worker.id
+        )));
+    }
     if let (Some(held), Some(left)) = (&worker.held, worker.seconds_left)
         && held.requests > 0
         && left < SOON

@@ -3,9 +3,18 @@
 use crate::metrics::text::{Family, Kind};
 use crate::report::counts::Measured;
 
-/// The states of workers, as a status names them.
-const STATES: [&str; 8] =
-    ["starting", "ready", "serving", "draining", "terminating", "killed", "unkillable", "leftover"];
+/// The states of workers, as a status names them; one that is stopped is that alone.
+const STATES: [&str; 9] = [
+    "starting",
+    "ready",
+    "serving",
+    "stopped",
+    "draining",
+    "terminating",
+    "killed",
+    "unkillable",
+    "leftover",
+];
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {
@@ -39,7 +48,7 @@ pub(super) const FAMILIES: &[Family] = &[
         labels: &["state"],
         source: |measured, samples| {
             for state in STATES {
-                let workers = measured.status.workers.iter().filter(|worker| worker.state == state);
+                let workers = measured.status.workers.iter().filter(|worker| worker.state_now() == state);
                 samples.push(&[state], len(workers.count()));
             }
         },

@@ -145,7 +145,7 @@ impl Process {
     pub(crate) fn memory(&self, groups: &BTreeMap<i32, u64>) -> u64 {
         let group = self.target.is_in_its_group().then(|| self.pid().as_raw_nonzero().get());
         let of_group = group.map(|group| groups.get(&group).copied());
-        of_group.unwrap_or_else(|| self.usage().0).unwrap_or(0)
+        of_group.unwrap_or_else(|| self.usage().map(|usage| usage.memory)).unwrap_or(0)
     }
 
     /// Whether it does something at this moment: it runs, waits for the CPU or for a disk, or the kernel is about to end it.
@@ -154,10 +154,19 @@ impl Process {
     }
 
     /// Resident memory in bytes, and CPU time in seconds.
-    pub(crate) fn usage(&self) -> (Option<u64>, Option<f64>) {
-        let stat = Stat::of(self.pid());
-        (stat.as_ref().map(|stat| stat.memory), stat.as_ref().map(Stat::cpu_seconds))
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let stat = Stat::of(self.pid())?;
+        Some(Usage { memory: stat.memory, cpu_seconds: stat.cpu_seconds(), is_stopped: stat.is_stopped })
     }
+}
+
+/// What the kernel says of a process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Usage {
+    /// Resident, in bytes.
+    pub(crate) memory: u64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) is_stopped: bool,
 }
 
 /// Whether SIGCHLD is ignored in this process. If so, the kernel reaps its children, and their exit status is lost.

@@ -19,6 +19,8 @@ pub(crate) struct Stat {
     pub(super) lives: bool,
     /// Its first thread runs, waits for the CPU or for a disk, or is about to end or has ended.
     pub(super) is_busy: bool,
+    /// It is stopped, by a signal: it does nothing until it is sent CONT.
+    pub(super) is_stopped: bool,
     /// Its resident memory, in bytes.
     pub(super) memory: u64,
     /// Its CPU time, user and system, in clock ticks.
@@ -57,6 +59,7 @@ impl Stat {
             group: fields.get(2)?.parse().ok()?,
             lives: !matches!(*fields.first()?, "Z" | "X") || number(17)? > 1,
             is_busy: matches!(*fields.first()?, "R" | "D" | "Z" | "X") || number(6)? & EXITING != 0,
+            is_stopped: *fields.first()? == "T",
             memory: number(21)?.saturating_mul(rustix::param::page_size() as u64),
             ticks: number(11)?.saturating_add(number(12)?),
         })
@@ -97,8 +100,18 @@ mod tests {
         };
         let memory = 25 * rustix::param::page_size() as u64;
         let parent = Some(Pid::INIT);
-        let ended = Stat { pid: 42, parent, group: 40, lives: false, is_busy: true, memory, ticks: 11 };
+        let ended = Stat {
+            pid: 42,
+            parent,
+            group: 40,
+            lives: false,
+            is_busy: true,
+            is_stopped: false,
+            memory,
+            ticks: 11,
+        };
         assert_eq!(stat("S"), Some(Stat { lives: true, is_busy: false, ..ended }));
+        assert_eq!(stat("T"), Some(Stat { lives: true, is_busy: false, is_stopped: true, ..ended }));
         assert_eq!(stat("Z"), Some(ended));
         assert_eq!(parse("nonsense"), None);
         assert_eq!(parse("42 (a) S -1 40 41 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 99 1000 25 0"), None);
@@ -119,7 +132,8 @@ mod tests {
     #[test]
     fn cpu_time_is_in_seconds() {
         let ticks = rustix::param::clock_ticks_per_second() * 5 / 2;
-        let stat = Stat { pid: 1, parent: None, group: 1, lives: true, is_busy: false, memory: 0, ticks };
+        let now = Stat::of(rustix::process::getpid()).unwrap();
+        let stat = Stat { ticks, ..now };
         assert_eq!(stat.cpu_seconds().to_string(), "2.5");
     }
 

@@ -354,10 +354,10 @@ fn a_process_that_cannot_be_watched_is_ended() {
 async fn the_usage_of_a_process_is_known() {
     let mut running = Running::script(&patient("exit 7"));
     running.line();
-    let (memory, cpu) = running.process.usage();
-    assert!(memory.is_some_and(|bytes| bytes > 0) && cpu.is_some_and(|seconds| seconds >= 0.0));
+    let usage = running.process.usage().unwrap();
+    assert!(usage.memory > 0 && usage.cpu_seconds >= 0.0 && !usage.is_stopped);
     running.process.kill_and_reap();
-    assert_eq!(running.process.usage(), (None, None));
+    assert_eq!(running.process.usage(), None);
 }
 
 #[tokio::test]

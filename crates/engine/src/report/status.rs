@@ -127,6 +127,9 @@ pub struct WorkerStatus {
     pub pid: Option<u32>,
     /// `starting`, `ready`, `serving`, `draining`, `terminating`, `killed`, `unkillable` or `leftover`.
     pub state: String,
+    /// Its process is stopped (by SIGSTOP, or because it used a terminal): until it is sent CONT it does nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// Seconds until the next signal: the rest of its ready timeout, drain timeout, exit grace or kill timeout. A program
     /// that was let go by TERM is not sent it again: these are the seconds until KILL.
     pub seconds_left: Option<f64>,
@@ -154,6 +157,13 @@ pub struct WorkerStatus {
     /// The requests that it has answered, if it counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpStatus>,
+}
+
+impl WorkerStatus {
+    /// Its state in a word for people: that of one that is stopped is `stopped`.
+    pub fn state_now(&self) -> &str {
+        if self.stopped { "stopped" } else { &self.state }
+    }
 }
 
 /// How a Node worker does, by its own words of a moment ago.

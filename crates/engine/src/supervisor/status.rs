@@ -80,7 +80,7 @@ impl Parts<'_> {
     fn worker(&self, worker: &core::WorkerStatus) -> WorkerStatus {
         let child = self.workers.get(worker.worker);
         let place = self.launches.place(worker.worker);
-        let (memory_bytes, cpu_seconds) = child.map_or((None, None), |child| child.process.usage());
+        let usage = child.and_then(|child| child.process.usage());
         // A worker that was sent TERM at the beginning of its drain is not sent it again at the end.
         let is_termed = matches!(worker.state, State::Draining { .. })
             && self.workers.was_sent(worker.worker, core::Signal::Term);
@@ -92,13 +92,14 @@ impl Parts<'_> {
             generation: worker.generation.get(),
             pid: self.workers.about(worker.worker).and_then(|about| about.pid),
             state: state_name(worker.state, worker.serves).to_owned(),
+            stopped: usage.is_some_and(|usage| usage.is_stopped),
             seconds_left: worker.deadline.map(|at| (at + more).since(now).as_secs_f64()),
             uptime_seconds: child.map_or(Duration::ZERO, |child| child.age(self.now)).as_secs_f64(),
             status: child.and_then(|child| child.status.clone()),
             notifications_ignored: child.map_or(0, |child| child.notify_ignored),
             held: child.and_then(|child| child.held.clone()),
-            memory_bytes,
-            cpu_seconds,
+            memory_bytes: usage.map(|usage| usage.memory),
+            cpu_seconds: usage.map(|usage| usage.cpu_seconds),
             connections: None,
             node: None,
             http: None,
@@ -122,6 +123,7 @@ impl Parts<'_> {
             generation: worker.generation,
             pid: worker.pid,
             state: state.to_owned(),
+            stopped: false,
             seconds_left: left.map(|left| left.as_secs_f64()),
             uptime_seconds: child.age(self.now).as_secs_f64(),
             status: child.status.clone(),

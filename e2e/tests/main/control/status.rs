@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use std::sync::mpsc::channel;
 
-use recluster_e2e::{DEADLINE, Home, Launch, Stage, command, on};
+use recluster_e2e::{DEADLINE, Home, Launch, Stage, command, eventually, on};
 use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -31,6 +31,20 @@ fn the_status_is_there_for_programs() {
     }
     let listeners = status["listeners"].as_array().expect("listeners");
     assert!(listeners.iter().any(|it| it["address"] == master.address().to_string()), "{status}");
+}
+
+/// It does nothing, and the kernel says so.
+#[test]
+fn a_worker_that_is_stopped_is_shown_as_that() {
+    let master = Launch::fixture("server.js").workers(1).serve();
+    let worker = master.worker(&master.wait(on("spawned")));
+    worker.signal(Signal::STOP);
+    eventually("a stopped worker", || master.status()["workers"][0]["stopped"] == true);
+    assert_eq!(master.status()["workers"][0]["state"], "serving");
+    let shown = master.client(&["status"]).stdout;
+    assert!(shown.contains(" stopped ") && !shown.contains(" serving "), "{shown}");
+    worker.signal(Signal::CONT);
+    eventually("a worker that goes on", || master.status()["workers"][0].get("stopped").is_none());
 }
 
 #[test]

@@ -115,6 +115,9 @@ fn what_is_wrong_is_said_in_words() {
     let mut stuck = status();
     stuck["workers"][0]["state"] = json!("unkillable");
     assert_eq!(warned(&stuck), ["worker 5 (slot 0, pid 4705) was killed, and does not end"]);
+    let mut stopped = status();
+    stopped["workers"][0]["stopped"] = json!(true);
+    assert_eq!(warned(&stopped), ["worker 5 (slot 0, pid 4705) is stopped: kill -CONT lets it go on"]);
 }
 
 #[test]
