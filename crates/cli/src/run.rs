@@ -217,7 +217,7 @@ impl Foreground<'_> {
                 // What was asked for is written before what follows from it.
                 biased;
                 Some(news) = told(self.server.as_deref_mut()) => self.told(news),
-                Some(wish) = changed(self.admin.as_deref_mut()) => self.changed(wish),
+                Some(news) = told_of(self.admin.as_deref_mut()) => self.told_at_admin(news),
                 () = at(looks) => self.look(),
                 fate = looked(self.pidfile.as_deref_mut()) => self.pidfile_has(fate),
                 Some(change) = changes.recv() => self.journal.note(&change),
@@ -259,7 +259,22 @@ impl Foreground<'_> {
     fn told(&mut self, news: News) {
         match news {
             News::Asked(asked) => self.asked(asked),
-            News::Kept(kept) => self.kept(kept),
+            News::Kept(kept) => {
+                let path = self.server.as_ref().map(|server| server.path().display().to_string());
+                self.kept(Kept::Control, path.unwrap_or_default(), kept);
+            }
+            _ => {}
+        }
+    }
+
+    fn told_at_admin(&mut self, news: admin::News) {
+        match news {
+            admin::News::Changed(changed) => self.changed(changed),
+            admin::News::Kept(kept) => {
+                let path = self.admin.as_ref().map(|admin| admin.address().to_string());
+                let path = path.unwrap_or_default().trim_start_matches("unix:").to_owned();
+                self.kept(Kept::Admin, path, kept);
+            }
             _ => {}
         }
     }
@@ -289,6 +304,9 @@ impl Foreground<'_> {
         if let Some(server) = &self.server {
             server.look();
         }
+        if let Some(admin) = &self.admin {
+            admin.look();
+        }
         if let Some(pidfile) = &mut self.pidfile {
             pidfile.look();
         }
@@ -304,10 +322,8 @@ impl Foreground<'_> {
         });
     }
 
-    /// Something has become of the control socket's path.
-    fn kept(&mut self, kept: control::Kept) {
-        let path = self.server.as_ref().map(|server| server.path().display().to_string());
-        let (what, path) = (Kept::Control, path.unwrap_or_default());
+    /// Something has become of a socket's path.
+    fn kept(&mut self, what: Kept, path: String, kept: control::Kept) {
         match kept {
             control::Kept::Restored => self.journal.note(&Note::PathRestored { what, path }),
             control::Kept::Lost { reason } => self.journal.note(&Note::PathLost { what, path, reason }),
@@ -417,9 +433,9 @@ async fn told(server: Option<&mut Server>) -> Option<News> {
     server?.told().await
 }
 
-/// The next change that was asked for at the admin listener, if there is one.
-async fn changed(server: Option<&mut admin::Server>) -> Option<Changed> {
-    server?.changed().await
+/// What happens next at the admin listener, if there is one.
+async fn told_of(server: Option<&mut admin::Server>) -> Option<admin::News> {
+    server?.told().await
 }
 
 /// How long a stop may take where this is the first process of a container and nobody has said so.

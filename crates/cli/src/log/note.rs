@@ -123,6 +123,7 @@ pub(crate) enum Note {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kept {
     Control,
+    Admin,
     Pidfile,
 }
 
@@ -130,6 +131,7 @@ impl Kept {
     fn words(self) -> &'static str {
         match self {
             Self::Control => "the control socket",
+            Self::Admin => "the socket of the admin listener",
             Self::Pidfile => "the pidfile",
         }
     }
@@ -362,6 +364,11 @@ impl Note {
                 "no client reaches the control socket {path} any more, until its path is free: {reason}; signals to the master \
                  work as before"
             ),
+            Self::PathLost { what: Kept::Admin, path, reason } => {
+                format!(
+                    "no client reaches the admin listener at {path} any more, until its path is free: {reason}"
+                )
+            }
             Self::PathLost { what, path, reason } => format!(
                 "{} {path} does not name this master any more, until its path is free: {reason}",
                 what.words()

@@ -375,9 +375,9 @@ fn notes_of_every_kind() -> Vec<Note> {
         .map(|request| Note::AskedByHttp { request, from: "127.0.0.1:40000".to_owned() }),
         Note::Configured { .. } => of(|note| matches!(note, Note::Configured { .. })),
         Note::NotScaled { .. } => of(|note| matches!(note, Note::NotScaled { .. })),
-        Note::PathRestored { .. } => [Kept::Control, Kept::Pidfile]
+        Note::PathRestored { .. } => [Kept::Control, Kept::Admin, Kept::Pidfile]
             .map(|what| Note::PathRestored { what, path: "/run/it".to_owned() }),
-        Note::PathLost { .. } => [Kept::Control, Kept::Pidfile]
+        Note::PathLost { .. } => [Kept::Control, Kept::Admin, Kept::Pidfile]
             .map(|what| Note::PathLost { what, path: "/run/it".to_owned(), reason: "it is taken".to_owned() }),
         Note::LogReopened => [Note::LogReopened],
         Note::LogNotReopened { .. } => of(|note| matches!(note, Note::LogNotReopened { .. })),

@@ -7,6 +7,7 @@ use std::{io, net, os};
 use crate::admin::hosts::Hosts;
 use crate::admin::token::{self, TokenError};
 use crate::config::admin::AdminAddress;
+use crate::config::listen::Listen;
 use crate::report::error::StartError;
 use crate::report::worker::Address;
 use crate::socket::bind::{self, Bound};
@@ -65,6 +66,8 @@ pub struct Admin {
     pub(super) address: Address,
     /// Removed with the listener.
     pub(super) file: Option<Arc<SocketFile>>,
+    /// How it was bound.
+    pub(super) listen: Listen,
     /// None on a unix socket.
     pub(super) hosts: Option<Hosts>,
     pub(super) token_file: Option<PathBuf>,
@@ -99,7 +102,8 @@ impl Admin {
             Socket::Unix(listener) => listener.set_nonblocking(true)?,
         }
         let hosts = (!address.is_unix()).then(|| Hosts::new(hosts));
-        Ok(Self { socket, address: at, file, hosts, token_file, is_exposed: address.is_exposed() })
+        let is_exposed = address.is_exposed();
+        Ok(Self { socket, address: at, file, listen: address.0, hosts, token_file, is_exposed })
     }
 
     /// Whether [`bind`](Self::bind) would succeed now, without waiting. Leaves nothing behind.

@@ -49,5 +49,5 @@ mod token;
 
 pub use changes::Changed;
 pub use listener::{Admin, AdminError, Options};
-pub use server::Server;
+pub use server::{News, Server};
 pub use token::TokenError;

@@ -2,6 +2,7 @@
 //! for each connection.
 
 use std::io;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::{self, Arc};
 use std::thread;
 use std::time::Duration;
@@ -21,9 +22,12 @@ use crate::admin::picture::Pictures;
 use crate::admin::seats::{Activity, Seats};
 use crate::admin::site::Site;
 use crate::api::cluster::Cluster;
+use crate::config::listen::Listen;
+use crate::control::keeping::{Bind, Held, Keeping, Kept, PathKeeper};
 use crate::guard::{Panicked, Part, guarded_task};
 use crate::report::worker::Address;
 use crate::sink::Sink;
+use crate::socket::bind;
 
 /// How many connections come in one turn: many that wait to be let in must not take all seats before the first has spoken.
 const AT_ONCE: usize = 8;
@@ -41,9 +45,21 @@ const CHANGES: usize = 64;
 #[derive(Debug)]
 pub struct Server {
     address: Address,
+    /// Of a unix socket that is a file.
+    keeping: Option<Keeping>,
     changes: mpsc::Receiver<Changed>,
     closing: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
+}
+
+/// What happens at an admin listener.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum News {
+    /// A client has asked for a change, which is allowed.
+    Changed(Changed),
+    /// Something has become of the path of its unix socket. It is bound anew where its file was removed.
+    Kept(Kept),
 }
 
 impl Admin {
@@ -53,7 +69,7 @@ impl Admin {
     ///
     /// When the machine refuses a thread or a descriptor.
     pub fn serve(self, cluster: Cluster) -> io::Result<Server> {
-        let Self { socket, address, file, hosts, token_file, .. } = self;
+        let Self { socket, address, file, listen, hosts, token_file, .. } = self;
         let (closing, closed) = watch::channel(false);
         let (tell, changes) = mpsc::channel(CHANGES);
         let (done, ended) = oneshot::channel();
@@ -70,6 +86,9 @@ impl Admin {
         let stop = closing.clone();
         let (say, heard) = sync::mpsc::channel();
         let panicked = cluster.panicked();
+        let (new, listeners) = mpsc::channel(1);
+        let kept_file = file.and_then(Arc::into_inner).map(|file| Keeping::of(file, again(listen), new));
+        let (keeping, held, keeper) = apart(kept_file);
         thread.spawn(move || {
             match begin_in(socket) {
                 Ok((runtime, door)) => {
@@ -78,17 +97,20 @@ impl Admin {
                     // It ends with the runtime.
                     let keeping = async move { kept.keeper.keep(&kept.pictures, events).await };
                     drop(runtime.spawn(guarded_task(PART, panicked.clone(), keeping)));
-                    let answering = answer(door, shared, cluster, &stop);
+                    if let Some(keeper) = keeper {
+                        drop(runtime.spawn(guarded_task(PART, panicked.clone(), keeper.run())));
+                    }
+                    let answering = answer(door, listeners, shared, cluster, &stop);
                     runtime.block_on(guarded_task(PART, panicked, answering));
                 }
                 Err(error) => drop(say.send(Err(error))),
             }
-            drop(file);
+            drop(held);
             // Whoever waited for it may have gone.
             let _ = done.send(());
         })?;
         heard.recv().map_err(io::Error::other)??;
-        Ok(Server { address, changes, closing, ended })
+        Ok(Server { address, keeping, changes, closing, ended })
     }
 }
 
@@ -98,10 +120,25 @@ impl Server {
         &self.address
     }
 
-    /// The next change that a client has asked for, for a log; those that are not read in time are dropped. `None` when the server has
-    /// ended.
-    pub async fn changed(&mut self) -> Option<Changed> {
-        self.changes.recv().await
+    /// What happens next, for a log; what is not read in time is dropped. `None` when the server has ended.
+    pub async fn told(&mut self) -> Option<News> {
+        let kept = async {
+            match &mut self.keeping {
+                Some(keeping) => keeping.told().await,
+                None => None,
+            }
+        };
+        tokio::select! {
+            changed = self.changes.recv() => changed.map(News::Changed),
+            Some(kept) = kept => Some(News::Kept(kept)),
+        }
+    }
+
+    /// Has the path of a unix socket looked at now, which happens now and then in any case.
+    pub fn look(&self) {
+        if let Some(keeping) = &self.keeping {
+            keeping.look();
+        }
     }
 
     /// Stops listening, gives clients a moment to read their last answer, and removes the file of a unix socket.
@@ -109,6 +146,26 @@ impl Server {
         self.closing.send_replace(true);
         // An error means that it has ended.
         let _ = self.ended.await;
+    }
+}
+
+/// Binds the same unix socket anew, again and again.
+fn again(listen: Listen) -> Bind {
+    Arc::new(move || {
+        let bound = bind::bind(&listen);
+        let bound =
+            bound.map_err(|error| bind::obstacle_at(&listen.at).unwrap_or_else(|| error.to_string()))?;
+        let file = bound.file.and_then(Arc::into_inner).ok_or("it has no file")?;
+        let listener = StdUnixListener::from(bound.socket);
+        let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+        Ok((listener.map_err(|error| error.to_string())?, file))
+    })
+}
+
+fn apart(kept: Option<(Keeping, Held, PathKeeper)>) -> (Option<Keeping>, Option<Held>, Option<PathKeeper>) {
+    match kept {
+        Some((keeping, held, keeper)) => (Some(keeping), Some(held), Some(keeper)),
+        None => (None, None, None),
     }
 }
 
@@ -168,7 +225,13 @@ impl Door {
 }
 
 /// Answers until the cluster is over, or it is to close.
-async fn answer(door: Door, shared: Shared, cluster: Cluster, closing: &watch::Sender<bool>) {
+async fn answer(
+    mut door: Door,
+    mut listeners: mpsc::Receiver<UnixListener>,
+    shared: Shared,
+    cluster: Cluster,
+    closing: &watch::Sender<bool>,
+) {
     let (mut seats, mut came, mut closed) = (Seats::default(), 0_usize, shared.closing.clone());
     let over = async {
         tokio::select! {
@@ -189,6 +252,12 @@ async fn answer(door: Door, shared: Shared, cluster: Cluster, closing: &watch::S
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
+            Some(new) = listeners.recv() => {
+                let old = std::mem::replace(&mut door, Door::Unix(new));
+                // Those that came by the old path before it was lost.
+                let mut next = async || old.open(&mut seats, &shared, cluster.panicked()).await;
+                while let Ok(Ok(())) = timeout(Duration::ZERO, next()).await {}
+            }
             () = &mut over => break,
         }
     }

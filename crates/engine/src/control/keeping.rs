@@ -1,5 +1,6 @@
-//! [`Keeper`]: a control socket is bound anew where its path does not lead to it any more. A cleaner of old files or a person may
-//! have removed its file, or the directory. A file system may not answer: threads look at it that may wait, one look at a time.
+//! [`PathKeeper`]: a socket for clients, such as the control socket, is bound anew where its path does not lead to it any more. A
+//! cleaner of old files or a person may have removed its file, or the directory. A file system may not answer: threads look at it that
+//! may wait, one look at a time.
 
 use std::future::pending;
 use std::io;
@@ -14,7 +15,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::socket::Socket;
 use crate::socket::file::{Found, SocketFile};
 use crate::socket::watch::FileWatch;
 use crate::sys;
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How much may wait to be told. It is for the log; whoever does not read it has the socket all the same.
 const TOLD: usize = 16;
 
-/// What has become of a control socket's path.
+/// What has become of the path of a control socket, or of the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kept {
@@ -39,63 +39,71 @@ pub enum Kept {
     },
 }
 
-/// The file of a socket that may be bound anew.
+/// Binds it anew, or says why that cannot be.
+pub(crate) type Bind = Arc<dyn Fn() -> Result<(UnixListener, SocketFile), String> + Send + Sync>;
+
+/// A socket's path that is kept, for those who hear of it.
 #[derive(Debug)]
-pub(super) struct Keeping {
-    file: Arc<Mutex<SocketFile>>,
+pub(crate) struct Keeping {
     look: Arc<Notify>,
     told: mpsc::Receiver<Kept>,
 }
 
+/// The file of a socket that may be bound anew. Dropping it removes the file.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _file: Arc<Mutex<SocketFile>>,
+}
+
 impl Keeping {
     /// Begins to keep a file; a new socket goes to `listeners`.
-    pub(super) fn of(file: SocketFile, listeners: mpsc::Sender<UnixListener>) -> (Self, Keeper) {
+    pub(crate) fn of(
+        file: SocketFile,
+        bind: Bind,
+        listeners: mpsc::Sender<UnixListener>,
+    ) -> (Self, Held, PathKeeper) {
         let (tell, told) = mpsc::channel(TOLD);
         let path = file.path().to_owned();
         let file = Arc::new(Mutex::new(file));
         let look = Arc::new(Notify::new());
-        let keeper = Keeper {
+        let keeper = PathKeeper {
             path,
             file: Arc::downgrade(&file),
             look: Arc::clone(&look),
+            bind,
             listeners,
             tell,
             known: None,
         };
-        (Self { file, look, told }, keeper)
+        (Self { look, told }, Held { _file: file }, keeper)
     }
 
     /// Has the path looked at now.
-    pub(super) fn look(&self) {
+    pub(crate) fn look(&self) {
         self.look.notify_one();
     }
 
     /// What has become of it next.
-    pub(super) async fn told(&mut self) -> Option<Kept> {
+    pub(crate) async fn told(&mut self) -> Option<Kept> {
         self.told.recv().await
-    }
-
-    /// Removes the file.
-    pub(super) fn end(self) {
-        drop(self.file);
     }
 }
 
 /// Keeps the path, for as long as it runs.
-#[derive(Debug)]
-pub(super) struct Keeper {
+pub(crate) struct PathKeeper {
     path: PathBuf,
     /// None where the server is gone.
     file: Weak<Mutex<SocketFile>>,
     look: Arc<Notify>,
+    bind: Bind,
     listeners: mpsc::Sender<UnixListener>,
     tell: mpsc::Sender<Kept>,
     /// Why the path does not lead to the socket, as people know.
     known: Option<String>,
 }
 
-impl Keeper {
-    pub(super) async fn run(mut self) {
+impl PathKeeper {
+    pub(crate) async fn run(mut self) {
         loop {
             // It is set before the look: what happens in between is seen too. The machine may have no watch to spare.
             let watch = self.watch().await.ok();
@@ -129,25 +137,25 @@ impl Keeper {
         let look = move || file.lock().unwrap_or_else(PoisonError::into_inner).restore();
         // An error is a panic in there, which was heard of.
         let Ok(found) = spawn_blocking(look).await else { return false };
-        if found != Found::Ours {
-            return self.bind().await;
+        match found {
+            Found::Foreign | Found::Lost => return self.bind().await,
+            Found::Restored => {
+                self.known = None;
+                self.say(Kept::Restored);
+            }
+            Found::Ours if self.known.take().is_some() => self.say(Kept::Restored),
+            Found::Ours => {}
         }
-        if self.known.take().is_some() {
-            self.say(Kept::Restored);
-        }
-        false
+        found == Found::Restored
     }
 
     async fn bind(&mut self) -> bool {
-        let path = self.path.clone();
-        // It asks whoever listens there, and waits for other masters that bind.
-        let bound = match spawn_blocking(move || Socket::bind(path)).await {
-            Ok(bound) => bound.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
+        let bind = Arc::clone(&self.bind);
+        // It may ask whoever listens there, and wait for other masters that bind.
+        let bound = spawn_blocking(move || bind()).await.unwrap_or_else(|error| Err(error.to_string()));
         match bound {
-            Ok(socket) => {
-                self.replace(socket).await;
+            Ok((listener, file)) => {
+                self.replace(listener, file).await;
                 true
             }
             Err(reason) => {
@@ -159,13 +167,13 @@ impl Keeper {
         }
     }
 
-    async fn replace(&mut self, new: Socket) {
+    async fn replace(&mut self, listener: UnixListener, new: SocketFile) {
         let Some(file) = self.file.upgrade() else { return };
-        *file.lock().unwrap_or_else(PoisonError::into_inner) = new.file;
+        *file.lock().unwrap_or_else(PoisonError::into_inner) = new;
         drop(file);
         // The old listener is open until this one has come: the inode of its file was given to no other. An error says that the
         // server ends.
-        let _ = self.listeners.send(new.listener).await;
+        let _ = self.listeners.send(listener).await;
         self.known = None;
         self.say(Kept::Restored);
     }
@@ -193,10 +201,12 @@ mod tests {
 
     use super::*;
     use crate::control::greeting::tests::{REFUSED, answer_with};
+    use crate::control::socket::Socket;
     use crate::socket::probe::tests::leave_stale;
 
     struct Place {
         keeping: Keeping,
+        held: Held,
         listeners: mpsc::Receiver<UnixListener>,
         path: PathBuf,
         _directory: tempfile::TempDir,
@@ -210,9 +220,9 @@ mod tests {
             let path = directory.path().join("run/it.sock");
             let Socket { listener, file } = Socket::bind(&path).unwrap();
             let (new, listeners) = mpsc::channel(1);
-            let (keeping, keeper) = Keeping::of(file, new);
+            let (keeping, held, keeper) = Keeping::of(file, Socket::again(path.clone()), new);
             tokio::spawn(keeper.run());
-            Self { keeping, listeners, path, _directory: directory, listener }
+            Self { keeping, held, listeners, path, _directory: directory, listener }
         }
 
         async fn told(&mut self) -> Kept {
@@ -251,7 +261,7 @@ mod tests {
                 kept.keeping.look();
                 kept.is_bound_anew().await;
             }
-            kept.keeping.end();
+            drop(kept.held);
             assert!(!kept.path.exists(), "{what}: the last one is removed with the server");
         }
     }

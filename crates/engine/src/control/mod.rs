@@ -11,7 +11,7 @@ mod asked;
 mod client;
 mod discover;
 mod greeting;
-mod keeping;
+pub(crate) mod keeping;
 pub(crate) mod lines;
 pub mod protocol;
 mod recent;

@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::asked::Asked;
-use super::keeping::{Keeping, Kept};
+use super::keeping::{Held, Keeping, Kept};
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REPLY_LIMIT, REQUEST_LIMIT, Reply, Request};
 use super::recent::{Recent, Recorder, record};
@@ -60,6 +60,7 @@ const ASKED: usize = 64;
 pub struct Server {
     path: PathBuf,
     keeping: Keeping,
+    held: Held,
     asked: mpsc::Receiver<Asked>,
     recent: Recent,
     /// The tasks of clients end when this becomes true, or when it is dropped.
@@ -90,12 +91,12 @@ impl Socket {
         tokio::spawn(guarded_task(PART, panicked.clone(), recording));
         let path = file.path().to_owned();
         let (new, listeners) = mpsc::channel(1);
-        let (keeping, keeper) = Keeping::of(file, new);
+        let (keeping, held, keeper) = Keeping::of(file, Socket::again(path.clone()), new);
         let keeping_it = while_open(closed.clone(), keeper.run());
         tokio::spawn(guarded_task(PART, panicked.clone(), keeping_it));
         let host = Host { cluster, closed, tell, room: Room::default(), recent: recent.clone() };
         let accepting = tokio::spawn(guarded_task(PART, panicked, accept(listener, listeners, host)));
-        Server { path, keeping, asked, recent, closing, accepting }
+        Server { path, keeping, held, asked, recent, closing, accepting }
     }
 }
 
@@ -126,8 +127,8 @@ impl Server {
     /// Removes the socket, then gives clients a moment to read their last answer. A client that waits for the end of
     /// the cluster sees its connection close now: the name is free.
     pub async fn close(self) {
-        let Self { path: _, keeping, asked: _, recent: _, closing, accepting } = self;
-        keeping.end();
+        let Self { held, closing, accepting, .. } = self;
+        drop(held);
         drop(closing);
         // The task can only have panicked, and then there is no client left to wait for.
         let _ = accepting.await;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use socket2::Type;
 use tokio::net::UnixListener;
 
 use super::greeting::{Listener, listener_at};
+use super::keeping::Bind;
 use crate::socket::directory::Directory;
 use crate::socket::file::SocketFile;
 use crate::socket::named::{self, Permissions};
@@ -131,6 +133,14 @@ impl Socket {
                 .map_err(|source| BindError::System { path: path.to_owned(), source })?;
         }
         look(path)
+    }
+
+    /// Binds the same path anew, again and again.
+    pub(super) fn again(path: PathBuf) -> Bind {
+        Arc::new(move || {
+            let Self { listener, file } = Self::bind(path.clone()).map_err(|error| error.to_string())?;
+            Ok((listener, file))
+        })
     }
 
     /// Where it is.

@@ -84,6 +84,36 @@ fn it_may_be_a_unix_socket_which_is_removed_at_the_end() {
     assert!(!path.exists());
 }
 
+/// A cleaner of old files; and somebody who moves the whole directory, which is not made anew.
+#[test]
+fn a_unix_socket_that_was_removed_is_there_again() {
+    let home = Home::new();
+    fs::create_dir(home.join("run")).expect("the directory is ours");
+    let path = home.join("run/admin.sock");
+    let address = format!("unix:{}?mode=600", path.display());
+    let mut master = Launch::fixture("server.js").home(&home).workers(1).option("--admin", &address).serve();
+    let is_asked = || {
+        let mut connection = Connection::open_unix(&path).expect("it listens");
+        connection.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+        assert_eq!(connection.response().expect("an answer").status, 200);
+        assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+    };
+    let restored = || on("path_restored").with("/what", "admin");
+    fs::remove_file(&path).expect("it should be there");
+    let event = master.wait(restored());
+    assert_eq!(event.text("/path"), path.to_string_lossy());
+    is_asked();
+    fs::rename(home.join("run"), home.join("away")).expect("it should be there");
+    master.wait(on("path_lost").with("/what", "admin"));
+    fs::create_dir(home.join("run")).expect("the directory is ours");
+    master.signal(Signal::USR1);
+    master.wait_all(2, restored());
+    is_asked();
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    assert!(!path.exists());
+}
+
 #[test]
 fn it_is_not_ready_before_the_first_generation_serves_and_lives_all_the_while() {
     let stage = Stage::new();

@@ -29,6 +29,7 @@ fn lacking(pid: Option<u32>, lacks: &'static str) -> Lacking {
 /// What became of a file by which others reach the master; a reason where it is lost.
 fn path(lost: Option<&str>, what: Kept) -> Note {
     let path = match what {
+        Kept::Admin => "/run/shop-admin.sock".to_owned(),
         Kept::Control => "/run/recluster/shop.sock".to_owned(),
         Kept::Pidfile => "/run/shop.pid".to_owned(),
     };
@@ -38,15 +39,18 @@ fn path(lost: Option<&str>, what: Kept) -> Note {
     }
 }
 
-pub(super) fn notes() -> Vec<Note> {
-    let starting = |workers, control: Option<&str>, admin: Option<&str>| Note::Starting {
+fn starting(workers: u32, control: Option<&str>, admin: Option<&str>) -> Note {
+    Note::Starting {
         version: "1.2.3",
         pid: 4700,
         server: "/srv/app/server.js".to_owned(),
         workers,
         control: control.map(str::to_owned),
         admin: admin.map(str::to_owned),
-    };
+    }
+}
+
+pub(super) fn notes() -> Vec<Note> {
     let asked = |request, pid| Note::Asked { request, env: Vec::new(), pid, uid: 7 };
     let by_http = |request| Note::AskedByHttp { request, from: "127.0.0.1:40000".to_owned() };
     vec![
@@ -91,8 +95,10 @@ pub(super) fn notes() -> Vec<Note> {
         },
         Note::NotScaled { reason: "the cluster is about to end".to_owned() },
         path(None, Kept::Control),
+        path(None, Kept::Admin),
         path(None, Kept::Pidfile),
         path(Some("a running cluster has the control socket /run/recluster/shop.sock"), Kept::Control),
+        path(Some("a file is there, and no socket: remove it, or name another path"), Kept::Admin),
         path(Some("process 4711, which the pidfile /run/shop.pid names, is still running"), Kept::Pidfile),
         Note::LogReopened,
         Note::LogNotReopened { error: "permission denied".to_owned() },
