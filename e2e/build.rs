@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 mod machine;
 
 /// Programs that are looked for by their name.
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 15] = [
+    "bash",
     "curl",
     "gcc",
     "go",

@@ -223,6 +223,7 @@ impl Foreground<'_> {
                 Some(change) = changes.recv() => self.journal.note(&change),
                 heard = signals.next() => match heard {
                     signals::Heard::Signal { name, wish } => self.obey(name, wish).await,
+                    signals::Heard::HungUp => self.hang_up(),
                     signals::Heard::StopSettled => self.tell_what_is_waited_for().await,
                     signals::Heard::ChildEnded => reap_orphans().await,
                 },
@@ -383,6 +384,14 @@ impl Foreground<'_> {
         };
         // An error says that the cluster is over already, which the loop is about to see.
         let _: Result<(), Gone> = obeyed;
+    }
+
+    /// A program in the foreground ends with its terminal.
+    fn hang_up(&mut self) {
+        self.journal.note(&Note::hung_up());
+        self.patience.stop(Instant::now());
+        // An error says that the cluster is over already, which the loop is about to see.
+        let _: Result<(), Gone> = self.cluster.request_stop();
     }
 
     async fn scale(&mut self, by: i32) -> Result<(), Gone> {

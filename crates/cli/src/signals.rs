@@ -1,15 +1,23 @@
 //! The signals to the master, and what each of them means.
 
+use std::fs;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::Poll;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use nix::sys::signal::{self, SigSet};
-use rustix::process::Signal;
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, getsid};
 use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::wishes::{Wish, Wishes};
@@ -26,11 +34,18 @@ const MEANINGS: [(Signal, &str, Wish); 8] = [
     (Signal::USR1, "SIGUSR1", Wish::ReopenLog),
 ];
 
-/// What the kernel sends a process that uses its terminal from the background.
-const OF_TERMINALS: [signal::Signal; 2] = [signal::Signal::SIGTTIN, signal::Signal::SIGTTOU];
+/// What the kernel itself sends those who use a terminal: from the background, or when it is closed.
+const OF_TERMINALS: [signal::Signal; 3] =
+    [signal::Signal::SIGHUP, signal::Signal::SIGTTIN, signal::Signal::SIGTTOU];
 
 /// The stack of a thread that only takes signals.
 const STACK_BYTES: usize = 64 * 1024;
+
+/// How many of them may wait to be heard.
+const WAITING: usize = 64;
+
+/// The terminal that a process belongs to, by whatever name it has.
+const TERMINAL: &str = "/dev/tty";
 
 /// Whether the signal of this name asks for a reload.
 pub(crate) fn asks_for_reload(name: &str) -> bool {
@@ -42,6 +57,8 @@ pub(crate) fn asks_for_reload(name: &str) -> bool {
 pub(crate) enum Heard {
     /// A signal, and what it comes to after those before it.
     Signal { name: &'static str, wish: Wish },
+    /// The terminal that this process was started on was closed.
+    HungUp,
     /// A stop was asked for a while ago: another signal would insist on it now.
     StopSettled,
     /// Some child has ended.
@@ -52,6 +69,8 @@ pub(crate) enum Heard {
 #[derive(Debug)]
 pub(crate) struct Signals {
     streams: Vec<(unix::Signal, &'static str, Wish)>,
+    apart: Apart,
+    terminal: Terminal,
     wishes: Wishes,
     /// Sleeps until the next deadline of the wishes. It is kept: the runtime lets a sleep end only after it has looked for
     /// signals, but one that begins too late ends at once.
@@ -61,10 +80,28 @@ pub(crate) struct Signals {
     children: unix::Signal,
 }
 
+/// The signals of terminals, with who has sent them, as a thread reads them that does nothing else.
+#[derive(Debug)]
+struct Apart {
+    told: mpsc::Receiver<siginfo>,
+    /// The thread ends when this is closed.
+    stop: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What there is to know of the terminal that this process was started on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Terminal {
+    /// There is none, or it is closed already, or was to be outlived (`nohup`).
+    DoesNotMatter,
+    Open,
+}
+
 impl Signals {
     /// Installs handlers for all of them: from now on they are queued, and have no other effect. They are heard also where
     /// whoever started this process has blocked them.
     pub(crate) fn install() -> io::Result<Self> {
+        let terminal = Terminal::of_process();
         let listen = |(signal, name, wish): (Signal, _, _)| {
             let stream = unix::signal(SignalKind::from_raw(signal.as_raw()))?;
             Ok((stream, name, wish))
@@ -72,14 +109,14 @@ impl Signals {
         let streams = MEANINGS.into_iter().map(listen).collect::<io::Result<_>>()?;
         let wishes = Wishes::default();
         let children = unix::signal(SignalKind::child())?;
-        listen_apart()?;
+        let apart = Apart::listen()?;
         let mut ours = SigSet::all();
         for signal in OF_TERMINALS {
             ours.remove(signal);
         }
         // What has waited comes now, when there are handlers.
         ours.thread_unblock()?;
-        Ok(Self { streams, wishes, clock: None, children })
+        Ok(Self { streams, apart, terminal, wishes, clock: None, children })
     }
 
     /// The next signal. Several of one kind in quick succession may be heard as one. Nothing is lost if this is dropped.
@@ -94,6 +131,11 @@ impl Signals {
                 (name, wish) = arrival(&mut self.streams) => {
                     return Heard::Signal { name, wish: self.wishes.hear(wish, Instant::now()) };
                 }
+                info = self.apart.next() => {
+                    if let Some(heard) = self.judge(&info) {
+                        return heard;
+                    }
+                }
                 () = elapsed(self.clock.as_mut()) => {
                     self.clock = None;
                     if self.wishes.pass(Instant::now()) {
@@ -105,28 +147,106 @@ impl Signals {
         }
     }
 
+    /// What a signal of terminals means: nothing, if the kernel has sent it because a process of this one's group uses the terminal.
+    fn judge(&mut self, info: &siginfo) -> Option<Heard> {
+        let number = info.ssi_signo.cast_signed();
+        let (_, name, wish) = MEANINGS.into_iter().find(|(signal, ..)| signal.as_raw() == number)?;
+        let is_sent = info.ssi_code <= 0;
+        if wish == Wish::Reload && (!is_sent || is_passed_on(info)) {
+            let stop = self.terminal.closes().then(|| self.wishes.hear(Wish::Stop, Instant::now()));
+            return (stop == Some(Wish::Stop)).then_some(Heard::HungUp);
+        }
+        is_sent.then(|| Heard::Signal { name, wish: self.wishes.hear(wish, Instant::now()) })
+    }
+
     /// A reload has its verdict, which is known by now to whoever waits for it.
     pub(crate) fn reload_has_ended(&mut self) {
         self.wishes.reload_has_ended();
     }
 }
 
-/// Has a thread that does nothing else take the signals of terminals. This one blocks them, and so do those that it starts: one
-/// that writes to a terminal in the background would be sent them by the kernel (`stty tostop`), as if somebody wished for fewer
-/// workers, and would never have written. With them blocked it writes.
-fn listen_apart() -> io::Result<()> {
-    let mut apart = SigSet::empty();
-    apart.extend(OF_TERMINALS);
-    apart.thread_block()?;
-    let builder = thread::Builder::new().name("recluster-signal".to_owned()).stack_size(STACK_BYTES);
-    builder.spawn(move || {
-        if apart.thread_unblock().is_ok() {
-            loop {
-                thread::park();
-            }
+impl Terminal {
+    /// Whoever starts a process by `nohup` has it ignore the signal of a terminal that closes.
+    fn of_process() -> Self {
+        if ignores_hangup() || !has_terminal() { Self::DoesNotMatter } else { Self::Open }
+    }
+
+    /// It is closed. Returns whether that means something.
+    fn closes(&mut self) -> bool {
+        std::mem::replace(self, Self::DoesNotMatter) == Self::Open
+    }
+}
+
+fn has_terminal() -> bool {
+    open(TERMINAL, OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+        .is_ok()
+}
+
+/// Whether a closed terminal's signal comes from the shell that it was sent to, which sends it to its jobs.
+fn is_passed_on(info: &siginfo) -> bool {
+    let is_shell = getsid(None).is_ok_and(|leader| leader.as_raw_pid() == info.ssi_pid.cast_signed());
+    is_shell && !has_terminal()
+}
+
+/// Whether this process was started with SIGHUP ignored.
+fn ignores_hangup() -> bool {
+    // The name of this process is in it, which may be no UTF-8.
+    let status = fs::read("/proc/self/status").unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 << (Signal::HUP.as_raw() - 1) != 0)
+}
+
+impl Apart {
+    /// This thread blocks them, and so do those that it starts: one that writes to a terminal in the background would be sent them
+    /// by the kernel (`stty tostop`), and would never have written. With them blocked it writes.
+    fn listen() -> io::Result<Self> {
+        let mut apart = SigSet::empty();
+        apart.extend(OF_TERMINALS);
+        apart.thread_block()?;
+        let fd = SignalFd::with_flags(&apart, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let (tell, told) = mpsc::channel(WAITING);
+        let (ends, stop) = pipe_with(PipeFlags::CLOEXEC)?;
+        let builder = thread::Builder::new().name("recluster-signal".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || take(&fd, &ends, &tell))?;
+        Ok(Self { told, stop: Some(stop), thread: Some(thread) })
+    }
+
+    async fn next(&mut self) -> siginfo {
+        match self.told.recv().await {
+            Some(info) => info,
+            // Nothing can be read any more.
+            None => std::future::pending().await,
         }
-    })?;
-    Ok(())
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // An error says that it has panicked, and ended.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Reads signals until the other end of a pipe is closed.
+fn take(fd: &SignalFd, ends: &OwnedFd, tell: &mpsc::Sender<siginfo>) {
+    loop {
+        let mut ready = [PollFd::new(fd, PollFlags::IN), PollFd::new(ends, PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+        let [_, end] = ready;
+        if !end.revents().is_empty() {
+            return;
+        }
+        // Those that come while many wait are one with those of their kind, as the kernel has it.
+        while let Ok(Some(info)) = fd.read_signal() {
+            let _ = tell.try_send(info);
+        }
+    }
 }
 
 /// The next of these signals: its name, and what it asks for by itself.
@@ -178,6 +298,36 @@ mod tests {
         for (number, name, wish) in MEANINGS {
             let mut signals = Signals::install().unwrap();
             assert_eq!(signal(&mut signals, number).await, Heard::Signal { name, wish });
+        }
+    }
+
+    fn info(signal: Signal, code: i32, sender: u32) -> siginfo {
+        let mut apart = SigSet::empty();
+        apart.add(signal::SIGTTOU);
+        apart.thread_block().unwrap();
+        let fd = SignalFd::with_flags(&apart, SfdFlags::SFD_CLOEXEC).unwrap();
+        // It is sent to this thread alone.
+        signal::raise(signal::SIGTTOU).unwrap();
+        let mut info = fd.read_signal().unwrap().unwrap();
+        (info.ssi_signo, info.ssi_code, info.ssi_pid) = (signal.as_raw().cast_unsigned(), code, sender);
+        info
+    }
+
+    /// `SI_KERNEL` and `SI_USER`.
+    #[tokio::test]
+    async fn what_the_kernel_sends_is_no_wish_and_a_terminal_closes_once() {
+        const KERNEL: i32 = 0x80;
+        const USER: i32 = 0;
+        let _alone = PROCESS.lock().await;
+        for (terminal, heard) in [(Terminal::Open, Some(Heard::HungUp)), (Terminal::DoesNotMatter, None)] {
+            let mut signals = Signals { terminal, ..Signals::install().unwrap() };
+            for signal in [Signal::TTIN, Signal::TTOU] {
+                assert_eq!(signals.judge(&info(signal, KERNEL, 0)), None);
+            }
+            let sent = signals.judge(&info(Signal::HUP, USER, 1));
+            assert_eq!(sent, Some(Heard::Signal { name: "SIGHUP", wish: Wish::Reload }));
+            assert_eq!(signals.judge(&info(Signal::HUP, KERNEL, 0)), heard);
+            assert_eq!(signals.judge(&info(Signal::HUP, KERNEL, 0)), None);
         }
     }
 

@@ -18,6 +18,8 @@ const NAMED: usize = 16;
 
 /// What the first signal that asks for a stop means.
 const STOP: &str = "stop";
+/// What that of a closed terminal means.
+const HUNG_UP: &str = "stop, as the terminal was closed";
 /// What the next one does.
 const INSIST: &str = "another ^C or SIGTERM ends it at once";
 /// What one means that comes with another.
@@ -203,6 +205,11 @@ impl Note {
         Self::Signal { signal, meaning }
     }
 
+    /// The terminal was closed.
+    pub(crate) fn hung_up() -> Self {
+        Self::Signal { signal: "SIGHUP", meaning: HUNG_UP }
+    }
+
     /// What a stop waits for, if it is this far: before, it may be that connections are accepted for a while.
     pub(crate) fn stop_waits(status: &Status) -> Option<Self> {
         let serves =
@@ -338,6 +345,9 @@ impl Note {
                 "a stop may take {seconds:.0} s, and `docker stop` kills a container after 10 s: give it that time \
                  (docker run --stop-timeout {seconds:.0}, stop_grace_period: {seconds:.0}s), or say a shorter --stop-timeout here"
             ),
+            Self::Signal { signal, meaning: HUNG_UP } => {
+                format!("{signal}: {HUNG_UP} (nohup keeps a cluster running without one)")
+            }
             Self::Signal { signal, meaning: STOP } => format!("{signal}: {STOP}; {INSIST}"),
             Self::Signal { signal, meaning } => format!("{signal}: {meaning}"),
             Self::StopWaits { workers, others, seconds_left } => stop_waits(workers, *others, *seconds_left),

@@ -335,7 +335,8 @@ fn every_signal_is_said() {
         Wish::ReopenLog,
         Wish::Repeated,
     ];
-    insta::assert_snapshot!(wishes.map(|wish| Note::signal("SIGX", wish).words()).join("\n"));
+    let notes = wishes.map(|wish| Note::signal("SIGX", wish)).into_iter().chain([Note::hung_up()]);
+    insta::assert_snapshot!(notes.map(|note| note.words()).collect::<Vec<_>>().join("\n"));
 }
 
 /// The lines of these as `docs/json.md` has them.
@@ -359,7 +360,10 @@ fn notes_of_every_kind() -> Vec<Note> {
         Note::Starting { .. } => of(|note| matches!(note, Note::Starting { .. })),
         Note::ControlMissing { .. } => of(|note| matches!(note, Note::ControlMissing { .. })),
         Note::StopIsLong { .. } => of(|note| matches!(note, Note::StopIsLong { .. })),
-        Note::Signal { .. } => wishes.into_iter().map(|wish| Note::signal("SIGX", wish)).collect::<Vec<_>>(),
+        Note::Signal { .. } => {
+            let notes = wishes.into_iter().map(|wish| Note::signal("SIGX", wish));
+            notes.chain([Note::hung_up()]).collect::<Vec<_>>()
+        },
         Note::StopWaits { .. } => of(|note| matches!(note, Note::StopWaits { .. })),
         Note::StartWaits { .. } => of(|note| matches!(note, Note::StartWaits { .. })),
         Note::RespawnRow { .. } => of(|note| matches!(note, Note::RespawnRow { .. })),

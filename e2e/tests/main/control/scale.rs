@@ -1,6 +1,6 @@
 //! `scale`, `TTIN` and `TTOU` change the number of slots while the cluster runs.
 
-use recluster_e2e::{Home, Launch, Master, Process, Tmux, fixture, on};
+use recluster_e2e::{Home, Launch, Master, Process, Tmux, eventually, fixture, on};
 use rustix::process::Signal;
 
 /// Waits until the cluster has changed to so many slots, and every one of them serves.
@@ -131,5 +131,39 @@ fn a_log_on_a_terminal_that_stops_background_jobs_is_written_and_costs_no_worker
     master.signal(Signal::TTOU);
     let screen = tmux.wait_for("scaled from 3 to 2 workers");
     assert_eq!(screen.matches("SIGTTOU").count(), 1, "{screen}");
+    home.recluster(&["terminate", "--control", &control]).expect_code(0);
+}
+
+/// A job in the background, with somebody in its group who reads from the terminal when he is told to.
+const READS: &str = r#"
+set -m
+mkfifo now
+{ { read line <now; exec cat /dev/tty; } & echo $! >reader; exec "$RECLUSTER" SERVER --workers 2 --control CONTROL; } &
+echo $! >pid
+read line
+cat
+"#;
+
+/// The kernel stops the whole group of the one who reads, as it believes, and the master is in it.
+#[test]
+#[cfg_attr(not(has = "tmux"), ignore = "tmux is not installed")]
+fn what_another_process_of_its_group_reads_from_the_terminal_starts_no_worker() {
+    let home = Home::new();
+    let control = home.join("it.sock").to_string_lossy().into_owned();
+    let server = fixture("server.js");
+    let script = READS.replace("SERVER", &server.to_string_lossy()).replace("CONTROL", &control);
+    let tmux = Tmux::start(&home, (160, 40), &script);
+    tmux.wait_for("2 workers serve generation 1");
+    let process =
+        |name: &str| Process::open(home.read(name).trim().parse().expect("a pid")).expect("it lives");
+    let (master, reader) = (process("pid"), process("reader"));
+    home.write("now", "\n");
+    eventually("a reader that is stopped", || reader.status_line("State").contains("stopped"));
+    // It is heard behind what the kernel has sent.
+    master.signal(Signal::TTOU);
+    let screen = tmux.wait_for("scaled from 2 to 1 workers");
+    assert!(!screen.contains("SIGTTIN"), "{screen}");
+    master.signal(Signal::TTIN);
+    tmux.wait_for("scaled from 1 to 2 workers");
     home.recluster(&["terminate", "--control", &control]).expect_code(0);
 }

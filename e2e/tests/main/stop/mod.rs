@@ -6,4 +6,5 @@ mod out_of_reach;
 mod shutdown;
 mod signals;
 mod still_accepting;
+mod terminals;
 mod unkillable;
