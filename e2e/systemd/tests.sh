@@ -17,6 +17,8 @@ version=$(systemctl --version | awk 'NR == 1 { print $2 }')
 # Each test begins without a unit and with a good release.
 begin() {
     systemctl stop web.service web.socket 2>/dev/null
+    [[ ! -e /var/lib/dpkg/info/recluster.list ]] || dpkg --purge recluster
+    rm -rf /etc/recluster /etc/systemd/system/recluster@*
     systemctl reset-failed 2>/dev/null
     rm -rf "$units"/web.* "$app"
     mkdir -p "$app"
@@ -43,9 +45,10 @@ unit() {
     systemctl daemon-reload
 }
 
+# Of the unit `service`, or else of web.service.
 has() { # FIELD VALUE
     local value
-    value=$(systemctl show -P "$1" web.service)
+    value=$(systemctl show -P "$1" "${service-web.service}")
     [[ $value == $2 ]] || fail "$1 is '$value', and not '$2'"
 }
 
@@ -313,6 +316,59 @@ test_nothing_is_lost_in_reloads_and_a_restart() {
     [[ $(count refused) == 0 && $(count cut) == 0 && $(count other) == 0 ]] || fail "lost: $counts"
 }
 
+# The package as a machine gets it: an instance of its unit until nothing is left. The file of the instance is a person's, and stays.
+test_the_package_from_its_installation_to_its_purge() {
+    local service=recluster@shop.service file=/etc/recluster/shop.toml dropin=/etc/systemd/system/recluster@shop.service.d main
+    works installs_the_package
+    works test -s /usr/share/man/man1/recluster-run.1.gz
+    works test -s /usr/share/bash-completion/completions/recluster
+    printf '%s\n' "server = \"$app/current/server.js\"" 'workers = 2' 'bake = "100ms"' >"$file"
+    works recluster check --config "$file" >/dev/null
+    works systemctl enable --quiet --now recluster@shop
+    has DynamicUser yes
+    serves good
+    switch next
+    works systemctl reload recluster@shop
+    serves next
+    switch broken
+    fails systemctl reload recluster@shop
+    serves next
+    [[ $(recluster status --control /run/recluster-shop/control.sock) == *shop*running* ]] || fail "its status is not to be had"
+
+    # An upgrade leaves it alone.
+    main=$(systemctl show -P MainPID "$service")
+    works installs_the_package
+    has MainPID "$main"
+    works systemctl is-enabled --quiet recluster@shop
+    serves next
+
+    # What a person adds by a drop-in: a port for the privileged.
+    printf '[env]\nPORT = "80"\n' >>"$file"
+    fails systemctl reload recluster@shop
+    mkdir -p "$dropin"
+    printf '[Service]\n%s=CAP_NET_BIND_SERVICE\n' AmbientCapabilities >"$dropin/port.conf"
+    printf 'CapabilityBoundingSet=CAP_NET_BIND_SERVICE\n' >>"$dropin/port.conf"
+    systemctl daemon-reload
+    switch good
+    works systemctl restart recluster@shop
+    serves good 80
+
+    fails systemctl start recluster@nobody
+    service=recluster@nobody.service has ExecMainStatus 2
+
+    works dpkg --remove recluster >/dev/null
+    has ActiveState inactive
+    [[ $(node /opt/test/get.js 80 2>&1) == *ECONNREFUSED* ]] || fail "somebody listens still"
+    works test -s "$file"
+    rm -rf "$file" "$dropin"
+    works dpkg --purge recluster >/dev/null
+    fails test -e /etc/recluster
+    left=$(find / /run -xdev -path /opt -prune -o -name '*recluster*' -print; systemctl list-units --all --no-legend 'recluster@*')
+    [[ ! $left ]] || fail "something is left: $left"
+}
+
+installs_the_package() { dpkg --install /opt/packages/recluster_*.deb >/dev/null; }
+
 all() { declare -F | awk '$3 ~ /^test_/ { sub("test_", "", $3); print $3 }'; }
 
 status=0
@@ -327,7 +383,7 @@ for name in "${names[@]}"; do
     if [[ $failed ]]; then
         status=1
         echo "    FAILED"
-        journalctl --no-pager --boot -o short-monotonic -u web.service -n 40 | sed 's/^/    | /'
+        journalctl --no-pager --boot -o short-monotonic -u web.service -u 'recluster@*' -n 40 | sed 's/^/    | /'
     fi
     echo "    $((SECONDS - begun)) s"
 done

@@ -271,3 +271,33 @@ fn what_is_read_is_known_also_beside_the_server() {
             && !is_at_home(Path::new("/srv"))
     );
 }
+
+/// The unit of the packages is the one that is printed, for an instance of any name.
+#[test]
+fn the_unit_of_the_packages_says_what_is_printed() {
+    let site = Site::new("");
+    let (mut args, settings, line) = site.read("--run-as dynamic");
+    let control = PathBuf::from("/run/recluster-NAME/control.sock");
+    let printed = Unit {
+        name: "recluster-NAME".into(),
+        recluster: "/usr/bin/recluster".into(),
+        words: ["run", "--config", "/etc/recluster/NAME.toml", "--name", "NAME"].map(OsString::from).into(),
+        directory: "/".into(),
+        environment: vec![("RECLUSTER_CONTROL".into(), control.clone().into())],
+        control: Some(control),
+        has_cache: true,
+        is_at_home: true,
+        ..unit(&mut args, &settings, &line).unwrap()
+    };
+    let printed = printed
+        .service()
+        .replace("Description=recluster-NAME", "Description=The recluster cluster NAME")
+        .replace("CacheDirectory=recluster-NAME", "CacheDirectory=recluster/NAME")
+        .replace("NAME", "%i");
+    let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../../contrib/systemd/recluster@.service");
+    let template = fs::read_to_string(template).unwrap();
+    let own = |line: &&str| !line.starts_with('#') && !line.starts_with("Documentation=");
+    let lines =
+        |text: &str| text.lines().filter(own).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+    assert_eq!(lines(&template), lines(&printed));
+}
