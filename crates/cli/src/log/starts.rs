@@ -2,30 +2,39 @@
 
 use std::time::Duration;
 
-use recluster::Worker;
+use recluster::{Event, Worker};
 
-pub(super) fn spawned(worker: &Worker) -> String {
-    format!("was started, generation {}", worker.generation)
+/// What is said of the start of a worker; none where it is another event.
+pub(super) fn of_worker(event: &Event) -> Option<(&Worker, String)> {
+    if let Event::Spawned { worker } = event {
+        return Some((worker, format!("was started, generation {}", worker.generation)));
+    }
+    if let Event::StartHangs { worker, program, directory, waited } = event {
+        return Some((worker, hangs(program, directory, *waited)));
+    }
+    if let Event::InspectorMoved { worker, port, taken } = event {
+        let words = format!("listens for a debugger on port {port}, since port {taken} is taken still");
+        return Some((worker, words));
+    }
+    None
 }
 
-/// A start for which the kernel still waits.
-pub(super) fn hangs(program: &str, directory: &str, waited: Duration) -> String {
+/// The same of what all workers are started with.
+pub(super) fn words(event: &Event) -> Option<String> {
+    if let Event::PreloadMissing { reason } = event {
+        return Some(format!(
+            "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason} (hint: a tmpfs at /tmp, /run or /dev/shm)"
+        ));
+    }
+    if let Event::CompileCacheOff { reason, .. } = event {
+        return Some(format!("workers keep no compiled code: {reason}"));
+    }
+    None
+}
+
+fn hangs(program: &str, directory: &str, waited: Duration) -> String {
     format!(
         "does not run {waited:.0?} after its start began: the kernel still waits for {program}, or for its directory {directory}; a file \
          system that does not answer keeps it, and until then nothing else is started"
     )
-}
-
-pub(super) fn inspector_moved(port: u16, taken: u16) -> String {
-    format!("listens for a debugger on port {port}, since port {taken} is taken still")
-}
-
-pub(super) fn preload_missing(reason: &str) -> String {
-    format!(
-        "Node workers drain as Node does, and may lose requests: the file that prevents it cannot be written: {reason} (hint: a tmpfs at /tmp, /run or /dev/shm)"
-    )
-}
-
-pub(super) fn compile_cache_off(reason: &str) -> String {
-    format!("workers keep no compiled code: {reason}")
 }

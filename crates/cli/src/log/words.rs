@@ -66,13 +66,6 @@ impl Narrator {
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
             Event::Caveat { caveat } => self.line(caveat),
             Event::ListenUnused { addresses } => self.line(unused(addresses)),
-            Event::Spawned { worker } => about(worker, &starts::spawned(worker)),
-            Event::StartHangs { worker, program, directory, waited } => {
-                about(worker, &starts::hangs(program, directory, *waited))
-            }
-            Event::InspectorMoved { worker, port, taken } => {
-                about(worker, &starts::inspector_moved(*port, *taken))
-            }
             Event::Online { worker } => about(worker, "is online"),
             Event::Listening { worker, address } => about(worker, &format!("listens on {address}")),
             Event::Closed { address } => self.line(format!("{address} is closed, no worker uses it")),
@@ -107,8 +100,6 @@ impl Narrator {
             Event::AddressTaken { worker, reason } => about(worker, &address_taken(reason)),
             Event::CutOff { worker, reason } => about(worker, &cut_off(reason)),
             Event::Moved { generation, gone, server } => self.line(moved(*generation, gone, server)),
-            Event::PreloadMissing { reason } => self.line(starts::preload_missing(reason)),
-            Event::CompileCacheOff { reason, .. } => self.line(starts::compile_cache_off(reason)),
             Event::AcceptingUntilStop { accepting } => self.line(accepting_until_stop(*accepting)),
             Event::MessagesLost { messages } => self.line(messages_lost(*messages)),
             Event::MessageUnheard { worker, kind } => about(worker, &unheard(kind)),
@@ -118,8 +109,16 @@ impl Narrator {
             Event::Unhealthy { worker, reason } => about(worker, &unhealthy(reason)),
             Event::Hung { worker, silent } => about(worker, &hung(*silent)),
             Event::NotStored { worker } => about(worker, NOT_STORED),
-            _ => self.line(changes::words(event).unwrap_or_else(|| lost::of_log(event))),
+            _ => self.other_words(event),
         }
+    }
+
+    fn other_words(&self, event: &Event) -> String {
+        if let Some((worker, words)) = starts::of_worker(event) {
+            return about(worker, &words);
+        }
+        let words = changes::words(event).or_else(|| starts::words(event));
+        self.line(words.unwrap_or_else(|| lost::of_log(event)))
     }
 
     fn end(&self) -> &'static str {

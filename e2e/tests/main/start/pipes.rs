@@ -1,5 +1,6 @@
 //! A pipe at whose other end nobody is, where a file is meant: nothing waits for it.
 
+use std::fs;
 use std::path::PathBuf;
 
 use recluster_e2e::{Home, Launch, on};
@@ -22,6 +23,10 @@ fn where_a_file_is_read_it_is_refused_and_named() {
         refused.expect_code(2);
         assert!(refused.stderr.contains(&*path.to_string_lossy()), "{option}: {refused:#?}");
     }
+    let launch = Launch::fixture("server.js").home(&home).with_admin();
+    let refused = launch.option("--admin-token-file", &path.to_string_lossy()).refused();
+    refused.expect_code(2);
+    assert!(refused.stderr.contains(&*path.to_string_lossy()), "{refused:#?}");
     let refused = Launch::of(&path).home(&home).refused();
     refused.expect_code(126);
     assert!(refused.stderr.contains("it is no regular file"), "{refused:#?}");
@@ -39,6 +44,21 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
         master.signal(Signal::USR1);
         assert_eq!(master.status()["workers"].as_array().map(Vec::len), Some(1), "it answers");
     }
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+}
+
+#[test]
+fn one_that_is_to_be_watched_is_not_opened() {
+    let home = Home::new();
+    let path = pipe(&home, "watched");
+    let launch = Launch::fixture("server.js").home(&home).workers(1);
+    let mut master = launch.option("--reload-on", &path.to_string_lossy()).serve();
+    master.reload().expect_code(0);
+    fs::remove_file(&path).expect("it is there");
+    // It may be told as a change before or after something else is there.
+    pipe(&home, "watched");
+    master.wait(on("files_changed"));
     master.signal(Signal::TERM);
     master.expect_end(0);
 }

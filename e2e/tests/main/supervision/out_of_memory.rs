@@ -52,7 +52,7 @@ fn a_worker_that_the_kernel_killed_for_want_of_memory_is_told_from_one_that_was_
     assert_eq!((grown.at("/exit/signal") == 9, is_oom(&grown)), (true, true), "{grown}");
     let killed = ends_by(&master, &workers[1], Signal::KILL);
     assert_eq!((killed.at("/exit/signal") == 9, is_oom(&killed)), (true, false), "{killed}");
-    let admin = master.wait(on("starting")).text("/admin").parse().expect("a TCP address");
+    let admin = master.admin();
     eventually("both are counted, each by its cause", || {
         let metrics = get(admin, "/metrics").expect("an answer").body;
         ["oom", "signal"]

@@ -206,10 +206,10 @@ fn a_watchdog_hears_of_the_master_until_the_end() {
 fn a_watchdog_hears_of_a_master_whose_last_lines_are_not_read() {
     let manager = Manager::new();
     let home = Home::new();
-    let writes =
+    let server =
         home.program("writes", "#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' 'x' >&2\nexec sleep 1000\n");
     let (mut reader, writer) = io::pipe().expect("a pipe");
-    let launch = Launch::of(writes).home(&home).workers(1).env("NOTIFY_SOCKET", &manager.path);
+    let launch = Launch::of(server).home(&home).workers(1).env("NOTIFY_SOCKET", &manager.path);
     let launch = launch
         .env("WATCHDOG_USEC", "100000")
         .option("--stderr", "wait")

@@ -240,10 +240,12 @@ async fn a_worker_of_which_nobody_hears_any_more_is_replaced_and_nothing_else() 
     let mut told = None;
     let replaced = async {
         while let Some(Heard::Event(event)) = events.next().await {
-            match event {
-                Event::Panicked { part, ends, .. } => told = Some((part, ends)),
-                Event::Serving { worker, .. } if worker.id > before[1].id => return worker.slot,
-                _ => {}
+            if let Event::Panicked { part, ends, .. } = event {
+                told = Some((part, ends));
+            } else if let Event::Serving { worker, .. } = event
+                && worker.id > before[1].id
+            {
+                return worker.slot;
             }
         }
         panic!("it is not replaced")
