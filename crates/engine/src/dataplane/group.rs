@@ -15,6 +15,7 @@ use recluster_core::WorkerId;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bpf::Program;
+use super::lasting::Budget;
 use super::reactor::{ListenerId, Reactor, Token};
 use crate::socket::kept::Other;
 use crate::sys::{self, Hook};
@@ -80,6 +81,17 @@ pub(super) struct Place {
     pub(super) number: u32,
 }
 
+/// The place from which the master accepts, while it hands connections out.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) place: usize,
+    /// The kernel puts new connections there alone.
+    pub(super) is_open: bool,
+    /// Since when the next connection has waited there.
+    pub(super) waits_since: Option<Instant>,
+    pub(super) budget: Budget,
+}
+
 /// The sockets of one listener, at their places.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -89,6 +101,10 @@ pub(super) struct Group {
     pub(super) steered: Vec<Place>,
     /// The kernel has refused the program, and is not asked again before then.
     pub(super) retry_at: Option<Instant>,
+    /// None before the master is to hand connections out.
+    pub(super) desk: Option<Desk>,
+    /// When it is looked at again whether the master is to hand connections out.
+    pub(super) recheck_at: Option<Instant>,
 }
 
 impl Group {
@@ -106,7 +122,8 @@ impl Group {
 
     /// A group of one vacant socket.
     pub(super) fn new(spot: Spot, first: Rc<OwnedFd>) -> Self {
-        Self { spot, members: vec![Member::vacant(first)], steered: Vec::new(), retry_at: None }
+        let members = vec![Member::vacant(first)];
+        Self { spot, members, steered: Vec::new(), retry_at: None, desk: None, recheck_at: None }
     }
 
     /// A group of vacant sockets, at the places that the kernel knows them by.
@@ -124,15 +141,41 @@ impl Group {
 
     /// Gives a worker a place: a vacant one, or a new one behind the others.
     pub(super) fn occupy(&mut self, worker: WorkerId) -> io::Result<usize> {
-        let vacant = self.members.iter().position(|member| member.holder.is_none());
-        let place = vacant.unwrap_or(self.members.len());
-        if vacant.is_none() {
-            self.members.push(Member::vacant(Rc::new(self.spot.listen()?)));
-        }
+        let place = self.vacant_place()?;
         if let Some(member) = self.members.get_mut(place) {
             (member.holder, member.is_overdue) = (Some(worker), false);
         }
         Ok(place)
+    }
+
+    /// Gives the master a place of its own, if it has none yet.
+    pub(super) fn set_desk_up(&mut self, now: Instant) -> io::Result<usize> {
+        if let Some(desk) = &self.desk {
+            return Ok(desk.place);
+        }
+        let place = self.vacant_place()?;
+        self.desk = Some(Desk { place, is_open: false, waits_since: None, budget: Budget::new(now) });
+        Ok(place)
+    }
+
+    /// A place that nobody has, behind the others if need be.
+    fn vacant_place(&mut self) -> io::Result<usize> {
+        let desk = self.desk.as_ref().map(|desk| desk.place);
+        let mut members = self.members.iter().enumerate();
+        let vacant = members.position(|(place, member)| member.holder.is_none() && desk != Some(place));
+        if vacant.is_none() {
+            self.members.push(Member::vacant(Rc::new(self.spot.listen()?)));
+        }
+        Ok(vacant.unwrap_or(self.members.len() - 1))
+    }
+
+    pub(super) fn is_desk(&self, place: usize) -> bool {
+        self.desk.as_ref().is_some_and(|desk| desk.place == place)
+    }
+
+    /// Whether the kernel puts new connections where the master accepts.
+    pub(super) fn is_desk_open(&self) -> bool {
+        self.desk.as_ref().is_some_and(|desk| desk.is_open)
     }
 
     /// The worker has closed its copy of a socket, or its process has ended.

@@ -69,6 +69,11 @@ impl EventLoop {
         }
     }
 
+    /// Whether the kernel lets nobody look.
+    pub(super) fn is_hidden(&self) -> bool {
+        matches!(self, Self::Hidden)
+    }
+
     fn open(pid: u32) -> io::Result<Self> {
         let syscall = File::open(format!("/proc/{pid}/syscall"))?;
         // Of its first thread alone: this is quicker than what the kernel would have to add up.
