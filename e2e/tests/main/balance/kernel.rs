@@ -36,10 +36,13 @@ fn what_waits_for_a_stopped_worker_goes_to_another() {
     let master = launch().serve();
     let stopped = master.worker(&master.wait(on("spawned").slot(1)));
     stopped.signal(Signal::STOP);
-    for _ in 0..40 {
-        assert_eq!(master.get("/").text("slot"), "0");
-    }
-    assert!(master.status()["stolen"].as_u64() > Some(0), "{}", master.status());
+    // The first ones are handed out. When the workers have counted that they are short, the kernel spreads them.
+    recluster_e2e::eventually("something waits for the stopped one, and goes to the other", || {
+        for _ in 0..40 {
+            assert_eq!(master.get("/").text("slot"), "0");
+        }
+        master.status()["stolen"].as_u64() > Some(0)
+    });
     stopped.signal(Signal::CONT);
 }
 
@@ -159,4 +162,33 @@ fn how_many_connections_there_were_is_not_said_where_nobody_knows() {
         };
         assert_eq!(said_of(&master), said, "{balance}, --drain-http {drain}");
     }
+}
+
+/// Opens connections one after the other, and keeps them; beside each, the slot of its worker.
+fn kept(master: &Master, count: usize) -> Vec<(Connection<TcpStream>, u64)> {
+    let open = |_| {
+        let mut connection = master.connect();
+        connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is connected");
+        let slot = connection.response().expect("an answer").text("slot");
+        (connection, slot.parse().expect("a number"))
+    };
+    (0..count).map(open).collect()
+}
+
+/// How many connections each of four slots has.
+fn of_each(kept: &[(Connection<TcpStream>, u64)]) -> [usize; 4] {
+    [0, 1, 2, 3].map(|slot| kept.iter().filter(|(_, of)| *of == slot).count())
+}
+
+#[test]
+fn few_connections_that_are_kept_are_spread_evenly_also_after_a_respawn() {
+    let master = launch().workers(4).serve();
+    let mut all = kept(&master, 16);
+    assert!(of_each(&all).iter().all(|count| (1..=7).contains(count)), "{:?}", of_each(&all));
+    master.worker(&master.wait(on("spawned").slot(2))).signal(Signal::KILL);
+    master.wait_all(5, on("serving"));
+    all.retain(|(_, slot)| *slot != 2);
+    let missing = 16 - all.len();
+    all.extend(kept(&master, missing));
+    assert!(of_each(&all).iter().all(|count| (1..=7).contains(count)), "{:?}", of_each(&all));
 }

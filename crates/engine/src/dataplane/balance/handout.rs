@@ -62,13 +62,17 @@ pub(super) fn desk(
         }
         return None;
     }
-    let is_new = group.desk.is_none();
+    let size = group.members.len();
     // Without a descriptor for it, the kernel spreads them.
     let place = group.set_desk_up(reactor.now).ok()?;
-    let socket = group.socket(place).filter(|_| is_new);
-    if socket.is_some_and(|socket| reactor.watch(socket, Token::Member(id, place)).is_err()) {
-        group.desk = None;
-        return None;
+    let socket = group.socket(place).filter(|_| place == size && group.members.len() > size);
+    if let Some(socket) = socket {
+        if reactor.watch(socket, Token::Member(id, place)).is_err() {
+            group.desk = None;
+            return None;
+        }
+        // A service manager may have to keep it.
+        reactor.mark(id);
     }
     u32::try_from(place).ok()
 }
@@ -78,10 +82,11 @@ pub(super) fn can_choose(listener: &Listener, workers: &Workers, is_stopping: bo
     let is_known = |worker: &Worker| {
         worker.lasting.open().is_some() && worker.pid.is_some() && !worker.event_loop.is_hidden()
     };
+    let mut count = 0;
     listener.group.is_some()
         && listener.sticky_by.is_none()
-        && eligible(listener, workers, is_stopping).nth(1).is_some()
-        && eligible(listener, workers, is_stopping).all(is_known)
+        && eligible(listener, workers, is_stopping).inspect(|_| count += 1).all(is_known)
+        && count > 1
 }
 
 fn eligible<'a>(
@@ -102,6 +107,9 @@ pub(super) fn hand_out(
     reactor: &mut Reactor,
     reports: &mut Reports,
 ) -> (Option<Duration>, Violations) {
+    if listener.paused_until.is_some() {
+        return (Some(MOST_PATIENCE), Violations::new());
+    }
     let mut has_given = false;
     while let Some(since) = waits_since(listener, reactor.now) {
         let is_late = since + PATIENCE <= reactor.now;
