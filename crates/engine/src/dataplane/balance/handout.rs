@@ -236,13 +236,11 @@ fn give_next(
         // The kernel may have to spread them from now on.
         reactor.mark(listener.id);
     }
-    match workers.get_mut(&worker) {
-        Some(worker) => give(connection, listener, worker, reactor, reports),
-        None => {
-            listener.waiting.push_back(connection);
-            false
-        }
-    }
+    let Some(worker) = workers.get_mut(&worker) else {
+        listener.waiting.push_back(connection);
+        return false;
+    };
+    give(connection, listener, worker, reactor, reports)
 }
 
 fn take(listener: &Listener) -> Option<Connection> {
