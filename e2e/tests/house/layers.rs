@@ -32,6 +32,7 @@ const WIRE: Layers = (
             "json",
             "node::advanced::text",
             "node::buffer",
+            "node::farewell",
             "node::fields",
             "node::measures",
             "node::window",
