@@ -86,6 +86,7 @@ const CLI: Layers = (
             "log::deaths",
             "log::ended",
             "log::lost",
+            "log::starts",
             "nearest",
             "open_files",
             "orphans",
