@@ -67,6 +67,9 @@ impl Supervisor {
         while self.panicked.is_none() {
             self.act().await;
             if self.policy.phase() == Phase::Over && self.has_left_nothing() {
+                // What programs had left behind counted as a stop that goes on.
+                self.told_manager = None;
+                self.tell_manager();
                 return;
             }
             let deadline = self.policy.deadline().into_iter().chain(self.timers.next()).min();
