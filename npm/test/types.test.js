@@ -45,6 +45,14 @@ test.ours('the declared status is what status() gives', async ({ logger, make, r
   reloading.reload()
   const given = await Promise.all([sticky, unix, starting, reloading].map((made) => made.status()))
   fs.rmSync(directory, { recursive: true })
+  // One with a worker that is stopped.
+  const { pid } = given[0].workers[0]
+  process.kill(pid, 'SIGSTOP')
+  given.push(await until('the worker to be stopped', async () => {
+    const status = await sticky.status()
+    return status.workers.some((worker) => worker.stopped) && status
+  }))
+  process.kill(pid, 'SIGCONT')
   // One with an old worker that has a request, and then nothing but a timer.
   const made = make('puppet.js', { ...listening, args: [...(listening.args ?? []), 'stay'], timeout: 3600, exitGrace: 3600, workerMetrics: 'http' })
   const ready = heard(made, 'listening')

@@ -110,6 +110,8 @@ class Declarations {
     if (type.isUnion()) type.types.forEach((type) => this.#addType(shape, type, at))
     else if (type.isStringLiteral()) add(shape.texts, at, type.value), shape.add(at, 'string')
     else if (type.flags & TypeFlags.Undefined) shape.add(at, 'absent')
+    // In a union with another type it is two: true and false.
+    else if (type.flags & TypeFlags.BooleanLike) shape.add(at, 'boolean')
     else if (this.#checker.isArrayType(type)) {
       shape.add(at, 'array')
       this.#addType(shape, this.#checker.getTypeArguments(type)[0], `${at}[]`)
