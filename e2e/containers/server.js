@@ -1,4 +1,5 @@
-// A server whose release is what a file of a volume says when it starts, if there is one. Where that is `broken`, it does not start.
+// A server whose release is what a file of a volume says when it starts, if there is one. Where that is `broken`, it does not start. It
+// answers /slow when another file is there.
 'use strict';
 
 const fs = require('fs');
@@ -12,8 +13,12 @@ const grown = [];
 http.createServer((request, response) => {
   const answer = () => response.end(JSON.stringify({ release, uid: process.getuid(), home: process.env.HOME ?? null }));
   if (request.url === '/slow') {
+    const watcher = fs.watch('/data', (_, name) => {
+      if (name !== 'answer') return;
+      watcher.close();
+      answer();
+    });
     console.log('slow');
-    setTimeout(answer, 1500);
   } else if (request.url === '/grow') {
     for (;;) grown.push(Buffer.alloc(1 << 20, 1));
   } else {
