@@ -92,9 +92,11 @@ struct Apart {
 /// What there is to know of the terminal that this process was started on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Terminal {
-    /// There is none, or it is closed already, or was to be outlived (`nohup`).
-    DoesNotMatter,
+    /// There never was one.
+    Missing,
     Open,
+    /// It is closed, or is to be outlived (`nohup`).
+    DoesNotMatter,
 }
 
 impl Signals {
@@ -132,7 +134,7 @@ impl Signals {
                     return Heard::Signal { name, wish: self.wishes.hear(wish, Instant::now()) };
                 }
                 info = self.apart.next() => {
-                    if let Some(heard) = self.judge(&info) {
+                    if let Some(heard) = self.judge(&info, is_of_shell(&info)) {
                         return heard;
                     }
                 }
@@ -148,11 +150,13 @@ impl Signals {
     }
 
     /// What a signal of terminals means: nothing, if the kernel has sent it because a process of this one's group uses the terminal.
-    fn judge(&mut self, info: &siginfo) -> Option<Heard> {
+    /// A shell passes on to its jobs that the terminal is closed; without a terminal, whoever leads the session has a wish of its own.
+    fn judge(&mut self, info: &siginfo, is_of_shell: bool) -> Option<Heard> {
         let number = info.ssi_signo.cast_signed();
         let (_, name, wish) = MEANINGS.into_iter().find(|(signal, ..)| signal.as_raw() == number)?;
         let is_sent = info.ssi_code <= 0;
-        if wish == Wish::Reload && (!is_sent || is_passed_on(info)) {
+        let is_passed_on = is_of_shell && self.terminal != Terminal::Missing;
+        if wish == Wish::Reload && (!is_sent || is_passed_on) {
             let stop = self.terminal.closes().then(|| self.wishes.hear(Wish::Stop, Instant::now()));
             return (stop == Some(Wish::Stop)).then_some(Heard::HungUp);
         }
@@ -168,12 +172,20 @@ impl Signals {
 impl Terminal {
     /// Whoever starts a process by `nohup` has it ignore the signal of a terminal that closes.
     fn of_process() -> Self {
-        if ignores_hangup() || !has_terminal() { Self::DoesNotMatter } else { Self::Open }
+        match (has_terminal(), ignores_hangup()) {
+            (false, _) => Self::Missing,
+            (true, false) => Self::Open,
+            (true, true) => Self::DoesNotMatter,
+        }
     }
 
     /// It is closed. Returns whether that means something.
     fn closes(&mut self) -> bool {
-        std::mem::replace(self, Self::DoesNotMatter) == Self::Open
+        let was_open = *self == Self::Open;
+        if was_open {
+            *self = Self::DoesNotMatter;
+        }
+        was_open
     }
 }
 
@@ -182,10 +194,10 @@ fn has_terminal() -> bool {
         .is_ok()
 }
 
-/// Whether a closed terminal's signal comes from the shell that it was sent to, which sends it to its jobs.
-fn is_passed_on(info: &siginfo) -> bool {
-    let is_shell = getsid(None).is_ok_and(|leader| leader.as_raw_pid() == info.ssi_pid.cast_signed());
-    is_shell && !has_terminal()
+/// Whether the sender leads the session, as a shell does that has jobs, and there is no terminal any more.
+fn is_of_shell(info: &siginfo) -> bool {
+    let leads = getsid(None).is_ok_and(|leader| leader.as_raw_pid() == info.ssi_pid.cast_signed());
+    leads && !has_terminal()
 }
 
 /// Whether this process was started with SIGHUP ignored.
@@ -301,7 +313,7 @@ mod tests {
         }
     }
 
-    fn info(signal: Signal, code: i32, sender: u32) -> siginfo {
+    fn info(signal: Signal, code: i32) -> siginfo {
         let mut apart = SigSet::empty();
         apart.add(signal::SIGTTOU);
         apart.thread_block().unwrap();
@@ -309,7 +321,7 @@ mod tests {
         // It is sent to this thread alone.
         signal::raise(signal::SIGTTOU).unwrap();
         let mut info = fd.read_signal().unwrap().unwrap();
-        (info.ssi_signo, info.ssi_code, info.ssi_pid) = (signal.as_raw().cast_unsigned(), code, sender);
+        (info.ssi_signo, info.ssi_code) = (signal.as_raw().cast_unsigned(), code);
         info
     }
 
@@ -319,15 +331,21 @@ mod tests {
         const KERNEL: i32 = 0x80;
         const USER: i32 = 0;
         let _alone = PROCESS.lock().await;
-        for (terminal, heard) in [(Terminal::Open, Some(Heard::HungUp)), (Terminal::DoesNotMatter, None)] {
+        let reload = Some(Heard::Signal { name: "SIGHUP", wish: Wish::Reload });
+        for (terminal, closed, of_shell) in [
+            (Terminal::Open, Some(Heard::HungUp), Some(Heard::HungUp)),
+            (Terminal::DoesNotMatter, None, None),
+            (Terminal::Missing, None, reload),
+        ] {
             let mut signals = Signals { terminal, ..Signals::install().unwrap() };
             for signal in [Signal::TTIN, Signal::TTOU] {
-                assert_eq!(signals.judge(&info(signal, KERNEL, 0)), None);
+                assert_eq!(signals.judge(&info(signal, KERNEL), false), None);
             }
-            let sent = signals.judge(&info(Signal::HUP, USER, 1));
-            assert_eq!(sent, Some(Heard::Signal { name: "SIGHUP", wish: Wish::Reload }));
-            assert_eq!(signals.judge(&info(Signal::HUP, KERNEL, 0)), heard);
-            assert_eq!(signals.judge(&info(Signal::HUP, KERNEL, 0)), None);
+            assert_eq!(signals.judge(&info(Signal::HUP, USER), false), reload);
+            assert_eq!(signals.judge(&info(Signal::HUP, KERNEL), false), closed);
+            assert_eq!(signals.judge(&info(Signal::HUP, KERNEL), false), None);
+            let mut signals = Signals { terminal, ..Signals::install().unwrap() };
+            assert_eq!(signals.judge(&info(Signal::HUP, USER), true), of_shell, "{terminal:?}");
         }
     }
 

@@ -1,6 +1,9 @@
 //! A terminal that is closed: a cluster in its foreground, or a job of its shell, ends with it, unless it was started to outlive it.
 
-use recluster_e2e::{Home, Process, Tmux, eventually, fixture};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use recluster_e2e::{Home, Process, Tmux, eventually, fixture, recluster};
 use rustix::process::Signal;
 
 /// How a cluster is started, whose log is not on the terminal.
@@ -64,4 +67,20 @@ fn nohup_keeps_it_running_and_a_signal_that_is_sent_reloads_it() {
     assert!(!home.read("log").contains("terminal"), "{}", home.read("log"));
     master.signal(Signal::QUIT);
     master.wait_end();
+}
+
+/// A wrapper in a container or under a service manager, such as an entrypoint, leads a session and passes signals on.
+#[test]
+fn without_a_terminal_a_signal_of_whoever_leads_the_session_reloads() {
+    let home = Home::new();
+    let script = format!("{} &\nread line\nkill -HUP $!\nwait\n", command(&home));
+    let mut leader = Command::new("setsid");
+    leader.args(["--wait", "sh", "-c", &script]).env("RECLUSTER", recluster()).current_dir(home.path());
+    let mut leader = leader.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("util-linux has it");
+    wait_for(&home, "1 worker serves generation 1");
+    let mut line = leader.stdin.take().expect("a pipe");
+    line.write_all(b"now\n").expect("the shell reads it");
+    wait_for(&home, "generation 2 serves");
+    home.recluster(&["stop", "--control", &home.join("it.sock").to_string_lossy()]).expect_code(0);
+    assert!(leader.wait().expect("it is a child").success());
 }
