@@ -50,16 +50,17 @@ impl SocketFile {
         Ok(file)
     }
 
-    /// The file of a socket that was bound before this process began, and to which the path leads.
-    pub(crate) fn returned(path: &Path) -> io::Result<Self> {
+    /// The file of a socket that was bound before this process began, to which the path leads or led. Where nothing has the name, it
+    /// is there again.
+    pub(crate) fn returned(path: &Path, identity: Identity) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let (directory, name) = Directory::of(&path)?;
-        let entry = directory.entry(&name)?.filter(|entry| entry.is_socket);
-        let identity = entry.ok_or(io::ErrorKind::NotFound)?.identity;
         let known = second_names(&name).find(|second| directory.has(second, identity));
         let linked = || second_names(&name).find(|second| link(&directory, &name, second, identity));
         let second = known.or_else(linked);
-        Ok(Self { path, identity, second, is_told: AtomicBool::new(false) })
+        let file = Self { path, identity, second, is_told: AtomicBool::new(false) };
+        file.restore();
+        Ok(file)
     }
 
     /// Whether it is the file at this path.
@@ -132,6 +133,17 @@ impl Drop for SocketFile {
             }
         }
     }
+}
+
+/// The sockets that are meant by a path: the one that it leads to or, where nothing has the name, those that have a second name of it.
+/// A server may have removed its file to make room for itself, or at its end.
+pub(crate) fn sockets_at(path: &Path) -> io::Result<Vec<Identity>> {
+    let (directory, name) = Directory::of(path)?;
+    if let Some(entry) = directory.entry(&name)? {
+        return Ok(if entry.is_socket { vec![entry.identity] } else { Vec::new() });
+    }
+    let seconds = second_names(&name).filter_map(|second| directory.entry(&second).ok().flatten());
+    Ok(seconds.filter(|entry| entry.is_socket).map(|entry| entry.identity).collect())
 }
 
 /// The names that a socket's file may have beside its own. One may be taken by a socket that another master has at the same

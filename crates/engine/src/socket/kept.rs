@@ -8,7 +8,6 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -21,8 +20,8 @@ use socket2::SockRef;
 
 use crate::config::address::{BindAddress, Kind};
 use crate::report::worker::{Address, is_abstract};
-use crate::socket::directory::{Directory, Identity};
-use crate::socket::file::SocketFile;
+use crate::socket::directory::Identity;
+use crate::socket::file::{SocketFile, sockets_at};
 use crate::socket::local::address_of;
 use crate::socket::manager::{ManagerSocket, Sent};
 
@@ -177,12 +176,17 @@ impl Pool {
 
     /// Whether something is at exactly this place.
     pub(crate) fn has(&self, at: &BindAddress) -> bool {
-        Spot::of(at).is_some_and(|spot| self.sockets.iter().any(|kept| kept.at == spot))
+        self.spot(at).is_some()
+    }
+
+    /// The spot at exactly this place, if something is there.
+    fn spot(&self, at: &BindAddress) -> Option<Spot> {
+        Spot::all_of(at).into_iter().find(|spot| self.sockets.iter().any(|kept| kept.at == *spot))
     }
 
     /// Takes the sockets at exactly this place.
     pub(crate) fn take(&mut self, at: &BindAddress) -> Option<Returned> {
-        let spot = Spot::of(at)?;
+        let spot = self.spot(at)?;
         let mut taken: Vec<Kept> = self.sockets.extract_if(.., |kept| kept.at == spot).collect();
         taken.sort_unstable_by_key(|kept| kept.name);
         let number = taken.first()?.name.number;
@@ -196,7 +200,7 @@ impl Pool {
             // Without what belongs to its file it serves all the same.
             BindAddress::Unix(path) => (
                 Address::Unix(path.clone()),
-                SocketFile::returned(path).ok().filter(|_| name.file.is_some()).map(Arc::new),
+                name.file.and_then(|file| SocketFile::returned(path, file).ok()).map(Arc::new),
             ),
             BindAddress::Everywhere { .. } | BindAddress::One { .. } => (address, None),
         };
@@ -250,12 +254,12 @@ impl Pool {
 impl Kept {
     /// Where it was, if people know it by that; the file of a unix socket goes with it.
     fn closed_at(self) -> Option<Address> {
-        let (Address::Unix(path), Some(_)) = (&self.address, self.name.file) else {
+        let (Address::Unix(path), Some(file)) = (&self.address, self.name.file) else {
             return Some(self.address);
         };
         // It was bound by a path that may mean something else here.
-        if path.is_absolute() && Spot::of_file(path) == Some(self.at) {
-            drop(SocketFile::returned(path));
+        if path.is_absolute() && sockets_at(path).is_ok_and(|there| there.contains(&file)) {
+            drop(SocketFile::returned(path, file));
             return Some(self.address);
         }
         None
@@ -263,26 +267,21 @@ impl Kept {
 }
 
 impl Spot {
-    /// Where a socket at this address would be; none where there is no file.
-    fn of(at: &BindAddress) -> Option<Self> {
+    /// Where a socket at this address may be; nowhere without a file.
+    fn all_of(at: &BindAddress) -> Vec<Self> {
         if let BindAddress::Unix(path) = at
             && !is_abstract(path)
         {
-            return Self::of_file(path);
+            return sockets_at(path).unwrap_or_default().into_iter().map(Self::File).collect();
         }
-        Some(Self::At(at.clone()))
-    }
-
-    fn of_file(path: &Path) -> Option<Self> {
-        let (directory, name) = Directory::of(path).ok()?;
-        directory.entry(&name).ok()?.filter(|entry| entry.is_socket).map(|entry| Self::File(entry.identity))
+        vec![Self::At(at.clone())]
     }
 
     /// Whether a socket here is in the way of one at this address.
     fn overlaps(&self, at: &BindAddress) -> bool {
         match self {
             Self::At(own) => own.overlaps(at),
-            Self::File(_) => Self::of(at).as_ref() == Some(self),
+            Self::File(_) => Self::all_of(at).contains(self),
         }
     }
 }
@@ -318,7 +317,7 @@ mod tests {
     use std::fs;
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::unix::fs::MetadataExt as _;
-    use std::os::unix::net::{UnixDatagram, UnixListener};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     use rustix::net::SocketAddrUnix;
 
@@ -433,6 +432,28 @@ mod tests {
         assert_eq!(taken.address, Address::Unix(path("b.sock")));
         drop(taken);
         assert!(path("a.sock").exists() && !path("b.sock").exists());
+    }
+
+    #[test]
+    fn a_unix_socket_whose_file_was_removed_is_found_by_its_second_name_and_has_the_first_again() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("a.sock");
+        for is_taken in [true, false] {
+            let listener = UnixListener::bind(&path).unwrap();
+            let about = fs::metadata(&path).unwrap();
+            fs::rename(&path, base.path().join(".a.sock.kept-1")).unwrap();
+            let mut pool = Pool::default();
+            let file = Some((about.dev(), about.ino()));
+            pool.add(KeptName { number: 0, place: 0, file }, listener.into());
+            if is_taken {
+                let taken = pool.take(&BindAddress::Unix(path.clone())).unwrap();
+                UnixStream::connect(&path).unwrap();
+                drop(taken);
+            } else {
+                assert_eq!(pool.close().0, [Address::Unix(path.clone())]);
+            }
+            assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]

@@ -442,6 +442,26 @@ fn a_unix_socket_is_known_by_its_file_whatever_its_path() {
     drop(beside);
 }
 
+/// A server that removes what is at its path before it listens there.
+#[test]
+fn a_unix_socket_whose_file_the_next_server_removes_is_kept_all_the_same() {
+    let mut store = Store::new();
+    let path = store.home.join("app.sock");
+    let mut clients: Vec<Connection<UnixStream>> = Vec::new();
+    for _ in 0..3 {
+        let launch = Launch::fixture("unix.js").env("SOCKET", &path).env("UNLINK", "1");
+        let master = store.starts(launch).workers(1).serve();
+        for mut client in std::mem::take(&mut clients) {
+            assert_eq!(client.response().expect("it waits for the next master").status, 200);
+        }
+        store.until_it_keeps(1);
+        store.kills(master);
+        let mut client = Connection::open_unix(&path).expect("the kernel takes it");
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it is open");
+        clients.push(client);
+    }
+}
+
 #[test]
 fn a_socket_of_no_use_is_in_nobodys_way_for_long() {
     let mut store = Store::new();
