@@ -4,6 +4,7 @@
 
 use std::future::pending;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -169,8 +170,10 @@ impl PathKeeper {
 
     async fn replace(&mut self, listener: UnixListener, new: SocketFile) {
         let Some(file) = self.file.upgrade() else { return };
-        *file.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        let old = mem::replace(&mut *file.lock().unwrap_or_else(PoisonError::into_inner), new);
         drop(file);
+        // What is left of it is removed, if the file system answers.
+        let _ = spawn_blocking(move || drop(old)).await;
         // The old listener is open until this one has come: the inode of its file was given to no other. An error says that the
         // server ends.
         let _ = self.listeners.send(listener).await;

@@ -158,6 +158,10 @@ pub(super) fn settle(
         return;
     }
     if let Some(keeping) = &mut listener.keeping {
+        if keeping.came_back && !was_used {
+            // Whoever waits there was held for this.
+            listener.paused_until = None;
+        }
         keeping.is_used = true;
         report(listener, reports);
     }
@@ -223,6 +227,9 @@ fn places(listener: &Listener) -> impl Iterator<Item = &Rc<OwnedFd>> {
 fn replace_rivals(listener: &mut Listener, pool: &mut Pool, reactor: &mut Reactor, reports: &Reports) {
     let Some(place) = beside::own_place(listener) else { return };
     let rivals = pool.take_rivals(&place);
+    if rivals.is_empty() {
+        return;
+    }
     if listener.is_stream() {
         let known = listener.spares.take().map(|spares| spares.sockets);
         let all = known.into_iter().flatten().chain(rivals).collect();

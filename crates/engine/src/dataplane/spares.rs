@@ -14,7 +14,7 @@ pub(super) struct Keeping {
     number: u32,
     /// The file of a unix socket.
     file: Option<Identity>,
-    /// What it keeps, or is about to.
+    /// What it was sent, whether it had room or not.
     pub(super) names: Vec<KeptName>,
     /// It has been kept before.
     pub(super) came_back: bool,

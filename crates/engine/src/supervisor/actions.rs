@@ -110,6 +110,7 @@ impl Supervisor {
         let Place { worker, slot, generation, .. } = place;
         let about = child.about();
         self.oom_kills.note(worker, child.process.pid());
+        self.look_at_kills_again();
         let pid = about.pid;
         let answers = child.preload.is_some_and(|preload| preload.metrics != NodeMetrics::Off);
         self.workers.insert(worker, child);

@@ -219,6 +219,7 @@ impl Supervisor {
         let Some(child) = self.workers.get_mut(worker) else { return };
         if child.readiness.becomes_ready() {
             self.oom_kills.note(worker, child.process.pid());
+            self.look_at_kills_again();
             self.emit_about(worker, |worker| Event::Ready { worker });
             self.tell(core::Event::Ready(worker));
             self.is_alive(worker);

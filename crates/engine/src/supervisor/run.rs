@@ -140,7 +140,7 @@ impl Supervisor {
             self.emit(Event::Caveat { caveat: caveat.into() });
         }
         self.watch_limits();
-        self.look_at_kills();
+        self.look_at_kills_again();
     }
 
     /// Does everything that the policy wants, and what that brought about. Where that is a lot, others of this runtime have
@@ -307,9 +307,14 @@ impl Supervisor {
     }
 
     fn look_at_kills(&mut self) {
+        self.oom_kills.look();
+        self.look_at_kills_again();
+    }
+
+    /// Sees to it that what the kernel kills is looked at, if it counts that.
+    pub(super) fn look_at_kills_again(&mut self) {
         if self.oom_kills.are_counted() {
-            self.oom_kills.look();
-            self.timers.set(Timer::OomKills, Instant::now() + oom_kills::LOOK);
+            self.timers.set_by(Timer::OomKills, Instant::now() + oom_kills::LOOK);
         }
     }
 

@@ -1,8 +1,11 @@
 //! Who has the address that a dead worker did not get: another worker of the cluster, the master, or somebody else.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
-use std::{fs, slice};
+use std::{fs, slice, thread};
 
 use crate::process::family::Families;
 use crate::process::runtime::NodeKind;
@@ -15,6 +18,9 @@ use crate::socket::probe::obstacle;
 const SEARCH: Duration = Duration::from_millis(200);
 /// How many places are named where it is not known which one was wanted.
 const MOST_PLACES: usize = 3;
+
+/// A file system has not yet answered what is at a path.
+static IS_LOOKING: AtomicBool = AtomicBool::new(false);
 
 /// What is known of the cluster whose worker has died.
 #[derive(Debug)]
@@ -36,6 +42,23 @@ struct Owner {
     lives: bool,
 }
 
+/// What is in the way at a path that a worker has named. Its file system may not answer: one thread at a time waits for that.
+fn obstacle_in_time(path: &Path) -> Option<String> {
+    if IS_LOOKING.swap(true, Ordering::AcqRel) {
+        return None;
+    }
+    let ((tell, told), path) = (sync_channel(1), path.to_owned());
+    let look = move || {
+        // Nobody may hear it any more.
+        let _ = tell.send(obstacle(&path));
+        IS_LOOKING.store(false, Ordering::Release);
+    };
+    if thread::Builder::new().name("recluster-path".to_owned()).spawn(look).is_err() {
+        IS_LOOKING.store(false, Ordering::Release);
+    }
+    told.recv_timeout(SEARCH).ok().flatten()
+}
+
 impl Cluster {
     /// Who has it, and what to do. `said` is what the worker said of it. The caller waits for the answer.
     pub(crate) fn who_has(&self, said: &str) -> Option<String> {
@@ -48,7 +71,7 @@ impl Cluster {
             return Some(self.has_it(&wanted, &holder, &families));
         }
         if let Wanted::Path(path) = &wanted
-            && let Some(what) = obstacle(path)
+            && let Some(what) = obstacle_in_time(path)
         {
             return Some(format!("{wanted} is taken: {what}"));
         }

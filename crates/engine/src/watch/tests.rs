@@ -28,12 +28,16 @@ fn sink<T: Send + 'static>() -> (Sink<T>, Receiver<T>) {
 impl Desk {
     /// Watches this path in a directory that was prepared.
     fn watching(kind: Kind, path: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::watching_all(kind, &[path], prepare)
+    }
+
+    fn watching_all(kind: Kind, paths: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let place = tempfile::tempdir().unwrap();
         prepare(place.path());
-        let path = place.path().join(path);
+        let path = place.path().join(paths[0]);
         let (sighting, seen) = sink();
         let own = vec![place.path().join("own.log")];
-        let what = vec![Watched { path: path.clone(), kind }];
+        let what = paths.iter().map(|path| Watched { path: place.path().join(path), kind }).collect();
         let watcher = Watcher::start(what, &own, sighting, sink().0).unwrap();
         Self { place, path, seen, _watcher: watcher }
     }
@@ -266,6 +270,23 @@ fn behind_a_symlink_far_above_the_new_directory_is_watched_and_the_old_one_is_no
         desk.write(&format!("releases/{release}/app/config/a.toml"), &format!("of {release}, later"));
         desk.sees("current/app/config/a.toml");
     }
+}
+
+#[test]
+fn a_directory_that_two_paths_lead_to_is_watched_on_where_one_of_them_leads_elsewhere() {
+    let desk = Desk::watching_all(Kind::Deployed, &["blue/conf", "green/conf"], |place| {
+        write(place, "releases/1/conf/a.toml", "1");
+        write(place, "releases/2/conf/a.toml", "2");
+        symlink("releases/1", place.join("blue")).unwrap();
+        symlink("releases/1", place.join("green")).unwrap();
+    });
+    symlink("releases/2", desk.at("next")).unwrap();
+    fs::rename(desk.at("next"), desk.at("blue")).unwrap();
+    desk.sees("blue");
+    desk.write("releases/2/conf/a.toml", "later");
+    desk.sees("blue/conf/a.toml");
+    desk.write("releases/1/conf/a.toml", "later");
+    desk.sees("green/conf/a.toml");
 }
 
 #[test]

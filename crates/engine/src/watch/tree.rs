@@ -70,7 +70,7 @@ struct Look {
 struct Own {
     paths: Vec<PathBuf>,
     /// Where its output goes, by device and number.
-    outputs: Vec<(u64, u64)>,
+    outputs: Vec<Identity>,
 }
 
 impl Own {
@@ -86,14 +86,17 @@ impl Own {
     }
 
     /// These files and directories as they are now, by device and number: a symlink may lead to them by another path.
-    fn now(&self) -> BTreeSet<(u64, u64)> {
+    fn now(&self) -> BTreeSet<Identity> {
         let there =
             self.paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|about| identity(&about));
         there.chain(self.outputs.iter().copied()).collect()
     }
 }
 
-fn identity(about: &Metadata) -> (u64, u64) {
+/// A file or directory by device and number.
+pub(super) type Identity = (u64, u64);
+
+pub(super) fn identity(about: &Metadata) -> Identity {
     (about.dev(), about.ino())
 }
 

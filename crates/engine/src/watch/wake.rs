@@ -1,7 +1,6 @@
 //! What wakes the thread that looks at files: the kernel by way of `notify`, or the end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,6 +9,8 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::tree::{Identity, identity};
 
 /// Where to read how many watches there may be.
 const LIMITS: &str = "/proc/sys/fs/inotify";
@@ -81,9 +82,6 @@ struct Watched {
     is_stale: AtomicBool,
 }
 
-/// Device and number.
-type Identity = (u64, u64);
-
 impl Watched {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Option<Identity>>> {
         self.directories.lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,15 +118,19 @@ impl Kernel {
     pub(super) fn fit(&mut self, wanted: &BTreeSet<PathBuf>) -> Result<bool, String> {
         let is_stale = self.watched.is_stale.swap(false, Ordering::AcqRel);
         let now: BTreeMap<PathBuf, Option<Identity>> =
-            wanted.iter().map(|directory| (directory.clone(), identity(directory))).collect();
+            wanted.iter().map(|directory| (directory.clone(), which(directory))).collect();
         let before = std::mem::replace(&mut *self.watched.lock(), now.clone());
-        let stays = |directory: &PathBuf, which| !is_stale && before.get(directory) == Some(which);
-        for (gone, _) in
+        let mut left = BTreeSet::new();
+        for (gone, which) in
             before.iter().filter(|(directory, which)| is_stale || now.get(*directory) != Some(which))
         {
+            left.insert(*which);
             // The kernel has forgotten a directory that is no more.
             let _ = self.watcher.unwatch(gone);
         }
+        // The kernel watches a directory once, by whatever paths it is watched.
+        let stays =
+            |directory: &PathBuf, which| before.get(directory) == Some(which) && !left.contains(which);
         let mut any = false;
         for (directory, _) in now.iter().filter(|(directory, which)| !stays(directory, which)) {
             any = true;
@@ -142,8 +144,8 @@ impl Kernel {
     }
 }
 
-fn identity(directory: &Path) -> Option<Identity> {
-    std::fs::metadata(directory).ok().map(|about| (about.dev(), about.ino()))
+fn which(directory: &Path) -> Option<Identity> {
+    std::fs::metadata(directory).ok().map(|about| identity(&about))
 }
 
 /// Reading changes nothing.
