@@ -101,6 +101,20 @@ fn a_reload_keeps_the_number() {
     assert_eq!(master.get("/").json()["env"]["RECLUSTER_WORKERS"], "2");
 }
 
+/// Two workers that a script on a terminal has started, and their control socket.
+fn on_a_terminal(home: &Home, script: &str) -> (Tmux, String) {
+    let control = home.join("it.sock").to_string_lossy().into_owned();
+    let script = script.replace("SERVER", &fixture("server.js").to_string_lossy());
+    let tmux = Tmux::start(home, (160, 40), &script.replace("CONTROL", &control));
+    tmux.wait_for("2 workers serve generation 1");
+    (tmux, control)
+}
+
+/// The process whose pid is in a file.
+fn process(home: &Home, file: &str) -> Process {
+    Process::open(home.read(file).trim().parse().expect("a pid")).expect("it lives")
+}
+
 /// A job in the background of a terminal where such jobs may not write.
 const BACKGROUND: &str = r#"
 set -m
@@ -116,19 +130,13 @@ cat
 #[cfg_attr(not(has = "tmux"), ignore = "tmux is not installed")]
 fn a_log_on_a_terminal_that_stops_background_jobs_is_written_and_costs_no_worker() {
     let home = Home::new();
-    let server = fixture("server.js");
-    let control = home.join("it.sock").to_string_lossy().into_owned();
-    let script = BACKGROUND.replace("SERVER", &server.to_string_lossy()).replace("CONTROL", &control);
-    let tmux = Tmux::start(&home, (160, 40), &script);
-    tmux.wait_for("2 workers serve generation 1");
+    let (tmux, control) = on_a_terminal(&home, BACKGROUND);
     let status = home.recluster(&["status", "--json", "--control", &control]).json();
     assert_eq!(status["slots"].as_array().map(Vec::len), Some(2), "{status}");
     home.recluster(&["scale", "3", "--control", &control]).expect_code(0);
     let screen = tmux.wait_for("scaled from 2 to 3 workers");
     assert!(!screen.contains("SIGTTOU"), "{screen}");
-    let pid = home.read("pid").trim().parse().expect("a pid");
-    let master = Process::open(pid).expect("it lives");
-    master.signal(Signal::TTOU);
+    process(&home, "pid").signal(Signal::TTOU);
     let screen = tmux.wait_for("scaled from 3 to 2 workers");
     assert_eq!(screen.matches("SIGTTOU").count(), 1, "{screen}");
     home.recluster(&["terminate", "--control", &control]).expect_code(0);
@@ -149,14 +157,8 @@ cat
 #[cfg_attr(not(has = "tmux"), ignore = "tmux is not installed")]
 fn what_another_process_of_its_group_reads_from_the_terminal_starts_no_worker() {
     let home = Home::new();
-    let control = home.join("it.sock").to_string_lossy().into_owned();
-    let server = fixture("server.js");
-    let script = READS.replace("SERVER", &server.to_string_lossy()).replace("CONTROL", &control);
-    let tmux = Tmux::start(&home, (160, 40), &script);
-    tmux.wait_for("2 workers serve generation 1");
-    let process =
-        |name: &str| Process::open(home.read(name).trim().parse().expect("a pid")).expect("it lives");
-    let (master, reader) = (process("pid"), process("reader"));
+    let (tmux, control) = on_a_terminal(&home, READS);
+    let (master, reader) = (process(&home, "pid"), process(&home, "reader"));
     home.write("now", "\n");
     eventually("a reader that is stopped", || reader.status_line("State").contains("stopped"));
     // It is heard behind what the kernel has sent.
