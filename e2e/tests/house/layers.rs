@@ -308,7 +308,8 @@ const ENGINE: Layers = (
         &["dataplane::event_loop"],
         &["dataplane"],
         &["watch::seen"],
-        &["watch::tree", "watch::wake"],
+        &["watch::tree"],
+        &["watch::wake"],
         &["watch"],
         &["supervisor::tally"],
         &[

@@ -5,8 +5,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::Path;
+use std::os::unix::net::UnixDatagram;
 
 use recluster_e2e::{Connection, Home, Launch, Master, eventually, on};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -19,14 +18,14 @@ use super::node::free_port;
 const HOST: &str = "127.0.3.1";
 
 /// A service manager that keeps descriptors, as systemd does.
-struct Store {
+pub(super) struct Store {
     socket: UnixDatagram,
     kept: BTreeMap<String, OwnedFd>,
-    home: Home,
+    pub(super) home: Home,
 }
 
 impl Store {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let home = Home::new();
         let socket = UnixDatagram::bind(home.join("manager")).expect("a directory of ours");
         socket.set_nonblocking(true).expect("a socket");
@@ -34,7 +33,7 @@ impl Store {
     }
 
     /// The master, started by this manager with all that is kept. The last comes first: the order is not to count.
-    fn starts(&self, launch: Launch) -> Launch {
+    pub(super) fn starts(&self, launch: Launch) -> Launch {
         let launch = launch.env("NOTIFY_SOCKET", self.home.join("manager")).env("FDSTORE", "16");
         let names: Vec<&str> = self.kept.keys().rev().map(String::as_str).collect();
         let sockets = self.kept.values().rev().map(|socket| socket.try_clone().expect("a copy"));
@@ -77,7 +76,7 @@ impl Store {
     }
 
     /// Waits until it keeps so many.
-    fn until_it_keeps(&mut self, count: usize) {
+    pub(super) fn until_it_keeps(&mut self, count: usize) {
         eventually("what the manager keeps", || {
             self.reads();
             self.kept.len() == count
@@ -85,7 +84,7 @@ impl Store {
     }
 
     /// Has the master, its workers and their copies gone.
-    fn kills(&mut self, mut master: Master) {
+    pub(super) fn kills(&mut self, mut master: Master) {
         master.signal(Signal::KILL);
         master.wait_end();
         master.wait_workers_gone();
@@ -369,97 +368,6 @@ fn store_file(text: &str) -> (Home, std::path::PathBuf) {
     let home = Home::new();
     let path = home.program("server.py", &format!("#!/usr/bin/env python3\n{text}\n"));
     (home, path)
-}
-
-#[test]
-fn unix_sockets_are_kept_with_their_files() {
-    for by_option in [false, true] {
-        let mut store = Store::new();
-        let path = store.home.join("server.sock");
-        let ask = |path: &Path| {
-            let mut client =
-                Connection::on(UnixStream::connect(path).expect("the kernel takes it")).expect("a deadline");
-            client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it is open");
-            client
-        };
-        let mut clients = Vec::new();
-        for _ in 0..3 {
-            let launch =
-                Launch::fixture("server.js").env("LISTEN", json!({ "path": path }).to_string()).workers(2);
-            let launch = if by_option { launch.listen(&format!("unix:{}", path.display())) } else { launch };
-            let master = store.starts(launch).start();
-            master.wait(on("started"));
-            for mut client in std::mem::take(&mut clients) {
-                let client: &mut Connection<UnixStream> = &mut client;
-                assert_eq!(client.response().expect("it waits for the next master").status, 200);
-            }
-            store.until_it_keeps(1);
-            store.kills(master);
-            clients = vec![ask(&path), ask(&path)];
-        }
-        let mut master = store
-            .starts(Launch::fixture("server.js").env("LISTEN", json!({ "path": path }).to_string()))
-            .start();
-        master.wait(on("started"));
-        master.signal(Signal::TERM);
-        master.expect_end(0);
-        store.until_it_keeps(0);
-        assert!(!path.exists(), "it goes with the orderly end");
-    }
-}
-
-/// A cluster that listens at a relative path, in a directory whose path is too long for a socket.
-fn relative(store: &Store) -> (Launch, std::path::PathBuf) {
-    let (name, link) = (format!("{}/{}", "d".repeat(60), "e".repeat(60)), "deep");
-    let directory = store.home.join(&name);
-    if !directory.exists() {
-        std::fs::create_dir_all(&directory).expect("the directory is ours");
-        store.home.link(link, &name);
-    }
-    let launch = Launch::fixture("unix.js").env("SOCKET", "./app.sock").directory(&directory);
-    (store.starts(launch), store.home.join(link).join("app.sock"))
-}
-
-#[test]
-fn a_unix_socket_is_known_by_its_file_whatever_its_path() {
-    // Both have the same path, each in its own directory.
-    let (mut store, mut other) = (Store::new(), Store::new());
-    let beside = relative(&other).0.serve();
-    other.until_it_keeps(1);
-    let mut clients: Vec<Connection<UnixStream>> = Vec::new();
-    for _ in 0..3 {
-        let (launch, path) = relative(&store);
-        let master = launch.serve();
-        for mut client in std::mem::take(&mut clients) {
-            assert_eq!(client.response().expect("it waits for the next master").status, 200);
-        }
-        store.until_it_keeps(1);
-        store.kills(master);
-        let mut client = Connection::open_unix(&path).expect("the kernel takes it");
-        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it is open");
-        clients.push(client);
-    }
-    drop(beside);
-}
-
-/// A server that removes what is at its path before it listens there.
-#[test]
-fn a_unix_socket_whose_file_the_next_server_removes_is_kept_all_the_same() {
-    let mut store = Store::new();
-    let path = store.home.join("app.sock");
-    let mut clients: Vec<Connection<UnixStream>> = Vec::new();
-    for _ in 0..3 {
-        let launch = Launch::fixture("unix.js").env("SOCKET", &path).env("UNLINK", "1");
-        let master = store.starts(launch).workers(1).serve();
-        for mut client in std::mem::take(&mut clients) {
-            assert_eq!(client.response().expect("it waits for the next master").status, 200);
-        }
-        store.until_it_keeps(1);
-        store.kills(master);
-        let mut client = Connection::open_unix(&path).expect("the kernel takes it");
-        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it is open");
-        clients.push(client);
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod adopted;
 mod closed_again;
 mod kept;
+mod kept_files;
 mod lifetime;
 mod listen_option;
 mod listen_option_errors;
