@@ -11,11 +11,12 @@ use std::time::Instant;
 
 use nix::sys::signal::{self, SigSet};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::unistd::{Pid, getsid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, getsid};
+use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
@@ -194,10 +195,11 @@ fn has_terminal() -> bool {
         .is_ok()
 }
 
-/// Whether the sender leads the session, as a shell does that has jobs, and there is no terminal any more.
+/// Whether the sender leads the session, as a shell does that has jobs, and there is no terminal any more. A process of an outer PID
+/// namespace has no number here: 0 says neither who leads nor who has sent a signal.
 fn is_of_shell(info: &siginfo) -> bool {
-    let leads = getsid(None).is_ok_and(|leader| leader.as_raw_pid() == info.ssi_pid.cast_signed());
-    leads && !has_terminal()
+    let leader = getsid(None).ok().map(Pid::as_raw).filter(|leader| *leader > 0);
+    leader == Some(info.ssi_pid.cast_signed()) && !has_terminal()
 }
 
 /// Whether this process was started with SIGHUP ignored.

@@ -209,7 +209,7 @@ impl Door {
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                let from = stream.peer_cred().map(|peer| match peer.pid() {
+                let from = stream.peer_cred().map(|peer| match peer.pid().filter(|pid| *pid > 0) {
                     Some(pid) => format!("process {pid} of user {}", peer.uid()),
                     None => format!("user {}", peer.uid()),
                 });

@@ -12,7 +12,7 @@ pub struct Asked {
     pub request: Request,
     /// The names of the variables that a reload is to set. Their values are not for a log.
     pub env: Vec<String>,
-    /// The client's process, where the system tells.
+    /// The client's process, where the system tells. One of an outer PID namespace has no number here.
     pub pid: Option<i32>,
     /// The client's user.
     pub uid: u32,
@@ -34,6 +34,6 @@ impl Asked {
             | Request::Stop
             | Request::Terminate => (request.clone(), Vec::new()),
         };
-        Self { request, env, pid: peer.pid(), uid: peer.uid() }
+        Self { request, env, pid: peer.pid().filter(|pid| *pid > 0), uid: peer.uid() }
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::socket_peercred;
+use nix::sys::socket::{getsockopt, sockopt};
 
 use super::protocol::{REQUEST_LIMIT, Reply};
 use crate::socket::probe::open;
@@ -42,7 +42,9 @@ pub fn listener_at(path: &Path) -> io::Result<Listener> {
 
 fn greet(stream: Option<UnixStream>, until: Instant) -> io::Result<Listener> {
     let Some(mut stream) = stream else { return Ok(Listener::Silent) };
-    if !runtime_dir::may_talk_to(socket_peercred(&stream)?.uid.as_raw()) {
+    // rustix's processes have no number 0, which one of an outer PID namespace has here.
+    let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
+    if !runtime_dir::may_talk_to(peer.uid()) {
         return Ok(Listener::Other);
     }
     stream.set_write_timeout(Some(PATIENCE))?;

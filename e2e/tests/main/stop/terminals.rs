@@ -72,10 +72,22 @@ fn nohup_keeps_it_running_and_a_signal_that_is_sent_reloads_it() {
 /// A wrapper in a container or under a service manager, such as an entrypoint, leads a session and passes signals on.
 #[test]
 fn without_a_terminal_a_signal_of_whoever_leads_the_session_reloads() {
+    a_signal_of_its_starter_reloads(&["setsid", "--wait"]);
+}
+
+/// Neither its session nor its process group has a number there, nor has a process outside that asks for something.
+#[test]
+#[cfg_attr(not(has = "pid-namespaces"), ignore = "this machine makes no PID namespaces")]
+fn a_session_that_an_outer_namespace_leads_has_no_number() {
+    a_signal_of_its_starter_reloads(&["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]);
+}
+
+fn a_signal_of_its_starter_reloads(wrapper: &[&str]) {
     let home = Home::new();
     let script = format!("{} &\nread line\nkill -HUP $!\nwait\n", command(&home));
-    let mut leader = Command::new("setsid");
-    leader.args(["--wait", "sh", "-c", &script]).env("RECLUSTER", recluster()).current_dir(home.path());
+    let mut leader = Command::new(wrapper[0]);
+    leader.args(&wrapper[1..]).args(["sh", "-c", &script]);
+    leader.env("RECLUSTER", recluster()).current_dir(home.path());
     let mut leader = leader.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("util-linux has it");
     wait_for(&home, "1 worker serves generation 1");
     let mut line = leader.stdin.take().expect("a pipe");
@@ -83,4 +95,5 @@ fn without_a_terminal_a_signal_of_whoever_leads_the_session_reloads() {
     wait_for(&home, "generation 2 serves");
     home.recluster(&["stop", "--control", &home.join("it.sock").to_string_lossy()]).expect_code(0);
     assert!(leader.wait().expect("it is a child").success());
+    assert!(!home.read("log").contains("process 0"), "{}", home.read("log"));
 }
