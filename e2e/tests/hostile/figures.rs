@@ -10,6 +10,8 @@ pub(crate) struct Figures {
     peak: u64,
     obeyed: Option<Duration>,
     ended: Duration,
+    unheard: usize,
+    unread: usize,
 }
 
 /// How many figures of the memory are shown.
@@ -23,6 +25,21 @@ impl Figures {
     /// The status came after so long.
     pub(crate) fn answered(&mut self, after: Duration) {
         self.answers.push(after);
+    }
+
+    /// A client was sent away before it had said a word.
+    pub(crate) fn unheard(&mut self) {
+        self.unheard += 1;
+    }
+
+    /// A client was sent away though it had asked.
+    pub(crate) fn unread(&mut self) {
+        self.unread += 1;
+    }
+
+    /// Whether everybody who had asked was answered.
+    pub(crate) fn all_were_read(&self) -> bool {
+        self.unread == 0
     }
 
     /// The master used so many kilobytes then.
@@ -68,6 +85,11 @@ impl fmt::Display for Figures {
             self.within(0.5),
             self.within(0.99),
             self.within(1.0)
+        )?;
+        writeln!(
+            f,
+            "sent away: {} who had not said a word in time, {} whose request nobody had read",
+            self.unheard, self.unread
         )?;
         match self.obeyed {
             Some(after) => write!(f, "TERM: it stopped {after:?} after it")?,

@@ -18,6 +18,7 @@ use recluster_e2e::remark;
 use rustix::process::{Resource, getrlimit};
 
 use crate::attack::{Attack, By};
+use crate::figures::Figures;
 use crate::siege::{End, Options, Scale, besiege};
 use crate::table::{ADMIN, BESIDE, CHANNEL, CONTROL, LOG, NETWORK, NOTIFY, OUTPUT, RELOADS};
 
@@ -25,6 +26,12 @@ use crate::table::{ADMIN, BESIDE, CHANNEL, CONTROL, LOG, NETWORK, NOTIFY, OUTPUT
 const SHORT: Duration = Duration::from_secs(3);
 /// The pause between two clients of one kind: they are to be many, and to leave the machine some time for the master.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Shows what was measured.
+fn show(figures: &Figures) {
+    remark(&figures.to_string());
+    assert!(figures.all_were_read(), "a client that had asked was sent away without an answer: {figures}");
+}
 
 fn rows(groups: &[&'static [Attack]]) -> Vec<&'static Attack> {
     groups.iter().copied().flatten().collect()
@@ -34,7 +41,7 @@ fn rows(groups: &[&'static [Attack]]) -> Vec<&'static Attack> {
 fn besiege_with(group: &'static [Attack], options: Options, end: End) {
     let rows = rows(&[group]);
     let workers = rows.iter().filter(|row| row.order().is_some()).count();
-    remark(&besiege(&rows, short(workers), options, end).to_string());
+    show(&besiege(&rows, short(workers), options, end));
 }
 
 /// A siege for CI.
@@ -70,7 +77,7 @@ fn workers_that_do_all_that_can_be_done_beside_saying_something() {
 fn workers_that_write_what_nobody_reads_but_clients_who_follow() {
     let rows = rows(&[OUTPUT, CONTROL]);
     let options = &[("--log-prefix", ""), ("--log-format", "text")];
-    remark(&besiege(&rows, short(OUTPUT.len()), options, End::Term).to_string());
+    show(&besiege(&rows, short(OUTPUT.len()), options, End::Term));
 }
 
 #[test]
@@ -88,7 +95,7 @@ fn clients_of_the_control_socket_that_reload_again_and_again() {
     // Each is obeyed, and starts every worker anew: what keeps the machine busy is what was asked for.
     let pause = Duration::from_millis(250);
     let scale = Scale { control_clients: 60, pause, is_served: false, ..short(0) };
-    remark(&besiege(&rows(&[RELOADS]), scale, &[], End::Term).to_string());
+    show(&besiege(&rows(&[RELOADS]), scale, &[], End::Term));
 }
 
 #[test]
@@ -123,5 +130,5 @@ fn all_of_them_together() {
             }
         }
     };
-    remark(&besiege(&rows, scale, &[], End::Term).to_string());
+    show(&besiege(&rows, scale, &[], End::Term));
 }

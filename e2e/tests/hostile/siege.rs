@@ -120,7 +120,7 @@ fn watch(master: &Master, admin: &Path, address: Option<SocketAddr>, span: Durat
     let begun = Instant::now();
     while begun.elapsed() < span || figures.is_empty() {
         let asked = Instant::now();
-        let status = ask(master);
+        let status = ask(master, &mut figures);
         figures.answered(asked.elapsed());
         assert_eq!(status.get("reply").and_then(Value::as_str), Some("status"), "{status}");
         if let Some(address) = address {
@@ -147,7 +147,7 @@ fn watch(master: &Master, admin: &Path, address: Option<SocketAddr>, span: Durat
 }
 
 /// Asks for the status as any client does.
-fn ask(master: &Master) -> Value {
+fn ask(master: &Master, figures: &mut Figures) -> Value {
     let answer = || -> io::Result<String> {
         let mut stream = UnixStream::connect(master.control())?;
         stream.set_read_timeout(Some(DEADLINE))?;
@@ -158,11 +158,14 @@ fn ask(master: &Master) -> Value {
         Ok(line)
     };
     // Whoever comes when all places are taken by silent clients has the place of the one that came first. On a busy machine that may be
-    // this one, before it has said a word.
+    // this one, before it has said a word. Once it has, a master that closed would reset the connection.
     let begun = Instant::now();
     let line = loop {
         match answer() {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && begun.elapsed() < DEADLINE => {}
+            Ok(line) if line.is_empty() && begun.elapsed() < DEADLINE => figures.unheard(),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && begun.elapsed() < DEADLINE => {
+                figures.unread();
+            }
             answer => break answer.expect("the master answers"),
         }
     };

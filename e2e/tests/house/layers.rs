@@ -208,6 +208,7 @@ const ENGINE: Layers = (
         &["config::admin"],
         &[
             "socket",
+            "socket::glance",
             "socket::holder",
             "socket::local",
             "socket::manager",
@@ -354,7 +355,7 @@ const ENGINE: Layers = (
         &["api", "api::builder"],
         &["api::cluster"],
         &["api::changes", "api::configuration", "api::host", "api::output", "api::privileges", "api::start"],
-        &["control::protocol", "control::room"],
+        &["control::protocol", "control::room", "control::seats"],
         &["control::asked", "control::lines", "control::recent"],
         &["control::greeting", "control::keeping"],
         &["control::discover", "control::socket"],
@@ -365,7 +366,7 @@ const ENGINE: Layers = (
         &["metrics::text", "metrics::proc"],
         &["metrics::master", "metrics::node", "metrics::process", "metrics::workers"],
         &["metrics"],
-        &["admin::date", "admin::hosts", "admin::sample", "admin::seats", "admin::token"],
+        &["admin::date", "admin::hosts", "admin::sample", "admin::token"],
         &["admin::answer"],
         &[
             "admin::head",

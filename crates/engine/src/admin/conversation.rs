@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admin::answer::Answer;
 use crate::admin::head::{HEAD_LIMIT, Head, Method};
-use crate::admin::seats::{Activity, Doing};
 use crate::admin::site::Site;
 use crate::control::room::Shared as Body;
+use crate::control::seats::{Activity, Doing};
 
 /// How long a client may be silent before a request: longer than Prometheus waits between two.
 const IDLE: Duration = Duration::from_secs(150);
@@ -124,6 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                 _ = closing.wait_for(|closing| *closing) => return Ok(Asked::Nothing),
             }
         }
+        self.activity.is(Doing::Stalled);
         let until = Instant::now() + SENDING;
         let late = || Asked::Refused(Answer::refusal(408, "the request did not come in time"));
         match timeout_at(until, self.whole()).await {
@@ -189,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     /// Says that nothing more will come, and throws away what the client sends until it has heard that: a connection that is closed
     /// with something unread is reset, and the client may lose its answer.
     async fn linger(&mut self) -> io::Result<bool> {
-        self.activity.is(Doing::Nothing);
+        self.activity.is(Doing::Stalled);
         self.stream.shutdown().await?;
         let heard = async {
             loop {

@@ -42,7 +42,6 @@ mod listener;
 mod page;
 mod picture;
 mod sample;
-mod seats;
 mod server;
 mod site;
 mod token;

@@ -19,18 +19,17 @@ use crate::admin::keeper::Keeper;
 use crate::admin::listener::{Admin, Socket};
 use crate::admin::page::Page;
 use crate::admin::picture::Pictures;
-use crate::admin::seats::{Activity, Seats};
 use crate::admin::site::Site;
 use crate::api::cluster::Cluster;
 use crate::config::listen::Listen;
 use crate::control::keeping::{Bind, Held, Keeping, Kept, PathKeeper};
+use crate::control::seats::{AT_ONCE, Activity, Seats};
 use crate::guard::{Panicked, Part, guarded_task};
 use crate::report::worker::Address;
 use crate::sink::Sink;
 use crate::socket::bind;
+use crate::socket::glance::Watched;
 
-/// How many connections come in one turn: many that wait to be let in must not take all seats before the first has spoken.
-const AT_ONCE: usize = 8;
 /// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What people are told has panicked: the whole service, or one client's part of it.
@@ -202,9 +201,10 @@ impl Door {
                 // One that has left again is noticed later.
                 let _ = stream.set_nodelay(true);
                 if seats.have_room() {
+                    let (stream, glance) = Watched::new(stream);
                     let client =
                         Conversation::new(stream, from.to_string(), shared.clone(), activity.clone());
-                    seats.take(activity, guarded_task(CLIENT, panicked, client.attend()));
+                    seats.take(activity, glance, guarded_task(CLIENT, panicked, client.attend()));
                 }
             }
             Self::Unix(listener) => {
@@ -215,8 +215,9 @@ impl Door {
                 });
                 if seats.have_room() {
                     let from = from.unwrap_or_default();
+                    let (stream, glance) = Watched::new(stream);
                     let client = Conversation::new(stream, from, shared.clone(), activity.clone());
-                    seats.take(activity, guarded_task(CLIENT, panicked, client.attend()));
+                    seats.take(activity, glance, guarded_task(CLIENT, panicked, client.attend()));
                 }
             }
         }

@@ -6,6 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::room::{Room, SHORT};
+use super::seats::{Activity, Doing};
 
 /// Reads lines, none of them longer than a limit.
 #[derive(Debug)]
@@ -14,9 +15,16 @@ pub(crate) struct Lines<R> {
     /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
     limit: usize,
-    /// What the lines of all connections share, if they do, and what this one has of it.
-    room: Option<Room>,
+    among: Option<Among>,
+}
+
+/// One connection among many.
+#[derive(Debug)]
+struct Among {
+    /// What the lines of all share, and what this one has of it.
+    room: Room,
     held: Option<OwnedSemaphorePermit>,
+    activity: Activity,
 }
 
 /// What [`Lines::next`] found.
@@ -32,12 +40,12 @@ pub(crate) enum Line {
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(crate) fn new(reader: R, limit: usize) -> Self {
-        Self { reader: BufReader::new(reader), line: Vec::new(), limit, room: None, held: None }
+        Self { reader: BufReader::new(reader), line: Vec::new(), limit, among: None }
     }
 
     /// Those of one connection among many, whose long lines share a room.
-    pub(super) fn sharing(reader: R, limit: usize, room: Room) -> Self {
-        Self { room: Some(room), ..Self::new(reader, limit) }
+    pub(super) fn sharing(reader: R, limit: usize, room: Room, activity: Activity) -> Self {
+        Self { among: Some(Among { room, held: None, activity }), ..Self::new(reader, limit) }
     }
 
     /// The next line. The last one may lack its line feed.
@@ -52,12 +60,17 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let count = self.read_some(left).await?;
             if self.line.last() == Some(&b'\n') {
                 self.line.pop();
-                self.held = None;
+                if let Some(among) = &mut self.among {
+                    among.held = None;
+                }
                 return Ok(Line::Whole(std::mem::take(&mut self.line)));
             }
             if count == 0 {
                 let rest = std::mem::take(&mut self.line);
                 return Ok(if rest.is_empty() { Line::End } else { Line::Whole(rest) });
+            }
+            if let Some(Among { activity, .. }) = &self.among {
+                activity.is(Doing::Stalled);
             }
         }
     }
@@ -65,10 +78,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// Reads to the end of the line, to this many bytes, or to where a short line would end.
     async fn read_some(&mut self, left: usize) -> io::Result<usize> {
         let is_long = self.line.len() >= SHORT;
-        if let (Some(room), true, None) = (&self.room, is_long, &self.held) {
-            self.held = Some(room.for_line(self.limit).await?);
+        if let (Some(Among { room, held: held @ None, .. }), true) = (&mut self.among, is_long) {
+            *held = Some(room.for_line(self.limit).await?);
         }
-        let most = if is_long || self.room.is_none() { left } else { left.min(SHORT - self.line.len()) };
+        let most = if is_long || self.among.is_none() { left } else { left.min(SHORT - self.line.len()) };
         (&mut self.reader).take(most as u64).read_until(b'\n', &mut self.line).await
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod lines;
 pub mod protocol;
 mod recent;
 pub(crate) mod room;
+pub(crate) mod seats;
 mod server;
 mod socket;
 #[cfg(test)]

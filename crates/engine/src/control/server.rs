@@ -5,15 +5,13 @@ mod following;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, UCred};
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet, yield_now};
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::asked::Asked;
@@ -22,6 +20,7 @@ use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REPLY_LIMIT, REQUEST_LIMIT, Reply, Request};
 use super::recent::{Recent, Recorder, record};
 use super::room::Room;
+use super::seats::{AT_ONCE, Activity, Doing, Seats};
 use super::socket::Socket;
 use crate::api::cluster::Cluster;
 use crate::config::scale::Scale;
@@ -32,12 +31,9 @@ use crate::report::configuration::Configuration;
 use crate::report::error::{Gone, ReplaceError};
 use crate::report::event::Heard;
 use crate::report::verdict::{Told, Verdict};
+use crate::socket::glance::Watched;
 use crate::socket::runtime_dir;
 
-/// How many clients may be connected at once.
-const CLIENTS: usize = 128;
-/// How many clients come in one turn: many that wait to be let in must not wait for as many turns of the supervisor.
-const AT_ONCE: usize = 8;
 /// How long a client may take to send one whole request.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a client may take to read an answer.
@@ -169,12 +165,12 @@ async fn while_open(closed: Closed, work: impl Future<Output = ()>) {
 }
 
 async fn accept(mut listener: UnixListener, mut listeners: mpsc::Receiver<UnixListener>, mut host: Host) {
-    let (mut clients, mut came) = (Clients::default(), 0_usize);
+    let (mut seats, mut came) = (Seats::default(), 0_usize);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    admit(stream, &mut clients, &host);
+                    admit(stream, &mut seats, &host);
                     // Those that have come before have their turn, so that one that has asked is known to wait: it is not among
                     // the few that come at once.
                     came += 1;
@@ -188,7 +184,7 @@ async fn accept(mut listener: UnixListener, mut listeners: mpsc::Receiver<UnixLi
                 let old = std::mem::replace(&mut listener, new);
                 // Those that came by the old path before it was lost.
                 while let Ok(Ok((stream, _))) = timeout(Duration::ZERO, old.accept()).await {
-                    admit(stream, &mut clients, &host);
+                    admit(stream, &mut seats, &host);
                 }
             }
             () = host.closed.wait() => break,
@@ -196,51 +192,14 @@ async fn accept(mut listener: UnixListener, mut listeners: mpsc::Receiver<UnixLi
     }
     drop(listener);
     // One that has given way to others is among them, as an error.
-    let _ = timeout(FAREWELL, async { while clients.tasks.join_next().await.is_some() {} }).await;
+    let _ = timeout(FAREWELL, async { while seats.tasks.join_next().await.is_some() {} }).await;
 }
 
-/// Those who are connected.
-#[derive(Default)]
-struct Clients {
-    tasks: JoinSet<()>,
-    /// In the order in which they came.
-    there: Vec<Seat>,
-}
-
-/// One client's task, and whether it waits for an answer.
-struct Seat {
-    task: AbortHandle,
-    waits: Arc<AtomicBool>,
-}
-
-impl Clients {
-    /// Makes room for one more: where all places are taken, the one that has been there longest and asks for nothing goes.
-    fn have_room(&mut self) -> bool {
-        while self.tasks.try_join_next().is_some() {}
-        self.there.retain(|seat| !seat.task.is_finished());
-        if self.there.len() < CLIENTS {
-            return true;
-        }
-        let silent = self.there.iter().position(|seat| !seat.waits.load(Ordering::Relaxed));
-        let Some(silent) = silent else { return false };
-        self.there.remove(silent).task.abort();
-        true
-    }
-
-    fn seat(&mut self, stream: UnixStream, peer: UCred, host: &Host) {
-        let waits = Arc::new(AtomicBool::new(false));
-        let client = Conversation::new(stream, peer, host.clone(), Arc::clone(&waits));
-        let attending = guarded_task(CLIENT, host.cluster.panicked(), attend(client));
-        let task = self.tasks.spawn(attending);
-        self.there.push(Seat { task, waits });
-    }
-}
-
-fn admit(stream: UnixStream, clients: &mut Clients, host: &Host) {
+fn admit(stream: UnixStream, seats: &mut Seats, host: &Host) {
     let trusted = stream.peer_cred().ok().filter(|peer| runtime_dir::is_trusted(peer.uid()));
     let refusal = match trusted {
         None => "only the user that the cluster runs as, and root, may ask",
-        Some(peer) if clients.have_room() => return clients.seat(stream, peer, host),
+        Some(peer) if seats.have_room() => return seat(stream, peer, seats, host),
         Some(_) => TOO_MANY,
     };
     if let Ok(line) = (Reply::Refused { reason: refusal.to_owned() }).encode() {
@@ -249,18 +208,24 @@ fn admit(stream: UnixStream, clients: &mut Clients, host: &Host) {
     }
 }
 
+fn seat(stream: UnixStream, peer: UCred, seats: &mut Seats, host: &Host) {
+    let activity = Activity::default();
+    let (stream, glance) = Watched::new(stream);
+    let client = Conversation::new(stream, peer, host.clone(), activity.clone());
+    seats.take(activity, glance, guarded_task(CLIENT, host.cluster.panicked(), attend(client)));
+}
+
 /// Answers one client until either side closes the connection.
 async fn attend(mut client: Conversation) {
     while let Ok(Next::Listen) = client.turn().await {}
 }
 
 struct Conversation {
-    lines: Lines<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    lines: Lines<Watched<UnixStream>>,
+    writer: Watched<UnixStream>,
     peer: UCred,
     host: Host,
-    /// It has asked for something, and has no answer yet.
-    waits: Arc<AtomicBool>,
+    activity: Activity,
 }
 
 /// What follows an answer.
@@ -270,15 +235,14 @@ enum Next {
 }
 
 impl Conversation {
-    fn new(stream: UnixStream, peer: UCred, host: Host, waits: Arc<AtomicBool>) -> Self {
-        let (reader, writer) = stream.into_split();
-        let lines = Lines::sharing(reader, REQUEST_LIMIT, host.room.clone());
-        Self { lines, writer, peer, host, waits }
+    fn new(stream: Watched<UnixStream>, peer: UCred, host: Host, activity: Activity) -> Self {
+        let lines = Lines::sharing(stream.clone(), REQUEST_LIMIT, host.room.clone(), activity.clone());
+        Self { lines, writer: stream, peer, host, activity }
     }
 
     /// Handles one request. An error means that the client is gone.
     async fn turn(&mut self) -> io::Result<Next> {
-        self.waits.store(false, Ordering::Relaxed);
+        self.activity.is(Doing::Nothing);
         let line = tokio::select! {
             line = timeout(IDLE, self.lines.next()) => match line {
                 Ok(line) => line?,
@@ -286,7 +250,7 @@ impl Conversation {
             },
             () = self.host.closed.wait() => return Ok(Next::Close),
         };
-        self.waits.store(true, Ordering::Relaxed);
+        self.activity.is(Doing::Waiting);
         let request = match line {
             Line::Whole(line) => Request::decode(&line),
             Line::TooLong => Err(BadRequest::TooLong),
@@ -472,9 +436,9 @@ impl Conversation {
             return Ok(());
         }
         let _room = room(rest.len())?;
-        let waited = self.waits.swap(false, Ordering::Relaxed);
+        self.activity.is(Doing::Stalled);
         timeout(READING, self.writer.write_all(rest)).await??;
-        self.waits.store(waited, Ordering::Relaxed);
+        self.activity.is(Doing::Waiting);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bind;
 pub(crate) mod directory;
 pub(crate) mod file;
+pub(crate) mod glance;
 pub(crate) mod holder;
 pub(crate) mod kept;
 pub(crate) mod lend;

@@ -2,7 +2,6 @@
 //! they read: what they are told is kept once for all of them.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use humantime::format_rfc3339_millis;
@@ -11,6 +10,7 @@ use tokio::time::timeout;
 
 use super::super::protocol::{LogLine, Reply};
 use super::super::recent::{Found, reply};
+use super::super::seats::Doing;
 use super::{Conversation, Next, TOO_MANY};
 use crate::process::ring::{self, Piece};
 use crate::report::level::Level;
@@ -121,9 +121,9 @@ impl Conversation {
             match self.writer.try_write(rest) {
                 Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.waits.store(false, Ordering::Relaxed);
+                    self.activity.is(Doing::Stalled);
                     timeout(STALLED, self.writer.writable()).await??;
-                    self.waits.store(true, Ordering::Relaxed);
+                    self.activity.is(Doing::Waiting);
                 }
                 Err(error) => return Err(error),
             }
