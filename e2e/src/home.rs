@@ -75,6 +75,11 @@ impl Home {
         path
     }
 
+    /// Writes the config file of a cluster that has one.
+    pub(crate) fn configure(&self, text: &str) -> PathBuf {
+        self.write("recluster.toml", text)
+    }
+
     /// Writes a shell script that can be executed.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         self.program(name, &format!("#!/bin/sh\n{text}\n"))

@@ -15,9 +15,6 @@ use crate::master::Master;
 use crate::node::Node;
 use crate::{command, fixture};
 
-/// The config file of a cluster that has one, in its directory.
-pub(crate) const CONFIG: &str = "recluster.toml";
-
 /// The options that say when the master gives up on something.
 const PATIENCE: [&str; 5] =
     ["--ready-timeout", "--timeout", "--stop-timeout", "--exit-grace", "--kill-timeout"];
@@ -104,7 +101,7 @@ impl Launch {
             let name = line.split('=').next().unwrap_or_default().trim();
             self.options.retain(|option, _| option.strip_prefix("--") != Some(name));
         }
-        let path = self.home.write(CONFIG, text);
+        let path = self.home.configure(text);
         self.option("--config", &path.to_string_lossy())
     }
 

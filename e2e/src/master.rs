@@ -15,7 +15,6 @@ use crate::command::{Finished, Running};
 use crate::event::{Event, Pattern, on};
 use crate::home::Home;
 use crate::http::{self, Connection, Response};
-use crate::launch::CONFIG;
 use crate::process::Process;
 use crate::transcript::{Line, Transcript};
 
@@ -192,7 +191,7 @@ impl Master {
 
     /// Writes the config file of [`crate::Launch::config`] anew: the next reload reads it.
     pub fn configure(&self, text: &str) {
-        self.home.write(CONFIG, text);
+        self.home.configure(text);
     }
 
     /// The cluster's status by the client command.
