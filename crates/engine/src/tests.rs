@@ -146,6 +146,7 @@ fn events(worker: Worker) -> Vec<Event> {
             addresses().into_iter().flat_map(|address| [bound(None, address.clone()), bound(Some("web"), address)]).collect::<Vec<_>>()
         },
         Event::ListenUnused { .. } => [Event::ListenUnused { addresses: addresses() }],
+        Event::ListenIgnored { .. } => [Event::ListenIgnored { addresses: addresses(), reason: reason.clone() }],
         Event::Moved { .. } => [Event::Moved { generation: 1, gone: "/srv/1/server.js".into(), server: "/srv/2/server.js".into() }],
         Event::Caveat { .. } => [Event::Caveat { caveat: "text".into() }],
         Event::Spawned { .. } => [Event::Spawned { worker }],
@@ -172,6 +173,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::LeftBehind { .. } => [Event::LeftBehind { worker, timeout: second }],
         Event::Respawning { .. } => [Event::Respawning { worker, delay: second }],
         Event::AddressTaken { .. } => [Event::AddressTaken { worker, reason: reason.clone() }],
+        Event::Backgrounded { .. } => [Event::Backgrounded { worker, reason: reason.clone() }],
         Event::Failed { .. } => failed(|failure| Event::Failed { failure }),
         Event::PreloadMissing { .. } => [Event::PreloadMissing { reason: reason.clone() }],
         Event::CompileCacheOff { .. } => [Event::CompileCacheOff { worker, reason: reason.clone() }],

@@ -216,7 +216,7 @@ const ENGINE: Layers = (
             "socket::races",
             "socket::runtime_dir",
         ],
-        &["socket::places", "socket::short_path"],
+        &["socket::attention", "socket::places", "socket::short_path"],
         &["socket::directory"],
         &["socket::probe"],
         &["socket::named", "socket::watch"],
@@ -249,6 +249,7 @@ const ENGINE: Layers = (
             "process::target",
         ],
         &[
+            "process::background",
             "process::family",
             "process::groups",
             "process::program",
@@ -338,6 +339,7 @@ const ENGINE: Layers = (
         &[
             "supervisor::configuration",
             "supervisor::explain",
+            "supervisor::ignored",
             "supervisor::leftovers",
             "supervisor::spawner",
             "supervisor::taken",

@@ -85,6 +85,8 @@ fn until_a_verdict() -> Vec<Event> {
         Event::GenerationBegan { generation: 2 },
         Event::Failed { failure: failure.clone() },
         Event::AddressTaken { worker: new, reason: TAKEN.to_owned() },
+        Event::Backgrounded { worker: old, reason: "it has put a process into the background".to_owned() },
+        Event::ListenIgnored { addresses: vec![tcp(8080)], reason: "it listens on port 81".to_owned() },
         Event::Failed { failure: hinted(&failure, TAKEN) },
         Event::Failed { failure: hinted(&failure, "port 81 is taken") },
         Event::Exit { worker: new, exit: Exit::Code(1), expected: false, oom_killed: false },

@@ -66,6 +66,7 @@ impl Narrator {
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
             Event::Caveat { caveat } => self.line(caveat),
             Event::ListenUnused { addresses } => self.line(unused(addresses)),
+            Event::ListenIgnored { addresses, reason } => self.line(ignored(addresses, reason)),
             Event::Online { worker } => about(worker, "is online"),
             Event::Listening { worker, address } => about(worker, &format!("listens on {address}")),
             Event::Closed { address } => self.line(format!("{address} is closed, no worker uses it")),
@@ -98,6 +99,7 @@ impl Narrator {
             Event::Respawning { worker, delay } => about(worker, &respawning(*delay)),
             Event::Failed { failure } => self.failed(failure),
             Event::AddressTaken { worker, reason } => about(worker, &address_taken(reason)),
+            Event::Backgrounded { worker, reason } => about(worker, &format!("has ended: {reason}")),
             Event::CutOff { worker, reason } => about(worker, &cut_off(reason)),
             Event::Moved { generation, gone, server } => self.line(moved(*generation, gone, server)),
             Event::AcceptingUntilStop { accepting } => self.line(accepting_until_stop(*accepting)),
@@ -140,7 +142,7 @@ impl Narrator {
     fn remember(&mut self, event: &Event) {
         if let Event::GenerationBegan { .. } = event {
             self.hint = None;
-        } else if let Event::AddressTaken { reason, .. } = event {
+        } else if let Event::AddressTaken { reason, .. } | Event::Backgrounded { reason, .. } = event {
             self.hint = Some(reason.clone());
         } else if let Event::Bound { address, .. } = event {
             self.bound.push(address.clone());
@@ -229,6 +231,8 @@ pub(super) fn needs(event: &Event) -> Verbosity {
         Event::Exit { expected: false, .. }
         | Event::Failed { .. }
         | Event::AddressTaken { .. }
+        | Event::Backgrounded { .. }
+        | Event::ListenIgnored { .. }
         | Event::CutOff { .. }
         | Event::FileLost { .. }
         | Event::PreloadMissing { .. }
@@ -387,6 +391,11 @@ fn unused(addresses: &[Address]) -> String {
          listening on the same address, or on its descriptor",
         addresses.join(", ")
     )
+}
+
+fn ignored(addresses: &[Address], reason: &str) -> String {
+    let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
+    format!("nobody accepts on {}, where clients wait: {reason}", addresses.join(", "))
 }
 
 fn moved(generation: u64, gone: &str, server: &str) -> String {

@@ -3,6 +3,7 @@
 //! reach the wrong one.
 
 pub(crate) mod advice;
+pub(crate) mod background;
 pub(crate) mod compile_cache;
 mod console;
 pub(crate) mod control_groups;

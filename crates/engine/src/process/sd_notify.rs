@@ -51,7 +51,11 @@ pub(crate) struct Socket {
 
 /// The task that reads the socket. Dropping this ends it.
 #[derive(Debug)]
-pub(crate) struct Listening(JoinHandle<()>);
+pub(crate) struct Listening {
+    task: JoinHandle<()>,
+    /// What `NOTIFY_SOCKET` says.
+    pub(crate) name: PathBuf,
+}
 
 impl Socket {
     pub(crate) fn open() -> io::Result<Self> {
@@ -98,11 +102,11 @@ impl Socket {
 
     /// Reports the notifications of the worker and of those that speak for it.
     pub(crate) fn start(self, worker: WorkerId, kin: Kin, events: Sink<Event>) -> io::Result<Listening> {
-        let Self { bound, file, .. } = self;
+        let Self { bound, file, name } = self;
         let socket = sys::readable(bound)?;
         let tell = events.clone();
         let panicked = Sink::new(move |panic| tell.send(Event::Unheard(worker, panic)));
-        Ok(Listening(tokio::spawn(guarded_task(PART, panicked, async move {
+        let task = tokio::spawn(guarded_task(PART, panicked, async move {
             let _file = file;
             // What the supervisor has not handled yet waits in the kernel's queue, and then the sender blocks.
             let turns = Arc::new(Semaphore::new(UNHEARD));
@@ -128,7 +132,8 @@ impl Socket {
                     Err(_) => {}
                 }
             }
-        }))))
+        }));
+        Ok(Listening { task, name })
     }
 }
 
@@ -157,7 +162,7 @@ fn owner(name: &OsStr) -> Option<Pid> {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

@@ -16,7 +16,7 @@ pub use recluster_core::Exit;
 
 use crate::report::stream::Stream;
 use crate::report::verdict::{Failure, Verdict};
-use crate::report::worker::{Address, Held, Worker};
+use crate::report::worker::{Address, Held, Worker, exit_map};
 
 /// How many events a slow subscriber may lag behind before it loses the oldest.
 pub(crate) const EVENT_BACKLOG: usize = 1024;
@@ -47,6 +47,13 @@ pub enum Event {
     ListenUnused {
         /// The addresses, as in [`Event::Bound`].
         addresses: Vec<Address>,
+    },
+    /// Connections wait at addresses of the master's, and the workers' program takes none. Told once of each generation.
+    ListenIgnored {
+        /// The addresses, as in [`Event::Bound`].
+        addresses: Vec<Address>,
+        /// Why, and what to do, for people.
+        reason: String,
     },
     /// A feature does not work for this kind of server.
     Caveat {
@@ -247,6 +254,13 @@ pub enum Event {
         /// The worker.
         worker: Worker,
         /// Who has the address, and what to do, for people.
+        reason: String,
+    },
+    /// A worker has ended by itself, and what it has started lives on in the background. Told once of each generation.
+    Backgrounded {
+        /// The worker.
+        worker: Worker,
+        /// Which process, and what to do, for people.
         reason: String,
     },
     /// A worker of a generation on trial did not come to serve.
@@ -471,17 +485,6 @@ impl Events {
 
 fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(span.as_secs_f64())
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-fn exit_map<S: Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
-    use serde::ser::SerializeMap;
-    let mut map = serializer.serialize_map(Some(1))?;
-    match exit {
-        Exit::Code(code) => map.serialize_entry("code", code)?,
-        Exit::Signal(signal) => map.serialize_entry("signal", signal)?,
-    }
-    map.end()
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ impl Event {
             } => Level::Error,
             Self::Exit { expected: true, exit, oom_killed: false, .. } if !is_fault(*exit) => Level::Debug,
             Self::ListenUnused { .. }
+            | Self::ListenIgnored { .. }
             | Self::Caveat { .. }
             | Self::Exit { .. }
             | Self::StartHangs { .. }
@@ -58,6 +59,7 @@ impl Event {
             | Self::KeepAliveTooLong { .. }
             | Self::LeftBehind { .. }
             | Self::AddressTaken { .. }
+            | Self::Backgrounded { .. }
             | Self::Failed { .. }
             | Self::PreloadMissing { .. }
             | Self::CompileCacheOff { .. }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use recluster_core::Exit;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Which worker an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +164,18 @@ pub(crate) fn is_abstract(path: &Path) -> bool {
 /// The path of a unix socket as people write it: an abstract name begins with `@`.
 pub(crate) fn written(path: &Path) -> String {
     path.display().to_string().replace('\0', "@")
+}
+
+/// How a process ended, as an object with one field.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+pub(crate) fn exit_map<S: Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeMap;
+    let mut map = serializer.serialize_map(Some(1))?;
+    match exit {
+        Exit::Code(code) => map.serialize_entry("code", code)?,
+        Exit::Signal(signal) => map.serialize_entry("signal", signal)?,
+    }
+    map.end()
 }
 
 #[cfg(test)]

@@ -58,7 +58,8 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    fn of(pid: u32) -> Self {
+    /// As it is now.
+    pub(crate) fn of(pid: u32) -> Self {
         Self { pid, command: command_of(pid) }
     }
 
@@ -142,6 +143,11 @@ impl Wanted {
 pub(crate) struct Sockets(Vec<u64>);
 
 impl Sockets {
+    /// The one with this inode.
+    pub(crate) fn of(inode: u64) -> Self {
+        Self(vec![inode])
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -243,6 +249,31 @@ fn read(table: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Whether somebody has a connection that was accepted at this address. The kernel gives an inode to those alone.
+pub(crate) fn is_connected_at(ip: IpAddr, port: u16) -> bool {
+    let tables = PortOf::Tcp.tables().iter().map(|table| read(table));
+    tables.into_iter().any(|table| {
+        let mut rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+        rows.any(|row| {
+            let local = row.get(1).and_then(|local| local.split_once(':'));
+            let is_here = local.is_some_and(|(host, digits)| {
+                u16::from_str_radix(digits, 16) == Ok(port) && overlaps(ip, host)
+            });
+            is_here && row.get(3) != Some(&LISTENS) && row.get(9).is_some_and(|inode| *inode != "0")
+        })
+    })
+}
+
+/// The same for the path of a unix socket.
+pub(crate) fn is_connected_to(path: &str) -> bool {
+    const CONNECTED: &str = "03";
+    read("unix").lines().skip(1).any(|row| {
+        let mut row = row.split_whitespace().skip(5);
+        let is_accepted = row.next() == Some(CONNECTED) && row.next().is_some_and(|inode| inode != "0");
+        is_accepted && row.collect::<Vec<_>>().join(" ") == path
+    })
+}
+
 /// The inodes of the sockets that have a port.
 fn of_ports(table: &str, listening: bool, ip: Option<IpAddr>, port: u16) -> Vec<u64> {
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -283,6 +314,12 @@ fn of_paths(table: &str, path: &str) -> Vec<u64> {
     rows.filter_map(|mut row| Some((row.nth(6)?.parse().ok()?, row.collect::<Vec<_>>().join(" "))))
         .filter_map(|(inode, bound)| (bound == path).then_some(inode))
         .collect()
+}
+
+/// Whether a process runs node. What it calls itself may be anything.
+pub(crate) fn runs_node(pid: u32) -> bool {
+    let binary = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    binary.file_name().is_some_and(|name| name == "node" || name == "nodejs")
 }
 
 fn command_of(pid: u32) -> String {

@@ -189,6 +189,8 @@ pub(crate) struct DeadWorker {
     pub(crate) in_use: Option<String>,
     /// Who has that address, and what to do, where it was looked for.
     pub(crate) taken: Option<String>,
+    /// What it has left in the background, and what to do, where it was looked for.
+    pub(crate) left: Option<String>,
     /// The kernel has killed it for want of memory.
     pub(crate) oom_killed: bool,
 }
@@ -207,6 +209,7 @@ impl DeadWorker {
             in_the_way: None,
             in_use: None,
             taken: None,
+            left: None,
             oom_killed: false,
         }
     }
@@ -224,6 +227,7 @@ impl DeadWorker {
             in_the_way: child.in_the_way.clone(),
             in_use: child.process.tail.address_in_use(),
             taken: None,
+            left: None,
             oom_killed: false,
         }
     }

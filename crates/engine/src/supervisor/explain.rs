@@ -8,6 +8,7 @@ use recluster_core::{Cause, Due, Exit};
 use crate::config::ready::ReadyWhen;
 use crate::report::signal::signal_name;
 use crate::report::verdict::{Failure, Verdict};
+use crate::socket::holder::Holder;
 use crate::socket::short_path::PATH_LIMIT;
 use crate::supervisor::child::DeadWorker;
 
@@ -40,6 +41,7 @@ pub(crate) fn failure(failure: core::Failure, worker: DeadWorker, expected: Expe
         failures: failure.failures,
         hint: in_the_way(&worker)
             .or_else(|| in_use(failure.cause, &worker))
+            .or_else(|| worker.left.clone())
             .or_else(|| wants_memory(&worker))
             .or_else(|| overlong(&worker))
             .or_else(|| said_by_a_stranger(failure.cause, &worker, expected))
@@ -98,6 +100,15 @@ fn reason(cause: Cause, worker: &DeadWorker, ready_timeout: Duration) -> String 
 fn in_use(cause: Cause, worker: &DeadWorker) -> Option<String> {
     let Cause::Exited(_) = cause else { return None };
     worker.taken.clone()
+}
+
+/// That a worker has ended, and this is what it has started.
+pub(crate) fn in_background(left: &Holder) -> String {
+    format!(
+        "it has put a process into the background {}, which is no worker: run the server in the foreground (gunicorn without \
+         --daemon, nginx with `daemon off;`), and have a script end in `exec` with the server's command",
+        left.in_brackets()
+    )
 }
 
 /// What to do where memory was wanting.
@@ -180,7 +191,6 @@ mod tests {
     use super::*;
     use crate::process::exception::Exception;
     use crate::report::worker::Worker;
-    use crate::socket::holder::Holder;
     use crate::supervisor::readiness::Seen;
 
     const EXPECTED: Expected = Expected {

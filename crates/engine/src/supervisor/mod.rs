@@ -2,7 +2,7 @@
 //!
 //! Tens of events a second pass here. Connections never do: they are the data plane's.
 //!
-//! [`Supervisor`] is seventeen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
+//! [`Supervisor`] is eighteen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
 //! what is to be done, and never name the supervisor. The wiring is one `match` for each kind of thing that comes in:
 //! `actions` and `notices` of the policy, `requests` of those who hold a handle, `facts` that processes and the data
 //! plane report. `run` is the loop.
@@ -22,6 +22,7 @@ mod fixtures;
 mod generations;
 mod herald;
 mod hooks;
+mod ignored;
 pub(crate) mod input;
 mod launches;
 mod leftovers;
@@ -79,6 +80,7 @@ use crate::supervisor::child::Numbering;
 use crate::supervisor::generations::Generations;
 use crate::supervisor::herald::Herald;
 use crate::supervisor::hooks::Hooks;
+use crate::supervisor::ignored::Ignored;
 use crate::supervisor::input::{Input, Progress};
 use crate::supervisor::launches::Launches;
 use crate::supervisor::leftovers::Leftovers;
@@ -155,6 +157,9 @@ pub(crate) struct Supervisor {
     caches: Caches,
     /// The last generation of which people were told who has an address that a worker wanted.
     told_of_address: Option<u64>,
+    /// The last generation of which people were told that a worker has put something into the background.
+    told_of_background: Option<u64>,
+    ignored: Ignored,
     timers: Timers,
     spawner: Spawner,
     dataplane: DataPlane,
@@ -231,6 +236,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         warned_of_keep_alive: None,
         caches: Caches::default(),
         told_of_address: None,
+        told_of_background: None,
+        ignored: Ignored::default(),
         timers: Timers::default(),
         spawner: Spawner::new(habits, bound, latest, (launcher, outlets), process_events),
         dataplane,

@@ -27,15 +27,18 @@ impl Supervisor {
         match notice {
             Notice::GenerationBegan { generation } => self.begin_generation(generation),
             Notice::Serving { worker, serving, of, .. } => {
+                self.looks_for_ignored(worker);
                 self.emit_about(worker, |worker| Event::Serving { worker, serving, of });
             }
             Notice::Respawning { worker, delay, .. } => {
                 self.emit_about(worker, |worker| Event::Respawning { worker, delay });
                 self.tell_who_has_its_address(worker);
+                self.tell_what_it_has_left(worker);
             }
             Notice::Held { worker, .. } => self.emit_about(worker, |worker| Event::Held { worker }),
             Notice::Failed(failure) => {
                 self.tell_who_has_its_address(failure.worker);
+                self.tell_what_it_has_left(failure.worker);
                 self.emit(Event::Failed { failure: self.in_words(failure) });
             }
             Notice::Late { worker, .. } => self.emit_about(worker, |worker| Event::Late { worker }),
@@ -159,5 +162,16 @@ impl Supervisor {
         let Some(reason) = grave.taken.clone().filter(|_| self.told_of_address != generation) else { return };
         self.told_of_address = generation;
         self.emit(Event::AddressTaken { worker: about, reason });
+    }
+
+    /// Once for each generation.
+    fn tell_what_it_has_left(&mut self, worker: WorkerId) {
+        let Some(grave) = self.workers.grave(worker) else { return };
+        let (about, generation) = (grave.worker, Some(grave.worker.generation));
+        let Some(reason) = grave.left.clone().filter(|_| self.told_of_background != generation) else {
+            return;
+        };
+        self.told_of_background = generation;
+        self.emit(Event::Backgrounded { worker: about, reason });
     }
 }

@@ -20,9 +20,11 @@ use crate::process::runtime::NodeKind;
 use crate::process::unkillable;
 use crate::report::event::Event;
 use crate::report::worker::Worker;
+use crate::socket::attention;
 use crate::supervisor::Supervisor;
 use crate::supervisor::herald::{self, Seen};
 use crate::supervisor::hooks::Failed;
+use crate::supervisor::ignored::{self, Finding};
 use crate::supervisor::input::{Input, Request};
 use crate::supervisor::recycle::{self, Candidate};
 use crate::supervisor::status;
@@ -187,6 +189,7 @@ impl Supervisor {
             Timer::Recycle => self.recycle(),
             Timer::Leftovers => self.look_at_leftovers(),
             Timer::OomKills => self.look_at_kills(),
+            Timer::Ignored => self.look_for_ignored(),
             Timer::Start(worker) => self.start_hangs(worker),
             Timer::Watchdog(worker) => self.is_silent(worker, late),
             // It is told whenever everything else is done.
@@ -325,6 +328,48 @@ impl Supervisor {
             self.emit(event);
         }
         self.look_again();
+    }
+
+    /// Looks from now on whether the program of this worker, which serves, takes connections.
+    pub(super) fn looks_for_ignored(&mut self, worker: core::WorkerId) {
+        let Some(generation) = self.workers.get(worker).map(|child| child.generation) else { return };
+        // What Node workers listen on is known.
+        let is_node = self.generations.program(generation).is_none_or(ResolvedProgram::is_node);
+        if !is_node && self.ignored.serves(generation, self.spawner.bound().len()) {
+            self.timers.set(Timer::Ignored, Instant::now() + ignored::LOOK);
+        }
+    }
+
+    /// Tells people of sockets at which nobody accepts. Where another generation has workers, it may be these that take connections.
+    fn look_for_ignored(&mut self) {
+        let (living, bound, now) = (self.workers.living(), self.spawner.bound(), Instant::now());
+        if bound.is_empty() || !self.ignored.goes_on() {
+            return;
+        }
+        self.timers.set(Timer::Ignored, now + ignored::LOOK);
+        if living
+            .iter()
+            .any(|worker| living.first().is_some_and(|first| first.generation != worker.generation))
+        {
+            return;
+        }
+        let waiting = bound.iter().map(|bound| attention::has_waiting(&bound.socket));
+        let (mut addresses, mut why) = (Vec::new(), None);
+        for at in self.ignored.look(waiting, now) {
+            let Some(bound) = bound.get(at) else { continue };
+            match ignored::find(bound, &living) {
+                Finding::Unknown => {}
+                Finding::Taken => self.ignored.settle(at),
+                Finding::Ignored(reason) => {
+                    addresses.push(bound.address.clone());
+                    why = why.or(Some(reason));
+                }
+            }
+        }
+        if let Some(reason) = why {
+            self.ignored.settle_all();
+            self.emit(Event::ListenIgnored { addresses, reason });
+        }
     }
 
     /// Sees to it that what programs have left behind is looked at when something is due.

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
-use std::{fs, slice, thread};
+use std::{slice, thread};
 
 use crate::process::family::Families;
 use crate::process::runtime::NodeKind;
 use crate::report::worker::{Address, Worker};
 use crate::socket::bind::FIRST_LISTENER;
-use crate::socket::holder::{Holder, Wanted, listening};
+use crate::socket::holder::{Holder, Wanted, listening, runs_node};
 use crate::socket::probe::obstacle;
 
 /// How long it may be looked for a stranger who has an address: nothing else is done meanwhile.
@@ -181,14 +181,9 @@ fn firsts(workers: &[Worker]) -> BTreeSet<i32> {
     workers.iter().filter_map(|worker| worker.pid).map(u32::cast_signed).collect()
 }
 
-/// Whether a process runs node. What it calls itself may be anything.
-fn runs_node(pid: u32) -> bool {
-    let binary = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    binary.file_name().is_some_and(|name| name == "node" || name == "nodejs")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::net::TcpListener;
     use std::os::fd::OwnedFd;
     use std::os::unix::process::CommandExt as _;

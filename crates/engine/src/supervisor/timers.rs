@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Leftovers,
     /// The counts of what the kernel has killed for want of memory are looked at.
     OomKills,
+    /// It is looked whether connections wait that nobody takes.
+    Ignored,
     /// A worker's program should run by now.
     Start(WorkerId),
     /// A worker should have said by now that it is alive.

@@ -104,6 +104,13 @@ impl Workers {
         }
     }
 
+    /// What it has left in the background.
+    pub(crate) fn is_known_to_leave(&mut self, worker: WorkerId, left: Option<String>) {
+        if let Some((_, grave)) = self.graves.iter_mut().find(|(id, _)| *id == worker) {
+            grave.left = left;
+        }
+    }
+
     /// The kernel has killed it for want of memory.
     pub(crate) fn is_known_to_want_memory(&mut self, worker: WorkerId) {
         if let Some((_, grave)) = self.graves.iter_mut().find(|(id, _)| *id == worker) {
