@@ -10,6 +10,9 @@ use recluster_wire::env::NOTIFY_SOCKET;
 use crate::process::stat::Stat;
 use crate::socket::holder::Holder;
 
+/// How often it is looked. The list of all processes is older than what is read of each: one that forks and ends in between is missed,
+/// and the one that it has forked as well.
+const LOOKS: usize = 3;
 /// How much of an environment is looked at.
 const MOST_BYTES: u64 = 256 * 1024;
 
@@ -21,9 +24,10 @@ pub(crate) fn left_by(first: i32, notify: Option<&Path>) -> Option<Holder> {
     let is_of_it = |process: &Stat| {
         process.group == first || entry.as_ref().is_some_and(|entry| has_in_environment(process.pid, entry))
     };
-    let living = Stat::all().filter(|process| process.lives && process.pid != first);
+    let others = || Stat::all().filter(|process| process.lives && process.pid != first);
     // The server is started last.
-    living.filter(is_of_it).last().map(|process| Holder::of(process.pid.unsigned_abs()))
+    let found = (0..LOOKS).find_map(|_| others().filter(is_of_it).last());
+    found.map(|process| Holder::of(process.pid.unsigned_abs()))
 }
 
 fn has_in_environment(pid: i32, entry: &[u8]) -> bool {

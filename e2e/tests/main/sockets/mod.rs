@@ -2,6 +2,7 @@
 
 mod adopted;
 mod closed_again;
+mod ignored;
 mod kept;
 mod kept_files;
 mod lifetime;
