@@ -7,6 +7,7 @@
 // - a connection is closed behind a stream of events, whose client would come back on it;
 // - an HTTP/2 session is told to go away, and finishes its streams;
 // - the channel stays open for as long as a connection does; then what the application has for SIGTERM or SIGINT runs;
+// - what it has written to a stdout that nobody reads holds it up for a second and no longer;
 // - when the master has died, the worker answers what it has, and ends.
 //
 // At any time, where the master wants it:
@@ -69,7 +70,8 @@ if (variable !== undefined) {
   const [grace, most, timeout, ...wishes] = variable.split(',');
   const span = (text) => Math.min(Number(text), LONGEST);
   const [counts, writes, isMeasured, countsRequests] = ['count', 'write', 'measure', 'requests'].map((wish) => wishes.includes(wish));
-  attend({ grace: span(grace), most: span(most), timeout: span(timeout), counts, writes, isMeasured, countsRequests, cache });
+  const inherited = ['stdout', 'stderr'].filter((name) => wishes.includes(name));
+  attend({ grace: span(grace), most: span(most), timeout: span(timeout), counts, writes, isMeasured, countsRequests, inherited, cache });
 }
 
 /** Takes what gives this file away out of sight: the arguments of node, and the places in the caches of modules. */
@@ -127,7 +129,8 @@ function attend(settings) {
   const responses = endsOfResponses(drain, single);
   const sessions = endsOfSessions(drain, closeIfIdleLong);
   const meter = settings.isMeasured ? measures({ tell, counts: settings.countsRequests }) : undefined;
-  const goodbye = goodbyes(drain, () => accepted().filter(({ server }) => clustered.has(server)).length);
+  const countClustered = () => accepted().filter(({ server }) => clustered.has(server)).length;
+  const goodbye = goodbyes(drain, countClustered, settings.inherited);
 
   // ---- what the master says
 

@@ -3,14 +3,17 @@
 /**
  * Holds the channel until the last connection is gone, so that the master knows until then what the worker has; tells it
  * then what else keeps the worker alive; and runs what the application has for the signal that would end the worker.
- * `countConnections` says how many there are of the cluster's servers.
+ * `countConnections` says how many there are of the cluster's servers, `inherited` which standard streams are the master's own.
  */
-function goodbyes(drain, countConnections) {
-  const { setTimeout, setImmediate, nextTick, Map } = own;
+function goodbyes(drain, countConnections, inherited) {
+  const { setTimeout, setInterval, setImmediate, nextTick, now, Map } = own;
   /** How many kinds of things that keep a worker alive are named to the master. */
   const KINDS = 16;
   /** How long an application may clean up that has no master to end it, in milliseconds. */
   const CLEAN_UP = 5000;
+  /** How long a worker waits for whoever should read its standard streams and reads nothing, and how often it looks, in milliseconds. */
+  const UNREAD = 1000;
+  const READER_LOOK = 100;
   /** The signals that ask a process to end, the usual one first. */
   const SIGNALS = { SIGTERM: 15, SIGINT: 2 };
   const { worker } = require('cluster');
@@ -57,6 +60,32 @@ function goodbyes(drain, countConnections) {
     if (process.connected) closeChannel.call(process);
     // Behind whatever the application does when the channel is closed.
     if (name) setImmediate(cleanUp, name);
+    if (inherited.length > 0) waitForReaders();
+  }
+
+  /** Ends the worker where nothing else keeps it alive than what it has written and nobody reads. */
+  function waitForReaders() {
+    let last, since;
+    setInterval(() => {
+      const waiting = unread();
+      if (waiting === undefined || waiting !== last) since = now();
+      else if (now() - since >= UNREAD) process.exit();
+      last = waiting;
+    }, READER_LOOK).unref();
+  }
+
+  /** How much waits in standard streams that are the master's own, if that alone keeps the worker alive. */
+  function unread() {
+    const streams = inherited.map((name) => process[name]).filter((stream) => stream.writableLength > 0 && stream._handle);
+    let writes = 0;
+    for (const [name, count] of Object.entries(aliveness())) {
+      // Which kind of write it is differs from Node to Node.
+      if (!name.endsWith('WriteWrap')) return undefined;
+      writes += count;
+    }
+    // Each has one write at a time on its way.
+    if (streams.length === 0 || writes > streams.length) return undefined;
+    return streams.reduce((sum, stream) => sum + stream.writableLength + stream._handle.writeQueueSize, 0);
   }
 
   /** What Node itself does when the other end is closed. */

@@ -158,6 +158,8 @@ pub struct NodeDrain {
     pub writes: bool,
     /// What it says of itself when it is asked: [`FromWorker::Measures`](crate::node::FromWorker::Measures).
     pub metrics: NodeMetrics,
+    /// Whether its stdout, and whether its stderr, is the master's own: what nobody reads there holds up its end for a second.
+    pub inherits: [bool; 2],
 }
 
 /// What a worker with our preload says of itself when it is asked.
@@ -195,18 +197,22 @@ impl WorkerEnv {
                 (CHANNEL_SERIALIZATION_MODE, channel.serialization.as_str().to_owned()),
                 (UNIQUE_ID, channel.unique_id.to_string()),
             ]);
-            let drain = channel.drain.map(|NodeDrain { grace, timeout, counts, writes, metrics }| {
-                let count = if counts { ",count" } else { "" };
-                let write = if writes { ",write" } else { "" };
-                let measure = match metrics {
-                    NodeMetrics::Off => "",
-                    NodeMetrics::Basic => ",measure",
-                    NodeMetrics::Http => ",measure,requests",
-                };
-                let IdleGrace { least, most } = grace;
-                let [least, most, timeout] = [least, most, timeout].map(|span| span.as_millis());
-                (DRAIN, format!("{least},{most},{timeout}{count}{write}{measure}"))
-            });
+            let drain =
+                channel.drain.map(|NodeDrain { grace, timeout, counts, writes, metrics, inherits }| {
+                    let count = if counts { ",count" } else { "" };
+                    let write = if writes { ",write" } else { "" };
+                    let measure = match metrics {
+                        NodeMetrics::Off => "",
+                        NodeMetrics::Basic => ",measure",
+                        NodeMetrics::Http => ",measure,requests",
+                    };
+                    let [stdout, stderr] = inherits;
+                    let stdout = if stdout { ",stdout" } else { "" };
+                    let stderr = if stderr { ",stderr" } else { "" };
+                    let IdleGrace { least, most } = grace;
+                    let [least, most, timeout] = [least, most, timeout].map(|span| span.as_millis());
+                    (DRAIN, format!("{least},{most},{timeout}{count}{write}{measure}{stdout}{stderr}"))
+                });
             variables.extend(drain);
             variables.extend(channel.tells_stderr.then(|| (TELLS, "stderr".to_owned())));
         }
@@ -252,15 +258,21 @@ mod tests {
 
     #[test]
     fn a_worker_with_the_preload_is_told_its_patience_in_milliseconds() {
-        for (counts, writes, metrics, expected) in [
-            (false, false, NodeMetrics::Off, "6000,29500,30500"),
-            (true, false, NodeMetrics::Off, "6000,29500,30500,count"),
-            (false, true, NodeMetrics::Basic, "6000,29500,30500,write,measure"),
-            (true, true, NodeMetrics::Http, "6000,29500,30500,count,write,measure,requests"),
+        for (counts, writes, metrics, inherits, expected) in [
+            (false, false, NodeMetrics::Off, [false; 2], "6000,29500,30500"),
+            (true, false, NodeMetrics::Off, [false, true], "6000,29500,30500,count,stderr"),
+            (false, true, NodeMetrics::Basic, [true, false], "6000,29500,30500,write,measure,stdout"),
+            (
+                true,
+                true,
+                NodeMetrics::Http,
+                [true; 2],
+                "6000,29500,30500,count,write,measure,requests,stdout,stderr",
+            ),
         ] {
             let grace = IdleGrace { least: Duration::from_secs(6), most: Duration::from_millis(29_500) };
             let timeout = Duration::from_millis(30_500);
-            let drain = NodeDrain { grace, timeout, counts, writes, metrics };
+            let drain = NodeDrain { grace, timeout, counts, writes, metrics, inherits };
             let channel = NodeChannel {
                 fd: 3,
                 unique_id: 77,

@@ -62,10 +62,11 @@ pub(crate) struct Preload {
 }
 
 impl Preload {
-    /// The settings for a worker whose master has died.
-    pub(crate) fn settings(self) -> NodeDrain {
+    /// The settings for a worker whose master has died, and whose stdout and stderr are the master's own or not.
+    pub(crate) fn settings(self, inherits: [bool; 2]) -> NodeDrain {
         let grace = self.grace(self.timeout, false);
-        NodeDrain { grace, timeout: self.timeout, counts: self.counts, writes: false, metrics: self.metrics }
+        let Self { timeout, counts, metrics, .. } = self;
+        NodeDrain { grace, timeout, counts, writes: false, metrics, inherits }
     }
 
     /// How long a drain with this timeout spares idle connections: longer than the idle grace where their server has

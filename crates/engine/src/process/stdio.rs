@@ -44,6 +44,13 @@ pub(crate) fn passes_stderr(stdio: &[Stdio; 3], raw: bool) -> bool {
     matches!(stderr, Stdio::Tail) && !raw
 }
 
+/// Whether a worker's stdout, and whether its stderr, is the master's own.
+pub(crate) fn inherits(stdio: &[Stdio; 3], raw: bool, takes_stdout: bool) -> [bool; 2] {
+    let [_, stdout, stderr] = stdio;
+    let is_own = |stdio: &Stdio| matches!(stdio, Stdio::Inherit) || (raw && matches!(stdio, Stdio::Tail));
+    [is_own(stdout) && !takes_stdout, is_own(stderr)]
+}
+
 /// Gives a worker its stdin, stdout and stderr. With `raw` its stderr is the master's own; if stdout is taken, that passes
 /// through the master where it would be the master's own.
 pub(crate) fn attach(

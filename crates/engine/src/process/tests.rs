@@ -187,6 +187,7 @@ fn the_environment_suits_the_kind_of_program() {
         counts: false,
         writes: false,
         metrics: NodeMetrics::Off,
+        inherits: [false; 2],
     };
     let options = SpawnOptions {
         sockets: bound.iter().collect(),
@@ -237,8 +238,14 @@ fn what_the_user_says_does_not_hide_what_we_say() {
 #[test]
 fn each_kind_of_node_has_its_command_line() {
     let grace = IdleGrace { least: Duration::ZERO, most: Duration::ZERO };
-    let drain =
-        NodeDrain { grace, timeout: Duration::ZERO, counts: false, writes: false, metrics: NodeMetrics::Off };
+    let drain = NodeDrain {
+        grace,
+        timeout: Duration::ZERO,
+        counts: false,
+        writes: false,
+        metrics: NodeMetrics::Off,
+        inherits: [false; 2],
+    };
     let with_preload = SpawnOptions { preload: Some(("/preload.cjs".into(), Some(drain))), ..options() };
     let words = |program: &ResolvedProgram, options: &SpawnOptions<'_>| {
         let command = command(program, options);

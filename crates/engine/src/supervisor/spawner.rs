@@ -15,7 +15,7 @@ use crate::process::latest::Latest;
 use crate::process::launch::{Launch, Launched, Notify, Parts};
 use crate::process::launcher::Launcher;
 use crate::process::outlets::Outlets;
-use crate::process::preload::{self, Preload};
+use crate::process::preload;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
 use crate::process::{inspector, spawn, stdio};
@@ -133,7 +133,9 @@ impl Spawner {
             return Ok(None);
         }
         let path = self.once(generation, preload::place())?;
-        Ok(path.map(|path| (path, spec.preload.map(Preload::settings))))
+        let Habits { raw_stdio, takes_stdout, .. } = self.habits;
+        let inherits = stdio::inherits(&program.stdio, raw_stdio, takes_stdout);
+        Ok(path.map(|path| (path, spec.preload.map(|preload| preload.settings(inherits)))))
     }
 
     /// Nothing in the place of an error that this generation has had.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, PipeReader};
+use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use recluster_e2e::{Event, Home, Launch, Process, eventually, on};
+use recluster_e2e::{Event, Home, Launch, Master, Process, eventually, on};
 use rustix::process::Signal;
 
 fn writes_both(home: &Home) -> Launch {
@@ -172,4 +172,41 @@ fn a_closed_reader_changes_nothing() {
     let master = launch.option("--log-file", &home.join("log").to_string_lossy()).stderr(stderr).start();
     master.wait_stdout("said everything");
     master.client(&["status"]).expect_code(0);
+}
+
+/// A cluster of one that is told to stop when it serves and much waits in its stdout; and what can be read of that.
+fn stops_with_a_full_stdout(home: &Home) -> (Master, PipeReader) {
+    let server = home.write(
+        "server.js",
+        "require('node:http').createServer().listen(0, '127.0.0.1', () => process.stdout.write('x'.repeat(1 << 20)))",
+    );
+    let (unread, stdout) = std::io::pipe().expect("a pipe");
+    let launch = Launch::of(server).home(home).workers(1).stdout(stdout);
+    let launch = launch.option("--log-file", &home.join("log").to_string_lossy());
+    let master = launch.option("--exit-grace", "1h").option("--stop-timeout", "1h").start();
+    eventually("it serves", || home.read_if_there("log").contains("\"started\""));
+    master.signal(Signal::TERM);
+    (master, unread)
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_does_not_hold_a_stop_up() {
+    let home = Home::new();
+    let (mut master, unread) = stops_with_a_full_stdout(&home);
+    master.expect_end(0);
+    let log = home.read("log");
+    let exit = log.lines().filter_map(Event::parse).find(|event| event.name() == "exit");
+    assert_eq!(exit.expect("the worker has ended").number("/exit/code"), 0);
+    drop(unread);
+}
+
+#[test]
+fn a_stdout_that_is_read_late_is_read_wholly() {
+    let home = Home::new();
+    let (mut master, mut unread) = stops_with_a_full_stdout(&home);
+    let mut text = Vec::new();
+    // Its other end is open in the master and in the worker alone.
+    unread.read_to_end(&mut text).expect("it is read");
+    assert_eq!(text.iter().filter(|byte| **byte == b'x').count(), 1 << 20);
+    master.expect_end(0);
 }
