@@ -54,6 +54,7 @@ fn main() {
     all.push(("root", is_root()));
     all.push(("pid-namespaces", has_pid_namespaces()));
     all.push(("mounts", can_mount()));
+    all.push(("fuse", can_mount() && fs::File::open("/dev/fuse").is_ok()));
     all.push(("networks", has_networks()));
     all.push(("ptrace", can_trace()));
     all.push(("memory-groups", fixture_can("in-a-memory-group.py")));

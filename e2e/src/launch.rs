@@ -264,13 +264,13 @@ impl Launch {
 
     fn command(self) -> Command {
         let mut command = command(self.home.path());
-        if !self.sockets.is_empty() {
-            command = activating(&command, self.sockets);
-        }
         if let Some(starter) = self.starter {
             let mut python = Command::new("python3");
             python.arg(starter);
             command = behind(python, &command);
+        }
+        if !self.sockets.is_empty() {
+            command = activating(&command, self.sockets);
         }
         command.current_dir(self.directory.as_deref().unwrap_or(self.home.path())).arg("run");
         for (name, value) in self.options {
@@ -302,9 +302,9 @@ fn activating(command: &Command, sockets: Vec<OwnedFd>) -> Command {
     shell
 }
 
-/// The command as the last argument of another one.
+/// The command behind the arguments of another one.
 fn behind(mut starter: Command, command: &Command) -> Command {
-    starter.arg(command.get_program());
+    starter.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => starter.env(name, value),

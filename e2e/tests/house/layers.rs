@@ -208,6 +208,7 @@ const ENGINE: Layers = (
         &["config::admin"],
         &[
             "socket",
+            "socket::answers",
             "socket::glance",
             "socket::holder",
             "socket::local",

@@ -1,5 +1,7 @@
 //! What the data plane does on each command of the supervisor.
 
+use std::collections::BTreeSet;
+
 use recluster_core::WorkerId;
 use recluster_wire::node::{Payload, ToWorker};
 
@@ -18,6 +20,7 @@ use super::state::State;
 use super::worker::{TAKE_WAIT, Worker};
 use crate::config::messages::Messages;
 use crate::report::error::SendError;
+use crate::socket::kept::KeptName;
 
 pub(super) fn obey(state: &mut State, command: Command) {
     match command {
@@ -28,7 +31,7 @@ pub(super) fn obey(state: &mut State, command: Command) {
             let tells_application = until > state.reactor.now;
             state.begin_drain(worker, Terms { until, grace, tells_application });
         }
-        Command::CloseListeners => stop(state),
+        Command::CloseListeners { kept } => stop(state, &kept),
         Command::Ended(worker) => read_to_end(state, worker),
         Command::Disconnect { worker, grace } => {
             // Its user wants it to go, and it may take what time it likes.
@@ -104,8 +107,9 @@ fn route(state: &mut State, routes: Routes) {
 }
 
 /// Everything stops.
-fn stop(state: &mut State) {
+fn stop(state: &mut State, kept: &BTreeSet<KeptName>) {
     state.is_stopping = true;
+    keeping::leave(&mut state.listeners, &mut state.opener, kept, &mut state.reactor);
     state.opener.close_inherited();
     state.peeks.end_all(&mut state.reactor);
     state.peeks.return_ended(&mut state.listeners);

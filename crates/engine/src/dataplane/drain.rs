@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn at_a_stop_one_that_accepts_by_itself_has_its_moment_as_well() {
         let (mut harness, mut far) = serving(Balance::Shared);
-        harness.obey(Command::CloseListeners);
+        harness.close_listeners();
         drain(&mut harness, None);
         assert_eq!(heard(&mut far), "");
         // The socket refuses connections first and is closed then; the last step ends the wait.
@@ -324,7 +324,7 @@ mod tests {
     fn at_a_stop_the_application_hears_of_it_when_what_waited_is_given_away() {
         let (mut harness, mut far) = serving(Balance::RoundRobin);
         let _clients: Vec<_> = (0..10).map(|_| harness.connect(0)).collect();
-        harness.obey(Command::CloseListeners);
+        harness.close_listeners();
         drain(&mut harness, Some(Duration::from_secs(1)));
         assert_eq!(heard(&mut far), "?");
         harness.turn();
@@ -348,7 +348,7 @@ mod tests {
             harness.worker(1).in_flight.insert(number, InFlight { listener: 0, connection: connection().0 });
         }
         harness.listener(0).waiting.push_back(connection().0);
-        harness.obey(Command::CloseListeners);
+        harness.close_listeners();
         drain(&mut harness, None);
         harness.pass(just_before(TIMEOUT / 2));
         assert_eq!(heard(&mut far), "");

@@ -1,5 +1,6 @@
 //! For unit tests: a data plane without a thread, in virtual time, and the far ends of its workers' channels.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
@@ -219,6 +220,11 @@ impl Harness {
 
     pub(super) fn obey(&mut self, command: Command) {
         obey(&mut self.state, command);
+    }
+
+    /// Everything stops, and nobody keeps anything.
+    pub(super) fn close_listeners(&mut self) {
+        self.obey(Command::CloseListeners { kept: BTreeSet::new() });
     }
 
     /// A worker says something.

@@ -9,7 +9,7 @@ use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 
 use crate::config::address::BindAddress;
 use crate::report::worker::Address;
-use crate::socket::kept::Other;
+use crate::socket::kept::{KeptName, Other};
 
 /// By the number that workers know them by.
 pub(super) type AllInherited = BTreeMap<i32, Inherited>;
@@ -21,6 +21,8 @@ pub(crate) struct Inherited {
     pub(crate) address: Address,
     /// Its address as `--listen` would say it.
     pub(crate) place: Option<BindAddress>,
+    /// By which name a service manager keeps it.
+    pub(crate) kept: Option<KeptName>,
     /// Sockets of a group that came back with it, and are not needed.
     pub(crate) others: Vec<Other>,
     /// A worker has asked for it.
@@ -141,7 +143,14 @@ mod tests {
             };
             (
                 number,
-                Inherited { socket, address, place: Some(listen.at), others: Vec::new(), is_used: false },
+                Inherited {
+                    socket,
+                    address,
+                    place: Some(listen.at),
+                    kept: None,
+                    others: Vec::new(),
+                    is_used: false,
+                },
             )
         });
         (numbered.collect(), port)

@@ -8,6 +8,7 @@
 //! merely tries: that is to be free at once when it is closed. And one that came back is owed to the worker that will serve there:
 //! before that no trial closes it, nor what is in the way of a trial.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem;
 use std::net::Ipv6Addr;
@@ -23,7 +24,8 @@ use super::beside::{self, REFUSE_SPAN};
 use super::bpf::Program;
 use super::group::{Group, Spot};
 use super::handover::{Queue, take, take_all};
-use super::listener::{Listener, Mode, Target};
+use super::listener::{Listener, Listeners, Mode, Target};
+use super::listeners::Opener;
 use super::messages::Fact;
 use super::reactor::{Reactor, Timer};
 use super::reports::Reports;
@@ -32,7 +34,7 @@ use super::worker::Workers;
 use crate::config::address::{BindAddress, Kind};
 use crate::report::worker::Address;
 use crate::socket::bind::Bound;
-use crate::socket::kept::{Other, Pool, Returned};
+use crate::socket::kept::{KeptName, Other, Pool, Returned};
 use crate::sys::{self, Hook};
 
 /// How often it is looked at.
@@ -101,6 +103,17 @@ pub(super) fn adopt(
     }
     listener.keeping = Some(keeping);
     Ok(Some(listener))
+}
+
+/// Has what came back and cannot be used now come back again.
+pub(super) fn put_back(mut listener: Listener, pool: &mut Pool) {
+    let Some(keeping) = listener.keeping.take().filter(|keeping| keeping.came_back) else { return };
+    let spares = listener.spares.take().into_iter().flat_map(|spares| spares.sockets);
+    let own: Vec<(KeptName, Rc<OwnedFd>)> =
+        keeping.names.into_iter().zip(places(&listener).cloned()).collect();
+    drop(listener);
+    let own = own.into_iter().filter_map(|(name, socket)| Some((name, Rc::into_inner(socket)?)));
+    own.chain(spares).for_each(|(name, socket)| pool.add(name, socket));
 }
 
 /// A program that accepts by itself has one socket at an address, and cannot be given what arrives elsewhere: what came back beside
@@ -198,6 +211,9 @@ fn hold(listener: &mut Listener, workers: &Workers, reactor: &mut Reactor) {
 fn report(listener: &mut Listener, reports: &Reports) {
     let known = listener.keeping.as_ref().map_or(0, |keeping| keeping.names.len());
     let new: Vec<Rc<OwnedFd>> = places(listener).skip(known).cloned().collect();
+    if !new.is_empty() {
+        set_stays(listener, true);
+    }
     let Some(keeping) = &mut listener.keeping else { return };
     for (place, socket) in (known..).zip(new) {
         let Some((name, copy)) = keeping.name(place).zip(socket.try_clone().ok()) else { return };
@@ -246,6 +262,35 @@ pub(super) fn forget(listener: &mut Listener, reports: &Reports) {
     let names = listener.keeping.take().map(|keeping| keeping.names);
     let spares = listener.spares.iter().flat_map(|spares| &spares.sockets).map(|(name, _)| *name);
     names.into_iter().flatten().chain(spares).for_each(|name| reports.fact(Fact::Forget(name)));
+    set_stays(listener, false);
+}
+
+/// Everything stops. What the manager keeps all the same, since a start has failed, is left to the next master with whoever waits
+/// there. Whatever was done to such a socket would be done to its other copies.
+pub(super) fn leave(
+    listeners: &mut Listeners,
+    opener: &mut Opener,
+    kept: &BTreeSet<KeptName>,
+    reactor: &mut Reactor,
+) {
+    opener.pool().leave(kept);
+    for listener in listeners.values_mut() {
+        let names = listener.keeping.iter().flat_map(|keeping| keeping.names.iter().copied());
+        let is_left = names.chain(opener.kept_name(listener)).any(|name| kept.contains(&name));
+        set_stays(listener, is_left);
+        if is_left {
+            (listener.keeping, listener.spares) = (None, None);
+            listener.unwatch(reactor);
+            listener.close_sockets();
+            reactor.mark(listener.id);
+        }
+    }
+}
+
+fn set_stays(listener: &Listener, stays: bool) {
+    if let Some(file) = &listener.file {
+        file.set_stays(stays);
+    }
 }
 
 /// Takes what waits in sockets that are one too many, as far as there is room, and closes them when their time is over.

@@ -436,7 +436,10 @@ impl Listener {
 
     /// Its path leads to it no more: a worker that asks for that has a new one.
     pub(super) fn lose_name(&mut self) {
-        (self.identity, self.file) = (None, None);
+        if let Some(file) = self.file.take() {
+            file.set_stays(false);
+        }
+        self.identity = None;
     }
 
     pub(super) fn remove_target(&mut self, worker: WorkerId, key: &str) {

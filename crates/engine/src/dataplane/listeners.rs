@@ -23,7 +23,7 @@ use super::spares::Keeping;
 use super::worker::{SERVER_LIFE, Worker, Workers};
 use crate::config::balance::Balance;
 use crate::report::worker::Address;
-use crate::socket::kept::Pool;
+use crate::socket::kept::{KeptName, Pool};
 use crate::socket::lend::{Lender, Lent, inode_of_socket};
 use crate::socket::short_path::{is_short_from, too_long};
 
@@ -101,13 +101,28 @@ impl Opener {
             (worker.standing == Some(Standing::Serving)).then(|| reactor.now + SERVER_LIFE);
         listener.identity = is_first.then_some(identity);
         listener.set_balance(balance);
-        if listener.deferred.is_none() {
-            listener.watch(reactor)?;
+        if listener.deferred.is_none()
+            && let Err(error) = listener.watch(reactor)
+        {
+            self.put_back(listener, reactor);
+            return Err(error);
         }
         self.next += 1;
         let id = listener.id;
         listeners.insert(id, listener);
         Ok(id)
+    }
+
+    /// There is not enough of something for a listener to be used: what came back is there for the next worker that asks.
+    fn put_back(&mut self, mut listener: Listener, reactor: &Reactor) {
+        listener.unwatch(reactor);
+        let Address::Fd(number) = listener.address else {
+            return keeping::put_back(listener, &mut self.pool);
+        };
+        if let Some(inherited) = self.inherited.get_mut(&number) {
+            inherited.others.extend(listener.spares.take().into_iter().flat_map(|spares| spares.sockets));
+            inherited.is_used = false;
+        }
     }
 
     /// Uses what a service manager has kept, or binds what the worker asks for.
@@ -159,6 +174,12 @@ impl Opener {
             listener.fd().map_or(Ok(()), |socket| rustix::net::listen(socket, backlog))?;
         }
         Ok(Some(listener))
+    }
+
+    /// By which name a service manager keeps the socket of this listener, if the master has bound it before any worker asked.
+    pub(super) fn kept_name(&self, listener: &Listener) -> Option<KeptName> {
+        let Address::Fd(number) = &listener.address else { return None };
+        self.inherited.get(number)?.kept
     }
 
     /// What a service manager has kept and nobody has asked for.

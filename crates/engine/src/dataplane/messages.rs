@@ -1,6 +1,6 @@
 //! What passes between the supervisor and the data plane: commands in, facts out, and which workers may be given what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -106,8 +106,8 @@ impl Setup {
         let numbered = (FIRST_LISTENER..).zip(bound);
         let copies = numbered.map(|(number, bound)| {
             let (address, place) = (bound.address.clone(), bound.at());
-            let (socket, others) = (bound.socket.try_clone()?, Vec::new());
-            Ok((number, Inherited { socket, address, place, others, is_used: false }))
+            let (socket, others, kept) = (bound.socket.try_clone()?, Vec::new(), bound.kept);
+            Ok((number, Inherited { socket, address, place, kept, others, is_used: false }))
         });
         let inherited = copies.collect::<io::Result<_>>()?;
         Ok(Self { config, inherited, lender, files, pool: Pool::default(), keeps: false })
@@ -168,8 +168,9 @@ pub(crate) enum Command {
     /// Let this worker go; `until` then, when a signal ends it. If it has the preload, it keeps idle connections open for
     /// the grace.
     Drain { worker: WorkerId, until: Instant, grace: Option<IdleGrace> },
-    /// Everything stops: take what waits in the queues of the kernel and close the sockets.
-    CloseListeners,
+    /// Everything stops: take what waits in the queues of the kernel and close the sockets. Those that a service manager keeps for
+    /// the next master are left as they are.
+    CloseListeners { kept: BTreeSet<KeptName> },
     /// The worker's process has ended: read what it had still written, take back what it had not taken, and forget it.
     Ended(WorkerId),
     /// A host program lets this worker go: it is to disconnect, and its application is sent no message.

@@ -1,5 +1,6 @@
 //! The files of unix sockets, which lead to our sockets whatever workers and others do to them: many a server removes the file
-//! before it listens, or when it ends, though other workers still use the socket.
+//! before it listens, or when it ends, though other workers still use the socket. What does not answer is left alone: connections are
+//! not to wait for a file system.
 
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::messages::Fact;
 use super::reactor::{Reactor, Timer, Token};
 use super::reports::Reports;
+use crate::socket::answers::answers;
 use crate::socket::file::{Found, SocketFile};
 use crate::socket::watch::FileWatch;
 
@@ -46,6 +48,10 @@ impl Names {
         self.files.retain(|file| file.strong_count() > 0);
         let mut are_all_there = true;
         for file in self.files.iter().filter_map(Weak::upgrade) {
+            if !answers(file.path()) {
+                are_all_there = false;
+                continue;
+            }
             let found = file.restore();
             are_all_there &= found == Found::Ours;
             report(&file, found, reports);
@@ -95,7 +101,8 @@ impl Names {
     /// Watches what has the names now; whether that is possible.
     fn are_watched(&self) -> bool {
         let Some(watch) = &self.watch else { return false };
-        self.files.iter().filter_map(Weak::upgrade).all(|file| watch.watch(file.path()).is_ok())
+        let mut files = self.files.iter().filter_map(Weak::upgrade);
+        files.all(|file| answers(file.path()) && watch.watch(file.path()).is_ok())
     }
 }
 

@@ -27,7 +27,8 @@ use super::reports::Reports;
 use super::state::State;
 use super::worker::{Drain, SERVER_LIFE, Server, Worker};
 use crate::config::balance::{Balance, StickyBy};
-use crate::report::worker::Address;
+use crate::report::worker::{Address, is_abstract};
+use crate::socket::answers::answers;
 use crate::socket::file::Found;
 
 /// How long a worker that is out of descriptors is given no connection.
@@ -228,7 +229,8 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
     }
 }
 
-/// Has the path of a unix socket lead to the socket that is open there, or to none of ours.
+/// Has the path of a unix socket lead to the socket that is open there, or to none of ours. Nothing looks at one whose file system does
+/// not answer.
 fn claim_path(
     query: &QueryServer,
     listeners: &mut Listeners,
@@ -236,6 +238,9 @@ fn claim_path(
     reports: &Reports,
 ) -> std::io::Result<()> {
     let path = query.address.as_deref().filter(|_| query.kind == Some(SocketKind::Unix)).map(Path::new);
+    if path.is_some_and(|path| !is_abstract(path) && !answers(path)) {
+        return Err(std::io::Error::from_raw_os_error(libc::ETIMEDOUT));
+    }
     match path.and_then(|path| Some((path, names.claim(path, reports)?))) {
         None | Some((_, Found::Ours | Found::Restored)) => Ok(()),
         Some((_, Found::Foreign)) => Err(std::io::Error::from_raw_os_error(libc::EADDRINUSE)),

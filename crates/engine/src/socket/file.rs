@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::net::SocketType;
 
+use super::answers::answers;
 use super::directory::{Directory, Identity};
 use super::named::Named;
 use super::probe::{Probe, probe_in};
 
-/// The file of a unix socket that this process made. Dropping it removes the file, unless another one has taken its place.
+/// The file of a unix socket that this process made. Dropping it removes the file, unless another one has taken its place or the
+/// socket stays open without this process.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
@@ -21,6 +23,8 @@ pub(crate) struct SocketFile {
     second: Option<OsString>,
     /// People know that the first name leads elsewhere.
     is_told: AtomicBool,
+    /// Somebody else keeps the socket.
+    stays: AtomicBool,
 }
 
 /// What was found at the path of a socket that is open.
@@ -39,7 +43,13 @@ pub(crate) enum Found {
 impl SocketFile {
     /// The file of a socket that was bound to this path.
     pub(crate) fn of(path: impl Into<PathBuf>, named: &Named) -> Self {
-        Self { path: path.into(), identity: named.identity, second: None, is_told: AtomicBool::new(false) }
+        Self {
+            path: path.into(),
+            identity: named.identity,
+            second: None,
+            is_told: AtomicBool::default(),
+            stays: AtomicBool::default(),
+        }
     }
 
     /// The same, with a second name where the file system and the directory allow it.
@@ -51,14 +61,15 @@ impl SocketFile {
     }
 
     /// The file of a socket that was bound before this process began, to which the path leads or led. Where nothing has the name, it
-    /// is there again.
+    /// is there again. It stays, until somebody says otherwise.
     pub(crate) fn returned(path: &Path, identity: Identity) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let (directory, name) = Directory::of(&path)?;
         let known = second_names(&name).find(|second| directory.has(second, identity));
         let linked = || second_names(&name).find(|second| link(&directory, &name, second, identity));
         let second = known.or_else(linked);
-        let file = Self { path, identity, second, is_told: AtomicBool::new(false) };
+        let file =
+            Self { path, identity, second, is_told: AtomicBool::default(), stays: AtomicBool::new(true) };
         file.restore();
         Ok(file)
     }
@@ -113,6 +124,11 @@ impl SocketFile {
         self.is_told.swap(now, Ordering::Relaxed)
     }
 
+    /// Says whether somebody else keeps the socket, so that clients are to find it when this process has gone.
+    pub(crate) fn set_stays(&self, stays: bool) {
+        self.stays.store(stays, Ordering::Relaxed);
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -125,6 +141,9 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if *self.stays.get_mut() || !answers(&self.path) {
+            return;
+        }
         let Ok((directory, name)) = Directory::of(&self.path) else { return };
         for name in self.second.iter().chain([&name]) {
             if directory.has(name, self.identity) {

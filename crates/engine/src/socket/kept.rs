@@ -5,6 +5,7 @@
 //! kernel says only by which path it was bound, which may have been a short one for a long path, or relative, or mean another file
 //! in the mount namespace of the next process. So the name says which file it is. While the socket lives, no other file is that.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -240,6 +241,11 @@ impl Pool {
         self.sockets.is_empty() && self.useless.is_empty()
     }
 
+    /// Leaves to the manager what it keeps.
+    pub(crate) fn leave(&mut self, kept: &BTreeSet<KeptName>) {
+        self.sockets.retain(|own| !kept.contains(&own.name));
+    }
+
     /// Closes all that is left; where it was, and under which names the manager has it still.
     pub(crate) fn close(&mut self) -> (Vec<Address>, Vec<KeptName>) {
         let names = self.names();
@@ -259,7 +265,9 @@ impl Kept {
         };
         // It was bound by a path that may mean something else here.
         if path.is_absolute() && sockets_at(path).is_ok_and(|there| there.contains(&file)) {
-            drop(SocketFile::returned(path, file));
+            if let Ok(file) = SocketFile::returned(path, file) {
+                file.set_stays(false);
+            }
             return Some(self.address);
         }
         None
@@ -425,12 +433,14 @@ mod tests {
         let mut pool = Pool::default();
         pool.add(KeptName { number: 0, place: 0, file: None }, listener.try_clone().unwrap().into());
         assert_eq!(pool.close().0, [], "nobody knows where it is");
-        let file = Some((about.dev(), about.ino()));
-        pool.add(KeptName { number: 1, place: 0, file }, listener.into());
+        let file = (about.dev(), about.ino());
+        pool.add(KeptName { number: 1, place: 0, file: Some(file) }, listener.into());
         assert!(pool.take(&BindAddress::Unix(path("a.sock"))).is_none());
         let taken = pool.take(&BindAddress::Unix(path("b.sock"))).unwrap();
         assert_eq!(taken.address, Address::Unix(path("b.sock")));
         drop(taken);
+        assert!(path("b.sock").exists(), "somebody else keeps the socket");
+        SocketFile::returned(&path("b.sock"), file).unwrap().set_stays(false);
         assert!(path("a.sock").exists() && !path("b.sock").exists());
     }
 
@@ -448,7 +458,7 @@ mod tests {
             if is_taken {
                 let taken = pool.take(&BindAddress::Unix(path.clone())).unwrap();
                 UnixStream::connect(&path).unwrap();
-                drop(taken);
+                taken.file.unwrap().set_stays(false);
             } else {
                 assert_eq!(pool.close().0, [Address::Unix(path.clone())]);
             }

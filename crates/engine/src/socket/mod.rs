@@ -1,5 +1,6 @@
 //! Sockets before a worker uses them: binding, the files of unix sockets, and the directories of these files.
 
+pub(crate) mod answers;
 pub(crate) mod attention;
 pub(crate) mod bind;
 pub(crate) mod directory;

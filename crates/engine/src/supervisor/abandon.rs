@@ -87,8 +87,9 @@ impl Supervisor {
         if is_released {
             return;
         }
+        let kept = self.left_to_manager();
         self.spawner.close();
-        self.dataplane.tell(Command::CloseListeners);
+        self.dataplane.tell(Command::CloseListeners { kept });
         let waiting = self.launches.all();
         for worker in waiting.into_iter().filter(|worker| self.spawner.cancel(*worker)) {
             self.launches.end(worker);

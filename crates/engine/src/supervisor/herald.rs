@@ -171,6 +171,11 @@ impl Herald {
         }
     }
 
+    /// What the manager keeps, as far as this process knows.
+    pub(crate) fn kept(&self) -> BTreeSet<KeptName> {
+        self.0.iter().flat_map(|speaker| speaker.kept.iter().copied()).collect()
+    }
+
     /// Whether there is room for sockets that were refused: all are to be offered again. Said once.
     pub(crate) fn has_room_again(&mut self) -> bool {
         let wanted = self.0.as_mut().filter(|speaker| speaker.refused == Refused::Wanted);

@@ -134,6 +134,15 @@ pub(crate) struct Controls {
     pub(crate) ring: Ring,
 }
 
+/// What somebody wants of the whole cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum AskedToEnd {
+    No,
+    InOrder,
+    /// All workers were to be killed: nobody wants to wait.
+    AtOnce,
+}
+
 pub(crate) struct Supervisor {
     policy: Policy,
     generations: Generations,
@@ -146,8 +155,7 @@ pub(crate) struct Supervisor {
     hooks: Option<Hooks>,
     /// People were told that everything stops.
     told_of_stop: bool,
-    /// All workers were to be killed at once: nobody wants to wait.
-    is_terminated: bool,
+    asked_to_end: AskedToEnd,
     callers: Callers,
     herald: Herald,
     /// What the service manager was last told is of this moment.
@@ -227,7 +235,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         audience,
         hooks: Some(hooks),
         told_of_stop: false,
-        is_terminated: false,
+        asked_to_end: AskedToEnd::No,
         panicked: None,
         progress,
         callers: Callers::default(),

@@ -21,7 +21,6 @@ use crate::report::event::Event;
 use crate::report::status::Status;
 use crate::report::verdict::{Told, Verdict};
 use crate::report::worker::Worker;
-use crate::supervisor::Supervisor;
 use crate::supervisor::audience::HostMessage;
 use crate::supervisor::configuration;
 use crate::supervisor::generations::Said;
@@ -29,6 +28,7 @@ use crate::supervisor::input::{Reloaded, Request};
 use crate::supervisor::renewals::{self, Outcome};
 use crate::supervisor::status::{self, Parts};
 use crate::supervisor::timers::{FAR_AWAY, Timer};
+use crate::supervisor::{AskedToEnd, Supervisor};
 
 impl Supervisor {
     /// An answer that is no longer waited for is dropped: so everywhere here.
@@ -47,7 +47,7 @@ impl Supervisor {
             Request::Stop => self.stop(),
             Request::ReopenLog => self.spawner.reopen_log(),
             Request::Terminate => {
-                self.is_terminated = true;
+                self.asked_to_end = AskedToEnd::AtOnce;
                 self.tell(core::Event::Terminate);
                 let end_timeout = self.spec().settings().end_timeout;
                 self.leftovers.kill(end_timeout, Instant::now());
@@ -162,6 +162,7 @@ impl Supervisor {
     /// Begins to stop, at once or when the time is over for which it is to go on accepting. Asked a second time, it does
     /// not begin anew.
     fn stop(&mut self) {
+        self.asked_to_end = self.asked_to_end.max(AskedToEnd::InOrder);
         let accepting = self.spec().accept_after_stop;
         if accepting.is_zero() || self.policy.phase() != Phase::Running {
             self.timers.clear(Timer::Stop);

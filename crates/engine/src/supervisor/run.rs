@@ -1,5 +1,6 @@
 //! The only loop of the control plane: do what the policy wants, wait, and let what happened have its consequences.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
@@ -21,7 +22,7 @@ use crate::process::unkillable;
 use crate::report::event::Event;
 use crate::report::worker::Worker;
 use crate::socket::attention;
-use crate::supervisor::Supervisor;
+use crate::socket::kept::KeptName;
 use crate::supervisor::herald::{self, Seen};
 use crate::supervisor::hooks::Failed;
 use crate::supervisor::ignored::{self, Finding};
@@ -29,6 +30,7 @@ use crate::supervisor::input::{Input, Request};
 use crate::supervisor::recycle::{self, Candidate};
 use crate::supervisor::status;
 use crate::supervisor::timers::Timer;
+use crate::supervisor::{AskedToEnd, Supervisor};
 use crate::watch::seen::Sighting;
 
 /// What people are told has panicked.
@@ -200,13 +202,26 @@ impl Supervisor {
     fn close_listeners_when_stopping(&mut self) {
         if self.routing.begins_to_stop(self.policy.phase()) {
             self.tell_of_stop();
+            let kept = self.left_to_manager();
             self.spawner.close();
             let now = Instant::now();
             self.leftovers.hurry(self.generations.spec().settings(), self.policy.clock(), now);
             self.look_again();
             self.shorten_graces();
-            self.dataplane.tell(Command::CloseListeners);
+            self.dataplane.tell(Command::CloseListeners { kept });
         }
+    }
+
+    /// What the service manager goes on keeping: after a start that has failed, and a panic. Files of sockets stay with them.
+    pub(super) fn left_to_manager(&self) -> BTreeSet<KeptName> {
+        // Without having been asked to, it ends because the start has failed. Nobody has heard of that by now.
+        let fails = self.asked_to_end == AskedToEnd::No || self.progress.borrow().panicked;
+        let kept = if fails { self.herald.kept() } else { BTreeSet::new() };
+        for bound in self.spawner.bound() {
+            let stays = bound.kept.is_some_and(|name| kept.contains(&name));
+            bound.file.iter().for_each(|file| file.set_stays(stays));
+        }
+        kept
     }
 
     /// Tells the service manager what is new, and what it is to hear from time to time.
@@ -433,7 +448,11 @@ impl Supervisor {
         let surroundings = self.surroundings();
         let Some(hooks) = self.hooks.take() else { return };
         let mut ending = std::pin::pin!(hooks.end(surroundings));
-        let mut limit = std::pin::pin!(sleep(if self.is_terminated { HOOKS_TERMINATED } else { HOOKS_END }));
+        let mut limit = std::pin::pin!(sleep(if self.asked_to_end == AskedToEnd::AtOnce {
+            HOOKS_TERMINATED
+        } else {
+            HOOKS_END
+        }));
         let are_done = loop {
             tokio::select! {
                 biased;

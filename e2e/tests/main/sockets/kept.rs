@@ -42,7 +42,7 @@ impl Store {
     }
 
     /// What it has been told until now.
-    fn reads(&mut self) {
+    pub(super) fn reads(&mut self) {
         let mut bytes = [0; 4096];
         loop {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -81,6 +81,11 @@ impl Store {
             self.reads();
             self.kept.len() == count
         });
+    }
+
+    /// The names of what it keeps.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.kept.keys().cloned().collect()
     }
 
     /// Has the master, its workers and their copies gone.
@@ -389,19 +394,29 @@ fn a_socket_of_no_use_is_in_nobodys_way_for_long() {
 
 #[test]
 fn a_start_that_fails_leaves_connections_to_the_next_one() {
-    let (mut store, port) = (Store::new(), free_port(HOST));
-    let master = store.starts(server(port, "kernel", 2)).serve();
-    store.until_it_keeps(2);
-    store.kills(master);
-    let clients = ask(([127, 0, 3, 1], port).into(), 4);
-    let mut failing =
-        store.starts(Launch::fixture("syntax-error.js").workers(1).option("--attempts", "1")).start();
-    failing.expect_end(3);
-    store.reads();
-    assert_eq!(store.kept.len(), 2);
-    let master = store.starts(server(port, "kernel", 2)).serve();
-    are_answered(clients);
-    drop(master);
+    for (by_option, balance) in [(false, "kernel"), (false, "round-robin"), (true, "kernel")] {
+        let (mut store, port) = (Store::new(), free_port(HOST));
+        let listen =
+            |launch: Launch| if by_option { launch.listen(&format!("{HOST}:{port}")) } else { launch };
+        let kept = if balance == "kernel" && !by_option { 2 } else { 1 };
+        let master = store.starts(listen(server(port, balance, 2))).serve();
+        store.until_it_keeps(kept);
+        store.kills(master);
+        // One of two workers serves when the other one has failed too often.
+        for failing in ["syntax-error.js", "second-slot-fails.js"] {
+            let failing = Launch::fixture(failing)
+                .env("HOST", HOST)
+                .env("PORT", port.to_string())
+                .option("--balance", balance);
+            let failing = listen(failing.workers(2).option("--attempts", "1"));
+            store.starts(failing).start().expect_end(3);
+            store.until_it_keeps(kept);
+        }
+        let clients = ask(([127, 0, 3, 1], port).into(), 4);
+        let master = store.starts(listen(server(port, balance, 2))).serve();
+        are_answered(clients);
+        drop(master);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use recluster_e2e::{Connection, Launch, on};
+use recluster_e2e::{Connection, Launch, eventually, on};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -84,4 +84,77 @@ fn a_unix_socket_whose_file_the_next_server_removes_is_kept_all_the_same() {
         let path = store.home.join("app.sock");
         (Launch::fixture("unix.js").env("SOCKET", &path).env("UNLINK", "1").workers(1), path)
     });
+}
+
+/// A first start that fails: nobody has asked for the socket, or a worker serves there when the other one has failed too often.
+#[test]
+fn a_start_that_fails_leaves_unix_sockets_and_their_files_to_the_next_one() {
+    for (by_option, failing) in [
+        (false, "syntax-error.js"),
+        (true, "syntax-error.js"),
+        (false, "second-slot-fails.js"),
+        (true, "second-slot-fails.js"),
+    ] {
+        let mut store = Store::new();
+        let path = store.home.join("server.sock");
+        let launch = |server: Launch| {
+            let server = server.env("SOCKET", &path).workers(2);
+            if by_option { server.listen(&format!("unix:{}", path.display())) } else { server }
+        };
+        let master = store.starts(launch(Launch::fixture("unix.js"))).start();
+        master.wait(on("started"));
+        store.until_it_keeps(1);
+        store.kills(master);
+        let mut master = store.starts(launch(Launch::fixture(failing)).option("--attempts", "1")).start();
+        master.expect_end(3);
+        store.until_it_keeps(1);
+        let mut client = ask(&path);
+        let master = store.starts(launch(Launch::fixture("unix.js"))).start();
+        assert_eq!(
+            client.response().expect("it waits for the next master").status,
+            200,
+            "{by_option} {failing}"
+        );
+        drop(master);
+    }
+}
+
+/// The next master sees other paths: in a container that was made anew, or in a service with directories of its own.
+#[test]
+#[cfg_attr(not(has = "mounts"), ignore = "file systems cannot be mounted here")]
+fn a_unix_socket_is_known_by_its_file_where_paths_lead_elsewhere() {
+    let mut store = Store::new();
+    let [one, other] = ["one", "other"].map(|name| store.home.join(name));
+    for directory in [&one, &other] {
+        std::fs::create_dir(directory).expect("the directory is ours");
+    }
+    let [first, path] = [&one, &other].map(|directory| directory.join("app.sock"));
+    let server = |path: &Path| Launch::fixture("unix.js").env("SOCKET", path).workers(1);
+    let begins = |store: &mut Store, path: &Path, other_paths: bool| {
+        let launch = server(path);
+        let launch = if other_paths {
+            launch.started_by("where-paths-differ.py").env("FROM", &one).env("TO", &other)
+        } else {
+            launch
+        };
+        let master = store.starts(launch).start();
+        master.wait(on("started"));
+        master
+    };
+    let master = begins(&mut store, &first, false);
+    store.until_it_keeps(1);
+    store.kills(master);
+    let mut client = ask(&first);
+    let master = begins(&mut store, &path, true);
+    assert_eq!(client.response().expect("it waits for the next master").status, 200);
+    store.kills(master);
+    // Of what has that path now nothing is known: it is bound anew, and what was kept is given up when nobody wants it.
+    let known: Vec<String> = store.names();
+    let master = begins(&mut store, &first, true);
+    eventually("it is given up", || {
+        store.reads();
+        store.names().iter().all(|name| !known.contains(name))
+    });
+    assert!(first.exists(), "it belongs to whoever sees it there");
+    drop(master);
 }

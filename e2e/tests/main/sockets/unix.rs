@@ -159,6 +159,42 @@ fn a_file_that_an_old_worker_removes_at_its_end_is_there_again() {
 }
 
 #[test]
+fn a_file_that_a_dying_worker_removes_is_there_again() {
+    let home = Home::new();
+    let path = home.join("app.sock");
+    let master = server_at(&home, &path).env("UNLINK_AT_EXIT", "1").serve();
+    let dying = Connection::open_unix(&path).and_then(|mut connection| connection.get("/exit"));
+    assert_eq!(dying.expect("an answer").status, 200);
+    master.wait(on("file_restored"));
+    answered_by_all(2, || ask(&path).text("slot"));
+}
+
+/// Such a path keeps whoever looks at it. Connections do not wait for that.
+#[test]
+#[cfg_attr(not(has = "fuse"), ignore = "file systems cannot be mounted here")]
+fn a_file_system_that_does_not_answer_is_in_nobodys_way() {
+    let home = Home::new();
+    fs::create_dir(home.join("dead")).expect("the directory is ours");
+    let server = home.write(
+        "server.js",
+        "const other = require('node:net').createServer()
+         other.on('error', ({ code }) => console.log(`the other one: ${code}`))
+         const server = require('node:http').createServer((_, response) => response.end('{}'))
+         server.listen(0, '127.0.0.1', () => other.listen(process.env.SOCKET))",
+    );
+    let launch = Launch::of(server).home(&home).workers(1).started_by("behind-a-dead-mount.py");
+    let launch = launch.env("DISK", home.join("dead")).env("SOCKET", home.join("dead/a.sock"));
+    let mut master = launch.serve();
+    for _ in 0..2 {
+        master.wait_stdout("the other one: ETIMEDOUT");
+        assert_eq!(master.get("/").status, 200);
+        master.reload().expect_code(0);
+    }
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+}
+
+#[test]
 fn a_file_that_somebody_removes_is_there_again() {
     let home = Home::new();
     let [by_node, bound] = ["app.sock", "web.sock"].map(|name| home.join(name));

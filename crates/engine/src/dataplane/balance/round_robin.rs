@@ -229,7 +229,7 @@ mod tests {
     fn at_a_stop_drains_and_standbys_take_what_waits() {
         let (mut harness, _ends, listener) = cluster(2);
         let until = harness.state.reactor.now + Duration::from_secs(9);
-        harness.obey(Command::CloseListeners);
+        harness.close_listeners();
         harness.set_standing(1, None);
         harness.obey(Command::Drain { worker: id(1), until, grace: None });
         harness.worker(2).leaving = true;

@@ -374,7 +374,7 @@ mod tests {
         let _silent = harness.connect(listener);
         harness.turn();
         let _later = harness.connect(listener);
-        harness.obey(Command::CloseListeners);
+        harness.close_listeners();
         harness.turn();
         assert_eq!(ends.iter_mut().map(|end| end.connections().len()).sum::<usize>(), 2);
     }
@@ -384,7 +384,7 @@ mod tests {
         let (mut harness, mut ends, listener) = two_workers();
         fill(&mut harness, 1, listener);
         let _client = client_of(0, &mut harness, listener);
-        harness.obey(Command::CloseListeners);
+        harness.close_listeners();
         let until = harness.state.reactor.now + Duration::from_secs(60);
         for worker in [1, 2] {
             harness.obey(Command::Drain { worker: id(worker), until, grace: None });

@@ -8,7 +8,7 @@ use recluster_wire::node::{FromWorker, Listening};
 use super::super::fixtures::{FarEnd, Harness, query};
 use super::super::listeners::Opener;
 use super::super::messages::{Command, Standing};
-use super::super::reactor::ListenerId;
+use super::super::reactor::{ListenerId, Token};
 use super::super::worker::SERVER_LIFE;
 use super::*;
 use crate::config::balance::Balance;
@@ -202,4 +202,46 @@ fn datagrams_of_an_address_that_overlaps_give_way() {
     harness.pass(SERVER_LIFE);
     let facts = harness.fact_names();
     assert_eq!(facts, ["keep recluster.4.0".to_owned(), format!("forget {NAME}")]);
+}
+
+#[test]
+fn what_cannot_be_used_for_a_shortage_is_there_for_the_next_one_that_asks() {
+    let (socket, port, _client) = waiting();
+    let (other, ..) = waiting();
+    let mut harness = with([socket]);
+    // What is watched already cannot be watched: as where the kernel has no room.
+    let watched = harness.state.opener.pool().take(&wanted(&at(port)).unwrap()).unwrap().first;
+    harness.state.reactor.watch(&watched, Token::Files).unwrap();
+    harness.state.opener.pool().add(NAME, watched);
+    harness.state.opener.pool().add(KeptName { number: 4, ..NAME }, other);
+    let mut far = harness.serving(1, 0);
+    harness.hear(1, FromWorker::QueryServer(at(port)));
+    assert_eq!(far.replies(), [(1, Err(libc::EEXIST))]);
+    let names = |harness: &mut Harness| harness.state.opener.pool().names();
+    assert_eq!(names(&mut harness), [KeptName { number: 4, ..NAME }, NAME]);
+    harness.ask(1, &mut far, QueryServer { seq: 2, ..at(port) });
+    harness.pass(SERVER_LIFE);
+    assert_eq!(harness.fact_names(), Vec::<String>::new(), "the manager has it");
+    assert_eq!(names(&mut harness), [KeptName { number: 4, ..NAME }]);
+}
+
+#[test]
+fn what_the_manager_keeps_when_all_ends_is_left_as_it_is() {
+    for is_kept in [true, false] {
+        let (socket, port, _client) = waiting();
+        let manager = socket.try_clone().unwrap();
+        let mut harness = with([socket]);
+        let mut far = harness.admitted(1, 0);
+        harness.ask(1, &mut far, at(port));
+        harness.turn();
+        harness.obey(Command::CloseListeners { kept: is_kept.then_some(NAME).into_iter().collect() });
+        harness.pass(REFUSE_SPAN);
+        drop((harness, far));
+        let manager = TcpListener::from(manager);
+        manager.set_nonblocking(true).unwrap();
+        assert_eq!(manager.accept().is_ok(), is_kept, "whoever waits there");
+        let mut address = manager.local_addr().unwrap();
+        address.set_ip([127, 0, 0, 1].into());
+        assert_eq!(TcpStream::connect_timeout(&address, SERVER_LIFE).is_ok(), is_kept);
+    }
 }

@@ -111,7 +111,7 @@ fn at_a_stop_what_the_kernel_has_is_taken_and_the_socket_closed() {
     let listener = harness.listen(1, &mut far);
     let address = harness.address(listener);
     let _client = TcpStream::connect(address).unwrap();
-    harness.obey(Command::CloseListeners);
+    harness.close_listeners();
     assert!(harness.listener(listener).has_leftovers(), "a handshake may be under way");
     harness.pass(REFUSE_SPAN);
     assert!(TcpStream::connect(address).is_err());
@@ -131,7 +131,7 @@ fn at_a_stop_a_unix_socket_refuses_and_keeps_what_has_come() {
     let _client = UnixStream::connect(&path).unwrap();
     // As if it were not closed yet.
     let open = (harness.listener(0).socket.clone(), harness.listener(0).file.clone());
-    harness.obey(Command::CloseListeners);
+    harness.close_listeners();
     assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     drop(open);
     harness.turn();
@@ -146,7 +146,7 @@ fn at_a_stop_workers_that_accept_have_a_last_call() {
         let listener = harness.listen(1, &mut far);
         harness.turn();
         let address = harness.address(listener);
-        harness.obey(Command::CloseListeners);
+        harness.close_listeners();
         let _client = TcpStream::connect(address).unwrap();
         harness.pass(LAST_CALL);
         assert!(matches!(harness.listener(listener).closing, Some(Closing::Close(_))));
@@ -187,7 +187,7 @@ fn at_a_stop_a_socket_that_no_worker_uses_is_closed_at_once() {
             if closes_before {
                 close_servers(&mut harness);
             }
-            harness.obey(Command::CloseListeners);
+            harness.close_listeners();
             if !closes_before {
                 close_servers(&mut harness);
             }

@@ -5,7 +5,7 @@ use recluster_wire::node::worker::FromPrimary;
 use recluster_wire::node::{Decoder, Farewell, Fault, Held, Malformed};
 
 use super::super::fixtures::{FarEnd, Harness, connection, id, query};
-use super::super::messages::{Command, MOST_SERVERS_EACH};
+use super::super::messages::MOST_SERVERS_EACH;
 use super::super::worker::InFlight;
 use super::*;
 
@@ -129,7 +129,7 @@ fn one_that_was_told_to_disconnect_gets_no_server_and_no_answer() {
     harness.worker(1).drain = Drain::Disconnecting;
     harness.hear(1, FromWorker::QueryServer(query(1)));
     harness.worker(1).drain = Drain::None;
-    harness.obey(Command::CloseListeners);
+    harness.close_listeners();
     harness.hear(1, FromWorker::QueryServer(query(2)));
     assert!(far.lines().is_empty() && harness.state.listeners.is_empty());
 }
