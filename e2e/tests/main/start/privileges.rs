@@ -2,12 +2,13 @@
 //! something.
 
 use std::fs::{self, Permissions};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use recluster_e2e::{Home, Launch, Master, eventually, recluster};
-use rustix::process::geteuid;
+use recluster_e2e::{Connection, Event, Home, Launch, Master, eventually, recluster};
+use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 
 /// What a server finds itself to be.
@@ -179,5 +180,67 @@ fn workers_have_no_capability_of_their_master() {
     assert_eq!(sets[0], 54323);
     for (place, set) in ["CapPrm", "CapEff", "CapAmb"].iter().enumerate() {
         assert_eq!(sets[place + 2], none(set), "{sets}");
+    }
+}
+
+/// It binds what only root may, and has nothing that other users could use but what its workers need.
+#[test]
+fn a_master_that_is_root_binds_a_port_of_the_privileged_and_keeps_what_is_its_own() {
+    if !is_root() {
+        return;
+    }
+    let [uid, _] = daemon();
+    let (home, _) = open_home();
+    let server = home.program(
+        "server.py",
+        "#!/usr/bin/env python3\nimport os, socket\n\
+         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+         notify.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\n\
+         listener = socket.socket(fileno=3)\n\
+         while True:\n  client, _ = listener.accept()\n  client.recv(999)\n  \
+         body = b'%d' % os.getuid()\n  client.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n' % len(body) + body)\n  client.close()\n",
+    );
+    let free = |port: &u16| TcpListener::bind(("127.0.0.2", *port)).is_ok();
+    let port = (600..1024).rev().find(free).expect("not all of them are taken");
+    let launch = Launch::of(server).home(&home).workers(1).option("--user", "daemon");
+    let launch = launch.listen(&format!("127.0.0.2:{port}")).option("--ready-when", "notify");
+    let [log, pid] = ["log", "pid"].map(|name| home.join(name));
+    let launch =
+        launch.option("--log-file", log.to_str().unwrap()).option("--pidfile", pid.to_str().unwrap());
+    let mut master = launch.start();
+    let started =
+        || home.read_if_there("log").lines().filter_map(Event::parse).find(|event| event.name() == "started");
+    eventually("it has started", || started().is_some());
+    let mut client = Connection::open(([127, 0, 0, 2], port).into()).expect("it listens");
+    assert_eq!(client.get("/").expect("an answer").body, uid.to_string());
+    let control = master.control().to_owned();
+    let status = |who: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", who, "--clear-groups"]).arg(recluster()).arg("status");
+        let command = command.arg("--control").arg(&control).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().expect("setpriv").code()
+    };
+    assert_eq!([status("0"), status("daemon")], [Some(0), Some(2)]);
+    for file in [log, pid] {
+        assert_eq!(fs::metadata(&file).expect("it is there").mode() & 0o022, 0, "{}", file.display());
+    }
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+}
+
+#[test]
+fn a_master_that_may_give_workers_no_other_user_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let (home, _) = open_home();
+    for (option, id) in [("--user", "daemon"), ("--group", "54324")] {
+        let mut master = Command::new("setpriv");
+        master.args(["--reuid=54321", "--regid=54322", "--clear-groups"]).arg(recluster()).arg("run");
+        master.arg(home.join("server.js")).args([option, id, "--control=none"]).stdin(Stdio::null());
+        let refused = master.current_dir(home.path()).output().expect("setpriv");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("CAP_SETUID") || said.contains("CAP_SETGID"), "what to do: {said}");
     }
 }
