@@ -109,7 +109,7 @@ mod tests {
         activity.is(doing);
         seats.take(activity.clone(), glance, async move {
             let _open = watched;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         (activity, there)
     }

@@ -109,7 +109,7 @@ fn route(state: &mut State, routes: Routes) {
 /// Everything stops.
 fn stop(state: &mut State, kept: &BTreeSet<KeptName>) {
     state.is_stopping = true;
-    keeping::leave(&mut state.listeners, &mut state.opener, kept, &mut state.reactor);
+    state.opener.leave(&mut state.listeners, kept, &mut state.reactor);
     state.opener.close_inherited();
     state.peeks.end_all(&mut state.reactor);
     state.peeks.return_ended(&mut state.listeners);

@@ -24,8 +24,7 @@ use super::beside::{self, REFUSE_SPAN};
 use super::bpf::Program;
 use super::group::{Group, Spot};
 use super::handover::{Queue, take, take_all};
-use super::listener::{Listener, Listeners, Mode, Target};
-use super::listeners::Opener;
+use super::listener::{Listener, Mode, Target};
 use super::messages::Fact;
 use super::reactor::{Reactor, Timer};
 use super::reports::Reports;
@@ -265,25 +264,22 @@ pub(super) fn forget(listener: &mut Listener, reports: &Reports) {
     set_stays(listener, false);
 }
 
-/// Everything stops. What the manager keeps all the same, since a start has failed, is left to the next master with whoever waits
-/// there. Whatever was done to such a socket would be done to its other copies.
+/// A listener of which the manager keeps something all the same is left to the next master with whoever waits there. Whatever was done
+/// to such a socket would be done to its other copies.
 pub(super) fn leave(
-    listeners: &mut Listeners,
-    opener: &mut Opener,
+    listener: &mut Listener,
+    name: Option<KeptName>,
     kept: &BTreeSet<KeptName>,
     reactor: &mut Reactor,
 ) {
-    opener.pool().leave(kept);
-    for listener in listeners.values_mut() {
-        let names = listener.keeping.iter().flat_map(|keeping| keeping.names.iter().copied());
-        let is_left = names.chain(opener.kept_name(listener)).any(|name| kept.contains(&name));
-        set_stays(listener, is_left);
-        if is_left {
-            (listener.keeping, listener.spares) = (None, None);
-            listener.unwatch(reactor);
-            listener.close_sockets();
-            reactor.mark(listener.id);
-        }
+    let names = listener.keeping.iter().flat_map(|keeping| keeping.names.iter().copied());
+    let is_left = names.chain(name).any(|name| kept.contains(&name));
+    set_stays(listener, is_left);
+    if is_left {
+        (listener.keeping, listener.spares) = (None, None);
+        listener.unwatch(reactor);
+        listener.close_sockets();
+        reactor.mark(listener.id);
     }
 }
 

@@ -1,6 +1,6 @@
 //! All listeners: opened when a worker asks, closed when no worker will want them again, stopped when everything stops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -176,8 +176,21 @@ impl Opener {
         Ok(Some(listener))
     }
 
+    /// Everything stops. What the manager keeps all the same, since a start has failed, is left to the next master.
+    pub(super) fn leave(
+        &mut self,
+        listeners: &mut Listeners,
+        kept: &BTreeSet<KeptName>,
+        reactor: &mut Reactor,
+    ) {
+        self.pool.leave(kept);
+        for listener in listeners.values_mut() {
+            keeping::leave(listener, self.kept_name(listener), kept, reactor);
+        }
+    }
+
     /// By which name a service manager keeps the socket of this listener, if the master has bound it before any worker asked.
-    pub(super) fn kept_name(&self, listener: &Listener) -> Option<KeptName> {
+    fn kept_name(&self, listener: &Listener) -> Option<KeptName> {
         let Address::Fd(number) = &listener.address else { return None };
         self.inherited.get(number)?.kept
     }

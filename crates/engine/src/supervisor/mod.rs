@@ -168,8 +168,6 @@ pub(crate) struct Supervisor {
     caches: Caches,
     /// The last generation of which people were told who has an address that a worker wanted.
     told_of_address: Option<u64>,
-    /// The last generation of which people were told that a worker has put something into the background.
-    told_of_background: Option<u64>,
     ignored: Ignored,
     timers: Timers,
     spawner: Spawner,
@@ -212,8 +210,8 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let dataplane = DataPlane::start(setup, sink(&inputs, Input::Fact), sink(&inputs, Input::Panicked))
         .map_err(system("start the data plane"))?;
     let process_events = sink(&inputs, Input::Process);
-    let takes_stdout = output.takes_stdout();
     let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);
+    let habits = Habits { raw_stdio, takes_stdout: output.takes_stdout(), end_with_master };
     let outlets = Outlets::start(output, spec.settings().workers, passes_stderr, process_events.clone())?;
     let launcher =
         start_launcher(seat, open_files, &inputs).map_err(system("start the thread that starts workers"))?;
@@ -223,7 +221,6 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         .map_err(system("start the thread that watches files"))?;
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen, ring: outlets.ring().clone() };
-    let habits = Habits { raw_stdio, takes_stdout, end_with_master };
     let keeper = (spec.preload.is_some() || !passes_stderr).then(Keeper::start);
     let supervisor = Supervisor {
         policy: Policy::new(spec.config, Clock::starting(Instant::now())),
@@ -247,7 +244,6 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         warned_of_keep_alive: None,
         caches: Caches::default(),
         told_of_address: None,
-        told_of_background: None,
         ignored: Ignored::default(),
         timers: Timers::default(),
         spawner: Spawner::new(habits, bound, latest, (launcher, outlets), process_events),

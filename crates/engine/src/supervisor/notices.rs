@@ -168,10 +168,11 @@ impl Supervisor {
     fn tell_what_it_has_left(&mut self, worker: WorkerId) {
         let Some(grave) = self.workers.grave(worker) else { return };
         let (about, generation) = (grave.worker, Some(grave.worker.generation));
-        let Some(reason) = grave.left.clone().filter(|_| self.told_of_background != generation) else {
+        let Some(reason) = grave.left.clone().filter(|_| self.ignored.told_of_background != generation)
+        else {
             return;
         };
-        self.told_of_background = generation;
+        self.ignored.told_of_background = generation;
         self.emit(Event::Backgrounded { worker: about, reason });
     }
 }
