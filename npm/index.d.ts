@@ -264,7 +264,7 @@ declare namespace recluster {
     slots: { slot: number; active: number | null; restarts: number; /** Null where that is not known. */ connections: number | null; /** Connections on their way to it. */ in_flight: number }[];
     workers: WorkerStatus[];
     /** With what is in force at each address. */
-    listeners: { address: string; balance: Balance; /** Why it is not what was asked for. */ reason?: string }[];
+    listeners: { address: string; balance: Balance; /** Why it is not what was asked for. */ reason?: string; /** New connections are handed out to the worker with the fewest (`kernel`). */ handing_out?: boolean }[];
   }
 
   interface LastReload {

@@ -14,7 +14,7 @@
 //
 // - a connection that it chose this worker for by what its first request says is closed behind the response, as in a
 //   drain: whoever reuses the connection (a proxy does) may send another client's request next;
-// - connections are counted, which a master does not see where workers accept by themselves;
+// - connections are counted, which a master does not see where workers accept by themselves, and whether they last;
 // - the master is answered at once when it asks whether this worker's loop turns;
 // - the master is told how this worker does when it asks, and which requests it has answered (measures.cjs);
 // - what is written to stderr is told to a master that does not see it (stderr.cjs);
@@ -103,6 +103,8 @@ function attend(settings) {
   const DEATH_THROES = 20;
   /** How often the master is told of new connections, at most, in milliseconds. */
   const COUNT = 1000;
+  /** Of how many connections between two counts the master is told whether they last, at most. */
+  const SAMPLE = 32;
   /** How much longer than its server keeps it an idle connection is spared. */
   const MARGIN = 1000;
 
@@ -392,25 +394,50 @@ function attend(settings) {
   const reason = settings.cache?.off?.slice(0, 300);
   if (reason !== undefined) tell({ cmd: 'NODE_RECLUSTER_CACHE_OFF', reason });
 
-  /** Counts what servers of this worker have got since it began, whoever accepted it. */
+  /**
+   * Counts what servers of this worker have got since it began, whoever accepted it, and what they have. While something is open, it is
+   * counted once a second, and told where it has changed.
+   */
   function countConnections() {
     let connections = 0;
+    let before = -1;
     let isDue = false;
-    const report = () => {
-      isDue = false;
-      tell({ cmd: 'NODE_RECLUSTER_TAKEN', connections });
-    };
+    /** Servers that may have connections. */
+    const servers = new Set();
+    /** The first connections since the last count. */
+    let lately = [];
     // The first versions of Node 18 have no such function: there nobody counts.
     const { subscribe } = require('diagnostics_channel');
     if (!subscribe) return;
-    subscribe('net.server.socket', () => {
+    subscribe('net.server.socket', (message) => {
       connections += 1;
-      if (isDue) return;
-      isDue = true;
-      setTimeout(report, COUNT).unref();
+      const socket = message?.socket;
+      if (socket?.server) servers.add(socket.server);
+      if (socket && lately.length < SAMPLE) lately.push(socket);
+      if (!isDue) countLater();
     });
     // So it is known that this worker counts.
     report();
+
+    function countLater() {
+      isDue = true;
+      setTimeout(report, COUNT).unref();
+    }
+
+    function report() {
+      isDue = false;
+      let open = 0;
+      for (const server of servers) {
+        if (server._connections > 0) open += server._connections;
+        else servers.delete(server);
+      }
+      const lasting = lately.filter((socket) => !socket.destroyed).length;
+      if (lately.length > 0 || open !== before) {
+        tell({ cmd: 'NODE_RECLUSTER_TAKEN', connections, open, lately: lately.length, lasting });
+      }
+      [lately, before] = [[], open];
+      if (open > 0) countLater();
+    }
   }
 }
 

@@ -95,6 +95,14 @@ pub(crate) fn accept_queue(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(u32::from_ne_bytes(unacked.try_into().map_err(io::Error::other)?))
 }
 
+/// How many connections may wait there at most, as `tcpi_sacked` says it, behind `tcpi_unacked`.
+pub(crate) fn accept_limit(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    const SIZE: usize = mem::size_of::<u32>();
+    let info = tcp_info::<{ UNACKED_AT + 2 * SIZE }>(socket)?;
+    let (_, sacked) = info.split_at(UNACKED_AT + SIZE);
+    Ok(u32::from_ne_bytes(sacked.try_into().map_err(io::Error::other)?))
+}
+
 /// What a program of classic BPF is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hook {

@@ -246,6 +246,7 @@ fn statuses() -> Vec<Status> {
                 address: "127.0.0.1:8080".to_owned(),
                 balance: balance.to_string(),
                 reason: is_full.then(|| "the kernel refuses it".to_owned()),
+                handing_out: is_full,
             }],
         }
     });

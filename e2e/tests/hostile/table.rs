@@ -98,7 +98,9 @@ pub(crate) const CHANNEL: &[Attack] = &[
     Attack::new(
         "counts its connections",
         READS,
-        &[r#"{"cmd":"NODE_RECLUSTER_TAKEN","connections":18446744073709551615,"open":18446744073709551615}"#],
+        &[
+            r#"{"cmd":"NODE_RECLUSTER_TAKEN","connections":18446744073709551615,"open":18446744073709551615,"lately":4294967295,"lasting":4294967295}"#,
+        ],
         "the last is kept, and sums do not overflow",
     ),
     Attack::new(

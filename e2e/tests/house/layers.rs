@@ -283,6 +283,7 @@ const ENGINE: Layers = (
             "dataplane::connection",
             "dataplane::idle",
             "dataplane::interview",
+            "dataplane::lasting",
             "dataplane::reports",
         ],
         &["dataplane::group", "dataplane::spares", "dataplane::worker"],
@@ -296,7 +297,7 @@ const ENGINE: Layers = (
             "dataplane::peeks",
         ],
         &["dataplane::balance::relief", "dataplane::beside"],
-        &["dataplane::keeping"],
+        &["dataplane::balance::handout", "dataplane::keeping"],
         &[
             "dataplane::balance::kernel",
             "dataplane::balance::round_robin",

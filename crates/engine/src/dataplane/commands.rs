@@ -139,7 +139,7 @@ mod tests {
 
     use recluster_wire::Json;
     use recluster_wire::node::worker::FromPrimary;
-    use recluster_wire::node::{FromWorker, HandleKind, QueryServer, SocketKind};
+    use recluster_wire::node::{FromWorker, HandleKind, QueryServer, SocketKind, Taken};
     use tokio::sync::oneshot;
 
     use super::super::fixtures::{Harness, id, query};
@@ -236,11 +236,12 @@ mod tests {
             let mut harness = Harness::new(balance);
             let mut far = harness.serving(1, 0);
             let listener = harness.listen(1, &mut far);
-            harness.hear(1, FromWorker::Taken(5));
+            harness.hear(1, FromWorker::Taken(Taken { connections: 5, ..Taken::default() }));
             let address = harness.listener(listener).address.to_string();
             let report = reported(&mut harness);
             assert_eq!(report.taken[&id(1)], Some(5));
-            let expected = ListenerStatus { address, balance: word.to_owned(), reason: None };
+            let expected =
+                ListenerStatus { address, balance: word.to_owned(), reason: None, handing_out: false };
             assert_eq!(report.listeners, [expected]);
         }
     }

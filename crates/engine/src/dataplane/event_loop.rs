@@ -8,6 +8,7 @@ use recluster_core::WorkerId;
 
 use super::abandoned;
 use super::balance::kernel;
+use super::balance::relief::Violations;
 use super::commands::obey;
 use super::listeners;
 use super::looking;
@@ -103,10 +104,10 @@ pub(super) fn note_acceptable(state: &mut State, id: ListenerId) {
 }
 
 pub(super) fn note_member(state: &mut State, id: ListenerId, place: usize) {
-    let State { workers, listeners, is_stopping, reactor, reports, .. } = state;
-    if let Some(listener) = listeners.get_mut(&id) {
-        kernel::note_member(listener, place, workers, *is_stopping, reactor, reports);
-    }
+    let State { workers, listeners, looks, is_stopping, reactor, reports, .. } = &mut *state;
+    let Some(listener) = listeners.get_mut(&id) else { return };
+    let violations = kernel::note_member(listener, place, workers, *is_stopping, looks, reactor, reports);
+    cut_off(state, &violations);
 }
 
 pub(super) fn note_worker(state: &mut State, id: WorkerId) {
@@ -144,8 +145,12 @@ fn revisit_member(state: &mut State, id: ListenerId, place: usize) {
     let State { workers, listeners, looks, is_stopping, reactor, reports, .. } = &mut *state;
     let Some(listener) = listeners.get_mut(&id) else { return };
     let violations = kernel::revisit_member(listener, place, workers, *is_stopping, looks, reactor, reports);
+    cut_off(state, &violations);
+}
+
+fn cut_off(state: &mut State, violations: &Violations) {
     for (worker, violation) in violations {
-        state.cut_off(worker, &violation);
+        state.cut_off(*worker, violation);
     }
 }
 

@@ -15,6 +15,7 @@ use recluster_core::WorkerId;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bpf::Program;
+use super::lasting::Budget;
 use super::reactor::{ListenerId, Reactor, Token};
 use crate::socket::kept::Other;
 use crate::sys::{self, Hook};
@@ -80,6 +81,27 @@ pub(super) struct Place {
     pub(super) number: u32,
 }
 
+/// The place from which the master accepts, while it hands connections out.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) place: usize,
+    /// The kernel puts new connections there alone.
+    pub(super) is_open: bool,
+    /// How many may wait there at most, so that none is refused.
+    pub(super) room: u32,
+    pub(super) waits: Option<Waits>,
+    pub(super) budget: Budget,
+}
+
+/// Since when connections have waited at the desk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    /// The next one.
+    pub(super) next: Instant,
+    /// Any.
+    pub(super) any: Instant,
+}
+
 /// The sockets of one listener, at their places.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -89,6 +111,10 @@ pub(super) struct Group {
     pub(super) steered: Vec<Place>,
     /// The kernel has refused the program, and is not asked again before then.
     pub(super) retry_at: Option<Instant>,
+    /// None before the master is to hand connections out.
+    pub(super) desk: Option<Desk>,
+    /// When it is looked at again whether the master is to hand connections out.
+    pub(super) recheck_at: Option<Instant>,
 }
 
 impl Group {
@@ -106,7 +132,8 @@ impl Group {
 
     /// A group of one vacant socket.
     pub(super) fn new(spot: Spot, first: Rc<OwnedFd>) -> Self {
-        Self { spot, members: vec![Member::vacant(first)], steered: Vec::new(), retry_at: None }
+        let members = vec![Member::vacant(first)];
+        Self { spot, members, steered: Vec::new(), retry_at: None, desk: None, recheck_at: None }
     }
 
     /// A group of vacant sockets, at the places that the kernel knows them by.
@@ -123,16 +150,55 @@ impl Group {
     }
 
     /// Gives a worker a place: a vacant one, or a new one behind the others.
-    pub(super) fn occupy(&mut self, worker: WorkerId) -> io::Result<usize> {
-        let vacant = self.members.iter().position(|member| member.holder.is_none());
-        let place = vacant.unwrap_or(self.members.len());
-        if vacant.is_none() {
-            self.members.push(Member::vacant(Rc::new(self.spot.listen()?)));
-        }
+    pub(super) fn occupy(
+        &mut self,
+        worker: WorkerId,
+        id: ListenerId,
+        reactor: &Reactor,
+    ) -> io::Result<usize> {
+        let place = self.vacant_place(id, reactor)?;
         if let Some(member) = self.members.get_mut(place) {
             (member.holder, member.is_overdue) = (Some(worker), false);
         }
         Ok(place)
+    }
+
+    /// Gives the master a place of its own, if it has none yet. An error means that there is no descriptor for it, or that the kernel does
+    /// not say what waits there.
+    pub(super) fn set_desk_up(&mut self, id: ListenerId, reactor: &Reactor) -> io::Result<usize> {
+        if let Some(desk) = &self.desk {
+            return Ok(desk.place);
+        }
+        let place = self.vacant_place(id, reactor)?;
+        let Some(member) = self.members.get_mut(place) else { return Err(io::ErrorKind::NotFound.into()) };
+        let room = sys::accept_limit(member.socket.as_fd())? / 2;
+        member.is_overdue = false;
+        self.desk = Some(Desk { place, is_open: false, room, waits: None, budget: Budget::new(reactor.now) });
+        Ok(place)
+    }
+
+    /// A place that nobody has, behind the others if need be. One that could not be watched would be of no use: it is not kept.
+    fn vacant_place(&mut self, id: ListenerId, reactor: &Reactor) -> io::Result<usize> {
+        let desk = self.desk.as_ref().map(|desk| desk.place);
+        let mut members = self.members.iter().enumerate();
+        let vacant = members.position(|(place, member)| member.holder.is_none() && desk != Some(place));
+        if let Some(place) = vacant {
+            return Ok(place);
+        }
+        let place = self.members.len();
+        let socket = self.spot.listen()?;
+        reactor.watch(&socket, Token::Member(id, place))?;
+        self.members.push(Member::vacant(Rc::new(socket)));
+        Ok(place)
+    }
+
+    pub(super) fn is_desk(&self, place: usize) -> bool {
+        self.desk.as_ref().is_some_and(|desk| desk.place == place)
+    }
+
+    /// Whether the kernel puts new connections where the master accepts.
+    pub(super) fn is_desk_open(&self) -> bool {
+        self.desk.as_ref().is_some_and(|desk| desk.is_open)
     }
 
     /// The worker has closed its copy of a socket, or its process has ended.
@@ -186,7 +252,7 @@ fn is_refusal(error: &io::Error) -> bool {
 mod tests {
     use std::os::fd::AsRawFd as _;
 
-    use super::super::fixtures::id;
+    use super::super::fixtures::{id, reactor};
     use super::*;
 
     fn group() -> Group {
@@ -195,6 +261,10 @@ mod tests {
         let first = Socket::from(spot.listen().unwrap());
         let address = first.local_addr().unwrap().as_socket().unwrap();
         Group::new(Spot { address, ..spot }, Rc::new(first.into()))
+    }
+
+    fn occupy(group: &mut Group, worker: u64) -> io::Result<usize> {
+        group.occupy(id(worker), 1, &reactor())
     }
 
     #[test]
@@ -208,7 +278,7 @@ mod tests {
     #[test]
     fn each_worker_has_a_place_of_its_own() {
         let mut group = group();
-        let places: Vec<usize> = (1..=3).map(|number| group.occupy(id(number)).unwrap()).collect();
+        let places: Vec<usize> = (1..=3).map(|number| occupy(&mut group, number).unwrap()).collect();
         assert_eq!(places, [0, 1, 2]);
         let mut sockets: Vec<i32> = (0..3).map(|place| group.socket(place).unwrap().as_raw_fd()).collect();
         sockets.dedup();
@@ -220,10 +290,24 @@ mod tests {
     }
 
     #[test]
+    fn the_desk_is_no_workers_place() {
+        let mut group = group();
+        (1..=2).for_each(|number| drop(occupy(&mut group, number)));
+        group.vacate(id(1));
+        group.members[0].is_overdue = true;
+        let reactor = reactor();
+        assert_eq!(group.set_desk_up(1, &reactor).unwrap(), 0);
+        assert!(!group.members[0].is_overdue, "that was its former worker's");
+        assert_eq!(group.desk.as_ref().map(|desk| desk.room), Some(4), "half of its backlog");
+        assert_eq!(occupy(&mut group, 3).unwrap(), 2);
+        assert_eq!(group.set_desk_up(1, &reactor).unwrap(), 0, "it has one");
+    }
+
+    #[test]
     fn an_old_and_a_new_worker_of_a_slot_never_share_a_socket() {
         let mut group = group();
-        group.occupy(id(1)).unwrap();
-        group.occupy(id(2)).unwrap();
+        occupy(&mut group, 1).unwrap();
+        occupy(&mut group, 2).unwrap();
         assert_eq!(group.steerable(0, id(1)), Some(Place { slot: 0, number: 0 }));
         assert_eq!(group.steerable(0, id(2)), Some(Place { slot: 0, number: 1 }));
         assert_eq!(group.steerable(0, id(3)), None);
@@ -232,12 +316,12 @@ mod tests {
     #[test]
     fn a_vacant_socket_keeps_its_place_and_is_the_next_workers() {
         let mut group = group();
-        (1..=3).for_each(|number| drop(group.occupy(id(number))));
+        (1..=3).for_each(|number| drop(occupy(&mut group, number)));
         let second = group.socket(1).unwrap().as_raw_fd();
         group.vacate(id(2));
         assert_eq!((group.members.len(), group.place_of(id(2)), group.place_of(id(3))), (3, None, Some(2)));
         group.members[1].is_overdue = true;
-        assert_eq!(group.occupy(id(4)).unwrap(), 1);
+        assert_eq!(occupy(&mut group, 4).unwrap(), 1);
         assert_eq!(group.socket(1).unwrap().as_raw_fd(), second);
         assert!(!group.members[1].is_overdue, "that was its former worker's");
         group.vacate(id(9));
@@ -247,7 +331,7 @@ mod tests {
     #[test]
     fn vacant_places_are_no_longer_chosen() {
         let mut group = group();
-        (1..=2).for_each(|number| drop(group.occupy(id(number))));
+        (1..=2).for_each(|number| drop(occupy(&mut group, number)));
         group.steered = (1..=2).filter_map(|number| group.steerable(0, id(number))).collect();
         assert!(group.is_steered(0) && group.is_steered(1) && !group.is_steered(2));
         group.vacate(id(1));
@@ -258,10 +342,10 @@ mod tests {
     #[test]
     fn a_place_that_cannot_be_had_is_an_error_and_changes_nothing() {
         let mut group = group();
-        group.occupy(id(1)).unwrap();
+        occupy(&mut group, 1).unwrap();
         // Without the option that lets sockets share an address.
         group.spot.shared = false;
-        assert_eq!(group.occupy(id(2)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(occupy(&mut group, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!((group.members.len(), group.place_of(id(2))), (1, None));
     }
 }

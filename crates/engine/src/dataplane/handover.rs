@@ -113,6 +113,8 @@ pub(super) fn answered(worker: &mut Worker, seq: u64, accepted: bool, reactor: &
         return Answer::Refused(sent);
     }
     worker.got.taken += 1;
+    worker.lasting.takes();
+    worker.passed_over_at = None;
     let is_idle = worker.last_given.is_some_and(|given| is_prompt(given, reactor.now));
     Answer::Taken { listener: sent.listener, is_idle }
 }

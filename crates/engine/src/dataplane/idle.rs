@@ -23,6 +23,10 @@ const LOOKS_A_SECOND: u32 = 2000;
 /// How many of them at once.
 const MOST_AT_ONCE: u32 = 64;
 
+/// How long after a first look in vain there is another one, and how long it is between two at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
 /// What a look at a worker shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
@@ -69,6 +73,16 @@ impl EventLoop {
         }
     }
 
+    /// Whether it is known on what the loop waits, so that every look tells whether it is idle.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self, Self::Seen { epoll: Some(_), .. })
+    }
+
+    /// Whether a look may make it known.
+    pub(super) fn may_become_known(&self) -> bool {
+        !self.is_known() && !matches!(self, Self::Hidden)
+    }
+
     fn open(pid: u32) -> io::Result<Self> {
         let syscall = File::open(format!("/proc/{pid}/syscall"))?;
         // Of its first thread alone: this is quicker than what the kernel would have to add up.
@@ -113,6 +127,26 @@ fn watches(pid: u32, epoll: u64, socket: impl AsFd) -> bool {
     info.lines()
         .filter(|line| line.starts_with("tfd:"))
         .any(|line| line.split_ascii_whitespace().any(|field| field == wanted))
+}
+
+/// When a loop is looked at that is not known yet: first at once, then later and later, since it may never be.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    not_before: Option<Instant>,
+    span: Duration,
+}
+
+impl Pace {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// Puts the next look off; returns when it is due. None where the worker has to say something before.
+    pub(super) fn put_off(&mut self, now: Instant) -> Option<Instant> {
+        self.span = (self.span * 2).clamp(FIRST_PAUSE, LAST_PAUSE);
+        self.not_before = Some(now + self.span);
+        self.not_before.filter(|_| self.span < LAST_PAUSE)
+    }
 }
 
 /// How many looks may be taken: so many a second.
@@ -174,6 +208,20 @@ mod tests {
         ] {
             assert_eq!(is_asleep(stat), expected, "{stat:?}");
         }
+    }
+
+    #[test]
+    fn a_loop_that_stays_unknown_is_looked_at_less_and_less_often() {
+        let mut now = Instant::now();
+        let mut pace = Pace::default();
+        let mut spans = Vec::new();
+        while let Some(at) = pace.put_off(now) {
+            assert!(!pace.is_due(now) && pace.is_due(at));
+            spans.push((at - now).as_millis());
+            now = at;
+        }
+        assert_eq!(spans, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+        assert!(!pace.is_due(now) && pace.is_due(now + LAST_PAUSE));
     }
 
     #[test]

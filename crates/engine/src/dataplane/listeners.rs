@@ -381,6 +381,8 @@ pub(super) fn stop_all(listeners: &mut Listeners, reactor: &mut Reactor) {
         } else {
             let at = reactor.set_timer_in(LAST_CALL, Timer::Listener(listener.id));
             listener.closing = Some(Closing::Refuse(at));
+            // What was to be handed out comes to workers from now on.
+            reactor.mark(listener.id);
         }
     }
 }

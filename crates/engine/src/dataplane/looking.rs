@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use recluster_wire::node::ToWorker;
 use tokio::sync::oneshot;
 
+use super::group::Group;
 use super::instead;
 use super::interview::PATIENCE;
 use super::messages::{Report, Tally};
@@ -68,6 +69,7 @@ fn report(state: &State) -> Report {
             address: address.to_string(),
             balance: listener.balance().to_owned(),
             reason: instead::reason(listener, address, &state.config),
+            handing_out: listener.group.as_ref().is_some_and(Group::is_desk_open),
         }
     });
     let told = |worker: &Worker| Some((worker.id, worker.interview.told(state.reactor.now)?));

@@ -19,7 +19,7 @@
 //! - `keeping` has a service manager keep sockets, and uses what it kept; `spares` are sockets that came back and are too many;
 //! - `beside` is for two sockets whose addresses overlap, and `names` keeps the files of unix sockets in their places;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses; `idle` looks
-//!   whether a worker has anything to do;
+//!   whether a worker has anything to do, and `lasting` says whether connections that come are likely to last;
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
 //!   which slot it belongs to, and `bpf` has the kernel compute the same.
 
@@ -46,6 +46,7 @@ mod inherited;
 mod instead;
 mod interview;
 mod keeping;
+mod lasting;
 mod listener;
 mod listeners;
 mod looking;

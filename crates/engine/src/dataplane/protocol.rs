@@ -57,7 +57,10 @@ pub(super) fn hear(state: &mut State, id: WorkerId, message: FromWorker) -> Resu
         }
         FromWorker::Leaves => worker.retires(reactor, reports),
         FromWorker::Pong => ping_answered(state, id),
-        FromWorker::Taken(connections) => worker.got.own_count = Some(connections),
+        FromWorker::Taken(said) => {
+            worker.got.own_count = Some(said.connections);
+            worker.lasting.hear(said, reactor.now);
+        }
         FromWorker::Measures(said) => worker.interview.hear(said, reactor.now),
         FromWorker::Held(held) => reports.fact(Fact::Held(id, held)),
         FromWorker::Farewell(farewell) => {
@@ -164,9 +167,8 @@ fn connection_answered(state: &mut State, id: WorkerId, seq: u64, accepted: bool
     let Some(worker) = workers.get_mut(&id) else { return };
     match handover::answered(worker, seq, accepted, reactor) {
         Answer::Unknown => return,
-        // There may be more for it that waits for a busy worker.
-        Answer::Taken { listener, is_idle: true } => state.offer(listener, id),
-        Answer::Taken { is_idle: false, .. } => {}
+        // There may be more for it.
+        Answer::Taken { listener, is_idle } => state.offer(listener, id, is_idle),
         Answer::Refused(sent) => put_back(sent, listeners, reactor, reports),
     }
     state.step_drain(id);
@@ -174,11 +176,10 @@ fn connection_answered(state: &mut State, id: WorkerId, seq: u64, accepted: bool
 
 fn ping_answered(state: &mut State, id: WorkerId) {
     let Some(worker) = state.workers.get_mut(&id) else { return };
-    if relief::ping_answered(worker, &state.reactor) {
-        let ids: Vec<ListenerId> = worker.servers.values().map(|server| server.listener).collect();
-        for listener in ids {
-            state.offer(listener, id);
-        }
+    let is_idle = relief::ping_answered(worker, &state.reactor);
+    let ids: Vec<ListenerId> = worker.servers.values().map(|server| server.listener).collect();
+    for listener in ids {
+        state.offer(listener, id, is_idle);
     }
 }
 

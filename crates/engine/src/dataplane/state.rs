@@ -6,7 +6,7 @@ use std::time::Instant;
 use recluster_core::WorkerId;
 use tokio::sync::oneshot;
 
-use super::balance::{kernel, relief, round_robin, sticky};
+use super::balance::{handout, kernel, relief, round_robin, sticky};
 use super::beside;
 use super::channel::{ProtocolViolation, READ_BYTES};
 use super::drain::{self, Terms};
@@ -71,23 +71,24 @@ impl State {
 
     /// Sends what a listener has to workers, and has the kernel choose among those that may take connections.
     pub(super) fn serve(&mut self, id: ListenerId) {
-        let Self { workers, listeners, opener, peeks, is_stopping, reactor, reports, .. } = self;
+        let Self { workers, listeners, opener, peeks, looks, is_stopping, reactor, reports, .. } = self;
         let Some(listener) = listeners.get_mut(&id) else { return };
         beside::begin(listener, workers, reactor, reports);
         if !*is_stopping {
             keeping::settle(listener, workers, opener.pool(), reactor, reports);
         }
         keeping::empty_spares(listener, reactor, reports);
-        kernel::steer(listener, workers, *is_stopping, reactor, reports);
+        kernel::steer(listener, workers, *is_stopping, looks, reactor, reports);
         sticky::sort(listener, workers, peeks, *is_stopping, reactor, reports);
         round_robin::dispatch(listener, workers, *is_stopping, reactor);
         peeks.return_ended(listeners);
     }
 
-    /// Sends a worker whose loop turns what waits for a busy one.
-    pub(super) fn offer(&mut self, id: ListenerId, worker: WorkerId) {
+    /// Sends a worker whose loop turns what waits to be handed out; if it is idle, what waits for a busy one.
+    pub(super) fn offer(&mut self, id: ListenerId, worker: WorkerId, is_idle: bool) {
         let Self { workers, listeners, is_stopping, reactor, reports, .. } = self;
-        if let Some(listener) = listeners.get_mut(&id) {
+        let Some(listener) = listeners.get_mut(&id) else { return };
+        if !handout::offer(listener, worker, workers, *is_stopping, reactor, reports) && is_idle {
             relief::offer(listener, worker, workers, *is_stopping, reactor, reports);
         }
     }

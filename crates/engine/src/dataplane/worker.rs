@@ -7,8 +7,9 @@ use recluster_core::WorkerId;
 
 use super::channel::Channel;
 use super::connection::Connection;
-use super::idle::EventLoop;
+use super::idle::{EventLoop, Pace};
 use super::interview::Interview;
+use super::lasting::Lasting;
 use super::messages::{Backlog, Fact, MOST_SERVERS_EACH, Standing};
 use super::reactor::{ListenerId, Reactor, Timer};
 use super::reports::Reports;
@@ -158,10 +159,16 @@ pub(super) struct Worker {
     pub(super) paused_until: Option<Instant>,
     pub(super) last_given: Option<Instant>,
     pub(super) got: Got,
+    /// Its open connections.
+    pub(super) lasting: Lasting,
+    /// It was to be handed a connection, and was busy for so long that another worker got it.
+    pub(super) passed_over_at: Option<Instant>,
     /// When it was asked whether its loop turns, if it has not answered yet.
     pub(super) pinged_at: Option<Instant>,
     /// The way to see whether its loop has anything to do.
     pub(super) event_loop: EventLoop,
+    /// When that is looked for again, if it has not been found yet.
+    pub(super) pace: Pace,
     /// What it says of itself.
     pub(super) interview: Interview,
     last_number: u64,
@@ -188,8 +195,11 @@ impl Worker {
             paused_until: None,
             last_given: None,
             got: Got { accepts: !is_node, ..Got::default() },
+            lasting: Lasting::default(),
+            passed_over_at: None,
             pinged_at: None,
             event_loop: EventLoop::default(),
+            pace: Pace::default(),
             interview: Interview::default(),
             last_number: 0,
         }

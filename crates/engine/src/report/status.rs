@@ -66,6 +66,9 @@ pub struct ListenerStatus {
     /// Why it is not what was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Under `kernel`: new connections are handed out to the worker with the fewest, since they may last.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub handing_out: bool,
 }
 
 /// A reload in progress.

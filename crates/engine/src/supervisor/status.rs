@@ -179,7 +179,8 @@ fn measures_by_slot(status: &Status, workers: &[WorkerId], report: &Report) -> B
 /// A socket that the master has bound for programs, which accept by themselves.
 fn shared(bound: &Bound, wanted: &Balance) -> ListenerStatus {
     let reason = (*wanted != Balance::Shared).then(|| BY_ITSELF.to_owned());
-    ListenerStatus { address: bound.address.to_string(), balance: Balance::Shared.to_string(), reason }
+    let (address, balance) = (bound.address.to_string(), Balance::Shared.to_string());
+    ListenerStatus { address, balance, reason, handing_out: false }
 }
 
 /// The names of what a program is given.
@@ -360,6 +361,7 @@ mod tests {
             address: address.to_owned(),
             balance: balance.to_owned(),
             reason: None,
+            handing_out: false,
         };
         status.listeners = vec![listener("a", "shared"), listener("b", "shared")];
         let report = Report {

@@ -67,9 +67,9 @@ pub enum FromWorker {
     Farewell(Farewell),
     /// Our own preload reports for how long a server of the worker keeps idle connections: its `keepAliveTimeout`.
     Keeps(Duration),
-    /// Our own preload reports how many connections the worker's servers have got since the worker began, accepted by
-    /// the worker or by the master.
-    Taken(u64),
+    /// Our own preload reports how many connections the worker's servers have got and have, accepted by the worker or by
+    /// the master.
+    Taken(Taken),
     /// Our own preload reports what was written to the worker's stderr, which does not pass through the master: the last of it,
     /// 16 KiB at most.
     Stderr(String),
@@ -135,6 +135,19 @@ pub struct Listening {
     pub kind: Option<SocketKind>,
     /// As in [`QueryServer`].
     pub fd: Option<u32>,
+}
+
+/// The connections of a worker, whoever accepted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// How many it has got since it began.
+    pub connections: u64,
+    /// How many are open; none if it does not say.
+    pub open: Option<u64>,
+    /// Of how many of those that came since its last report it says whether they last.
+    pub lately: u32,
+    /// How many of these are open still.
+    pub lasting: u32,
 }
 
 /// What a draining worker still has, as far as it knows.

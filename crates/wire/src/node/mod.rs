@@ -50,7 +50,8 @@ pub use measures::{
 };
 pub use message::{
     DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_REASON,
-    Malformed, Payload, QueryServer, SkippedMessage, SocketKind, UnansweredQuery, UserCommand, UserMessage,
+    Malformed, Payload, QueryServer, SkippedMessage, SocketKind, Taken, UnansweredQuery, UserCommand,
+    UserMessage,
 };
 pub use parse::MAX_KEY;
 pub use query::MAX_ADDRESS;

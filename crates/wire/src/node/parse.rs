@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::farewell::Alive;
 use super::fields::{Fields, boolean, number, string, text};
 use super::message::{
-    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, MAX_REASON, Payload,
+    DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, MAX_REASON, Payload, Taken,
     UserCommand, UserMessage,
 };
 use super::query::{MAX_ADDRESS, listening, query_server};
@@ -135,7 +135,7 @@ fn parse_internal(cmd: &[u8], fields: &Fields<'_>, depth: Depth) -> Result<FromW
             let said = fields.measures.and_then(|said| serde_json::from_str(said.get()).ok());
             FromWorker::Measures(said.ok_or(Fault::Field("measures"))?)
         }
-        b"NODE_RECLUSTER_TAKEN" => FromWorker::Taken(connections(fields)?),
+        b"NODE_RECLUSTER_TAKEN" => FromWorker::Taken(taken(fields)?),
         _ => FromWorker::Unknown,
     })
 }
@@ -145,6 +145,15 @@ fn held(fields: &Fields<'_>) -> Result<Held, Fault> {
         connections: connections(fields)?,
         upgraded: number(fields.upgraded).ok_or(Fault::Field("upgraded"))?,
         requests: number(fields.requests).ok_or(Fault::Field("requests"))?,
+    })
+}
+
+fn taken(fields: &Fields<'_>) -> Result<Taken, Fault> {
+    Ok(Taken {
+        connections: connections(fields)?,
+        open: number(fields.open),
+        lately: number(fields.lately).unwrap_or_default(),
+        lasting: number(fields.lasting).unwrap_or_default(),
     })
 }
 

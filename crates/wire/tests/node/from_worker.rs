@@ -7,7 +7,7 @@ use crate::lines::{decode, one};
 use recluster_wire::Json;
 use recluster_wire::node::{
     DatagramKind, Farewell, Fault, FromWorker, HandleEnvelope, HandleKind, Held, Listening, MAX_KEY,
-    MAX_REASON, Malformed, Measures, Memory, RESOURCES, Requests, SocketKind, Spans, UserCommand,
+    MAX_REASON, Malformed, Measures, Memory, RESOURCES, Requests, SocketKind, Spans, Taken, UserCommand,
 };
 
 fn user(line: &str) -> (String, UserCommand) {
@@ -174,8 +174,12 @@ fn what_a_worker_has_got() {
     let taken = |connections: &str| one(&format!(r#"{{"cmd":"NODE_RECLUSTER_TAKEN"{connections}}}"#));
     assert_eq!(one(r#"{"cmd":"NODE_RECLUSTER_PONG"}"#), FromWorker::Pong);
     assert_eq!(one(r#"{"cmd":"NODE_RECLUSTER_LEAVES"}"#), FromWorker::Leaves);
-    assert_eq!(taken(r#","connections":0"#), FromWorker::Taken(0));
-    assert_eq!(taken(r#","connections":9007199254740991"#), FromWorker::Taken(9_007_199_254_740_991));
+    assert_eq!(taken(r#","connections":0"#), FromWorker::Taken(Taken::default()));
+    let most = Taken { connections: 9_007_199_254_740_991, open: Some(7), lately: 3, lasting: 2 };
+    let said = r#","connections":9007199254740991,"open":7,"lately":3,"lasting":2"#;
+    assert_eq!(taken(said), FromWorker::Taken(most));
+    let absurd = r#","connections":1,"open":-1,"lately":"3","lasting":4294967296"#;
+    assert_eq!(taken(absurd), FromWorker::Taken(Taken { connections: 1, ..Taken::default() }));
     for absurd in ["", "-1", "1.5", "1e3", "null", r#""7""#, "18446744073709551616"] {
         let field = if absurd.is_empty() { String::new() } else { format!(r#","connections":{absurd}"#) };
         assert_eq!(taken(&field), FromWorker::Malformed(Fault::Field("connections").into()), "{absurd}");

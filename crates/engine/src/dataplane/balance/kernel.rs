@@ -2,6 +2,8 @@
 //! connections over the sockets of the workers that may take some, by a small program that is replaced whenever these change
 //! (`SO_ATTACH_REUSEPORT_CBPF`); a worker accepts from its own socket by itself.
 //!
+//! While the master hands connections out (`handout`), the program names a socket of its own.
+//!
 //! A vacant socket is not chosen by the program any more. What still arrives there (a handshake that was under way) is
 //! accepted here and sent to a worker.
 //!
@@ -16,6 +18,7 @@ use std::time::Duration;
 use recluster_core::WorkerId;
 
 use crate::dataplane::balance::eligible::{Eligible, by_slot};
+use crate::dataplane::balance::handout;
 use crate::dataplane::balance::relief::{self, OVERDUE_AFTER, Violations};
 use crate::dataplane::bpf::Program;
 use crate::dataplane::client_hash::Table;
@@ -43,36 +46,37 @@ pub(in crate::dataplane) fn socket_for(
     reactor: &Reactor,
 ) -> io::Result<Option<Rc<OwnedFd>>> {
     let Some(group) = &mut listener.group else { return Ok(None) };
-    let size = group.members.len();
-    let place = group.occupy(worker)?;
-    let socket = group.socket(place);
-    if let Some(socket) = socket.as_ref().filter(|_| place == size) {
-        let watched = reactor.watch(socket, Token::Member(listener.id, place));
-        if watched.is_err() {
-            group.vacate(worker);
-        }
-        watched?;
-    }
-    Ok(socket)
+    let place = group.occupy(worker, listener.id, reactor)?;
+    Ok(group.socket(place))
 }
 
 /// Has the kernel choose among the workers that may take connections now. Where there are none, it goes on as before: what
 /// arrives waits.
 pub(in crate::dataplane) fn steer(
     listener: &mut Listener,
-    workers: &Workers,
+    workers: &mut Workers,
     is_stopping: bool,
+    looks: &mut Looks,
     reactor: &mut Reactor,
     reports: &mut Reports,
 ) {
     let places = places(listener, workers, is_stopping);
     let is_sticky = listener.sticky_by.is_some();
-    let Some(group) = listener.group.as_mut().filter(|group| group.steered != places) else { return };
+    let desk = handout::desk(listener, workers, is_stopping, looks, reactor);
+    let Some(group) = &mut listener.group else { return };
+    if group.steered == places && group.is_desk_open() == desk.is_some() {
+        return;
+    }
     if group.retry_at.is_none_or(|at| at <= reactor.now) {
         group.retry_at = None;
-        let program = if is_sticky { by_client(&places) } else { at_random(&places) };
+        let program = match desk {
+            Some(desk) => Program::any_of(&[desk]),
+            None if is_sticky => by_client(&places),
+            None => at_random(&places),
+        };
         if places.is_empty() || group.attach(program).is_ok() {
             group.steered = places;
+            group.desk.iter_mut().for_each(|it| it.is_open = desk.is_some());
         } else {
             group.retry_at = Some(reactor.set_timer_in(RETRY_AFTER, Timer::Listener(listener.id)));
             reports.caveat(UNSTEERED);
@@ -111,22 +115,27 @@ fn by_client(places: &[Place]) -> Program {
     Program::by_source(&table.owners().iter().map(number_of).collect::<Vec<u32>>())
 }
 
-/// A connection waits in a socket: its worker has a moment to accept it.
+/// A connection waits in a socket: its worker has a moment to accept it. Returns the workers that had to be asked and could not.
 pub(in crate::dataplane) fn note_member(
     listener: &mut Listener,
     place: usize,
-    workers: &Workers,
+    workers: &mut Workers,
     is_stopping: bool,
+    looks: &mut Looks,
     reactor: &mut Reactor,
     reports: &mut Reports,
-) {
-    let Some(group) = &mut listener.group else { return };
+) -> Violations {
+    let Some(group) = &mut listener.group else { return Violations::new() };
+    if group.is_desk(place) {
+        return hand_out(listener, place, workers, is_stopping, looks, reactor, reports);
+    }
     if !group.is_steered(place) {
         take_over(listener, place, workers, is_stopping, reactor, reports);
     } else if listener.sticky_by.is_none() {
         // Under sticky it belongs to that worker, however long it waits.
         look_again(listener, place, OVERDUE_AFTER, reactor);
     }
+    Violations::new()
 }
 
 /// A socket's worker has had its moment. If a connection still waits, a worker that is idle is sent it; returns the workers that
@@ -143,8 +152,12 @@ pub(in crate::dataplane) fn revisit_member(
     let is_sticky = listener.sticky_by.is_some();
     let Some(group) = &mut listener.group else { return Violations::new() };
     let is_steered = group.is_steered(place);
+    let is_desk = group.is_desk(place);
     let Some(member) = group.members.get_mut(place) else { return Violations::new() };
     member.is_timed = false;
+    if is_desk {
+        return hand_out(listener, place, workers, is_stopping, looks, reactor, reports);
+    }
     // Where the kernel does not say what waits, nothing counts as overdue.
     let waits = sys::accept_queue(member.socket.as_fd()).is_ok_and(|waiting| waiting > 0);
     member.is_overdue = waits && is_steered;
@@ -158,6 +171,30 @@ pub(in crate::dataplane) fn revisit_member(
     }
     let (patience, violations) = relief::find(listener, place, workers, is_stopping, looks, reactor, reports);
     look_again(listener, place, patience, reactor);
+    violations
+}
+
+/// Hands out what waits where the master accepts.
+fn hand_out(
+    listener: &mut Listener,
+    place: usize,
+    workers: &mut Workers,
+    is_stopping: bool,
+    looks: &mut Looks,
+    reactor: &mut Reactor,
+    reports: &mut Reports,
+) -> Violations {
+    if !handout::can_choose(listener, workers, is_stopping) {
+        handout::leave(listener);
+        take_over(listener, place, workers, is_stopping, reactor, reports);
+        return Violations::new();
+    }
+    let (patience, violations) = handout::hand_out(listener, workers, is_stopping, looks, reactor, reports);
+    match (patience, listener.group.as_ref().and_then(|group| group.socket(place))) {
+        (Some(patience), _) => look_again(listener, place, patience, reactor),
+        (None, Some(socket)) => reactor.arm(&socket, Token::Member(listener.id, place)),
+        (None, None) => {}
+    }
     violations
 }
 

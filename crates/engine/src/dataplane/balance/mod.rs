@@ -2,6 +2,7 @@
 //! `sticky` by address is `kernel`'s where the kernel can do it.
 
 pub(super) mod eligible;
+pub(super) mod handout;
 pub(super) mod kernel;
 pub(super) mod relief;
 pub(super) mod round_robin;

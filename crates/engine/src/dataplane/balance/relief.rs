@@ -27,11 +27,11 @@ use crate::sys;
 /// How long connections wait in the socket of a busy worker before an idle one is sent them.
 pub(super) const OVERDUE_AFTER: Duration = Duration::from_micros(300);
 /// How long at most until the others are looked at again, where none was idle.
-const MOST_PATIENCE: Duration = Duration::from_millis(4);
+pub(super) const MOST_PATIENCE: Duration = Duration::from_millis(4);
 /// The same where as many looks have been taken as may be.
 const NO_LOOKS_LEFT: Duration = Duration::from_millis(16);
 /// How many workers are looked at for the sake of one socket.
-const MOST_CANDIDATES: usize = 4;
+pub(super) const MOST_CANDIDATES: usize = 4;
 
 /// Workers that could not be asked, because they do not read their channels: to be cut off.
 pub(in crate::dataplane) type Violations = Vec<(WorkerId, ProtocolViolation)>;
@@ -65,8 +65,10 @@ pub(super) fn find(
         };
         match look(listener, own, worker) {
             Look::Idle => {
-                if let Some(connection) = take(listener, place) {
-                    give(connection, listener, worker, reactor, reports);
+                if let Some(connection) = take(listener, place)
+                    && give(connection, listener, worker, reactor, reports)
+                {
+                    reports.tally.stolen += 1;
                 }
                 return (OVERDUE_AFTER, violations);
             }
@@ -83,14 +85,14 @@ pub(super) fn find(
     (patience, violations)
 }
 
-fn look(listener: &Listener, place: usize, worker: &mut Worker) -> Look {
+pub(super) fn look(listener: &Listener, place: usize, worker: &mut Worker) -> Look {
     let socket = listener.group.as_ref().and_then(|group| group.socket(place));
     let Some((pid, socket)) = worker.pid.zip(socket) else { return Look::Unknown };
     worker.event_loop.look(pid, &*socket)
 }
 
 /// The place of a worker that may take connections and has none to take.
-fn place_if_free(listener: &Listener, worker: &Worker, eligible: Eligible) -> Option<usize> {
+pub(super) fn place_if_free(listener: &Listener, worker: &Worker, eligible: Eligible) -> Option<usize> {
     if !eligible.includes(worker) || !worker.has_room() || !worker.in_flight.is_empty() {
         return None;
     }
@@ -125,38 +127,39 @@ pub(in crate::dataplane) fn offer(
     let places: Vec<usize> = overdue.map(|(place, _)| place).collect();
     for place in places {
         if let Some(connection) = take(listener, place) {
-            give(connection, listener, worker, reactor, reports);
+            if give(connection, listener, worker, reactor, reports) {
+                reports.tally.stolen += 1;
+            }
             return;
         }
     }
 }
 
 /// Takes a connection that waits at a place.
-fn take(listener: &Listener, place: usize) -> Option<Connection> {
+pub(super) fn take(listener: &Listener, place: usize) -> Option<Connection> {
     let member = listener.group.as_ref()?.members.get(place)?;
     accept(member.socket.as_fd()).ok().flatten()
 }
 
-/// Sends a connection to a worker that has nothing else to take.
-fn give(
+/// Sends a connection to a worker that has nothing else to take. Where it cannot be sent, it waits for any worker.
+pub(super) fn give(
     connection: Connection,
     listener: &mut Listener,
     worker: &mut Worker,
     reactor: &mut Reactor,
     reports: &mut Reports,
-) {
+) -> bool {
     let Listener { id, targets, waiting, .. } = listener;
     let target = targets.iter().find(|target| target.worker == worker.id);
     let sent = match target {
         Some(Target { key, .. }) => send(connection, *id, worker, key, false, reactor.now),
         None => Err(connection),
     };
-    match sent {
-        Ok(()) => reports.tally.stolen += 1,
-        Err(connection) => {
-            reports.tally.requeued += 1;
-            waiting.push_back(connection);
-            reactor.mark(*id);
-        }
+    if let Err(connection) = sent {
+        reports.tally.requeued += 1;
+        waiting.push_back(connection);
+        reactor.mark(*id);
+        return false;
     }
+    true
 }

@@ -2,7 +2,7 @@
 
 use recluster_wire::Json;
 use recluster_wire::node::worker::FromPrimary;
-use recluster_wire::node::{Decoder, Farewell, Fault, Held, Malformed};
+use recluster_wire::node::{Decoder, Farewell, Fault, Held, Malformed, Taken};
 
 use super::super::fixtures::{FarEnd, Harness, connection, id, query};
 use super::super::messages::MOST_SERVERS_EACH;
@@ -273,13 +273,17 @@ fn a_refused_connection_is_put_back_with_who_refused_it() {
     assert_eq!(harness.worker(1).connections(), Some(0));
 }
 
+fn taken(connections: u64) -> FromWorker {
+    FromWorker::Taken(Taken { connections, ..Taken::default() })
+}
+
 #[test]
 fn its_own_count_is_believed_where_it_is_higher() {
     let (mut harness, _far) = serving(Balance::Kernel);
     harness.worker(1).got.taken = 3;
-    harness.hear(1, FromWorker::Taken(2));
+    harness.hear(1, taken(2));
     assert_eq!(harness.worker(1).connections(), Some(3));
-    harness.hear(1, FromWorker::Taken(8));
+    harness.hear(1, taken(8));
     assert_eq!(harness.worker(1).connections(), Some(8));
 }
 
@@ -291,7 +295,7 @@ fn what_a_worker_accepts_by_itself_is_known_where_it_counts() {
         assert_eq!(harness.worker(1).connections(), Some(0), "it does not listen yet");
         harness.listen(1, &mut far);
         assert_eq!(harness.worker(1).connections(), known);
-        harness.hear(1, FromWorker::Taken(0));
+        harness.hear(1, taken(0));
         assert_eq!(harness.worker(1).connections(), Some(0));
     }
 }
