@@ -1,6 +1,7 @@
 //! Which worker is given a connection (`--balance`).
 
 mod fallbacks;
+mod handout;
 mod handover;
 mod kernel;
 mod sticky;
