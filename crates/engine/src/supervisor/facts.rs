@@ -393,7 +393,7 @@ impl Supervisor {
     fn look_what_it_has_left(&mut self, worker: WorkerId, child: &Child, exit: core::Exit) {
         const SOON: Duration = Duration::from_secs(60);
         let is_node = self.generations.program(child.generation).is_none_or(ResolvedProgram::is_node);
-        let was_told = self.ignored.told_of_background == Some(child.generation.get());
+        let was_told = self.told.background == Some(child.generation.get());
         let status = self.policy.status();
         let is_on_trial = status.phase == core::Phase::Starting || status.reload.is_some();
         let of_itself = exit == core::Exit::Code(0) && child.process.sent.is_none();
@@ -411,7 +411,7 @@ impl Supervisor {
         let Some(said) = self.workers.grave(worker).and_then(|grave| grave.in_use.as_ref()) else { return };
         let status = self.policy.status();
         let is_on_trial = status.phase == core::Phase::Starting || status.reload.is_some();
-        let was_told = self.told_of_address == Some(child.generation.get());
+        let was_told = self.told.address == Some(child.generation.get());
         if child.process.sent.is_some() || was_told && !is_on_trial {
             return;
         }

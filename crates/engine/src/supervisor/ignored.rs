@@ -28,8 +28,6 @@ const MOST_PLACES: usize = 3;
 pub(crate) struct Ignored {
     generation: Option<Generation>,
     sockets: Vec<State>,
-    /// The last generation of which people were told that a worker has put something into the background.
-    pub(super) told_of_background: Option<u64>,
 }
 
 /// One socket.

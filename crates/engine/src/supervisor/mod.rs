@@ -153,8 +153,7 @@ pub(crate) struct Supervisor {
     audience: Audience,
     /// None when the cluster is over.
     hooks: Option<Hooks>,
-    /// People were told that everything stops.
-    told_of_stop: bool,
+    told: Told,
     asked_to_end: AskedToEnd,
     callers: Callers,
     herald: Herald,
@@ -166,8 +165,6 @@ pub(crate) struct Supervisor {
     /// For how long a server keeps idle connections, and the drain timeout that is shorter, as people were last told.
     warned_of_keep_alive: Option<(Duration, Duration)>,
     caches: Caches,
-    /// The last generation of which people were told who has an address that a worker wanted.
-    told_of_address: Option<u64>,
     ignored: Ignored,
     timers: Timers,
     spawner: Spawner,
@@ -182,6 +179,17 @@ pub(crate) struct Supervisor {
     inputs: mpsc::UnboundedSender<Input>,
     /// Keeps the file that Node workers load in its place.
     _keeper: Option<Keeper>,
+}
+
+/// What people were told that they are told once.
+#[derive(Debug, Default)]
+struct Told {
+    /// Everything stops.
+    stop: bool,
+    /// Who has an address that a worker wanted: the last generation of which that was told.
+    address: Option<u64>,
+    /// A worker has put something into the background: likewise.
+    background: Option<u64>,
 }
 
 /// Starts the data plane and the supervisor.
@@ -231,7 +239,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         oom_kills: OomKills::watch(),
         audience,
         hooks: Some(hooks),
-        told_of_stop: false,
+        told: Told::default(),
         asked_to_end: AskedToEnd::No,
         panicked: None,
         progress,
@@ -243,7 +251,6 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         routing: Routing::default(),
         warned_of_keep_alive: None,
         caches: Caches::default(),
-        told_of_address: None,
         ignored: Ignored::default(),
         timers: Timers::default(),
         spawner: Spawner::new(habits, bound, latest, (launcher, outlets), process_events),

@@ -159,8 +159,8 @@ impl Supervisor {
     fn tell_who_has_its_address(&mut self, worker: WorkerId) {
         let Some(grave) = self.workers.grave(worker) else { return };
         let (about, generation) = (grave.worker, Some(grave.worker.generation));
-        let Some(reason) = grave.taken.clone().filter(|_| self.told_of_address != generation) else { return };
-        self.told_of_address = generation;
+        let Some(reason) = grave.taken.clone().filter(|_| self.told.address != generation) else { return };
+        self.told.address = generation;
         self.emit(Event::AddressTaken { worker: about, reason });
     }
 
@@ -168,11 +168,10 @@ impl Supervisor {
     fn tell_what_it_has_left(&mut self, worker: WorkerId) {
         let Some(grave) = self.workers.grave(worker) else { return };
         let (about, generation) = (grave.worker, Some(grave.worker.generation));
-        let Some(reason) = grave.left.clone().filter(|_| self.ignored.told_of_background != generation)
-        else {
+        let Some(reason) = grave.left.clone().filter(|_| self.told.background != generation) else {
             return;
         };
-        self.ignored.told_of_background = generation;
+        self.told.background = generation;
         self.emit(Event::Backgrounded { worker: about, reason });
     }
 }

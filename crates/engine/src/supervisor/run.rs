@@ -230,7 +230,7 @@ impl Supervisor {
             return;
         }
         let (now, as_of) =
-            (Instant::now(), (self.policy.handled(), self.told_of_stop, self.callers.concluded()));
+            (Instant::now(), (self.policy.handled(), self.told.stop, self.callers.concluded()));
         if self.told_manager != Some(as_of) {
             self.told_manager = Some(as_of);
             let seen = self.seen(now);
@@ -437,7 +437,7 @@ impl Supervisor {
 impl Supervisor {
     /// Tells people once that everything stops.
     pub(super) fn tell_of_stop(&mut self) {
-        if !std::mem::replace(&mut self.told_of_stop, true) {
+        if !std::mem::replace(&mut self.told.stop, true) {
             self.emit(Event::Stopping);
         }
     }
