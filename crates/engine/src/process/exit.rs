@@ -87,13 +87,31 @@ pub(crate) fn exit_of(status: &WaitIdStatus) -> Exit {
 
 /// Opens two pidfds of a process: one to signal and reap it, and one to wait for its end.
 pub(crate) fn open_pidfds(pid: Pid) -> io::Result<(OwnedFd, OwnedFd)> {
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| match error {
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(why_not)?;
+    let watched = pidfd.try_clone()?;
+    Ok((pidfd, watched))
+}
+
+fn why_not(error: Errno) -> io::Error {
+    match error {
         // The words alone ("Function not implemented") name nothing.
         Errno::NOSYS | Errno::PERM => io::Error::other(format!(
             "pidfd_open: {error}: this needs Linux 5.4 or newer, and a sandbox that allows the call"
         )),
         error => error.into(),
-    })?;
-    let watched = pidfd.try_clone()?;
-    Ok((pidfd, watched))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_or_a_sandbox_without_the_call_is_told_which_one_it_is() {
+        for error in [Errno::NOSYS, Errno::PERM] {
+            let said = why_not(error).to_string();
+            assert!(said.starts_with("pidfd_open: ") && said.contains("Linux 5.4"), "{said}");
+        }
+        assert_eq!(why_not(Errno::MFILE).raw_os_error(), Some(Errno::MFILE.raw_os_error()));
+    }
 }

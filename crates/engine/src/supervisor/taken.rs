@@ -62,12 +62,17 @@ fn obstacle_in_time(path: &Path) -> Option<String> {
 impl Cluster {
     /// Who has it, and what to do. `said` is what the worker said of it. The caller waits for the answer.
     pub(crate) fn who_has(&self, said: &str) -> Option<String> {
+        self.who_has_within(SEARCH, said)
+    }
+
+    /// The same, where a stranger is looked for as long as this.
+    fn who_has_within(&self, patience: Duration, said: &str) -> Option<String> {
         let families = Families::now();
         let Some(wanted) = Wanted::in_words(said) else { return self.who_has_something(&families) };
         let sockets = wanted.sockets();
         let own = processes(&families, &[&self.living, &self.ended]);
         let own: Vec<u32> = [std::process::id()].into_iter().chain(own).collect();
-        if let Some(holder) = sockets.holder_among(&own).or_else(|| sockets.holder(SEARCH)) {
+        if let Some(holder) = sockets.holder_among(&own).or_else(|| sockets.holder(patience)) {
             return Some(self.has_it(&wanted, &holder, &families));
         }
         if let Wanted::Path(path) = &wanted
@@ -224,6 +229,9 @@ mod tests {
         }
     }
 
+    /// Longer than a busy machine takes to look at all processes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     const SILENT: &str = "OSError: [Errno 98] Address already in use";
 
     fn cluster(living: Vec<Worker>, ended: Vec<Worker>) -> Cluster {
@@ -285,7 +293,7 @@ mod tests {
     #[test]
     fn what_a_worker_has_left_behind_is_told_from_workers_and_from_others() {
         let server = Server::start();
-        let said = |ended| cluster(Vec::new(), ended).who_has(&server.says()).unwrap();
+        let said = |ended| cluster(Vec::new(), ended).who_has_within(PATIENCE, &server.says()).unwrap();
         let left = said(vec![server.worker(3)]);
         assert!(
             left.contains("is taken by what worker 3 of this cluster has left behind (process "),
