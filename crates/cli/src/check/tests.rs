@@ -211,6 +211,17 @@ async fn what_is_in_the_way_is_named() {
 }
 
 #[tokio::test]
+async fn a_path_that_no_unix_socket_can_have_is_named() {
+    let long = "x".repeat(200);
+    let site = Site::new(&format!("control = \"none\"\nlisten = \"unix:{long}.sock\""));
+    let run = site.run(&site.server());
+    let findings = looked_around(&run).await;
+    assert_eq!(findings.exit_status(), ExitStatus::Usage);
+    let said = messages(&findings);
+    assert!(said.starts_with("cannot listen on unix:/") && said.contains("may have 107 bytes"), "{said}");
+}
+
+#[tokio::test]
 async fn neither_an_address_nor_the_server_file_hides_the_other() {
     let site = Site::new("control = \"none\"\nlisten = \"unix:gone/app.sock\"");
     fs::write(site.path("wrong.js"), "listen(").unwrap();
