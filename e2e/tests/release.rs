@@ -118,6 +118,59 @@ fn every_platform_is_built_run_and_installed() {
     assert_eq!(platforms(run), wanted);
 }
 
+/// What `cargo binstall` asks a release for, the archive of that platform is called, and the command is where it looks for it.
+#[test]
+fn archives_have_the_names_and_the_places_that_binstall_expects() {
+    let home = Home::new();
+    fs::create_dir(home.path().join("scripts")).expect("make it");
+    home.program("scripts/pages", "#!/bin/sh\n");
+    fs::copy(repository().join("scripts/archive"), home.path().join("scripts/archive")).expect("copy");
+    home.program("scripts/version", &format!("#!/bin/sh\necho {VERSION}\n"));
+    home.program("scripts/cross", "#!/bin/sh\nprintf '%s\\n' \"$PWD/scripts/cross\" addon \"$PWD/NOTICES\"\n");
+    for file in ["LICENSE", "README.md", "CHANGELOG.md", "NOTICES"] {
+        fs::write(home.path().join(file), file).expect("write");
+    }
+    let manifest = read("crates/cli/Cargo.toml").replace("{ version }", VERSION).replace("{ bin }", "recluster");
+    let value = |line: &str, key: &str| {
+        line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"').map(str::to_owned)
+    };
+    let urls: Vec<String> = manifest.lines().filter_map(|line| value(line, "pkg-url")).collect();
+    let places: Vec<String> = manifest.lines().filter_map(|line| value(line, "bin-dir")).collect();
+    assert_eq!((urls.len(), places.len()), (4, 4), "{manifest}");
+    for (url, place) in urls.iter().zip(&places) {
+        let platform = platforms(url).pop_first().expect("a platform");
+        let mut archive = Command::new(home.path().join("scripts/archive"));
+        let path = succeeds(archive.arg(platform).current_dir(home.path()));
+        let name = path.trim().rsplit('/').next().expect("a file");
+        assert_eq!(*url, format!("{{ repo }}/releases/download/v{VERSION}/{name}"));
+        let held = succeeds(Command::new("tar").arg("-tzf").arg(path.trim()));
+        assert!(held.lines().any(|file| file == place), "{place} is not in {held}");
+    }
+}
+
+/// Both kinds of packages and the archives are made, looked at, tried, and put beside each other under one list of sums.
+#[test]
+fn everything_that_is_packed_is_released_with_its_sum() {
+    let packed = read(".github/workflows/packages.yml");
+    for script in ["npm-pack", "archive", "packages"] {
+        assert!(packed.contains(&format!("run: scripts/{script} \"$PLATFORM\"\n")), "{script} is not run");
+    }
+    for script in ["scripts/check-packages", "scripts/package-smoke"] {
+        assert!(packed.contains(script), "{script} is not run");
+    }
+    let (_, install) = packed.split_once("\n  install:").expect("a job that installs packages");
+    let with_packages = platforms(&read("scripts/packages"));
+    assert_eq!(with_packages.len(), 2);
+    assert_eq!(platforms(install), with_packages);
+    for (platform, package) in with_packages.iter().flat_map(|platform| [(platform, "deb"), (platform, "rpm")]) {
+        assert!(install.contains(&format!("platform: {platform}, package: {package}")), "{platform} {package}");
+    }
+    let released = read(".github/workflows/release.yml");
+    let at = |text: &str| released.find(text).unwrap_or_else(|| panic!("release.yml has no {text}"));
+    assert!(at("packed/platform-*/dist/*") < at("sha256sum -- *"), "the sums are of everything");
+    assert!(at("subject-checksums: release/SHA256SUMS") < at("gh release upload \"$GITHUB_REF_NAME\" release/*"));
+}
+
 #[test]
 fn workflows_use_exactly_the_actions_that_were_looked_at() {
     let directory = repository().join(".github/workflows");
