@@ -123,6 +123,14 @@ declare namespace recluster {
      * collections; `'http'`, also which requests they answer; `'off'`. Default: `'basic'`.
      */
     workerMetrics?: WorkerMetrics | undefined;
+    /**
+     * For development: source whose change is a reload. True: where the server file is, in the directory of the nearest package.json; or
+     * a path, or several. Without other values there is one worker then, which leaves at once, and code is tried once. Read at `run()`.
+     * Default: none.
+     */
+    watch?: boolean | string | string[] | undefined;
+    /** Files, symlinks and directories whose change is a reload, at most every ten seconds. Read at `run()`. Default: none. */
+    reloadOn?: string | string[] | undefined;
     /** What the engine does when something happens, also while this process is blocked. Default: nothing. */
     on?: Hook | Hook[] | undefined;
   }

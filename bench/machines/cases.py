@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from machines.balancers import mishaps
 from machines.fleet import PORT, Fleet, Machine, Trouble, run
 
 WARM_UP_REQUESTS = 200
@@ -35,16 +36,16 @@ class Row:
     seconds: float
     answered: int
     losses: list[dict]
-    haproxy: Counter
-    """What HAProxy wrote of requests that did not go well: the machine, the status and how it ended, and how often."""
+    mishaps: Counter
+    """What the balancer wrote of requests that did not go well, and how often."""
 
     def brief(self) -> str:
         seen = Counter(f"{loss['kind']}: {loss['cause']}" for loss in self.losses)
-        return f"{self.case.name}: {len(self.losses)} lost of {self.answered + len(self.losses)} {dict(seen)} {dict(self.haproxy)}"
+        return f"{self.case.name}: {len(self.losses)} lost of {self.answered + len(self.losses)} {dict(seen)} {dict(self.mishaps)}"
 
 
 def measure(fleet: Fleet, case: Case) -> Row:
-    logged = fleet.haproxy_log.stat().st_size
+    logged = fleet.log.stat().st_size
     command = [fleet.settings.load, "--port", PORT, "--clients", fleet.settings.clients, "--think", THINK]
     load = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     begun = time.monotonic()
@@ -58,7 +59,7 @@ def measure(fleet: Fleet, case: Case) -> Row:
         load.wait()
     seconds = time.monotonic() - begun
     saw = json.loads(told)
-    return Row(case, fleet.retries, seconds, saw["answered"], saw["losses"], mishaps(fleet, logged))
+    return Row(case, fleet.retries, seconds, saw["answered"], saw["losses"], mishaps(fleet.balancer, fleet.log, logged))
 
 
 def goes_on(load: subprocess.Popen, requests: int) -> None:
@@ -73,23 +74,6 @@ def goes_on(load: subprocess.Popen, requests: int) -> None:
             return
         time.sleep(0.1)
     raise Trouble("nobody is answered")
-
-
-def mishaps(fleet: Fleet, since: int) -> Counter:
-    """Of the lines of HAProxy's log since then, those of requests that did not go well."""
-    found = Counter()
-    with fleet.haproxy_log.open() as log:
-        log.seek(since)
-        for line in log:
-            # "clients machines/two 0/0/1/2/3 502 0 - - SH-- 4/4/3/1/0 …": see `option httplog`.
-            words = line.split()
-            if len(words) < 9 or not words[3].startswith("machines/"):
-                continue
-            server, status, ended = words[3].split("/")[1], words[5], words[9]
-            # C: it was the client who ended it, as at the end of a load. -1: nothing was answered.
-            if ended[0] not in "-C" or status == "-1" or status.startswith("5"):
-                found[f"{server} {status} {ended}"] += 1
-    return found
 
 
 def one_by_one(fleet: Fleet) -> None:

@@ -1,10 +1,10 @@
-"""HAProxy and the machines behind it, each in a network namespace."""
+"""A balancer and the machines behind it, each of these in a network namespace."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# Names of the machines in the config of HAProxy, in the order of their addresses.
+from machines.balancers import Balancer
+
+# Names of the machines in the config of the balancer, in the order of their addresses.
 NAMES = ["one", "two", "three"]
 ADDRESS = "192.0.2.{}"  # for documentation: no network has them
 FIRST_HOST = 11
@@ -32,22 +34,22 @@ class Settings:
     recluster: Path
     load: Path
     node: str
-    config: Path
+    balancer: type[Balancer]
     server: Path
     clients: str
     workers: int
     patient: bool
-    """On a machine that may be slow: HAProxy waits longer for connections and checks."""
+    """On a machine that may be slow: the balancer waits longer for connections and checks."""
 
 
-def by_themselves() -> None:
+def by_themselves(balancer: str) -> None:
     """Goes on in mounts, a network and processes of our own, all of which end with this process."""
     if os.environ.get(INSIDE):
         run("ip", "link", "set", "lo", "up")
         # For `ip netns`; what other masters of this machine have there is not ours.
         run("mount", "-t", "tmpfs", "none", "/run")
         return
-    missing = [name for name in ["unshare", "ip", "haproxy"] if not shutil.which(name)]
+    missing = [name for name in ["unshare", "ip", balancer] if not shutil.which(name)]
     if missing or os.geteuid() != 0:
         sys.exit(f"bench/fleet: {missing[0]} is not installed" if missing else "bench/fleet: it needs root, for network namespaces")
     unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -74,13 +76,14 @@ class Machine:
 
     def __init__(self, name: str, number: int, settings: Settings, home: Path) -> None:
         self.name, self._settings, self._home = name, settings, home
+        self.address = ADDRESS.format(number)
         self.outside = f"to-{name}"
         self._version = 0
         self.master: subprocess.Popen | None = None
         run("ip", "netns", "add", name)
         run("ip", "link", "add", self.outside, "type", "veth", "peer", "name", "eth0", "netns", name)
         run("ip", "link", "set", self.outside, "master", "fleet", "up")
-        self.within("ip", "address", "add", f"{ADDRESS.format(number)}/24", "dev", "eth0")
+        self.within("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
         for link in ["lo", "eth0"]:
             self.within("ip", "link", "set", link, "up")
 
@@ -118,15 +121,15 @@ class Machine:
 
 
 class Fleet:
-    """Three machines, a bridge between them, and HAProxy in front."""
+    """Three machines, a bridge between them, and a balancer in front."""
 
     def __init__(self, settings: Settings, retries: bool) -> None:
         self.settings, self.retries = settings, retries
         self._home = Path(tempfile.mkdtemp(prefix="recluster-fleet-"))
-        self._socket = self._home / "haproxy.sock"
-        self.haproxy_log = self._home / "haproxy.log"
+        self.log = self._home / "balancer.log"
+        self.balancer = settings.balancer()
         self.machines: list[Machine] = []
-        self._haproxy: subprocess.Popen | None = None
+        self._process: subprocess.Popen | None = None
 
     def __enter__(self) -> Fleet:
         try:
@@ -137,10 +140,14 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        processes = [self._haproxy, *[machine.master for machine in self.machines]]
+        processes = [self._process, *[machine.master for machine in self.machines]]
         for process in filter(None, processes):
+            # Those that it has started end with it.
+            workers = children(process.pid) if process is self._process and process.poll() is None else []
             process.kill()
             process.wait()
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
         # A link would go with its namespace, but only some time later.
         for link in [*[machine.outside for machine in self.machines], "fleet"]:
             subprocess.run(["ip", "link", "delete", link], check=False, stderr=subprocess.DEVNULL)
@@ -156,36 +163,19 @@ class Fleet:
             self.machines.append(Machine(name, number, self.settings, self._home))
         for machine in self.machines:
             machine.start()
-        self._start_haproxy()
+        self._start_balancer()
         self.wait_for_all()
 
-    def _start_haproxy(self) -> None:
-        text = self.settings.config.read_text().replace("/run/haproxy.sock", str(self._socket))
-        if self.settings.patient:
-            text = text.replace("timeout connect 1s", "timeout connect 10s").replace("timeout check 1s", "timeout check 10s")
-        if not self.retries:
-            text = text.replace(" empty-response", "").replace("    http-request disable-l7-retry unless METH_GET\n", "")
-        config = self._home / "haproxy.cfg"
-        config.write_text(text)
-        with self.haproxy_log.open("w") as log:
-            self._haproxy = subprocess.Popen(["haproxy", "-db", "-f", str(config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        wait("HAProxy listens", self._socket.exists)
-
-    def says(self, machine: Machine) -> str:
-        """What HAProxy thinks of a machine: UP, DOWN, or on the way."""
-        with socket.socket(socket.AF_UNIX) as asking:
-            asking.connect(str(self._socket))
-            asking.sendall(b"show stat\n")
-            text = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
-        names, *lines = [line.split(",") for line in text.splitlines() if line]
-        for line in lines:
-            if line[1] == machine.name:
-                return line[names.index("status")]
-        raise Trouble(f"HAProxy knows no machine {machine.name}")
+    def _start_balancer(self) -> None:
+        command = self.balancer.command(self._home, self.settings.patient, self.retries)
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        wait(f"{self.balancer.name} listens", self.balancer.listens)
 
     def wait_for(self, machine: Machine, status: str) -> None:
         try:
-            wait(f"HAProxy says {status} of {machine.name}", lambda: self.says(machine) == status)
+            says = lambda: self.balancer.says(machine.name, machine.address)
+            wait(f"{self.balancer.name} says {status} of {machine.name}", lambda: says() == status)
         except Trouble as trouble:
             raise Trouble(f"{trouble}\n{machine.log()}") from None
 

@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from datetime import date
 
+from machines import balancers
 from machines.cases import Row
 from machines.fleet import Settings
 
@@ -17,11 +18,10 @@ COLUMNS = ["refused", "reset or closed", "502", "503", "504", "no end", "wrong"]
 
 def heading(settings: Settings, words: list[str]) -> str:
     version = lambda *command: subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    haproxy = " ".join(version("haproxy", "-v").split()[:3])
     node = version(settings.node, "--version")
     cores = len(os.sched_getaffinity(0))
     return (
-        f"{date.today().isoformat()}, {cores} cores, Linux {platform.release()}, Node {node}, {haproxy}\n\n"
+        f"{date.today().isoformat()}, {cores} cores, Linux {platform.release()}, Node {node}, {balancers.version(settings.balancer)}\n\n"
         f"    {shlex.join(['bench/fleet', *words])}\n"
     )
 
@@ -45,13 +45,13 @@ def tables(rows: list[Row]) -> str:
 
 
 def mishaps(kinds: dict[tuple[str, bool], list[Row]]) -> list[str]:
-    lines = ["", "What HAProxy wrote of requests that did not go well (machine, status, how it ended), and how often:", ""]
+    lines = ["", "What the balancer wrote of requests that did not go well, and how often:", ""]
     for (name, retries), same in kinds.items():
-        all_of_them = sum((row.haproxy for row in same), Counter())
+        all_of_them = sum((row.mishaps for row in same), Counter())
         if all_of_them:
             told = ", ".join(f"{what} × {count}" for what, count in all_of_them.most_common())
             lines.append(f"- {name}, {'with' if retries else 'without'} `empty-response`: {told}")
-    return lines if lines[3:] else ["", "HAProxy wrote of no request that did not go well."]
+    return lines if lines[3:] else ["", "The balancer wrote of no request that did not go well."]
 
 
 def column(loss: dict) -> str:

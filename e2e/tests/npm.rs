@@ -45,7 +45,7 @@ macro_rules! files {
     };
 }
 
-files! { apps cluster compare ends fallback faults fd handles hooks install migrate modules nodes options panic process readme releases reload send serialization settings signals soak starts stderr sticky systemd types workers }
+files! { apps cluster compare ends fallback faults fd handles hooks install migrate modules nodes options panic process readme releases reload send serialization settings signals soak starts stderr sticky systemd types watch workers }
 
 #[test]
 fn no_file_is_without_a_test() {

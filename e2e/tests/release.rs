@@ -126,11 +126,15 @@ fn archives_have_the_names_and_the_places_that_binstall_expects() {
     home.program("scripts/pages", "#!/bin/sh\n");
     fs::copy(repository().join("scripts/archive"), home.path().join("scripts/archive")).expect("copy");
     home.program("scripts/version", &format!("#!/bin/sh\necho {VERSION}\n"));
-    home.program("scripts/cross", "#!/bin/sh\nprintf '%s\\n' \"$PWD/scripts/cross\" addon \"$PWD/NOTICES\"\n");
+    home.program(
+        "scripts/cross",
+        "#!/bin/sh\nprintf '%s\\n' \"$PWD/scripts/cross\" addon \"$PWD/NOTICES\"\n",
+    );
     for file in ["LICENSE", "README.md", "CHANGELOG.md", "NOTICES"] {
         fs::write(home.path().join(file), file).expect("write");
     }
-    let manifest = read("crates/cli/Cargo.toml").replace("{ version }", VERSION).replace("{ bin }", "recluster");
+    let manifest =
+        read("crates/cli/Cargo.toml").replace("{ version }", VERSION).replace("{ bin }", "recluster");
     let value = |line: &str, key: &str| {
         line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"').map(str::to_owned)
     };
@@ -159,16 +163,24 @@ fn everything_that_is_packed_is_released_with_its_sum() {
         assert!(packed.contains(script), "{script} is not run");
     }
     let (_, install) = packed.split_once("\n  install:").expect("a job that installs packages");
-    let with_packages = platforms(&read("scripts/packages"));
+    let script = read("scripts/packages");
+    let with_packages = platforms(&script);
     assert_eq!(with_packages.len(), 2);
     assert_eq!(platforms(install), with_packages);
-    for (platform, package) in with_packages.iter().flat_map(|platform| [(platform, "deb"), (platform, "rpm")]) {
-        assert!(install.contains(&format!("platform: {platform}, package: {package}")), "{platform} {package}");
+    for (platform, package) in
+        with_packages.iter().flat_map(|platform| [(platform, "deb"), (platform, "rpm")])
+    {
+        assert!(
+            install.contains(&format!("platform: {platform}, package: {package}")),
+            "{platform} {package}"
+        );
     }
     let released = read(".github/workflows/release.yml");
     let at = |text: &str| released.find(text).unwrap_or_else(|| panic!("release.yml has no {text}"));
     assert!(at("packed/platform-*/dist/*") < at("sha256sum -- *"), "the sums are of everything");
-    assert!(at("subject-checksums: release/SHA256SUMS") < at("gh release upload \"$GITHUB_REF_NAME\" release/*"));
+    assert!(
+        at("subject-checksums: release/SHA256SUMS") < at("gh release upload \"$GITHUB_REF_NAME\" release/*")
+    );
 }
 
 #[test]

@@ -74,7 +74,8 @@ class Cluster extends EventEmitter {
     }
     const plan = this.#whole();
     if (!isMainThread || !isOver(speaker)) plan.systemd = undefined;
-    const run = { phase: 'running', link: null, starts: new Starts(plan) };
+    const { watches } = options.watched(this.#options);
+    const run = { phase: 'running', link: null, starts: new Starts(plan), watches };
     if (plan.systemd !== undefined) speaker = run;
     run.link = new Link(run.starts.plan, this.#listener(run));
     this.#run = run;
@@ -144,7 +145,8 @@ class Cluster extends EventEmitter {
   /** How the cluster is to be run, as the options say now. */
   #plan() {
     this.#logging = options.logging(this.#options);
-    const plan = options.read(this.#options);
+    // What is watched, and what follows from it, a reload does not change.
+    const plan = options.read(this.#options, this.#isRunning() ? this.#run.watches : undefined);
     this.#tellStrangers();
     return plan;
   }

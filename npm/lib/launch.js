@@ -32,6 +32,8 @@ function describe(file, said, defaults, isRunning) {
   const server = resolveServer(file, cwd);
   const variables = options.variables(said);
   const envFiles = options.envFiles(said);
+  const { watchProject, watch, reloadOn } = options.watched(said);
+  const absolute = (named) => path.resolve(cwd ?? workingDirectory(), named);
   const lists = listsOf(said, defaults, isRunning);
   const start = started(lists);
   Object.values(lists).forEach((list) => told.add(list));
@@ -41,7 +43,10 @@ function describe(file, said, defaults, isRunning) {
     node: process.execPath,
     ...start,
     variables,
-    envFiles: envFiles.map((named) => path.resolve(cwd ?? workingDirectory(), named)),
+    envFiles: envFiles.map(absolute),
+    watchProject,
+    watch: watch.map(absolute),
+    reloadOn: reloadOn.map(absolute),
   };
 }
 

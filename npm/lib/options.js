@@ -12,6 +12,9 @@ const DEVELOPMENT_TIMEOUT = 1;
 const PRODUCTION_TIMEOUT = 3600;
 /** Read once, as the reference does: when the package is required. */
 const DEFAULT_TIMEOUT = process.env.NODE_ENV === 'production' ? PRODUCTION_TIMEOUT : DEVELOPMENT_TIMEOUT;
+/** Defaults, and those where source is watched: whoever has saved a file waits for nothing. */
+const USUAL = { timeout: DEFAULT_TIMEOUT, attempts: 3, bake: 0 };
+const WATCHING = { timeout: 0, attempts: 1, bake: 0.1 };
 /** The longest span, in seconds: ten years. What is longer, such as Infinity, means this. */
 const LONGEST = 10 * 365 * 24 * 3600;
 const MOST_WORKERS = 1024;
@@ -23,32 +26,35 @@ const NEW = [
   'acceptAfterStop', 'balance', 'stickyBy', 'peekBytes', 'peekTimeout', 'peekConnections', 'maxMemory', 'maxLifetime', 'readyCheck',
   'checkInterval', 'checkTimeout', 'instanceEnv', 'env', 'envFile', 'ownGroup',
   'compileCache', 'compileCacheSize', 'on', 'admin', 'adminHost', 'adminTokenFile', 'systemd', 'workerMetrics',
+  'watch', 'reloadOn',
 ];
 const NAMES = new Set([...OLD, ...NEW]);
 
 /**
  * What the options say of how a cluster is to be run, without anything that is left to the engine. Spans are seconds.
  * @param {object} options
+ * @param {boolean} watches whether source is watched, which changes some defaults
  * @throws {TypeError | RangeError} one line that names the option
  */
-function read(options) {
-  const timeout = whatever(options, 'timeout') ?? DEFAULT_TIMEOUT;
+function read(options, watches = watched(options).watches) {
+  const usual = watches ? WATCHING : USUAL;
+  const timeout = whatever(options, 'timeout') ?? usual.timeout;
   const backoff = whatever(options, 'backoff') || undefined;
   return {
-    workers: countOfWorkers(options),
+    workers: countOfWorkers(options, watches),
     readyWhen: oneOf(options, 'readyWhen', ['listening', 'started', 'ready']) ?? 'listening',
     timeout,
     respawn: Math.min(whatever(options, 'respawn') ?? 1, backoff ?? Infinity),
     backoff,
     surge: surge(options),
     bootLimit: bootLimit(options),
-    attempts: count(options, 'attempts') ?? 3,
+    attempts: count(options, 'attempts') ?? usual.attempts,
     readyTimeout: seconds(options, 'readyTimeout', 0.001) ?? 60,
     lateFails: (options.readyTimeout ?? undefined) !== undefined,
     killTimeout: seconds(options, 'killTimeout', 0) ?? 5,
     exitGrace: seconds(options, 'exitGrace', 0) ?? timeout,
     stopTimeout: seconds(options, 'stopTimeout', 0),
-    bake: seconds(options, 'bake', 0) ?? 0,
+    bake: seconds(options, 'bake', 0) ?? usual.bake,
     maxDraining: count(options, 'maxDraining'),
     drainHttp: flag(options, 'drainHttp') ?? true,
     idleGrace: seconds(options, 'idleGrace', 0),
@@ -99,6 +105,25 @@ function envFiles(options) {
   throw wrong(TypeError, 'envFile', 'a path or an array of paths', value);
 }
 
+/** Files whose change is a reload: source, around the server or at paths, and what is deployed. */
+function watched(options) {
+  const value = options.watch || undefined;
+  const sources = paths('watch', value === true ? [] : value ?? [], 'true, a path or an array of paths');
+  const watchProject = value === true;
+  return {
+    watchProject,
+    watch: sources,
+    reloadOn: paths('reloadOn', options.reloadOn ?? [], 'a path or an array of paths'),
+    watches: watchProject || sources.length > 0,
+  };
+}
+
+function paths(name, value, wanted) {
+  const files = Array.isArray(value) ? value : [value];
+  if (files.every((file) => typeof file === 'string' && file !== '' && !file.includes('\0'))) return files;
+  throw wrong(TypeError, name, wanted, value);
+}
+
 /** What is done when something happens: `EVENT=exec:COMMAND` or `EVENT=http://HOST/PATH`, one or several. The engine reads them. */
 function hooks(options) {
   const value = options.on ?? [];
@@ -144,8 +169,9 @@ function logging(options) {
 }
 
 /** How many slots: a fraction, such as half of three cores, counts as one more. */
-function countOfWorkers(options) {
-  const workers = options.workers ? numeric(options, 'workers') : os.cpus().length || 1;
+function countOfWorkers(options, watches = watched(options).watches) {
+  const usual = watches ? 1 : os.cpus().length || 1;
+  const workers = options.workers ? numeric(options, 'workers') : usual;
   if (!(workers > 0 && workers <= MOST_WORKERS)) {
     throw wrong(RangeError, 'workers', `a number above 0 and at most ${MOST_WORKERS}`, options.workers);
   }
@@ -281,4 +307,4 @@ function news(options) {
   return NEW.filter((name) => options[name] !== undefined && options[name] !== null);
 }
 
-module.exports = { countOfWorkers, envFiles, list, logging, news, read, unknown, variables };
+module.exports = { countOfWorkers, envFiles, list, logging, news, read, unknown, variables, watched };

@@ -2,6 +2,9 @@
 
 // What the logger is told.
 
+const path = require('path');
+
+const { workingDirectory } = require('./names');
 const { ours } = require('./terms');
 
 /** The line of the reference, which people's filters look for: a text and a number of milliseconds. */
@@ -38,6 +41,12 @@ function line(note) {
       return `recluster: other machines may reach the admin listener at ${note.address}, and read the metrics and the status there`;
     case 'hook_failed':
       return `recluster: the hook for ${note.on} failed (${note.hook}): ${note.reason}`;
+    case 'files_changed':
+      return `recluster: ${changed(note)}: reload`;
+    case 'held':
+      return `recluster: ${named(note.worker)} is started again by the next change`;
+    case 'watch_limited':
+      return `recluster: ${note.reason}`;
     case 'panicked':
       return `recluster: ${panicked(note)}`;
     case 'replace_failed':
@@ -45,6 +54,14 @@ function line(note) {
     default:
       return undefined;
   }
+}
+
+/** Files below the working directory are named from there. */
+function changed({ files, more }) {
+  const here = `${workingDirectory()}${path.sep}`;
+  const names = files.map((file) => (file.startsWith(here) ? file.slice(here.length) : file)).join(', ');
+  const others = more > 0 ? ` and ${more} more` : '';
+  return `${names}${others} ${files.length + more > 1 ? 'have' : 'has'} changed`;
 }
 
 function verdict(note) {

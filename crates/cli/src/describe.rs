@@ -40,7 +40,7 @@ pub(crate) fn describe(args: &Run) -> ClusterBuilder {
     let builder = around.on.iter().cloned().fold(builder, ClusterBuilder::hook);
     let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
     let builder = privileges.describe(describe_running(builder, running, &privileges.start()));
-    let builder = following.describe(builder.never_watched(written(running, around)), server);
+    let builder = following.describe(builder.never_watched(written(running, around)));
     let builder = builder.worker_metrics(admin.worker_metrics.into());
     let builder = builder.balance(balancing.balance()).peek_limits(balancing.peek_limits());
     let builder = describe_readiness(builder, readiness);

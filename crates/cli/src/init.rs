@@ -1,8 +1,10 @@
 //! `init`: a `recluster.toml` for the project in a directory, and what to run next. No file is written over.
 
+mod command;
 mod look;
 mod node;
 mod project;
+mod python;
 mod text;
 
 use std::fs::OpenOptions;

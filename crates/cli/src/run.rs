@@ -63,7 +63,8 @@ pub(crate) async fn run(
     let mut journal = Journal::open(&name, &args.around)?;
     let (notes, mut changes) = mpsc::unbounded_channel();
     let builder = with_inherited(describe(&args).name(name.as_str()), inherited)?;
-    let builder = configured(builder, line, settings, Place::new(&name, socket.as_ref()), notes);
+    let builder =
+        configured(builder, line.started(&args), settings, Place::new(&name, socket.as_ref()), notes);
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
     let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
     let builder = set(builder, ServiceManager::of_process(), ClusterBuilder::service_manager);
@@ -85,6 +86,9 @@ pub(crate) async fn run(
     }
 
     journal.hint_at_surroundings(missing, usual_stop_of_first_process(&args));
+    if args.following.clear_screen {
+        journal.clear_screen();
+    }
     if args.respawning.backoff.is_none() {
         journal.hint_at_backoff();
     }

@@ -116,6 +116,8 @@ function attend(settings) {
   /** No server may begin any more. */
   let closing = false;
   /** There is no master to be told anything, or to end this worker. */
+  let orphaned = false;
+  /** Nor does it accept anything any more. */
   let alone = false;
 
   /** What the sockets of connections for a single response have as their handles. */
@@ -182,14 +184,17 @@ function attend(settings) {
     begin(settings);
   }
 
-  /** Nobody can be told anything: take nothing new, answer what there is, and end. */
+  /** Nobody can be told anything: take what waits and nothing newer, answer what there is, and end. */
   function goOnAlone() {
-    if (alone) return;
-    alone = true;
+    if (orphaned) return;
+    orphaned = true;
     closing = true;
-    disconnect.call(worker);
     setTimeout(() => process.exit(0), settings.timeout);
-    look();
+    emptyQueues((server) => clustered.has(server), () => {
+      alone = true;
+      disconnect.call(worker);
+      look();
+    });
   }
 
   // Whatever is written to a dead master fails even before its death is heard of, and nobody handles that error: it

@@ -79,6 +79,10 @@ pub(crate) struct Plan {
     admin_token_file: Option<PathBuf>,
     /// What is done when something happens.
     on: Vec<String>,
+    /// Source is watched where the server file is.
+    watch_project: bool,
+    watch: Vec<PathBuf>,
+    reload_on: Vec<PathBuf>,
     /// What the service manager that has started this process is told of the cluster. None: nothing.
     systemd: Option<Told>,
 }
@@ -252,6 +256,11 @@ impl Plan {
             ServiceManager::of_process().map(|manager| manager.outlives_cluster().keeps_no_sockets())
         });
         builder = with(builder, manager, ClusterBuilder::service_manager);
+        if self.watch_project {
+            builder = builder.watch_project();
+        }
+        builder = self.watch.iter().fold(builder, ClusterBuilder::watch);
+        builder = self.reload_on.iter().fold(builder, ClusterBuilder::reload_on);
         self.conduct(builder)
     }
 
@@ -336,7 +345,7 @@ mod tests {
             r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {}, "variables": {}, "envFiles": [],
                  "stdio": ["ignore", { "fd": 1 }, "pipe"], "serialization": "json", "workers": 2, "readyWhen": "listening",
                  "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
-                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false, "on": [], "adminHosts": [] }"#,
+                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false, "on": [], "adminHosts": [], "watchProject": false, "watch": [], "reloadOn": [] }"#,
         )?;
         said.extend(serde_json::from_str::<serde_json::Map<_, _>>(more)?);
         Plan::parse(&serde_json::Value::from(said).to_string())

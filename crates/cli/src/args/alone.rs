@@ -16,7 +16,7 @@ struct Dependent {
     says_something: fn(&Run) -> bool,
 }
 
-const DEPENDENT: [Dependent; 10] = [
+const DEPENDENT: [Dependent; 11] = [
     Dependent {
         options: &["sticky_by"],
         words: "without --balance sticky: give both, or neither",
@@ -64,6 +64,11 @@ const DEPENDENT: [Dependent; 10] = [
         options: &["compile_cache_size"],
         words: "without --compile-cache: give both, or neither",
         says_something: |run| run.running.compile_cache != CacheIn::Nothing,
+    },
+    Dependent {
+        options: &["clear_screen"],
+        words: "without --watch: give both, or neither",
+        says_something: |run| run.following.is_development(),
     },
     Dependent {
         options: &["worker_log_size"],

@@ -1,13 +1,10 @@
 //! Files whose change is a reload, as they are written.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use recluster::ClusterBuilder;
-
-/// What names a project of Node's.
-const MANIFEST: &str = "package.json";
 
 /// Files whose change is a reload.
 #[derive(Args, Debug)]
@@ -29,6 +26,14 @@ pub(crate) struct Following {
                      that ends is started again by the next change"
     )]
     pub(crate) watch: Vec<WatchAt>,
+
+    #[arg(
+        long,
+        help = "With --watch: clear the terminal before a reload by a changed file",
+        long_help = "With --watch: clear the terminal before a reload by a changed file, so that what is on it is of the new code. Where \
+                     the log goes elsewhere, nothing is cleared"
+    )]
+    pub(crate) clear_screen: bool,
 
     #[arg(
         long,
@@ -60,9 +65,9 @@ impl From<OsString> for WatchAt {
 }
 
 impl Following {
-    pub(crate) fn describe(&self, builder: ClusterBuilder, server: &Path) -> ClusterBuilder {
+    pub(crate) fn describe(&self, builder: ClusterBuilder) -> ClusterBuilder {
         let builder = self.watch.iter().fold(builder, |builder, at| match at {
-            WatchAt::Auto => roots(server).iter().fold(builder, ClusterBuilder::watch),
+            WatchAt::Auto => builder.watch_project(),
             WatchAt::Path(path) => builder.watch(path),
         });
         self.reload_on.iter().fold(builder, ClusterBuilder::reload_on)
@@ -72,14 +77,4 @@ impl Following {
     pub(crate) fn is_development(&self) -> bool {
         !self.watch.is_empty()
     }
-}
-
-/// The project that a server file is in, as the nearest `package.json` says, else its directory. What a compiler has made may be named in
-/// `.gitignore`: the directory of the server file counts in any case.
-fn roots(server: &Path) -> Vec<PathBuf> {
-    let server = std::path::absolute(server).unwrap_or_else(|_| server.to_owned());
-    let Some(directory) = server.parent() else { return Vec::new() };
-    let project = directory.ancestors().find(|directory| directory.join(MANIFEST).is_file());
-    let project = project.filter(|project| *project != directory);
-    project.into_iter().chain([directory]).map(Path::to_owned).collect()
 }

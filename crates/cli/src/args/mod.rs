@@ -28,6 +28,7 @@ pub(crate) use client::{
     Ask, ConfigArgs, EventsArgs, LogsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target, TopArgs,
 };
 pub(crate) use completions::{Completions, ShellArg};
+pub(crate) use following::WatchAt;
 pub(crate) use init::Init;
 pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
 pub(crate) use systemd::{OWN as SYSTEMDS_OWN, Systemd};
@@ -154,6 +155,11 @@ pub(crate) fn matches(args: &[OsString]) -> Result<ArgMatches, clap::Error> {
 
 /// What was written, as types.
 pub(crate) fn typed(matches: &ArgMatches) -> Result<Command, clap::Error> {
+    typed_for(matches, None)
+}
+
+/// The same for a cluster that watches this, whatever is written now, if it runs already.
+pub(crate) fn typed_for(matches: &ArgMatches, watches: Option<&[WatchAt]>) -> Result<Command, clap::Error> {
     let mut command = Cli::from_arg_matches(matches)?.command;
     let given = matches.subcommand().map(|(_, given)| given);
     let is_given = |id: &str| {
@@ -164,6 +170,9 @@ pub(crate) fn typed(matches: &ArgMatches) -> Result<Command, clap::Error> {
         return Err(definition().error(ErrorKind::ArgumentConflict, words));
     }
     if let Some(run) = command.run_mut() {
+        if let Some(watches) = watches {
+            run.following.watch = watches.to_vec();
+        }
         development::suit(run, is_given);
     }
     Ok(command)

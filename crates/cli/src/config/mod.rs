@@ -26,7 +26,7 @@ pub(crate) use self::error::Error;
 use self::file::File;
 use self::keys::{CONFIG, Keys, SERVER, SERVERS_OWN};
 pub(crate) use self::settings::{Origin, Setting, Settings, changes_at_reload};
-use crate::args::{self, Command, Run};
+use crate::args::{self, Command, Run, WatchAt};
 
 /// Where the options of `run` begin: behind the program's name and the command.
 const FIRST_OPTION: usize = 2;
@@ -56,6 +56,8 @@ pub(crate) struct CommandLine {
     /// The working directory.
     directory: PathBuf,
     given: ArgMatches,
+    /// What the cluster watches that was started by it.
+    watches: Option<Vec<WatchAt>>,
 }
 
 impl CommandLine {
@@ -74,7 +76,12 @@ impl CommandLine {
             }
             read => read,
         }?;
-        Ok(Self { args, directory, given })
+        Ok(Self { args, directory, given, watches: None })
+    }
+
+    /// The same once a cluster was started so: what that watches, and what follows from it, needs a restart.
+    pub(crate) fn started(self, run: &Run) -> Self {
+        Self { watches: Some(run.following.watch.clone()), ..self }
     }
 
     /// What was typed behind the command.
@@ -123,7 +130,7 @@ impl CommandLine {
         let used: Vec<Given> =
             options.into_iter().filter(|option| !self.overrules(given, option, &keys)).collect();
         let matches = parse(&self.with(&used))?;
-        let mut command = args::typed(&matches)?;
+        let mut command = args::typed_for(&matches, self.watches.as_deref())?;
         let mut settings = Settings::default();
         if let (Some(run), Some((_, matches))) = (command.run_mut(), matches.subcommand()) {
             settings = Settings::new(file.map(|file| file.path), &keys, matches, &used, &env);

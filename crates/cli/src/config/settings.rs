@@ -14,11 +14,12 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 25] = [
+const NEEDS_A_RESTART: [&str; 26] = [
     "admin",
     "admin-host",
     "admin-token-file",
     "balance",
+    "clear-screen",
     "control",
     "listen",
     "log-file",

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
+use recluster::configuration::Configuration;
 use tempfile::TempDir;
 
 use super::*;
@@ -392,6 +393,30 @@ fn clients_are_told_what_is_in_force_and_no_secret() {
     let hook = told.settings.iter().find(|setting| setting.name == "on").unwrap();
     assert_eq!(hook.values, Some(vec!["crashed=exec:./tell …".to_owned()]));
     assert!(!format!("{told:?} {in_force:?}").contains("hunter"));
+}
+
+/// What the file says of it is told as what needs a restart, and nothing that goes with it changes before.
+#[test]
+fn a_reload_changes_neither_what_is_watched_nor_what_follows_from_it() {
+    let habits = |run: &Run| format!("{:?} {:?}", run.following.watch, run.readiness.attempts);
+    for (at_start, now) in [("", "watch = \"auto\""), ("watch = \"src\"", "")] {
+        let place = Place::new(at_start);
+        let line = place.line("recluster server.js");
+        let Invocation { command, settings: running } = line.read().unwrap();
+        let run = command.into_run().unwrap();
+        let line = line.started(&run);
+        place.write(now);
+        let Reread { run: again, settings, changed } = line.reread(&running).unwrap();
+        assert_eq!(changed, ["watch"]);
+        assert_eq!(habits(&again), habits(&run));
+        let told = |said: &Configuration| {
+            said.settings
+                .iter()
+                .map(|setting| (setting.name.clone(), setting.values.clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told(&settings.told_in_force(&running)), told(&running.told()));
+    }
 }
 
 #[test]

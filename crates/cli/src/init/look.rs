@@ -1,38 +1,55 @@
 //! What a directory holds, and what of it is to be run.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::node;
+use super::command::{is_file_name, of_command};
 use super::project::{Project, plain};
+use super::{node, python};
 
-/// Servers of Python that know how to take a socket.
-const PYTHON: [&str; 2] = ["uvicorn", "gunicorn"];
 /// How much of a file is read. No manifest is longer.
 const MOST: usize = 1 << 20;
+/// Where the programs of a project are.
+const PROGRAMS: [&str; 4] = [".venv/bin", "venv/bin", "node_modules/.bin", "bin"];
+/// Says what a program of another language has to do for its socket.
+const TAKES: &str = "recluster binds the address, and the program takes the socket as descriptor 3";
 
 /// What a directory holds. The error says what is missing.
 pub(super) fn at(directory: &Path) -> Result<Project, String> {
+    at_with(directory, env::var_os("PATH").as_deref())
+}
+
+/// The same where programs are found in these directories.
+pub(super) fn at_with(directory: &Path, path: Option<&OsStr>) -> Result<Project, String> {
     let read = |name: &str| read(&directory.join(name));
     if let Some(manifest) = read("package.json") {
         return node::project(directory, &manifest);
     }
     if let Some(procfile) = read("Procfile") {
-        return of_procfile(directory, &procfile);
+        return of_procfile(directory, &procfile, path);
     }
     if let Some(manifest) = read("Cargo.toml") {
         return of_cargo(&manifest);
+    }
+    if let Some(module) = read("go.mod") {
+        return of_go(&module);
+    }
+    if let Some(gems) = read("Gemfile") {
+        return of_ruby(directory, &gems, path);
     }
     let requirements = [read("requirements.txt"), read("pyproject.toml")].into_iter().flatten();
     let requirements = requirements.collect::<Vec<_>>().join("\n");
     if requirements.is_empty() {
         return Err(
-            "there is no package.json, Procfile, Cargo.toml, requirements.txt or pyproject.toml".to_owned()
+            "there is no package.json, Procfile, Cargo.toml, go.mod, Gemfile, requirements.txt or pyproject.toml"
+                .to_owned(),
         );
     }
-    of_python(directory, &requirements, None)
+    python::of_requirements(directory, &requirements)
 }
 
 /// A file's text; none where it is not there, is no text or is far too long.
@@ -40,40 +57,65 @@ fn read(path: &Path) -> Option<String> {
     fs::read(path).ok().filter(|text| text.len() <= MOST).and_then(|text| String::from_utf8(text).ok())
 }
 
-fn of_procfile(directory: &Path, procfile: &str) -> Result<Project, String> {
+fn of_procfile(directory: &Path, procfile: &str, path: Option<&OsStr>) -> Result<Project, String> {
     let web = procfile.lines().find_map(|line| line.trim().strip_prefix("web:"));
     let web = web.ok_or("its Procfile has no line 'web: COMMAND'")?;
-    let project = node::of_command(web)
-        .ok_or("the command of 'web:' in its Procfile is more than a program with arguments")?;
-    if PYTHON.contains(&&*project.server) {
-        let app = project.args.iter().find(|arg| !arg.starts_with('-')).cloned();
-        let mut python = of_python(directory, &project.server, app)?;
-        python.notes.push("of the command of 'web:' only the application is taken over".to_owned());
-        return Ok(python);
+    let shell = "the command of 'web:' in its Procfile is more than a program with arguments";
+    let project = node::resolved(directory, of_command(web).ok_or(shell)?, None);
+    let kind = "the line 'web' of Procfile".to_owned();
+    if python::is_known(&project.server) {
+        let Project { mut notes, port, .. } = project.clone();
+        let mut python = python::of_command(directory, &project.server, &project.args);
+        python.notes.append(&mut notes);
+        // Where it is to listen is left out.
+        return if python.needs_shell() { Err(shell.to_owned()) } else { Ok(Project { port, ..python }) };
     }
-    if !(project.is_for_node || node::is_file_name(&project.server)) {
-        return Err(format!(
-            "the command of 'web:' in its Procfile runs {} without a path, and recluster does not look in PATH",
-            plain(&project.server)
-        ));
+    if is_puma(&project) {
+        return of_ruby(directory, "puma", path);
     }
-    Ok(Project { kind: "the line 'web' of Procfile".to_owned(), ..project })
+    if project.needs_shell() {
+        return Err(shell.to_owned());
+    }
+    if project.is_for_node || is_file_name(&project.server) {
+        return Ok(Project { kind, ..project });
+    }
+    let server = find(directory, &project.server, path).ok_or_else(|| {
+        let program = plain(&project.server);
+        format!(
+            "the command of 'web:' in its Procfile runs {program}, which is not in {}, and not in PATH",
+            PROGRAMS.join(", ")
+        )
+    })?;
+    Ok(Project { kind, server, ..project })
+}
+
+/// Where a program is that is named without a path: recluster does not look in `PATH` when it runs.
+fn find(directory: &Path, program: &str, path: Option<&OsStr>) -> Option<String> {
+    let is_there = |place: &Path| place.join(program).is_file();
+    let own = PROGRAMS.into_iter().find(|place| is_there(&directory.join(place)));
+    own.map(|place| format!("{place}/{program}")).or_else(|| {
+        let place = env::split_paths(path?).find(|place| place.is_absolute() && is_there(place))?;
+        Some(place.join(program).display().to_string())
+    })
 }
 
 fn of_cargo(manifest: &str) -> Result<Project, String> {
     let manifest = DeTable::parse(manifest).map_err(|_| "its Cargo.toml is no TOML")?;
     let manifest = manifest.get_ref();
-    let name =
-        |value: &DeValue<'_>| value.get("name").and_then(|name| name.get_ref().as_str()).map(str::to_owned);
+    let text = |value: &DeValue<'_>, key: &str| {
+        value.get(key).and_then(|name| name.get_ref().as_str()).map(str::to_owned)
+    };
+    let of_package = |key: &str| manifest.get("package").and_then(|package| text(package.get_ref(), key));
     let bins = manifest.get("bin").and_then(|bins| bins.get_ref().as_array());
-    let bin = bins.and_then(|bins| bins.iter().next()).and_then(|bin| name(bin.get_ref()));
-    let package = || manifest.get("package").and_then(|package| name(package.get_ref()));
-    let name = bin.or_else(package).ok_or("its Cargo.toml names no package")?;
+    let bin = bins.and_then(|bins| bins.iter().next()).and_then(|bin| text(bin.get_ref(), "name"));
+    let name = of_package("default-run").or(bin).or_else(|| of_package("name"));
+    let server = format!("target/release/{}", name.ok_or("its Cargo.toml names no package")?);
     Ok(Project {
         kind: "Rust".to_owned(),
-        server: format!("target/release/{name}"),
         build: Some("cargo build --release".to_owned()),
         listen: Some("8080".to_owned()),
+        watch: Some(server.clone()),
+        server,
         notes: vec![
             "the program takes the socket as descriptor 3, or by the crate recluster-worker".to_owned(),
         ],
@@ -81,34 +123,43 @@ fn of_cargo(manifest: &str) -> Result<Project, String> {
     })
 }
 
-/// `app` is the application, where it is known.
-fn of_python(directory: &Path, requirements: &str, app: Option<String>) -> Result<Project, String> {
-    let is_between = |next: char| next.is_whitespace() || ['"', '\'', ',', '[', ']'].contains(&next);
-    let needs = |name: &str| {
-        requirements.split(is_between).any(|word| {
-            word.strip_prefix(name)
-                .is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '-'))
-        })
+fn of_go(module: &str) -> Result<Project, String> {
+    let module = module.lines().find_map(|line| line.trim().strip_prefix("module ")).map(str::trim);
+    let is_version = |part: &&str| {
+        part.strip_prefix('v').is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    let venv = [".venv", "venv"].into_iter().find(|venv| directory.join(venv).is_dir()).unwrap_or(".venv");
-    let file =
-        ["main", "app", "server"].into_iter().find(|name| directory.join(format!("{name}.py")).is_file());
-    let app = app.unwrap_or_else(|| format!("{}:app", file.unwrap_or("main")));
-    let (program, args) = if needs("uvicorn") {
-        ("uvicorn", vec!["--fd".to_owned(), "3".to_owned(), app])
-    } else if needs("gunicorn") {
-        ("gunicorn", vec!["--bind".to_owned(), "fd://3".to_owned(), app])
-    } else {
-        return Err("its requirements have neither uvicorn nor gunicorn".to_owned());
-    };
+    let name = module.and_then(|module| module.rsplit('/').find(|part| !is_version(part)));
+    let server = name.filter(|name| !name.is_empty()).ok_or("its go.mod names no module")?.to_owned();
     Ok(Project {
-        kind: format!("Python with {program}"),
-        server: format!("{venv}/bin/{program}"),
-        args,
-        listen: Some("8000".to_owned()),
-        notes: vec![
-            "recluster binds the address, and the program takes the socket as descriptor 3".to_owned(),
-        ],
+        kind: "Go".to_owned(),
+        build: Some(format!("go build -o {server} .")),
+        listen: Some("8080".to_owned()),
+        watch: Some(server.clone()),
+        server,
+        notes: vec![TAKES.to_owned()],
+        ..Project::default()
+    })
+}
+
+/// Whether a command runs puma, or has Bundler do so.
+fn is_puma(project: &Project) -> bool {
+    project.server == "puma"
+        || (project.server == "bundle" && project.args.get(1).is_some_and(|arg| arg == "puma"))
+}
+
+fn of_ruby(directory: &Path, gems: &str, path: Option<&OsStr>) -> Result<Project, String> {
+    if !gems.contains("puma") {
+        return Err("its Gemfile has no puma".to_owned());
+    }
+    let server = find(directory, "puma", path)
+        .ok_or("puma is neither in bin (`bundle binstubs puma` puts it there) nor in PATH")?;
+    Ok(Project {
+        kind: "Ruby with puma".to_owned(),
+        server,
+        args: vec!["--bind-to-activated-sockets=only".to_owned()],
+        listen: Some("8080".to_owned()),
+        watch: Some(".".to_owned()),
+        notes: vec![TAKES.to_owned()],
         ..Project::default()
     })
 }

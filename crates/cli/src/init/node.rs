@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::command::{is_file_name, of_command, script_of};
 use super::project::{Project, plain};
 
 /// Frameworks whose command hides the server, or whose build makes it: the package, the name, the server, its arguments.
-const BUILT: [(&str, &str, &str, &[&str]); 7] = [
+const BUILT: [(&str, &str, &str, &[&str]); 8] = [
     ("next", "Next", "node_modules/.bin/next", &["start"]),
     ("nuxt", "Nuxt", ".output/server/index.mjs", &[]),
     ("nitropack", "Nitro", ".output/server/index.mjs", &[]),
@@ -20,7 +21,11 @@ const BUILT: [(&str, &str, &str, &[&str]); 7] = [
         "node_modules/.bin/react-router-serve",
         &["build/server/index.js"],
     ),
+    ("@remix-run/serve", "Remix", "node_modules/.bin/remix-serve", &["build/server/index.js"]),
 ];
+/// Scripts that run the server, as far as they say so; and how often one may lead to another.
+const SCRIPTS: [&str; 3] = ["start", "start:prod", "start:production"];
+const DEPTH: usize = 4;
 /// Frameworks of which the server is a file of the user's.
 const LIBRARIES: [(&str, &str); 6] = [
     ("fastify", "Fastify"),
@@ -52,11 +57,21 @@ pub(super) fn project(directory: &Path, manifest: &str) -> Result<Project, Strin
     {
         notes.push(format!("package.json wants node {}", plain(node)));
     }
-    let of_script = script("start").and_then(of_command).filter(|found| is_file_name(&found.server));
+    let main = manifest.get("main").and_then(Value::as_str);
+    let of_script = SCRIPTS.iter().find_map(|name| {
+        let mut command = script(name)?;
+        for _ in 0..DEPTH {
+            match script_of(command).and_then(script) {
+                Some(next) => command = next,
+                None => break,
+            }
+        }
+        let found = of_command(command).filter(|found| !found.needs_shell())?;
+        Some(resolved(directory, found, main)).filter(|found| is_file_name(&found.server))
+    });
     // A start script that names a file knows better than the framework.
-    if let Some((_, kind, server, args)) =
-        BUILT.iter().find(|(package, ..)| of_script.is_none() && depends(package))
-    {
+    let framework = BUILT.iter().find(|(package, ..)| depends(package));
+    if let Some((_, kind, server, args)) = framework.filter(|_| of_script.is_none()) {
         let args = args.iter().map(ToString::to_string).collect();
         return Ok(Project {
             kind: (*kind).to_owned(),
@@ -67,85 +82,42 @@ pub(super) fn project(directory: &Path, manifest: &str) -> Result<Project, Strin
             ..Project::default()
         });
     }
-    let kind =
-        LIBRARIES.iter().find(|(package, _)| depends(package)).map_or("Node", |(_, kind)| kind).to_owned();
-    if depends("fastify-cli") && script("start").is_some_and(|start| start.contains("fastify start")) {
-        let args = script("start").and_then(|start| start.split("fastify start").nth(1)).unwrap_or_default();
-        let args = ["start"].into_iter().chain(args.split_whitespace()).map(str::to_owned).collect();
-        let server = "node_modules/.bin/fastify".to_owned();
-        return Ok(Project { kind: "Fastify".to_owned(), server, args, build, notes, ..Project::default() });
-    }
-    let main = manifest.get("main").and_then(Value::as_str).filter(|main| directory.join(main).is_file());
-    let of_names = || usual(directory).or_else(|| main.map(str::to_owned));
+    let library = || LIBRARIES.iter().find(|(package, _)| depends(package)).map(|(_, kind)| *kind);
+    let kind = framework.map(|(_, kind, ..)| *kind).or_else(library).unwrap_or("Node").to_owned();
+    // `npm start` runs server.js where no script says otherwise.
+    let has = |file: &&str| directory.join(file).is_file();
+    let of_names = || {
+        let known = [Some("server.js"), main].into_iter().flatten().find(has);
+        known.map(str::to_owned).or_else(|| usual(directory))
+    };
     let found = of_script.or_else(|| of_names().map(|server| Project { server, ..Project::default() }));
     let found = found.ok_or("its package.json says by no start script 'node FILE' which file is the server, and there is no server.js, app.js or index.js")?;
-    let is_made = !directory.join(&found.server).is_file();
+    let is_made = framework.is_some() || !directory.join(&found.server).is_file();
     let build = build.filter(|_| is_made);
-    if is_typescript(&found.server) {
+    let is_compiled =
+        found.node_args.iter().any(|arg| ["tsx", "ts-node"].iter().any(|name| arg.contains(name)));
+    if is_typescript(&found.server) && !is_compiled {
         notes.push("node runs TypeScript from 22.18 on".to_owned());
     }
     notes.extend(found.notes.iter().cloned());
     Ok(Project { kind, build, notes, ..found })
 }
 
-/// A command as a shell reads it, if it is a program with arguments and nothing that only a shell can do.
-pub(super) fn of_command(command: &str) -> Option<Project> {
-    if command.contains(['|', '&', ';', '<', '>', '`', '$', '(', '"', '\'', '\\', '*']) {
-        return None;
+/// The same with the file that node finds by that name, which may lack its ending or be a directory.
+pub(super) fn resolved(directory: &Path, mut found: Project, main: Option<&str>) -> Project {
+    if !found.is_for_node {
+        return found;
     }
-    let mut words = command.split_whitespace().peekable();
-    let mut project = Project::default();
-    while let Some((name, value)) =
-        words.peek().and_then(|word| word.split_once('=')).filter(|(name, _)| is_variable(name))
-    {
-        if name == "PORT" {
-            project.port = Some(value.to_owned());
-        } else {
-            project.notes.push(format!("the command sets {name}: put it into [env]"));
-        }
-        words.next();
-    }
-    let program = words.next()?;
-    if program != "node" {
-        program.clone_into(&mut project.server);
-        project.args = words.map(str::to_owned).collect();
-        return Some(project);
-    }
-    while let Some(word) = words.next() {
-        if !word.starts_with('-') {
-            word.trim_start_matches("./").clone_into(&mut project.server);
-            project.is_for_node = Path::new(word).extension().is_none();
-            project.args = words.map(str::to_owned).collect();
-            return Some(project);
-        }
-        project.node_args.push(word.to_owned());
-        // The value of these stands in the next word.
-        if [
-            "-r",
-            "--require",
-            "--import",
-            "--loader",
-            "--conditions",
-            "-C",
-            "--env-file",
-            "--env-file-if-exists",
-        ]
-        .contains(&word)
-        {
-            project.node_args.extend(words.next().map(str::to_owned));
-        }
-    }
-    None
-}
-
-fn is_variable(name: &str) -> bool {
-    !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_' || byte.is_ascii_digit())
-}
-
-/// Whether node runs it, by its name: `nodemon` and `tsx` are others.
-pub(super) fn is_file_name(server: &str) -> bool {
-    server.contains('/') || Path::new(server).extension().is_some()
+    let named = found.server.trim_end_matches('/');
+    let named = if named == "." { main.unwrap_or("index.js") } else { named };
+    let is_file = |name: &String| directory.join(name).is_file();
+    let candidates = [named.to_owned(), format!("{named}.js"), format!("{named}/index.js")];
+    let there = candidates.iter().find(|name| is_file(name)).cloned();
+    let has_ending = Path::new(named).extension().is_some();
+    // A compiler is yet to make what is not there.
+    found.server = there.unwrap_or_else(|| if has_ending { named.to_owned() } else { format!("{named}.js") });
+    found.is_for_node = Path::new(&found.server).extension().is_none();
+    found
 }
 
 fn is_typescript(server: &str) -> bool {

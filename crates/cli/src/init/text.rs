@@ -27,6 +27,9 @@ pub(super) fn config(project: &Project) -> String {
     if let Some(listen) = &project.listen {
         lines.push(format!("listen = {}", quoted(listen)));
     }
+    if let Some(ready_when) = project.ready_when {
+        lines.push(format!("ready-when = {}", quoted(ready_when)));
+    }
     lines.extend([
         String::new(),
         "# One worker for each usable core (default; one with --watch).".to_owned(),
@@ -62,7 +65,10 @@ pub(super) fn next(project: &Project, path: &Path, is_here: bool) -> String {
     lines.extend([
         "    recluster check      # would it start?".to_owned(),
         "    recluster run        # in production".to_owned(),
-        "    recluster --watch    # while you write it".to_owned(),
+        match &project.watch {
+            Some(watch) => format!("    recluster --watch={watch}    # while you write it"),
+            None => "    recluster --watch    # while you write it".to_owned(),
+        },
         String::new(),
     ]);
     lines.join("\n")

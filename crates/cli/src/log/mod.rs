@@ -31,6 +31,9 @@ use crate::paint::{printable, printable_json};
 /// What to do about workers that die all the time.
 const BACKOFF: &str = "--backoff DUR lets more and more time pass between respawns";
 
+/// Clears a terminal and what was scrolled out of it, and begins at its top.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+
 /// How long `docker stop` waits until it kills.
 const PATIENCE_OF_DOCKER: Duration = Duration::from_secs(10);
 
@@ -45,6 +48,8 @@ pub(crate) struct Journal {
     aside: Aside,
     /// Whether `--backoff` would help where workers die all the time: it is not set.
     hints_at_backoff: bool,
+    /// Whether a reload by a changed file begins with an empty terminal.
+    clears: bool,
     /// Lines that could not be written since the last one that was.
     lost: u64,
     /// Clients of the control socket who ask for events hear the command's own lines as well.
@@ -80,6 +85,7 @@ impl Journal {
             deaths: Deaths::default(),
             aside: Aside::default(),
             hints_at_backoff: false,
+            clears: false,
             lost: 0,
             recorder: None,
         })
@@ -106,6 +112,11 @@ impl Journal {
         self.hints_at_backoff = true;
     }
 
+    /// A reload by a changed file begins with an empty screen, if people read the log on one.
+    pub(crate) fn clear_screen(&mut self) {
+        self.clears = self.style.format == LogFormat::Text && self.sink.is_terminal();
+    }
+
     /// From now on the command's own lines are recorded here too.
     pub(crate) fn record(&mut self, recorder: Recorder) {
         self.recorder = Some(recorder);
@@ -125,6 +136,10 @@ impl Journal {
             (Event::Serving { worker, .. }, Some(after)) => words::serves_again(worker, after),
             _ => self.narrator.words(event),
         };
+        if self.clears && matches!(event, Event::FilesChanged { .. }) {
+            self.write_aside();
+            self.put(CLEAR.to_owned());
+        }
         if needs <= self.verbosity && !is_summed_up {
             self.write_event(&words, event);
         }

@@ -2,7 +2,7 @@
 //! waits for the reader: one that does not read must not stop the master.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -84,6 +84,11 @@ impl Sink {
             work(output, &jobs, &counted);
         })?;
         Ok(Self { queue, waiting, ended, end, path })
+    }
+
+    /// Whether somebody reads on a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.path.is_none() && io::stderr().is_terminal()
     }
 
     /// Waits until the thread has ended. As long as this is there, that is because it has panicked.

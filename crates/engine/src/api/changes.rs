@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf, absolute};
 use crate::api::builder::ClusterBuilder;
 use crate::config::watched::{Kind, Watched};
 
+/// What names a project of Node's.
+const MANIFEST: &str = "package.json";
+
 impl ClusterBuilder {
     /// Reloads when this file, symlink or directory changes: a release that is put in place, a configuration, a certificate. What
     /// changes has a second to settle, and such reloads are ten seconds apart at least. The path need not be there yet. May be said
@@ -22,6 +25,16 @@ impl ClusterBuilder {
     pub fn watch(mut self, path: impl AsRef<Path>) -> Self {
         self.draft.settings.hold = true;
         self.watched(path.as_ref(), Kind::Source)
+    }
+
+    /// The same where the server file is: in the directory of the nearest `package.json`, and in that of the file itself, which counts also
+    /// where `.gitignore` names it, since compilers write there.
+    #[must_use]
+    pub fn watch_project(self) -> Self {
+        let directory = self.draft.program.directory_of_server().to_owned();
+        let project = directory.ancestors().find(|directory| directory.join(MANIFEST).is_file());
+        let project = project.filter(|project| **project != *directory).map(Path::to_owned);
+        project.into_iter().chain([directory]).fold(self, Self::watch)
     }
 
     /// Files, and directories with all that is in them, whose change does not count: what the program around the cluster writes.

@@ -1,6 +1,6 @@
-//! Files of variables for workers (`--env-file`). What a line means is what node means by it (`node --env-file`): the
-//! values are read by `deno_dotenv`, which follows node's own parser. Node passes over what it does not understand; here that is
-//! refused with its line, since a reload that was given half a file would pass for one that worked.
+//! Files of variables for workers (`--env-file`). What a line means is what node means by it (`node --env-file`), without the
+//! substitution that other readers of such files do. Node passes over what it does not understand; here that is refused with its line,
+//! since a reload that was given half a file would pass for one that worked.
 
 use std::ffi::OsString;
 use std::fs;
@@ -58,18 +58,21 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Finding> {
         let name =
             Some(name_in(name)).filter(|name| is_name(name)).ok_or(here(EnvFileProblem::NoVariable))?;
         check_variable(name.as_ref()).map_err(|error| here(error.into()))?;
-        // A value in quotes goes on until they are closed. Its statement ends with that line.
         let value = value.trim_start();
-        let mut statement = format!("{name}={value}");
-        if let Some(quote) = value.chars().next().filter(|first| QUOTES.contains(first)) {
-            let mut rest = value.strip_prefix(quote).unwrap_or_default();
-            while !rest.contains(quote) {
-                (_, rest) = lines.next().ok_or_else(|| here(EnvFileProblem::Unclosed(name.to_owned())))?;
-                statement.push('\n');
-                statement.push_str(rest);
+        let value = match value.chars().next().filter(|first| QUOTES.contains(first)) {
+            Some(quote) => {
+                let mut rest = value.strip_prefix(quote).unwrap_or_default();
+                let mut text = rest.to_owned();
+                while !rest.contains(quote) {
+                    (_, rest) =
+                        lines.next().ok_or_else(|| here(EnvFileProblem::Unclosed(name.to_owned())))?;
+                    text.push('\n');
+                    text.push_str(rest);
+                }
+                quoted(&text, quote)
             }
-        }
-        let value = value_of(&statement);
+            None => plain(value),
+        };
         check_value(name, &value).map_err(|error| here(error.into()))?;
         variables.push((name.into(), value.into()));
     }
@@ -90,11 +93,16 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_of_names)
 }
 
-/// The value in a statement of one variable.
-fn value_of(statement: &str) -> String {
-    let mut found = String::new();
-    deno_dotenv::parse_env_content_hook(statement, &mut |_, value| value.clone_into(&mut found));
-    found
+/// The value in quotes, of which the first one is read. What follows them on their line is none of it.
+fn quoted(text: &str, quote: char) -> String {
+    let value = text.split(quote).next().unwrap_or_default().replace('\r', "");
+    if quote == '"' { value.replace("\\n", "\n") } else { value }
+}
+
+/// A value without quotes goes on to a comment or the end of its line.
+fn plain(text: &str) -> String {
+    let value = text.split('#').next().unwrap_or_default().replace('\r', "");
+    value.trim_matches([' ', '\t']).to_owned()
 }
 
 #[cfg(test)]
@@ -133,6 +141,14 @@ mod tests {
             ("A='one\r\ntwo'\r", "one\ntwo"),
             ("\u{feff}A=b", "b"),
             ("A=grün", "grün"),
+            ("A=\"one \"two\" three\"", "one "),
+            ("A='one' two", "one"),
+            ("A=one#two", "one"),
+            ("A=it's", "it's"),
+            ("A=\"\"", ""),
+            ("A=\"one\ntwo\\nthree\" # \"four\"", "one\ntwo\nthree"),
+            ("A=\tone\t", "one"),
+            ("A= # comment", ""),
         ];
         for (statement, expected) in cases {
             assert_eq!(value(statement), expected, "{statement:?}");

@@ -33,6 +33,7 @@ const SOURCE: &str = concat!(
     include_str!("../../preload/pipelines.cjs"),
     include_str!("../../preload/http2.cjs"),
     include_str!("../../preload/goodbye.cjs"),
+    include_str!("../../preload/queues.cjs"),
     include_str!("../../preload/cache.cjs"),
     include_str!("../../preload/measures.cjs"),
 );

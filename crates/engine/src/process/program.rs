@@ -121,6 +121,11 @@ impl Program {
         }
     }
 
+    /// The directory that the server file is in.
+    pub(crate) fn directory_of_server(&self) -> &Path {
+        self.server.parent().unwrap_or(&self.server)
+    }
+
     /// Has workers run in this directory; a server file that was named is where it was.
     pub(crate) fn set_directory(&mut self, directory: PathBuf) {
         self.directory = self.directory.join(directory);

@@ -78,6 +78,7 @@ impl Generations {
     pub(crate) fn specify(&mut self, said: Option<Box<Spec>>, set: Variables) -> Result<Said, String> {
         let Pending { spec: waiting, set: earlier } = self.pending.clone().unwrap_or_default();
         let set = earlier.on_top(set);
+        let said = said.map(|said| said.watched_as(&self.in_force)).transpose()?;
         let all = self.in_force.program.set_at_reloads.clone().on_top(set.clone());
         all.check_bound().map_err(|error| error.to_string())?;
         let told = Said {

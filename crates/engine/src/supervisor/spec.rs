@@ -70,6 +70,17 @@ impl Spec {
         self.config.settings()
     }
 
+    /// The same, where a reload asks for it: what is watched is the master's for as long as it lives, and so are the habits that go with
+    /// it. An error says why it cannot be run so.
+    pub(crate) fn watched_as(mut self: Box<Self>, before: &Self) -> Result<Box<Self>, String> {
+        let (now, Settings { hold, gone_first, .. }) = (*self.settings(), *before.settings());
+        if now.hold != hold {
+            self.config =
+                Config::new(Settings { hold, gone_first, ..now }).map_err(|error| error.to_string())?;
+        }
+        Ok(self)
+    }
+
     /// When a worker that runs this program is ready.
     pub(crate) fn ready_when(&self, program: &ResolvedProgram) -> ReadyWhen {
         self.ready_when.unwrap_or_else(|| program.default_ready_when())

@@ -3,10 +3,10 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use recluster_e2e::{Connection, Launch, Master, eventually};
+use recluster_e2e::{Connection, Launch, Master, Process, eventually};
 use rustix::process::Signal;
 
-use super::lossless::{Tunnel, answered, answered_last, cluster, drain, ended, tell};
+use super::lossless::{Tunnel, answered, answered_last, cluster, drain, ended, last_answer, tell};
 
 /// Kills the master, and waits until its worker has closed its server because of that.
 fn orphan(master: &mut Master) {
@@ -46,6 +46,25 @@ fn an_orphan_answers_what_it_has() {
     for balance in ["round-robin", "shared"] {
         let mut master = cluster().option("--balance", balance).serve();
         answers_what_it_has(&mut master, Master::connect);
+    }
+}
+
+/// Their clients are connected when the master dies, and nobody has accepted them yet: as their worker sees it, they come when it is alone.
+#[test]
+fn an_orphan_answers_what_waits_for_it() {
+    for balance in ["kernel", "shared"] {
+        let mut master = cluster().option("--balance", balance).serve();
+        let worker = Process::open(master.active_pids()[0]).expect("it lives");
+        worker.signal(Signal::STOP);
+        let mut waiting: Vec<_> = (0..40).map(|_| master.connect()).collect();
+        for connection in &mut waiting {
+            connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is open");
+        }
+        master.signal(Signal::KILL);
+        master.wait_end();
+        worker.signal(Signal::CONT);
+        waiting.into_iter().for_each(last_answer);
+        left(&master);
     }
 }
 

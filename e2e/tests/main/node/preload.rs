@@ -19,11 +19,19 @@ impl Worker {
     fn start(variables: &[(&str, &str)]) -> Self {
         let mut command = Node::under_test().client("node-master.cjs");
         let home = Home::new();
-        let parts = ["drain.cjs", "responses.cjs", "pipelines.cjs", "http2.cjs", "goodbye.cjs", "cache.cjs"]
-            .map(|part| {
-                let path = repository().join("crates/engine/preload").join(part);
-                fs::read_to_string(path).expect("a part of the preload")
-            });
+        let parts = [
+            "drain.cjs",
+            "responses.cjs",
+            "pipelines.cjs",
+            "http2.cjs",
+            "goodbye.cjs",
+            "queues.cjs",
+            "cache.cjs",
+        ]
+        .map(|part| {
+            let path = repository().join("crates/engine/preload").join(part);
+            fs::read_to_string(path).expect("a part of the preload")
+        });
         command.env("PRELOAD", home.write("preload.cjs", &parts.concat()));
         command.env("SETTINGS", "3600000,3600000,3600000").env("SINGLE", "0").envs(variables.iter().copied());
         let master = Running::start(command);

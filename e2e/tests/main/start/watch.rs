@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use recluster_e2e::{Home, Launch, Master, fixture, on};
+use recluster_e2e::{Home, Launch, Master, Tmux, fixture, on};
 
 /// A project with a server that answers what `text.js` says.
 fn project() -> Home {
@@ -92,4 +92,22 @@ fn a_debugger_finds_each_worker_at_the_same_port() {
     assert!(first.starts_with("ws://127.0.0.1:"), "{first}");
     assert_eq!(place(&first), place(&second));
     assert_ne!(first, second, "it is another worker");
+}
+
+/// What is on the screen then is of the new code alone.
+#[test]
+#[cfg_attr(not(has = "tmux"), ignore = "tmux is not installed")]
+fn the_screen_is_cleared_before_a_reload_where_that_is_asked_for() {
+    for (option, stays) in [("--clear-screen", false), ("", true)] {
+        let home = project();
+        let control = home.join("it.sock");
+        let run =
+            format!("\"$RECLUSTER\" app/src/server.js --watch {option} --control '{}'", control.display());
+        let tmux = Tmux::start(&home, (200, 50), &run);
+        tmux.wait_for("1 worker serves generation 1");
+        says(&home, "second");
+        let screen = tmux.wait_for("reloaded: generation 2 serves");
+        assert!(screen.contains("text.js has changed: reload"), "{screen}");
+        assert_eq!(screen.contains("1 worker serves generation 1"), stays, "{screen}");
+    }
 }

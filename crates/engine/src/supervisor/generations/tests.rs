@@ -29,6 +29,23 @@ fn say(generations: &mut Generations, spec: Spec) {
     generations.specify(Some(Box::new(spec)), Variables::default()).unwrap();
 }
 
+/// Nothing watches where nothing did at the start, and a slot that is held back would be for ever.
+#[test]
+fn a_reload_does_not_change_whether_source_is_watched() {
+    let watched = |hold| {
+        let mut draft = Draft::new(PathBuf::from("/bin/sh"));
+        (draft.settings.hold, draft.settings.kill_timeout) = (hold, Duration::from_secs(9));
+        draft.check(&Balance::default()).unwrap().0
+    };
+    for at_start in [false, true] {
+        let first = spec(0).program.resolve().unwrap();
+        let mut generations = Generations::new(watched(at_start), first);
+        let told = generations.specify(Some(Box::new(watched(!at_start))), Variables::default()).unwrap();
+        let settings = *told.config.unwrap().settings();
+        assert_eq!((settings.hold, settings.kill_timeout.as_secs()), (at_start, 9));
+    }
+}
+
 fn in_force(generations: &Generations) -> u64 {
     generations.spec().settings().kill_timeout.as_secs()
 }

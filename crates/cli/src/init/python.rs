@@ -1,0 +1,97 @@
+//! Projects of Python's: which server they need, and which application is theirs.
+
+use std::fs;
+use std::path::Path;
+
+use super::project::Project;
+
+/// Servers that know how to take a socket: how they are told of it, and how the command line says where else to listen, which
+/// recluster does.
+const SERVERS: [(&str, &[&str], &[&str]); 3] = [
+    ("gunicorn", &[], &["-b", "--bind"]),
+    ("uvicorn", &["--fd", "3"], &["--host", "--port", "--uds", "--reload", "--workers"]),
+    ("hypercorn", &["--bind", "fd://3"], &["-b", "--bind"]),
+];
+/// Options that have no value.
+const ALONE: [&str; 1] = ["--reload"];
+/// Where applications usually are.
+const FILES: [&str; 5] = ["main", "app", "server", "app/main", "src/main"];
+const PORT: &str = "8000";
+
+/// Whether a program is a server that is known here.
+pub(super) fn is_known(program: &str) -> bool {
+    SERVERS.iter().any(|(name, ..)| *name == program)
+}
+
+/// The server that a project needs. The error says what is missing.
+pub(super) fn of_requirements(directory: &Path, requirements: &str) -> Result<Project, String> {
+    let is_between = |next: char| next.is_whitespace() || ['"', '\'', ',', '[', ']'].contains(&next);
+    let needs = |name: &str| {
+        requirements.split(is_between).any(|word| {
+            word.strip_prefix(name)
+                .is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '-'))
+        })
+    };
+    // FastAPI brings its server, where it is asked to.
+    let brings = requirements.contains("fastapi[");
+    let known = ["uvicorn", "gunicorn", "hypercorn"];
+    let program = known.into_iter().find(|name| needs(name) || (*name == "uvicorn" && brings));
+    let program = program.ok_or("its requirements have neither uvicorn nor gunicorn nor hypercorn")?;
+    let app = application(directory, program);
+    Ok(of_command(directory, program, &[app]))
+}
+
+/// A server with these arguments, of which those that say where to listen are left out.
+pub(super) fn of_command(directory: &Path, program: &str, given: &[String]) -> Project {
+    let known = SERVERS.iter().find(|(name, ..)| *name == program);
+    let (takes, listens) = known.map_or((&[][..], &[][..]), |(_, takes, listens)| (*takes, *listens));
+    let mut args: Vec<String> = takes.iter().map(ToString::to_string).collect();
+    let mut notes =
+        vec!["recluster binds the address, and the program takes the socket as descriptor 3".to_owned()];
+    if program == "gunicorn" && !given.iter().any(|arg| arg.starts_with("-w") || arg.starts_with("--workers"))
+    {
+        args.extend(["--workers".to_owned(), "1".to_owned()]);
+    }
+    let mut given = given.iter();
+    while let Some(arg) = given.next() {
+        let (name, value) =
+            arg.split_once('=').map_or((arg.as_str(), None), |(name, value)| (name, Some(value)));
+        if !listens.contains(&name) {
+            args.push(arg.clone());
+            continue;
+        }
+        if value.is_none() && !ALONE.contains(&name) {
+            given.next();
+        }
+        notes.push(format!(
+            "the command says {name}: `listen` is in its place, `workers` and `--watch` are recluster's"
+        ));
+    }
+    let venv = [".venv", "venv"].into_iter().find(|venv| directory.join(venv).is_dir()).unwrap_or(".venv");
+    Project {
+        kind: format!("Python with {program}"),
+        server: format!("{venv}/bin/{program}"),
+        args,
+        listen: Some(PORT.to_owned()),
+        // It says so by sd_notify. The others say nothing.
+        ready_when: (program == "gunicorn").then_some("notify"),
+        watch: Some(".".to_owned()),
+        notes,
+        ..Project::default()
+    }
+}
+
+/// The application, as these servers name it: that of Django, or a variable of the usual file.
+fn application(directory: &Path, program: &str) -> String {
+    let kind = if program == "gunicorn" { "wsgi" } else { "asgi" };
+    if directory.join("manage.py").is_file() {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let has = |name: &String| directory.join(name).join(format!("{kind}.py")).is_file();
+        let mut packages = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(has);
+        if let Some(package) = packages.next() {
+            return format!("{package}.{kind}:application");
+        }
+    }
+    let file = FILES.into_iter().find(|name| directory.join(format!("{name}.py")).is_file());
+    format!("{}:app", file.unwrap_or("main").replace('/', "."))
+}

@@ -1,0 +1,34 @@
+// Part of the preload, behind drain.cjs: what waits in the queues of listening sockets that nobody has but this worker, since its master has
+// died. To their clients these connections are open, and the kernel resets them when the socket is closed.
+
+/**
+ * Accepts until a turn of the event loop has brought no connection, for a second at most, and then calls `close`. Without such sockets
+ * that is at once.
+ */
+function emptyQueues(isOurs, close) {
+  const { now, setImmediate, getHandles } = own;
+  const until = now() + 1000;
+  let taken = 0;
+  const sockets = getHandles.call(process).filter((server) => isOurs(server) && server._handle?.onconnection).map(({ _handle }) => _handle);
+  if (sockets.length === 0) {
+    close();
+    return;
+  }
+  for (const socket of sockets) {
+    const { onconnection } = socket;
+    socket.onconnection = function (...args) {
+      taken += 1;
+      return onconnection.apply(this, args);
+    };
+  }
+  const look = (before) => {
+    if (taken === before || now() >= until) close();
+    else turn();
+  };
+  const turn = () => {
+    const before = taken;
+    // The second one comes behind a whole look at what the kernel has.
+    setImmediate(() => setImmediate(look, before));
+  };
+  turn();
+}
