@@ -2,12 +2,13 @@
 // died. To their clients these connections are open, and the kernel resets them when the socket is closed.
 
 /**
- * Accepts until a turn of the event loop has brought no connection, for a second at most, and then calls `close`. Without such sockets
- * that is at once.
+ * Accepts until a turn of the event loop has brought no connection, or as many have come as a queue holds, and then calls `close`. Without
+ * such sockets that is at once.
  */
 function emptyQueues(isOurs, close) {
-  const { now, setImmediate, getHandles } = own;
-  const until = now() + 1000;
+  const { setImmediate, getHandles } = own;
+  /** What Linux has as the longest queue, unless it is told otherwise (`net.core.somaxconn`). Some versions of Node take one in each turn. */
+  const most = 4096;
   let taken = 0;
   const sockets = getHandles.call(process).filter((server) => isOurs(server) && server._handle?.onconnection).map(({ _handle }) => _handle);
   if (sockets.length === 0) {
@@ -22,7 +23,7 @@ function emptyQueues(isOurs, close) {
     };
   }
   const look = (before) => {
-    if (taken === before || now() >= until) close();
+    if (taken === before || taken >= most) close();
     else turn();
   };
   const turn = () => {

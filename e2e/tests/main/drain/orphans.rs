@@ -1,9 +1,11 @@
 //! Node workers whose master was killed: they accept nothing new, answer the requests that they have, and end.
 
+use std::fs::File;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use recluster_e2e::{Connection, Launch, Master, Process, eventually};
+use recluster_e2e::{Connection, Home, Launch, Master, eventually};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use super::lossless::{Tunnel, answered, answered_last, cluster, drain, ended, last_answer, tell};
@@ -49,20 +51,28 @@ fn an_orphan_answers_what_it_has() {
     }
 }
 
-/// Their clients are connected when the master dies, and nobody has accepted them yet: as their worker sees it, they come when it is alone.
+/// Their clients are connected when the master dies, and their worker, which is busy, has accepted none of them.
 #[test]
 fn an_orphan_answers_what_waits_for_it() {
     for balance in ["kernel", "shared"] {
-        let mut master = cluster().option("--balance", balance).serve();
-        let worker = Process::open(master.active_pids()[0]).expect("it lives");
-        worker.signal(Signal::STOP);
+        let home = Home::new();
+        let gate = home.join("gate");
+        mknodat(CWD, &gate, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe can be made");
+        let launch = cluster().option("--balance", balance).env("BLOCK_ON", &gate);
+        let mut master = launch.serve();
+        let mut blocks = master.connect();
+        blocks.send("GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is open");
+        // It can be opened when the worker has opened it, and stands still there.
+        let opened = File::options().write(true).open(&gate).expect("the worker reads there");
         let mut waiting: Vec<_> = (0..40).map(|_| master.connect()).collect();
         for connection in &mut waiting {
             connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is open");
         }
         master.signal(Signal::KILL);
         master.wait_end();
-        worker.signal(Signal::CONT);
+        drop(opened);
+        assert_eq!(blocks.response().expect("an answer").text("generation"), "1");
+        answered_last(blocks);
         waiting.into_iter().for_each(last_answer);
         left(&master);
     }
