@@ -32,7 +32,7 @@ function describe(file, said, defaults, isRunning) {
   const server = resolveServer(file, cwd);
   const variables = options.variables(said);
   const envFiles = options.envFiles(said);
-  const { watchProject, watch, reloadOn } = options.watched(said);
+  const { watch, reloadOn } = options.watched(said);
   const absolute = (named) => path.resolve(cwd ?? workingDirectory(), named);
   const lists = listsOf(said, defaults, isRunning);
   const start = started(lists);
@@ -44,8 +44,7 @@ function describe(file, said, defaults, isRunning) {
     ...start,
     variables,
     envFiles: envFiles.map(absolute),
-    watchProject,
-    watch: watch.map(absolute),
+    watch: watch.map((source) => (source.in === undefined ? source : { in: absolute(source.in) })),
     reloadOn: reloadOn.map(absolute),
   };
 }

@@ -109,13 +109,8 @@ function envFiles(options) {
 function watched(options) {
   const value = options.watch || undefined;
   const sources = paths('watch', value === true ? [] : value ?? [], 'true, a path or an array of paths');
-  const watchProject = value === true;
-  return {
-    watchProject,
-    watch: sources,
-    reloadOn: paths('reloadOn', options.reloadOn ?? [], 'a path or an array of paths'),
-    watches: watchProject || sources.length > 0,
-  };
+  const watch = value === true ? ['project'] : sources.map((path) => ({ in: path }));
+  return { watch, reloadOn: paths('reloadOn', options.reloadOn ?? [], 'a path or an array of paths'), watches: watch.length > 0 };
 }
 
 function paths(name, value, wanted) {

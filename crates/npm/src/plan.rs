@@ -79,9 +79,7 @@ pub(crate) struct Plan {
     admin_token_file: Option<PathBuf>,
     /// What is done when something happens.
     on: Vec<String>,
-    /// Source is watched where the server file is.
-    watch_project: bool,
-    watch: Vec<PathBuf>,
+    watch: Vec<Source>,
     reload_on: Vec<PathBuf>,
     /// What the service manager that has started this process is told of the cluster. None: nothing.
     systemd: Option<Told>,
@@ -102,6 +100,15 @@ enum Place {
 enum Told {
     /// How the cluster does, and nothing of its end: a process goes on then as long as its program likes.
     ButForItsEnd,
+}
+
+/// Source that is watched.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Source {
+    /// Where the server file is.
+    Project,
+    In(PathBuf),
 }
 
 /// Where compiled code is kept.
@@ -256,10 +263,10 @@ impl Plan {
             ServiceManager::of_process().map(|manager| manager.outlives_cluster().keeps_no_sockets())
         });
         builder = with(builder, manager, ClusterBuilder::service_manager);
-        if self.watch_project {
-            builder = builder.watch_project();
-        }
-        builder = self.watch.iter().fold(builder, ClusterBuilder::watch);
+        builder = self.watch.iter().fold(builder, |builder, source| match source {
+            Source::Project => builder.watch_project(),
+            Source::In(path) => builder.watch(path),
+        });
         builder = self.reload_on.iter().fold(builder, ClusterBuilder::reload_on);
         self.conduct(builder)
     }
@@ -345,7 +352,7 @@ mod tests {
             r#"{ "server": "/srv/server.js", "node": "/usr/bin/node", "args": [], "execArgv": [], "env": {}, "variables": {}, "envFiles": [],
                  "stdio": ["ignore", { "fd": 1 }, "pipe"], "serialization": "json", "workers": 2, "readyWhen": "listening",
                  "balance": "round-robin", "drainHttp": true, "attempts": 3, "timeout": 1, "respawn": 0.5,
-                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false, "on": [], "adminHosts": [], "watchProject": false, "watch": [], "reloadOn": [] }"#,
+                 "readyTimeout": 60, "lateFails": false, "exitGrace": 1, "killTimeout": 5, "bake": 0, "acceptAfterStop": 0, "ownGroup": false, "on": [], "adminHosts": [], "watch": [], "reloadOn": [] }"#,
         )?;
         said.extend(serde_json::from_str::<serde_json::Map<_, _>>(more)?);
         Plan::parse(&serde_json::Value::from(said).to_string())
