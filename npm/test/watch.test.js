@@ -57,7 +57,7 @@ test.ours('reloadOn: a file is replaced, and all workers are, as ever', async (h
   fs.writeFileSync(path.join(path.dirname(code.file), 'certificate'), 'new')
   await until('the second version', async () => (await get(port)).version === 2)
   await says(host.log, /certificate has changed: reload$/)
-  assert.equal((await made.status()).generation, 2)
+  await until('the end of the reload', async () => (await made.status()).generation === 2)
 })
 
 test.ours('watch and reloadOn: a reload changes neither what is watched nor what follows from it', async (host) => {
