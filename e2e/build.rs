@@ -58,6 +58,7 @@ fn main() {
     all.push(("networks", has_networks()));
     all.push(("ptrace", can_trace()));
     all.push(("memory-groups", fixture_can("in-a-memory-group.py")));
+    all.push(("pids-groups", fixture_can("in-a-pids-group.py")));
     all.push(("fanotify", fixture_can("keeps-from-running.py")));
     for (name, has) in all {
         println!("cargo::rustc-check-cfg=cfg(has, values(\"{name}\"))");

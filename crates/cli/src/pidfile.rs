@@ -1,21 +1,27 @@
 //! The file that holds the master's process id.
 
+use std::fs;
 use std::future::pending;
 use std::io::{self, Read as _, Write as _};
 use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use recluster::Place;
+use recluster::{Awaited, Place, begin_aside};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::writable::may_create;
 
 /// More than this is no process id, whatever it is: in bytes.
 const LONGEST: u64 = 256;
+
+/// How long a master is waited for that was killed and is about to end, and how often it is looked.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A written pidfile. Dropping it removes the file, if it is still ours.
 #[derive(Debug)]
@@ -99,7 +105,7 @@ pub(crate) struct Keeper {
     path: PathBuf,
     /// None while it is looked at.
     pidfile: Option<Pidfile>,
-    look: Option<JoinHandle<(Pidfile, Option<Fate>)>>,
+    look: Option<Awaited<(Pidfile, Option<Fate>)>>,
     /// There was a reason for another look meanwhile.
     again: bool,
 }
@@ -118,11 +124,16 @@ impl Keeper {
     /// Has it looked at now. Must be called in a tokio runtime.
     pub(crate) fn look(&mut self) {
         match self.pidfile.take() {
-            Some(mut pidfile) => {
-                self.look = Some(spawn_blocking(move || {
+            Some(pidfile) => {
+                let begun = begin_aside(pidfile, |mut pidfile| {
                     let fate = pidfile.keep();
                     (pidfile, fate)
-                }));
+                });
+                match begun {
+                    Ok(look) => self.look = Some(look),
+                    // There is no thread to look, so the next look is the next one.
+                    Err((pidfile, _)) => self.pidfile = Some(pidfile),
+                }
             }
             None => self.again = true,
         }
@@ -150,13 +161,24 @@ impl Keeper {
 fn write(path: &Path) -> Result<(), PidfileError> {
     let system = |source| PidfileError::System { path: path.to_owned(), source };
     let place = Place::of(path).map_err(system)?;
-    is_free(&place, path)?;
+    is_free_soon(&place, path)?;
     let draft = draft_of(&place).map_err(system)?;
     write_and_sync(&draft).and_then(|()| draft.rename(&place)).map_err(|error| {
         let _ = draft.remove();
         system(error)
     })?;
     Ok(())
+}
+
+/// The same as [`is_free`]; a process that is just ending is waited for.
+fn is_free_soon(place: &Place, path: &Path) -> Result<(), PidfileError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match is_free(place, path) {
+            Err(PidfileError::Alive { pid, .. }) if is_dying(pid) && Instant::now() < until => sleep(PAUSE),
+            settled => return settled,
+        }
+    }
 }
 
 /// No other process has it, and it is a pidfile or nothing.
@@ -217,8 +239,34 @@ fn write_and_sync(draft: &Place) -> io::Result<()> {
 }
 
 fn is_alive(pid: Pid) -> bool {
-    // A process of another user, which may not be signalled, is alive too.
-    !matches!(test_kill_process(pid), Err(Errno::SRCH))
+    // A process of another user, which may not be signalled, is alive too. One that has ended is there until its parent looks.
+    !matches!(test_kill_process(pid), Err(Errno::SRCH)) && !has_ended(pid_number(pid))
+}
+
+/// A master that was killed may not have been reaped yet: it holds nothing any more.
+fn has_ended(pid: i32) -> bool {
+    let status = status_of(pid);
+    let state = line(&status, "State").unwrap_or_default();
+    // Of a process whose first thread has ended before the others, the kernel says the same.
+    state.starts_with(['Z', 'X']) && line(&status, "Threads") == Some("1")
+}
+
+/// It was sent KILL, or its first thread has ended: the others are about to.
+fn is_dying(pid: i32) -> bool {
+    const KILL: u64 = 1 << 8;
+    let status = status_of(pid);
+    let pending = |name| line(&status, name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    let is_ending = line(&status, "State").is_some_and(|state| state.starts_with(['Z', 'X']));
+    is_ending || (pending("SigPnd") | pending("ShdPnd")) & KILL != 0
+}
+
+fn status_of(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
+}
+
+/// What a line says.
+fn line<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
 fn is_ours(pid: Pid) -> bool {
@@ -231,7 +279,6 @@ fn pid_number(pid: Pid) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
     use std::os::unix::process::parent_id;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -271,6 +318,19 @@ mod tests {
             fs::write(&path, stale).unwrap();
             drop(Pidfile::write(&path).unwrap());
         }
+    }
+
+    #[test]
+    fn a_process_that_has_ended_and_was_not_reaped_has_it_no_more() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.pid");
+        let mut child = process::Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(&path, child.id().to_string()).unwrap();
+        assert!(matches!(Pidfile::write(&path), Err(PidfileError::Alive { .. })));
+        child.kill().unwrap();
+        // Whether it has ended by now or is about to.
+        drop(Pidfile::write(&path).unwrap());
+        child.wait().unwrap();
     }
 
     #[test]

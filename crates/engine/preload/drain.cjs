@@ -35,6 +35,7 @@ const SETTINGS = 'RECLUSTER_DRAIN';
 const SERVER = 'RECLUSTER_SERVER';
 const COMPILE_CACHE = 'RECLUSTER_COMPILE_CACHE';
 const TELLS = 'RECLUSTER_TELLS';
+const CLUSTER = 'RECLUSTER_CLUSTER';
 /** The longest time that a timer can wait, in milliseconds. */
 const LONGEST = 2 ** 31 - 1;
 
@@ -63,6 +64,7 @@ const cacheIn = process.env[COMPILE_CACHE];
 delete process.env[COMPILE_CACHE];
 const tells = process.env[TELLS] !== undefined;
 delete process.env[TELLS];
+delete process.env[CLUSTER];
 hide(__filename);
 if (tells) tellStderr();
 const cache = cacheIn === undefined ? undefined : compileCache(cacheIn);

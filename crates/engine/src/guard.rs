@@ -2,6 +2,7 @@
 //! panicked. A part that nothing can do without ends the cluster; any other ends alone.
 
 use std::any::Any;
+use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::env;
 use std::future::{Future, poll_fn};
@@ -39,13 +40,19 @@ pub(crate) struct Panicked {
     pub(crate) reason: String,
     /// Where in the source. It is not known where the program around us has a hook of its own for panics.
     pub(crate) place: Option<String>,
+    /// The functions that led there, the innermost first: so many as [`MOST_CALLS`].
+    pub(crate) calls: Vec<String>,
 }
+
+/// How many calls are told of, and how much of the name of each, in bytes.
+const MOST_CALLS: usize = 24;
+const MOST_OF_NAME: usize = 160;
 
 thread_local! {
     /// What runs on this thread is guarded.
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
     /// Where the last panic was.
-    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    static PLACE: RefCell<Option<(Option<String>, Backtrace)>> = const { RefCell::new(None) };
 }
 
 /// Does this, or says that it has panicked. What it has changed by then is as it happens to be.
@@ -54,7 +61,10 @@ pub(crate) fn attempt<T>(part: Part, work: impl FnOnce() -> T) -> Result<T, Pani
     let outer = IS_GUARDED.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
     IS_GUARDED.set(outer);
-    done.map_err(|payload| Panicked { part, reason: reason(&*payload), place: PLACE.take() })
+    done.map_err(|payload| {
+        let (place, calls) = PLACE.take().map_or((None, Vec::new()), |(place, calls)| (place, names(&calls)));
+        Panicked { part, reason: reason(&*payload), place, calls }
+    })
 }
 
 /// As [`attempt`], for what is done by and by. When it says that this has panicked, all that it owned is dropped.
@@ -118,7 +128,28 @@ fn note_places() {
 
 fn note(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string);
-    let _ = PLACE.try_with(|last| last.replace(place));
+    // By what names these calls go is looked up later, where a stack is not about to overflow.
+    let calls = Backtrace::force_capture();
+    let _ = PLACE.try_with(|last| last.replace(Some((place, calls))));
+}
+
+/// What calls are called, but for those of the panic itself and of whoever guards.
+fn names(calls: &Backtrace) -> Vec<String> {
+    let text = calls.to_string();
+    let numbered = |line: &str| {
+        let (number, name) = line.trim_start().split_once(": ")?;
+        number.parse::<u32>().ok().map(|_| name.to_owned())
+    };
+    let all: Vec<String> = text.lines().filter_map(numbered).collect();
+    // Whoever catches a panic has such a name as well, further out.
+    let is_of_panic = |name: &String| {
+        !name.contains("catch_unwind") && (name.contains("panicking::") || name.contains("rust_begin_unwind"))
+    };
+    let first = all.iter().rposition(is_of_panic).map_or(0, |last| last + 1);
+    let inside = all.into_iter().skip(first).take_while(|name| !name.contains("recluster::guard::attempt"));
+    let of_rust = ["std::", "core::", "<std::", "<core::", "__rust"];
+    let inside = inside.filter(|name| !of_rust.iter().any(|start| name.starts_with(start)));
+    inside.take(MOST_CALLS).map(|name| name.chars().take(MOST_OF_NAME / 4).collect()).collect()
 }
 
 fn reason(payload: &(dyn Any + Send)) -> String {
@@ -156,6 +187,12 @@ mod tests {
         let place = told[0].place.as_deref().unwrap();
         assert!(place.contains(&format!("guard.rs:{line}:")), "{place}");
         assert!(told.iter().all(|panicked| panicked.part == PART));
+        let calls = &told[0].calls;
+        assert!(calls.iter().any(|call| call.contains("a_panic_is_told")), "{calls:?}");
+        assert!(
+            calls.len() <= MOST_CALLS && !calls.iter().any(|call| call.contains("panicking")),
+            "{calls:?}"
+        );
     }
 
     #[test]

@@ -35,6 +35,7 @@
 
 pub mod admin;
 mod api;
+mod aside;
 mod config;
 pub mod control;
 mod dataplane;
@@ -56,6 +57,7 @@ pub use api::builder::ClusterBuilder;
 pub use api::cluster::{Cluster, Ending};
 pub use api::host;
 pub use api::start::Checked;
+pub use aside::{Awaited, begin_aside};
 pub use config::account::{Account, AccountError, Group};
 pub use config::admin::{AdminAddress, AdminAddressError};
 pub use config::balance::{Balance, ParseStickyByError, PeekLimits, StickyBy};

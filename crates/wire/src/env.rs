@@ -29,6 +29,9 @@ pub const WORKER_ID: &str = "WORKER_ID";
 pub const GENERATION: &str = "RECLUSTER_GENERATION";
 /// The number of slots.
 pub const WORKERS: &str = "RECLUSTER_WORKERS";
+/// The cluster that the worker belongs to: the path of its control socket. By it the next master knows the workers that one has left
+/// which was killed.
+pub const CLUSTER: &str = "RECLUSTER_CLUSTER";
 /// The number of the channel's file descriptor in the worker.
 pub const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
 /// How messages are written on the channel: a [`Serialization`].
@@ -81,7 +84,8 @@ pub const OWN_PID: [&str; 2] = [LISTEN_PID, WATCHDOG_PID];
 /// A master that is a child of Node would hand on its own channel; one that runs under a service manager
 /// would hand on the manager's sockets, so that a worker takes them for its own, reports to the manager
 /// that the whole service stops, or answers the watchdog in the place of a master that hangs.
-pub const WITHHELD: [&str; 17] = [
+pub const WITHHELD: [&str; 18] = [
+    CLUSTER,
     CHANNEL_FD,
     CHANNEL_SERIALIZATION_MODE,
     UNIQUE_ID,

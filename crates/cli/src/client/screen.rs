@@ -1,6 +1,8 @@
 //! A terminal: its size, and a screen of its own for what changes all the time.
 
 use std::io;
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::termios::tcgetwinsize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,16 +40,40 @@ pub(super) struct Alternate(());
 
 impl Alternate {
     pub(super) fn enter() -> Result<Self, Error> {
-        print(ENTER)?;
-        Ok(Self(()))
+        leave_at_panic();
+        IS_TAKEN.store(true, Ordering::SeqCst);
+        let entered = print(ENTER);
+        if entered.is_err() {
+            IS_TAKEN.store(false, Ordering::SeqCst);
+        }
+        entered.map(|_| Self(()))
     }
 }
 
 impl Drop for Alternate {
     fn drop(&mut self) {
+        leave();
+    }
+}
+
+/// Whether the alternate screen is there, and has to be left.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Leaves it, once.
+fn leave() {
+    if IS_TAKEN.swap(false, Ordering::SeqCst) {
         // A terminal that is gone needs none of this.
         let _ = print(LEAVE);
     }
+}
+
+/// A panic is told on the screen of before.
+fn leave_at_panic() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        leave();
+        before(info);
+    }));
 }
 
 /// What replaces the last text: every line clears what was behind it. Lines for which there is no room are counted.
@@ -88,7 +114,28 @@ impl Interrupts {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+    use std::process::Command;
+
     use super::*;
+
+    /// The test runs itself where its stdout and stderr are one, and panics there.
+    #[test]
+    fn a_panic_is_told_on_the_screen_of_before() {
+        const HERE: &str = "RECLUSTER_TEST_PANIC_BESIDE_A_SCREEN";
+        if env::var_os(HERE).is_some() {
+            let _screen = Alternate::enter().unwrap();
+            panic!("out of order");
+        }
+        let test = "client::screen::tests::a_panic_is_told_on_the_screen_of_before";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec \"$TEST\" --exact {test} --nocapture 2>&1")]);
+        let output = shell.env("TEST", env::current_exe().unwrap()).env(HERE, "1").output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        let at = |part: &str| shown.find(part).unwrap_or_else(|| panic!("{part:?} is not in {shown:?}"));
+        assert!([ENTER, LEAVE, "out of order"].map(at).is_sorted(), "{shown:?}");
+        assert_eq!(shown.matches(LEAVE).count(), 1, "{shown:?}");
+    }
 
     #[test]
     fn a_picture_replaces_the_one_before_and_does_not_scroll() {

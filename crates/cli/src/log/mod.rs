@@ -8,6 +8,7 @@ mod lost;
 mod note;
 mod sink;
 mod starts;
+mod survivors;
 mod words;
 
 use std::process;

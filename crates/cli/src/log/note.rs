@@ -10,6 +10,7 @@ use recluster::{Held, Level, Status, WorkerStatus};
 use serde::Serialize;
 
 use crate::args::{Run, Verbosity};
+use crate::log::survivors;
 use crate::patience::{Patience, Seen};
 use crate::wishes::Wish;
 
@@ -39,6 +40,13 @@ pub(crate) enum Note {
         /// Where the admin listener is.
         #[serde(skip_serializing_if = "Option::is_none")]
         admin: Option<String>,
+    },
+    /// The master before this one was killed, and workers of it are there.
+    Survivors {
+        /// How many.
+        workers: usize,
+        /// The first of them.
+        pids: Vec<u32>,
     },
     /// Other machines may reach the admin listener.
     AdminExposed { address: String },
@@ -192,6 +200,12 @@ impl Note {
         }
     }
 
+    /// Workers of a killed master are there; none where there are none.
+    pub(crate) fn survivors(pids: &[u32]) -> Option<Self> {
+        let named = pids.iter().take(NAMED).copied().collect();
+        (!pids.is_empty()).then(|| Self::Survivors { workers: pids.len(), pids: named })
+    }
+
     pub(crate) fn signal(signal: &'static str, wish: Wish) -> Self {
         let meaning = match wish {
             Wish::Reload => "reload",
@@ -276,6 +290,7 @@ impl Note {
                 ..
             } => Verbosity::Verbose,
             Self::Starting { .. }
+            | Self::Survivors { .. }
             | Self::StopIsLong { .. }
             | Self::Signal { .. }
             | Self::StopWaits { .. }
@@ -296,6 +311,7 @@ impl Note {
         match self {
             Self::LogNotReopened { .. } | Self::PathLost { .. } => Level::Error,
             Self::StopWaits { .. }
+            | Self::Survivors { .. }
             | Self::StartWaits { .. }
             | Self::RespawnRow { over: false, .. }
             | Self::AdminExposed { .. }
@@ -333,6 +349,7 @@ impl Note {
                     "recluster {version} starts {workers} worker{many} of {server}, control socket {control}{admin}"
                 )
             }
+            Self::Survivors { workers, pids } => survivors::words(*workers, pids),
             Self::AdminExposed { address } => format!(
                 "other machines may reach the admin listener at {address}, and read the metrics and the status there: \
                  --admin 127.0.0.1:PORT keeps it to this one"

@@ -116,7 +116,11 @@ fn unkillable(
 }
 
 fn panicked(part: &'static str, place: Option<String>, ends: bool) -> Event {
-    Event::Panicked { part, reason: "index out of bounds".to_owned(), place, ends }
+    let (reason, phase) = ("index out of bounds".to_owned(), ends.then_some("running"));
+    let calls =
+        if ends { vec!["recluster::one".to_owned(), "recluster::other".to_owned()] } else { Vec::new() };
+    let workers = if ends { vec![worker(3, 1), worker(4, 1)] } else { Vec::new() };
+    Event::Panicked { part, reason, place, calls, phase, workers, ends }
 }
 
 fn from_a_drain_on() -> Vec<Event> {
@@ -360,6 +364,7 @@ fn notes_of_every_kind() -> Vec<Note> {
     };
     every! {
         Note::Starting { .. } => of(|note| matches!(note, Note::Starting { .. })),
+        Note::Survivors { .. } => of(|note| matches!(note, Note::Survivors { .. })),
         Note::ControlMissing { .. } => of(|note| matches!(note, Note::ControlMissing { .. })),
         Note::StopIsLong { .. } => of(|note| matches!(note, Note::StopIsLong { .. })),
         Note::Signal { .. } => {

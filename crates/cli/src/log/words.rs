@@ -59,8 +59,9 @@ impl Narrator {
             }
             Event::Stopping => self.line("the cluster stops"),
             Event::HookFailed { on, hook, reason } => self.line(hook_failed(on, hook, reason)),
-            Event::Panicked { part, reason, place, ends } => {
-                self.line(panicked(part, reason, place.as_deref(), *ends))
+            Event::Panicked { part, reason, place, calls, phase, workers, ends } => {
+                let place = place.as_deref();
+                self.line(panicked(part, reason, place, *ends) + &last_words(calls, *phase, workers))
             }
             Event::Over => self.line(self.end()),
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
@@ -221,6 +222,20 @@ fn panicked(part: &str, reason: &str, place: Option<&str>, ends: bool) -> String
     let then = if ends { "the cluster ends" } else { "nothing else ends" };
     let place = place.map(|place| format!(" (at {place})")).unwrap_or_default();
     format!("{part} has panicked, which is a fault of recluster, and {then}: {reason}{place}")
+}
+
+/// What there was when a part has panicked.
+fn last_words(calls: &[String], phase: Option<&str>, workers: &[Worker]) -> String {
+    let called = if calls.is_empty() { String::new() } else { format!("; called by {}", calls.join(" < ")) };
+    let phase = phase.map(|phase| format!("; the cluster was {phase}")).unwrap_or_default();
+    let worker = |Worker { id, slot, generation, pid, .. }: &Worker| {
+        let pid = pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+        format!("{id} (slot {slot}, generation {generation}{pid})")
+    };
+    let named: Vec<String> = workers.iter().map(worker).collect();
+    let workers =
+        if named.is_empty() { String::new() } else { format!(", with workers {}", named.join(", ")) };
+    called + &phase + &workers
 }
 
 /// The verbosity from which on an event is written.

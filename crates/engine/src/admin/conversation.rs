@@ -257,6 +257,7 @@ mod tests {
             progress,
             ring: Ring::of(Vec::new()),
             look: None,
+            survivors: Arc::default(),
         };
         let changes = Changes::new(cluster.clone(), None, mpsc::channel(1).0);
         let (keeper, page) = (Keeper::new(), Page::default());

@@ -183,7 +183,17 @@ mod tests {
         let (inputs, asked) = mpsc::unbounded_channel();
         let events = broadcast::Sender::new(1).downgrade();
         let progress = watch::channel(Progress::default()).1;
-        (Pictures::new(Cluster { inputs, events, progress, ring: Ring::of(Vec::new()), look: None }), asked)
+        (
+            Pictures::new(Cluster {
+                inputs,
+                events,
+                progress,
+                ring: Ring::of(Vec::new()),
+                look: None,
+                survivors: Arc::default(),
+            }),
+            asked,
+        )
     }
 
     /// Answers every question for the health, and leaves all others open.

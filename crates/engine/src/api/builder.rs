@@ -1,7 +1,7 @@
 //! [`ClusterBuilder`]: everything that can be said about a cluster before it starts.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
@@ -52,6 +52,7 @@ pub struct ClusterBuilder {
     pub(crate) output: Output,
     pub(crate) end_with_master: bool,
     pub(crate) seat: Option<Seat>,
+    pub(crate) cluster: Option<Arc<OsStr>>,
     pub(crate) open_files: Option<u64>,
     pub(crate) adopted: Vec<Bound>,
     pub(crate) kept: Pool,
@@ -80,6 +81,7 @@ impl ClusterBuilder {
             output: Output::default(),
             end_with_master: false,
             seat: None,
+            cluster: None,
             open_files: None,
             adopted: Vec::new(),
             kept: Pool::default(),

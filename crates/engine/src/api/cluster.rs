@@ -31,6 +31,8 @@ pub struct Cluster {
     pub(crate) ring: Ring,
     /// Says how the cluster would be configured now.
     pub(crate) look: Option<Look>,
+    /// Workers that a master has left which was killed.
+    pub(crate) survivors: Arc<[u32]>,
 }
 
 /// How a cluster ended.
@@ -251,7 +253,7 @@ impl Cluster {
     /// engine panics.
     #[doc(hidden)]
     pub fn fail(&self, part: &'static str, reason: String) {
-        self.panicked().send(Panicked { part: Part::vital(part), reason, place: None });
+        self.panicked().send(Panicked { part: Part::vital(part), reason, place: None, calls: Vec::new() });
     }
 
     /// Does what a program does beside its cluster. A panic of it ends the cluster, as [`Cluster::fail`] does.

@@ -8,3 +8,4 @@ pub mod host;
 pub(crate) mod output;
 mod privileges;
 pub(crate) mod start;
+mod succession;

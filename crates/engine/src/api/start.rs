@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
+use crate::aside::aside;
 use crate::process::advice;
 use crate::process::runtime::{NodeKind, Runtime};
 use crate::process::slot_files;
+use crate::process::survivors;
 use crate::report::error::StartError;
 use crate::socket::bind;
 use crate::socket::manager::ManagerSocket;
@@ -29,6 +31,11 @@ impl ClusterBuilder {
         }
         let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
         let (spec, first) = self.draft.check(&self.balance)?;
+        let survivors = match self.cluster.clone() {
+            // It looks at every process of the machine.
+            Some(cluster) => aside(move || survivors::of(&cluster)).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
         let (mut pool, manager) = (std::mem::take(&mut self.kept), self.manager.as_ref());
         let mut returned = pool.names();
         pool.tells(manager.and_then(|manager| ManagerSocket::open(manager.socket.clone()).ok()));
@@ -48,7 +55,8 @@ impl ClusterBuilder {
             messages: self.messages,
         };
         let setup = dataplane::Setup::new(means, &bound, self.lender).map_err(system)?;
-        let setup = setup.kept(pool, keeps, &mut bound);
+        let mut setup = setup.kept(pool, keeps, &mut bound);
+        setup.has_survivors = !survivors.is_empty();
         let heard = self.events.downgrade();
         let shell = supervisor::Shell {
             spec,
@@ -58,6 +66,7 @@ impl ClusterBuilder {
             output: self.output,
             end_with_master: self.end_with_master,
             seat: self.seat,
+            cluster: self.cluster,
             open_files: self.open_files,
             bound,
             reread: self.reread,
@@ -71,7 +80,7 @@ impl ClusterBuilder {
         };
         let audience = Audience::new(self.events, self.host);
         let supervisor::Controls { inputs, progress, ring } = supervisor::start(shell, audience, setup)?;
-        Ok(Cluster { inputs, events: heard, progress, ring, look: self.look })
+        Ok(Cluster { inputs, events: heard, progress, ring, look: self.look, survivors: survivors.into() })
     }
 
     /// Whether it could be started, without starting it: the same questions as [`start`](Self::start) asks, but for what

@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use crate::aside::aside;
 use crate::socket::file::{Found, SocketFile};
 use crate::socket::watch::FileWatch;
 use crate::sys;
@@ -129,15 +129,15 @@ impl PathKeeper {
             watch.watch(&path)?;
             io::Result::Ok(watch.into_fd())
         };
-        sys::readable(spawn_blocking(watch).await??)
+        sys::readable(aside(watch).await??)
     }
 
     /// Returns whether the path has a new file now.
     async fn keep(&mut self) -> bool {
         let Some(file) = self.file.upgrade() else { return false };
         let look = move || file.lock().unwrap_or_else(PoisonError::into_inner).restore();
-        // An error is a panic in there, which was heard of.
-        let Ok(found) = spawn_blocking(look).await else { return false };
+        // An error is that there is no thread to look, or a panic in there, which was heard of.
+        let Ok(found) = aside(look).await else { return false };
         match found {
             Found::Foreign | Found::Lost => return self.bind().await,
             Found::Restored => {
@@ -153,7 +153,7 @@ impl PathKeeper {
     async fn bind(&mut self) -> bool {
         let bind = Arc::clone(&self.bind);
         // It may ask whoever listens there, and wait for other masters that bind.
-        let bound = spawn_blocking(move || bind()).await.unwrap_or_else(|error| Err(error.to_string()));
+        let bound = aside(move || bind()).await.unwrap_or_else(|error| Err(error.to_string()));
         match bound {
             Ok((listener, file)) => {
                 self.replace(listener, file).await;
@@ -173,7 +173,7 @@ impl PathKeeper {
         let old = mem::replace(&mut *file.lock().unwrap_or_else(PoisonError::into_inner), new);
         drop(file);
         // What is left of it is removed, if the file system answers.
-        let _ = spawn_blocking(move || drop(old)).await;
+        let _ = aside(move || drop(old)).await;
         // The old listener is open until this one has come: the inode of its file was given to no other. An error says that the
         // server ends.
         let _ = self.listeners.send(listener).await;

@@ -50,6 +50,7 @@ impl Master {
             progress,
             ring: Ring::of(vec![Stream::Stderr]),
             look: None,
+            survivors: Arc::default(),
         };
         let server = Socket::bind(&path).unwrap().serve(cluster);
         Self { server, inputs, events, course, path, _directory: directory }

@@ -13,6 +13,7 @@ use super::commands::obey;
 use super::listeners;
 use super::looking;
 use super::messages::Command;
+use super::protocol;
 use super::reactor::{ListenerId, Timer, Token};
 use super::reading::read_share;
 use super::state::State;
@@ -60,6 +61,7 @@ pub(super) fn finish_turn(state: &mut State) {
             Timer::Peeks => revisit_peeks(state),
             // They are answered below.
             Timer::Looking => {}
+            Timer::Later => protocol::ask_again(state),
             Timer::Names => state.names.look(&mut state.reactor, &state.reports),
         }
     }

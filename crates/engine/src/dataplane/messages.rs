@@ -95,6 +95,8 @@ pub(crate) struct Setup {
     pub(crate) pool: Pool,
     /// There is one that keeps sockets.
     pub(crate) keeps: bool,
+    /// Workers of a master that was killed may have addresses for a moment longer.
+    pub(crate) has_survivors: bool,
 }
 
 impl Setup {
@@ -110,7 +112,15 @@ impl Setup {
             Ok((number, Inherited { socket, address, place, kept, others, is_used: false }))
         });
         let inherited = copies.collect::<io::Result<_>>()?;
-        Ok(Self { config, inherited, lender, files, pool: Pool::default(), keeps: false })
+        Ok(Self {
+            config,
+            inherited,
+            lender,
+            files,
+            pool: Pool::default(),
+            keeps: false,
+            has_survivors: false,
+        })
     }
 
     /// The same with what a service manager has kept and what it is to keep. What came back beside a socket that is bound already is

@@ -15,7 +15,7 @@
 //!   for all of it;
 //! - `listeners` opens, closes and stops sockets; `listener` is one, and `group` the sockets of one address; `inherited` are those
 //!   that were bound before any worker asked, `abandoned` those that a worker closes while it goes on, and
-//!   `instead` says why one is not served as was asked for;
+//!   `later` are requests to listen that wait for workers of a master that was killed, and `instead` says why one is not served as was asked for;
 //! - `keeping` has a service manager keep sockets, and uses what it kept; `spares` are sockets that came back and are too many;
 //! - `beside` is for two sockets whose addresses overlap, and `names` keeps the files of unix sockets in their places;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses; `idle` looks
@@ -47,6 +47,7 @@ mod instead;
 mod interview;
 mod keeping;
 mod lasting;
+mod later;
 mod listener;
 mod listeners;
 mod looking;

@@ -18,6 +18,7 @@ use super::channel::{ProtocolViolation, Sent};
 use super::handle::Handle;
 use super::handover::{self, Answer, put_back};
 use super::keeping::APART;
+use super::later::Waiting;
 use super::listener::{Listener, Listeners, Mode, Target};
 use super::listeners;
 use super::messages::{Config, Fact, Standing, server_limit};
@@ -187,7 +188,7 @@ fn ping_answered(state: &mut State, id: WorkerId) {
 /// a worker that is leaving.
 fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<(), ProtocolViolation> {
     abandoned::close_before(state, id, query);
-    let State { config, workers, listeners, names, opener, reactor, reports, .. } = state;
+    let State { config, workers, listeners, names, opener, later, reactor, reports, .. } = state;
     let most_servers = server_limit(workers.len());
     let Some(worker) = workers.get_mut(&id) else { return Ok(()) };
     worker.said.query = true;
@@ -221,13 +222,28 @@ fn query_server(state: &mut State, id: WorkerId, query: &QueryServer) -> Result<
             welcome(worker, listener, query, &key, own)
         }
         Err(error) => {
-            let own = listeners::is_in_use(&error).then(|| opener.in_the_way(query, listeners)).flatten();
+            let is_in_use = listeners::is_in_use(&error);
+            let own = is_in_use.then(|| opener.in_the_way(query, listeners)).flatten();
+            if is_in_use && own.is_none() && later.takes(id, query, reactor) {
+                return Ok(());
+            }
             if let Some(own) = own {
                 reports.fact(Fact::InTheWay(id, own));
             }
             refuse(worker, &unanswered(query), error.raw_os_error().unwrap_or(libc::EINVAL))
         }
     }
+}
+
+/// Tries again what has waited for an address.
+pub(super) fn ask_again(state: &mut State) {
+    for Waiting { worker, query, until } in state.later.take_all() {
+        state.later.again = Some(until);
+        if let Err(violation) = query_server(state, worker, &query) {
+            state.cut_off(worker, &violation);
+        }
+    }
+    state.later.again = None;
 }
 
 /// Has the path of a unix socket lead to the socket that is open there, or to none of ours. Nothing looks at one whose file system does

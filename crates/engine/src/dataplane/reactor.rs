@@ -41,6 +41,8 @@ pub(super) enum Timer {
     Unwanted,
     /// Who looks at the cluster.
     Looking,
+    /// Requests that wait for an address.
+    Later,
 }
 
 /// What a watched descriptor is.

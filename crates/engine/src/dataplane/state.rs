@@ -12,6 +12,7 @@ use super::channel::{ProtocolViolation, READ_BYTES};
 use super::drain::{self, Terms};
 use super::idle::Looks;
 use super::keeping;
+use super::later::Later;
 use super::listener::Listeners;
 use super::listeners::{self, Opener};
 use super::messages::{Billed, Config, Fact, Report, Routes, Setup};
@@ -43,6 +44,8 @@ pub(super) struct State {
     pub(super) settling: Vec<mpsc::Sender<()>>,
     /// Who looks, and waits until workers have said how they do, but no longer than until then.
     pub(super) looking: Vec<(Instant, oneshot::Sender<Report>)>,
+    /// Requests to listen that wait.
+    pub(super) later: Later,
     pub(super) finished: bool,
 }
 
@@ -54,6 +57,7 @@ impl State {
             peeks: Peeks::new(setup.config.peek),
             config: setup.config,
             looks: Looks::new(reactor.now),
+            later: Later::new(setup.has_survivors, reactor.now),
             reactor,
             reports: Reports::new(facts),
             workers: Workers::new(),

@@ -37,6 +37,8 @@ pub(crate) enum Event {
     CheckFailed(WorkerId, String),
     /// Its check passed, for the first time.
     CheckPassed(WorkerId),
+    /// Its check cannot be made, through no fault of its own. Once, until one is made again.
+    NotChecked(WorkerId, String),
     /// Its check failed several times in a row.
     Unhealthy(WorkerId, String),
     /// Its check has a connection that must reach this worker and no other.

@@ -39,6 +39,33 @@ const HEAD: usize = 1024;
 /// Names the control socket to the command `recluster` and to its clients.
 const CONTROL: &str = "RECLUSTER_CONTROL";
 
+/// Of this the master has too little: it says nothing of the worker.
+const SHORT: [i32; 6] =
+    [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EADDRNOTAVAIL];
+
+/// Why a check has not passed.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    /// The worker has failed it.
+    Failed(String),
+    /// It could not be made.
+    NotMade(String),
+}
+
+impl Fault {
+    /// What this error of the system means, where people are told of it in these words.
+    fn of(error: &io::Error, words: String) -> Self {
+        let is_short = error.raw_os_error().is_some_and(|errno| SHORT.contains(&errno));
+        if is_short { Self::NotMade(words) } else { Self::Failed(words) }
+    }
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
 /// What people are told has panicked.
 const PART: Part = Part::dispensable("what checks a worker");
 
@@ -86,23 +113,31 @@ impl Checks {
     }
 
     async fn watch(self, worker: WorkerId, target: Target, events: Sink<Event>, hands: Hands) {
-        while let Err(reason) = self.ask(worker, &target, &events, &hands).await {
+        while let Err(fault) = self.ask(worker, &target, &events, &hands).await {
+            let (Fault::Failed(reason) | Fault::NotMade(reason)) = fault;
             events.send(Event::CheckFailed(worker, reason));
             sleep(SOON).await;
         }
         events.send(Event::CheckPassed(worker));
-        let mut failures = 0;
+        let (mut failures, mut is_checked) = (0, true);
         loop {
             sleep(self.every).await;
-            match self.ask(worker, &target, &events, &hands).await {
-                Ok(()) => failures = 0,
-                Err(reason) => {
-                    failures += 1;
-                    if failures >= PATIENCE {
-                        failures = 0;
-                        events.send(Event::Unhealthy(worker, reason));
-                    }
+            let asked = self.ask(worker, &target, &events, &hands).await;
+            if let Err(Fault::NotMade(reason)) = asked {
+                if std::mem::take(&mut is_checked) {
+                    events.send(Event::NotChecked(worker, reason));
                 }
+                continue;
+            }
+            is_checked = true;
+            if let Err(Fault::Failed(reason)) = asked {
+                failures += 1;
+                if failures >= PATIENCE {
+                    failures = 0;
+                    events.send(Event::Unhealthy(worker, reason));
+                }
+            } else {
+                failures = 0;
             }
         }
     }
@@ -114,38 +149,40 @@ impl Checks {
         target: &Target,
         events: &Sink<Event>,
         hands: &Hands,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let asked = async {
             match (&self.check, target) {
                 (ReadyCheck::Http(path), Target::HandOver) => {
                     get(hand_over(worker, events).await?, path).await
                 }
                 (ReadyCheck::Http(path), Target::Own(address)) => {
-                    get(TcpStream::connect(address).await.map_err(|error| error.to_string())?, path).await
+                    let connected = TcpStream::connect(address).await;
+                    get(connected.map_err(|error| Fault::of(&error, error.to_string()))?, path).await
                 }
                 (ReadyCheck::Command(command), Target::Process(asked)) => run(command, asked, hands).await,
                 (ReadyCheck::Http(_), Target::Process(_))
                 | (ReadyCheck::Command(_), Target::HandOver | Target::Own(_)) => {
-                    Err("this worker cannot be asked in this way".to_owned())
+                    Err("this worker cannot be asked in this way".to_owned().into())
                 }
             }
         };
         match timeout(self.timeout, asked).await {
             Ok(result) => result,
-            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+            Err(_) => Err(format!("no answer within {:?}", self.timeout).into()),
         }
     }
 }
 
 /// Makes a connection and hands its other end to the worker.
-async fn hand_over(worker: WorkerId, events: &Sink<Event>) -> Result<TcpStream, String> {
-    let (ours, theirs) = pair().await.map_err(|error| format!("no connection could be made: {error}"))?;
+async fn hand_over(worker: WorkerId, events: &Sink<Event>) -> Result<TcpStream, Fault> {
+    let not_made = |error| Fault::NotMade(format!("no connection could be made: {error}"));
+    let (ours, theirs) = pair().await.map_err(not_made)?;
     let (reply, taken) = oneshot::channel();
     // If the supervisor is gone, the reply channel is dropped with the event.
     events.send(Event::HandOver(worker, HandOver { connection: theirs, reply }));
     match taken.await {
         Ok(true) => Ok(ours),
-        Ok(false) | Err(_) => Err("it has no server to be asked on".to_owned()),
+        Ok(false) | Err(_) => Err("it has no server to be asked on".to_owned().into()),
     }
 }
 
@@ -164,11 +201,11 @@ async fn pair() -> io::Result<(TcpStream, OwnedFd)> {
 }
 
 /// Sends a GET request, and judges the status of the response.
-async fn get(mut stream: TcpStream, path: &str) -> Result<(), String> {
+async fn get(mut stream: TcpStream, path: &str) -> Result<(), Fault> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: recluster\r\nConnection: close\r\n\r\n"
     );
-    let lost = |error: io::Error| error.to_string();
+    let lost = |error: io::Error| Fault::Failed(error.to_string());
     stream.write_all(request.as_bytes()).await.map_err(lost)?;
     let mut head = Vec::with_capacity(HEAD);
     while !head.contains(&b'\n') && head.len() < HEAD {
@@ -178,8 +215,8 @@ async fn get(mut stream: TcpStream, path: &str) -> Result<(), String> {
     }
     match status_of(&head) {
         Some(200..=399) => Ok(()),
-        Some(status) => Err(format!("GET {path} was answered with status {status}")),
-        None => Err(format!("GET {path} was not answered in HTTP")),
+        Some(status) => Err(format!("GET {path} was answered with status {status}").into()),
+        None => Err(format!("GET {path} was not answered in HTTP").into()),
     }
 }
 
@@ -191,7 +228,7 @@ pub(crate) fn status_of(head: &[u8]) -> Option<u16> {
     version.starts_with("HTTP/1.").then(|| rest.get(..3)?.parse().ok())?
 }
 
-async fn run(command: &str, asked: &Asked, hands: &Hands) -> Result<(), String> {
+async fn run(command: &str, asked: &Asked, hands: &Hands) -> Result<(), Fault> {
     let mut check = Command::new("/bin/sh");
     // An empty variable of ours is as if it were not set. Not every program that a command starts knows that.
     let is_unset = |name: &OsStr, value: &OsStr| is_withheld(name) || (name == CONTROL && value.is_empty());
@@ -202,9 +239,12 @@ async fn run(command: &str, asked: &Asked, hands: &Hands) -> Result<(), String> 
     check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match run_to_end(check, Rest::Dies, hands).await {
         Ok(Exit::Code(0)) => Ok(()),
-        Ok(Exit::Code(code)) => Err(format!("`{command}` ended with status {code}")),
-        Ok(Exit::Signal(signal)) => Err(format!("`{command}` was ended by {}", signal_name(signal))),
-        Err(error) => Err(format!("`{command}` could not be run in {}: {error}", asked.directory.display())),
+        Ok(Exit::Code(code)) => Err(format!("`{command}` ended with status {code}").into()),
+        Ok(Exit::Signal(signal)) => Err(format!("`{command}` was ended by {}", signal_name(signal)).into()),
+        Err(error) => {
+            let words = format!("`{command}` could not be run in {}: {error}", asked.directory.display());
+            Err(Fault::of(&error, words))
+        }
     }
 }
 
@@ -251,7 +291,7 @@ mod tests {
             );
             assert_eq!(
                 run("exit 3", &asked(), &hands()).await,
-                Err("`exit 3` ended with status 3".to_owned())
+                Err("`exit 3` ended with status 3".to_owned().into())
             );
         });
     }
@@ -266,7 +306,7 @@ mod tests {
         let target = Target::Process(Box::new(asked()));
         let asked =
             runtime().block_on(checks.ask(WorkerId::from_number(1), &target, &Sink::new(drop), &hands()));
-        assert_eq!(asked, Err("no answer within 50ms".to_owned()));
+        assert_eq!(asked, Err("no answer within 50ms".to_owned().into()));
     }
 
     #[test]
@@ -338,17 +378,22 @@ mod tests {
                 ["HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 503 Busy\r\n\r\n", "SSH-2.0\r\n", ""];
             let (results, asked) = tokio::join!(asking, answer(listener, &responses));
             assert_eq!(asked, ["GET /healthz HTTP/1.1"; 4]);
-            let not_http = || Err("GET /healthz was not answered in HTTP".to_owned());
+            let not_http = || Err("GET /healthz was not answered in HTTP".to_owned().into());
             assert_eq!(
                 results,
-                [Ok(()), Err("GET /healthz was answered with status 503".to_owned()), not_http(), not_http()]
+                [
+                    Ok(()),
+                    Err("GET /healthz was answered with status 503".to_owned().into()),
+                    not_http(),
+                    not_http()
+                ]
             );
             // Bound, and not listening.
             let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
             silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
             let target = Target::Own(silent.local_addr().unwrap().as_socket().unwrap());
             let refused = checks.ask(WORKER, &target, &sink, &hands()).await;
-            assert_eq!(refused, Err("Connection refused (os error 111)".to_owned()));
+            assert_eq!(refused, Err("Connection refused (os error 111)".to_owned().into()));
         });
     }
 
@@ -357,7 +402,7 @@ mod tests {
         let sink = Sink::new(drop);
         let asked =
             runtime().block_on(http("/").ask(WORKER, &Target::Process(Box::new(asked())), &sink, &hands()));
-        assert_eq!(asked, Err("this worker cannot be asked in this way".to_owned()));
+        assert_eq!(asked, Err("this worker cannot be asked in this way".to_owned().into()));
     }
 
     #[test]
@@ -383,7 +428,7 @@ mod tests {
             let asking = async {
                 assert_eq!(checks.ask(WORKER, &Target::HandOver, &sink, &hands()).await, Ok(()));
                 let refused = checks.ask(WORKER, &Target::HandOver, &sink, &hands()).await;
-                assert_eq!(refused, Err("it has no server to be asked on".to_owned()));
+                assert_eq!(refused, Err("it has no server to be asked on".to_owned().into()));
             };
             tokio::join!(worker, asking);
         });
@@ -434,8 +479,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_master_has_too_little_of_says_nothing_of_the_worker() {
+        let of = |errno| Fault::of(&io::Error::from_raw_os_error(errno), "it".to_owned());
+        assert!([libc::EMFILE, libc::EAGAIN].map(of).iter().all(|fault| matches!(fault, Fault::NotMade(_))));
+        assert!(
+            [libc::ECONNREFUSED, libc::ENOENT].map(of).iter().all(|fault| matches!(fault, Fault::Failed(_)))
+        );
+    }
+
+    #[test]
     fn a_command_that_is_ended_by_a_signal_has_failed() {
         let ended = runtime().block_on(run("kill -9 $$", &asked(), &hands()));
-        assert_eq!(ended, Err("`kill -9 $$` was ended by SIGKILL".to_owned()));
+        assert_eq!(ended, Err("`kill -9 $$` was ended by SIGKILL".to_owned().into()));
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Launch {
     pub(crate) raw_stdio: bool,
     pub(crate) takes_stdout: bool,
     pub(crate) end_with_master: bool,
+    /// By what the next master knows it.
+    pub(crate) cluster: Option<Arc<OsStr>>,
     /// The file that a Node worker loads, and the settings for it.
     pub(crate) preload: Option<(PathBuf, Option<NodeDrain>)>,
     /// What the master has bound for all workers.
@@ -112,6 +114,7 @@ impl Launch {
             raw_stdio: self.raw_stdio,
             takes_stdout: self.takes_stdout,
             end_with_master: self.end_with_master,
+            cluster: self.cluster.as_deref(),
             open_files,
             preload: self.preload.clone(),
             inspect_port: inspector.map(|place| place.port),

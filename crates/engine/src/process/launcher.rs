@@ -259,6 +259,7 @@ mod tests {
             raw_stdio: false,
             takes_stdout: false,
             end_with_master: true,
+            cluster: None,
             preload: None,
             bound: Arc::new([]),
             own: None,

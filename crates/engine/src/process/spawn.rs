@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt as _, FdMapping};
 use recluster_core::{SpawnFailure, WorkerId};
 use recluster_wire::env::{
-    Activation, COMPILE_CACHE, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NGINX, NodeChannel,
-    NodeDrain, SERVER, WATCHDOG_PID, WorkerEnv, nginx_numbers,
+    Activation, CLUSTER, COMPILE_CACHE, FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, Links, NGINX,
+    NodeChannel, NodeDrain, SERVER, WATCHDOG_PID, WorkerEnv, nginx_numbers,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource};
@@ -53,6 +53,8 @@ pub(crate) struct SpawnOptions<'a> {
     pub(crate) takes_stdout: bool,
     /// A program that is not Node is sent TERM when the master dies.
     pub(crate) end_with_master: bool,
+    /// By what the next master knows it.
+    pub(crate) cluster: Option<&'a OsStr>,
     /// Its soft limit on open files, if that is not the master's.
     pub(crate) open_files: Option<u64>,
     /// The file that a Node worker loads, and how the worker drains by it, if it does.
@@ -193,6 +195,11 @@ pub(super) fn environment(
     }
     if let (Some(cache), Some((_, Some(_)))) = (&program.compile_cache, &options.preload) {
         variables.insert(COMPILE_CACHE.into(), cache.directory.clone().into());
+    }
+    // A Node server sees nothing of it: what it loads first removes it.
+    let is_unseen = !program.is_node() || options.preload.is_some();
+    if let Some(cluster) = options.cluster.filter(|_| is_unseen) {
+        variables.insert(CLUSTER.into(), cluster.into());
     }
     let mut add = |name: &str, value: String| variables.insert(name.into(), value.into());
     let sockets = options.sockets.iter().map(|bound| bound.given()).collect();

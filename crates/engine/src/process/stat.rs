@@ -15,6 +15,8 @@ pub(crate) struct Stat {
     pub(super) parent: Option<Pid>,
     /// Its process group.
     pub(crate) group: i32,
+    /// Its session.
+    pub(super) session: i32,
     /// It has not ended, or a thread of it has not.
     pub(super) lives: bool,
     /// Its first thread runs, waits for the CPU or for a disk, or is about to end or has ended.
@@ -57,6 +59,7 @@ impl Stat {
             pid: pid.parse().ok()?,
             parent: Pid::from_raw(fields.get(1)?.parse().ok().filter(|parent| *parent >= 0)?),
             group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
             lives: !matches!(*fields.first()?, "Z" | "X") || number(17)? > 1,
             is_busy: matches!(*fields.first()?, "R" | "D" | "Z" | "X") || number(6)? & EXITING != 0,
             is_stopped: *fields.first()? == "T",
@@ -104,6 +107,7 @@ mod tests {
             pid: 42,
             parent,
             group: 40,
+            session: 41,
             lives: false,
             is_busy: true,
             is_stopped: false,

@@ -44,6 +44,7 @@ fn options() -> SpawnOptions<'static> {
         raw_stdio: false,
         takes_stdout: false,
         end_with_master: false,
+        cluster: None,
         open_files: None,
         preload: None,
         inspect_port: None,
@@ -126,18 +127,19 @@ async fn a_program_finds_its_sockets_its_channel_and_its_place() {
     let bound = [tcp("web=127.0.0.1:0"), tcp("127.0.0.1:0")];
     let options = SpawnOptions {
         sockets: bound.iter().collect(),
+        cluster: Some("/run/it.sock".as_ref()),
         notify: Some("/run/it.notify".into()),
         watchdog: Some(Duration::from_secs(2)),
         ..options()
     };
     let script = "echo $LISTEN_PID $WATCHDOG_PID $$; echo $LISTEN_FDS $LISTEN_FDNAMES $RECLUSTER_CHANNEL_FD; \
-                  echo $WORKER_ID $RECLUSTER_WORKERS $RECLUSTER_GENERATION; echo $NOTIFY_SOCKET $WATCHDOG_USEC; \
+                  echo $WORKER_ID $RECLUSTER_WORKERS $RECLUSTER_GENERATION $RECLUSTER_CLUSTER; echo $NOTIFY_SOCKET $WATCHDOG_USEC; \
                   for fd in 3 4; do readlink /proc/$$/fd/$fd; done; echo hello >&5; read -r word <&5; echo $word; pwd";
     let mut running = Running::start(&shell(script), &options);
     let pid = running.process.pid().as_raw_nonzero();
     assert_eq!(running.line(), format!("{pid} {pid} {pid}"));
     assert_eq!(running.line(), "2 web:unknown 5");
-    assert_eq!(running.line(), "2 4 3");
+    assert_eq!(running.line(), "2 4 3 /run/it.sock");
     assert_eq!(running.line(), "/run/it.notify 2000000");
     for bound in &bound {
         let ours = fs::read_link(format!("/proc/self/fd/{}", bound.socket.as_raw_fd())).unwrap();

@@ -449,6 +449,13 @@ pub enum Event {
         reason: String,
         /// Where in our source that was, if that is known.
         place: Option<String>,
+        /// The functions that led there, the innermost first.
+        calls: Vec<String>,
+        /// What the cluster was doing, where it ends.
+        #[serde(rename = "cluster_was")]
+        phase: Option<&'static str>,
+        /// The workers that lived then, 64 at most.
+        workers: Vec<Worker>,
         /// The cluster ends: every worker is sent SIGTERM, and SIGKILL if that does not end it. Otherwise only that
         /// client's connection ends, or that worker is replaced.
         ends: bool,

@@ -18,10 +18,13 @@ use crate::report::event::Event;
 use crate::supervisor::Supervisor;
 use crate::supervisor::herald::Seen;
 use crate::supervisor::input::{Input, Request};
+use crate::supervisor::status::phase_name;
 use crate::supervisor::timers::FAR_AWAY;
 
 /// How often what is left is looked for.
 const LOOK: Duration = Duration::from_millis(50);
+/// How many workers are named.
+const MOST_WORKERS: usize = 64;
 /// Who is told may be what panics: the workers are ended all the same.
 const PART: Part = Part::vital("who is told what happens");
 
@@ -83,7 +86,8 @@ impl Supervisor {
             self.send_all(Signal::Term);
         }
         self.tell_manager_of(&panic);
-        self.say(told(panic));
+        let last_words = self.told_with_state(panic);
+        self.say(last_words);
         if is_released {
             return;
         }
@@ -164,6 +168,14 @@ impl Supervisor {
         }
     }
 
+    /// What is told of the panic that ends the cluster, with what there was just before.
+    fn told_with_state(&self, Panicked { part, reason, place, calls }: Panicked) -> Event {
+        let phase = attempt(PART, || phase_name(self.policy.phase())).ok();
+        let workers = attempt(PART, || self.workers.living().into_iter().take(MOST_WORKERS).collect());
+        let (workers, ends) = (workers.unwrap_or_default(), part.is_vital);
+        Event::Panicked { part: part.name, reason, place, calls, phase, workers, ends }
+    }
+
     /// As far as those who listen let us.
     fn say(&self, event: Event) {
         // What came of it has nobody to be told.
@@ -171,8 +183,10 @@ impl Supervisor {
     }
 }
 
-fn told(Panicked { part, reason, place }: Panicked) -> Event {
-    Event::Panicked { part: part.name, reason, place, ends: part.is_vital }
+/// What is told of a panic alone.
+fn told(Panicked { part, reason, place, calls }: Panicked) -> Event {
+    let ends = part.is_vital;
+    Event::Panicked { part: part.name, reason, place, calls, phase: None, workers: Vec::new(), ends }
 }
 
 #[cfg(test)]

@@ -168,6 +168,11 @@ impl Supervisor {
                 }
             }
             Heard::CheckPassed(worker) => self.becomes_ready(worker),
+            Heard::NotChecked(worker, reason) => self.emit_about(worker, |worker| {
+                let caveat =
+                    format!("worker {} cannot be checked now, and goes on unchecked: {reason}", worker.id);
+                Event::Caveat { caveat: caveat.into() }
+            }),
             Heard::Unhealthy(worker, reason) => {
                 self.emit_about(worker, |worker| Event::Unhealthy { worker, reason });
                 self.tell(core::Event::Replace(worker));

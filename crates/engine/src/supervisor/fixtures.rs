@@ -74,6 +74,7 @@ pub(crate) fn child_that_runs(number: u64, script: &str) -> Child {
         raw_stdio: false,
         takes_stdout: false,
         end_with_master: false,
+        cluster: None,
         open_files: None,
         preload: None,
         inspect_port: None,

@@ -43,8 +43,10 @@ mod timers;
 mod watchdog;
 mod workers;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use recluster_core as core;
@@ -106,6 +108,8 @@ pub(crate) struct Shell {
     pub(crate) end_with_master: bool,
     /// The thread that starts processes, if it is not a new one.
     pub(crate) seat: Option<Seat>,
+    /// By what the next master knows the workers.
+    pub(crate) cluster: Option<Arc<OsStr>>,
     /// The soft limit on open files of every process that is started.
     pub(crate) open_files: Option<u64>,
     /// What the master has bound itself, in the order in which workers number it.
@@ -202,6 +206,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         output,
         end_with_master,
         seat,
+        cluster,
         open_files,
         bound,
         reread,
@@ -219,7 +224,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         .map_err(system("start the data plane"))?;
     let process_events = sink(&inputs, Input::Process);
     let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);
-    let habits = Habits { raw_stdio, takes_stdout: output.takes_stdout(), end_with_master };
+    let habits = Habits { raw_stdio, takes_stdout: output.takes_stdout(), end_with_master, cluster };
     let outlets = Outlets::start(output, spec.settings().workers, passes_stderr, process_events.clone())?;
     let launcher =
         start_launcher(seat, open_files, &inputs).map_err(system("start the thread that starts workers"))?;

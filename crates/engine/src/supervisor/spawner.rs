@@ -1,5 +1,6 @@
 //! Has workers started: everything that a worker's process needs of the master. It decides nothing.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -27,13 +28,15 @@ use crate::supervisor::launches::Begun;
 use crate::supervisor::spec::Spec;
 
 /// How every worker is started.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Habits {
     /// Its stderr is the master's own.
     pub(crate) raw_stdio: bool,
     /// Its stdout passes through the master.
     pub(crate) takes_stdout: bool,
     pub(crate) end_with_master: bool,
+    /// By what the next master knows it.
+    pub(crate) cluster: Option<Arc<OsStr>>,
 }
 
 /// What does not change while the cluster lives.
@@ -173,6 +176,7 @@ impl Spawner {
             raw_stdio: self.habits.raw_stdio,
             takes_stdout: self.habits.takes_stdout,
             end_with_master: self.habits.end_with_master,
+            cluster: self.habits.cluster.clone(),
             preload,
             bound: Arc::clone(&self.bound),
             own: spec.check_listen.clone().filter(|_| !is_node),

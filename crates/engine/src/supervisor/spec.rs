@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use recluster_core::{Config, Settings};
 use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
 
+use crate::aside::aside;
 use crate::config::balance::Balance;
 use crate::config::drain_signal::DrainSignal;
 use crate::config::hook::Hook;
@@ -237,7 +237,7 @@ impl Look {
     pub(crate) async fn say(&self) -> Result<Configuration, String> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let say = Arc::clone(&self.say);
-        let look = spawn_blocking(move || {
+        let look = aside(move || {
             let said = say();
             drop(turn);
             said

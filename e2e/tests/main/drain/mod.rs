@@ -4,5 +4,6 @@ mod by_signal;
 mod by_themselves;
 mod leftovers;
 pub(crate) mod lossless;
+mod next_master;
 mod old_workers;
 mod orphans;

@@ -1,8 +1,10 @@
 //! When the master runs out of descriptors, its workers go on serving, and what failed is tried again.
 
+use std::fs;
 use std::net::TcpStream;
+use std::path::Path;
 
-use recluster_e2e::{Connection, Launch, Master, Stage, on};
+use recluster_e2e::{Connection, Home, Launch, Master, Stage, eventually, on};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::json;
 
@@ -99,4 +101,73 @@ fn a_worker_that_listens_without_end_is_refused_and_nobody_else_notices() {
     master.worker(&good).signal(Signal::KILL);
     master.wait_all(2, on("serving").slot(0));
     assert!(master.seen(&on("cut_off")).is_empty());
+}
+
+/// The log in a file, workers that are checked all the time, a pidfile, and a master that can be told to have nothing any more.
+fn busy(launch: Launch) -> Launch {
+    let launch = launch.option("--ready-check", "http:/").option("--check-interval", "50ms");
+    launch.option("--respawn", "50ms").with_admin()
+}
+
+/// What a shortage costs while it lasts, for every act of the master that takes a descriptor: that act, and nothing that runs.
+#[test]
+fn out_of_descriptors_every_act_fails_by_itself_and_works_again_afterwards() {
+    let master = busy(Launch::fixture("server.js")).serve();
+    let before = master.active_pids();
+    let mut kept = master.connect();
+    set_limit(&master, Rlimit { current: Some(4), maximum: getrlimit(Resource::Nofile).maximum });
+    // A worker is checked again and again, and no check can be made: that says nothing of the worker.
+    let is_told = || master.seen(&on("caveat")).iter().any(|told| told.text("/caveat").contains("unchecked"));
+    eventually("no check could be made", is_told);
+    assert_eq!(kept.get("/").expect("workers go on").status, 200);
+    // A client of the control socket waits in its queue.
+    let (asks, scales) = (master.begin_client(&["status", "--json"]), master.begin_client(&["scale", "3"]));
+    // A reload begins with a look at the server's file.
+    master.signal(Signal::HUP);
+    let refused = master.wait(on("reloaded"));
+    assert!(refused.text("/reason").contains("Too many open files"), "{refused:?}");
+    assert_eq!(kept.get("/").expect("workers go on").status, 200);
+    assert!(master.seen(&on("unhealthy")).is_empty() && master.seen(&on("exit")).is_empty());
+    set_limit(&master, getrlimit(Resource::Nofile));
+    assert_eq!(asks.finish().json()["phase"], "running");
+    scales.finish().expect_code(0);
+    master.client(&["reload"]).expect_code(0);
+    let after = master.active_pids();
+    assert_eq!(after.len(), 3);
+    assert!(before.iter().all(|pid| !after.contains(pid)));
+}
+
+/// `pids.max` of a control group, which counts threads as well, or `ulimit -u`.
+#[cfg_attr(not(has = "pids-groups"), ignore = "no control group for processes can be made")]
+#[test]
+fn out_of_processes_nothing_that_runs_ends_and_what_failed_is_tried_again() {
+    let home = Home::new();
+    let (group, pidfile) = (home.join("group"), home.join("it.pid"));
+    let launch = busy(Launch::fixture("server.js")).home(&home).started_by("in-a-pids-group.py");
+    let launch = launch.env("GROUP", &group).option("--pidfile", &pidfile.to_string_lossy());
+    let master = launch.serve();
+    let set = |most: &str| {
+        let directory = fs::read_to_string(&group).expect("the fixture has written it");
+        fs::write(Path::new(directory.trim()).join("pids.max"), most).expect("it may be written");
+    };
+    let mut kept = master.connect();
+    set("1");
+    // The files by which the master is reached are looked at, which takes threads.
+    fs::remove_file(&pidfile).expect("it is there");
+    master.signal(Signal::USR1);
+    master.wait(on("signal").with("/signal", "SIGUSR1"));
+    master.signal(Signal::HUP);
+    master.wait(on("failed"));
+    assert_eq!(kept.get("/").expect("workers go on").status, 200);
+    let old = master.wait(on("spawned").slot(1));
+    master.worker(&old).signal(Signal::KILL);
+    master.wait(on("respawning").slot(1));
+    assert_eq!(master.get("/").status, 200, "the other one serves");
+    assert_eq!(master.status()["phase"], "running");
+    assert!(master.seen(&on("panicked")).is_empty());
+    set("max");
+    eventually("every slot serves again", || master.active_pids().len() == 2);
+    master.signal(Signal::USR1);
+    eventually("the pidfile is there again", || pidfile.exists());
+    master.reload().expect_code(0);
 }

@@ -91,7 +91,13 @@ async fn a_supervisor_that_panics_ends_its_workers_and_says_where_it_was() {
     timeout(DEADLINE, cluster.reload()).await.unwrap().unwrap_err();
     let (happened, ending) = until_over(&cluster, events).await;
     is_lost(&happened, &ending, "the supervisor", REASON);
-    let is_here = |event: &Event| matches!(event, Event::Panicked { place: Some(place), .. } if place.contains("cluster/tests.rs:"));
+    let is_here = |event: &Event| {
+        let Event::Panicked { place: Some(place), calls, phase, workers, .. } = event else { return false };
+        place.contains("cluster/tests.rs:")
+            && !calls.is_empty()
+            && *phase == Some("running")
+            && workers.len() == 2
+    };
     assert!(happened.iter().any(is_here), "{happened:?}");
     assert_eq!(ends.len(), 2);
     for end in ends {
@@ -233,7 +239,7 @@ async fn a_worker_of_which_nobody_hears_any_more_is_replaced_and_nothing_else() 
     let (cluster, mut events) = running(SLEEPS, |builder| builder).await;
     let before = cluster.workers().await.unwrap();
     let part = Part::dispensable("what checks a worker");
-    let panic = Panicked { part, reason: REASON.to_owned(), place: None };
+    let panic = Panicked { part, reason: REASON.to_owned(), place: None, calls: Vec::new() };
     // The policy counts workers as the cluster does, which has had no other.
     let worker = WorkerId::from_number(before[0].id);
     cluster.inputs.send(Input::Process(process::event::Event::Unheard(worker, panic))).unwrap();

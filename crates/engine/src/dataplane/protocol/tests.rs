@@ -4,8 +4,9 @@ use recluster_wire::Json;
 use recluster_wire::node::worker::FromPrimary;
 use recluster_wire::node::{Decoder, Farewell, Fault, Held, Malformed, Taken};
 
-use super::super::fixtures::{FarEnd, Harness, connection, id, query};
-use super::super::messages::MOST_SERVERS_EACH;
+use super::super::fixtures::{FarEnd, Harness, connection, id, just_before, query};
+use super::super::later::{Later, PATIENCE};
+use super::super::messages::{Command, MOST_SERVERS_EACH};
 use super::super::worker::InFlight;
 use super::*;
 
@@ -47,6 +48,44 @@ fn each_query_is_answered_once() {
         harness.turn();
         assert!(far.lines().is_empty());
     }
+}
+
+/// Workers of a master that was killed may have the address, if they are busy.
+#[test]
+fn an_address_in_use_is_waited_for_where_workers_are_left_of_before() {
+    for balance in [Balance::RoundRobin, Balance::Shared, Balance::Kernel] {
+        let (mut harness, mut far) = serving(balance);
+        let old = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = Some(old.local_addr().unwrap().port());
+        let ask = |seq| FromWorker::QueryServer(QueryServer { port, ..query(seq) });
+        harness.hear(1, ask(1));
+        assert_eq!(far.replies(), [(1, Err(libc::EADDRINUSE))], "nobody was left");
+        harness.state.later = Later::new(true, harness.state.reactor.now);
+        harness.hear(1, ask(2));
+        harness.pass(just_before(PATIENCE));
+        assert_eq!(far.replies(), []);
+        harness.pass(PATIENCE);
+        assert_eq!(far.replies(), [(2, Err(libc::EADDRINUSE))], "they keep it for too long");
+        harness.hear(1, ask(3));
+        drop(old);
+        harness.pass(PATIENCE / 2);
+        assert_eq!(far.replies(), [(3, Ok(()))]);
+    }
+}
+
+#[test]
+fn few_requests_of_one_worker_wait_and_none_when_the_start_is_long_over() {
+    let (mut harness, mut far) = serving(Balance::Shared);
+    let old = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = Some(old.local_addr().unwrap().port());
+    harness.state.later = Later::new(true, harness.state.reactor.now);
+    (1..=9).for_each(|seq| harness.hear(1, FromWorker::QueryServer(QueryServer { port, ..query(seq) })));
+    assert_eq!(far.replies().len(), 5);
+    harness.pass(PATIENCE);
+    assert_eq!(far.replies().len(), 4);
+    harness.pass(PATIENCE * 100);
+    harness.hear(1, FromWorker::QueryServer(QueryServer { port, ..query(10) }));
+    assert_eq!(far.replies(), [(10, Err(libc::EADDRINUSE))]);
 }
 
 #[test]
