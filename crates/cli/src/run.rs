@@ -68,9 +68,8 @@ pub(crate) async fn run(
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
     let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
     let builder = set(builder, ServiceManager::of_process(), ClusterBuilder::service_manager);
-    let builder = builder.starts_on(seat);
-    let builder =
-        set(builder, socket.as_ref().map(|socket| socket.path().to_owned()), ClusterBuilder::cluster);
+    let known_by = socket.as_ref().map(|socket| socket.path().to_owned());
+    let builder = set(builder.starts_on(seat), known_by, ClusterBuilder::cluster);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
     let is_exposed = admin.as_ref().is_some_and(Admin::is_exposed);
@@ -83,9 +82,9 @@ pub(crate) async fn run(
     let control = server.as_ref().map(|server| server.path().display().to_string());
     let admin_at = admin.as_ref().map(|admin| admin.address().to_string());
     journal.note(&Note::starting(&args, control, admin_at.clone()));
-    Note::survivors(cluster.survivors()).iter().for_each(|note| journal.note(note));
-    if let Some(address) = admin_at.filter(|_| is_exposed) {
-        journal.note(&Note::AdminExposed { address });
+    let exposed = admin_at.filter(|_| is_exposed).map(|address| Note::AdminExposed { address });
+    for note in Note::survivors(cluster.survivors()).iter().chain(&exposed) {
+        journal.note(note);
     }
 
     journal.hint_at_surroundings(missing, usual_stop_of_first_process(&args));

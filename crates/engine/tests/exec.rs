@@ -51,7 +51,7 @@ fn start(seat: Seat) -> u32 {
             tokio::task::yield_now().await;
         }
         let workers = cluster.workers().await.expect("it lives");
-        workers[0].pid.expect("its process")
+        workers.first().and_then(|worker| worker.pid).expect("its process")
     })
 }
 

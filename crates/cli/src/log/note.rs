@@ -203,7 +203,7 @@ impl Note {
     /// Workers of a killed master are there; none where there are none.
     pub(crate) fn survivors(pids: &[u32]) -> Option<Self> {
         let named = pids.iter().take(NAMED).copied().collect();
-        (!pids.is_empty()).then(|| Self::Survivors { workers: pids.len(), pids: named })
+        (!pids.is_empty()).then_some(Self::Survivors { workers: pids.len(), pids: named })
     }
 
     pub(crate) fn signal(signal: &'static str, wish: Wish) -> Self {
