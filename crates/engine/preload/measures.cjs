@@ -74,11 +74,11 @@ function spans(bounds) {
   const buckets = new Float64Array(bounds.length + 1);
   let sum = 0;
   return {
-    add(span) {
+    add(span, times = 1) {
       let at = 0;
       while (span > bounds[at]) at += 1;
-      buckets[at] += 1;
-      sum += span;
+      buckets[at] += times;
+      sum += span * times;
     },
     told: () => ({ sum: Math.round(sum * 1000), buckets: Array.from(buckets) }),
   };
@@ -86,18 +86,26 @@ function spans(bounds) {
 
 /**
  * Counts the requests that this worker answers, whoever serves them. It hears of them through Node's diagnostics channels, and touches
- * nothing that a request passes.
+ * nothing that a request passes. Every one is counted; of many, some are timed, each for those that began since the one before it.
  */
 function countRequests() {
   /** Up to when a request is in each bucket, in milliseconds. */
   const REQUESTS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000];
   /** Classes of statuses, the last one for what is none. */
   const CODES = 6;
+  /** So many requests are all timed after the master has asked; of more, one of about so many. */
+  const ALL_OF = 256;
+  const ONE_OF = 64;
   const { hrtime } = own;
   const { subscribe } = require('diagnostics_channel');
   const codes = new Float64Array(CODES);
   const took = spans(REQUESTS);
-  let isNew = false;
+  const random = dice();
+  /** How many requests the next one that is timed stands for, and how many of them are yet to begin, itself included. */
+  let [times, left] = [1, 1];
+  /** How many are yet to be timed without a choice. */
+  let all = ALL_OF;
+  let told = 0;
 
   /** What it is made of in the place of a new object, which a derived class then gives its private field. */
   class Given {
@@ -106,35 +114,49 @@ function countRequests() {
     }
   }
 
-  /** When a response was begun: known of the response itself, where nobody else sees it. */
+  /** Of one that is timed, when it began and for how many it stands: known of the response itself, where nobody else sees it. */
   class Begun extends Given {
-    #at;
+    #begun;
 
-    constructor(object, at) {
+    constructor(object, begun) {
       super(object);
-      this.#at = at;
+      this.#begun = begun;
+    }
+
+    static is(object) {
+      return #begun in object;
     }
 
     static of(object) {
-      return #at in object ? object.#at : undefined;
+      return object.#begun;
     }
   }
 
   // The first versions of Node 18 have no such function: there nobody counts. Whoever else publishes there may publish anything.
   if (!subscribe) return undefined;
-  hear('http.server.request.start', ({ response }) => new Begun(response, now()));
+  hear('http.server.request.start', ({ response }) => begin(response));
   hear('http.server.response.finish', ({ response }) => end(response, response.statusCode));
   // From Node 22.17 and 24.2 on. A stream with an even number was pushed: nobody has asked for it.
-  hear('http2.server.stream.start', ({ stream }) => stream.id % 2 === 1 && new Begun(stream, now()));
-  hear('http2.server.stream.close', ({ stream }) => stream.rstCode === 0 && end(stream, stream.sentHeaders[':status']));
+  hear('http2.server.stream.start', ({ stream }) => isAsked(stream) && begin(stream));
+  hear('http2.server.stream.close', ({ stream }) => isAsked(stream) && stream.rstCode === 0 && end(stream, stream.sentHeaders[':status']));
 
   return {
-    hasMore: () => isNew,
+    hasMore: () => counted() > told,
     told() {
-      isNew = false;
+      told = counted();
+      // The next one is timed, whatever was chosen.
+      [all, times, left] = [ALL_OF, times - left + 1, 1];
       return { codes: Array.from(codes), spans: took.told() };
     },
   };
+
+  function counted() {
+    return codes.reduce((sum, count) => sum + count);
+  }
+
+  function isAsked({ id }) {
+    return id % 2 === 1;
+  }
 
   /** In milliseconds. */
   function now() {
@@ -152,12 +174,40 @@ function countRequests() {
     });
   }
 
+  // What is done for every request is kept short: it is paid for each time, the rest once in a while.
+
+  function begin(object) {
+    left -= 1;
+    if (left <= 0) beginTimed(object);
+  }
+
+  function beginTimed(object) {
+    new Begun(object, { at: now(), times });
+    // By chance: what comes in turns is met in all of them.
+    times = all > 0 ? 1 : 1 + random(2 * ONE_OF - 1);
+    left = times;
+    if (all > 0) all -= 1;
+  }
+
   function end(object, status) {
-    const at = Begun.of(object);
-    if (at === undefined) return;
+    if (typeof status !== 'number') return;
     const code = Math.floor(status / 100) - 1;
     codes[code >= 0 && code < CODES - 1 ? code : CODES - 1] += 1;
-    took.add(now() - at);
-    isNew = true;
+    if (Begun.is(object)) endTimed(Begun.of(object));
   }
+
+  function endTimed({ at, times: requests }) {
+    took.add(now() - at, requests);
+  }
+}
+
+/** A number from 0 on below another one, by a generator (xorshift) of our own: the application may have seeded Node's. */
+function dice() {
+  let state = (own.hrtime()[1] ^ process.pid) | 1;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
 }

@@ -20,8 +20,10 @@ use crate::socket::file::{Found, SocketFile};
 use crate::socket::watch::FileWatch;
 use crate::sys;
 
-/// How often the path is looked at. Most of what happens to it is seen at once.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often the path is looked at where the kernel says what happens to it. What it does not say is what happens further up.
+const WATCHED: Duration = Duration::from_secs(60);
+/// How often where the kernel does not, or while the path does not lead to the socket.
+const UNWATCHED: Duration = Duration::from_secs(10);
 /// The least time between two looks, whatever happens.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How much may wait to be told. It is for the log; whoever does not read it has the socket all the same.
@@ -113,8 +115,9 @@ impl PathKeeper {
             if is_new {
                 continue;
             }
+            let is_well = watch.is_some() && self.known.is_none();
             tokio::select! {
-                () = sleep(EVERY) => {}
+                () = sleep(if is_well { WATCHED } else { UNWATCHED }) => {}
                 () = self.look.notified() => {}
                 () = news(watch.as_ref()) => {}
             }

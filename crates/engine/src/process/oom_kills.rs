@@ -12,8 +12,9 @@ use rustix::process::Pid;
 
 use crate::process::control_groups::{self, Group, Hierarchy};
 
-/// How often the counts are looked at. A rise counts for workers that end before the second look after it.
-pub(crate) const LOOK: Duration = Duration::from_secs(10);
+/// How often the counts are looked at. A rise counts for workers that end before the second look after it. It is long, because the
+/// master has no other reason to wake up: what is mistaken is a worker whom somebody sends SIGKILL soon after such a kill of a neighbour.
+pub(crate) const LOOK: Duration = Duration::from_secs(60);
 
 /// What a shell ends with when SIGKILL has ended what it ran.
 const KILLED: i32 = 128 + libc::SIGKILL;

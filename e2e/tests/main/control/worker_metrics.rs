@@ -109,6 +109,33 @@ fn requests_are_counted_by_their_status_over_all_workers_of_a_slot() {
     assert!(http.iter().any(|http| http["requests"].as_u64() > Some(0)), "{http:?}");
 }
 
+/// Of many some are timed, each for those before it: in the end the histogram has all of them.
+#[test]
+fn of_many_requests_every_one_is_counted_and_some_are_timed() {
+    const MANY: u64 = 2000;
+    let launch = Launch::fixture("measured.js").workers(1).option("--worker-metrics", "http");
+    let master = launch.with_admin().serve();
+    let mut connection = master.connect();
+    let counts = || {
+        let metrics = metrics(&master);
+        let timed = count(&metrics, "recluster_http_request_duration_seconds_count");
+        (count(&metrics, "recluster_http_requests_total"), timed)
+    };
+    let mut asked = 0;
+    // The second time the worker has been asked since the first, so that what is asked is timed.
+    for more in [MANY, 1] {
+        for _ in 0..more {
+            assert_eq!(connection.get("/200").expect("an answer").status, 200);
+        }
+        asked += more;
+        eventually("all requests are counted", || counts().0 == asked);
+    }
+    assert_eq!(counts(), (asked, asked));
+    let status = master.status();
+    let spans = &status["workers"][0]["http"];
+    assert!(spans["requests"].as_u64() == Some(asked), "{spans}");
+}
+
 /// Both hear the same channels; what somebody else publishes there is no request, and harms nobody.
 #[test]
 fn an_application_with_metrics_of_its_own_counts_what_it_did_without_ours() {
