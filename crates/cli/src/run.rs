@@ -66,10 +66,7 @@ pub(crate) async fn run(
     let builder =
         configured(builder, line.started(&args), settings, Place::new(&name, socket.as_ref()), notes);
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
-    let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
-    let builder = set(builder, ServiceManager::of_process(), ClusterBuilder::service_manager);
-    let known_by = socket.as_ref().map(|socket| socket.path().to_owned());
-    let builder = set(builder.starts_on(seat), known_by, ClusterBuilder::cluster);
+    let builder = within_surroundings(builder.starts_on(seat), socket.as_ref());
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
     let is_exposed = admin.as_ref().is_some_and(Admin::is_exposed);
@@ -121,6 +118,13 @@ pub(crate) async fn run(
     }
     journal.close();
     conclude(ending, &args)
+}
+
+/// A cluster that knows what there is around this process, and by what the next master will know its workers.
+fn within_surroundings(builder: ClusterBuilder, socket: Option<&Socket>) -> ClusterBuilder {
+    let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
+    let builder = set(builder, ServiceManager::of_process(), ClusterBuilder::service_manager);
+    set(builder, socket.map(Socket::path), ClusterBuilder::cluster)
 }
 
 /// A cluster that says with which settings it runs, and reads the config file again.

@@ -62,7 +62,7 @@ fn waits_long(thread: &std::path::Path) -> bool {
         Some(EPOLL_WAIT | EPOLL_PWAIT) => {
             let timeout =
                 u32::try_from(argument(3) & u64::from(u32::MAX)).expect("it has 32 bits").cast_signed();
-            timeout < 0 || timeout >= LONG_MS
+            !(0..LONG_MS).contains(&timeout)
         }
         // No time, or one that only the thread knows.
         Some(PPOLL) => argument(2) == 0,

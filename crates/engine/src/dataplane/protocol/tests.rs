@@ -6,7 +6,7 @@ use recluster_wire::node::{Decoder, Farewell, Fault, Held, Malformed, Taken};
 
 use super::super::fixtures::{FarEnd, Harness, connection, id, just_before, query};
 use super::super::later::{Later, PATIENCE};
-use super::super::messages::{Command, MOST_SERVERS_EACH};
+use super::super::messages::MOST_SERVERS_EACH;
 use super::super::worker::InFlight;
 use super::*;
 

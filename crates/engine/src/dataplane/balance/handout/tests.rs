@@ -1,5 +1,6 @@
 //! What is handed out, to whom, and what is not.
 
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 
 use recluster_wire::node::{FromWorker, Taken};
@@ -318,7 +319,7 @@ fn at_a_stop_what_is_at_the_desk_is_taken_first() {
     idle.counts(2, 0, 0, 0);
     (0..2).for_each(|place| idle.stop(place, Signal::STOP));
     (0..3).for_each(|_| idle.connect());
-    idle.harness.obey(Command::CloseListeners);
+    idle.harness.obey(Command::CloseListeners { kept: BTreeSet::new() });
     idle.harness.turn();
     assert_eq!(idle.desk(), None);
     let until = idle.harness.state.reactor.now + Duration::from_secs(9);
