@@ -76,8 +76,12 @@ impl Server {
         assert!(self.exit().success());
     }
 
-    /// Waits until it has ended by a TERM that nobody handled.
+    /// Sends TERM until it has ended by one that nobody handled: those that come at once again are the same request.
     pub(crate) fn ends_by_term(mut self) {
+        while matches!(self.process.try_wait(), Ok(None)) {
+            self.term();
+            thread::yield_now();
+        }
         assert_eq!(self.exit().signal(), Some(Signal::TERM.as_raw()));
     }
 
