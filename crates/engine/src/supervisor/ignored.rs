@@ -16,8 +16,10 @@ use crate::socket::attention::{self, Attention};
 use crate::socket::bind::Bound;
 use crate::socket::holder::{Holder, listening, runs_node};
 
-/// How often it is looked whether connections wait.
-pub(crate) const LOOK: Duration = Duration::from_secs(4);
+/// How soon it is looked again while connections wait, and for the first time.
+const LOOK: Duration = Duration::from_secs(4);
+/// How often where none wait, in the end: until then the time doubles.
+const QUIET: Duration = Duration::from_secs(60);
 /// For how long they have to wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many places are named where the program listens instead.
@@ -28,6 +30,8 @@ const MOST_PLACES: usize = 3;
 pub(crate) struct Ignored {
     generation: Option<Generation>,
     sockets: Vec<State>,
+    /// How long after the last look no connection was seen to wait.
+    quiet: Duration,
 }
 
 /// One socket.
@@ -48,6 +52,7 @@ impl Ignored {
         if is_new {
             self.generation = Some(generation);
             self.sockets = vec![State::Quiet; sockets];
+            self.quiet = LOOK;
         }
         is_new && sockets > 0
     }
@@ -71,6 +76,20 @@ impl Ignored {
         long
     }
 
+    /// When to look next, if there is anything to look for.
+    pub(crate) fn look_due(&mut self, now: Instant) -> Option<Instant> {
+        let waits = |state: &State| matches!(state, State::Waiting(_));
+        if self.sockets.iter().all(|state| *state == State::Settled) {
+            return None;
+        }
+        if self.sockets.iter().any(waits) {
+            return Some(now + LOOK);
+        }
+        let pause = self.quiet;
+        self.quiet = (2 * self.quiet).min(QUIET);
+        Some(now + pause)
+    }
+
     /// Nothing is to be told of this socket any more.
     pub(crate) fn settle(&mut self, at: usize) {
         if let Some(state) = self.sockets.get_mut(at) {
@@ -81,11 +100,6 @@ impl Ignored {
     /// Nothing is to be told of any socket before the next generation.
     pub(crate) fn settle_all(&mut self) {
         self.sockets.fill(State::Settled);
-    }
-
-    /// Whether there is anything to look for.
-    pub(crate) fn goes_on(&self) -> bool {
-        self.sockets.iter().any(|state| *state != State::Settled)
     }
 }
 
@@ -167,26 +181,35 @@ mod tests {
     #[test]
     fn what_waits_for_long_is_looked_at_until_something_is_taken() {
         let (mut ignored, begin) = (Ignored::default(), Instant::now());
-        assert!(!ignored.goes_on() && !ignored.serves(Generation::FIRST, 0));
-        let mut ignored_next = |seconds: u64, waiting: [bool; 3]| {
-            ignored.look(waiting.into_iter(), begin + Duration::from_secs(seconds))
-        };
-        assert_eq!(ignored_next(0, [true; 3]), [0; 0], "nothing was handed over");
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        assert!(!ignored.serves(Generation::FIRST, 0));
+        assert_eq!(ignored.look([true; 3].into_iter(), begin), [0; 0], "nothing was handed over");
         ignored = Ignored::default();
         assert!(ignored.serves(Generation::FIRST, 3) && !ignored.serves(Generation::FIRST, 3));
-        let mut look = |seconds: u64, waiting: [bool; 3]| {
-            ignored.look(waiting.into_iter(), begin + Duration::from_secs(seconds))
-        };
+        let mut look = |seconds: u64, waiting: [bool; 3]| ignored.look(waiting.into_iter(), at(seconds));
         assert_eq!(look(0, [true, false, true]), [0; 0]);
         assert_eq!(look(4, [true, true, true]), [0; 0]);
         assert_eq!(look(10, [true, true, false]), [0]);
         assert_eq!(look(14, [true, true, true]), [0, 1], "the third one is taken from");
         ignored.settle(0);
-        assert!(ignored.goes_on());
+        assert_eq!(ignored.look_due(at(14)), Some(at(18)));
         ignored.settle_all();
-        assert!(!ignored.goes_on());
+        assert_eq!(ignored.look_due(at(14)), None);
         assert!(ignored.serves(fixtures::second_generation(), 3), "a reload may bring another fault");
         assert!(!ignored.serves(Generation::FIRST, 3), "the old one serves on, and is no news");
+    }
+
+    #[test]
+    fn where_no_connection_waits_it_is_looked_less_and_less_often() {
+        let (mut ignored, begin) = (Ignored::default(), Instant::now());
+        ignored.serves(Generation::FIRST, 1);
+        let pauses: Vec<u64> = std::iter::from_fn(|| ignored.look_due(begin))
+            .map(|at| at.duration_since(begin).as_secs())
+            .take(6)
+            .collect();
+        assert_eq!(pauses, [4, 8, 16, 32, 60, 60]);
+        ignored.look([true].into_iter(), begin);
+        assert_eq!(ignored.look_due(begin), Some(begin + LOOK));
     }
 
     struct Program(Child);

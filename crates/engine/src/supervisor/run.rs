@@ -351,26 +351,28 @@ impl Supervisor {
         // What Node workers listen on is known.
         let is_node = self.generations.program(generation).is_none_or(ResolvedProgram::is_node);
         if !is_node && self.ignored.serves(generation, self.spawner.bound().len()) {
-            self.timers.set(Timer::Ignored, Instant::now() + ignored::LOOK);
+            self.look_again_for_ignored();
+        }
+    }
+
+    fn look_again_for_ignored(&mut self) {
+        let due = self.ignored.look_due(Instant::now()).filter(|_| !self.spawner.bound().is_empty());
+        if let Some(at) = due {
+            self.timers.set(Timer::Ignored, at);
         }
     }
 
     /// Tells people of sockets at which nobody accepts. Where another generation has workers, it may be these that take connections.
     fn look_for_ignored(&mut self) {
-        let (living, bound, now) = (self.workers.living(), self.spawner.bound(), Instant::now());
-        if bound.is_empty() || !self.ignored.goes_on() {
-            return;
-        }
-        self.timers.set(Timer::Ignored, now + ignored::LOOK);
-        if living
-            .iter()
-            .any(|worker| living.first().is_some_and(|first| first.generation != worker.generation))
-        {
+        let (living, bound) = (self.workers.living(), self.spawner.bound());
+        let first = living.first().map(|worker| worker.generation);
+        if living.iter().any(|worker| Some(worker.generation) != first) {
+            self.look_again_for_ignored();
             return;
         }
         let waiting = bound.iter().map(|bound| attention::has_waiting(&bound.socket));
         let (mut addresses, mut why) = (Vec::new(), None);
-        for at in self.ignored.look(waiting, now) {
+        for at in self.ignored.look(waiting, Instant::now()) {
             let Some(bound) = bound.get(at) else { continue };
             match ignored::find(bound, &living) {
                 Finding::Unknown => {}
@@ -385,6 +387,7 @@ impl Supervisor {
             self.ignored.settle_all();
             self.emit(Event::ListenIgnored { addresses, reason });
         }
+        self.look_again_for_ignored();
     }
 
     /// Sees to it that what programs have left behind is looked at when something is due.

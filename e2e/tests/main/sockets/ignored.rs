@@ -27,7 +27,8 @@ fn clients_that_wait_behind_a_server_with_a_port_of_its_own_are_told() {
         (Home::new(), format!("{BINDS}\ntrue"), "what worker 1 has started (process ", "ends in `exec`");
     let server = (Home::new(), format!("exec {BINDS}"), "worker 1 (process ", "or is run without --listen");
     for (home, script, who, what) in [wrapper, server] {
-        let master = program(&home, &script).listen("127.0.0.1:0").serve();
+        let master = program(&home, &script).listen("127.0.0.1:0").start();
+        master.wait(on("bound"));
         let _clients = [connected(&master), connected(&master)];
         let said = master.wait(on("listen_ignored"));
         assert_eq!(said.at("/addresses/0/tcp"), &serde_json::json!(master.bound_ip(0)));
@@ -44,7 +45,8 @@ fn a_unix_socket_that_no_process_has_open_is_told_once_of_each_generation() {
     let home = Home::new();
     let path = home.join("it.sock");
     let launch = program(&home, "exec 3<&-\nexec sleep 1000000").listen(&format!("unix:{}", path.display()));
-    let master = launch.option("--timeout", "0").serve();
+    let master = launch.option("--timeout", "0").start();
+    master.wait(on("bound"));
     let _client = UnixStream::connect(&path).expect("the kernel takes it");
     let said = master.wait(on("listen_ignored")).text("/reason").to_owned();
     assert!(said.starts_with("no process of a worker has the socket open any more: "), "{said}");
