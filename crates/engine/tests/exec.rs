@@ -33,7 +33,8 @@ fn main() -> ExitCode {
     let worker = cluster.join().expect("a cluster that starts");
     workers = format!("{workers} {worker}");
     let error = Command::new("/proc/self/exe").env(WORKERS, workers).exec();
-    panic!("{error}");
+    eprintln!("{error}");
+    ExitCode::FAILURE
 }
 
 /// A worker of a cluster of which nothing is left when this returns.
