@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::room::{Room, SHORT};
-use super::seats::{Activity, Doing};
+use super::seats::Activity;
 
 /// Reads lines, none of them longer than a limit.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 return Ok(if rest.is_empty() { Line::End } else { Line::Whole(rest) });
             }
             if let Some(Among { activity, .. }) = &self.among {
-                activity.is(Doing::Stalled);
+                activity.stalls();
             }
         }
     }

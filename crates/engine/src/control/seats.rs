@@ -36,6 +36,12 @@ impl Activity {
         self.0.store(doing as u8, Ordering::Relaxed);
     }
 
+    /// A part of a request has come, or what nobody wants to hear: that is nothing new of one that waits for an answer.
+    pub(crate) fn stalls(&self) {
+        let unless_it_waits = |doing| (doing != Doing::Waiting as u8).then_some(Doing::Stalled as u8);
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unless_it_waits);
+    }
+
     fn was(&self, doing: Doing) -> bool {
         self.0.load(Ordering::Relaxed) == doing as u8
     }

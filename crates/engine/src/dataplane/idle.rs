@@ -56,7 +56,11 @@ impl EventLoop {
     /// Looks at the loop of a worker that accepts from this socket.
     pub(super) fn look(&mut self, pid: u32, accepts_from: impl AsFd) -> Look {
         if matches!(self, Self::Unseen) {
-            *self = Self::open(pid).unwrap_or(Self::Hidden);
+            *self = match Self::open(pid) {
+                Ok(seen) => seen,
+                Err(error) if is_short(&error) => return Look::Unknown,
+                Err(_) => Self::Hidden,
+            };
         }
         let Self::Seen { syscall, state, epoll: own } = self else { return Look::Unknown };
         let Ok(waits_on) = read(syscall, |line| epoll_of_wait(&line)) else {
@@ -89,6 +93,11 @@ impl EventLoop {
         let state = File::open(format!("/proc/{pid}/task/{pid}/stat"))?;
         Ok(Self::Seen { syscall, state, epoll: None })
     }
+}
+
+/// Whether it is the master that has too little of something, for a moment.
+fn is_short(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 /// Reads a file of the kernel from its beginning.

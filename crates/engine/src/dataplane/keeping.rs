@@ -258,10 +258,14 @@ fn replace_rivals(listener: &mut Listener, pool: &mut Pool, reactor: &mut Reacto
 
 /// Has the manager keep no socket of a listener any longer.
 pub(super) fn forget(listener: &mut Listener, reports: &Reports) {
+    let is_kept = listener.keeping.is_some();
     let names = listener.keeping.take().map(|keeping| keeping.names);
     let spares = listener.spares.iter().flat_map(|spares| &spares.sockets).map(|(name, _)| *name);
     names.into_iter().flatten().chain(spares).for_each(|name| reports.fact(Fact::Forget(name)));
-    set_stays(listener, false);
+    // What was left to the next master stays.
+    if is_kept {
+        set_stays(listener, false);
+    }
 }
 
 /// A listener of which the manager keeps something all the same is left to the next master with whoever waits there. Whatever was done

@@ -32,6 +32,8 @@ pub(super) struct Later {
     /// Until then there is a reason to wait; none where no worker was left by a master before.
     reason_until: Option<Instant>,
     waiting: Vec<Waiting>,
+    /// When they are tried again: all at once, however many they are.
+    next: Option<Instant>,
     /// The end of the patience for the request that is tried again just now.
     pub(super) again: Option<Instant>,
 }
@@ -51,12 +53,16 @@ impl Later {
             return false;
         }
         self.waiting.push(Waiting { worker, query: query.clone(), until });
-        reactor.set_timer_in(PAUSE, Timer::Later);
+        if self.next.is_none() {
+            self.next = Some(reactor.now + PAUSE);
+            reactor.set_timer_in(PAUSE, Timer::Later);
+        }
         true
     }
 
     /// What is to be tried again.
     pub(super) fn take_all(&mut self) -> Vec<Waiting> {
+        self.next = None;
         std::mem::take(&mut self.waiting)
     }
 }

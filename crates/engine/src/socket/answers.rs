@@ -1,23 +1,31 @@
 //! Whether a path can be looked at. A file system whose server is gone (NFS, FUSE) keeps whoever looks at its files, for hours or for
 //! ever. So a thread that may wait looks first, where the one that asks has something else to do.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long an answer may take, the first time.
+/// How long an answer may take. It is waited for only the first time.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many threads wait at most.
+/// How many threads wait at most, and how many paths are known that were late.
 const MOST: usize = 32;
 /// The stack of a thread that does nothing but look.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// Paths for whose answer a thread still waits. Nobody waits for these again.
-static SILENT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// What is known of a path that did not answer in time. Nobody waits for it until it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// A thread looks.
+    Looking,
+    /// It has answered: late again, or in time.
+    Answered { in_time: bool },
+}
+
+static LATE: Mutex<BTreeMap<PathBuf, Late>> = Mutex::new(BTreeMap::new());
 
 /// Whether the file systems on the way to a path say what is there.
 pub(crate) fn answers(path: &Path) -> bool {
@@ -26,38 +34,68 @@ pub(crate) fn answers(path: &Path) -> bool {
 
 fn answers_to(path: &Path, look: impl Fn(&Path) + Send + 'static, patience: Duration) -> bool {
     {
-        let silent = silent();
-        if silent.contains(path) || silent.len() >= MOST {
-            return false;
+        let mut late = late();
+        match late.get(path) {
+            Some(Late::Looking) => return false,
+            Some(Late::Answered { in_time: true }) => {
+                late.remove(path);
+                return true;
+            }
+            Some(Late::Answered { in_time: false }) => {
+                late.insert(path.to_owned(), Late::Looking);
+                drop(late);
+                // Without a thread to spare it stays as it is.
+                let _ = start(path, look, patience, || ());
+                return false;
+            }
+            None if late.len() >= MOST => {
+                late.retain(|_, late| *late == Late::Looking);
+                if late.len() >= MOST {
+                    // So many do not answer that no more threads wait: it is looked at as it comes.
+                    return true;
+                }
+            }
+            None => {}
         }
     }
     let (tell, told) = sync_channel(1);
-    let own: Arc<Path> = path.into();
-    let asked = Arc::clone(&own);
-    let look = move || {
-        look(&asked);
-        // Nobody may wait for it any more.
-        let _ = tell.send(());
-        silent().remove(&*asked);
-    };
-    let thread = thread::Builder::new().name("recluster-path".to_owned()).stack_size(STACK_BYTES);
-    if thread.spawn(look).is_err() {
-        // Without a thread to spare it is looked at as it comes.
+    // Nobody may wait for it any more.
+    if start(path, look, patience, move || _ = tell.send(())).is_err() {
         return true;
     }
     if told.recv_timeout(patience).is_ok() {
         return true;
     }
-    let mut silent = silent();
+    let mut late = late();
     let has_answered = told.try_recv().is_ok();
     if !has_answered {
-        silent.insert(own.to_path_buf());
+        late.insert(path.to_owned(), Late::Looking);
     }
     has_answered
 }
 
-fn silent() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    SILENT.lock().unwrap_or_else(PoisonError::into_inner)
+/// Has a thread look.
+fn start(
+    path: &Path,
+    look: impl Fn(&Path) + Send + 'static,
+    patience: Duration,
+    tell: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
+    let path: Arc<Path> = path.into();
+    let work = move || {
+        let begun = Instant::now();
+        look(&path);
+        tell();
+        if let Some(known) = late().get_mut(&*path) {
+            *known = Late::Answered { in_time: begun.elapsed() < patience };
+        }
+    };
+    let thread = thread::Builder::new().name("recluster-path".to_owned()).stack_size(STACK_BYTES);
+    thread.spawn(work).map(drop)
+}
+
+fn late() -> MutexGuard<'static, BTreeMap<PathBuf, Late>> {
+    LATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -83,10 +121,15 @@ mod tests {
         assert!(!answers_to(path, never, Duration::MAX));
         assert!(answers(Path::new("/nowhere/else")), "no other path has to wait for it");
         answer.send(()).unwrap();
-        while silent().contains(path) {
+        while late().get(path) == Some(&Late::Looking) {
             thread::yield_now();
         }
-        assert!(answers_to(path, |_| (), Duration::MAX));
+        assert!(!answers_to(path, |_| (), Duration::MAX), "it has answered late");
+        while late().get(path) == Some(&Late::Looking) {
+            thread::yield_now();
+        }
+        assert!(answers_to(path, never, Duration::MAX), "it has answered in time");
+        assert!(answers_to(path, |_| (), Duration::MAX), "and is waited for again");
     }
 
     #[test]

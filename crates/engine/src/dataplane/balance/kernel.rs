@@ -216,10 +216,11 @@ fn take_over(
     let taken = take(&socket, MOST_TAKEN_OVER.saturating_sub(before), &mut listener.waiting);
     reports.tally.requeued += (listener.waiting.len() - before) as u64;
     reactor.mark(listener.id);
+    let span = if listener.waiting.len() > before { OVERDUE_AFTER } else { relief::longer(listener, place) };
     match taken {
         Ok(Queue::Empty) => reactor.arm(&socket, Token::Member(listener.id, place)),
         // What is left is safe where it is, until there is room.
-        Ok(Queue::MayHoldMore) => look_again(listener, place, OVERDUE_AFTER, reactor),
+        Ok(Queue::MayHoldMore) => look_again(listener, place, span, reactor),
         Err(_) => look_again(listener, place, ACCEPT_PAUSE, reactor),
     }
 }

@@ -36,6 +36,12 @@ pub(super) const MOST_CANDIDATES: usize = 4;
 /// Workers that could not be asked, because they do not read their channels: to be cut off.
 pub(in crate::dataplane) type Violations = Vec<(WorkerId, ProtocolViolation)>;
 
+/// How long until a place is looked at again where the last look was in vain.
+pub(super) fn longer(listener: &Listener, place: usize) -> Duration {
+    let before = listener.group.as_ref().and_then(|group| group.members.get(place)?.patience.checked_mul(2));
+    before.unwrap_or_default().clamp(OVERDUE_AFTER, MOST_PATIENCE)
+}
+
 /// Sends a connection that waits at a place to a worker that is idle, if one is found; returns when to look again.
 pub(super) fn find(
     listener: &mut Listener,
@@ -48,9 +54,7 @@ pub(super) fn find(
 ) -> (Duration, Violations) {
     let eligible = Eligible::of(listener, workers, is_stopping);
     let mut violations = Violations::new();
-    let patience =
-        listener.group.as_ref().and_then(|group| group.members.get(place)?.patience.checked_mul(2));
-    let patience = patience.unwrap_or_default().clamp(OVERDUE_AFTER, MOST_PATIENCE);
+    let patience = longer(listener, place);
     let count = listener.targets.len();
     for _ in 0..count.min(MOST_CANDIDATES) {
         if !looks.take(reactor.now) {
