@@ -53,6 +53,12 @@ test.ours('the declared status is what status() gives', async ({ logger, make, r
     return status.workers.some((worker) => worker.stopped) && status
   }))
   process.kill(pid, 'SIGCONT')
+  // One that hands connections out.
+  const handing = await serve('puppet.js', { ...listening, workers: 2, balance: 'kernel' })
+  given.push(await until('connections to be handed out', async () => {
+    const status = await handing.status()
+    return status.listeners[0].handing_out && status
+  }))
   // One with an old worker that has a request, and then nothing but a timer.
   const made = make('puppet.js', { ...listening, args: [...(listening.args ?? []), 'stay'], timeout: 3600, exitGrace: 3600, workerMetrics: 'http' })
   const ready = heard(made, 'listening')
