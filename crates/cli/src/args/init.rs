@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 /// `init`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Looks at package.json, Procfile, Cargo.toml, and requirements.txt or pyproject.toml, in this order. Writes over no file.
+Looks at package.json, Procfile, Cargo.toml, go.mod, Gemfile, and requirements.txt or pyproject.toml, in this order. Writes over no file.
 
 Exit status: 0 it is written; 2 there is a recluster.toml already, or nothing that could be run is found.")]
 pub(crate) struct Init {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::command::{is_file_name, of_command, script_of};
+use super::command::{changes_directory, followed, is_file_name, of_command};
 use super::project::{Project, plain};
 
 /// Frameworks whose command hides the server, or whose build makes it: the package, the name, the server, its arguments.
@@ -23,9 +23,8 @@ const BUILT: [(&str, &str, &str, &[&str]); 8] = [
     ),
     ("@remix-run/serve", "Remix", "node_modules/.bin/remix-serve", &["build/server/index.js"]),
 ];
-/// Scripts that run the server, as far as they say so; and how often one may lead to another.
+/// Scripts that run the server, as far as they say so.
 const SCRIPTS: [&str; 3] = ["start", "start:prod", "start:production"];
-const DEPTH: usize = 4;
 /// Frameworks of which the server is a file of the user's.
 const LIBRARIES: [(&str, &str); 6] = [
     ("fastify", "Fastify"),
@@ -58,14 +57,9 @@ pub(super) fn project(directory: &Path, manifest: &str) -> Result<Project, Strin
         notes.push(format!("package.json wants node {}", plain(node)));
     }
     let main = manifest.get("main").and_then(Value::as_str);
-    let of_script = SCRIPTS.iter().find_map(|name| {
-        let mut command = script(name)?;
-        for _ in 0..DEPTH {
-            match script_of(command).and_then(script) {
-                Some(next) => command = next,
-                None => break,
-            }
-        }
+    let starts = SCRIPTS.iter().filter_map(|name| script(name));
+    let starts: Vec<String> = starts.map(|command| followed(command, script)).collect();
+    let of_script = starts.iter().find_map(|command| {
         let found = of_command(command).filter(|found| !found.needs_shell())?;
         Some(resolved(directory, found, main)).filter(|found| is_file_name(&found.server))
     });
@@ -81,6 +75,11 @@ pub(super) fn project(directory: &Path, manifest: &str) -> Result<Project, Strin
             notes,
             ..Project::default()
         });
+    }
+    if let Some(why) = starts.iter().find_map(|command| unknown(command)).filter(|_| of_script.is_none()) {
+        return Err(format!(
+            "its start script {why}, and which file is the server cannot be known from that"
+        ));
     }
     let library = || LIBRARIES.iter().find(|(package, _)| depends(package)).map(|(_, kind)| *kind);
     let kind = framework.map(|(_, kind, ..)| *kind).or_else(library).unwrap_or("Node").to_owned();
@@ -101,6 +100,15 @@ pub(super) fn project(directory: &Path, manifest: &str) -> Result<Project, Strin
     }
     notes.extend(found.notes.iter().cloned());
     Ok(Project { kind, build, notes, ..found })
+}
+
+/// What a command does of which no server can be known. It may be no server at all: `vite` serves what is being written.
+fn unknown(command: &str) -> Option<String> {
+    if changes_directory(command) {
+        return Some("changes to another directory".to_owned());
+    }
+    let program = of_command(command).filter(|found| !found.is_for_node)?.server;
+    (!is_file_name(&program)).then(|| format!("runs {}", plain(&program)))
 }
 
 /// The same with the file that node finds by that name, which may lack its ending or be a directory.

@@ -32,7 +32,12 @@ impl Project {
     }
 }
 
-/// One line of it, as a comment may have it.
+/// One short line of it, as a comment may have it.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(80).collect()
+    one_line(text, 80)
+}
+
+/// As many letters of it, in one line.
+pub(super) fn one_line(text: &str, most: usize) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(most).collect()
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use super::project::Project;
 
-/// Servers that know how to take a socket: how they are told of it, and how the command line says where else to listen, which
-/// recluster does.
+/// Servers that know how to take a socket: how they are told of it, and how the command line says where else to listen, how
+/// many they are and when they start anew, which recluster does.
 const SERVERS: [(&str, &[&str], &[&str]); 3] = [
-    ("gunicorn", &[], &["-b", "--bind"]),
+    ("gunicorn", &["--workers", "1"], &["-b", "--bind", "-w", "--workers", "--reload"]),
     ("uvicorn", &["--fd", "3"], &["--host", "--port", "--uds", "--reload", "--workers"]),
-    ("hypercorn", &["--bind", "fd://3"], &["-b", "--bind"]),
+    ("hypercorn", &["--bind", "fd://3"], &["-b", "--bind", "-w", "--workers", "--reload"]),
 ];
 /// Options that have no value.
 const ALONE: [&str; 1] = ["--reload"];
@@ -18,13 +18,20 @@ const ALONE: [&str; 1] = ["--reload"];
 const FILES: [&str; 5] = ["main", "app", "server", "app/main", "src/main"];
 const PORT: &str = "8000";
 
-/// Whether a program is a server that is known here.
-pub(super) fn is_known(program: &str) -> bool {
-    SERVERS.iter().any(|(name, ..)| *name == program)
+/// The server that is known here and its arguments, if a program with these arguments is one: `python -m gunicorn` as well.
+pub(super) fn known<'a>(program: &'a str, args: &'a [String]) -> Option<(&'a str, &'a [String])> {
+    let is_known = |program: &str| SERVERS.iter().any(|(name, ..)| *name == program);
+    match args {
+        [option, module, args @ ..] if option == "-m" && ["python", "python3"].contains(&program) => {
+            is_known(module).then_some((module.as_str(), args))
+        }
+        args => is_known(program).then_some((program, args)),
+    }
 }
 
 /// The server that a project needs. The error says what is missing.
 pub(super) fn of_requirements(directory: &Path, requirements: &str) -> Result<Project, String> {
+    let requirements = requirements.lines().map(without_comment).collect::<Vec<_>>().join("\n");
     let is_between = |next: char| next.is_whitespace() || ['"', '\'', ',', '[', ']'].contains(&next);
     let needs = |name: &str| {
         requirements.split(is_between).any(|word| {
@@ -41,6 +48,13 @@ pub(super) fn of_requirements(directory: &Path, requirements: &str) -> Result<Pr
     Ok(of_command(directory, program, &[app]))
 }
 
+/// A line of requirements or of TOML without its comment. `#egg=` within a word is none.
+fn without_comment(line: &str) -> &str {
+    let is_comment = |at: &usize| line[..*at].chars().next_back().is_none_or(char::is_whitespace);
+    let at = line.match_indices('#').map(|(at, _)| at).find(is_comment);
+    at.map_or(line, |at| &line[..at])
+}
+
 /// A server with these arguments, of which those that say where to listen are left out.
 pub(super) fn of_command(directory: &Path, program: &str, given: &[String]) -> Project {
     let known = SERVERS.iter().find(|(name, ..)| *name == program);
@@ -48,14 +62,16 @@ pub(super) fn of_command(directory: &Path, program: &str, given: &[String]) -> P
     let mut args: Vec<String> = takes.iter().map(ToString::to_string).collect();
     let mut notes =
         vec!["recluster binds the address, and the program takes the socket as descriptor 3".to_owned()];
-    if program == "gunicorn" && !given.iter().any(|arg| arg.starts_with("-w") || arg.starts_with("--workers"))
-    {
-        args.extend(["--workers".to_owned(), "1".to_owned()]);
-    }
     let mut given = given.iter();
     while let Some(arg) = given.next() {
         let (name, value) =
             arg.split_once('=').map_or((arg.as_str(), None), |(name, value)| (name, Some(value)));
+        // `-w4` is `-w 4`.
+        let short =
+            arg.split_at_checked(2).filter(|(name, value)| listens.contains(name) && !value.is_empty());
+        let (name, value) = short
+            .filter(|(name, _)| *name != "--")
+            .map_or((name, value), |(name, value)| (name, Some(value)));
         if !listens.contains(&name) {
             args.push(arg.clone());
             continue;

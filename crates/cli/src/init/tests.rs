@@ -155,6 +155,112 @@ fn start_scripts_as_they_are_found() {
 }
 
 #[test]
+fn options_of_what_starts_node_are_not_node_s() {
+    for (start, runs_as) in [
+        ("ts-node -P tsconfig.json src/index.ts", "src/index.ts --require=ts-node/register"),
+        ("ts-node --esm --transpile-only src/index.ts", "src/index.ts --require=ts-node/register"),
+        (
+            "ts-node -r tsconfig-paths/register src/index.ts -r x",
+            "src/index.ts --require=ts-node/register -r tsconfig-paths/register -r x",
+        ),
+        ("tsx --tsconfig x.json --env-file=.env src/a.ts", "src/a.ts --import=tsx --env-file=.env"),
+        ("nodemon -i x.js -r dotenv/config --inspect web.js", "web.js -r dotenv/config"),
+        ("nodemon --exec 'node server.js'", "server.js"),
+        ("nodemon --exec=node -e js,ts web.js -e x", "web.js -e x"),
+        ("nodemon --exec ts-node src/index.ts", "src/index.ts --require=ts-node/register"),
+        ("nodemon -w src -x 'node --inspect' dist/x.js", "dist/x.js --inspect"),
+    ] {
+        let text = manifest(&format!(r#""scripts": {{ "start": "{start}" }}"#));
+        assert_eq!(runs(&[("package.json", &text)]), runs_as, "{start}");
+    }
+    let text = manifest(r#""scripts": { "start": "ts-node -P tsconfig.json x.ts" }"#);
+    let notes = project(&[("package.json", &text)]).notes;
+    assert_eq!(notes, ["options of ts-node are left out: -P"]);
+}
+
+#[test]
+fn a_command_that_changes_its_directory_and_scripts_that_lead_on() {
+    let start = |start: &str| {
+        let scripts =
+            format!(r#""scripts": {{ "start": "{start}", "build": "tsc", "serve": "node dist/x" }}"#);
+        runs(&[("package.json", &manifest(&scripts)), ("app.js", ""), ("server/lib/index.js", "")])
+    };
+    assert_eq!(start("cd server && node ./index.js"), "server/index.js");
+    assert_eq!(start("cd server/ && node lib"), "server/lib/index.js");
+    assert_eq!(start("cd client && tsc && cd ../server && node index.js"), "server/index.js");
+    assert_eq!(start("npm run build && npm run serve"), "dist/x.js");
+    assert_eq!(start("NODE_ENV=production npm run serve"), "dist/x.js");
+}
+
+#[test]
+fn a_port_is_a_number() {
+    let port = |start: &str| {
+        let text = manifest(&format!(r#""scripts": {{ "start": "{start} node server.js" }}"#));
+        project(&[("package.json", &text)]).port
+    };
+    assert_eq!(port("PORT=${PORT:-3000}").as_deref(), Some("3000"));
+    for start in ["PORT=$PORT", "PORT=${PORT:-$X}", "PORT=${PORT}", "PORT=", "PORT=/run/x"] {
+        assert_eq!(port(start), None, "{start}");
+    }
+}
+
+/// A package may be there for what browsers are given.
+#[test]
+fn a_package_that_names_no_server_leaves_that_to_other_manifests() {
+    let assets = manifest(r#""scripts": { "start": "vite --port 3000" }"#);
+    for package in ["{}", &assets] {
+        let files =
+            [("package.json", package), ("Gemfile", "gem 'puma'"), ("bin/puma", ""), ("src/x.js", "")];
+        assert_eq!(project(&files).kind, "Ruby with puma");
+    }
+    let reason = |start: &str| {
+        let text = manifest(&format!(r#""scripts": {{ "start": "{start}" }}"#));
+        look::at(directory(&[("package.json", &text), ("src/index.js", "")]).path()).unwrap_err()
+    };
+    for start in ["cd $HOME && node index.js", "true; cd server && node index.js", "cd x && npm start"] {
+        let why = reason(start);
+        assert!(why.starts_with("its start script changes to another directory"), "{why}");
+    }
+    for (start, program) in [("vite --port 3000", "vite"), ("react-scripts start", "react-scripts")] {
+        let why = reason(start);
+        assert!(why.contains(&format!("runs {program}, and which file")), "{why}");
+    }
+}
+
+#[test]
+fn go_modules_are_built_where_their_program_is() {
+    let build = |module: &str, files: &[(&str, &str)]| {
+        let files: Vec<_> = [("go.mod", module)].into_iter().chain(files.iter().copied()).collect();
+        project(&files).build.unwrap()
+    };
+    let module = "module \"example.org/shop\" // the shop\n";
+    let command = ("cmd/shop/main.go", "package main\n");
+    assert_eq!(build(module, &[command, ("main.go", "package main // it\n")]), "go build -o shop .");
+    assert_eq!(
+        build(module, &[command, ("cmd/x/x.go", ""), ("shop.go", "package shop\n")]),
+        "go build -o shop ./cmd/shop"
+    );
+    assert_eq!(build(module, &[("cmd/web/main.go", "")]), "go build -o web ./cmd/web");
+    let why = look::at(directory(&[("go.mod", "module x/$(id)")]).path()).unwrap_err();
+    assert_eq!(why, "its go.mod names no module");
+}
+
+#[test]
+fn what_a_command_says_beside_the_server_is_taken_or_noted() {
+    let python = "web: python -m gunicorn shop.wsgi --bind 0.0.0.0:8000 -w 4";
+    assert_eq!(runs(&[("Procfile", python)]), ".venv/bin/gunicorn --workers 1 shop.wsgi");
+    assert_eq!(
+        runs(&[("Procfile", "web: python3 -m gunicorn -w4 --workers=$N shop.wsgi")]),
+        ".venv/bin/gunicorn --workers 1 shop.wsgi"
+    );
+    let puma = [("Procfile", "web: bundle exec puma -e production -C x.rb"), ("bin/puma", "")];
+    let notes = project(&puma).notes.join("; ");
+    assert!(notes.contains("options of puma are left out: -e production -C x.rb"), "{notes}");
+    let commented = "# gunicorn was here\nhypercorn # not uvicorn\n";
+    assert_eq!(project(&[("requirements.txt", commented)]).kind, "Python with hypercorn");
+}
+
+#[test]
 fn projects_that_are_not_of_node_have_their_way() {
     assert_eq!(runs(&[("Procfile", "release: x\nweb: bin/shop --port 1\n")]), "bin/shop --port 1");
     assert_eq!(runs(&[("Procfile", "web: node app.js")]), "app.js");
@@ -238,6 +344,20 @@ fn what_cannot_be_known_is_said() {
     assert!(why.contains("bundle binstubs puma"), "{why}");
     assert!(reason(&[("Procfile", "web: a | b")]).contains("more than a program"));
     assert!(reason(&[("requirements.txt", "flask")]).contains("neither uvicorn nor gunicorn nor hypercorn"));
+}
+
+/// What a note repeats, and what a string holds, stays there.
+#[test]
+fn no_text_of_the_project_becomes_a_line_of_the_config() {
+    let text = manifest(r#""scripts": { "start": "echo \u0001 \nx = 1\n[y] && node a.js \u007f \u0001" }"#);
+    let place = directory(&[("package.json", &text)]);
+    init(&Init { directory: place.path().to_owned() }).unwrap();
+    let written = fs::read_to_string(place.path().join(FILE)).unwrap();
+    let read = toml::de::DeTable::parse(&written).unwrap();
+    let keys: Vec<_> = read.get_ref().keys().map(|key| key.get_ref().to_string()).collect();
+    assert_eq!(keys.len(), 3, "server, args and env: {written}");
+    assert!(written.contains(r#"args = ["\u007f", "\u0001"]"#), "{written}");
+    assert!(written.contains("the command runs: echo   "), "{written}");
 }
 
 #[test]

@@ -1,15 +1,19 @@
 //! The file that is written, and what people are told.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use super::project::{Project, plain};
+use super::project::{Project, one_line, plain};
+
+/// How long a comment may become: a command may stand there.
+const LONGEST: usize = 400;
 
 /// The config file of a project.
 pub(super) fn config(project: &Project) -> String {
     let mut lines = vec![
         "# What `recluster` runs in this directory. Every option of `recluster run --help` may stand here by its long name.".to_owned(),
         String::new(),
-        format!("# {}{}", plain(&project.kind), project.build.as_ref().map_or(String::new(), |build| format!(": `{build}` makes the server"))),
+        format!("# {}{}", plain(&project.kind), project.build.as_ref().map_or(String::new(), |build| format!(": `{}` makes the server", one_line(build, LONGEST)))),
         format!("server = {}", quoted(&project.server)),
     ];
     for (key, values) in [("args", &project.args), ("node-arg", &project.node_args)] {
@@ -23,7 +27,7 @@ pub(super) fn config(project: &Project) -> String {
     if project.is_for_node {
         lines.push("node = \"node\"".to_owned());
     }
-    lines.extend(project.notes.iter().map(|note| format!("# {note}")));
+    lines.extend(project.notes.iter().map(|note| format!("# {}", one_line(note, LONGEST))));
     if let Some(listen) = &project.listen {
         lines.push(format!("listen = {}", quoted(listen)));
     }
@@ -59,14 +63,20 @@ pub(super) fn config(project: &Project) -> String {
 pub(super) fn next(project: &Project, path: &Path, is_here: bool) -> String {
     let mut lines = vec![format!("{} is written: {}", path.display(), plain(&project.kind)), String::new()];
     if !is_here {
-        lines.push(format!("    cd {}", path.parent().unwrap_or(path).display()));
+        let directory = path.parent().unwrap_or(path).display().to_string();
+        let directory = shlex::try_quote(&directory).map_or_else(|_| directory.clone(), Cow::into_owned);
+        lines.push(format!("    cd {directory}"));
     }
-    lines.extend(project.build.iter().map(|build| format!("    {build}")));
+    lines.extend(project.build.iter().map(|build| format!("    {}", one_line(build, LONGEST))));
     lines.extend([
         "    recluster check      # would it start?".to_owned(),
         "    recluster run        # in production".to_owned(),
         match &project.watch {
-            Some(watch) => format!("    recluster --watch={watch}    # while you write it"),
+            Some(watch) => {
+                let watch = one_line(watch, LONGEST);
+                let watch = shlex::try_quote(&watch).map_or_else(|_| watch.clone(), Cow::into_owned);
+                format!("    recluster --watch={watch}    # while you write it")
+            }
             None => "    recluster --watch    # while you write it".to_owned(),
         },
         String::new(),
@@ -74,7 +84,7 @@ pub(super) fn next(project: &Project, path: &Path, is_here: bool) -> String {
     lines.join("\n")
 }
 
-/// A string of TOML: one of JSON is that as well.
+/// A string of TOML: one of JSON is that as well, but for DEL.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
