@@ -14,6 +14,8 @@ use crate::report::variable::{EnvFileError, EnvFileProblem};
 const MOST_BYTES: u64 = 1024 * 1024;
 /// What a value may be quoted by.
 const QUOTES: [char; 3] = ['"', '\'', '`'];
+/// What may stand around names and values. Other spaces of Unicode are letters like any other.
+const BLANKS: [char; 3] = [' ', '\t', '\r'];
 
 /// The variables of a file as it is now, in its order.
 pub(crate) fn read(path: &Path) -> Result<Vec<(OsString, OsString)>, EnvFileError> {
@@ -48,7 +50,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Finding> {
     let mut variables = Vec::new();
     let mut lines = text.trim_start_matches('\u{feff}').split('\n').enumerate();
     while let Some((index, line)) = lines.next() {
-        let line = line.trim_start();
+        let line = line.trim_start_matches(BLANKS);
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -58,7 +60,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Finding> {
         let name =
             Some(name_in(name)).filter(|name| is_name(name)).ok_or(here(EnvFileProblem::NoVariable))?;
         check_variable(name.as_ref()).map_err(|error| here(error.into()))?;
-        let value = value.trim_start();
+        let value = value.trim_start_matches(BLANKS);
         let value = match value.chars().next().filter(|first| QUOTES.contains(first)) {
             Some(quote) => {
                 let mut rest = value.strip_prefix(quote).unwrap_or_default();
@@ -81,9 +83,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Finding> {
 
 /// The name in what stands before the `=`.
 fn name_in(left: &str) -> &str {
-    let left = left.trim();
+    let left = left.trim_matches(BLANKS);
     match left.strip_prefix("export") {
-        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start_matches(BLANKS),
         Some(_) | None => left,
     }
 }
@@ -149,6 +151,7 @@ mod tests {
             ("A=\"one\ntwo\\nthree\" # \"four\"", "one\ntwo\nthree"),
             ("A=\tone\t", "one"),
             ("A= # comment", ""),
+            ("A=\u{a0}one\u{2003}", "\u{a0}one\u{2003}"),
         ];
         for (statement, expected) in cases {
             assert_eq!(value(statement), expected, "{statement:?}");
@@ -176,7 +179,14 @@ mod tests {
             refusal("A=1\nB=\"hunter2\nC=3"),
             "2: the value of B begins with a quote that is never closed"
         );
-        for line in ["=hunter2", "A B=hunter2", "URL: db://hunter2@host/?tls=on", "aHVudGVyMg+/=="] {
+        for line in [
+            "\u{a0}A=hunter2",
+            "A\u{2003}=hunter2",
+            "=hunter2",
+            "A B=hunter2",
+            "URL: db://hunter2@host/?tls=on",
+            "aHVudGVyMg+/==",
+        ] {
             assert_eq!(refusal(&format!("A='a\nb'\n{line}")), "3: neither NAME=VALUE nor a # comment");
         }
         assert_eq!(refusal("A=\0hunter2"), "1: the value of A holds a NUL character");
