@@ -54,6 +54,7 @@ class Fallback {
   /** Reads the user's options anew: they are checked as those of the native engine are. */
   #refresh() {
     options.logging(this.#said);
+    options.watched(this.#said);
     const { workers, timeout } = options.read(this.#said, false);
     Object.assign(this.#given, {
       workers,

@@ -80,7 +80,8 @@ test.ours('watch and reloadOn: what is no path is refused', async ({ make }) => 
   assert.throws(refused({ reloadOn: true }), /reloadOn must be a path or an array of paths, not true/)
 })
 
-test.ours('watch: the fallback has none, and none of what follows from it', fallback, async ({ log, serve }) => {
+test.ours('watch: the fallback has none, and none of what follows from it', fallback, async ({ log, make, serve }) => {
+  assert.throws(() => make('puppet.js', { watch: 7 }), /watch must be true, a path or an array of paths, not 7/)
   const made = await serve('puppet.js', { args: ['listen'], workers: 2, watch: true })
   assert.equal(made.workers().length, 2)
   assert.ok(lines(log).some((line) => /the fallback has no watch/.test(line)), lines(log).join('\n'))
