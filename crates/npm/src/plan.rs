@@ -257,7 +257,11 @@ impl Plan {
         builder = match &self.compile_cache {
             None => builder,
             Some(Compiled::Usual) => builder.compile_cache(CompileCache::Usual),
-            Some(Compiled::In(directory)) => builder.compile_cache(CompileCache::In(directory.clone())),
+            Some(Compiled::In(directory)) => {
+                let builder = builder.compile_cache(CompileCache::In(directory.clone()));
+                // It may be in the project, and workers write there.
+                builder.never_watched([directory.clone()])
+            }
         };
         let manager = self.systemd.and_then(|Told::ButForItsEnd| {
             ServiceManager::of_process().map(|manager| manager.outlives_cluster().keeps_no_sockets())
