@@ -149,7 +149,13 @@ fn names(calls: &Backtrace) -> Vec<String> {
     let inside = all.into_iter().skip(first).take_while(|name| !name.contains("recluster::guard::attempt"));
     let of_rust = ["std::", "core::", "<std::", "<core::", "__rust"];
     let inside = inside.filter(|name| !of_rust.iter().any(|start| name.starts_with(start)));
-    inside.take(MOST_CALLS).map(|name| name.chars().take(MOST_OF_NAME / 4).collect()).collect()
+    inside.take(MOST_CALLS).map(|name| end_of(&name).to_owned()).collect()
+}
+
+/// So much of a name as is told. What one implementation does is called the same but for the end.
+fn end_of(name: &str) -> &str {
+    let cut = name.len().saturating_sub(MOST_OF_NAME);
+    (cut..name.len()).find_map(|start| name.get(start..)).unwrap_or_default()
 }
 
 fn reason(payload: &(dyn Any + Send)) -> String {
@@ -193,6 +199,17 @@ mod tests {
             calls.len() <= MOST_CALLS && !calls.iter().any(|call| call.contains("panicking")),
             "{calls:?}"
         );
+    }
+
+    #[test]
+    fn of_a_long_name_the_end_is_told() {
+        let short = "<a::Type as b::Trait>::method";
+        assert_eq!((end_of(short), end_of("")), (short, ""));
+        let long = "ä".repeat(MOST_OF_NAME) + "::method";
+        assert_eq!(end_of(&long), "ä".repeat((MOST_OF_NAME - 8) / 2) + "::method");
+        // Here a character is where it is cut.
+        let odd = long + "s";
+        assert_eq!(end_of(&odd), "ä".repeat((MOST_OF_NAME - 9) / 2) + "::methods");
     }
 
     #[test]
