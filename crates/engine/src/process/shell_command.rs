@@ -27,29 +27,34 @@ pub(crate) enum Rest {
 }
 
 /// Runs a command to its end in a process group of its own. Dropping the future kills the group.
-pub(crate) async fn run_to_end(mut command: Command, rest: Rest, hands: &Hands) -> io::Result<Exit> {
+pub(crate) async fn run_to_end(command: Command, rest: Rest, hands: &Hands) -> io::Result<Exit> {
+    start(command, hands).await?.ended(rest).await
+}
+
+/// Starts a command in a process group of its own, once all that is to be started before it was. Dropping what runs kills the group.
+pub(crate) async fn start(mut command: Command, hands: &Hands) -> io::Result<Group> {
     sys::forget_signals(&mut command);
     let (mut child, claim) = hands.start(command).await?;
     let pid = Pid::from_child(&child);
-    let (pidfd, watched) = match open_pidfds(pid).and_then(|(pidfd, end)| Ok((pidfd, sys::readable(end)?))) {
-        Ok(pidfds) => pidfds,
+    match open_pidfds(pid).and_then(|(pidfd, end)| Ok((pidfd, sys::readable(end)?))) {
+        Ok((pidfd, watched)) => Ok(Group(Some((Target::new(pid, pidfd, true).claimed(claim), watched)))),
         Err(error) => {
             // A process that cannot be watched must not live.
             let _ = (kill_process_group(pid, Signal::KILL), child.kill());
             let _ = child.wait();
-            return Err(error);
+            Err(error)
         }
-    };
-    let mut group = Group(Some((Target::new(pid, pidfd, true).claimed(claim), watched)));
-    group.ended(rest).await
+    }
 }
 
 /// A command that runs, and what it has started; and a pidfd that shows its end. None once it is reaped, or a task has taken
 /// over.
-struct Group(Option<(Target, AsyncFd<OwnedFd>)>);
+#[derive(Debug)]
+pub(crate) struct Group(Option<(Target, AsyncFd<OwnedFd>)>);
 
 impl Group {
-    async fn ended(&mut self, rest: Rest) -> io::Result<Exit> {
+    /// How it has ended, when it has.
+    pub(crate) async fn ended(mut self, rest: Rest) -> io::Result<Exit> {
         if let Some((_, end)) = &self.0 {
             let _ready = end.readable().await?;
         }
