@@ -14,6 +14,9 @@ use crate::process::stat::Stat;
 
 const ENDED: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
 
+/// How many are reaped at a time. Something may go on making more, as fast as they are reaped.
+const AT_A_TIME: usize = 256;
+
 /// Those that were started by one thread. Only that thread reaps the others: it is not about to start one meanwhile.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Awaited(Arc<Mutex<List>>);
@@ -43,20 +46,27 @@ impl Awaited {
         Claim { child, number, of: self.clone() }
     }
 
-    /// Reaps those that have ended and that nobody waits for. To be called by the thread that starts processes.
-    pub(crate) fn reap_others(&self) {
-        self.reap_others_of(children);
+    /// Reaps those that have ended and that nobody waits for. To be called by the thread that starts processes. True where there may
+    /// be more.
+    pub(crate) fn reap_others(&self) -> bool {
+        self.reap_others_of(children, AT_A_TIME)
     }
 
-    fn reap_others_of(&self, children: impl Fn() -> Vec<Pid>) {
+    fn reap_others_of(&self, children: impl Fn() -> Vec<Pid>, most: usize) -> bool {
+        let mut left = most;
         // An error says that there is no child at all.
         while matches!(waitid(WaitId::All, ENDED | WaitIdOptions::NOWAIT), Ok(Some(_))) {
             let others = children().into_iter().filter(|child| !self.has(*child));
             let reaped = others.filter(|child| matches!(waitid(WaitId::Pid(*child), ENDED), Ok(Some(_))));
-            if reaped.count() == 0 {
-                return;
+            match reaped.take(left).count() {
+                0 => return false,
+                count => left -= count,
+            }
+            if left == 0 {
+                return true;
             }
         }
+        false
     }
 
     fn has(&self, child: Pid) -> bool {
@@ -123,9 +133,24 @@ mod tests {
         for pid in pids {
             waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
         }
-        awaited.reap_others_of(|| pids.to_vec());
+        assert!(!awaited.reap_others_of(|| pids.to_vec(), AT_A_TIME));
         assert!(children[1..].iter_mut().all(|child| child.wait().is_err()), "they were reaped");
         assert_eq!(children[0].wait().unwrap().code(), Some(7));
+    }
+
+    #[test]
+    fn of_many_no_more_than_some_are_reaped_at_a_time() {
+        let children = [0; 3].map(|_| Command::new("true").spawn().unwrap());
+        let pids = children.each_ref().map(Pid::from_child);
+        let is_there =
+            |pid: &Pid| waitid(WaitId::Pid(*pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).is_ok();
+        assert!(pids.iter().all(is_there), "they have ended");
+        let awaited = Awaited::default();
+        for left in [[false, true, true], [false, false, true], [false; 3]] {
+            assert!(awaited.reap_others_of(|| pids.to_vec(), 1), "there may be more");
+            assert_eq!(pids.each_ref().map(is_there), left);
+        }
+        assert!(!awaited.reap_others_of(|| pids.to_vec(), 1));
     }
 
     #[test]

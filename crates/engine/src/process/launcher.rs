@@ -65,6 +65,8 @@ struct Queue {
     chores: VecDeque<Chore>,
     /// Some child has ended, of which nobody may know.
     reaps: bool,
+    /// Such ones were reaped last, so that it is a worker's turn.
+    has_reaped: bool,
     /// Outcomes that the supervisor has not heard yet.
     unheard: usize,
     closed: bool,
@@ -89,7 +91,11 @@ impl Launcher {
             while let Some(next) = queue.next() {
                 match next {
                     Next::Chore(chore) => drop(told(&panicked, chore)),
-                    Next::Reap => drop(told(&panicked, || awaited.reap_others())),
+                    Next::Reap => {
+                        if told(&panicked, || awaited.reap_others()) == Some(true) {
+                            queue.change(|queue| queue.reaps = true);
+                        }
+                    }
                     Next::Launch(launch) => {
                         begun.send(launch.worker);
                         let worker = launch.worker;
@@ -183,12 +189,13 @@ impl Shared {
             if let Some(chore) = queue.chores.pop_front() {
                 return Some(Next::Chore(chore));
             }
-            if std::mem::take(&mut queue.reaps) {
+            let starts = queue.unheard < UNHEARD && !queue.waiting.is_empty();
+            if queue.reaps && !(starts && queue.has_reaped) {
+                (queue.reaps, queue.has_reaped) = (false, true);
                 return Some(Next::Reap);
             }
-            if queue.unheard < UNHEARD
-                && let Some((_, launch)) = queue.waiting.pop_first()
-            {
+            if starts && let Some((_, launch)) = queue.waiting.pop_first() {
+                queue.has_reaped = false;
                 queue.unheard += 1;
                 return Some(Next::Launch(Box::new(launch)));
             }
@@ -293,6 +300,34 @@ mod tests {
         assert!(!launcher.cancel(WorkerId::from_number(1)), "it runs");
         launcher.heard();
         assert_eq!(next(&mut outcomes).await.0, fourth.get());
+    }
+
+    /// A worker may leave orphans as fast as they are reaped.
+    #[test]
+    fn where_there_is_always_something_to_reap_workers_are_started_in_between() {
+        let shared = Shared::default();
+        let next = || match shared.next().unwrap() {
+            Next::Chore(_) => "chore",
+            Next::Reap => "reap",
+            Next::Launch(_) => "launch",
+        };
+        for number in 1..=3 {
+            shared.change(|queue| {
+                queue.waiting.insert(WorkerId::from_number(number), launch(number, "/bin/sleep"));
+            });
+        }
+        let order = [(); 6].map(|()| {
+            shared.change(|queue| queue.reaps = true);
+            next()
+        });
+        assert_eq!(
+            order,
+            ["reap", "launch", "reap", "launch", "reap", "reap"],
+            "the third waits to be heard of"
+        );
+        shared.change(|queue| queue.chores.push_back(Box::new(|| {})));
+        shared.change(|queue| queue.reaps = true);
+        assert_eq!([next(), next()], ["chore", "reap"]);
     }
 
     #[tokio::test]
