@@ -1,19 +1,20 @@
 //! The file that holds the master's process id.
 
+mod keeper;
+
 use std::fs;
-use std::future::pending;
 use std::io::{self, Read as _, Write as _};
-use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use recluster::{Awaited, Place, begin_aside};
+use recluster::Place;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+pub(crate) use self::keeper::Keeper;
 use crate::writable::may_create;
 
 /// More than this is no process id, whatever it is: in bytes.
@@ -94,66 +95,6 @@ impl Drop for Pidfile {
         if matches!(holder(&place), Ok(Holder::Process(pid)) if is_ours(pid)) {
             // If it cannot be removed, it names a dead process, and the next master replaces it.
             let _ = place.remove();
-        }
-    }
-}
-
-/// A pidfile that is looked at again and again. Its file system may not answer, and nobody waits for that: a thread looks, one look
-/// at a time.
-#[derive(Debug)]
-pub(crate) struct Keeper {
-    path: PathBuf,
-    /// None while it is looked at.
-    pidfile: Option<Pidfile>,
-    look: Option<Awaited<(Pidfile, Option<Fate>)>>,
-    /// There was a reason for another look meanwhile.
-    again: bool,
-}
-
-impl Keeper {
-    /// Dropping it removes the file; if a look has not ended by then, when that has.
-    pub(crate) fn of(pidfile: Pidfile) -> Self {
-        Self { path: pidfile.path.clone(), pidfile: Some(pidfile), look: None, again: false }
-    }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Has it looked at now. Must be called in a tokio runtime.
-    pub(crate) fn look(&mut self) {
-        match self.pidfile.take() {
-            Some(pidfile) => {
-                let begun = begin_aside(pidfile, |mut pidfile| {
-                    let fate = pidfile.keep();
-                    (pidfile, fate)
-                });
-                match begun {
-                    Ok(look) => self.look = Some(look),
-                    // There is no thread to look, so the next look is the next one.
-                    Err((pidfile, _)) => self.pidfile = Some(pidfile),
-                }
-            }
-            None => self.again = true,
-        }
-    }
-
-    /// What has become of it that people do not know yet.
-    pub(crate) async fn looked(&mut self) -> Fate {
-        loop {
-            let Some(look) = &mut self.look else { return pending().await };
-            let ended = look.await;
-            self.look = None;
-            // An error is a panic, which was heard of: there is no further look.
-            let Ok((pidfile, fate)) = ended else { continue };
-            self.pidfile = Some(pidfile);
-            if take(&mut self.again) {
-                self.look();
-            }
-            if let Some(fate) = fate {
-                return fate;
-            }
         }
     }
 }
@@ -429,29 +370,6 @@ mod tests {
         assert_eq!(pidfile.keep(), Some(Fate::Restored));
         drop(pidfile);
         assert!(!path.exists());
-    }
-
-    #[tokio::test]
-    async fn one_look_is_under_way_at_a_time_and_whoever_asks_meanwhile_has_another() {
-        let base = tempfile::tempdir().unwrap();
-        let path = base.path().join("it.pid");
-        let mut keeper = Keeper::of(Pidfile::write(&path).unwrap());
-        for _ in 0..2 {
-            fs::remove_file(&path).unwrap();
-            keeper.look();
-            assert_eq!(keeper.looked().await, Fate::Restored);
-        }
-        keeper.look();
-        assert!(keeper.pidfile.is_none(), "a thread has it");
-        let precious = path.with_extension("precious");
-        fs::write(&precious, "precious").unwrap();
-        fs::rename(&precious, &path).unwrap();
-        keeper.look();
-        assert!(keeper.again);
-        assert!(matches!(keeper.looked().await, Fate::Lost { .. }));
-        keeper.look();
-        drop(keeper);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
     #[test]

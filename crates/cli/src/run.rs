@@ -35,9 +35,6 @@ use crate::worker_lines;
 /// How long after the beginning of a drain people are told of it: by then workers have said what they have.
 const DRAINS: Duration = Duration::from_millis(250);
 
-/// How often the pidfile is looked at where nothing else is a reason to.
-const LOOK: Duration = Duration::from_secs(10);
-
 /// The process that the kernel starts first, in a container as well.
 const FIRST_PROCESS: u32 = 1;
 
@@ -308,7 +305,7 @@ impl Foreground<'_> {
 
     /// When the pidfile is to be looked at.
     fn looks(&self) -> Option<Instant> {
-        self.pidfile.as_ref().map(|_| self.looked + LOOK)
+        self.pidfile.as_ref().map(|pidfile| self.looked + pidfile.every())
     }
 
     /// Has the files looked at by which others reach this process.
