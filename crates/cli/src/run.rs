@@ -106,7 +106,9 @@ pub(crate) async fn run(
     cluster.beside("the log", foreground.tell_the_rest(&mut events)).await;
     let ending = cluster.wait().await;
 
-    drop(pidfile);
+    if let Some(pidfile) = pidfile {
+        pidfile.close().await;
+    }
     if let Some(server) = server {
         server.close().await;
     }

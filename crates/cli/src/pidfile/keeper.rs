@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use recluster::{Awaited, begin_aside};
+use tokio::time::timeout;
 
 use crate::pidfile::{Fate, Pidfile};
 
 /// How often a pidfile is looked at where nothing else is a reason to: one that is there, and one that is another's.
 const KEPT: Duration = Duration::from_secs(60);
 const LOST: Duration = Duration::from_secs(10);
+
+/// How long the end of a cluster waits for a look.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A pidfile that is looked at again and again. Its file system may not answer, and nobody waits for that: a thread looks, one look
 /// at a time.
@@ -38,6 +42,14 @@ impl Keeper {
     pub(crate) fn every(&self) -> Duration {
         let is_lost = self.pidfile.as_ref().is_some_and(|pidfile| pidfile.known.is_some());
         if is_lost || self.has_missed { LOST } else { KEPT }
+    }
+
+    /// Removes the file. A look that is under way is waited for, as long as it may take on a file system that answers.
+    pub(crate) async fn close(mut self) {
+        if let Some(look) = &mut self.look {
+            // Who looks has the file, which goes when its look is over.
+            let _ended = timeout(CLOSING, look).await;
+        }
     }
 
     /// Where it is.
@@ -126,5 +138,21 @@ mod tests {
         keeper.look();
         assert_eq!(keeper.looked().await, Fate::Restored);
         assert_eq!(keeper.every(), KEPT);
+    }
+
+    /// The process ends next, and so would whoever looks.
+    #[tokio::test]
+    async fn a_look_that_is_under_way_at_the_end_leaves_nothing_behind() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it.pid");
+        for is_removed in [false, true] {
+            let mut keeper = Keeper::of(Pidfile::write(&path).unwrap());
+            if is_removed {
+                fs::remove_file(&path).unwrap();
+            }
+            keeper.look();
+            keeper.close().await;
+            assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+        }
     }
 }
