@@ -38,7 +38,7 @@ mod worker_lines;
 mod writable;
 
 use std::convert::Infallible;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -101,12 +101,19 @@ fn starting_here(work: impl FnOnce(Seat) -> ExitStatus + Send + 'static) -> Resu
     signals::block().map_err(Error::Signals)?;
     let (first, seat) = FirstThread::new();
     let builder = thread::Builder::new().name("recluster-run".to_owned()).stack_size(STACK_BYTES);
-    let run = builder.spawn(move || -> Infallible { work(seat).exit() }).map_err(Error::Runtime)?;
+    let run =
+        builder.spawn(move || -> Infallible { outcome(|| work(seat)).exit() }).map_err(Error::Runtime)?;
     first.work();
     match run.join() {
         Ok(never) => match never {},
+        // It cannot be: a panic is an outcome.
         Err(panic) => resume_unwind(panic),
     }
+}
+
+/// What comes of it. A panic is told where it occurs.
+fn outcome(work: impl FnOnce() -> ExitStatus) -> ExitStatus {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(ExitStatus::Failure)
 }
 
 fn in_runtime(work: impl Future<Output = Result<ExitStatus, Error>>) -> Result<ExitStatus, Error> {
@@ -119,4 +126,34 @@ fn in_runtime(work: impl Future<Output = Result<ExitStatus, Error>>) -> Result<E
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::mem::forget;
+    use std::process::{Command as Process, Stdio};
+
+    use super::*;
+
+    const PANICS: &str = "RECLUSTER_TEST_PANICS";
+
+    /// Its first thread is about to start a process, for as long as the kernel likes. This test starts itself as that process.
+    #[test]
+    fn a_run_that_panics_ends_the_process_whatever_the_first_thread_does() {
+        if env::var_os(PANICS).is_some() {
+            let never = starting_here(|seat| {
+                forget(seat);
+                panic!("the test has panicked on purpose")
+            });
+            panic!("{never:?}");
+        }
+        let name = "tests::a_run_that_panics_ends_the_process_whatever_the_first_thread_does";
+        let mut itself = Process::new(env::current_exe().unwrap());
+        itself.args([name, "--exact", "--nocapture"]).env(PANICS, "1").stdin(Stdio::null());
+        let ended = itself.output().unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert!(told.contains("'recluster-run'") && told.contains("on purpose"), "{told}");
+        assert_eq!(ended.status.code(), Some(1), "{told}");
+    }
 }
