@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
 use crate::aside::aside;
@@ -32,8 +34,11 @@ impl ClusterBuilder {
         let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
         let (spec, first) = self.draft.check(&self.balance)?;
         let survivors = match self.cluster.clone() {
-            // It looks at every process of the machine.
-            Some(cluster) => aside(move || survivors::of(&cluster)).await.unwrap_or_default(),
+            // It looks at every process of the machine, and one of them may keep whoever looks.
+            Some(cluster) => {
+                let look = aside(move || survivors::of(&cluster));
+                timeout(survivors::PATIENCE, look).await.ok().and_then(Result::ok).unwrap_or_default()
+            }
             None => Vec::new(),
         };
         let (mut pool, manager) = (std::mem::take(&mut self.kept), self.manager.as_ref());

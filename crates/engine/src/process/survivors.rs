@@ -20,7 +20,9 @@ const MOST_BYTES: u64 = 1 << 20;
 /// How many are counted.
 const MOST: usize = 4096;
 /// How long it is looked for them.
-const SEARCH: Duration = Duration::from_secs(1);
+const SEARCH: Duration = Duration::from_millis(800);
+/// How long that is waited for. To read an environment takes a lock of its process, which may be held for ever.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The first processes of workers that this cluster had before.
 pub(crate) fn of(cluster: &OsStr) -> Vec<u32> {
