@@ -36,7 +36,8 @@ impl ClusterBuilder {
         let survivors = match self.cluster.clone() {
             // It looks at every process of the machine, and one of them may keep whoever looks.
             Some(cluster) => {
-                let look = aside(move || survivors::of(&cluster));
+                let [user, _] = first.privileges.user();
+                let look = aside(move || survivors::of(&cluster, user));
                 timeout(survivors::PATIENCE, look).await.ok().and_then(Result::ok).unwrap_or_default()
             }
             None => Vec::new(),

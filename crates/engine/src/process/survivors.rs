@@ -1,19 +1,22 @@
 //! Workers whose master was killed: they are of this cluster, and this master has not started them.
 //!
 //! A worker is known by its first environment, which the kernel keeps, and by being the first process of a group that is no session.
-//! What it has started itself has the same environment, but not that place. Whoever runs as its user could pretend to be one: then a
-//! number in the log is wrong, and an address that somebody else has is waited for a moment longer.
+//! What it has started itself has the same environment, but not that place. The same path may name another cluster in another
+//! container, and anybody may give a process that variable: so only what runs in our own namespaces of processes and mounts counts, as
+//! our own user or as that of the workers. Whoever runs as one of these could still pretend to be one: then a number in the log is
+//! wrong, and an address that somebody else has is waited for a moment longer.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use recluster_wire::env::CLUSTER;
-use rustix::process::getpid;
+use rustix::process::{Pid, getpid, getuid};
 
-use crate::process::stat::Stat;
+use crate::process::stat::{Stat, users_of};
 
 /// How much of an environment is read, in bytes.
 const MOST_BYTES: u64 = 1 << 20;
@@ -24,20 +27,42 @@ const SEARCH: Duration = Duration::from_millis(800);
 /// How long that is waited for. To read an environment takes a lock of its process, which may be held for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The first processes of workers that this cluster had before.
-pub(crate) fn of(cluster: &OsStr) -> Vec<u32> {
+/// The first processes of workers that this cluster had before. `user` is that of the workers where it is not our own.
+pub(crate) fn of(cluster: &OsStr, user: Option<u32>) -> Vec<u32> {
+    let own = Surroundings::of(getpid().as_raw_nonzero().get());
     let until = Instant::now() + SEARCH;
     let all = Stat::all().take_while(|_| Instant::now() < until);
-    all.filter(|process| is_first(process) && is_of(process.pid, cluster))
-        .map(|process| process.pid.unsigned_abs())
-        .take(MOST)
-        .collect()
+    all.filter(|process| {
+        is_first(process)
+            && runs_as(process.pid, user)
+            && Surroundings::of(process.pid) == own
+            && is_of(process.pid, cluster)
+    })
+    .map(|process| process.pid.unsigned_abs())
+    .take(MOST)
+    .collect()
 }
 
 /// Whether it may be a worker of another master than this.
 fn is_first(process: &Stat) -> bool {
     let Stat { pid, group, session, .. } = *process;
     process.lives && group == pid && session != pid && process.parent != Some(getpid())
+}
+
+/// Whether it runs as us, or as this user. The real user counts: no program that is run takes another one by itself.
+fn runs_as(pid: i32, user: Option<u32>) -> bool {
+    let real = Pid::from_raw(pid).and_then(|pid| users_of(pid).first().copied());
+    real.is_some_and(|real| real == getuid().as_raw() || Some(real) == user)
+}
+
+/// The namespaces of a process: which numbers of processes, and which paths, mean what.
+#[derive(Debug, PartialEq, Eq)]
+struct Surroundings([Option<PathBuf>; 2]);
+
+impl Surroundings {
+    fn of(pid: i32) -> Self {
+        Self(["pid", "mnt"].map(|kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()))
+    }
 }
 
 fn is_of(pid: i32, cluster: &OsStr) -> bool {
@@ -98,11 +123,22 @@ mod tests {
         let (first, second) = (Orphan::start(&own, ""), Orphan::start(&own, ""));
         let _other = Orphan::start(&format!("{own}.other"), "");
         // The shells have the same environment, and are children of this process.
-        let mut found = of(OsStr::new(&own));
+        let mut found = of(OsStr::new(&own), None);
         found.sort_unstable();
         let mut expected = [first.pid, second.pid];
         expected.sort_unstable();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn one_of_another_user_or_in_other_namespaces_is_none() {
+        let (pid, own) = (getpid().as_raw_nonzero().get(), getuid().as_raw());
+        assert!(runs_as(pid, None) && runs_as(pid, Some(own + 1)) && !runs_as(i32::MAX, Some(own)));
+        let surroundings = Surroundings::of(getpid().as_raw_nonzero().get());
+        assert!(surroundings.0.iter().all(Option::is_some), "{surroundings:?}");
+        assert_ne!(Surroundings::of(i32::MAX), surroundings);
+        let orphan = Orphan::start(&format!("/run/survivors-{}.other", std::process::id()), "");
+        assert_eq!(Surroundings::of(orphan.pid.cast_signed()), surroundings);
     }
 
     #[test]
