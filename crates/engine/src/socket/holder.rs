@@ -242,32 +242,40 @@ fn path_in(word: &str) -> Option<&str> {
 }
 
 fn read(table: &str) -> String {
+    read_up_to(MOST_BYTES, table).0
+}
+
+/// A table as far as this many bytes, and whether that is the whole.
+fn read_up_to(most: u64, table: &str) -> (String, bool) {
     let mut bytes = Vec::new();
     // What cannot be read tells nothing.
-    let _ = File::open(format!("/proc/net/{table}"))
-        .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes));
-    String::from_utf8_lossy(&bytes).into_owned()
+    let _ = File::open(format!("/proc/net/{table}")).and_then(|file| file.take(most).read_to_end(&mut bytes));
+    (String::from_utf8_lossy(&bytes).into_owned(), (bytes.len() as u64) < most)
+}
+
+/// Whether a row of these tables is such a one. None where none is, as far as this many bytes, and there are more.
+fn is_in(most: u64, tables: &[&str], is_one: impl Fn(&str) -> bool) -> Option<bool> {
+    let read = tables.iter().map(|table| read_up_to(most, table));
+    let seen: Vec<_> = read.map(|(rows, is_whole)| (rows.lines().skip(1).any(&is_one), is_whole)).collect();
+    let is_there = seen.iter().any(|(is_there, _)| *is_there);
+    (is_there || seen.iter().all(|(_, is_whole)| *is_whole)).then_some(is_there)
 }
 
 /// Whether somebody has a connection that was accepted at this address. The kernel gives an inode to those alone.
-pub(crate) fn is_connected_at(ip: IpAddr, port: u16) -> bool {
-    let tables = PortOf::Tcp.tables().iter().map(|table| read(table));
-    tables.into_iter().any(|table| {
-        let mut rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
-        rows.any(|row| {
-            let local = row.get(1).and_then(|local| local.split_once(':'));
-            let is_here = local.is_some_and(|(host, digits)| {
-                u16::from_str_radix(digits, 16) == Ok(port) && overlaps(ip, host)
-            });
-            is_here && row.get(3) != Some(&LISTENS) && row.get(9).is_some_and(|inode| *inode != "0")
-        })
+pub(crate) fn is_connected_at(ip: IpAddr, port: u16) -> Option<bool> {
+    is_in(MOST_BYTES, PortOf::Tcp.tables(), |row| {
+        let row: Vec<&str> = row.split_whitespace().collect();
+        let local = row.get(1).and_then(|local| local.split_once(':'));
+        let is_here = local
+            .is_some_and(|(host, digits)| u16::from_str_radix(digits, 16) == Ok(port) && overlaps(ip, host));
+        is_here && row.get(3) != Some(&LISTENS) && row.get(9).is_some_and(|inode| *inode != "0")
     })
 }
 
 /// The same for the path of a unix socket.
-pub(crate) fn is_connected_to(path: &str) -> bool {
+pub(crate) fn is_connected_to(path: &str) -> Option<bool> {
     const CONNECTED: &str = "03";
-    read("unix").lines().skip(1).any(|row| {
+    is_in(MOST_BYTES, &["unix"], |row| {
         let mut row = row.split_whitespace().skip(5);
         let is_accepted = row.next() == Some(CONNECTED) && row.next().is_some_and(|inode| inode != "0");
         is_accepted && row.collect::<Vec<_>>().join(" ") == path
@@ -456,6 +464,15 @@ mod tests {
         assert_eq!(of_ours, None);
         let (holder, places) = found.unwrap();
         assert_eq!((holder.pid, places), (other.id(), vec![port, Wanted::Path(path)]));
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_stands_behind_what_is_read() {
+        let (every, no) = (|_: &str| true, |_: &str| false);
+        let _listener = UnixListener::bind(tempfile::tempdir().unwrap().path().join("it.sock")).unwrap();
+        assert_eq!(is_in(16, &["unix"], no), None);
+        assert_eq!(is_in(u64::MAX, &["unix"], no), Some(false));
+        assert_eq!(is_in(u64::MAX, &["unix"], every), Some(true));
     }
 
     #[test]

@@ -116,8 +116,10 @@ pub(crate) enum Finding {
 
 /// Looks at the processes of these workers. The caller waits for it.
 pub(crate) fn find(bound: &Bound, workers: &[Worker]) -> Finding {
-    if attention::has_accepted(&bound.address) {
-        return Finding::Taken;
+    match attention::has_accepted(&bound.address) {
+        Some(true) => return Finding::Taken,
+        Some(false) => {}
+        None => return Finding::Unknown,
     }
     let Ok(inode) = rustix::fs::fstat(&bound.socket).map(|stat| stat.st_ino) else { return Finding::Unknown };
     let firsts: BTreeSet<i32> =
