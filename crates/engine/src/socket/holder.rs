@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -177,10 +177,12 @@ fn is_around(c: char) -> bool {
     "()[]{}'\",;:".contains(c)
 }
 
-/// The first of these processes that listens on sockets which this process does not have, and where.
-pub(crate) fn listening(pids: &[u32]) -> Option<(Holder, Vec<Wanted>)> {
+/// The first of these processes that listens on sockets which this process does not have, and where. What this process has given
+/// away counts as its own.
+pub(crate) fn listening(pids: &[u32], given: &[SocketAddr]) -> Option<(Holder, Vec<Wanted>)> {
     let tables = ["tcp", "tcp6"].map(read);
-    let of_tcp = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(listening_port);
+    let rows = tables.iter().flat_map(|table| table.lines().skip(1));
+    let of_tcp = rows.filter(|row| !given.iter().any(|given| is_at(row, *given))).filter_map(listening_port);
     let unix = read("unix");
     let of_unix = unix.lines().skip(1).filter_map(listening_path);
     let mut places: BTreeMap<u64, Wanted> = of_tcp.chain(of_unix).collect();
@@ -194,6 +196,15 @@ pub(crate) fn listening(pids: &[u32]) -> Option<(Holder, Vec<Wanted>)> {
         (!here.is_empty()).then(|| (Holder::of(pid), here))
     };
     pids.iter().take(MOST_PROCESSES).find_map(|pid| here(*pid))
+}
+
+/// Whether a socket of TCP has this address.
+fn is_at(row: &str, address: SocketAddr) -> bool {
+    let local = row.split_whitespace().nth(1).and_then(|local| local.split_once(':'));
+    local.is_some_and(|(host, digits)| {
+        u16::from_str_radix(digits, 16) == Ok(address.port())
+            && ip_of(host) == Some(address.ip().to_canonical())
+    })
 }
 
 /// The inode and the port of a socket of TCP that listens.
@@ -340,7 +351,7 @@ fn command_of(pid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener, UdpSocket};
+    use std::net::{TcpListener, UdpSocket};
     use std::os::fd::OwnedFd;
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::{self as unix, UnixListener};
@@ -456,8 +467,8 @@ mod tests {
             .spawn()
             .unwrap();
         let ours = TcpListener::bind("127.0.0.1:0").unwrap();
-        let of_ours = listening(&[std::process::id()]);
-        let found = listening(&[std::process::id(), other.id()]);
+        let of_ours = listening(&[std::process::id()], &[]);
+        let found = listening(&[std::process::id(), other.id()], &[]);
         drop(ours);
         other.kill().unwrap();
         other.wait().unwrap();

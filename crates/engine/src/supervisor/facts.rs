@@ -426,6 +426,7 @@ impl Supervisor {
             kind: self.generations.program(child.generation).and_then(ResolvedProgram::node_kind),
             slots: self.policy.slots(),
             bound: self.spawner.bound().iter().map(|bound| bound.address.clone()).collect(),
+            given: self.workers.own_listeners(),
         };
         let taken = cluster.who_has(said);
         self.workers.is_known_to_miss(worker, taken);

@@ -6,6 +6,7 @@
 //! does anything but sleep; and only if it listens somewhere else by itself, or has the socket open no more.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use recluster_core::Generation;
@@ -114,8 +115,9 @@ pub(crate) enum Finding {
     Unknown,
 }
 
-/// Looks at the processes of these workers. The caller waits for it.
-pub(crate) fn find(bound: &Bound, workers: &[Worker]) -> Finding {
+/// Looks at the processes of these workers, each of which may have been given one of these sockets for its checks. The caller waits
+/// for it.
+pub(crate) fn find(bound: &Bound, workers: &[Worker], given: &[SocketAddr]) -> Finding {
     match attention::has_accepted(&bound.address) {
         Some(true) => return Finding::Taken,
         Some(false) => {}
@@ -130,7 +132,7 @@ pub(crate) fn find(bound: &Bound, workers: &[Worker]) -> Finding {
     if pids.is_empty() || attention == Attention::Possible {
         return Finding::Unknown;
     }
-    if let Some((holder, places)) = listening(&pids) {
+    if let Some((holder, places)) = listening(&pids, given) {
         let shown: Vec<String> = places.iter().take(MOST_PLACES).map(ToString::to_string).collect();
         let first = families.first_of(holder.pid.cast_signed(), &firsts).map(i32::unsigned_abs);
         let worker = workers.iter().find(|worker| worker.pid.is_some() && worker.pid == first);
@@ -230,7 +232,7 @@ mod tests {
         /// What is found when it sleeps.
         fn finds(&self, bound: &Bound, awaited: impl Fn(&Finding) -> bool) -> Finding {
             loop {
-                let finding = find(bound, &[self.worker()]);
+                let finding = find(bound, &[self.worker()], &[]);
                 if awaited(&finding) {
                     return finding;
                 }
@@ -290,9 +292,20 @@ mod tests {
         let (bound, inherited, _client) = awaited();
         let program = Program::with(inherited, Stdio::null());
         for _ in 0..20 {
-            assert_eq!(find(&bound, &[program.worker()]), Finding::Unknown);
+            assert_eq!(find(&bound, &[program.worker()], &[]), Finding::Unknown);
         }
-        assert_eq!(find(&bound, &[]), Finding::Unknown);
+        assert_eq!(find(&bound, &[], &[]), Finding::Unknown);
+    }
+
+    /// It has what it was given for its checks open, and nothing of its own.
+    #[test]
+    fn what_a_worker_was_given_for_its_checks_is_not_its_own() {
+        let (bound, inherited, _client) = awaited();
+        let given = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = given.local_addr().unwrap();
+        let program = Program::with(inherited, OwnedFd::from(given));
+        program.finds(&bound, is_ignored);
+        assert_eq!(find(&bound, &[program.worker()], &[address]), Finding::Unknown);
     }
 
     /// It answers its only client, and has others wait.
@@ -304,7 +317,7 @@ mod tests {
         let _waits = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let own = TcpListener::bind("127.0.0.1:0").unwrap();
         let program = Program::with(OwnedFd::from(listener), OwnedFd::from(own));
-        assert_eq!(find(&bound, &[program.worker()]), Finding::Taken);
+        assert_eq!(find(&bound, &[program.worker()], &[]), Finding::Taken);
     }
 
     /// A wrapper is told that it has to become the server.

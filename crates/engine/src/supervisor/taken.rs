@@ -1,6 +1,7 @@
 //! Who has the address that a dead worker did not get: another worker of the cluster, the master, or somebody else.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -33,6 +34,8 @@ pub(crate) struct Cluster {
     pub(crate) slots: u32,
     /// What the master has bound for the workers.
     pub(crate) bound: Vec<Address>,
+    /// What it has given to one of them each, for its checks.
+    pub(crate) given: Vec<SocketAddr>,
 }
 
 /// A worker whose process has the address.
@@ -109,7 +112,7 @@ impl Cluster {
     /// The worker did not say which address it wanted. Another one may have bound what only it can have.
     fn who_has_something(&self, families: &Families) -> Option<String> {
         let pids = processes(families, &[&self.living]);
-        if let Some((holder, places)) = listening(&pids)
+        if let Some((holder, places)) = listening(&pids, &self.given)
             && let Some(Owner { worker, .. }) = self.owner_of(&holder, families)
         {
             let shown: Vec<String> = places.iter().take(MOST_PLACES).map(ToString::to_string).collect();
@@ -235,7 +238,7 @@ mod tests {
     const SILENT: &str = "OSError: [Errno 98] Address already in use";
 
     fn cluster(living: Vec<Worker>, ended: Vec<Worker>) -> Cluster {
-        Cluster { living, ended, kind: None, slots: 2, bound: Vec::new() }
+        Cluster { living, ended, kind: None, slots: 2, bound: Vec::new(), given: Vec::new() }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! by.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 use recluster_core as core;
 use recluster_core::{Signal, SlotId, WorkerId};
@@ -95,6 +96,11 @@ impl Workers {
     /// Every living worker, in the order in which they were started.
     pub(crate) fn living(&self) -> Vec<Worker> {
         self.living.values().map(Child::about).collect()
+    }
+
+    /// What living workers were given to listen on alone, for their checks.
+    pub(crate) fn own_listeners(&self) -> Vec<SocketAddr> {
+        self.living.values().filter_map(|child| child.own_listener).collect()
     }
 
     /// Who has the address that a worker did not get.
