@@ -3,7 +3,8 @@
 //! Who runs a script that starts the server without `exec`, or a server that binds a port itself, has a cluster that serves, and
 //! clients that hang. A server that is merely slow, hangs, is stopped or has not begun to accept is not meant: what is told has to be
 //! sure. So nothing is said where a connection was ever accepted, where a process of a worker waits for connections there, or
-//! does anything but sleep; and only if it listens somewhere else by itself, or has the socket open no more.
+//! does anything but sleep; and only if it listens somewhere else by itself, or has the socket open no more. Where a process has it open,
+//! that may be a late server with a port for its own purposes: it has more time.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ const LOOK: Duration = Duration::from_secs(4);
 const QUIET: Duration = Duration::from_secs(60);
 /// For how long they have to wait.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long where a process of a worker has the socket open: it may come to accept.
+const PATIENCE_WITH_OPEN: Duration = Duration::from_secs(60);
 /// How many places are named where the program listens instead.
 const MOST_PLACES: usize = 3;
 
@@ -58,8 +61,13 @@ impl Ignored {
         is_new && sockets > 0
     }
 
-    /// Notes at which sockets connections wait now. Returns those at which some have waited for long.
-    pub(crate) fn look(&mut self, waiting: impl Iterator<Item = bool>, now: Instant) -> Vec<usize> {
+    /// Notes at which sockets connections wait now. Returns those at which some have waited for long, with
+    /// for how long.
+    pub(crate) fn look(
+        &mut self,
+        waiting: impl Iterator<Item = bool>,
+        now: Instant,
+    ) -> Vec<(usize, Duration)> {
         let mut long = Vec::new();
         for (at, (state, waits)) in self.sockets.iter_mut().zip(waiting).enumerate() {
             *state = match (*state, waits) {
@@ -67,8 +75,9 @@ impl Ignored {
                 (State::Quiet, false) => State::Quiet,
                 (State::Quiet, true) => State::Waiting(now),
                 (State::Waiting(since), true) => {
-                    if now.saturating_duration_since(since) >= PATIENCE {
-                        long.push(at);
+                    let waited = now.saturating_duration_since(since);
+                    if waited >= PATIENCE {
+                        long.push((at, waited));
                     }
                     State::Waiting(since)
                 }
@@ -115,9 +124,9 @@ pub(crate) enum Finding {
     Unknown,
 }
 
-/// Looks at the processes of these workers, each of which may have been given one of these sockets for its checks. The caller waits
-/// for it.
-pub(crate) fn find(bound: &Bound, workers: &[Worker], given: &[SocketAddr]) -> Finding {
+/// Looks at the processes of these workers, each of which may have been given one of these sockets for its checks, where connections
+/// have waited for so long. The caller waits for it.
+pub(crate) fn find(bound: &Bound, waited: Duration, workers: &[Worker], given: &[SocketAddr]) -> Finding {
     match attention::has_accepted(&bound.address) {
         Some(true) => return Finding::Taken,
         Some(false) => {}
@@ -129,7 +138,8 @@ pub(crate) fn find(bound: &Bound, workers: &[Worker], given: &[SocketAddr]) -> F
     let families = Families::now();
     let pids: Vec<u32> = families.of(&firsts).into_iter().map(|(pid, _)| pid.unsigned_abs()).collect();
     let attention = attention::of(inode, &pids);
-    if pids.is_empty() || attention == Attention::Possible {
+    let is_early = attention == Attention::Open && waited < PATIENCE_WITH_OPEN;
+    if pids.is_empty() || attention == Attention::Possible || is_early {
         return Finding::Unknown;
     }
     if let Some((holder, places)) = listening(&pids, given) {
@@ -187,14 +197,17 @@ mod tests {
         let (mut ignored, begin) = (Ignored::default(), Instant::now());
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
         assert!(!ignored.serves(Generation::FIRST, 0));
-        assert_eq!(ignored.look([true; 3].into_iter(), begin), [0; 0], "nothing was handed over");
+        assert_eq!(ignored.look([true; 3].into_iter(), begin), [], "nothing was handed over");
         ignored = Ignored::default();
         assert!(ignored.serves(Generation::FIRST, 3) && !ignored.serves(Generation::FIRST, 3));
-        let mut look = |seconds: u64, waiting: [bool; 3]| ignored.look(waiting.into_iter(), at(seconds));
-        assert_eq!(look(0, [true, false, true]), [0; 0]);
-        assert_eq!(look(4, [true, true, true]), [0; 0]);
-        assert_eq!(look(10, [true, true, false]), [0]);
-        assert_eq!(look(14, [true, true, true]), [0, 1], "the third one is taken from");
+        let mut look = |seconds: u64, waiting: [bool; 3]| {
+            let long = ignored.look(waiting.into_iter(), at(seconds));
+            long.into_iter().map(|(at, waited)| (at, waited.as_secs())).collect::<Vec<_>>()
+        };
+        assert_eq!(look(0, [true, false, true]), []);
+        assert_eq!(look(4, [true, true, true]), []);
+        assert_eq!(look(10, [true, true, false]), [(0, 10)]);
+        assert_eq!(look(14, [true, true, true]), [(0, 14), (1, 10)], "the third one is taken from");
         ignored.settle(0);
         assert_eq!(ignored.look_due(at(14)), Some(at(18)));
         ignored.settle_all();
@@ -232,7 +245,7 @@ mod tests {
         /// What is found when it sleeps.
         fn finds(&self, bound: &Bound, awaited: impl Fn(&Finding) -> bool) -> Finding {
             loop {
-                let finding = find(bound, &[self.worker()], &[]);
+                let finding = find(bound, PATIENCE_WITH_OPEN, &[self.worker()], &[]);
                 if awaited(&finding) {
                     return finding;
                 }
@@ -275,6 +288,19 @@ mod tests {
             "{said}"
         );
         assert!(said.ends_with("or is run without --listen"), "{said}");
+        let early = PATIENCE_WITH_OPEN.saturating_sub(Duration::from_secs(1));
+        assert_eq!(find(&bound, early, &[program.worker()], &[]), Finding::Unknown, "it may be late");
+    }
+
+    #[test]
+    fn one_that_binds_its_own_port_and_has_closed_the_socket_is_told_sooner() {
+        let (bound, inherited, _client) = awaited();
+        drop(inherited);
+        let program = Program::with(Stdio::null(), OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap()));
+        let is_told =
+            |finding: &Finding| matches!(finding, Finding::Ignored(said) if said.contains("listens on port"));
+        program.finds(&bound, is_told);
+        assert!(is_told(&find(&bound, PATIENCE, &[program.worker()], &[])));
     }
 
     #[test]
@@ -292,9 +318,9 @@ mod tests {
         let (bound, inherited, _client) = awaited();
         let program = Program::with(inherited, Stdio::null());
         for _ in 0..20 {
-            assert_eq!(find(&bound, &[program.worker()], &[]), Finding::Unknown);
+            assert_eq!(find(&bound, PATIENCE_WITH_OPEN, &[program.worker()], &[]), Finding::Unknown);
         }
-        assert_eq!(find(&bound, &[], &[]), Finding::Unknown);
+        assert_eq!(find(&bound, PATIENCE_WITH_OPEN, &[], &[]), Finding::Unknown);
     }
 
     /// It has what it was given for its checks open, and nothing of its own.
@@ -305,7 +331,7 @@ mod tests {
         let address = given.local_addr().unwrap();
         let program = Program::with(inherited, OwnedFd::from(given));
         program.finds(&bound, is_ignored);
-        assert_eq!(find(&bound, &[program.worker()], &[address]), Finding::Unknown);
+        assert_eq!(find(&bound, PATIENCE_WITH_OPEN, &[program.worker()], &[address]), Finding::Unknown);
     }
 
     /// It answers its only client, and has others wait.
@@ -317,7 +343,7 @@ mod tests {
         let _waits = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let own = TcpListener::bind("127.0.0.1:0").unwrap();
         let program = Program::with(OwnedFd::from(listener), OwnedFd::from(own));
-        assert_eq!(find(&bound, &[program.worker()], &[]), Finding::Taken);
+        assert_eq!(find(&bound, PATIENCE, &[program.worker()], &[]), Finding::Taken);
     }
 
     /// A wrapper is told that it has to become the server.

@@ -373,9 +373,9 @@ impl Supervisor {
         let waiting = bound.iter().map(|bound| attention::has_waiting(&bound.socket));
         let (mut addresses, mut why) = (Vec::new(), None);
         let given = self.workers.own_listeners();
-        for at in self.ignored.look(waiting, Instant::now()) {
+        for (at, waited) in self.ignored.look(waiting, Instant::now()) {
             let Some(bound) = bound.get(at) else { continue };
-            match ignored::find(bound, &living, &given) {
+            match ignored::find(bound, waited, &living, &given) {
                 Finding::Unknown => {}
                 Finding::Taken => self.ignored.settle(at),
                 Finding::Ignored(reason) => {

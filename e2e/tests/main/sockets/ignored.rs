@@ -8,8 +8,8 @@ use std::os::unix::net::UnixStream;
 use recluster_e2e::{Home, Launch, Master, Process, Stage, eventually, on};
 use rustix::process::Signal;
 
-/// Binds a port of the kernel's choice, and writes it down.
-const BINDS: &str = "python3 -c \"import signal, socket; s = socket.create_server(('127.0.0.1', 0)); \
+/// Closes the socket, binds a port of the kernel's choice, and writes it down. Where it had the socket open, it would have more time.
+const BINDS: &str = "exec 3<&-; exec python3 -c \"import signal, socket; s = socket.create_server(('127.0.0.1', 0)); \
                      open('port', 'w').write(str(s.getsockname()[1])); signal.pause()\"";
 
 fn program(home: &Home, script: &str) -> Launch {
@@ -23,9 +23,13 @@ fn connected(master: &Master) -> TcpStream {
 /// A script that starts a server without `exec`, and one that is the server: what each listens on is named.
 #[test]
 fn clients_that_wait_behind_a_server_with_a_port_of_its_own_are_told() {
-    let wrapper =
-        (Home::new(), format!("{BINDS}\ntrue"), "what worker 1 has started (process ", "ends in `exec`");
-    let server = (Home::new(), format!("exec {BINDS}"), "worker 1 (process ", "or is run without --listen");
+    let wrapper = (
+        Home::new(),
+        format!("exec 3<&-\n({BINDS})\ntrue"),
+        "what worker 1 has started (process ",
+        "ends in `exec`",
+    );
+    let server = (Home::new(), BINDS.to_owned(), "worker 1 (process ", "or is run without --listen");
     for (home, script, who, what) in [wrapper, server] {
         let master = program(&home, &script).listen("127.0.0.1:0").start();
         master.wait(on("bound"));
@@ -86,7 +90,7 @@ fn a_server_that_is_merely_slow_is_not_told() {
     eventually("it is stopped", || process.status_line("State").contains('T'));
     let _third = connected(&stopped);
 
-    let ignored = program(&homes[2], &format!("exec {BINDS}")).listen("127.0.0.1:0").serve();
+    let ignored = program(&homes[2], BINDS).listen("127.0.0.1:0").serve();
     let _fourth = connected(&ignored);
     ignored.wait(on("listen_ignored"));
     for (what, master) in [("late", &late), ("hangs", &hangs), ("stopped", &stopped)] {
