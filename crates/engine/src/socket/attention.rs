@@ -62,7 +62,7 @@ pub(crate) fn of(inode: u64, pids: &[u32]) -> Attention {
 pub(crate) fn is_open_elsewhere(inode: u64) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let sockets = Sockets::of(inode);
+    let sockets = Sockets::of([inode]);
     pids.filter(|pid| *pid != std::process::id()).any(|pid| sockets.holder_among(&[pid]).is_some())
 }
 

@@ -143,9 +143,9 @@ impl Wanted {
 pub(crate) struct Sockets(Vec<u64>);
 
 impl Sockets {
-    /// The one with this inode.
-    pub(crate) fn of(inode: u64) -> Self {
-        Self(vec![inode])
+    /// Those with these inodes.
+    pub(crate) fn of(inodes: impl IntoIterator<Item = u64>) -> Self {
+        Self(inodes.into_iter().collect())
     }
 
     pub(crate) fn is_empty(&self) -> bool {

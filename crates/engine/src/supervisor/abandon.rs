@@ -138,6 +138,11 @@ impl Supervisor {
     fn hear_at_the_end(&mut self, input: Option<Input>, end: &mut End) {
         match input {
             Some(Input::Process(Heard::Ended(worker))) => self.has_ended(worker),
+            Some(Input::Left(generation, _)) => {
+                for worker in self.told.left.finds(generation, None) {
+                    self.has_ended(worker);
+                }
+            }
             Some(Input::Launched(outcome)) => self.has_begun_too_late(outcome, end.sent),
             Some(
                 Input::Panicked(panic) | Input::Process(Heard::Panicked(panic) | Heard::Unheard(_, panic)),

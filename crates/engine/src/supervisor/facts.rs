@@ -11,7 +11,6 @@ use tokio::time::sleep;
 
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::dataplane::{Billed, Command, Fact};
-use crate::process::background;
 use crate::process::event::Event as Heard;
 use crate::process::event::{HandOver, Words};
 use crate::process::health_check::{Asked, Checks, Target};
@@ -23,7 +22,6 @@ use crate::socket::kept::KeptName;
 use crate::supervisor::Supervisor;
 use crate::supervisor::caches::{self, Milestone};
 use crate::supervisor::child::Child;
-use crate::supervisor::explain;
 use crate::supervisor::input::Input;
 use crate::supervisor::readiness::{Next, status_after};
 use crate::supervisor::taken::Cluster;
@@ -106,7 +104,7 @@ impl Supervisor {
                 self.emit_about(worker, |worker| Event::CutOff { worker, reason });
             }
             Fact::Disconnected { worker, finishing } => self.disconnected(worker, finishing),
-            Fact::ChannelDrained(worker) => self.bury(worker),
+            Fact::ChannelDrained(worker) => self.bury_or_look(worker),
         }
     }
 
@@ -370,12 +368,13 @@ impl Supervisor {
     }
 
     /// The worker's process has ended, and everything that it said has been heard.
-    fn bury(&mut self, worker: WorkerId) {
+    pub(super) fn bury(&mut self, worker: WorkerId) {
         let Some(child) = self.workers.bury(worker) else { return };
         self.timers.clear(Timer::Watchdog(worker));
         self.look_who_has_its_address(worker, &child);
         let exit = child.process.exit();
-        self.look_what_it_has_left(worker, &child, exit);
+        let left = self.told.left.of(child.generation.get()).filter(|_| self.may_have_left(&child));
+        self.workers.is_known_to_leave(worker, left);
         let by_others = oom_kills::may_be_one(exit) && child.process.sent != Some(core::Signal::Kill);
         if self.oom_kills.ends(worker, by_others) {
             self.workers.is_known_to_want_memory(worker);
@@ -392,22 +391,6 @@ impl Supervisor {
             child.process.reap();
         }
         self.tell(core::Event::Exited(worker, exit));
-    }
-
-    /// A worker that ends by itself soon after its start, and as if all was well, may have put the server into the background.
-    fn look_what_it_has_left(&mut self, worker: WorkerId, child: &Child, exit: core::Exit) {
-        const SOON: Duration = Duration::from_secs(60);
-        let is_node = self.generations.program(child.generation).is_none_or(ResolvedProgram::is_node);
-        let was_told = self.told.background == Some(child.generation.get());
-        let status = self.policy.status();
-        let is_on_trial = status.phase == core::Phase::Starting || status.reload.is_some();
-        let of_itself = exit == core::Exit::Code(0) && child.process.sent.is_none();
-        if is_node || !of_itself || child.age(Instant::now()) > SOON || was_told && !is_on_trial {
-            return;
-        }
-        let left =
-            background::left_by(child.pid(), child.notify.as_ref().map(|notify| notify.name.as_path()));
-        self.workers.is_known_to_leave(worker, left.map(|left| explain::in_background(&left)));
     }
 
     /// Whom a worker found at the address that it wanted. That is looked for before the policy hears of the worker's end, at which the

@@ -18,6 +18,7 @@ use crate::report::error::{ScaleError, SendError};
 use crate::report::status::Status;
 use crate::report::verdict::{Failure, Told};
 use crate::report::worker::Worker;
+use crate::socket::holder::Holder;
 use crate::supervisor::audience::HostMessage;
 use crate::supervisor::hooks::Failed;
 use crate::supervisor::renewals;
@@ -38,6 +39,8 @@ pub(crate) enum Input {
     /// A worker's channel closed a while ago. If the process ended as well, that is known by now, unless it is busy: then it is looked
     /// at so often again.
     LivesOn(WorkerId, u32),
+    /// What workers of a generation have left in the background was looked for.
+    Left(u64, Option<Holder>),
     /// A hook has failed.
     Hook(Failed),
     /// Something is seen of files that are watched.

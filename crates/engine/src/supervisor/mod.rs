@@ -10,6 +10,7 @@
 mod abandon;
 mod actions;
 pub(crate) mod audience;
+mod background;
 mod caches;
 mod callers;
 mod changes;
@@ -76,6 +77,7 @@ use crate::sink::Sink;
 use crate::socket::bind::Bound;
 use crate::socket::kept::KeptName;
 use crate::supervisor::audience::Audience;
+use crate::supervisor::background::Background;
 use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
 use crate::supervisor::changes::Changes;
@@ -194,6 +196,8 @@ struct Told {
     address: Option<u64>,
     /// A worker has put something into the background: likewise.
     background: Option<u64>,
+    /// What that was.
+    left: Background,
 }
 
 /// Starts the data plane and the supervisor.

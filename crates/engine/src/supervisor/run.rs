@@ -174,6 +174,7 @@ impl Supervisor {
             Input::Begun(worker) => self.begins_to_start(worker),
             Input::Launched(outcome) => self.launched(outcome),
             Input::LivesOn(worker, looks) => self.lives_on(worker, looks),
+            Input::Left(generation, left) => self.has_left(generation, left.as_ref()),
             Input::Hook(failed) => self.hook_failed(failed),
             Input::Seen(Sighting::Changed { kind, files, more }) => {
                 let change = self.changes.note(kind, files, more);

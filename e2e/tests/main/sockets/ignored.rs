@@ -104,11 +104,13 @@ fn a_server_that_is_merely_slow_is_not_told() {
     process.signal(Signal::CONT);
 }
 
-/// As daemons do: the first process ends, and another one has a session of its own and none of the descriptors.
+/// As daemons do: the first process ends, and another one has a session of its own, none of the descriptors that it was given, and a
+/// socket that listens.
 #[test]
 fn a_daemon_is_told_and_named_in_the_verdict() {
     let home = Home::new();
-    let daemon = "import os\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\nos.closerange(0, 64)\n\
+    let daemon = "import os, socket\ns = socket.create_server(('127.0.0.1', 0))\nif os.fork(): os._exit(0)\nos.setsid()\n\
+                  if os.fork(): os._exit(0)\nos.closerange(0, s.fileno())\n\
                   open('pid', 'w').write(str(os.getpid()))\nimport signal\nsignal.pause()";
     home.write("daemon.py", daemon);
     let launch =
