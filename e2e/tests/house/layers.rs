@@ -323,6 +323,7 @@ const ENGINE: Layers = (
         &["supervisor::tally"],
         &[
             "supervisor::audience",
+            "supervisor::background",
             "supervisor::caches",
             "supervisor::callers",
             "supervisor::changes",

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use crate::config::ready::{ReadyCheck, ReadyWhen};
 use crate::dataplane::{Billed, Command, Fact};
+use crate::process::background::Ended;
 use crate::process::event::Event as Heard;
 use crate::process::event::{HandOver, Words};
 use crate::process::health_check::{Asked, Checks, Target};
@@ -18,10 +19,13 @@ use crate::process::oom_kills;
 use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
 use crate::report::worker::Address;
+use crate::socket::holder::Holder;
 use crate::socket::kept::KeptName;
 use crate::supervisor::Supervisor;
+use crate::supervisor::background;
 use crate::supervisor::caches::{self, Milestone};
 use crate::supervisor::child::Child;
+use crate::supervisor::explain;
 use crate::supervisor::input::Input;
 use crate::supervisor::readiness::{Next, status_after};
 use crate::supervisor::taken::Cluster;
@@ -413,5 +417,56 @@ impl Supervisor {
         };
         let taken = cluster.who_has(said);
         self.workers.is_known_to_miss(worker, taken);
+    }
+
+    /// The worker's process has ended, and everything that it said has been heard.
+    pub(super) fn bury_or_look(&mut self, worker: WorkerId) {
+        let Some(child) = self.workers.get(worker) else { return };
+        let generation = child.generation.get();
+        if !self.may_have_left(child) {
+            self.bury(worker);
+            return;
+        }
+        let ended = self.ended(child);
+        let next = self.told.left.ends(generation, worker);
+        if next == background::Next::Bury {
+            self.bury(worker);
+            return;
+        }
+        self.timers.clear(Timer::Watchdog(worker));
+        if let Some(child) = self.workers.get_mut(worker) {
+            child.ends();
+        }
+        // It does not come to serve meanwhile.
+        self.tell(core::Event::Unready(worker));
+        if next == background::Next::Look {
+            let inputs = self.inputs.clone();
+            tokio::spawn(async move {
+                let left = ended.server().await;
+                // It fails when the cluster is over.
+                let _ = inputs.send(Input::Left(generation, left));
+            });
+        }
+    }
+
+    /// It was looked for what workers of this generation have left.
+    pub(super) fn has_left(&mut self, generation: u64, left: Option<&Holder>) {
+        for worker in self.told.left.finds(generation, left.map(explain::in_background)) {
+            self.bury(worker);
+        }
+    }
+
+    /// Whether it has ended by itself soon after its start, and as if all was well.
+    pub(super) fn may_have_left(&self, child: &Child) -> bool {
+        let is_node = self.generations.program(child.generation).is_none_or(ResolvedProgram::is_node);
+        let of_itself = child.process.sent.is_none() && child.process.exit() == core::Exit::Code(0);
+        !is_node && of_itself && child.age(Instant::now()) <= background::SOON
+    }
+
+    fn ended(&self, child: &Child) -> Ended {
+        let bound = self.spawner.bound().iter();
+        let inodes = bound.filter_map(|bound| Some(rustix::fs::fstat(&bound.socket).ok()?.st_ino));
+        let notify = child.notify.as_ref().map(|notify| notify.name.as_path());
+        Ended::new(child.pid(), notify, inodes, self.workers.own_listeners())
     }
 }
