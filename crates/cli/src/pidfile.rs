@@ -1,6 +1,6 @@
 //! The file that holds the master's process id.
 
-mod keeper;
+pub(crate) mod keeper;
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -14,7 +14,6 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-pub(crate) use self::keeper::Keeper;
 use crate::writable::may_create;
 
 /// More than this is no process id, whatever it is: in bytes.

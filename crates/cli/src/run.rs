@@ -27,7 +27,7 @@ use crate::name::Name;
 use crate::open_files;
 use crate::orphans;
 use crate::patience::Patience;
-use crate::pidfile::{self, Fate, Pidfile};
+use crate::pidfile::{Fate, Pidfile, keeper};
 use crate::signals::{self, Signals};
 use crate::wishes::Wish;
 use crate::worker_lines;
@@ -56,7 +56,7 @@ pub(crate) async fn run(
         None => None,
     };
     let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
-    let mut pidfile = pidfile.map(pidfile::Keeper::of);
+    let mut pidfile = pidfile.map(keeper::Keeper::of);
     let mut journal = Journal::open(&name, &args.around)?;
     let (notes, mut changes) = mpsc::unbounded_channel();
     let builder = with_inherited(describe(&args).name(name.as_str()), inherited)?;
@@ -193,7 +193,7 @@ struct Foreground<'a> {
     cluster: &'a Cluster,
     server: Option<&'a mut Server>,
     admin: Option<&'a mut admin::Server>,
-    pidfile: Option<&'a mut pidfile::Keeper>,
+    pidfile: Option<&'a mut keeper::Keeper>,
     /// When it was looked at last.
     looked: Instant,
     journal: &'a mut Journal,
@@ -440,7 +440,7 @@ async fn due(stop: &Stop) {
 }
 
 /// What has become of the pidfile, if there is one.
-async fn looked(pidfile: Option<&mut pidfile::Keeper>) -> Fate {
+async fn looked(pidfile: Option<&mut keeper::Keeper>) -> Fate {
     match pidfile {
         Some(pidfile) => pidfile.looked().await,
         None => std::future::pending().await,

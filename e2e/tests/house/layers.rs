@@ -128,7 +128,7 @@ const CLI: Layers = (
             "top::theme",
             "top::warnings",
         ],
-        &["args::run", "init::look"],
+        &["args::run", "init::look", "pidfile::keeper"],
         &["args::alone", "args::check", "args::development", "args::systemd", "log::note", "log::words"],
         &["args"],
         &["config::keys"],
