@@ -102,7 +102,7 @@ function attend(settings) {
   /** How often connections are looked at while the worker drains, in milliseconds. */
   const LOOK = 200;
   /** How long a master whose channel closed may take to be seen dead by a worker that would end at once otherwise. */
-  const DEATH_THROES = 20;
+  const DEATH_THROES = 250;
   /** How often the master is told of new connections, at most, in milliseconds. */
   const COUNT = 1000;
   /** Of how many connections between two counts the master is told whether they last, at most. */
@@ -203,7 +203,7 @@ function attend(settings) {
   // would end the worker. Node looks here for what handles such errors, when there is one.
   let { _fatalException: handler } = process;
   Object.defineProperty(process, '_fatalException', {
-    get: () => (masterLives() ? handler : forgive),
+    get: () => judge,
     set: (value) => {
       handler = value;
     },
@@ -218,10 +218,10 @@ function attend(settings) {
     return process.ppid === master;
   }
 
-  function forgive(error, ...rest) {
-    const handle = () => handler.call(process, error, ...rest);
+  function judge(error, ...rest) {
     const isDeaf = error?.code === 'EPIPE' || error?.code === 'ERR_IPC_CHANNEL_CLOSED';
-    if (!isDeaf || process.hasUncaughtExceptionCaptureCallback()) return handle();
+    const handle = () => handler.call(process, error, ...rest);
+    if (!isDeaf || process.hasUncaughtExceptionCaptureCallback() || masterLives()) return handle();
     try {
       process.setUncaughtExceptionCaptureCallback(() => {});
     } catch {

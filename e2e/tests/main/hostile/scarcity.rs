@@ -115,6 +115,7 @@ fn out_of_descriptors_every_act_fails_by_itself_and_works_again_afterwards() {
     let master = busy(Launch::fixture("server.js")).serve();
     let before = master.active_pids();
     let mut kept = master.connect();
+    assert_eq!(kept.get("/").expect("a worker has it").status, 200);
     set_limit(&master, Rlimit { current: Some(4), maximum: getrlimit(Resource::Nofile).maximum });
     // A worker is checked again and again, and no check can be made: that says nothing of the worker.
     let is_told = || master.seen(&on("caveat")).iter().any(|told| told.text("/caveat").contains("unchecked"));
