@@ -1,6 +1,6 @@
 //! The statuses that the command exits with. Scripts rely on them.
 
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 /// How the command ended, as its caller sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +25,26 @@ pub(crate) enum ExitStatus {
     NotFound,
 }
 
+impl ExitStatus {
+    /// Ends this process with it.
+    pub(crate) fn exit(self) -> ! {
+        process::exit(self.number().into())
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure | Self::NotServing => 1,
+            Self::Usage | Self::NoAnswer => 2,
+            Self::NeverServed | Self::Stopping => 3,
+            Self::CannotRun => 126,
+            Self::NotFound => 127,
+        }
+    }
+}
+
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
-        Self::from(match status {
-            ExitStatus::Success => 0,
-            ExitStatus::Failure | ExitStatus::NotServing => 1,
-            ExitStatus::Usage | ExitStatus::NoAnswer => 2,
-            ExitStatus::NeverServed | ExitStatus::Stopping => 3,
-            ExitStatus::CannotRun => 126,
-            ExitStatus::NotFound => 127,
-        })
+        Self::from(status.number())
     }
 }

@@ -37,14 +37,22 @@ mod wishes;
 mod worker_lines;
 mod writable;
 
+use std::convert::Infallible;
+use std::panic::resume_unwind;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
+
+use recluster::host::{FirstThread, Seat};
 
 use crate::args::Command;
 use crate::config::{CommandLine, Invocation};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
+
+/// The stack of the thread on which a cluster runs: as much as a first thread usually has.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long what blocks a thread may go on when everything else is done.
 const LOOK_UPS: Duration = Duration::from_secs(1);
@@ -53,39 +61,60 @@ const LOOK_UPS: Duration = Duration::from_secs(1);
 pub fn main() -> ExitCode {
     let inherited = inherited::sockets();
     let line = CommandLine::of_process();
-    let outcome = line.read().map_err(Error::from).and_then(|invocation| {
-        let runtime = runtime()?;
-        let outcome = runtime.block_on(execute(invocation, &line, inherited));
-        // A name that a hook wanted to know may be looked up for long after everybody has given up on it.
-        runtime.shutdown_timeout(LOOK_UPS);
-        outcome
-    });
+    let outcome =
+        line.read().map_err(Error::from).and_then(|invocation| execute(invocation, &line, inherited));
     outcome.unwrap_or_else(|error| error.report(line.wants_json())).into()
 }
 
-async fn execute(
-    invocation: Invocation,
-    line: &CommandLine,
-    inherited: Inherited,
-) -> Result<ExitStatus, Error> {
+fn execute(invocation: Invocation, line: &CommandLine, inherited: Inherited) -> Result<ExitStatus, Error> {
     let Invocation { command, settings } = invocation;
     match command {
-        Command::Run(args) => run::run(*args, settings, line.clone(), inherited).await,
-        Command::Check(args) => check::check(*args, &settings, inherited).await,
-        Command::Reload(args) => client::reload(args).await,
-        Command::Status(args) => client::status(args).await,
-        Command::Config(args) => client::config(args).await,
-        Command::Top(args) => top::top(args).await,
-        Command::Events(args) => client::events(args).await,
-        Command::Logs(args) => client::logs(args).await,
-        Command::Replace(args) => client::replace(args).await,
-        Command::Scale(args) => client::scale(args).await,
-        Command::Stop(args) => client::stop(args).await,
-        Command::Terminate(args) => client::terminate(args).await,
+        Command::Run(args) => {
+            let line = line.clone();
+            starting_here(move |seat| {
+                let wants_json = line.wants_json();
+                let outcome = in_runtime(run::run(*args, settings, line, inherited, seat));
+                outcome.unwrap_or_else(|error| error.report(wants_json))
+            })
+        }
+        Command::Check(args) => in_runtime(check::check(*args, &settings, inherited)),
+        Command::Reload(args) => in_runtime(client::reload(args)),
+        Command::Status(args) => in_runtime(client::status(args)),
+        Command::Config(args) => in_runtime(client::config(args)),
+        Command::Top(args) => in_runtime(top::top(args)),
+        Command::Events(args) => in_runtime(client::events(args)),
+        Command::Logs(args) => in_runtime(client::logs(args)),
+        Command::Replace(args) => in_runtime(client::replace(args)),
+        Command::Scale(args) => in_runtime(client::scale(args)),
+        Command::Stop(args) => in_runtime(client::stop(args)),
+        Command::Terminate(args) => in_runtime(client::terminate(args)),
         Command::Systemd(mut args) => systemd::systemd(&mut args, &settings, line),
         Command::Init(args) => init::init(&args),
         Command::Completions(args) => completions::print(&args),
     }
+}
+
+/// Does this on a thread of its own, and starts processes on this one, which is the first. What that has come to is how this process
+/// ends, at once: this thread may be about to start another process, for as long as the kernel likes.
+fn starting_here(work: impl FnOnce(Seat) -> ExitStatus + Send + 'static) -> Result<ExitStatus, Error> {
+    // No other thread has begun. All have them blocked but the one that takes them.
+    signals::block().map_err(Error::Signals)?;
+    let (first, seat) = FirstThread::new();
+    let builder = thread::Builder::new().name("recluster-run".to_owned()).stack_size(STACK_BYTES);
+    let run = builder.spawn(move || -> Infallible { work(seat).exit() }).map_err(Error::Runtime)?;
+    first.work();
+    match run.join() {
+        Ok(never) => match never {},
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+fn in_runtime(work: impl Future<Output = Result<ExitStatus, Error>>) -> Result<ExitStatus, Error> {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(work);
+    // A name that a hook wanted to know may be looked up for long after everybody has given up on it.
+    runtime.shutdown_timeout(LOOK_UPS);
+    outcome
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {

@@ -8,11 +8,11 @@ use recluster::admin::{self, Admin, AdminError, Changed};
 use recluster::configuration::Configuration;
 use recluster::control::protocol::Request;
 use recluster::control::{self, Asked, News, Server, Socket};
+use recluster::host::Seat;
 use recluster::{
     Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError, ServiceManager,
 };
 use tokio::sync::mpsc;
-use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::args::Run;
@@ -41,12 +41,13 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The process that the kernel starts first, in a container as well.
 const FIRST_PROCESS: u32 = 1;
 
-/// Runs a cluster until it has ended. Everything that can be wrong beforehand is found before a worker is started.
+/// Runs a cluster until it has ended; its processes are started by whoever has this seat for it. Everything that can be wrong beforehand is found before a worker is started.
 pub(crate) async fn run(
     args: Run,
     settings: Settings,
     line: CommandLine,
     inherited: Inherited,
+    seat: Seat,
 ) -> Result<ExitStatus, Error> {
     let mut signals = Signals::install().map_err(Error::Signals)?;
     if args.around.subreaper {
@@ -66,6 +67,7 @@ pub(crate) async fn run(
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
     let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
     let builder = set(builder, ServiceManager::of_process(), ClusterBuilder::service_manager);
+    let builder = builder.starts_on(seat);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
     let is_exposed = admin.as_ref().is_some_and(Admin::is_exposed);
@@ -209,7 +211,7 @@ impl Foreground<'_> {
         signals: &mut Signals,
         changes: &mut mpsc::UnboundedReceiver<Note>,
     ) {
-        reap_orphans().await;
+        self.reap_orphans();
         let mut has_log = true;
         loop {
             let looks = self.looks();
@@ -225,7 +227,7 @@ impl Foreground<'_> {
                     signals::Heard::Signal { name, wish } => self.obey(name, wish).await,
                     signals::Heard::HungUp => self.hang_up(),
                     signals::Heard::StopSettled => self.tell_what_is_waited_for().await,
-                    signals::Heard::ChildEnded => reap_orphans().await,
+                    signals::Heard::ChildEnded => self.reap_orphans(),
                 },
                 () = due(&self.stop) => self.tell_what_is_waited_for().await,
                 () = at(self.patience.due()) => self.tell_again().await,
@@ -394,6 +396,12 @@ impl Foreground<'_> {
         let _: Result<(), Gone> = self.cluster.request_stop();
     }
 
+    /// Has all children reaped that have ended and are no workers.
+    fn reap_orphans(&self) {
+        // An error says that the cluster is over already.
+        let _: Result<(), Gone> = self.cluster.reap_orphans();
+    }
+
     async fn scale(&mut self, by: i32) -> Result<(), Gone> {
         match self.cluster.scale(Scale::By(by)).await {
             Ok(_) => Ok(()),
@@ -403,13 +411,6 @@ impl Foreground<'_> {
                 Ok(())
             }
         }
-    }
-}
-
-/// Reaps all that have ended. Others have their turn in between.
-async fn reap_orphans() {
-    while !orphans::reap() {
-        yield_now().await;
     }
 }
 

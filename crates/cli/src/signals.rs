@@ -53,6 +53,16 @@ pub(crate) fn asks_for_reload(name: &str) -> bool {
     MEANINGS.iter().any(|(_, known, wish)| *known == name && *wish == Wish::Reload)
 }
 
+/// Every signal that the master hears waits from now on, in this thread and in those that it starts, for [`Signals::install`].
+pub(crate) fn block() -> io::Result<()> {
+    let mut heard = SigSet::empty();
+    heard.add(signal::Signal::SIGCHLD);
+    for (number, ..) in MEANINGS {
+        heard.add(signal::Signal::try_from(number.as_raw())?);
+    }
+    Ok(heard.thread_set_mask()?)
+}
+
 /// What the master hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
@@ -81,7 +91,8 @@ pub(crate) struct Signals {
     children: unix::Signal,
 }
 
-/// The signals of terminals, with who has sent them, as a thread reads them that does nothing else.
+/// The signals of terminals, with who has sent them, as a thread reads them that does nothing else but to run the handlers of all
+/// other signals.
 #[derive(Debug)]
 struct Apart {
     told: mpsc::Receiver<siginfo>,
@@ -102,7 +113,7 @@ enum Terminal {
 
 impl Signals {
     /// Installs handlers for all of them: from now on they are queued, and have no other effect. They are heard also where
-    /// whoever started this process has blocked them.
+    /// whoever started this process has blocked them: one thread takes them, and whoever else has them blocked may have them so.
     pub(crate) fn install() -> io::Result<Self> {
         let terminal = Terminal::of_process();
         let listen = |(signal, name, wish): (Signal, _, _)| {
@@ -112,13 +123,8 @@ impl Signals {
         let streams = MEANINGS.into_iter().map(listen).collect::<io::Result<_>>()?;
         let wishes = Wishes::default();
         let children = unix::signal(SignalKind::child())?;
-        let apart = Apart::listen()?;
-        let mut ours = SigSet::all();
-        for signal in OF_TERMINALS {
-            ours.remove(signal);
-        }
         // What has waited comes now, when there are handlers.
-        ours.thread_unblock()?;
+        let apart = Apart::listen()?;
         Ok(Self { streams, apart, terminal, wishes, clock: None, children })
     }
 
@@ -223,7 +229,15 @@ impl Apart {
         let (tell, told) = mpsc::channel(WAITING);
         let (ends, stop) = pipe_with(PipeFlags::CLOEXEC)?;
         let builder = thread::Builder::new().name("recluster-signal".to_owned()).stack_size(STACK_BYTES);
-        let thread = builder.spawn(move || take(&fd, &ends, &tell))?;
+        let mut others = SigSet::all();
+        for signal in OF_TERMINALS {
+            others.remove(signal);
+        }
+        let thread = builder.spawn(move || {
+            // An error would say that there is no such thing as a mask.
+            let _ = others.thread_unblock();
+            take(&fd, &ends, &tell);
+        })?;
         Ok(Self { told, stop: Some(stop), thread: Some(thread) })
     }
 

@@ -25,6 +25,7 @@ use crate::config::service_manager::ServiceManager;
 use crate::config::variable::InstanceEnv;
 use crate::config::watched::Watched;
 use crate::config::worker_metrics::WorkerMetrics;
+use crate::process::first_thread::Seat;
 use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
 use crate::report::error::{ProgramError, StartError};
@@ -50,6 +51,7 @@ pub struct ClusterBuilder {
     pub(crate) raw_stdio: bool,
     pub(crate) output: Output,
     pub(crate) end_with_master: bool,
+    pub(crate) seat: Option<Seat>,
     pub(crate) open_files: Option<u64>,
     pub(crate) adopted: Vec<Bound>,
     pub(crate) kept: Pool,
@@ -77,6 +79,7 @@ impl ClusterBuilder {
             raw_stdio: false,
             output: Output::default(),
             end_with_master: false,
+            seat: None,
             open_files: None,
             adopted: Vec::new(),
             kept: Pool::default(),

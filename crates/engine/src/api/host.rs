@@ -18,6 +18,7 @@ use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
 use crate::config::variable::Variables;
 pub use crate::dataplane::{Handle, Misfit, Receipt};
+pub use crate::process::first_thread::{FirstThread, Seat};
 use crate::process::latest::Latest;
 use crate::process::program::Program;
 pub use crate::process::stdio::Stdio;
@@ -46,6 +47,14 @@ impl ClusterBuilder {
     #[must_use]
     pub fn latest(mut self, ask: impl Fn() -> Option<Surroundings> + Send + Sync + 'static) -> Self {
         self.latest = Some(Latest::new(move || ask().map(|Surroundings(program)| program)));
+        self
+    }
+
+    /// Has this thread of the program start all processes of the cluster: its first one, where the program is to become another
+    /// one under its workers. Default: a thread of the cluster's own.
+    #[must_use]
+    pub fn starts_on(mut self, seat: Seat) -> Self {
+        self.seat = Some(seat);
         self
     }
 
@@ -192,6 +201,12 @@ impl Cluster {
     /// On a thread that runs tasks of a runtime.
     pub fn signal_worker(&self, worker: u64, signal: i32) -> Result<bool, Gone> {
         self.ask_blocking(|reply| Request::Signal { worker, signal, reply })
+    }
+
+    /// Reaps children of the first thread that have ended and are none of the cluster's, as orphans are. Only for a program that has
+    /// its cluster [start](ClusterBuilder::starts_on) all of its processes on that thread, and no others.
+    pub fn reap_orphans(&self) -> Result<(), Gone> {
+        self.tell(Request::ReapOrphans)
     }
 
     /// Supervises again after a [`release`](Self::release): workers that live keep their slots, vacant slots get new ones.

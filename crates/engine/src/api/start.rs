@@ -57,6 +57,7 @@ impl ClusterBuilder {
             raw_stdio: self.raw_stdio,
             output: self.output,
             end_with_master: self.end_with_master,
+            seat: self.seat,
             open_files: self.open_files,
             bound,
             reread: self.reread,

@@ -211,6 +211,7 @@ async fn run(command: &str, asked: &Asked, hands: &Hands) -> Result<(), String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::awaited::Awaited;
     use crate::process::hands::Chore;
 
     #[test]
@@ -224,7 +225,7 @@ mod tests {
 
     /// This thread itself.
     fn hands() -> Hands {
-        Hands::new(None, Sink::new(|chore: Chore| chore()))
+        Hands::new(None, Awaited::default(), Sink::new(|chore: Chore| chore()))
     }
 
     fn asked() -> Asked {

@@ -200,12 +200,13 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::process::awaited::Awaited;
     use crate::process::hands::Chore;
     use crate::sink::Sink;
 
     /// This thread itself.
     fn hands() -> Hands {
-        Hands::new(None, Sink::new(|chore: Chore| chore()))
+        Hands::new(None, Awaited::default(), Sink::new(|chore: Chore| chore()))
     }
 
     fn surroundings() -> Surroundings {

@@ -14,6 +14,7 @@ use recluster_wire::env::{NodeDrain, Serialization};
 
 use crate::config::drain_signal::DrainSignal;
 use crate::config::listen::Listen;
+use crate::process::awaited::Awaited;
 use crate::process::exit::Watch;
 use crate::process::inspector::{self, Place, Ports};
 use crate::process::latest::Latest;
@@ -156,6 +157,14 @@ impl Launch {
 }
 
 impl Launched {
+    /// Nobody else reaps it from now on.
+    pub(super) fn claimed(mut self, awaited: &Awaited) -> Self {
+        if let Some(parts) = &mut self.parts {
+            parts.process.claim(awaited);
+        }
+        self
+    }
+
     /// Takes it: from now on it ends when it is told to.
     pub(crate) fn take(mut self) -> Option<Parts> {
         self.parts.take().map(|parts| *parts)

@@ -3,7 +3,8 @@
 //!
 //! It is a thread of its own and not one of a pool, because the kernel means the *thread* that has forked where it says the
 //! parent's death (`PR_SET_PDEATHSIG`): a program that is to end with the master would end with a thread that was given up
-//! for want of work. This one lives as long as its cluster does.
+//! for want of work. This one lives as long as its cluster does. Where the program around the cluster says so it is that
+//! program's first thread.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -14,6 +15,8 @@ use std::thread;
 use recluster_core::WorkerId;
 
 use crate::guard::{Panicked, Part, attempt};
+use crate::process::awaited::Awaited;
+use crate::process::first_thread::Seat;
 use crate::process::hands::{Chore, Hands};
 use crate::process::inspector::Ports;
 use crate::process::launch::{Launch, Launched};
@@ -43,12 +46,15 @@ impl fmt::Debug for Launcher {
 #[derive(Default)]
 struct Shared {
     open_files: Option<u64>,
+    awaited: Awaited,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
 enum Next {
     Chore(Chore),
+    /// Reap those that nobody waits for.
+    Reap,
     Launch(Box<Launch>),
 }
 
@@ -57,6 +63,8 @@ struct Queue {
     waiting: BTreeMap<WorkerId, Launch>,
     /// What is to be done before the next worker.
     chores: VecDeque<Chore>,
+    /// Some child has ended, of which nobody may know.
+    reaps: bool,
     /// Outcomes that the supervisor has not heard yet.
     unheard: usize,
     closed: bool,
@@ -64,8 +72,10 @@ struct Queue {
 
 impl Launcher {
     /// All that it starts has this soft limit on open files. Where a worker's turn comes, that is told, and later the outcome. A start
-    /// that panics has one as well, and the thread goes on: what it has started may be bound to it.
+    /// that panics has one as well, and the thread goes on: what it has started may be bound to it. It is a new thread, or one that
+    /// has a seat for this.
     pub(crate) fn start(
+        seat: Option<Seat>,
         open_files: Option<u64>,
         begun: Sink<WorkerId>,
         outcomes: Sink<Outcome>,
@@ -73,26 +83,31 @@ impl Launcher {
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared { open_files, ..Shared::default() });
         let queue = Arc::clone(&shared);
-        thread::Builder::new().name("recluster-launcher".to_owned()).stack_size(256 * 1024).spawn(
-            move || {
-                let mut ports = Ports::default();
-                let open_files = queue.open_files;
-                while let Some(next) = queue.next() {
-                    match next {
-                        Next::Chore(chore) => drop(told(&panicked, chore)),
-                        Next::Launch(launch) => {
-                            begun.send(launch.worker);
-                            let (worker, run) = (launch.worker, || launch.run(&mut ports, open_files));
-                            let outcome =
-                                told(&panicked, run).unwrap_or_else(|| Err(io::Error::other(PANICKED)));
-                            // It may be the last that holds a socket, whose file is to be gone when the cluster is over.
-                            drop(launch);
-                            outcomes.send((worker, outcome));
-                        }
+        let work = move || {
+            let mut ports = Ports::default();
+            let Shared { open_files, awaited, .. } = &*queue;
+            while let Some(next) = queue.next() {
+                match next {
+                    Next::Chore(chore) => drop(told(&panicked, chore)),
+                    Next::Reap => drop(told(&panicked, || awaited.reap_others())),
+                    Next::Launch(launch) => {
+                        begun.send(launch.worker);
+                        let worker = launch.worker;
+                        let run = || Ok(launch.run(&mut ports, *open_files)?.claimed(awaited));
+                        let outcome = told(&panicked, run).unwrap_or_else(|| Err(io::Error::other(PANICKED)));
+                        // It may be the last that holds a socket, whose file is to be gone when the cluster is over.
+                        drop(launch);
+                        outcomes.send((worker, outcome));
                     }
                 }
-            },
-        )?;
+            }
+        };
+        if let Some(seat) = seat {
+            seat.take(work)?;
+        } else {
+            let thread = thread::Builder::new().name("recluster-launcher".to_owned());
+            thread.stack_size(256 * 1024).spawn(work)?;
+        }
         Ok(Self(shared))
     }
 
@@ -111,6 +126,7 @@ impl Launcher {
         let shared = Arc::clone(&self.0);
         Hands::new(
             self.0.open_files,
+            self.0.awaited.clone(),
             Sink::new(move |chore| {
                 shared.change(|queue| {
                     if !queue.closed {
@@ -119,6 +135,11 @@ impl Launcher {
                 });
             }),
         )
+    }
+
+    /// Has the thread reap children that have ended and that nobody here waits for.
+    pub(crate) fn reap_others(&self) {
+        self.0.change(|queue| queue.reaps = true);
     }
 
     /// The supervisor has heard an outcome.
@@ -162,6 +183,9 @@ impl Shared {
             if let Some(chore) = queue.chores.pop_front() {
                 return Some(Next::Chore(chore));
             }
+            if std::mem::take(&mut queue.reaps) {
+                return Some(Next::Reap);
+            }
             if queue.unheard < UNHEARD
                 && let Some((_, launch)) = queue.waiting.pop_first()
             {
@@ -176,6 +200,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::process::Command;
     use std::time::Duration;
 
     use recluster_core::Exit;
@@ -200,7 +225,7 @@ mod tests {
         let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
         let (tell, mut told) = mpsc::unbounded_channel();
         let panicked = Sink::new(move |panicked| drop(tell.send(panicked)));
-        let launcher = Launcher::start(None, Sink::new(|_| {}), outcome, panicked).unwrap();
+        let launcher = Launcher::start(None, None, Sink::new(|_| {}), outcome, panicked).unwrap();
         let panics = Latest::new(|| panic!("the test has panicked on purpose"));
         launcher.launch(Launch { latest: Some(panics), ..launch(1, "/bin/sleep") });
         let (worker, started) = timeout(DEADLINE, outcomes.recv()).await.unwrap().unwrap();
@@ -216,7 +241,7 @@ mod tests {
     fn launcher() -> (Launcher, mpsc::UnboundedReceiver<Outcome>) {
         let (send, outcomes) = mpsc::unbounded_channel();
         let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
-        (Launcher::start(None, Sink::new(|_| {}), outcome, Sink::new(|_| {})).unwrap(), outcomes)
+        (Launcher::start(None, None, Sink::new(|_| {}), outcome, Sink::new(|_| {})).unwrap(), outcomes)
     }
 
     fn launch(number: u64, program: &str) -> Launch {
@@ -291,12 +316,12 @@ mod tests {
         for number in 1..=3 {
             launcher.launch(launch(number, "/bin/sleep"));
         }
-        let mut child = launcher.hands().start(std::process::Command::new("true")).await.unwrap();
+        let (mut child, _claim) = launcher.hands().start(Command::new("true")).await.unwrap();
         assert!(child.wait().unwrap().success());
         let hands = launcher.hands();
         drop(launcher);
         while outcomes.recv().await.is_some() {}
-        let error = hands.start(std::process::Command::new("true")).await.unwrap_err();
+        let error = hands.start(Command::new("true")).await.unwrap_err();
         assert_eq!(error.to_string(), "the cluster is over");
     }
 

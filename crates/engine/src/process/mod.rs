@@ -3,6 +3,7 @@
 //! reach the wrong one.
 
 pub(crate) mod advice;
+pub(crate) mod awaited;
 pub(crate) mod compile_cache;
 mod console;
 pub(crate) mod control_groups;
@@ -10,6 +11,7 @@ pub(crate) mod event;
 pub(crate) mod exception;
 pub(crate) mod exit;
 pub(crate) mod family;
+pub(crate) mod first_thread;
 mod forwarder;
 pub(crate) mod groups;
 pub(crate) mod hands;
@@ -54,6 +56,7 @@ use recluster_core::Exit;
 use rustix::process::{Pid, Signal, WaitIdOptions};
 
 use crate::config::drain_signal::DrainSignal;
+use crate::process::awaited::Awaited;
 use crate::process::exit::{UNKNOWN_STATUS, exit_of};
 use crate::process::stat::Stat;
 use crate::process::stderr::Tail;
@@ -76,6 +79,11 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn pid(&self) -> Pid {
         self.target.pid
+    }
+
+    /// Nobody else reaps it from now on.
+    fn claim(&mut self, awaited: &Awaited) {
+        self.target.claim(awaited);
     }
 
     /// Who speaks for it.

@@ -29,7 +29,7 @@ pub(crate) enum Rest {
 /// Runs a command to its end in a process group of its own. Dropping the future kills the group.
 pub(crate) async fn run_to_end(mut command: Command, rest: Rest, hands: &Hands) -> io::Result<Exit> {
     sys::forget_signals(&mut command);
-    let mut child = hands.start(command).await?;
+    let (mut child, claim) = hands.start(command).await?;
     let pid = Pid::from_child(&child);
     let (pidfd, watched) = match open_pidfds(pid).and_then(|(pidfd, end)| Ok((pidfd, sys::readable(end)?))) {
         Ok(pidfds) => pidfds,
@@ -40,7 +40,7 @@ pub(crate) async fn run_to_end(mut command: Command, rest: Rest, hands: &Hands) 
             return Err(error);
         }
     };
-    let mut group = Group(Some((Target::new(pid, pidfd, true), watched)));
+    let mut group = Group(Some((Target::new(pid, pidfd, true).claimed(claim), watched)));
     group.ended(rest).await
 }
 
@@ -89,12 +89,13 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::process::awaited::Awaited;
     use crate::process::hands::Chore;
     use crate::sink::Sink;
 
     /// This thread itself.
     fn own() -> Hands {
-        Hands::new(None, Sink::new(|chore: Chore| chore()))
+        Hands::new(None, Awaited::default(), Sink::new(|chore: Chore| chore()))
     }
 
     fn shell(script: &str) -> Command {

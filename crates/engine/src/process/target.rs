@@ -8,6 +8,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_send_signal, waitid,
 };
 
+use crate::process::awaited::{Awaited, Claim};
 use crate::process::stat::{Stat, users_of};
 
 /// How many generations of descendants are looked through.
@@ -20,6 +21,8 @@ pub(crate) struct Target {
     pidfd: OwnedFd,
     /// It was started as the leader of a group of its own, which has its number.
     has_group: bool,
+    /// Nobody else reaps it.
+    claim: Option<Claim>,
 }
 
 /// Which processes speak for another one.
@@ -31,7 +34,17 @@ pub(crate) struct Kin {
 
 impl Target {
     pub(super) fn new(pid: Pid, pidfd: OwnedFd, has_group: bool) -> Self {
-        Self { pid, pidfd, has_group }
+        Self { pid, pidfd, has_group, claim: None }
+    }
+
+    /// From now on nobody else reaps it.
+    pub(super) fn claimed(self, claim: Claim) -> Self {
+        Self { claim: Some(claim), ..self }
+    }
+
+    /// As this, of a child that this thread has just started.
+    pub(super) fn claim(&mut self, awaited: &Awaited) {
+        self.claim = Some(awaited.claim(self.pid));
     }
 
     /// Sends a signal to the process and to its group. It fails only if there is nobody any more.

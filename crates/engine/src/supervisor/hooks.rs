@@ -279,6 +279,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::process::awaited::Awaited;
     use crate::process::hands::Chore;
     use crate::report::event::Exit;
     use crate::report::worker::Worker;
@@ -286,7 +287,7 @@ mod tests {
     const WORKER: Worker = Worker { id: 1, slot: 0, generation: 1, pid: Some(7) };
 
     fn hooks(list: &[&str]) -> (Hooks, Receiver<Failed>) {
-        let hands = Hands::new(None, Sink::new(|chore: Chore| chore()));
+        let hands = Hands::new(None, Awaited::default(), Sink::new(|chore: Chore| chore()));
         let list: Vec<Hook> = parsed(list);
         let (failures, failed) = channel();
         let failures = Sink::new(move |failure| drop(failures.send(failure)));

@@ -73,6 +73,8 @@ pub(crate) enum Request {
     },
     /// The reload that has just been asked for is asked for again.
     ConfirmReload,
+    /// Reap children that have ended and that nobody here waits for.
+    ReapOrphans,
     Replace(u64),
     Renew(Which, oneshot::Sender<renewals::Outcome>),
     Scale(Scale, oneshot::Sender<Result<u32, ScaleError>>),

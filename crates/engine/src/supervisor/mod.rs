@@ -56,6 +56,7 @@ use crate::config::service_manager::ServiceManager;
 use crate::config::watched::Watched;
 use crate::dataplane::{DataPlane, Setup};
 use crate::guard::Panicked;
+use crate::process::first_thread::Seat;
 use crate::process::hook::Surroundings;
 use crate::process::latest::Latest;
 use crate::process::launcher::Launcher;
@@ -101,6 +102,8 @@ pub(crate) struct Shell {
     /// What becomes of what workers write.
     pub(crate) output: Output,
     pub(crate) end_with_master: bool,
+    /// The thread that starts processes, if it is not a new one.
+    pub(crate) seat: Option<Seat>,
     /// The soft limit on open files of every process that is started.
     pub(crate) open_files: Option<u64>,
     /// What the master has bound itself, in the order in which workers number it.
@@ -179,6 +182,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         raw_stdio,
         output,
         end_with_master,
+        seat,
         open_files,
         bound,
         reread,
@@ -199,7 +203,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);
     let outlets = Outlets::start(output, spec.settings().workers, passes_stderr, process_events.clone())?;
     let launcher =
-        start_launcher(open_files, &inputs).map_err(system("start the thread that starts workers"))?;
+        start_launcher(seat, open_files, &inputs).map_err(system("start the thread that starts workers"))?;
     let hooks = Hooks::new(&spec.hooks, name, launcher.hands(), sink(&inputs, Input::Hook));
     let herald = start_herald(manager, returned).map_err(system("make a socket for the service manager"))?;
     let changes = Changes::watch(watched, &own, sink(&inputs, Input::Seen), sink(&inputs, Input::Panicked))
@@ -207,8 +211,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     let (progress, seen) = watch::channel(Progress::default());
     let controls = Controls { inputs: inputs.clone(), progress: seen, ring: outlets.ring().clone() };
     let habits = Habits { raw_stdio, takes_stdout, end_with_master };
-    let has_preload = spec.preload.is_some() || !passes_stderr;
-    let keeper = has_preload.then(Keeper::start);
+    let keeper = (spec.preload.is_some() || !passes_stderr).then(Keeper::start);
     let supervisor = Supervisor {
         policy: Policy::new(spec.config, Clock::starting(Instant::now())),
         generations: Generations::new(spec, first),
@@ -282,9 +285,13 @@ fn start_herald(manager: Option<ServiceManager>, returned: Vec<KeptName>) -> io:
     Ok(herald)
 }
 
-fn start_launcher(open_files: Option<u64>, inputs: &mpsc::UnboundedSender<Input>) -> io::Result<Launcher> {
+fn start_launcher(
+    seat: Option<Seat>,
+    open_files: Option<u64>,
+    inputs: &mpsc::UnboundedSender<Input>,
+) -> io::Result<Launcher> {
     let (begun, launched) = (sink(inputs, Input::Begun), sink(inputs, Input::Launched));
-    Launcher::start(open_files, begun, launched, sink(inputs, Input::Panicked))
+    Launcher::start(seat, open_files, begun, launched, sink(inputs, Input::Panicked))
 }
 
 /// A sink into the inbox.

@@ -35,6 +35,7 @@ impl Supervisor {
     pub(super) fn answer(&mut self, request: Request) {
         match request {
             Request::Reload { with, set, reply } => self.reload(with, set, reply),
+            Request::ReapOrphans => self.spawner.reap_others(),
             Request::ConfirmReload => {
                 self.herald.reload_was_asked_for(Instant::now());
                 // It may be over by now, and nothing else has changed.

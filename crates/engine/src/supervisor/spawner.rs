@@ -98,6 +98,11 @@ impl Spawner {
         self.launcher.hands()
     }
 
+    /// Reaps children that have ended and that nobody here waits for.
+    pub(crate) fn reap_others(&self) {
+        self.launcher.reap_others();
+    }
+
     /// Waits until what workers wrote has been written, if that does not take too long. No more is expected.
     pub(crate) async fn flush(&self) {
         self.outlets.flush().await;
@@ -247,7 +252,7 @@ mod tests {
         let sink = Sink::new(move |event| drop(send.send(event)));
         let (send, outcomes) = mpsc::unbounded_channel();
         let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
-        let launcher = Launcher::start(None, Sink::new(|_| {}), outcome, Sink::new(|_| {})).unwrap();
+        let launcher = Launcher::start(None, None, Sink::new(|_| {}), outcome, Sink::new(|_| {})).unwrap();
         let means = (launcher, Outlets::start(Output::default(), 1, true, sink.clone()).unwrap());
         Bench { spawner: Spawner::new(Habits::default(), Vec::new(), None, means, sink), outcomes, events }
     }

@@ -1,6 +1,7 @@
 //! Signals that come together: what sends them means one thing. A person who insists takes a moment.
 
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::path::Path;
 
 use recluster_e2e::{Launch, Master, Stage, eventually, on};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -27,6 +28,26 @@ fn is_one_wish(signals: impl FnOnce(&Master)) {
     master.expect_end(0);
     assert!(master.seen(&on("signal").with("/meaning", "terminate")).is_empty());
     assert!(master.seen(&on("exit").with("/exit/signal", 9)).is_empty());
+}
+
+/// A thread that is sent a signal while the master becomes another one would be the end of it.
+#[test]
+fn one_thread_takes_signals_and_the_first_one_starts_workers() {
+    let master = Launch::fixture("server.js").serve();
+    let pid = master.process().pid();
+    let threads = Path::new("/proc").join(pid.to_string()).join("task");
+    let takes_term = |thread: &DirEntry| {
+        let status = fs::read_to_string(thread.path().join("status")).expect("a thread that lives");
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).expect("a mask");
+        let blocked = u64::from_str_radix(blocked.trim(), 16).expect("a number");
+        blocked & 1 << (Signal::TERM.as_raw() - 1) == 0
+    };
+    let all = fs::read_dir(&threads).expect("its threads").map(|thread| thread.expect("a thread"));
+    assert_eq!(all.filter(takes_term).count(), 1);
+    let children = fs::read_to_string(threads.join(pid.to_string()).join("children"));
+    let children = children.expect("a kernel that tells of children");
+    let children: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
+    assert_eq!(children, master.active_pids());
 }
 
 /// As `timeout` does it: the program, then its group.
