@@ -21,7 +21,7 @@ use recluster_wire::node::ToWorker;
 
 use crate::dataplane::balance::eligible::Eligible;
 use crate::dataplane::balance::relief::{
-    MOST_CANDIDATES, MOST_PATIENCE, OVERDUE_AFTER, Violations, give, look, place_if_free,
+    MOST_CANDIDATES, MOST_PATIENCE, OVERDUE_AFTER, Violations, give, longer, look, place_if_free,
 };
 use crate::dataplane::connection::{Connection, accept};
 use crate::dataplane::group::Waits;
@@ -323,9 +323,8 @@ fn take(listener: &Listener) -> io::Result<Option<Connection>> {
 
 /// How long until the desk is looked at again: longer and longer while nobody is idle.
 fn patience(listener: &Listener, has_given: bool) -> Duration {
-    let member = listener.group.as_ref().and_then(|group| group.members.get(group.desk.as_ref()?.place));
-    let before = member.filter(|_| !has_given).and_then(|member| member.patience.checked_mul(2));
-    before.unwrap_or_default().clamp(OVERDUE_AFTER, MOST_PATIENCE)
+    let desk = listener.group.as_ref().and_then(|group| Some(group.desk.as_ref()?.place));
+    desk.filter(|_| !has_given).map_or(OVERDUE_AFTER, |place| longer(listener, place))
 }
 
 #[cfg(test)]
