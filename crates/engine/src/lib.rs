@@ -51,6 +51,7 @@ mod supervisor;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod watch;
 
 pub use api::builder::ClusterBuilder;

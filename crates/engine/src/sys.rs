@@ -76,6 +76,13 @@ pub(crate) fn duplicate(number: u32) -> io::Result<OwnedFd> {
     borrowed.try_clone_to_owned()
 }
 
+/// Takes the descriptor that the program which this process was before has left under this number.
+pub(crate) fn take_left(number: c_int) -> OwnedFd {
+    // SAFETY: that program has named it as one that is to pass, and has kept it open; it is taken once, by the table that names it, before
+    // anything else is opened, so that nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
 /// Asks the kernel what a TCP connection has received.
 pub(crate) fn tcp_received(socket: BorrowedFd<'_>) -> io::Result<Received> {
     let info = tcp_info::<TCP_INFO_LEN>(socket)?;

@@ -1,0 +1,79 @@
+//! A sealed piece of memory: it passes an `exec` as a descriptor, needs no disk, and once it is sealed nobody changes or shortens it, so
+//! that what was written is what is read, as often as it is read.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
+
+/// As people see it in `/proc/PID/fd`.
+const NAME: &str = "recluster-upgrade";
+
+/// Nothing may be written, taken away or added, and that stays so.
+const SEALS: SealFlags =
+    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// No master's state is as large.
+const MOST_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Has the kernel keep these bytes.
+pub(crate) fn seal(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut memory = File::from(memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    memory.write_all(bytes)?;
+    fcntl_add_seals(&memory, SEALS)?;
+    Ok(memory.into())
+}
+
+/// What is kept there. Whoever reads it next reads the same.
+pub(crate) fn read(memory: &OwnedFd) -> io::Result<Vec<u8>> {
+    let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    // Anything that is no such memory has no seals.
+    if !fcntl_get_seals(memory).is_ok_and(|seals| seals.contains(SEALS)) {
+        return wrong("it is no sealed memory");
+    }
+    let length = u64::try_from(fstat(memory)?.st_size).unwrap_or(u64::MAX);
+    let Some(length) = usize::try_from(length).ok().filter(|_| length <= MOST_BYTES) else {
+        return wrong("it is too large");
+    };
+    let mut bytes = vec![0; length];
+    File::from(memory.as_fd().try_clone_to_owned()?).read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::ftruncate;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_is_read_again_and_again_and_stays_as_it_is() {
+        let memory = seal(b"all of it").unwrap();
+        for _ in 0..2 {
+            assert_eq!(read(&memory).unwrap(), b"all of it");
+        }
+        assert!(ftruncate(&memory, 3).is_err() && ftruncate(&memory, 30).is_err());
+        assert!(File::from(memory.try_clone().unwrap()).write_at(b"b", 0).is_err());
+        assert_eq!(read(&memory).unwrap(), b"all of it");
+        assert_eq!(read(&seal(b"").unwrap()).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_could_be_changed_is_not_read() {
+        let open = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        let file = OwnedFd::from(File::open("/proc/self/stat").unwrap());
+        for other in [open, file] {
+            assert_eq!(read(&other).unwrap_err().to_string(), "it is no sealed memory");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let memory = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&memory, MOST_BYTES + 1).unwrap();
+        fcntl_add_seals(&memory, SEALS).unwrap();
+        assert_eq!(read(&memory).unwrap_err().to_string(), "it is too large");
+    }
+}

@@ -1,0 +1,301 @@
+//! Which descriptors pass an `exec`, and what for. Whoever takes them looks whether each is what it is said to be: a number that means
+//! something else by now would be a worker's channel that is written to as a log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::fs::{FileType, fstat};
+use rustix::io::{FdFlags, fcntl_setfd};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::sys;
+
+/// What a descriptor is, as far as the kernel tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Socket,
+    Pipe,
+    /// A file on a disk or in memory.
+    File,
+    Directory,
+    /// A pidfd.
+    Process,
+    /// Anything else: a device, a timer, or what a later version names.
+    #[serde(untagged)]
+    Other(String),
+}
+
+/// One descriptor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) number: RawFd,
+    pub(crate) kind: Kind,
+    /// Which part of the master it belongs to, and as what: no two have the same.
+    pub(crate) purpose: String,
+    device: u64,
+    inode: u64,
+    /// Whose pidfd it is: before Linux 6.9 all of them have one inode.
+    pub(crate) process: Option<i32>,
+    /// What a later version has added.
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+/// Why a descriptor cannot be taken.
+#[derive(Debug, Error)]
+pub(crate) enum Missing {
+    #[error("descriptor {number}, for {purpose:?}, is not open: {source}")]
+    Closed { number: RawFd, purpose: String, source: io::Error },
+    #[error("descriptor {number}, for {purpose:?}, is not what it was: {found} instead of {expected}")]
+    Another { number: RawFd, purpose: String, expected: Identity, found: Identity },
+}
+
+/// What tells one descriptor from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    kind: Kind,
+    device: u64,
+    inode: u64,
+    process: Option<i32>,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, device, inode, process } = self;
+        match (kind, process) {
+            (_, Some(pid)) => write!(f, "process {pid}"),
+            (Kind::Other(kind), None) => write!(f, "{kind:?} {device}:{inode}"),
+            (kind, None) => write!(f, "{} {device}:{inode}", format!("{kind:?}").to_lowercase()),
+        }
+    }
+}
+
+impl Identity {
+    fn of(descriptor: BorrowedFd<'_>) -> io::Result<Self> {
+        let stat = fstat(descriptor)?;
+        let process = process_of(descriptor);
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            _ if process.is_some() => Kind::Process,
+            FileType::Socket => Kind::Socket,
+            FileType::Fifo => Kind::Pipe,
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            other => Kind::Other(format!("{other:?}").to_lowercase()),
+        };
+        Ok(Self { kind, device: stat.st_dev, inode: stat.st_ino, process })
+    }
+}
+
+/// Of which process this is a pidfd. One that has ended and was reaped has none any more.
+fn process_of(descriptor: BorrowedFd<'_>) -> Option<i32> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+}
+
+impl Entry {
+    /// What is to be known of a descriptor that passes.
+    pub(crate) fn of(descriptor: impl AsFd, purpose: String) -> io::Result<Self> {
+        let descriptor = descriptor.as_fd();
+        let Identity { kind, device, inode, process } = Identity::of(descriptor)?;
+        let number = descriptor.as_raw_fd();
+        Ok(Self { number, kind, purpose, device, inode, process, unknown: Map::new() })
+    }
+
+    fn identity(&self) -> Identity {
+        let Self { kind, device, inode, process, .. } = self;
+        Identity { kind: kind.clone(), device: *device, inode: *inode, process: *process }
+    }
+
+    /// Whether this is the descriptor that is meant.
+    fn verify(&self, descriptor: BorrowedFd<'_>) -> Result<(), Missing> {
+        let (number, purpose) = (self.number, self.purpose.clone());
+        match Identity::of(descriptor) {
+            Err(source) => Err(Missing::Closed { number, purpose, source }),
+            Ok(found) if found == self.identity() => Ok(()),
+            Ok(found) => Err(Missing::Another { number, purpose, expected: self.identity(), found }),
+        }
+    }
+}
+
+/// Descriptors that are to pass an `exec`. If that has returned, they pass none from when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Passing<'a>(Vec<BorrowedFd<'a>>);
+
+impl<'a> Passing<'a> {
+    /// Has exactly these pass. Where one cannot, none does.
+    pub(crate) fn let_through(descriptors: impl IntoIterator<Item = BorrowedFd<'a>>) -> io::Result<Self> {
+        let mut passing = Self(Vec::new());
+        for descriptor in descriptors {
+            fcntl_setfd(descriptor, FdFlags::empty())?;
+            passing.0.push(descriptor);
+        }
+        Ok(passing)
+    }
+}
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        for descriptor in &self.0 {
+            // It is open, since it is borrowed.
+            let _ = fcntl_setfd(descriptor, FdFlags::CLOEXEC);
+        }
+    }
+}
+
+/// The descriptors that this process was left, by what for.
+#[derive(Debug, Default)]
+pub(crate) struct Left(BTreeMap<String, OwnedFd>);
+
+impl Left {
+    /// Takes all of them, or none: where one is missing they stay as they are, for the program that may be gone back to. Those that were
+    /// taken pass to no other program. To be called once, before anything else is opened.
+    pub(crate) fn take(entries: &[Entry]) -> Result<Self, Missing> {
+        for entry in entries {
+            let closed =
+                |source| Missing::Closed { number: entry.number, purpose: entry.purpose.clone(), source };
+            let number = u32::try_from(entry.number).map_err(io::Error::other).map_err(closed)?;
+            entry.verify(sys::duplicate(number).map_err(closed)?.as_fd())?;
+        }
+        let taken = entries.iter().map(|entry| {
+            let descriptor = sys::take_left(entry.number);
+            // It is open: that was looked at.
+            let _ = fcntl_setfd(&descriptor, FdFlags::CLOEXEC);
+            (entry.purpose.clone(), descriptor)
+        });
+        Ok(Self(taken.collect()))
+    }
+
+    /// The one that is for this.
+    pub(crate) fn give(&mut self, purpose: &str) -> Option<OwnedFd> {
+        self.0.remove(purpose)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::IntoRawFd as _;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Child, Command};
+
+    use rustix::io::{dup2, fcntl_getfd};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    fn entry(descriptor: &impl AsFd) -> Entry {
+        Entry::of(descriptor, "it".to_owned()).unwrap()
+    }
+
+    fn passes(descriptor: &impl AsFd) -> bool {
+        !fcntl_getfd(descriptor).unwrap().contains(FdFlags::CLOEXEC)
+    }
+
+    fn child() -> (Child, OwnedFd) {
+        let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        (child, pidfd)
+    }
+
+    #[test]
+    fn each_kind_is_told_from_the_others_and_one_from_another_of_its_kind() {
+        let (socket, other_socket) = UnixStream::pair().unwrap();
+        let (pipe, _end) = rustix::pipe::pipe().unwrap();
+        let ((mut one, pidfd), (mut another, other_pidfd)) = (child(), child());
+        let descriptors: [OwnedFd; 7] = [
+            socket.into(),
+            other_socket.into(),
+            pipe,
+            File::open("/proc/self/exe").unwrap().into(),
+            File::open("/").unwrap().into(),
+            pidfd,
+            other_pidfd,
+        ];
+        let entries = descriptors.each_ref().map(entry);
+        let kinds = entries.each_ref().map(|entry| entry.kind.clone());
+        assert_eq!(
+            kinds,
+            [
+                Kind::Socket,
+                Kind::Socket,
+                Kind::Pipe,
+                Kind::File,
+                Kind::Directory,
+                Kind::Process,
+                Kind::Process
+            ]
+        );
+        for (index, entry) in entries.iter().enumerate() {
+            for (other, descriptor) in descriptors.iter().enumerate() {
+                assert_eq!(entry.verify(descriptor.as_fd()).is_ok(), index == other, "{entry:?}");
+            }
+        }
+        for child in [&mut one, &mut another] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// A worker may end while the program changes.
+    #[test]
+    fn a_process_that_has_ended_and_was_not_reaped_is_still_what_it_was() {
+        let (mut child, pidfd) = child();
+        let entry = entry(&pidfd);
+        child.kill().unwrap();
+        rustix::process::waitid(
+            rustix::process::WaitId::PidFd(pidfd.as_fd()),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        )
+        .unwrap();
+        entry.verify(pidfd.as_fd()).unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn exactly_these_pass_and_none_when_it_is_over() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let passing = Passing::let_through([one.as_fd()]).unwrap();
+        assert!(passes(&one) && !passes(&other));
+        drop(passing);
+        assert!(!passes(&one) && !passes(&other));
+    }
+
+    #[test]
+    fn what_was_left_is_taken_and_passes_no_more() {
+        let (socket, other) = UnixStream::pair().unwrap();
+        drop(Passing::let_through([socket.as_fd()]));
+        let entries = [entry(&socket)];
+        let number = socket.into_raw_fd();
+        let mut left = Left::take(&entries).unwrap();
+        let socket = left.give("it").unwrap();
+        assert_eq!((socket.as_raw_fd(), left.give("it").is_none()), (number, true));
+        assert!(!passes(&socket));
+        drop(socket);
+        assert!(rustix::io::read(&other, &mut [0; 1]).is_ok_and(|read| read == 0), "it was the only one");
+    }
+
+    #[test]
+    fn where_one_is_missing_or_another_all_stay_as_they_are() {
+        let (socket, other) = UnixStream::pair().unwrap();
+        let mut second = File::open("/").unwrap().into();
+        let mut entries = [entry(&socket), Entry { purpose: "second".to_owned(), ..entry(&second) }];
+        dup2(&other, &mut second).unwrap();
+        let error = Left::take(&entries).unwrap_err().to_string();
+        let number = second.as_raw_fd();
+        assert!(
+            error.starts_with(&format!("descriptor {number}, for \"second\", is not what it was: socket ")),
+            "{error}"
+        );
+        // No descriptor has so high a number.
+        entries[1].number = RawFd::MAX;
+        let error = Left::take(&entries).unwrap_err().to_string();
+        assert!(error.contains("for \"second\", is not open: "), "{error}");
+        rustix::net::send(&socket, b"it is open", rustix::net::SendFlags::empty()).unwrap();
+    }
+}
