@@ -169,8 +169,12 @@ const CLI: Layers = (
 const ENGINE: Layers = (
     "engine",
     &[
-        &["aside", "sink", "sys"],
-        &["guard"],
+        &["aside", "sink", "sys::commands", "sys::sockets", "upgrade::memory", "upgrade::moment"],
+        &["sys"],
+        &["guard", "upgrade::table"],
+        &["upgrade::envelope"],
+        &["upgrade::inheritance", "upgrade::saving"],
+        &["upgrade"],
         &[
             "report",
             "report::configuration",

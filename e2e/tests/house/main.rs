@@ -129,9 +129,12 @@ fn the_policy_and_the_codecs_know_no_io() {
 
 #[test]
 fn unsafe_code_is_in_one_module_of_a_crate() {
-    let exceptions =
-        ["engine", "worker", "npm"].map(|name| repository().join("crates").join(name).join("src/sys.rs"));
-    for source in sources("crates").into_iter().filter(|source| !exceptions.contains(&source.path)) {
+    let exceptions = ["engine/src/sys.rs", "engine/src/sys/", "worker/src/sys.rs", "npm/src/sys.rs"];
+    let is_exception = |path: &Path| {
+        let path = path.strip_prefix(repository().join("crates")).expect("it is a crate's");
+        exceptions.iter().any(|exception| path.starts_with(exception))
+    };
+    for source in sources("crates").into_iter().filter(|source| !is_exception(&source.path)) {
         let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
         let found = words.iter().find(|word| source.code.contains(**word));
         assert!(found.is_none(), "{} contains `{found:?}`", source.path.display());

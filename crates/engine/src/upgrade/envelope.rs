@@ -1,5 +1,6 @@
 //! The state of a master as text that other versions read.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -92,10 +93,20 @@ impl Envelope {
         serde_json::to_vec(self)
     }
 
-    /// Puts in what a part of the master has to say.
-    pub(crate) fn put(&mut self, part: &str, said: &impl Serialize) -> serde_json::Result<()> {
-        self.parts.insert(part.to_owned(), serde_json::to_value(said)?);
-        Ok(())
+    /// Puts in what a part of the master has to say, unless there is something of that name.
+    pub(crate) fn add(&mut self, part: &str, said: Value) -> bool {
+        match self.parts.entry(part.to_owned()) {
+            Slot::Vacant(room) => {
+                room.insert(said);
+                true
+            }
+            Slot::Occupied(_) => false,
+        }
+    }
+
+    /// The descriptors, and what the parts have said.
+    pub(crate) fn into_contents(self) -> (Vec<Entry>, BTreeMap<String, Value>) {
+        (self.descriptors, self.parts)
     }
 
     /// What a part has said; none where there was no such part.
@@ -181,7 +192,7 @@ mod tests {
     #[test]
     fn a_part_that_makes_no_sense_is_named() {
         let mut envelope = Envelope::new("it");
-        envelope.put("workers", &"three").unwrap();
+        assert!(envelope.add("workers", json!("three")) && !envelope.add("workers", json!("four")));
         let error = envelope.take::<Vec<u64>>("workers").unwrap_err().to_string();
         assert!(error.starts_with("what the part \"workers\" has left cannot be read: "), "{error}");
     }

@@ -1,7 +1,17 @@
 //! What a master leaves to the program that takes its place by `exec`: an [`Envelope`](envelope::Envelope) in a sealed piece of memory
 //! (`memory`), and descriptors, each of which a table in the envelope names (`table`). The process stays, so do its children and the
 //! numbers of its descriptors: only what the program knew is lost, unless it is in here.
+//!
+//! Each room names what it leaves (`saving`) and is given it again (`inheritance`); a `moment` is a time that both programs know.
+#![cfg_attr(not(test), expect(dead_code, unused_imports, reason = "nothing is left to anybody yet"))]
 
 pub(crate) mod envelope;
+pub(crate) mod inheritance;
 pub(crate) mod memory;
+pub(crate) mod moment;
+pub(crate) mod saving;
 pub(crate) mod table;
+
+pub(crate) use inheritance::{AdoptError, Inheritance};
+pub(crate) use moment::Moment;
+pub(crate) use saving::{SaveError, Saving};

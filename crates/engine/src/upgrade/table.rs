@@ -172,8 +172,8 @@ impl Left {
     }
 
     /// The one that is for this.
-    pub(crate) fn give(&mut self, purpose: &str) -> Option<OwnedFd> {
-        self.0.remove(purpose)
+    pub(crate) fn get(&self, purpose: &str) -> Option<&OwnedFd> {
+        self.0.get(purpose)
     }
 }
 
@@ -272,11 +272,11 @@ mod tests {
         drop(Passing::let_through([socket.as_fd()]));
         let entries = [entry(&socket)];
         let number = socket.into_raw_fd();
-        let mut left = Left::take(&entries).unwrap();
-        let socket = left.give("it").unwrap();
-        assert_eq!((socket.as_raw_fd(), left.give("it").is_none()), (number, true));
-        assert!(!passes(&socket));
-        drop(socket);
+        let left = Left::take(&entries).unwrap();
+        let socket = left.get("it").unwrap();
+        assert_eq!((socket.as_raw_fd(), left.get("other").is_none()), (number, true));
+        assert!(!passes(socket));
+        drop(left);
         assert!(rustix::io::read(&other, &mut [0; 1]).is_ok_and(|read| read == 0), "it was the only one");
     }
 

@@ -1,0 +1,109 @@
+//! What the rooms of a master leave. Saving changes nothing: descriptors are named, and stay as they are.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::upgrade::envelope::Envelope;
+use crate::upgrade::table::Entry;
+
+/// What is left so far.
+#[derive(Debug)]
+pub(crate) struct Saving {
+    envelope: Envelope,
+}
+
+/// Why something cannot be left.
+#[derive(Debug, Error)]
+pub(crate) enum SaveError {
+    #[error("the descriptor for {purpose:?} cannot be looked at: {source}")]
+    Descriptor { purpose: String, source: io::Error },
+    #[error("the part {part:?} cannot be written: {source}")]
+    Part { part: String, source: serde_json::Error },
+    #[error("two parts of recluster have left something as {0:?}")]
+    Twice(String),
+    /// Not at this moment: because of what follows "it cannot be done now: ".
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Saving {
+    /// One in which there is nothing yet. The program is named for people.
+    pub(crate) fn new(program: &str) -> Self {
+        Self { envelope: Envelope::new(program) }
+    }
+
+    /// Has a descriptor pass. It is remembered by its number, so it has to stay open.
+    pub(crate) fn pass(
+        &mut self,
+        descriptor: impl AsFd,
+        purpose: impl Into<String>,
+    ) -> Result<(), SaveError> {
+        let purpose = purpose.into();
+        let entry = Entry::of(descriptor, purpose.clone())
+            .map_err(|source| SaveError::Descriptor { purpose, source })?;
+        self.add(entry)
+    }
+
+    /// Puts in what a part has to say.
+    pub(crate) fn put(&mut self, part: &str, said: &impl Serialize) -> Result<(), SaveError> {
+        let said =
+            serde_json::to_value(said).map_err(|source| SaveError::Part { part: part.to_owned(), source })?;
+        if self.envelope.add(part, said) { Ok(()) } else { Err(SaveError::Twice(part.to_owned())) }
+    }
+
+    /// Adds what a thread has saved.
+    pub(crate) fn merge(&mut self, other: Self) -> Result<(), SaveError> {
+        let (entries, parts) = other.envelope.into_contents();
+        entries.into_iter().try_for_each(|entry| self.add(entry))?;
+        for (part, said) in parts {
+            if !self.envelope.add(&part, said) {
+                return Err(SaveError::Twice(part));
+            }
+        }
+        Ok(())
+    }
+
+    /// All of it.
+    pub(crate) fn into_envelope(self) -> Envelope {
+        self.envelope
+    }
+
+    fn add(&mut self, entry: Entry) -> Result<(), SaveError> {
+        let known = &mut self.envelope.descriptors;
+        if known.iter().any(|other| other.purpose == entry.purpose || other.number == entry.number) {
+            return Err(SaveError::Twice(entry.purpose));
+        }
+        known.push(entry);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_threads_have_saved_comes_together_and_nothing_is_there_twice() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let mut all = Saving::new("it");
+        all.pass(&one, "one").unwrap();
+        all.put("first", &1).unwrap();
+        let mut more = Saving::new("it");
+        more.pass(&other, "other").unwrap();
+        more.put("second", &2).unwrap();
+        all.merge(more).unwrap();
+        for (descriptor, purpose) in [(&one, "again"), (&other, "one")] {
+            assert!(matches!(all.pass(descriptor, purpose), Err(SaveError::Twice(_))), "{purpose}");
+        }
+        assert!(matches!(all.put("second", &3), Err(SaveError::Twice(_))));
+        let mut envelope = all.into_envelope();
+        let purposes: Vec<_> = envelope.descriptors.iter().map(|entry| entry.purpose.as_str()).collect();
+        assert_eq!(purposes, ["one", "other"]);
+        assert_eq!(envelope.take::<u8>("second").unwrap(), Some(2));
+    }
+}
