@@ -6,12 +6,14 @@
 use std::fmt;
 
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 /// One valid JSON value as text, on one line.
 ///
 /// Only its syntax is checked. It may be nested as deep as its length allows: the check does not
 /// recurse, and a reader has limits of its own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Json(Box<str>);
 
 /// The text is not one JSON value.
@@ -37,6 +39,20 @@ impl Json {
     /// The text, without a newline and without white space around it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<Json> for String {
+    fn from(json: Json) -> Self {
+        json.0.into()
+    }
+}
+
+impl TryFrom<String> for Json {
+    type Error = NotJson;
+
+    fn try_from(text: String) -> Result<Self, NotJson> {
+        Self::parse(&text)
     }
 }
 

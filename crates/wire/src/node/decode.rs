@@ -54,6 +54,18 @@ impl Decoder {
         Self { max_line, buffer: Buffer::default(), searched: 0, skim: None, overflowed: false }
     }
 
+    /// One that goes on where another has stopped: with what that [had](Self::unfinished).
+    pub fn resume(max_line: usize, bytes: &[u8], skipped: Option<Skim>) -> Self {
+        let mut decoder = Self { skim: skipped.map(Box::new), ..Self::new(max_line) };
+        decoder.push(bytes);
+        decoder
+    }
+
+    /// The bytes that wait for the rest of their line, or to be handed out; and the line that is skipped, as far as it has come.
+    pub fn unfinished(&self) -> (&[u8], Option<&Skim>) {
+        (self.buffer.rest(), self.skim.as_deref())
+    }
+
     /// Takes what was read from the channel, cut anywhere. Ignored after a [`LineTooLong`].
     pub fn push(&mut self, bytes: &[u8]) {
         if self.overflowed {

@@ -1,12 +1,14 @@
 //! Which requests to listen mean the same socket.
 
+use serde::{Deserialize, Serialize};
+
 use super::message::{QueryServer, SocketKind};
 
 /// The identity of a listener, across workers: two queries with equal keys want the same socket.
 ///
 /// If a worker asks for a socket on which it is already, the second request has to be tried as a new
 /// bind, so that it fails as it would without a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListenerKey {
     /// As in [`QueryServer`].
     pub address: Option<String>,

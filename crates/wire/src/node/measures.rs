@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Up to when a request is in each bucket, in seconds, ascending. Behind these is one for those that took longer.
 pub const REQUEST_BOUNDS: [f64; 13] =
@@ -38,7 +38,7 @@ pub const RESOURCES: [&str; 15] = [
 ];
 
 /// What a worker says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measures {
     /// The version of Node: major, minor, patch.
     pub version: [u32; 3],
@@ -47,7 +47,7 @@ pub struct Measures {
     /// The heap of V8, in use and in all, and what is outside of it, in bytes.
     pub memory: Memory,
     /// How many of [`RESOURCES`] keep its event loop alive.
-    #[serde(deserialize_with = "by_kind")]
+    #[serde(deserialize_with = "by_kind", serialize_with = "as_kinds")]
     pub active: [u32; RESOURCES.len()],
     /// Garbage collections since it was asked first, by [`COLLECTIONS`].
     pub gc: [Spans<{ COLLECTION_BOUNDS.len() + 1 }>; COLLECTIONS.len()],
@@ -57,7 +57,7 @@ pub struct Measures {
 }
 
 /// Memory of a worker, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// Of the heap, in use.
     pub used: u64,
@@ -68,7 +68,7 @@ pub struct Memory {
 }
 
 /// Requests that were answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requests {
     /// How many, by [`CODES`].
     pub codes: [u64; CODES.len()],
@@ -77,8 +77,8 @@ pub struct Requests {
 }
 
 /// How long something took, each time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(bound(deserialize = "[u64; N]: Deserialize<'de>"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "[u64; N]: Deserialize<'de>", serialize = "[u64; N]: Serialize"))]
 pub struct Spans<const N: usize> {
     /// All of them together, in microseconds.
     pub sum: u64,
@@ -95,6 +95,10 @@ impl<const N: usize> Default for Spans<N> {
 /// The counts of an object, by their names.
 fn by_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u32; RESOURCES.len()], D::Error> {
     deserializer.deserialize_map(Kinds)
+}
+
+fn as_kinds<S: Serializer>(active: &[u32; RESOURCES.len()], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(RESOURCES.iter().zip(active))
 }
 
 /// How many there are of each of [`RESOURCES`].

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::measures::Measures;
 use crate::Json;
 
@@ -96,7 +98,7 @@ pub enum FromWorker {
 /// A worker wants to listen (TCP, unix socket) or to bind (UDP).
 ///
 /// The fields agree with each other: without an `fd` there is a `kind`, and a unix socket has an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryServer {
     /// What the reply has to name as its `ack`.
     pub seq: u64,
@@ -171,7 +173,8 @@ pub struct Farewell {
 }
 
 /// Which sort of socket a worker asks for: Node's `addressType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SocketKind {
     /// TCP over IPv4; without an address, over IPv6 and IPv4 as the machine has them.
     Tcp4,

@@ -55,4 +55,5 @@ pub use message::{
 };
 pub use parse::MAX_KEY;
 pub use query::MAX_ADDRESS;
+pub use skim::Skim;
 pub use window::{HandleWindow, NODE_READ, SurplusAck};

@@ -4,6 +4,7 @@
 //! no JSON it may say anything: whoever reads the message is not told.
 
 use memchr::memchr2;
+use serde::{Deserialize, Serialize};
 
 use super::fields::unquoted;
 use super::message::{FromWorker, HandleEnvelope, MAX_NAME, MAX_STRING, SkippedMessage, UserCommand};
@@ -13,8 +14,8 @@ use super::parse::Cmd;
 const NAMES: [&[u8]; 7] = [b"topic", b"type", b"cmd", b"channel", b"event", b"kind", b"source"];
 
 /// A message through which one has looked so far.
-#[derive(Debug, Default)]
-pub(super) struct Skim {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Skim {
     bytes: u64,
     depth: u64,
     string: Option<Text>,
@@ -26,7 +27,7 @@ pub(super) struct Skim {
 }
 
 /// What is known of one value.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Level {
     kind: Kind,
     /// The next string is a key.
@@ -41,7 +42,7 @@ struct Level {
 }
 
 /// What a value is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     #[default]
     Other,
@@ -51,7 +52,7 @@ enum Kind {
 }
 
 /// A string through which one has looked so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Text {
     /// Its first bytes, still escaped; none where nobody wants them.
     kept: Option<Vec<u8>>,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// How many bytes Node reads from a channel at once, at most.
 pub const NODE_READ: usize = 65_536;
 
@@ -21,7 +23,7 @@ pub const NODE_READ: usize = 65_536;
 /// 3. Else it may be cut, and nothing with a descriptor may follow before the worker has answered for it.
 ///
 /// Plain messages may be sent at any time. How many handles *should* be on their way is the caller's choice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandleWindow {
     plain: usize,
     outstanding: usize,

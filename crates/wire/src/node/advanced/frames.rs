@@ -1,5 +1,7 @@
 //! Bytes to frames, and frames to messages, with a limit on what may be held.
 
+use serde::{Deserialize, Serialize};
+
 use super::reader::{Reach, Reader};
 use super::write::LENGTH;
 use crate::node::buffer::Buffer;
@@ -26,15 +28,15 @@ pub struct FrameDecoder {
 }
 
 /// A frame that is skipped, as far as it has come.
-#[derive(Debug)]
-struct Skipped {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Skipped {
     length: u64,
     left: u64,
     glance: Glance,
 }
 
 /// What a value says of itself to those who look through it once.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Glance {
     reader: Reader,
     skim: Skim,
@@ -44,6 +46,18 @@ impl FrameDecoder {
     /// A decoder that keeps messages of up to `most` bytes, their length not counted.
     pub fn new(most: usize) -> Self {
         Self { most, buffer: Buffer::default(), skipped: None, overflowed: false }
+    }
+
+    /// One that goes on where another has stopped: with what that [had](Self::unfinished).
+    pub fn resume(most: usize, bytes: &[u8], skipped: Option<Skipped>) -> Self {
+        let mut decoder = Self { skipped: skipped.map(Box::new), ..Self::new(most) };
+        decoder.push(bytes);
+        decoder
+    }
+
+    /// The bytes that wait for the rest of their message, or to be handed out; and the message that is skipped, as far as it has come.
+    pub fn unfinished(&self) -> (&[u8], Option<&Skipped>) {
+        (self.buffer.rest(), self.skipped.as_deref())
     }
 
     /// Takes what was read from the channel, cut anywhere. Ignored after a [`LineTooLong`].

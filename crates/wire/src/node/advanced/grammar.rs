@@ -1,9 +1,11 @@
 //! What V8's format consists of: what may come next, and in what.
 
+use serde::{Deserialize, Serialize};
+
 use super::text::Encoding;
 
 /// What comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Want {
     Mark,
     /// What a value begins with, or what ends the one that we are in.
@@ -27,7 +29,7 @@ pub(super) enum Want {
 }
 
 /// What a number is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Meaning {
     Version,
     /// A value. The sign of the first kind is its lowest bit.
@@ -59,14 +61,14 @@ pub(super) enum Meaning {
 }
 
 /// A number that has been read so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Number {
     pub(super) value: u64,
     pub(super) bits: u32,
 }
 
 /// A value in which others lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Frame {
     /// Keys and values in turn.
     Fields { at_key: bool, is_empty: bool, of: Owner },
@@ -81,7 +83,7 @@ pub(super) enum Frame {
 }
 
 /// Whose fields they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Owner {
     Object,
     /// An array whose items came before, as JSON's do.

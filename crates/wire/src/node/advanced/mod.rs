@@ -13,5 +13,5 @@ mod reader;
 mod text;
 pub(super) mod write;
 
-pub use frames::FrameDecoder;
+pub use frames::{FrameDecoder, Skipped};
 pub use write::{frame, write};

@@ -5,6 +5,8 @@
 //! the protocol has such. Whoever reads the JSON of a long message wants to know what kind of message it is: so what lies deep
 //! is not written, and of a string only the beginning.
 
+use serde::{Deserialize, Serialize};
+
 use super::grammar::{Frame, Meaning, Number, Owner, Want};
 use super::text::{Encoding, Text};
 use crate::node::message::MAX_STRING;
@@ -23,7 +25,7 @@ const NAMES_DEPTH: usize = 2;
 const NAME_LENGTH: usize = MAX_STRING;
 
 /// How much of a value is written as JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reach {
     /// What a message is known by.
     Names,
@@ -34,7 +36,7 @@ pub(super) enum Reach {
 }
 
 /// A value that has been read so far.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Reader {
     /// What was read, as JSON, and not taken yet.
     json: Vec<u8>,

@@ -1,7 +1,9 @@
 //! The strings of V8's format, as JSON writes them.
 
+use serde::{Deserialize, Serialize};
+
 /// How the characters of a string are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Encoding {
     /// A byte each.
     #[default]
@@ -12,7 +14,7 @@ pub(super) enum Encoding {
 }
 
 /// A string that has been read so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Text {
     encoding: Encoding,
     /// How many more characters are written.
