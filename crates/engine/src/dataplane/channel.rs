@@ -15,9 +15,12 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
+use serde::{Deserialize, Serialize};
 
 use super::codec::Codec;
 use super::handle::Handle;
+use super::messages::Config;
+use crate::config::messages::Messages;
 
 /// How much is read at a time.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -55,6 +58,14 @@ impl Limits {
     /// Where nobody needs them, and nobody sends any: what Node says by itself is a few kB at most. Many workers may use up all of this
     /// at once.
     pub(super) const SCANT: Self = Self { line: 128 << 10, queue: 256 << 10, facts: 32 << 10, ..Self::USUAL };
+
+    pub(super) fn of(config: &Config) -> Self {
+        match config.messages {
+            _ if config.is_hosted => Self::AMPLE,
+            Messages::Heard => Self::USUAL,
+            Messages::Logged | Messages::Unheard => Self::SCANT,
+        }
+    }
 }
 
 /// A worker broke a rule that its channel rests on; it must be cut off.
@@ -73,7 +84,8 @@ pub(super) enum ProtocolViolation {
 }
 
 /// What a handle was sent for; kept until the worker says that it has arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Sent {
     /// The connection of the `newconn` with this `seq`.
     Connection(u64),
@@ -351,5 +363,6 @@ impl Channel {
     }
 }
 
+pub(super) mod saved;
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,15 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 /// How many buckets there are: at most so many slots can have clients of their own.
 pub(super) const BUCKETS: usize = 512;
 /// How far a client's number is shifted to the right for its bucket.
 pub(super) const BUCKET_SHIFT: u32 = u32::BITS - BUCKETS.trailing_zeros();
 
 /// A client, as the number that its key is hashed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Client(u32);
 
 impl Client {

@@ -12,13 +12,12 @@ use super::handover::send_to_this;
 use super::keeping;
 use super::listeners;
 use super::looking;
-use super::messages::{Admission, Command, Config, Fact, Routes};
+use super::messages::{Admission, Command, Fact, Routes};
 use super::names::Names;
 use super::reactor::Token;
 use super::reading::read_to_end;
 use super::state::State;
 use super::worker::{TAKE_WAIT, Worker};
-use crate::config::messages::Messages;
 use crate::report::error::SendError;
 use crate::socket::kept::KeptName;
 
@@ -60,6 +59,9 @@ pub(super) fn obey(state: &mut State, command: Command) {
             let _ = reply.send(state.opener.unused());
         }
         Command::Report(reply) => looking::begin(state, reply),
+        Command::Rest(reply) => state.resting = Some(reply),
+        // It does already.
+        Command::GoOn => {}
         Command::Finish => state.finished = true,
     }
 }
@@ -72,7 +74,7 @@ fn admit(state: &mut State, admission: Admission) {
         state.reports.fact(Fact::Disconnected { worker: id, finishing: false });
         return;
     }
-    let limits = limits(&state.config);
+    let limits = Limits::of(&state.config);
     let mut worker = Worker::new(id, slot, Channel::new(socket, limits, serialization), is_node);
     (worker.generation, worker.pid) = (generation, pid);
     worker.standing = state.routes.standing.get(&id).copied();
@@ -84,14 +86,6 @@ fn flush_cache(state: &mut State, id: WorkerId) {
     let sent = state.workers.get_mut(&id).map(|worker| worker.channel.send(&ToWorker::FlushCache));
     if let Some(Err(violation)) = sent {
         state.cut_off(id, &violation);
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    match config.messages {
-        _ if config.is_hosted => Limits::AMPLE,
-        Messages::Heard => Limits::USUAL,
-        Messages::Logged | Messages::Unheard => Limits::SCANT,
     }
 }
 

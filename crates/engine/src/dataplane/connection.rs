@@ -7,8 +7,11 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use recluster_core::WorkerId;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, getpeername};
+use serde::{Deserialize, Serialize};
 
 use super::client_hash::Client;
+use super::passing::{Passing, Taking};
+use crate::upgrade::{AdoptError, SaveError};
 
 /// A connection that was accepted and belongs to no worker yet.
 #[derive(Debug)]
@@ -22,7 +25,8 @@ pub(super) struct Connection {
 }
 
 /// Whose a connection is, where that decides which worker gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Owner {
     /// Not looked at yet.
     Unknown,
@@ -31,7 +35,27 @@ pub(super) enum Owner {
     Anybody,
 }
 
+/// One as it is left to the program after this one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SavedConnection {
+    socket: String,
+    rounds: u32,
+    refused_by: Vec<WorkerId>,
+    owner: Owner,
+}
+
 impl Connection {
+    pub(super) fn save(&self, name: &str, passing: &mut Passing<'_>) -> Result<SavedConnection, SaveError> {
+        let Self { socket, rounds, refused_by, owner } = self;
+        let socket = passing.descriptor(socket, name)?;
+        Ok(SavedConnection { socket, rounds: *rounds, refused_by: refused_by.clone(), owner: *owner })
+    }
+
+    pub(super) fn inherit(saved: SavedConnection, taking: &mut Taking) -> Result<Self, AdoptError> {
+        let SavedConnection { socket, rounds, refused_by, owner } = saved;
+        Ok(Self { socket: taking.descriptor(&socket)?, rounds, refused_by, owner })
+    }
+
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self { socket, rounds: 0, refused_by: Vec::new(), owner: Owner::Unknown }
     }

@@ -16,6 +16,7 @@ use super::messages::Command;
 use super::protocol;
 use super::reactor::{ListenerId, Timer, Token};
 use super::reading::read_share;
+use super::resting::rest;
 use super::state::State;
 
 /// Where the supervisor's commands arrive.
@@ -45,6 +46,9 @@ fn turn(state: &mut State, inbox: &Inbox) {
         }
     }
     finish_turn(state);
+    if let Some(reply) = state.resting.take() {
+        rest(state, inbox, &reply);
+    }
 }
 
 /// Reads, looks at the clock and sends connections to workers, as far as there is reason to.
@@ -86,7 +90,8 @@ fn serve_marked(state: &mut State) {
 
 fn take_commands(state: &mut State, inbox: &Inbox) {
     let _ = rustix::io::read(&inbox.waker, &mut [0_u8; 8]);
-    loop {
+    // What follows a rest is for when it goes on.
+    while state.resting.is_none() {
         match inbox.commands.try_recv() {
             Ok(command) => obey(state, command),
             Err(TryRecvError::Empty) => return,

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bpf::Program;
@@ -73,7 +74,7 @@ impl Member {
 }
 
 /// A place that the kernel may choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Place {
     /// The slot of the worker that accepts there.
     pub(super) slot: u32,
@@ -247,6 +248,8 @@ fn is_refusal(error: &io::Error) -> bool {
         [libc::ENOPROTOOPT, libc::EOPNOTSUPP, libc::EINVAL, libc::ENOSYS, libc::EPERM, libc::EACCES];
     error.raw_os_error().is_some_and(|errno| refusals.contains(&errno))
 }
+
+pub(super) mod saved;
 
 #[cfg(test)]
 mod tests {

@@ -6,8 +6,10 @@
 use std::time::{Duration, Instant};
 
 use recluster_wire::node::{Measures, REQUEST_BOUNDS, Requests};
+use serde::{Deserialize, Serialize};
 
 use crate::report::measured::{Counted, Said, quantile};
+use crate::upgrade::Moment;
 
 /// The least time between two questions: less than a second, so that who looks once a second asks each time.
 const EVERY: Duration = Duration::from_millis(900);
@@ -30,7 +32,35 @@ pub(super) struct Interview {
     marks: [Option<(Instant, Requests)>; 2],
 }
 
+/// One as it is left to the program after this one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SavedInterview {
+    answers: bool,
+    asked_at: Option<Moment>,
+    is_open: bool,
+    lag: Duration,
+    said: Option<Box<Measures>>,
+    marks: [Option<(Moment, Requests)>; 2],
+}
+
 impl Interview {
+    pub(super) fn save(&self) -> SavedInterview {
+        SavedInterview {
+            answers: self.answers,
+            asked_at: self.asked_at.map(Moment::from),
+            is_open: self.is_open,
+            lag: self.lag,
+            said: self.said.clone(),
+            marks: self.marks.map(|mark| mark.map(|(at, http)| (at.into(), http))),
+        }
+    }
+
+    pub(super) fn inherit(saved: SavedInterview) -> Self {
+        let SavedInterview { answers, asked_at, is_open, lag, said, marks } = saved;
+        let marks = marks.map(|mark| mark.map(|(at, http)| (at.into(), http)));
+        Self { answers, asked_at: asked_at.map(Instant::from), is_open, lag, said, marks }
+    }
+
     /// Whether it is to be asked now: one that can be given connections, or that has answered before, as it drains.
     pub(super) fn is_due(&self, has_standing: bool, now: Instant) -> bool {
         let is_early = self.asked_at.is_some_and(|asked| now < asked + EVERY);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use recluster_wire::node::Taken;
+use serde::{Deserialize, Serialize};
 
 /// How long it counts what became of the last connections.
 const MEMORY: Duration = Duration::from_secs(10);
@@ -11,12 +12,14 @@ const MOST_IN_A_SPAN: u32 = 256;
 const SPAN: Duration = Duration::from_secs(1);
 
 /// The open connections of one worker.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Lasting {
     /// By its own count; none where it does not count.
     said: Option<u64>,
     /// Those that it has taken from the master since then.
     taken: u64,
+    /// Not left to another program: without it, what comes may last.
+    #[serde(skip)]
     lately: Option<Lately>,
 }
 

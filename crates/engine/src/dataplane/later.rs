@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
 use recluster_wire::node::QueryServer;
+use serde::{Deserialize, Serialize};
 
 use super::reactor::{Reactor, Timer};
+use crate::upgrade::moment;
 
 /// How long one waits, as the master waits itself for an address that it is to bind.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
@@ -18,29 +20,39 @@ const PAUSE: Duration = Duration::from_millis(50);
 const MOST_EACH: usize = 4;
 
 /// A request that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Waiting {
     pub(super) worker: WorkerId,
     pub(super) query: QueryServer,
     /// Until then.
+    #[serde(with = "moment")]
     pub(super) until: Instant,
 }
 
 /// All that wait.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Later {
     /// Until then there is a reason to wait; none where no worker was left by a master before.
+    #[serde(with = "moment::option")]
     reason_until: Option<Instant>,
     waiting: Vec<Waiting>,
     /// When they are tried again: all at once, however many they are.
+    #[serde(with = "moment::option")]
     next: Option<Instant>,
     /// The end of the patience for the request that is tried again just now.
+    #[serde(skip)]
     pub(super) again: Option<Instant>,
 }
 
 impl Later {
     pub(super) fn new(has_reason: bool, now: Instant) -> Self {
         Self { reason_until: has_reason.then(|| now + REASON), ..Self::default() }
+    }
+
+    /// Goes on in another program.
+    pub(super) fn inherit(self, reactor: &mut Reactor) -> Self {
+        self.next.into_iter().for_each(|next| reactor.set_timer(next, Timer::Later));
+        self
     }
 
     /// Takes a request whose address is in use, if it is to wait.

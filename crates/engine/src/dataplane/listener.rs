@@ -13,9 +13,8 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -26,8 +25,10 @@ use recluster_core::WorkerId;
 use recluster_wire::Json;
 use recluster_wire::node::{ListenerKey, QueryServer, SocketKind};
 use rustix::net::{Shutdown, shutdown};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub(super) use self::address::parse_address;
 use super::bpf::Program;
 use super::client_hash::Table;
 use super::connection::Connection;
@@ -40,12 +41,14 @@ use crate::socket::bind::{bind_unix, on_every_address};
 use crate::socket::file::SocketFile;
 use crate::socket::named::Permissions;
 use crate::sys::{self, Hook};
+use crate::upgrade::moment;
 
 /// All open listeners.
 pub(super) type Listeners = BTreeMap<ListenerId, Listener>;
 
 /// Who accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Mode {
     /// The master, which sends connections to workers.
     RoundRobin,
@@ -63,19 +66,21 @@ impl Mode {
 }
 
 /// What happens next, at a stop, to sockets from which workers accept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Closing {
     /// From then on no connection begins there.
-    Refuse(Instant),
+    Refuse(#[serde(with = "moment")] Instant),
     /// They are closed here.
-    Close(Instant),
+    Close(#[serde(with = "moment")] Instant),
 }
 
 /// Who closed the last server of a listener, of all workers that live.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Abandoned {
     pub(super) by: WorkerId,
     /// When the listener is closed, if that worker goes on until then.
+    #[serde(with = "moment::option")]
     pub(super) at: Option<Instant>,
 }
 
@@ -88,7 +93,7 @@ enum Beside {
 }
 
 /// A server on a listener, and its worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Target {
     pub(super) worker: WorkerId,
     pub(super) generation: u64,
@@ -472,25 +477,7 @@ fn permissions(query: &QueryServer) -> Permissions {
     }
 }
 
-/// An IP address, perhaps with a zone. Names were resolved in the worker.
-pub(super) fn parse_address(text: &str, port: u16) -> io::Result<SocketAddr> {
-    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, port));
-    }
-    let (ip, zone) = text.split_once('%').ok_or_else(invalid)?;
-    let ip = ip.parse::<Ipv6Addr>().map_err(|_| invalid())?;
-    Ok(SocketAddrV6::new(ip, port, 0, zone_index(zone).ok_or_else(invalid)?).into())
-}
-
-/// The number of a network interface, by its name or its number.
-fn zone_index(zone: &str) -> Option<u32> {
-    if let Ok(index) = zone.parse() {
-        return Some(index);
-    }
-    let name = Some(zone).filter(|name| !name.contains(['/', '.']))?;
-    fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
-}
-
+mod address;
+pub(super) mod saved;
 #[cfg(test)]
 mod tests;

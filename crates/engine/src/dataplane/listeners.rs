@@ -268,6 +268,8 @@ impl Opener {
     }
 }
 
+pub(super) mod saved;
+
 /// Whether the cluster has opened this socket itself, or the number is that of a copy which it has.
 fn is_own(number: i32, inode: u64, listeners: &Listeners) -> bool {
     listeners.values().any(|listener| {

@@ -42,6 +42,14 @@ pub(super) fn end(state: &mut State) {
     }
 }
 
+/// Answers all of them with what there is.
+pub(super) fn end_all(state: &mut State) {
+    for (_, reply) in std::mem::take(&mut state.looking) {
+        // A caller that no longer waits does not need the answer.
+        let _ = reply.send(report(state));
+    }
+}
+
 fn is_awaited(state: &State) -> bool {
     let now = state.reactor.now;
     state.workers.values().any(|worker| worker.interview.is_awaited(now))

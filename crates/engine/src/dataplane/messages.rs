@@ -13,6 +13,7 @@ use recluster_core::WorkerId;
 use recluster_wire::env::Serialization;
 use recluster_wire::node::{Farewell, Held, IdleGrace, Listening, Payload};
 use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::handle::Handle;
@@ -28,6 +29,7 @@ use crate::socket::bind::{Bound, FIRST_LISTENER};
 use crate::socket::file::SocketFile;
 use crate::socket::kept::{KeptName, Pool};
 use crate::socket::lend::Lender;
+use crate::upgrade::{SaveError, Saving};
 
 /// The most connections that are pending for one worker: as many as the kernel's queue holds by Node's default.
 const MOST_PENDING: usize = 512;
@@ -134,7 +136,8 @@ impl Setup {
 }
 
 /// What a worker may be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Standing {
     /// Connections.
     Serving,
@@ -143,7 +146,7 @@ pub(crate) enum Standing {
 }
 
 /// Which workers may be given what: published by the supervisor whenever it changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Routes {
     /// A worker that is not here is given nothing.
     pub(crate) standing: BTreeMap<WorkerId, Standing>,
@@ -167,6 +170,9 @@ pub(crate) struct Admission {
     /// It says how it does when it is asked.
     pub(crate) answers: bool,
 }
+
+/// Where what is saved goes.
+pub(crate) type Resting = mpsc::Sender<Result<Saving, SaveError>>;
 
 /// What the supervisor wants the data plane to do.
 #[derive(Debug)]
@@ -204,6 +210,10 @@ pub(crate) enum Command {
     NameUnused(mpsc::Sender<Vec<Address>>),
     /// Say what there is, for the status.
     Report(oneshot::Sender<Report>),
+    /// Come to rest, and say all that another program needs to go on. Where that cannot be said, it goes on by itself.
+    Rest(Resting),
+    /// Go on as if it had not rested.
+    GoOn,
     /// The cluster is over.
     Finish,
 }
@@ -329,7 +339,7 @@ pub(crate) struct Report {
 }
 
 /// What the data plane counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     /// How many connections were sent to an idle worker because another was busy.
     pub(crate) stolen: u64,

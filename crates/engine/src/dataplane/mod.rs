@@ -18,6 +18,8 @@
 //!   `later` are requests to listen that wait for workers of a master that was killed, and `instead` says why one is not served as was asked for;
 //! - `keeping` has a service manager keep sockets, and uses what it kept; `spares` are sockets that came back and are too many;
 //! - `beside` is for two sockets whose addresses overlap, and `names` keeps the files of unix sockets in their places;
+//! - `resting` stops all of it for a moment, so that another program may go on with what `saved` leaves: each part says what that is, and
+//!   `passing` names it;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses; `idle` looks
 //!   whether a worker has anything to do, and `lasting` says whether connections that come are likely to last;
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
@@ -53,12 +55,15 @@ mod listeners;
 mod looking;
 pub(crate) mod messages;
 mod names;
+mod passing;
 mod peeks;
 mod protocol;
 mod reactor;
 mod reading;
 mod reclaim;
 mod reports;
+mod resting;
+mod saved;
 mod spares;
 mod state;
 mod worker;
@@ -66,6 +71,7 @@ mod worker;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -75,6 +81,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::guard::{Panicked, Part, guarded};
 use crate::report::worker::Address;
 use crate::sink::Sink;
+use crate::upgrade::{SaveError, Saving};
 
 use event_loop::Inbox;
 use reactor::Reactor;
@@ -85,6 +92,7 @@ pub(crate) use instead::BY_ITSELF;
 pub(crate) use keeping::stand_alone;
 pub use messages::Receipt;
 pub(crate) use messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
+pub(crate) use saved::Left;
 
 /// What people are told has panicked.
 const PART: Part = Part::vital("the data plane");
@@ -99,6 +107,8 @@ pub(crate) struct DataPlane {
     waker: Arc<OwnedFd>,
     /// None once it has ended.
     thread: Option<thread::JoinHandle<()>>,
+    /// It was told something since it was last told to rest.
+    is_behind: AtomicBool,
 }
 
 /// The thread ends with the supervisor, however that ends.
@@ -109,21 +119,62 @@ impl Drop for DataPlane {
 }
 
 impl DataPlane {
-    /// Starts the thread. If it panics, all that it had is closed when that is told.
-    pub(crate) fn start(setup: Setup, facts: Sink<Billed>, panicked: Sink<Panicked>) -> io::Result<Self> {
+    /// Starts the thread, which goes on with what was left if anything was. If it panics, all that it had is closed when that is told.
+    pub(crate) fn start(
+        setup: Setup,
+        left: Option<Left>,
+        facts: Sink<Billed>,
+        panicked: Sink<Panicked>,
+    ) -> io::Result<Self> {
         let waker = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let (commands, received) = mpsc::channel();
         let inbox = Inbox { commands: received, waker: Arc::clone(&waker) };
         let reactor = Reactor::new(&waker)?;
+        let (said, built) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("recluster-dataplane".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || {
-                guarded(PART, &panicked, || {
-                    event_loop::run(State::new(setup, facts, reactor), &inbox);
+                guarded(PART, &panicked, || match State::build(setup, left, facts, reactor) {
+                    Ok(state) => {
+                        // Whoever starts it waits for this.
+                        let _ = said.send(Ok(()));
+                        event_loop::run(state, &inbox);
+                    }
+                    Err(error) => drop(said.send(Err(error))),
                 });
             })?;
-        Ok(Self { commands, waker, thread: Some(thread) })
+        let is_behind = AtomicBool::new(false);
+        let dataplane = Self { commands, waker, thread: Some(thread), is_behind };
+        // It may have panicked.
+        let built = built.recv().unwrap_or(Ok(()));
+        built.map(|()| dataplane).map_err(io::Error::other)
+    }
+
+    /// Has it rest, and leave all that another program needs to go on: nothing is accepted, read or written until it is told to
+    /// [go on](Self::go_on). What it has told the supervisor by then is with the supervisor. What it is told meanwhile waits; that is lost where
+    /// another program begins: see [`is_behind`](Self::is_behind). Where it does not come to rest in time, it goes on.
+    pub(crate) fn rest(&self, patience: Duration) -> Result<Saving, SaveError> {
+        let (reply, saved) = mpsc::channel();
+        self.tell(Command::Rest(reply));
+        self.is_behind.store(false, Ordering::Relaxed);
+        let saved = saved.recv_timeout(patience).unwrap_or_else(|_| {
+            Err(SaveError::Refused(format!("{} does not come to rest within {patience:?}", PART.name)))
+        });
+        if saved.is_err() {
+            self.go_on();
+        }
+        saved
+    }
+
+    /// Whether it was told something since it rests. It does that when it is had rest once more, or goes on.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// Has it go on as if it had not rested.
+    pub(crate) fn go_on(&self) {
+        self.tell(Command::GoOn);
     }
 
     /// Waits until all earlier commands are carried out, for at most [`SETTLE_WAIT`].
@@ -153,6 +204,7 @@ impl DataPlane {
 
     pub(crate) fn tell(&self, command: Command) {
         // Both fail only when the thread has ended, and then the command has no purpose.
+        self.is_behind.store(true, Ordering::Relaxed);
         if self.commands.send(command).is_ok() {
             let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
         }
@@ -210,7 +262,7 @@ mod tests {
         let (sender, told) = mpsc::channel();
         let told_of = Sink::new(move |panicked| drop(sender.send(panicked)));
         let facts = Sink::new(|_| panic!("the test has panicked on purpose"));
-        let dataplane = DataPlane::start(setup(), facts, told_of).unwrap();
+        let dataplane = DataPlane::start(setup(), None, facts, told_of).unwrap();
         let mut worker = is_online(&dataplane);
         let Panicked { part, reason, .. } = told.recv_timeout(DEADLINE).unwrap();
         assert_eq!((part, reason.as_str()), (PART, "the test has panicked on purpose"));
@@ -224,7 +276,7 @@ mod tests {
     fn the_thread_hears_workers_and_ends_with_the_supervisors_end() {
         let (sender, facts) = mpsc::channel();
         let sink = Sink::new(move |fact| drop(sender.send(fact)));
-        let dataplane = DataPlane::start(setup(), sink, Sink::new(|_| {})).unwrap();
+        let dataplane = DataPlane::start(setup(), None, sink, Sink::new(|_| {})).unwrap();
         let worker = WorkerId::from_number(1);
         let _far = is_online(&dataplane);
         assert!(

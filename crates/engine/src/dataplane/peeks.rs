@@ -7,13 +7,16 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
+use serde::{Deserialize, Serialize};
 
 use super::client_key::{Finding, find};
-use super::connection::{Connection, Owner};
+use super::connection::{Connection, Owner, SavedConnection};
 use super::listener::Listeners;
+use super::passing::{Passing, Taking};
 use super::reactor::{ListenerId, Reactor, Timer, Token};
 use super::reports::Reports;
 use crate::config::balance::{PeekLimits, StickyBy};
+use crate::upgrade::{AdoptError, Moment, SaveError};
 
 /// The most bytes that are looked at.
 const MOST_BYTES: usize = 64 * 1024;
@@ -43,7 +46,59 @@ pub(super) struct Peeks {
     bytes: Vec<u8>,
 }
 
+/// What is left to the program after this one. What has come of a connection meanwhile is looked at when it is watched again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SavedPeeks {
+    open: BTreeMap<u64, SavedPeek>,
+    next: u64,
+    ended: Vec<(ListenerId, SavedConnection)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedPeek {
+    listener: ListenerId,
+    by: String,
+    connection: SavedConnection,
+    until: Moment,
+}
+
 impl Peeks {
+    pub(super) fn save(&self, passing: &mut Passing<'_>) -> Result<SavedPeeks, SaveError> {
+        let mut open = BTreeMap::new();
+        for (number, Peek { listener, by, connection, until }) in &self.open {
+            let connection = connection.save(&format!("peek/{number}"), passing)?;
+            let (by, until) = (by.to_string(), (*until).into());
+            open.insert(*number, SavedPeek { listener: *listener, by, connection, until });
+        }
+        let ended = self.ended.iter().enumerate().map(|(index, (listener, connection))| {
+            Ok((*listener, connection.save(&format!("peeked/{index}"), passing)?))
+        });
+        Ok(SavedPeeks { open, next: self.next, ended: ended.collect::<Result<_, SaveError>>()? })
+    }
+
+    pub(super) fn inherit(
+        saved: SavedPeeks,
+        limits: PeekLimits,
+        taking: &mut Taking,
+        reactor: &mut Reactor,
+    ) -> Result<Self, AdoptError> {
+        let mut peeks = Self { next: saved.next, ..Self::new(limits) };
+        for (number, SavedPeek { listener, by, connection, until }) in saved.open {
+            let by = by.parse::<StickyBy>().map_err(|error| AdoptError::Contradiction(error.to_string()))?;
+            let connection = Connection::inherit(connection, taking)?;
+            let watched = reactor.watch(&connection.socket, Token::Peek(number));
+            watched.map_err(|error| {
+                AdoptError::Contradiction(format!("a connection cannot be watched: {error}"))
+            })?;
+            peeks.open.insert(number, Peek { listener, by: Rc::new(by), connection, until: until.into() });
+        }
+        for (listener, connection) in saved.ended {
+            peeks.ended.push((listener, Connection::inherit(connection, taking)?));
+        }
+        reactor.set_timer(reactor.now, Timer::Peeks);
+        Ok(peeks)
+    }
+
     pub(super) fn new(limits: PeekLimits) -> Self {
         Self { limits, open: BTreeMap::new(), next: 0, ended: Vec::new(), bytes: Vec::new() }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use recluster_core::WorkerId;
+use serde::{Deserialize, Serialize};
 
 use super::messages::{Backlog, Billed, Fact, Tally};
 use crate::sink::Sink;
@@ -16,21 +17,33 @@ pub(super) struct Reports {
     /// Who pays for the facts of this moment.
     payer: Backlog,
     /// Caveats that were reported: each is reported once.
-    caveats: BTreeSet<&'static str>,
+    caveats: BTreeSet<String>,
     /// Kinds of messages of which was reported that nobody hears them.
     unheard: BTreeSet<String>,
     pub(super) tally: Tally,
 }
 
+/// What is left to the program after this one.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct SavedReports {
+    caveats: BTreeSet<String>,
+    unheard: BTreeSet<String>,
+    tally: Tally,
+}
+
 impl Reports {
+    pub(super) fn save(&self) -> SavedReports {
+        let Self { caveats, unheard, tally, .. } = self;
+        SavedReports { caveats: caveats.clone(), unheard: unheard.clone(), tally: tally.clone() }
+    }
+
+    pub(super) fn inherit(saved: SavedReports, facts: Sink<Billed>) -> Self {
+        let SavedReports { caveats, unheard, tally } = saved;
+        Self { facts, payer: Backlog::default(), caveats, unheard, tally }
+    }
+
     pub(super) fn new(facts: Sink<Billed>) -> Self {
-        Self {
-            facts,
-            payer: Backlog::default(),
-            caveats: BTreeSet::new(),
-            unheard: BTreeSet::new(),
-            tally: Tally::default(),
-        }
+        Self::inherit(SavedReports::default(), facts)
     }
 
     /// From now on facts follow from what this worker says. A worker that leads to more than the supervisor deals with is not read
@@ -61,7 +74,8 @@ impl Reports {
 
     /// Reports, once, something that the cluster cannot do.
     pub(super) fn caveat(&mut self, caveat: &'static str) {
-        if self.caveats.insert(caveat) {
+        if !self.caveats.contains(caveat) {
+            self.caveats.insert(caveat.to_owned());
             self.fact(Fact::Caveat(caveat));
         }
     }

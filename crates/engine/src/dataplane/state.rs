@@ -15,7 +15,7 @@ use super::keeping;
 use super::later::Later;
 use super::listener::Listeners;
 use super::listeners::{self, Opener};
-use super::messages::{Billed, Config, Fact, Report, Routes, Setup};
+use super::messages::{Billed, Config, Fact, Report, Resting, Routes, Setup};
 use super::names::Names;
 use super::peeks::Peeks;
 use super::reactor::{ListenerId, Reactor};
@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) looking: Vec<(Instant, oneshot::Sender<Report>)>,
     /// Requests to listen that wait.
     pub(super) later: Later,
+    /// It is to rest when this turn is over.
+    pub(super) resting: Option<Resting>,
     pub(super) finished: bool,
 }
 
@@ -69,6 +71,7 @@ impl State {
             scratch: vec![0; READ_BYTES],
             settling: Vec::new(),
             looking: Vec::new(),
+            resting: None,
             finished: false,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
+use serde::{Deserialize, Serialize};
 
 use super::channel::Channel;
 use super::connection::Connection;
@@ -13,6 +14,7 @@ use super::lasting::Lasting;
 use super::messages::{Backlog, Fact, MOST_SERVERS_EACH, Standing};
 use super::reactor::{ListenerId, Reactor, Timer};
 use super::reports::Reports;
+use crate::upgrade::moment;
 
 /// How many connections may be on their way to one worker. More would wait in a busy worker while others are idle.
 const MOST_IN_FLIGHT: usize = 8;
@@ -28,15 +30,17 @@ pub(super) const SERVER_LIFE: Duration = Duration::from_secs(1);
 pub(super) type Workers = BTreeMap<WorkerId, Worker>;
 
 /// A server of a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Server {
     /// Counts the worker's requests to listen, in order.
     pub(super) number: u64,
     pub(super) listener: ListenerId,
+    #[serde(with = "moment")]
     pub(super) opened: Instant,
     /// What the worker said of it, if it listens.
     pub(super) announced: Option<String>,
     /// When the worker has said so.
+    #[serde(with = "moment::option")]
     pub(super) listens_since: Option<Instant>,
 }
 
@@ -48,19 +52,23 @@ pub(super) struct InFlight {
 }
 
 /// How far the worker's drain has come; `drain` has the diagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Drain {
     /// It is not draining.
     None,
     /// It is given nothing new, and takes what is on its way to it.
     Taking {
+        #[serde(with = "moment")]
         since: Instant,
+        #[serde(with = "moment")]
         until: Instant,
         /// For how long Node's disconnect is held back.
         held_back: Duration,
         /// The last connection that it was given has a moment before its application hears of the drain.
         spares_last: bool,
         /// When its application was told, if it has been.
+        #[serde(with = "moment::option")]
         told_at: Option<Instant>,
     },
     /// It was told to disconnect.
@@ -68,7 +76,8 @@ pub(super) enum Drain {
 }
 
 /// Something that is said once, when its time has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Word {
     #[default]
     Unwanted,
@@ -77,7 +86,7 @@ pub(super) enum Word {
 }
 
 /// What is said of a worker, to it or by it: whether it was.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is said on its own")]
 pub(super) struct Said {
     /// To the supervisor: the worker is online.
@@ -95,7 +104,7 @@ pub(super) struct Said {
 }
 
 /// What is known of the connections that a worker has got.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Got {
     /// How many of those that were sent to it it has taken.
     pub(super) taken: u64,
@@ -268,6 +277,8 @@ impl Worker {
         self.paused_until = self.paused_until.filter(|until| *until > now);
     }
 }
+
+pub(super) mod saved;
 
 #[cfg(test)]
 mod tests {

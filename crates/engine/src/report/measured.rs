@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use recluster_wire::node::{COLLECTION_BOUNDS, COLLECTIONS, Measures, Requests, SERVER_ERRORS, Spans};
+use serde::{Deserialize, Serialize};
 
 use crate::report::status::{HttpStatus, NodeStatus};
 
@@ -17,7 +18,7 @@ pub(crate) struct Said {
 }
 
 /// What workers of one slot have counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counted {
     pub(crate) gc: [Spans<{ COLLECTION_BOUNDS.len() + 1 }>; COLLECTIONS.len()],
     /// None where none of them counts requests.

@@ -121,7 +121,7 @@ impl fmt::Display for Resource {
 }
 
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Address {

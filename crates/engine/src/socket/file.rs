@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::net::SocketType;
+use serde::{Deserialize, Serialize};
 
 use super::answers::answers;
 use super::directory::{Directory, Identity};
@@ -25,6 +26,18 @@ pub(crate) struct SocketFile {
     is_told: AtomicBool,
     /// Somebody else keeps the socket.
     stays: AtomicBool,
+    /// The program before this one may have to go on with it.
+    is_lent: AtomicBool,
+}
+
+/// One as it is left to the program after this one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SavedFile {
+    path: PathBuf,
+    identity: Identity,
+    second: Option<PathBuf>,
+    is_told: bool,
+    stays: bool,
 }
 
 /// What was found at the path of a socket that is open.
@@ -49,7 +62,37 @@ impl SocketFile {
             second: None,
             is_told: AtomicBool::default(),
             stays: AtomicBool::default(),
+            is_lent: AtomicBool::default(),
         }
+    }
+
+    /// What is left of it. It stays as it is.
+    pub(crate) fn save(&self) -> SavedFile {
+        SavedFile {
+            path: self.path.clone(),
+            identity: self.identity,
+            second: self.second.as_ref().map(PathBuf::from),
+            is_told: self.is_told.load(Ordering::Relaxed),
+            stays: self.stays.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What was left. Until [`keep`](Self::keep) it is removed by nobody: the program before may have to go on with it.
+    pub(crate) fn inherit(saved: SavedFile) -> Self {
+        let SavedFile { path, identity, second, is_told, stays } = saved;
+        Self {
+            path,
+            identity,
+            second: second.map(PathBuf::into_os_string),
+            is_told: is_told.into(),
+            stays: stays.into(),
+            is_lent: true.into(),
+        }
+    }
+
+    /// From now on it belongs to this program.
+    pub(crate) fn keep(&self) {
+        self.is_lent.store(false, Ordering::Relaxed);
     }
 
     /// The same, with a second name where the file system and the directory allow it.
@@ -69,7 +112,7 @@ impl SocketFile {
         let linked = || second_names(&name).find(|second| link(&directory, &name, second, identity));
         let second = known.or_else(linked);
         let file =
-            Self { path, identity, second, is_told: AtomicBool::default(), stays: AtomicBool::new(true) };
+            Self { path, identity, second, is_told: false.into(), stays: true.into(), is_lent: false.into() };
         file.restore();
         Ok(file)
     }
@@ -141,7 +184,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if *self.stays.get_mut() || !answers(&self.path) {
+        if *self.stays.get_mut() || *self.is_lent.get_mut() || !answers(&self.path) {
             return;
         }
         let Ok((directory, name)) = Directory::of(&self.path) else { return };

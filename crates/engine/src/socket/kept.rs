@@ -320,6 +320,8 @@ fn can_be_joined(socket: &OwnedFd) -> bool {
     is_own && socket_reuseport(socket).unwrap_or(false)
 }
 
+pub(crate) mod saved;
+
 #[cfg(test)]
 mod tests {
     use std::fs;

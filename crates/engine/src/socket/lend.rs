@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{FileType, fstat};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockRef, Type};
 
 use crate::report::worker::Address;
@@ -14,10 +15,11 @@ use crate::socket::local::address_of;
 use crate::sys;
 
 /// Which descriptors of this process workers may ask for. Default none.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Lender(Which);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Which {
     #[default]
     None,

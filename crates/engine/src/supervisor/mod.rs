@@ -224,7 +224,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
     } = shell;
     let (inputs, inbox) = mpsc::unbounded_channel();
     let system = |what| move |source| StartError::System { what, source };
-    let dataplane = DataPlane::start(setup, sink(&inputs, Input::Fact), sink(&inputs, Input::Panicked))
+    let dataplane = DataPlane::start(setup, None, sink(&inputs, Input::Fact), sink(&inputs, Input::Panicked))
         .map_err(system("start the data plane"))?;
     let process_events = sink(&inputs, Input::Process);
     let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);

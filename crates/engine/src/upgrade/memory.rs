@@ -18,6 +18,11 @@ const SEALS: SealFlags =
 /// No master's state is as large.
 const MOST_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Whether so many bytes are read again.
+pub(crate) fn has_room_for(count: usize) -> bool {
+    count as u64 <= MOST_BYTES
+}
+
 /// Has the kernel keep these bytes.
 pub(crate) fn seal(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut memory = File::from(memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);

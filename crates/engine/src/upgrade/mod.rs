@@ -3,7 +3,7 @@
 //! numbers of its descriptors: only what the program knew is lost, unless it is in here.
 //!
 //! Each room names what it leaves (`saving`) and is given it again (`inheritance`); a `moment` is a time that both programs know.
-#![cfg_attr(not(test), expect(dead_code, unused_imports, reason = "nothing is left to anybody yet"))]
+#![cfg_attr(not(test), expect(dead_code, reason = "nothing is left to anybody yet"))]
 
 pub(crate) mod envelope;
 pub(crate) mod inheritance;

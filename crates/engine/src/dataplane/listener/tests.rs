@@ -1,6 +1,7 @@
 //! Listeners at real addresses of loopback.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV6, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 
 use super::super::fixtures::query;
