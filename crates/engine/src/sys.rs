@@ -3,20 +3,22 @@
 #![expect(unsafe_code, reason = "this module is the one place for it")]
 
 mod commands;
+mod programs;
 mod sockets;
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use commands::{
-    become_other, begins, exec_knowing_pid, forget_signals, inherit_nothing, limit_open_files, restrain,
-    term_when_parent_dies,
+    become_other, begins, exec_knowing_pid, forget_signals, inherit_nothing, limit_open_files, pass,
+    restrain, term_when_parent_dies,
 };
+pub(crate) use programs::{execute, forget_variable, set_passes, take_left};
 pub(crate) use sockets::{Datagram, Hook, accept_limit, accept_queue, attach, receive, tcp_received};
 
 /// Gives the calling thread a working directory, a root directory and a umask of its own, for the rest of its life.
@@ -32,13 +34,6 @@ pub(crate) fn duplicate(number: u32) -> io::Result<OwnedFd> {
     // meanwhile, the kernel would refuse.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     borrowed.try_clone_to_owned()
-}
-
-/// Takes the descriptor that the program which this process was before has left under this number.
-pub(crate) fn take_left(number: c_int) -> OwnedFd {
-    // SAFETY: that program has named it as one that is to pass, and has kept it open; it is taken once, by the table that names it, before
-    // anything else is opened, so that nobody else owns it.
-    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// Has the runtime watch a descriptor for something to read.

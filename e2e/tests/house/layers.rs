@@ -169,10 +169,18 @@ const CLI: Layers = (
 const ENGINE: Layers = (
     "engine",
     &[
-        &["aside", "sink", "sys::commands", "sys::sockets", "upgrade::memory", "upgrade::moment"],
+        &[
+            "aside",
+            "sink",
+            "sys::commands",
+            "sys::programs",
+            "sys::sockets",
+            "upgrade::memory",
+            "upgrade::moment",
+        ],
         &["sys"],
         &["guard", "upgrade::table"],
-        &["upgrade::envelope"],
+        &["upgrade::envelope", "upgrade::exec"],
         &["upgrade::inheritance", "upgrade::saving"],
         &["upgrade"],
         &[
@@ -275,6 +283,7 @@ const ENGINE: Layers = (
         &["process::health_check", "process::spawn"],
         &["process::hook", "process::launch"],
         &["process::launcher"],
+        &["process::successor"],
         &["dataplane::handle", "dataplane::inherited"],
         &[
             "dataplane::balance",
@@ -365,6 +374,7 @@ const ENGINE: Layers = (
             "supervisor::notices",
             "supervisor::requests",
             "supervisor::run",
+            "supervisor::upgrading",
         ],
         &["api", "api::builder"],
         &["api::cluster"],

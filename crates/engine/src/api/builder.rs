@@ -28,6 +28,7 @@ use crate::config::worker_metrics::WorkerMetrics;
 use crate::process::first_thread::Seat;
 use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
+use crate::process::successor::Successor;
 use crate::report::error::{ProgramError, StartError};
 use crate::report::event::{EVENT_BACKLOG, Event, Events};
 use crate::socket::bind::Bound;
@@ -36,6 +37,7 @@ use crate::socket::lend::Lender;
 use crate::supervisor::audience::Host;
 use crate::supervisor::child::Numbering;
 use crate::supervisor::spec::{Draft, Look, Reread, Spec};
+use crate::upgrade::Inheritance;
 
 /// What workers know their own listener by, unless it has another name.
 const CHECK_LISTENER: &str = "check";
@@ -52,6 +54,8 @@ pub struct ClusterBuilder {
     pub(crate) output: Output,
     pub(crate) end_with_master: bool,
     pub(crate) seat: Option<Seat>,
+    pub(crate) successor: Option<Arc<Successor>>,
+    pub(crate) inheritance: Option<Inheritance>,
     pub(crate) cluster: Option<Arc<OsStr>>,
     pub(crate) open_files: Option<u64>,
     pub(crate) adopted: Vec<Bound>,
@@ -81,6 +85,8 @@ impl ClusterBuilder {
             output: Output::default(),
             end_with_master: false,
             seat: None,
+            successor: None,
+            inheritance: None,
             cluster: None,
             open_files: None,
             adopted: Vec::new(),

@@ -22,6 +22,7 @@ pub use crate::process::first_thread::{FirstThread, Seat};
 use crate::process::latest::Latest;
 use crate::process::program::Program;
 pub use crate::process::stdio::Stdio;
+pub use crate::process::successor::{Around, Successor, Upgraded};
 use crate::report::error::{Gone, ReloadError, SendError};
 use crate::report::worker::Worker;
 pub use crate::socket::lend::Lender;
@@ -29,6 +30,7 @@ use crate::supervisor::audience::Host;
 pub use crate::supervisor::audience::{HostEvent, HostMessage};
 use crate::supervisor::child::Numbering;
 use crate::supervisor::input::Request;
+pub use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, WayBack};
 
 /// What workers are started with: environment, arguments, directory, user, group and standard descriptors.
 #[derive(Clone, Debug)]
@@ -55,6 +57,20 @@ impl ClusterBuilder {
     #[must_use]
     pub fn starts_on(mut self, seat: Seat) -> Self {
         self.seat = Some(seat);
+        self
+    }
+
+    /// Lets another program take this one's place by `exec`. It needs a [seat](Self::starts_on) on the first thread.
+    #[must_use]
+    pub fn successor(mut self, successor: Successor) -> Self {
+        self.successor = Some(Arc::new(successor));
+        self
+    }
+
+    /// Goes on with what the program before has left.
+    #[must_use]
+    pub fn inherits(mut self, inheritance: Option<Inheritance>) -> Self {
+        self.inheritance = inheritance;
         self
     }
 

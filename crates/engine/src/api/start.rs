@@ -72,6 +72,7 @@ impl ClusterBuilder {
             output: self.output,
             end_with_master: self.end_with_master,
             seat: self.seat,
+            successor: self.successor,
             cluster: self.cluster,
             open_files: self.open_files,
             bound,

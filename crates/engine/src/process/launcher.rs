@@ -9,8 +9,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
+use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use recluster_core::WorkerId;
 
@@ -21,10 +23,14 @@ use crate::process::hands::{Chore, Hands};
 use crate::process::inspector::Ports;
 use crate::process::launch::{Launch, Launched};
 use crate::sink::Sink;
+use crate::upgrade::exec::Exec;
 
 /// How many workers may have been started of which the supervisor has not heard yet. Where it cannot keep up, whoever asks
 /// it something would wait behind all of them.
 const UNHEARD: usize = 2;
+
+/// How long the thread may go on with what it does when it is to become another program.
+const BECOMES: Duration = Duration::from_millis(100);
 
 /// What became of a start that has panicked.
 const PANICKED: &str = "recluster has panicked";
@@ -56,13 +62,20 @@ enum Next {
     /// Reap those that nobody waits for.
     Reap,
     Launch(Box<Launch>),
+    /// Become another program.
+    Become(Exec, Failing),
 }
+
+/// Where it is told why the program could not be become.
+type Failing = std_mpsc::Sender<io::Error>;
 
 #[derive(Default)]
 struct Queue {
     waiting: BTreeMap<WorkerId, Launch>,
     /// What is to be done before the next worker.
     chores: VecDeque<Chore>,
+    /// What this program is to become, once nothing is being done.
+    becomes: Option<(Exec, Failing)>,
     /// Some child has ended, of which nobody may know.
     reaps: bool,
     /// Such ones were reaped last, so that it is a worker's turn.
@@ -90,6 +103,8 @@ impl Launcher {
             let Shared { open_files, awaited, .. } = &*queue;
             while let Some(next) = queue.next() {
                 match next {
+                    // Where it is done nobody is told: nobody is left.
+                    Next::Become(exec, failing) => drop(failing.send(exec.perform())),
                     Next::Chore(chore) => drop(told(&panicked, chore)),
                     Next::Reap => {
                         if told(&panicked, || awaited.reap_others()) == Some(true) {
@@ -148,6 +163,18 @@ impl Launcher {
         self.0.change(|queue| queue.reaps = true);
     }
 
+    /// Has the thread become another program, which is to be this process's first one. Returns only where that cannot be, and why.
+    pub(crate) fn become_it(&self, exec: Exec) -> io::Error {
+        let (failing, failed) = std_mpsc::channel();
+        self.0.change(|queue| queue.becomes = Some((exec, failing)));
+        if let Ok(error) = failed.recv_timeout(BECOMES) {
+            return error;
+        }
+        let was_begun = self.0.lock().becomes.take().is_none();
+        let failed = if was_begun { failed.recv().ok() } else { None };
+        failed.unwrap_or_else(|| io::Error::other("the thread that starts processes is busy"))
+    }
+
     /// The supervisor has heard an outcome.
     pub(crate) fn heard(&self) {
         self.0.change(|queue| queue.unheard = queue.unheard.saturating_sub(1));
@@ -186,6 +213,9 @@ impl Shared {
             if queue.closed {
                 return None;
             }
+            if let Some((exec, failing)) = queue.becomes.take() {
+                return Some(Next::Become(exec, failing));
+            }
             if let Some(chore) = queue.chores.pop_front() {
                 return Some(Next::Chore(chore));
             }
@@ -208,7 +238,6 @@ impl Shared {
 mod tests {
     use std::path::PathBuf;
     use std::process::Command;
-    use std::time::Duration;
 
     use recluster_core::Exit;
     use rustix::process::test_kill_process;
@@ -310,6 +339,7 @@ mod tests {
             Next::Chore(_) => "chore",
             Next::Reap => "reap",
             Next::Launch(_) => "launch",
+            Next::Become(..) => "become",
         };
         for number in 1..=3 {
             shared.change(|queue| {

@@ -42,6 +42,7 @@ pub(crate) mod spawn;
 pub(crate) mod stat;
 pub(crate) mod stderr;
 pub(crate) mod stdio;
+pub(crate) mod successor;
 pub(crate) mod survivors;
 pub(crate) mod target;
 #[cfg(test)]

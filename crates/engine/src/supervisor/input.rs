@@ -12,6 +12,7 @@ use crate::dataplane::{Billed, Handle};
 use crate::guard::Panicked;
 use crate::process;
 use crate::process::launcher::Outcome;
+use crate::process::successor::{Upgraded, Wanted};
 use crate::report::configuration::Configuration;
 use crate::report::counts::{Health, Measured};
 use crate::report::error::{ScaleError, SendError};
@@ -83,6 +84,8 @@ pub(crate) enum Request {
     Scale(Scale, oneshot::Sender<Result<u32, ScaleError>>),
     Stop,
     Terminate,
+    /// Has another program take this one's place. Where that is done, that program answers whoever has asked.
+    Upgrade(Wanted, oneshot::Sender<Result<Upgraded, String>>),
     /// Opens the files of workers' output anew.
     ReopenLog,
     Release,

@@ -41,6 +41,7 @@ pub(crate) mod status;
 mod taken;
 pub(crate) mod tally;
 mod timers;
+mod upgrading;
 mod watchdog;
 mod workers;
 
@@ -70,6 +71,7 @@ use crate::process::preload::Keeper;
 use crate::process::program::ResolvedProgram;
 use crate::process::ring::Ring;
 use crate::process::stdio;
+use crate::process::successor::Successor;
 use crate::report::error::{ScaleError, StartError};
 use crate::report::event::Event;
 use crate::report::worker::Worker;
@@ -110,6 +112,8 @@ pub(crate) struct Shell {
     pub(crate) end_with_master: bool,
     /// The thread that starts processes, if it is not a new one.
     pub(crate) seat: Option<Seat>,
+    /// What is needed to put another program in this one's place, if that can be.
+    pub(crate) successor: Option<Arc<Successor>>,
     /// By what the next master knows the workers.
     pub(crate) cluster: Option<Arc<OsStr>>,
     /// The soft limit on open files of every process that is started.
@@ -185,6 +189,8 @@ pub(crate) struct Supervisor {
     inputs: mpsc::UnboundedSender<Input>,
     /// Keeps the file that Node workers load in its place.
     _keeper: Option<Keeper>,
+    /// None where nothing can take this program's place.
+    successor: Option<Arc<Successor>>,
 }
 
 /// What people were told that they are told once.
@@ -210,6 +216,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         output,
         end_with_master,
         seat,
+        successor,
         cluster,
         open_files,
         bound,
@@ -269,6 +276,7 @@ pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Co
         reread,
         inputs,
         _keeper: keeper,
+        successor,
     };
     tokio::spawn(supervisor.run(inbox));
     Ok(controls)

@@ -45,6 +45,7 @@ impl Supervisor {
             Request::Renew(which, reply) => self.renew(which, reply),
             Request::Scale(scale, reply) => self.scale(scale, reply),
             Request::Stop => self.stop(),
+            Request::Upgrade(wanted, reply) => self.upgrade(wanted, reply),
             Request::ReopenLog => self.spawner.reopen_log(),
             Request::Terminate => {
                 self.asked_to_end = AskedToEnd::AtOnce;

@@ -147,6 +147,22 @@ pub(crate) fn inherit_nothing(command: &mut Command) {
     }
 }
 
+/// Has the command's process keep these descriptors of its starter's under their numbers.
+pub(crate) fn pass(command: &mut Command, numbers: Vec<c_int>) {
+    let change = move || {
+        for number in &numbers {
+            // SAFETY: a plain system call on a number; where that is no open descriptor the kernel refuses.
+            if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only calls that are safe in a signal handler may be made; these are plain system calls, and nothing is
+    // allocated: the numbers are there already.
+    unsafe { command.pre_exec(change) };
+}
+
 /// Room for a process id in digits, and for what ends a text of C.
 const PID_ROOM: usize = 12;
 

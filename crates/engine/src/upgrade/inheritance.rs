@@ -1,65 +1,185 @@
 //! What the program before has left. Rooms are given duplicates: what was left stays open under its numbers until nothing can fail any
 //! more, so that the program before can be gone back to.
 
+use std::env;
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::sync::Arc;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::sys;
 use crate::upgrade::envelope::{Envelope, ReadError};
+use crate::upgrade::exec::{BACK, Exec, MEMORY};
+use crate::upgrade::memory;
 use crate::upgrade::table::{Left, Missing};
+
+/// The purpose of the old program's own file.
+pub(crate) const PROGRAM: &str = "program";
 
 /// What is left, and not yet adopted.
 #[derive(Debug)]
-pub(crate) struct Inheritance {
+pub struct Inheritance {
     envelope: Envelope,
-    left: Left,
+    left: Arc<Left>,
+    back: Option<String>,
+}
+
+/// By which the program before is gone back to, for as long as this is there.
+#[derive(Debug)]
+pub struct WayBack {
+    left: Arc<Left>,
+    memory: OwnedFd,
+    numbers: Vec<RawFd>,
+    /// This is the program before: there is none to go back to.
+    is_back: bool,
 }
 
 /// Why it cannot be adopted.
 #[derive(Debug, Error)]
-pub(crate) enum AdoptError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Missing(#[from] Missing),
+#[non_exhaustive]
+pub enum AdoptError {
+    /// It cannot be read.
+    #[error("{0}")]
+    Read(String),
+    /// A descriptor is not what it was.
+    #[error("{0}")]
+    Missing(String),
+    /// There is none.
     #[error("no descriptor was left for {0:?}")]
     NotLeft(String),
+    /// There is none to be had.
     #[error("the descriptor for {purpose:?} cannot be duplicated: {source}")]
-    Duplicate { purpose: String, source: io::Error },
+    Duplicate {
+        /// What it is for.
+        purpose: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// What was left contradicts itself or what this process finds.
     #[error("{0}")]
     Contradiction(String),
 }
 
+impl From<ReadError> for AdoptError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error.to_string())
+    }
+}
+
+impl From<Missing> for AdoptError {
+    fn from(error: Missing) -> Self {
+        Self::Missing(error.to_string())
+    }
+}
+
 impl Inheritance {
-    /// Takes what this envelope names. To be called before anything else is opened.
-    pub(crate) fn take(envelope: Envelope) -> Result<Self, AdoptError> {
-        let left = Left::take(&envelope.descriptors)?;
-        Ok(Self { envelope, left })
+    /// What was left to this process, if anything was. To be called first of all: before anything is opened, and before there is another
+    /// thread. An error says why it cannot be adopted; the program before was tried by then.
+    pub fn of_process() -> Result<Option<(Self, WayBack)>, AdoptError> {
+        let said = |name| env::var_os(name).inspect(|_| sys::forget_variable(name));
+        let (number, back) = (said(MEMORY), said(BACK));
+        let Some(number) = number else { return Ok(None) };
+        let back = back.map(|reason| reason.to_string_lossy().into_owned());
+        let is_back = back.is_some();
+        let (envelope, memory) = envelope_at(&number)?;
+        let numbers: Vec<_> = envelope.descriptors.iter().map(|entry| entry.number).collect();
+        match Left::take(&envelope.descriptors) {
+            Ok(left) => {
+                let left = Arc::new(left);
+                let way_back = WayBack { left: Arc::clone(&left), memory, numbers, is_back };
+                Ok(Some((Self { envelope, left, back }, way_back)))
+            }
+            Err(missing) => {
+                let left = Arc::new(Left::take_only(&envelope.descriptors, PROGRAM)?);
+                let way_back = WayBack { left, memory, numbers, is_back };
+                let missing = AdoptError::from(missing);
+                let failed = way_back.go(&missing.to_string());
+                Err(AdoptError::Contradiction(format!("{missing}; {failed}")))
+            }
+        }
+    }
+
+    /// What is left in this memory, for a process that only looks at it.
+    pub fn in_memory(number: &OsString) -> Result<Self, AdoptError> {
+        let (envelope, _) = envelope_at(number)?;
+        let left = Arc::new(Left::take(&envelope.descriptors)?);
+        Ok(Self { envelope, left, back: None })
     }
 
     /// Which recluster has left it.
-    pub(crate) fn program(&self) -> &str {
+    pub fn program(&self) -> &str {
         &self.envelope.program
     }
 
+    /// Why this is the program before again, if it is.
+    pub fn came_back(&self) -> Option<&str> {
+        self.back.as_deref()
+    }
+
     /// What a part has left; none where the program before knew no such part, or left nothing there.
-    pub(crate) fn part<T: DeserializeOwned>(&mut self, part: &str) -> Result<Option<T>, AdoptError> {
+    pub fn part<T: DeserializeOwned>(&mut self, part: &str) -> Result<Option<T>, AdoptError> {
         Ok(self.envelope.take(part)?)
     }
 
     /// A duplicate of what was left for this.
-    pub(crate) fn descriptor(&mut self, purpose: &str) -> Result<OwnedFd, AdoptError> {
+    pub fn descriptor(&mut self, purpose: &str) -> Result<OwnedFd, AdoptError> {
         self.optional(purpose)?.ok_or_else(|| AdoptError::NotLeft(purpose.to_owned()))
     }
 
     /// A duplicate of what was left for this, if anything was.
-    pub(crate) fn optional(&mut self, purpose: &str) -> Result<Option<OwnedFd>, AdoptError> {
+    pub fn optional(&mut self, purpose: &str) -> Result<Option<OwnedFd>, AdoptError> {
         let duplicate = self.left.get(purpose).map(OwnedFd::try_clone).transpose();
         duplicate.map_err(|source| AdoptError::Duplicate { purpose: purpose.to_owned(), source })
     }
+
+    /// One that was taken from an envelope, for tests of rooms.
+    #[cfg(test)]
+    pub(crate) fn take(envelope: Envelope) -> Result<Self, AdoptError> {
+        let left = Arc::new(Left::take(&envelope.descriptors)?);
+        Ok(Self { envelope, left, back: None })
+    }
+}
+
+impl WayBack {
+    /// Becomes the program before, with all as it was left. Returns only where that cannot be, and why. To be called by the first thread.
+    pub fn go(&self, reason: &str) -> String {
+        if self.is_back {
+            return "this is the program that was gone back to".to_owned();
+        }
+        let failed = |error: io::Error| format!("the program before cannot be gone back to: {error}");
+        let program = self.left.get(PROGRAM).map(OwnedFd::try_clone);
+        let Some(program) = program else {
+            return "the program before has left no way back".to_owned();
+        };
+        let exec = program.and_then(|program| {
+            let words: Vec<OsString> = env::args_os().collect();
+            Exec::new((program, self.memory.try_clone()?), &words, self.numbers.clone(), Some(reason))
+        });
+        match exec {
+            Ok(exec) => failed(exec.perform()),
+            Err(error) => failed(error),
+        }
+    }
+}
+
+/// What is left in the memory of this number, and that memory.
+fn envelope_at(number: &OsString) -> Result<(Envelope, OwnedFd), AdoptError> {
+    let closed = || AdoptError::Missing(format!("there is no memory as {}", number.display()));
+    let number: RawFd = number.to_str().and_then(|number| number.parse().ok()).ok_or_else(closed)?;
+    let of_others = sys::duplicate(number.try_into().map_err(|_| closed())?).map_err(|_| closed())?;
+    let unreadable = |error: io::Error| AdoptError::Read(format!("what was left cannot be read: {error}"));
+    let bytes = memory::read(&of_others).map_err(unreadable)?;
+    // What is no such memory is not taken.
+    drop(of_others);
+    let memory = sys::take_left(number);
+    // It is open.
+    let _ = fcntl_setfd(&memory, FdFlags::CLOEXEC);
+    debug_assert_eq!(memory.as_raw_fd(), number);
+    Ok((Envelope::read(&bytes)?, memory))
 }
 
 #[cfg(test)]
@@ -67,7 +187,7 @@ mod tests {
     use std::os::fd::{AsRawFd as _, IntoRawFd as _};
     use std::os::unix::net::UnixStream;
 
-    use rustix::io::{FdFlags, fcntl_getfd};
+    use rustix::io::fcntl_getfd;
 
     use super::*;
     use crate::upgrade::saving::Saving;

@@ -6,12 +6,13 @@
 #![cfg_attr(not(test), expect(dead_code, reason = "nothing is left to anybody yet"))]
 
 pub(crate) mod envelope;
+pub(crate) mod exec;
 pub(crate) mod inheritance;
 pub(crate) mod memory;
 pub(crate) mod moment;
 pub(crate) mod saving;
 pub(crate) mod table;
 
-pub(crate) use inheritance::{AdoptError, Inheritance};
+pub use inheritance::{AdoptError, Inheritance, WayBack};
 pub(crate) use moment::Moment;
-pub(crate) use saving::{SaveError, Saving};
+pub use saving::{SaveError, Saving};

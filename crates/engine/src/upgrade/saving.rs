@@ -11,17 +11,31 @@ use crate::upgrade::table::Entry;
 
 /// What is left so far.
 #[derive(Debug)]
-pub(crate) struct Saving {
+pub struct Saving {
     envelope: Envelope,
 }
 
 /// Why something cannot be left.
 #[derive(Debug, Error)]
-pub(crate) enum SaveError {
+#[non_exhaustive]
+pub enum SaveError {
+    /// A descriptor is not to be had.
     #[error("the descriptor for {purpose:?} cannot be looked at: {source}")]
-    Descriptor { purpose: String, source: io::Error },
+    Descriptor {
+        /// What it is for.
+        purpose: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What was said is no JSON.
     #[error("the part {part:?} cannot be written: {source}")]
-    Part { part: String, source: serde_json::Error },
+    Part {
+        /// Whose it is.
+        part: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// Two have the same purpose, or one has two.
     #[error("two parts of recluster have left something as {0:?}")]
     Twice(String),
     /// Not at this moment: because of what follows "it cannot be done now: ".
@@ -36,11 +50,7 @@ impl Saving {
     }
 
     /// Has a descriptor pass. It is remembered by its number, so it has to stay open.
-    pub(crate) fn pass(
-        &mut self,
-        descriptor: impl AsFd,
-        purpose: impl Into<String>,
-    ) -> Result<(), SaveError> {
+    pub fn pass(&mut self, descriptor: impl AsFd, purpose: impl Into<String>) -> Result<(), SaveError> {
         let purpose = purpose.into();
         let entry = Entry::of(descriptor, purpose.clone())
             .map_err(|source| SaveError::Descriptor { purpose, source })?;
@@ -48,7 +58,7 @@ impl Saving {
     }
 
     /// Puts in what a part has to say.
-    pub(crate) fn put(&mut self, part: &str, said: &impl Serialize) -> Result<(), SaveError> {
+    pub fn put(&mut self, part: &str, said: &impl Serialize) -> Result<(), SaveError> {
         let said =
             serde_json::to_value(said).map_err(|source| SaveError::Part { part: part.to_owned(), source })?;
         if self.envelope.add(part, said) { Ok(()) } else { Err(SaveError::Twice(part.to_owned())) }

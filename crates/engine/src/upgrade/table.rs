@@ -123,27 +123,27 @@ impl Entry {
     }
 }
 
-/// Descriptors that are to pass an `exec`. If that has returned, they pass none from when this is dropped.
+/// Descriptors that are to pass an `exec`, by their numbers. If that has returned, they pass none from when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Passing<'a>(Vec<BorrowedFd<'a>>);
+pub(crate) struct Passing(Vec<RawFd>);
 
-impl<'a> Passing<'a> {
+impl Passing {
     /// Has exactly these pass. Where one cannot, none does.
-    pub(crate) fn let_through(descriptors: impl IntoIterator<Item = BorrowedFd<'a>>) -> io::Result<Self> {
+    pub(crate) fn let_through(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<Self> {
         let mut passing = Self(Vec::new());
-        for descriptor in descriptors {
-            fcntl_setfd(descriptor, FdFlags::empty())?;
-            passing.0.push(descriptor);
+        for number in numbers {
+            sys::set_passes(number, true)?;
+            passing.0.push(number);
         }
         Ok(passing)
     }
 }
 
-impl Drop for Passing<'_> {
+impl Drop for Passing {
     fn drop(&mut self) {
-        for descriptor in &self.0 {
-            // It is open, since it is borrowed.
-            let _ = fcntl_setfd(descriptor, FdFlags::CLOEXEC);
+        for number in &self.0 {
+            // It is open: whoever lets it through keeps it so.
+            let _ = sys::set_passes(*number, false);
         }
     }
 }
@@ -169,6 +169,12 @@ impl Left {
             (entry.purpose.clone(), descriptor)
         });
         Ok(Self(taken.collect()))
+    }
+
+    /// Takes the one that is for this alone, whatever the others are.
+    pub(crate) fn take_only(entries: &[Entry], purpose: &str) -> Result<Self, Missing> {
+        let one: Vec<_> = entries.iter().filter(|entry| entry.purpose == purpose).cloned().collect();
+        Self::take(&one)
     }
 
     /// The one that is for this.
@@ -260,7 +266,7 @@ mod tests {
     #[test]
     fn exactly_these_pass_and_none_when_it_is_over() {
         let (one, other) = UnixStream::pair().unwrap();
-        let passing = Passing::let_through([one.as_fd()]).unwrap();
+        let passing = Passing::let_through([one.as_raw_fd()]).unwrap();
         assert!(passes(&one) && !passes(&other));
         drop(passing);
         assert!(!passes(&one) && !passes(&other));
@@ -269,7 +275,7 @@ mod tests {
     #[test]
     fn what_was_left_is_taken_and_passes_no_more() {
         let (socket, other) = UnixStream::pair().unwrap();
-        drop(Passing::let_through([socket.as_fd()]));
+        drop(Passing::let_through([socket.as_raw_fd()]));
         let entries = [entry(&socket)];
         let number = socket.into_raw_fd();
         let left = Left::take(&entries).unwrap();

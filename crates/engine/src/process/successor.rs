@@ -1,0 +1,339 @@
+//! The program that is to take this one's place by `exec`: it is found, rehearses with all that it would be left, and is become.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{self, Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use recluster_core::Exit;
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
+
+use crate::aside::aside;
+use crate::process::hands::Hands;
+use crate::process::launcher::Launcher;
+use crate::process::shell_command::{Rest, run_to_end};
+use crate::report::signal::signal_name;
+use crate::sys;
+use crate::upgrade::envelope::Envelope;
+use crate::upgrade::exec::Exec;
+use crate::upgrade::inheritance::PROGRAM;
+use crate::upgrade::{Moment, SaveError, Saving, memory};
+
+/// The version of recluster.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The part in which is said how it came to the upgrade.
+pub(crate) const PART: &str = "upgrade";
+
+/// How a rehearsal is asked for: by words that a recluster which knows of no upgrade refuses before it does anything.
+pub(crate) const COMMAND: &str = "upgrade";
+/// The same: the option that names the memory.
+pub(crate) const OPTION: &str = "--rehearsal=";
+/// How long it may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How much of what it writes is read.
+const MOST_SAID: u64 = 64 * 1024;
+/// How long a line of it may be that is told.
+const LONGEST_REASON: usize = 500;
+
+/// What begins every program of the kernel's own format, and where its architecture stands.
+const ELF: &[u8] = b"\x7fELF";
+const HEAD: usize = 20;
+
+/// Where this process's own program is.
+const OWN: &str = "/proc/self/exe";
+
+/// Why a cluster within another program is not upgraded.
+pub(crate) const NOT_HERE: &str = "this cluster runs within another program, as with the npm package, and nothing can be put in that \
+    program's place: restart it to upgrade";
+
+/// The program around a cluster: what it leaves, and how it is held.
+pub trait Around: Send + Sync {
+    /// Adds what it leaves itself. Changes nothing.
+    fn save(&self, saving: &mut Saving) -> Result<(), SaveError>;
+    /// From now on no signal is taken. An error says what was taken and is not obeyed yet; then they are taken as before.
+    fn hold(&self) -> Result<(), String>;
+    /// They are taken again.
+    fn go_on(&self);
+}
+
+/// What is needed to put another program in this one's place.
+pub struct Successor {
+    /// What this process was started with.
+    words: Vec<OsString>,
+    /// Where its program was when it was started, or why that is not known.
+    path: Result<PathBuf, String>,
+    /// That program, whatever its path leads to by now.
+    own: Result<OwnedFd, String>,
+    around: Box<dyn Around>,
+}
+
+impl fmt::Debug for Successor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Successor").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// The program, if it is not the one at the path by which this one was started.
+    pub(crate) binary: Option<PathBuf>,
+    /// It is only tried.
+    pub(crate) dry_run: bool,
+    /// Whatever is in its way now is waited for.
+    pub(crate) wait: bool,
+}
+
+/// An upgrade that is done; or one that could be, where it was only tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Upgraded {
+    /// The version of the master before.
+    pub from: String,
+    /// The version of the one now.
+    pub to: String,
+    /// For how long no connection was accepted. The kernel has kept those that came.
+    pub rested: Duration,
+}
+
+/// A program that is there and can be run.
+#[derive(Debug)]
+pub(crate) struct Program(OwnedFd);
+
+/// What a program says after a rehearsal, as a line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Rehearsed {
+    /// It could take over, and is of this version.
+    Ready {
+        version: String,
+    },
+    Refused {
+        reason: String,
+    },
+}
+
+/// What is left of the upgrade itself.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Left {
+    /// Since when nothing was accepted.
+    pub(crate) rests_since: Moment,
+}
+
+impl Successor {
+    /// For a process that was started with these words, and what is around its cluster. To be called before its path can lead to anything
+    /// else.
+    pub fn new(words: Vec<OsString>, around: impl Around + 'static) -> Self {
+        let path = path_of_own(words.first()).map_err(|error| error.to_string());
+        let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let own = own.map_err(|error| error.to_string());
+        Self { words, path, own, around: Box::new(around) }
+    }
+
+    /// What the program around the cluster leaves.
+    pub(crate) fn saving(&self) -> Result<Saving, SaveError> {
+        let refused =
+            |reason| SaveError::Refused(format!("the program that runs now cannot be read: {reason}"));
+        let own = self.own.as_ref().map_err(refused)?;
+        let mut saving = Saving::new(VERSION);
+        saving.pass(own, PROGRAM)?;
+        self.around.save(&mut saving)?;
+        Ok(saving)
+    }
+
+    /// Looks at the program, which may be on a disk that is slow.
+    pub(crate) async fn find(&self, binary: Option<PathBuf>) -> Result<Program, String> {
+        let unknown =
+            |reason| format!("where this program is cannot be known ({reason}): name one (--binary)");
+        let path = match binary {
+            Some(path) => path,
+            None => self.path.clone().map_err(unknown)?,
+        };
+        let look = move || look(&path).map_err(|reason| format!("{}: {reason}", path.display()));
+        aside(look).await.map_err(|error| error.to_string())?
+    }
+
+    /// Has the program look at all that it would be left. Its version, or why it cannot take over.
+    pub(crate) async fn rehearse(
+        &self,
+        program: &Program,
+        saving: Saving,
+        hands: &Hands,
+    ) -> Result<String, String> {
+        let lacks = |error: io::Error| format!("it could not be tried: {error}");
+        let (memory, numbers) = sealed(saving.into_envelope()).map_err(lacks)?;
+        let (out, their_out) = ends().map_err(lacks)?;
+        let (err, their_err) = ends().map_err(lacks)?;
+        let command = self.rehearsal(program, &memory, numbers, their_out, their_err);
+        let ended = async { tokio::join!(run_to_end(command, Rest::Dies, hands), said(out), said(err)) };
+        let Ok((ended, out, err)) = timeout(LIMIT, ended).await else {
+            return Err(format!(
+                "the dry run of the new program took longer than {} s and was ended",
+                LIMIT.as_secs()
+            ));
+        };
+        let exit = ended.map_err(|error| format!("the new program cannot be run: {error}"))?;
+        let last = out.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        match serde_json::from_str(last) {
+            Ok(Rehearsed::Ready { version }) => Ok(version),
+            Ok(Rehearsed::Refused { reason }) => Err(format!("the new program cannot take over: {reason}")),
+            Err(_) => {
+                let first = err.lines().map(str::trim).find(|line| !line.is_empty());
+                let told =
+                    first.map(|line| format!(": {}", line.chars().take(LONGEST_REASON).collect::<String>()));
+                Err(format!(
+                    "the new program is no recluster that could take over: its dry run ended {}{}",
+                    in_words(exit),
+                    told.unwrap_or_default()
+                ))
+            }
+        }
+    }
+
+    fn rehearsal(
+        &self,
+        Program(program): &Program,
+        memory: &OwnedFd,
+        mut numbers: Vec<RawFd>,
+        out: OwnedFd,
+        err: OwnedFd,
+    ) -> Command {
+        let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        let (name, words) =
+            self.words.split_first().map_or((None, &[][..]), |(name, words)| (Some(name), words));
+        if let Some(name) = name {
+            command.arg0(name);
+        }
+        numbers.push(memory.as_raw_fd());
+        command.args([COMMAND, &format!("{OPTION}{}", memory.as_raw_fd()), "--"]).args(words);
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        sys::term_when_parent_dies(&mut command);
+        sys::inherit_nothing(&mut command);
+        sys::pass(&mut command, numbers);
+        command
+    }
+
+    /// Becomes the program. Returns only where that cannot be, and why; all is as before then. Blocks its thread.
+    pub(crate) fn become_it(
+        &self,
+        Program(program): &Program,
+        mut saving: Saving,
+        rests_since: Instant,
+        launcher: &Launcher,
+    ) -> String {
+        if let Err(error) = saving.put(PART, &Left { rests_since: rests_since.into() }) {
+            return error.to_string();
+        }
+        if let Err(reason) = self.around.hold() {
+            return reason;
+        }
+        let exec = sealed(saving.into_envelope()).and_then(|(memory, numbers)| {
+            Exec::new((program.try_clone()?, memory), &self.words, numbers, None)
+        });
+        let failed = match exec {
+            Ok(exec) => launcher.become_it(exec),
+            Err(error) => error,
+        };
+        self.around.go_on();
+        format!("the new program cannot be run: {failed}")
+    }
+}
+
+fn sealed(envelope: Envelope) -> io::Result<(OwnedFd, Vec<RawFd>)> {
+    let numbers = envelope.descriptors.iter().map(|entry| entry.number).collect();
+    Ok((memory::seal(&envelope.write()?)?, numbers))
+}
+
+/// Our end of a pipe, and the one of the process that writes.
+fn ends() -> io::Result<(pipe::Receiver, OwnedFd)> {
+    let (theirs, ours) = pipe::pipe()?;
+    Ok((ours, theirs.into_blocking_fd()?))
+}
+
+fn in_words(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("with status {code}"),
+        Exit::Signal(signal) => format!("by {}", signal_name(signal)),
+    }
+}
+
+/// What comes out of a pipe, as far as anybody reads it.
+async fn said(pipe: pipe::Receiver) -> String {
+    let mut bytes = Vec::new();
+    // What was read before an error is what there is.
+    let _ = pipe.take(MOST_SAID).read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// By which path this program was started, symlinks and all: what is put there later is the next one.
+fn path_of_own(name: Option<&OsString>) -> io::Result<PathBuf> {
+    let own = fs::metadata(OWN)?;
+    let is_own = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|file| (file.dev(), file.ino()) == (own.dev(), own.ino()))
+    };
+    let name = name.map(Path::new).unwrap_or(Path::new(""));
+    let by_name = if name.components().count() > 1 {
+        path::absolute(name).ok().filter(is_own)
+    } else {
+        let directories = env::var_os("PATH").unwrap_or_default();
+        let mut places =
+            env::split_paths(&directories).filter_map(|place| path::absolute(place.join(name)).ok());
+        places.find(is_own)
+    };
+    by_name.map_or_else(|| Ok(without_mark(fs::read_link(OWN)?)), Ok)
+}
+
+/// The path of a file that was replaced before we looked.
+fn without_mark(path: PathBuf) -> PathBuf {
+    let text = path.to_str().and_then(|text| text.strip_suffix(" (deleted)"));
+    text.map(PathBuf::from).unwrap_or(path)
+}
+
+/// Opens a program, and looks whether the kernel could run it.
+fn look(path: &Path) -> Result<Program, String> {
+    let in_words = |error: rustix::io::Errno| io::Error::from(error).to_string();
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = open(path, flags, Mode::empty()).map_err(in_words)?;
+    match FileType::from_raw_mode(fstat(&file).map_err(in_words)?.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err("it is a directory".to_owned()),
+        _ => return Err("it is no file".to_owned()),
+    }
+    accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|_| "it may not be executed (chmod +x)".to_owned())?;
+    let head = head_of(file.try_clone().map_err(|error| error.to_string())?);
+    if head.starts_with(b"#!") {
+        return Err("it is a script: name the recluster that it starts".to_owned());
+    }
+    if !head.starts_with(ELF) {
+        return Err("it is no program".to_owned());
+    }
+    let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(in_words)?;
+    if kind(&head) != kind(&head_of(own)) {
+        return Err("it is a program for another kind of machine".to_owned());
+    }
+    Ok(Program(file.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?))
+}
+
+fn head_of(file: OwnedFd) -> Vec<u8> {
+    let mut head = Vec::new();
+    // What is shorter is no program.
+    let _ = File::from(file).take(HEAD as u64).read_to_end(&mut head);
+    head
+}
+
+/// For which machine a program is: its width, the order of its bytes, and its architecture.
+fn kind(head: &[u8]) -> Option<(&[u8], &[u8])> {
+    Some((head.get(4..6)?, head.get(18..HEAD)?))
+}

@@ -1,0 +1,68 @@
+//! The act itself: this process becomes another program, and what it has left passes.
+
+use std::env;
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt as _;
+
+use crate::sys;
+use crate::upgrade::table::Passing;
+
+/// Tells a program the number of the memory in which something is left to it.
+pub(crate) const MEMORY: &str = "RECLUSTER_UPGRADE";
+/// Tells a program that it was gone back to, and why.
+pub(crate) const BACK: &str = "RECLUSTER_UPGRADE_BACK";
+
+/// All that it takes, laid out beforehand.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    program: OwnedFd,
+    memory: OwnedFd,
+    words: Vec<CString>,
+    env: Vec<CString>,
+    /// What passes beside the memory.
+    numbers: Vec<RawFd>,
+}
+
+impl Exec {
+    /// A program with these arguments (the first is its name) and with the environment of this one, to which this memory and these
+    /// descriptors pass. It is told why, where it is gone back to.
+    pub(crate) fn new(
+        (program, memory): (OwnedFd, OwnedFd),
+        words: &[OsString],
+        numbers: Vec<RawFd>,
+        back: Option<&str>,
+    ) -> io::Result<Self> {
+        let own = [MEMORY, BACK];
+        let kept = env::vars_os().filter(|(name, _)| !own.iter().any(|own| name == own));
+        let told = back.map(|reason| (BACK.into(), reason.replace('\0', " ").into()));
+        let memory_at = (MEMORY.into(), memory.as_fd().as_raw_fd().to_string().into());
+        let pair = |(mut name, value): (OsString, OsString)| {
+            name.push("=");
+            name.push(value);
+            text(name)
+        };
+        Ok(Self {
+            env: kept.chain([memory_at]).chain(told).map(pair).collect::<io::Result<_>>()?,
+            words: words.iter().cloned().map(text).collect::<io::Result<_>>()?,
+            program,
+            memory,
+            numbers,
+        })
+    }
+
+    /// Becomes it. Returns only where that cannot be, and then nothing passes any more. To be called by the first thread, with the signals
+    /// blocked that mean something.
+    pub(crate) fn perform(&self) -> io::Error {
+        let numbers = self.numbers.iter().copied().chain([self.memory.as_raw_fd()]);
+        match Passing::let_through(numbers) {
+            Ok(_passing) => sys::execute(self.program.as_fd(), &self.words, &self.env),
+            Err(error) => error,
+        }
+    }
+}
+
+fn text(text: OsString) -> io::Result<CString> {
+    CString::new(text.into_vec()).map_err(io::Error::from)
+}
