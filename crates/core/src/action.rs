@@ -41,6 +41,8 @@ pub enum Action {
 
 /// The signals that the core sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "there is no third")]
 pub enum Signal {
     /// SIGTERM.

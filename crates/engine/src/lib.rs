@@ -84,7 +84,8 @@ pub use config::working_directory::logical_directory;
 pub use recluster_core::{ConfigError, Surge};
 pub use report::configuration;
 pub use report::error::{Gone, ProgramError, ReloadError, ReplaceError, ScaleError, SendError, StartError};
-pub use report::event::{Event, Events, Exit, Heard, RecycleReason};
+pub use report::event::{Event, Exit, RecycleReason};
+pub use report::events::{Events, Heard};
 pub use report::level::Level;
 pub use report::signal::signal_name;
 pub use report::status::{

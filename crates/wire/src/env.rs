@@ -16,6 +16,8 @@ mod links;
 use std::ffi::OsStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use activation::{
     Activation, BadSocketName, EINHORN_FD, EINHORN_FD_COUNT, FIRST_FD, Given, GivenAddress, LISTEN_FDNAMES,
     LISTEN_FDS, LISTEN_PID, MAX_NAME, NGINX, SERVER_STARTER_GENERATION, SERVER_STARTER_PORT, SocketName,
@@ -40,7 +42,7 @@ pub const CHANNEL_SERIALIZATION_MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 pub const UNIQUE_ID: &str = "NODE_UNIQUE_ID";
 
 /// How messages are written on the channel of a worker that is a Node process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Serialization {
     /// Lines of JSON.
     #[default]
@@ -150,7 +152,7 @@ pub struct NodeChannel {
 }
 
 /// How a worker with our preload drains when it leaves by itself or its master dies, and what it reports before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDrain {
     /// How long an idle connection is spared.
     pub grace: IdleGrace,
@@ -167,7 +169,7 @@ pub struct NodeDrain {
 }
 
 /// What a worker with our preload says of itself when it is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeMetrics {
     /// Nothing.
     #[default]
@@ -179,7 +181,7 @@ pub enum NodeMetrics {
 }
 
 /// How long a draining worker spares idle connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdleGrace {
     /// Any connection.
     pub least: Duration,

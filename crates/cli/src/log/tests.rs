@@ -167,6 +167,8 @@ fn from_a_drain_on() -> Vec<Event> {
         Event::Held { worker: old },
         Event::FilesChanged { files: vec!["/srv/shop/app.js".to_owned()], more: 2 },
         Event::WatchLimited { reason: "files are looked at every second: inotify cannot be had".to_owned() },
+        Event::Upgraded { from: "2.1.0".to_owned(), to: "2.2.0".to_owned(), rested: second / 80 },
+        Event::UpgradeFailed { reason: "a reload is going on".to_owned() },
         Event::CompileCacheOff {
             worker: old,
             reason: "/cache belongs to another user (uid 1000)".to_owned(),

@@ -53,6 +53,10 @@ impl Narrator {
             Event::StartFailed { failure } => self.line(start_failed(failure)),
             Event::Superseded { generation } => self.line(superseded(*generation)),
             Event::Reloaded { generation, verdict } => self.line(reloaded(*generation, verdict)),
+            Event::Upgraded { from, to, rested } => self.line(upgraded(from, to, *rested)),
+            Event::UpgradeFailed { reason } => {
+                self.line(format!("no other program has taken over: {reason}"))
+            }
             Event::Scaled { from, to } => self.line(format!("scaled from {from} to {to} workers")),
             Event::ReplaceFailed { failure } => {
                 self.line(format!("a worker could not be renewed and goes on as it is: {}", why(failure)))
@@ -212,6 +216,13 @@ fn hook_failed(on: &str, hook: &str, reason: &str) -> String {
 
 fn start_failed(failure: &Failure) -> String {
     format!("the first start is given up: {}", why(failure))
+}
+
+fn upgraded(from: &str, to: &str, rested: Duration) -> String {
+    let rested = rested.as_millis();
+    format!(
+        "recluster {to} has taken over from {from}: the workers go on, and nothing was accepted for {rested} ms"
+    )
 }
 
 fn superseded(generation: u64) -> String {

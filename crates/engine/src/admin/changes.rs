@@ -12,7 +12,8 @@ use crate::config::scale::Scale;
 use crate::config::variable::Variables;
 use crate::control::protocol::{Reply, Request};
 use crate::report::error::{Gone, ScaleError};
-use crate::report::event::{Event, Heard};
+use crate::report::event::Event;
+use crate::report::events::Heard;
 use crate::report::verdict::{Told, Verdict};
 
 /// How many clients may wait for a verdict at once.

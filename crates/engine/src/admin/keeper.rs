@@ -10,7 +10,7 @@ use tokio::time::timeout_at;
 use crate::admin::history::History;
 use crate::admin::picture::{NoAnswer, Pictures};
 use crate::control::room::Shared;
-use crate::report::event::{Events, Heard};
+use crate::report::events::{Events, Heard};
 
 /// For how long after a question somebody is taken to look.
 const LOOKS: Duration = Duration::from_secs(15);

@@ -17,6 +17,7 @@ use crate::report::error::StartError;
 use crate::socket::bind;
 use crate::socket::manager::ManagerSocket;
 use crate::supervisor::audience::Audience;
+use crate::supervisor::beginning::BALANCE;
 use crate::{dataplane, process, supervisor};
 
 impl ClusterBuilder {
@@ -32,8 +33,12 @@ impl ClusterBuilder {
             return Err(StartError::ChildrenIgnored);
         }
         let (adopted, listens) = (std::mem::take(&mut self.adopted), std::mem::take(&mut self.listens));
+        let mut inheritance = self.inheritance.take();
+        if let Some(inheritance) = &mut inheritance {
+            self.balance = inheritance.needed(BALANCE)?;
+        }
         let (spec, first) = self.draft.check(&self.balance)?;
-        let survivors = match self.cluster.clone() {
+        let survivors = match self.cluster.clone().filter(|_| inheritance.is_none()) {
             // It looks at every process of the machine, and one of them may keep whoever looks.
             Some(cluster) => {
                 let [user, _] = first.privileges.user();
@@ -46,10 +51,16 @@ impl ClusterBuilder {
         let mut returned = pool.names();
         pool.tells(manager.and_then(|manager| ManagerSocket::open(manager.socket.clone()).ok()));
         let keeps = manager.is_some_and(|manager| manager.store.is_some());
-        let mut bound = bind::bind_all(adopted, &listens, &mut pool).await?;
-        if first.node_kind().is_none() {
-            dataplane::stand_alone(&mut bound, &mut pool);
-        }
+        let mut bound = match &mut inheritance {
+            Some(inheritance) => bind::adopt_all(inheritance)?,
+            None => {
+                let mut bound = bind::bind_all(adopted, &listens, &mut pool).await?;
+                if first.node_kind().is_none() {
+                    dataplane::stand_alone(&mut bound, &mut pool);
+                }
+                bound
+            }
+        };
         returned.retain(|name| !pool.given_up().contains(name));
         let system = |source| StartError::System { what: "copy a listening socket", source };
         let means = dataplane::Config {
@@ -86,7 +97,8 @@ impl ClusterBuilder {
             returned,
         };
         let audience = Audience::new(self.events, self.host);
-        let supervisor::Controls { inputs, progress, ring } = supervisor::start(shell, audience, setup)?;
+        let controls = supervisor::start(shell, audience, setup, inheritance.as_mut())?;
+        let supervisor::Controls { inputs, progress, ring } = controls;
         Ok(Cluster { inputs, events: heard, progress, ring, look: self.look, survivors: survivors.into() })
     }
 

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use nix::unistd::{self, Gid, Uid, User};
+use serde::{Deserialize, Serialize};
+
+use crate::upgrade::plain;
 
 /// The number that stands for no user and no group.
 const NOBODY_AT_ALL: u32 = u32::MAX;
 
 /// A user, with what its account says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     uid: u32,
     entry: Option<Entry>,
@@ -19,16 +22,18 @@ pub struct Account {
 }
 
 /// What the machine's list of users has of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     name: String,
     gid: u32,
+    #[serde(with = "plain")]
     home: PathBuf,
+    #[serde(with = "plain")]
     shell: PathBuf,
 }
 
 /// A group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group(u32);
 
 /// Why a text names no user or group.

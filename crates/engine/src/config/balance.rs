@@ -4,8 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// How new connections reach workers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Balance {
     /// The master accepts and passes connections on, each to a worker with room.
@@ -64,7 +67,8 @@ impl fmt::Display for Balance {
 }
 
 /// What identifies a client: two connections with the same value are of one client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StickyBy {
     /// The client's IP address, of IPv6 the first 64 bits. On a unix socket clients have none, and any worker gets them.

@@ -1,18 +1,21 @@
 //! [`CompileCache`]: where Node workers keep compiled code for each other.
 
+use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::{collections::BTreeMap, fs};
 
+use crate::upgrade::plain;
+
 /// Where Node workers keep compiled code for each other and for those that come after them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CompileCache {
     /// In the first of these that the workers' environment names: `CACHE_DIRECTORY`, `recluster` in `XDG_CACHE_HOME`,
     /// `.cache/recluster` in `HOME`.
     Usual,
     /// In this directory.
-    In(PathBuf),
+    In(#[serde(with = "plain")] PathBuf),
 }
 
 impl CompileCache {

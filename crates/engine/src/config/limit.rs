@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use rustix::process::{Resource, Rlimit};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::size;
 
@@ -104,6 +106,19 @@ impl fmt::Display for Limit {
         let shown = |value: Option<u64>| value.map_or("unlimited".to_owned(), |value| value.to_string());
         write!(f, "{}={}", self.name, shown(self.soft))?;
         if self.soft == self.hard { Ok(()) } else { write!(f, ":{}", shown(self.hard)) }
+    }
+}
+
+/// As people write it.
+impl Serialize for Limit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

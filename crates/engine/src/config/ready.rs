@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// When a worker counts as ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,7 +25,8 @@ pub enum ReadyWhen {
 ///   URL: each worker is asked by itself, wherever it listens;
 /// - `exec:./check.sh`: a command for `/bin/sh`, which must end with status 0. It finds the worker's pid in
 ///   `RECLUSTER_PID`, and its slot in `WORKER_ID`, and runs in the worker's directory with its environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "the two ways to ask")]
 pub enum ReadyCheck {
     /// A GET of this path.

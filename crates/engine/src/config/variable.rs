@@ -106,7 +106,7 @@ impl fmt::Debug for Variables {
 
 /// A variable in which each worker finds the number of its slot, beside `WORKER_ID`: programs written for pm2 look for
 /// `NODE_APP_INSTANCE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceEnv(String);
 
 impl InstanceEnv {

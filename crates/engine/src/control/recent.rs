@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::report::event::{Event, Events, Heard};
+use crate::report::event::Event;
+use crate::report::events::{Events, Heard};
 use crate::report::level::Level;
 use crate::report::record::Record;
 

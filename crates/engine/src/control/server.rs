@@ -29,7 +29,7 @@ use crate::config::which::Which;
 use crate::guard::{Part, guarded_task};
 use crate::report::configuration::Configuration;
 use crate::report::error::{Gone, ReplaceError};
-use crate::report::event::Heard;
+use crate::report::events::Heard;
 use crate::report::verdict::{Told, Verdict};
 use crate::socket::glance::Watched;
 use crate::socket::runtime_dir;

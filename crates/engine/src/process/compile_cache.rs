@@ -13,6 +13,9 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use serde::{Deserialize, Serialize};
+
+use crate::upgrade::plain;
 
 /// How long an entry is kept that no worker reads.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -24,9 +27,10 @@ const MOST_ENTRIES: usize = 100_000;
 const MOST_VERSIONS: usize = 64;
 
 /// A compile cache: where it is, and how large it may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     /// Resolved but for its own name. The cache of each user's workers is in it.
+    #[serde(with = "plain")]
     pub(crate) directory: PathBuf,
     /// In bytes.
     pub(crate) most: u64,

@@ -1,17 +1,30 @@
 //! The master's own stdout or stderr, as the end of what workers write.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::fstat;
+use serde::{Deserialize, Serialize};
 
 use crate::config::output::{LineStyle, WorkerLine};
 use crate::process::source::Source;
 
 /// How much is written by one call, in bytes.
 pub(super) const WRITE: usize = 4 << 10;
+
+/// What is known of the file of a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeftFile {
+    /// Who has begun a line there that has not ended, and whether what followed was lost.
+    pub(super) open: Option<(Source, bool)>,
+    /// How many lines were lost since it could not be written, where that is so, and how many of these have not been counted.
+    pub(super) failing: Option<(u64, u64)>,
+    /// It cannot be moved away, and people know.
+    pub(super) is_stuck: bool,
+}
 
 /// Where lines of workers are written, on a thread that may wait for it.
 pub(super) trait Outlet: Send + 'static {
@@ -21,6 +34,11 @@ pub(super) trait Outlet: Send + 'static {
 
     /// Opens anew what was opened by a path.
     fn reopen(&mut self) {}
+
+    /// What another program goes on with, between two pieces.
+    fn save(&self) -> BTreeMap<u32, LeftFile> {
+        BTreeMap::new()
+    }
 }
 
 /// The master's stdout or stderr.

@@ -86,9 +86,22 @@ impl Hierarchy {
         };
         Some(Group { directory: self.mount.join(below), mount: self.mount.clone(), limit, kills })
     }
+
+    /// The group at this directory, if it is one of this hierarchy.
+    pub(crate) fn group_at(&self, directory: &Path) -> Option<Group> {
+        let below = directory.strip_prefix(&self.mount).ok()?;
+        let path = self.root.join(below);
+        // Both versions have it behind the name of what accounts for memory.
+        self.group(&format!("0:memory,:{}", path.display()))
+    }
 }
 
 impl Group {
+    /// Where it is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The limits of this group and of those around it, in bytes, as far as they can be seen.
     pub(crate) fn limits(&self) -> impl Iterator<Item = u64> {
         let seen = self.directory.ancestors().take_while(|directory| directory.starts_with(&self.mount));

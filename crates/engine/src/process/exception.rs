@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// How many bytes of an exception's line are shown.
 const MOST_BYTES: usize = 500;
 /// How far an exception's line is from its frames, or from the line that names the place, at most.
@@ -11,7 +13,7 @@ const NEAR: usize = 12;
 const FRAMES: usize = 20;
 
 /// An exception that ended a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Exception {
     /// Its first line.
     pub(crate) line: String,

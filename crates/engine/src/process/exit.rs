@@ -6,17 +6,19 @@ use std::os::fd::OwnedFd;
 use recluster_core::{Exit, WorkerId};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitIdStatus, pidfd_open};
+use tokio::io::unix::AsyncFd;
 
 use crate::guard::{Part, guarded_task};
 use crate::process::event::Event;
 use crate::process::outlets::Outlets;
-use crate::process::passage::Passage;
+use crate::process::passage::{self, Known, Passage};
 use crate::process::source::Source;
 use crate::process::stderr::Tail;
 use crate::report::stream::Stream;
 use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::sys;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// What people are told has panicked.
 const PART: Part = Part::dispensable("what reads the output of a worker");
@@ -37,18 +39,54 @@ pub(crate) struct Watch {
     pub(crate) tail: Tail,
 }
 
+/// A process that is about to be watched.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    worker: WorkerId,
+    end: AsyncFd<OwnedFd>,
+    stdout: Option<Passage>,
+    stderr: Option<Passage>,
+    events: Sink<Event>,
+}
+
 impl Watch {
-    /// Forwards what the worker writes until its process ends, reads what is left in the pipes, and then reports the end.
-    pub(crate) fn start(self, outlets: &Outlets, events: Sink<Event>) -> io::Result<()> {
-        let end = sys::readable(self.pidfd)?;
+    /// Forwards what the worker writes until its process ends, reads what is left in the pipes, and then reports the end. Returns
+    /// what passes.
+    pub(crate) fn start(self, outlets: &Outlets, events: Sink<Event>) -> io::Result<Vec<Known>> {
         let (id, worker) = (self.worker, self.about);
         let passage = |stream, pipe: Option<OwnedFd>, tail| -> io::Result<Option<Passage>> {
             let pipe = pipe.map(sys::readable).transpose()?;
             let source = Source { id, worker, stream };
             Ok(pipe.map(|pipe| Passage::new(source, pipe, tail, outlets, events.clone())))
         };
-        let mut stdout = passage(Stream::Stdout, self.stdout, None)?;
-        let mut stderr = passage(Stream::Stderr, self.stderr, Some(self.tail))?;
+        let stdout = passage(Stream::Stdout, self.stdout, None)?;
+        let stderr = passage(Stream::Stderr, self.stderr, Some(self.tail))?;
+        let watching = Watching::of(id, self.pidfd, [stdout, stderr], events)?;
+        let known = watching.passages();
+        watching.begin();
+        Ok(known)
+    }
+}
+
+impl Watching {
+    /// The process behind a pidfd, with what it writes to stdout and stderr.
+    pub(super) fn of(
+        worker: WorkerId,
+        pidfd: OwnedFd,
+        [stdout, stderr]: [Option<Passage>; 2],
+        events: Sink<Event>,
+    ) -> io::Result<Self> {
+        Ok(Self { worker, end: sys::readable(pidfd)?, stdout, stderr, events })
+    }
+
+    /// What it writes, on its way.
+    pub(super) fn passages(&self) -> Vec<Known> {
+        self.stdout.iter().chain(&self.stderr).map(Passage::known).collect()
+    }
+
+    /// Watches it from now on.
+    pub(crate) fn begin(self) {
+        let Self { worker: id, end, mut stdout, mut stderr, events } = self;
         tokio::spawn(async move {
             let tell = events.clone();
             let panicked = Sink::new(move |panic| tell.send(Event::Unheard(id, panic)));
@@ -56,11 +94,11 @@ impl Watch {
                 loop {
                     tokio::select! {
                         _ = end.readable() => break,
-                        open = Passage::pass_on(stdout.as_mut()) => if !open { stdout = None },
-                        open = Passage::pass_on(stderr.as_mut()) => if !open { stderr = None },
+                        open = Passage::pass_on(stdout.as_ref()) => if !open { stdout = None },
+                        open = Passage::pass_on(stderr.as_ref()) => if !open { stderr = None },
                     }
                 }
-                for passage in stdout.iter_mut().chain(&mut stderr) {
+                for passage in stdout.iter().chain(&stderr) {
                     passage.take_last_words();
                 }
             })
@@ -72,8 +110,66 @@ impl Watch {
             // A child of the worker may still hold the pipes and write to them.
             tokio::join!(Passage::outlive(stdout), Passage::outlive(stderr));
         });
-        Ok(())
     }
+}
+
+/// What processes that have ended have left behind, and what they write.
+#[derive(Debug)]
+pub(crate) struct Outliving(Vec<Passage>);
+
+impl Outliving {
+    /// Passes on what they write from now on.
+    pub(crate) fn begin(self) {
+        for passage in self.0 {
+            tokio::spawn(Passage::outlive(Some(passage)));
+        }
+    }
+}
+
+/// What is to be watched of workers that another program has started.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) watching: Vec<Watching>,
+    pub(crate) outliving: Outliving,
+    pub(crate) passages: Vec<Known>,
+}
+
+/// The name of the part.
+const PASSAGES: &str = "passages";
+
+/// Leaves what workers write on its way to another program.
+pub(crate) fn save_passages(passages: &[Known], saving: &mut Saving) -> Result<(), SaveError> {
+    let left = passages.iter().filter_map(|known| known.save(saving).transpose());
+    let left = left.collect::<Result<Vec<_>, SaveError>>()?;
+    saving.put(PASSAGES, &left)
+}
+
+/// Goes on with what was left, once these processes are watched, each with a pidfd of it and the tail of its stderr.
+pub(crate) fn adopt(
+    living: Vec<(WorkerId, OwnedFd, Tail)>,
+    outlets: &Outlets,
+    events: &Sink<Event>,
+    inheritance: &mut Inheritance,
+) -> Result<Adopted, AdoptError> {
+    let mut passages = Vec::new();
+    for left in inheritance.needed::<Vec<passage::Left>>(PASSAGES)? {
+        let Source { id, stream, .. } = left.source;
+        let of = living.iter().find(|(worker, ..)| *worker == id);
+        let tail = of.filter(|_| stream == Stream::Stderr).map(|(_, _, tail)| tail.clone());
+        passages.push(left.adopt(tail, outlets, events.clone(), inheritance)?);
+    }
+    let known = passages.iter().map(Passage::known).collect();
+    let mut watching = Vec::new();
+    for (worker, pidfd, _) in living {
+        let mut of = |stream| {
+            let it = passages.iter().position(|passage| passage.is_of(worker, stream));
+            it.map(|it| passages.swap_remove(it))
+        };
+        let passages = [of(Stream::Stdout), of(Stream::Stderr)];
+        let cannot = |source| AdoptError::Duplicate { purpose: format!("the end of {worker}"), source };
+        watching.push(Watching::of(worker, pidfd, passages, events.clone()).map_err(cannot)?);
+    }
+    Ok(Adopted { watching, outliving: Outliving(passages), passages: known })
 }
 
 /// How a process ended, from the result of waitid(2).

@@ -11,16 +11,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, fstat};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use crate::config::unread::Unread;
 use crate::guard::{Panicked, Part, guarded};
-use crate::process::console::Outlet;
+use crate::process::console::{LeftFile, Outlet};
 use crate::process::lines::LONGEST_PIECE;
 use crate::process::slot_files::SlotFiles;
 use crate::process::source::Source;
 use crate::sink::Sink;
+use crate::upgrade::plain;
 
 /// How much of one output of a worker may wait, in bytes.
 const MOST_WAITING: usize = 4 << 20;
@@ -73,6 +75,8 @@ struct Shared {
     work: Condvar,
     /// Nothing waits any more.
     empty: Notify,
+    /// The thread has begun to rest.
+    rests: Condvar,
 }
 
 #[derive(Debug)]
@@ -86,6 +90,24 @@ struct Queues {
     reopen: bool,
     /// No owner is left.
     over: bool,
+    /// Nothing is to be written for now.
+    is_to_rest: bool,
+    /// What the thread had written when it began to rest, if it does.
+    rests: Option<BTreeMap<u32, LeftFile>>,
+}
+
+/// What waits to be written, and where: what another program goes on with.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Left {
+    lanes: Vec<LeftLane>,
+    pub(super) files: BTreeMap<u32, LeftFile>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LeftLane {
+    source: Source,
+    #[serde(with = "plain")]
+    pieces: VecDeque<Vec<u8>>,
 }
 
 /// What the thread does next.
@@ -103,6 +125,8 @@ struct Queue {
     room: Arc<Notify>,
     /// Nothing comes any more.
     closed: bool,
+    /// Another program has left it, and nobody has taken it over.
+    is_left: bool,
 }
 
 impl Forwarder {
@@ -111,24 +135,49 @@ impl Forwarder {
         to: impl AsFd,
         outlet: impl Outlet,
         unread: Unread,
+        left: Option<Left>,
         panicked: Sink<Panicked>,
     ) -> io::Result<Self> {
-        Self::start_with(outlet, Patience::of(unread, keeps_all(to)), panicked)
+        Self::start_with(outlet, Patience::of(unread, keeps_all(to)), left, panicked)
     }
 
     /// The way to files.
-    pub(super) fn to_files(files: SlotFiles, unread: Unread, panicked: Sink<Panicked>) -> io::Result<Self> {
-        Self::start_with(files, Patience::of(unread, true), panicked)
+    pub(super) fn to_files(
+        mut files: SlotFiles,
+        unread: Unread,
+        mut left: Option<Left>,
+        panicked: Sink<Panicked>,
+    ) -> io::Result<Self> {
+        if let Some(left) = &mut left {
+            files.go_on(std::mem::take(&mut left.files));
+        }
+        Self::start_with(files, Patience::of(unread, true), left, panicked)
     }
 
-    fn start_with(mut outlet: impl Outlet, patience: Patience, panicked: Sink<Panicked>) -> io::Result<Self> {
-        let queues =
-            Queues { lanes: BTreeMap::new(), last: 0, progress: Instant::now(), reopen: false, over: false };
+    /// With what another program has left it rests at first.
+    fn start_with(
+        mut outlet: impl Outlet,
+        patience: Patience,
+        left: Option<Left>,
+        panicked: Sink<Panicked>,
+    ) -> io::Result<Self> {
+        let is_to_rest = left.is_some();
+        let lanes = left.map(|left| left.lanes).unwrap_or_default();
+        let queues = Queues {
+            lanes: (1..).zip(lanes).map(|(number, left)| (number, Queue::left(left))).collect(),
+            last: 0,
+            progress: Instant::now(),
+            reopen: false,
+            over: false,
+            is_to_rest,
+            rests: None,
+        };
         let shared = Arc::new(Shared {
             patience,
             queues: Mutex::new(queues),
             work: Condvar::new(),
             empty: Notify::new(),
+            rests: Condvar::new(),
         });
         let owner = Owner(Arc::clone(&shared));
         thread::Builder::new().name("recluster-output".to_owned()).stack_size(STACK).spawn(move || {
@@ -140,9 +189,52 @@ impl Forwarder {
     /// A queue for one output of a worker.
     pub(super) fn lane(&self, source: Source) -> Lane {
         let mut queues = self.0.0.lock();
+        // One that another program has left goes on, in its order.
+        let left = queues.lanes.iter_mut().find(|(_, queue)| queue.is_left && queue.source == source);
+        if let Some((number, queue)) = left {
+            queue.is_left = false;
+            return Lane { owner: Arc::clone(&self.0), number: *number, room: Arc::clone(&queue.room) };
+        }
         let number = queues.lanes.last_key_value().map_or(1, |(last, _)| last + 1);
         let queue = queues.lanes.entry(number).or_insert_with(|| Queue::of(source));
         Lane { owner: Arc::clone(&self.0), number, room: Arc::clone(&queue.room) }
+    }
+
+    /// Whether both are one way.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Writes nothing for now. False where it was in the middle of a piece until then.
+    pub(super) fn rest(&self, until: Instant) -> bool {
+        let shared = &self.0.0;
+        let mut queues = shared.lock();
+        queues.is_to_rest = true;
+        shared.work.notify_one();
+        while queues.rests.is_none() {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
+            queues = shared.rests.wait_timeout(queues, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// What waits to be written. It is to rest.
+    pub(super) fn save(&self) -> Left {
+        let queues = self.0.0.lock();
+        let lanes = queues.lanes.values().filter(|queue| !queue.pieces.is_empty());
+        let lanes = lanes.map(|queue| LeftLane { source: queue.source, pieces: queue.pieces.clone() });
+        Left { lanes: lanes.collect(), files: queues.rests.clone().unwrap_or_default() }
+    }
+
+    /// Goes on after a rest. Of what another program has left nobody else takes anything over.
+    pub(super) fn go_on(&self) {
+        let mut queues = self.0.0.lock();
+        (queues.is_to_rest, queues.rests) = (false, None);
+        for queue in queues.lanes.values_mut() {
+            queue.closed |= std::mem::take(&mut queue.is_left);
+        }
+        queues.lanes.retain(|_, queue| !queue.closed || queue.bytes > 0);
+        self.0.0.work.notify_one();
     }
 
     /// Opens files anew.
@@ -255,7 +347,19 @@ impl Patience {
 
 impl Queue {
     fn of(source: Source) -> Self {
-        Self { source, pieces: VecDeque::new(), bytes: 0, room: Arc::default(), closed: false }
+        Self {
+            source,
+            pieces: VecDeque::new(),
+            bytes: 0,
+            room: Arc::default(),
+            closed: false,
+            is_left: false,
+        }
+    }
+
+    fn left(LeftLane { source, pieces }: LeftLane) -> Self {
+        let bytes = pieces.iter().map(Vec::len).sum();
+        Self { pieces, bytes, is_left: true, ..Self::of(source) }
     }
 }
 
@@ -282,7 +386,7 @@ impl Shared {
     /// Writes until nothing can come any more.
     fn work(&self, outlet: &mut impl Outlet) {
         let progress = || self.lock().progress = Instant::now();
-        while let Some(job) = self.next() {
+        while let Some(job) = self.next(outlet) {
             match job {
                 Job::Reopen => outlet.reopen(),
                 Job::Piece { lane, source, bytes } => {
@@ -298,9 +402,17 @@ impl Shared {
     }
 
     /// The next piece of the next worker in turn. None at the end.
-    fn next(&self) -> Option<Job> {
+    fn next(&self, outlet: &impl Outlet) -> Option<Job> {
         let mut queues = self.lock();
         loop {
+            if queues.is_to_rest && !queues.over {
+                if queues.rests.is_none() {
+                    queues.rests = Some(outlet.save());
+                    self.rests.notify_all();
+                }
+                queues = self.work.wait(queues).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
             if std::mem::take(&mut queues.reopen) {
                 return Some(Job::Reopen);
             }
@@ -346,141 +458,4 @@ fn keeps_all(output: impl AsFd) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
-    use std::os::fd::OwnedFd;
-
-    use recluster_core::WorkerId;
-
-    use super::*;
-    use crate::process::console::Console;
-    use crate::process::stdio::set_nonblocking;
-    use crate::report::stream::Stream;
-    use crate::report::worker::Worker;
-
-    fn source() -> Source {
-        let worker = Worker { id: 1, slot: 0, generation: 1, pid: Some(7) };
-        Source { id: WorkerId::from_number(1), worker, stream: Stream::Stderr }
-    }
-
-    fn forwarder(patience: Patience) -> (Forwarder, PipeReader) {
-        let (reader, writer) = io::pipe().unwrap();
-        (Forwarder::start_with(Console::plain(writer), patience, Sink::new(|_| {})).unwrap(), reader)
-    }
-
-    const LINE: &[u8] = &[b'\n'; 1024];
-
-    /// Leaves lines until there is no room; how many bytes found some.
-    fn fill(lane: &Lane) -> usize {
-        std::iter::repeat_with(|| lane.leave(LINE, false)).take_while(|kept| *kept).count() * LINE.len()
-    }
-
-    #[test]
-    fn a_reader_that_does_not_read_costs_no_more_than_the_limit_for_each_worker() {
-        let (forwarder, mut reader) = forwarder(Patience::None);
-        let lanes = [forwarder.lane(source()), forwarder.lane(source())];
-        let mut kept = 0;
-        // The thread writes until the pipe is full but for a part of its last page. Then nothing but that makes room.
-        while rustix::io::ioctl_fionread(&reader).unwrap() <= 15 * 4096 {
-            kept += lanes.iter().map(fill).sum::<usize>();
-        }
-        kept += lanes.iter().map(fill).sum::<usize>();
-        assert!((2 * MOST_WAITING..=2 * MOST_WAITING + (1 << 20)).contains(&kept), "{kept}");
-        assert!((0..64).all(|_| lanes[0].leave(LINE, true)), "there is room for last words");
-        kept += 64 * LINE.len();
-        let more = std::iter::repeat_with(|| lanes[0].leave(LINE, true)).take_while(|kept| *kept).count();
-        kept += more * LINE.len();
-        assert!(kept <= MOST_OF_ALL + MOST_LAST_WORDS + (1 << 20), "as much as a bound allows: {kept}");
-        assert_eq!(lanes[0].wait_until(), None, "nobody waits");
-        drop((forwarder, lanes));
-        let mut read = Vec::new();
-        reader.read_to_end(&mut read).unwrap();
-        assert_eq!(read.len(), kept, "the thread ends when all is written");
-    }
-
-    #[test]
-    fn many_workers_share_what_may_wait() {
-        let (forwarder, _reader) = forwarder(Patience::None);
-        let lanes: Vec<Lane> = (0..64).map(|_| forwarder.lane(source())).collect();
-        assert!(fill(&lanes[0]) >= MOST_WAITING, "one may have much while the others have nothing");
-        let kept = lanes.iter().map(fill).collect::<Vec<_>>();
-        assert!(kept.iter().sum::<usize>() <= MOST_OF_ALL * 2, "{kept:?}");
-        assert!(kept[1..].iter().all(|kept| *kept >= LONGEST_PIECE), "and each has some: {kept:?}");
-    }
-
-    #[test]
-    fn workers_that_have_ended_share_a_limit() {
-        for patience in [Patience::None, Patience::UnlessStuck, Patience::Endless] {
-            let (forwarder, _reader) = forwarder(patience);
-            let living = forwarder.lane(source());
-            for _ in 0..10 {
-                fill(&forwarder.lane(source()));
-            }
-            let left_behind = forwarder.0.0.lock().left_behind();
-            assert!(
-                (MOST_LEFT_BEHIND..=MOST_LEFT_BEHIND + MOST_WAITING).contains(&left_behind),
-                "{left_behind}"
-            );
-            assert!(!living.leave(LINE, true));
-            assert_eq!(living.wait_until().is_some(), patience != Patience::None, "who may wait waits");
-            assert!(forwarder.0.0.lock().lanes.len() < 7);
-        }
-    }
-
-    #[test]
-    fn for_a_file_a_worker_waits_unless_it_is_stuck() {
-        let (forwarder, _reader) = forwarder(Patience::UnlessStuck);
-        let lane = forwarder.lane(source());
-        assert_eq!(lane.wait_until(), None);
-        fill(&lane);
-        assert!(lane.wait_until().is_some_and(|until| until > Instant::now()));
-        assert!(lane.leave(LINE, true), "the last words of a worker are kept");
-        let long_ago = Instant::now().checked_sub(STUCK).unwrap();
-        forwarder.0.0.lock().progress = long_ago;
-        assert_eq!(lane.wait_until(), None);
-    }
-
-    #[tokio::test]
-    async fn one_that_waits_goes_on_when_there_is_room() {
-        let (forwarder, mut reader) = forwarder(Patience::Endless);
-        let lane = forwarder.lane(source());
-        let kept = fill(&lane);
-        forwarder.0.0.lock().progress = Instant::now().checked_sub(STUCK).unwrap();
-        assert!(lane.wait_until().is_some(), "however long that takes");
-        let read = thread::spawn(move || {
-            let mut read = Vec::new();
-            reader.read_to_end(&mut read).unwrap();
-            read.len()
-        });
-        lane.room().await;
-        assert!(lane.leave(LINE, false));
-        forwarder.flush().await;
-        drop((forwarder, lane));
-        assert_eq!(read.join().unwrap(), kept + LINE.len());
-    }
-
-    #[test]
-    fn lines_of_several_workers_come_whole_and_in_order_though_the_pipe_does_not_block() {
-        let (reader, writer) = io::pipe().unwrap();
-        let owned = OwnedFd::from(writer);
-        set_nonblocking(&owned).unwrap();
-        let writer = io::PipeWriter::from(owned);
-        let forwarder =
-            Forwarder::start_with(Console::plain(writer), Patience::None, Sink::new(|_| {})).unwrap();
-        let lanes = [forwarder.lane(source()), forwarder.lane(source()), forwarder.lane(source())];
-        for number in 0..10_000 {
-            for (worker, lane) in lanes.iter().enumerate() {
-                assert!(lane.leave(format!("{worker} {number}\n").as_bytes(), false));
-            }
-        }
-        drop((forwarder, lanes));
-        let mut next = [0; 3];
-        for line in BufReader::new(reader).lines().map(Result::unwrap) {
-            let (worker, number) = line.split_once(' ').unwrap();
-            let next = &mut next[worker.parse::<usize>().unwrap()];
-            assert_eq!(number.parse(), Ok(*next));
-            *next += 1;
-        }
-        assert_eq!(next, [10_000; 3]);
-    }
-}
+mod tests;

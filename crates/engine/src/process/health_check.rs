@@ -11,15 +11,17 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use recluster_core::{Exit, WorkerId};
 use recluster_wire::env::is_withheld;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep_until, timeout};
 
 use crate::config::ready::ReadyCheck;
 use crate::guard::{Part, guarded_task};
@@ -29,6 +31,7 @@ use crate::process::privileges::Privileges;
 use crate::process::shell_command::{self, Group, Rest};
 use crate::report::signal::signal_name;
 use crate::sink::Sink;
+use crate::upgrade::{SaveError, plain};
 
 /// The pause before a check that has not passed yet is made again.
 const SOON: Duration = Duration::from_millis(250);
@@ -70,7 +73,7 @@ impl From<String> for Fault {
 const PART: Part = Part::dispensable("what checks a worker");
 
 /// How often a worker is asked, and how long it may take to answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Checks {
     pub(crate) check: ReadyCheck,
     pub(crate) every: Duration,
@@ -98,46 +101,154 @@ pub(crate) struct Asked {
     pub(crate) privileges: Privileges,
 }
 
-impl Checks {
-    /// Checks the worker until it passes, reports that, and goes on checking. The task is aborted when the worker ends.
-    pub(crate) fn start(
+/// How far the checks of a worker have come.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Course {
+    /// It has passed once.
+    has_passed: bool,
+    /// How many it has failed in a row since then.
+    failures: u32,
+    /// The last one could be made.
+    is_checked: bool,
+    /// When the next one is made.
+    #[serde(with = "plain")]
+    next: Instant,
+    /// One is being made.
+    #[serde(skip)]
+    asks: bool,
+}
+
+/// What is to be told of a check.
+enum Said {
+    Failed(String),
+    Passed,
+    NotMade(String),
+    Unhealthy(String),
+}
+
+impl Course {
+    /// One was made, or could not be.
+    fn goes_on(&mut self, asked: Result<(), Fault>, every: Duration) -> Option<Said> {
+        let now = Instant::now();
+        (self.asks, self.next) = (false, now.checked_add(every).unwrap_or(now));
+        match asked {
+            Err(Fault::Failed(reason) | Fault::NotMade(reason)) if !self.has_passed => {
+                self.next = now + SOON;
+                Some(Said::Failed(reason))
+            }
+            Ok(()) if !self.has_passed => {
+                self.has_passed = true;
+                Some(Said::Passed)
+            }
+            Err(Fault::NotMade(reason)) => {
+                std::mem::take(&mut self.is_checked).then_some(Said::NotMade(reason))
+            }
+            Ok(()) => {
+                (self.is_checked, self.failures) = (true, 0);
+                None
+            }
+            Err(Fault::Failed(reason)) => {
+                (self.is_checked, self.failures) = (true, self.failures + 1);
+                let is_enough = self.failures >= PATIENCE;
+                is_enough.then(|| {
+                    self.failures = 0;
+                    Said::Unhealthy(reason)
+                })
+            }
+        }
+    }
+}
+
+/// The checks of a worker, which end with this.
+#[derive(Debug)]
+pub(crate) struct Checking {
+    task: JoinHandle<()>,
+    checks: Checks,
+    course: Arc<Mutex<Course>>,
+}
+
+/// Checks that have not begun, or that another program goes on with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Left {
+    checks: Checks,
+    course: Course,
+}
+
+impl Checking {
+    #[cfg(test)]
+    pub(crate) fn of(checks: Checks, task: JoinHandle<()>) -> Self {
+        let Left { checks, course } = checks.unbegun();
+        Self { task, checks, course: Arc::new(Mutex::new(course)) }
+    }
+
+    /// Leaves them to another program. A connection that asks is made anew by that; a command would be cut off.
+    pub(crate) fn save(&self) -> Result<Left, SaveError> {
+        let course = *self.course.lock().unwrap_or_else(PoisonError::into_inner);
+        if course.asks && matches!(self.checks.check, ReadyCheck::Command(_)) {
+            return Err(SaveError::Refused("the command of a check runs".to_owned()));
+        }
+        Ok(Left { checks: self.checks.clone(), course })
+    }
+}
+
+impl Drop for Checking {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Left {
+    pub(crate) fn checks(&self) -> &Checks {
+        &self.checks
+    }
+
+    /// Checks the worker until it passes, reports that, and goes on checking.
+    pub(crate) fn go_on(
         self,
         worker: WorkerId,
         target: Target,
         events: Sink<Event>,
         hands: Hands,
-    ) -> JoinHandle<()> {
+    ) -> Checking {
+        let Self { checks, course } = self;
+        let course = Arc::new(Mutex::new(course));
         let tell = events.clone();
         let panicked = Sink::new(move |panic| tell.send(Event::Unheard(worker, panic)));
-        tokio::spawn(guarded_task(PART, panicked, self.watch(worker, target, events, hands)))
+        let watched = checks.clone().watch(worker, target, events, hands, Arc::clone(&course));
+        Checking { task: tokio::spawn(guarded_task(PART, panicked, watched)), checks, course }
+    }
+}
+
+impl Checks {
+    /// That have not begun.
+    pub(crate) fn unbegun(self) -> Left {
+        let course =
+            Course { has_passed: false, failures: 0, is_checked: true, next: Instant::now(), asks: false };
+        Left { checks: self, course }
     }
 
-    async fn watch(self, worker: WorkerId, target: Target, events: Sink<Event>, hands: Hands) {
-        while let Err(fault) = self.ask(worker, &target, &events, &hands).await {
-            let (Fault::Failed(reason) | Fault::NotMade(reason)) = fault;
-            events.send(Event::CheckFailed(worker, reason));
-            sleep(SOON).await;
-        }
-        events.send(Event::CheckPassed(worker));
-        let (mut failures, mut is_checked) = (0, true);
+    async fn watch(
+        self,
+        worker: WorkerId,
+        target: Target,
+        events: Sink<Event>,
+        hands: Hands,
+        shared: Arc<Mutex<Course>>,
+    ) {
+        let course = || shared.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            sleep(self.every).await;
+            let next = course().next;
+            sleep_until(next.into()).await;
+            course().asks = true;
             let asked = self.ask(worker, &target, &events, &hands).await;
-            if let Err(Fault::NotMade(reason)) = asked {
-                if std::mem::take(&mut is_checked) {
-                    events.send(Event::NotChecked(worker, reason));
-                }
-                continue;
-            }
-            is_checked = true;
-            if let Err(Fault::Failed(reason)) = asked {
-                failures += 1;
-                if failures >= PATIENCE {
-                    failures = 0;
-                    events.send(Event::Unhealthy(worker, reason));
-                }
-            } else {
-                failures = 0;
+            let told = course().goes_on(asked, self.every);
+            if let Some(told) = told {
+                events.send(match told {
+                    Said::Failed(reason) => Event::CheckFailed(worker, reason),
+                    Said::Passed => Event::CheckPassed(worker),
+                    Said::NotMade(reason) => Event::NotChecked(worker, reason),
+                    Said::Unhealthy(reason) => Event::Unhealthy(worker, reason),
+                });
             }
         }
     }

@@ -158,6 +158,11 @@ impl Launcher {
         )
     }
 
+    /// The list of children that somebody here waits for.
+    pub(crate) fn awaited(&self) -> &Awaited {
+        &self.0.awaited
+    }
+
     /// Has the thread reap children that have ended and that nobody here waits for.
     pub(crate) fn reap_others(&self) {
         self.0.change(|queue| queue.reaps = true);

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+use crate::upgrade::plain;
+
 /// The longest piece that is left at once and should find room where it is to wait, in bytes.
 pub(super) const LONGEST_PIECE: usize = 128 << 10;
 /// How much of a worker's output is read at a time.
@@ -10,13 +14,15 @@ pub(super) const CHUNK: usize = 8 * 1024;
 pub(super) const LONGEST_LINE: usize = LONGEST_PIECE - CHUNK;
 
 /// Cuts what a worker writes into whole lines.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Lines {
     /// The beginning of a line whose end has not come.
+    #[serde(with = "plain")]
     partial: Vec<u8>,
     /// How long that is waited for before the beginning is passed on.
     wait: Duration,
     /// When it is passed on without its end.
+    #[serde(with = "plain")]
     pub(super) due: Option<Instant>,
     /// The beginning of a line was passed on without its end.
     open: bool,

@@ -27,7 +27,7 @@ mod lines;
 pub(crate) mod memory_limit;
 pub(crate) mod oom_kills;
 pub(crate) mod outlets;
-mod passage;
+pub(crate) mod passage;
 pub(crate) mod preload;
 pub(crate) mod privileges;
 pub(crate) mod program;
@@ -52,11 +52,13 @@ pub(crate) mod unkillable;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use recluster_core as core;
 use recluster_core::Exit;
 use rustix::process::{Pid, Signal, WaitIdOptions};
+use serde::{Deserialize, Serialize};
 
 use crate::config::drain_signal::DrainSignal;
 use crate::process::awaited::Awaited;
@@ -64,6 +66,7 @@ use crate::process::exit::{UNKNOWN_STATUS, exit_of};
 use crate::process::stat::Stat;
 use crate::process::stderr::Tail;
 use crate::process::target::{Kin, Target};
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// A worker's process, from its start until it is reaped.
 #[derive(Debug)]
@@ -79,7 +82,55 @@ pub(crate) struct Process {
     target: Target,
 }
 
+/// A process that another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Left {
+    pid: i32,
+    has_group: bool,
+    #[serde(with = "plain")]
+    begun: Instant,
+    #[serde(with = "plain")]
+    tail: Vec<u8>,
+    told: bool,
+    sent: Option<core::Signal>,
+    drain_signal: DrainSignal,
+}
+
+impl Left {
+    /// Goes on with it: nobody else reaps it. Returns a second pidfd as well, to wait for its end.
+    pub(crate) fn adopt(
+        self,
+        purpose: &str,
+        awaited: &Awaited,
+        inheritance: &mut Inheritance,
+    ) -> Result<(Process, OwnedFd), AdoptError> {
+        let Self { pid, has_group, begun, tail: said, told, sent, drain_signal } = self;
+        let pid = Pid::from_raw(pid).filter(|pid| !pid.is_init());
+        let pid = pid.ok_or_else(|| AdoptError::Contradiction("a worker has no process".to_owned()))?;
+        let [pidfd, watched] = [inheritance.descriptor(purpose)?, inheritance.descriptor(purpose)?];
+        let mut target = Target::new(pid, pidfd, has_group);
+        target.claim(awaited);
+        let tail = Tail::default();
+        tail.push(&said);
+        Ok((Process { begun, tail, told, sent, drain_signal, target }, watched))
+    }
+}
+
 impl Process {
+    /// Leaves it to another program.
+    pub(crate) fn save(&self, purpose: &str, saving: &mut Saving) -> Result<Left, SaveError> {
+        saving.pass(self.target.pidfd(), purpose)?;
+        Ok(Left {
+            pid: self.pid().as_raw_nonzero().get(),
+            has_group: self.target.has_group(),
+            begun: self.begun,
+            tail: self.tail.bytes(),
+            told: self.told,
+            sent: self.sent,
+            drain_signal: self.drain_signal,
+        })
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         self.target.pid
     }

@@ -5,12 +5,15 @@
 //! counts for a worker that ends soon after it, and for one alone.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use recluster_core::{Exit, WorkerId};
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 
 use crate::process::control_groups::{self, Group, Hierarchy};
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// How often the counts are looked at. A rise counts for workers that end before the second look after it. It is long, because the
 /// master has no other reason to wake up: what is mistaken is a worker whom somebody sends SIGKILL soon after such a kill of a neighbour.
@@ -35,7 +38,7 @@ pub(crate) struct OomKills {
 }
 
 /// The kills of a group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Count {
     /// As it was read last.
     seen: u64,
@@ -44,7 +47,40 @@ struct Count {
     older: u64,
 }
 
+/// What is known of a group, for another program.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    #[serde(with = "plain")]
+    directory: PathBuf,
+    count: Count,
+    workers: Vec<WorkerId>,
+}
+
+const PART: &str = "oom_kills";
+
 impl OomKills {
+    /// Leaves what was counted to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        let left = self.counts.iter().map(|(group, count)| {
+            let workers = self.workers.iter().filter(|(_, of)| *of == group).map(|(worker, _)| *worker);
+            Left { directory: group.directory().to_owned(), count: *count, workers: workers.collect() }
+        });
+        saving.put(PART, &left.collect::<Vec<_>>())
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn adopt(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let mut kills = Self::watch();
+        for Left { directory, count, workers } in inheritance.needed::<Vec<Left>>(PART)? {
+            let group = kills.hierarchies.iter().find_map(|hierarchy| hierarchy.group_at(&directory));
+            if let Some(group) = group {
+                kills.workers.extend(workers.into_iter().map(|worker| (worker, group.clone())));
+                kills.counts.insert(group, count);
+            }
+        }
+        Ok(kills)
+    }
+
     /// From now on.
     pub(crate) fn watch() -> Self {
         Self::in_hierarchies(control_groups::here(), &control_groups::own())

@@ -5,9 +5,12 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use recluster_core::WorkerId;
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout_at;
 
@@ -18,7 +21,12 @@ use crate::process::outlets::Outlets;
 use crate::process::ring::Ring;
 use crate::process::source::Source;
 use crate::process::stderr::Tail;
+use crate::report::stream::Stream;
 use crate::sink::Sink;
+use crate::sys;
+use crate::upgrade::inheritance::{AdoptError, Inheritance};
+use crate::upgrade::plain;
+use crate::upgrade::saving::{SaveError, Saving};
 
 /// How often lost lines are reported.
 const TELL_OF_LOSS: Duration = Duration::from_secs(1);
@@ -26,23 +34,83 @@ const TELL_OF_LOSS: Duration = Duration::from_secs(1);
 /// How much of what found no room is tried again at the worker's end, in bytes; it may be twice as much.
 const LAST_WORDS: usize = 16 << 10;
 
-/// One output of a worker on its way.
-pub(super) struct Passage {
+/// One output of a worker on its way. Whoever has another one of these sees how far it has come.
+#[derive(Clone, Debug)]
+pub(super) struct Passage(Arc<Shared>);
+
+/// One of which it is not known whether it is still on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Known(Weak<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     source: Source,
     pipe: AsyncFd<OwnedFd>,
     /// What is kept for verdicts, of stderr.
     tail: Option<Tail>,
-    lines: Lines,
-    /// Lines that were lost and not reported yet.
-    lost: u64,
-    /// The last lines that found no room, where none has found any since.
-    unsaid: Vec<u8>,
-    told: Instant,
     lane: Lane,
     /// Who reads there takes the beginning of a line for a line.
     is_styled: bool,
     ring: Ring,
     events: Sink<Event>,
+    told: Mutex<Instant>,
+    /// Never locked while anything is waited for.
+    words: Mutex<Words>,
+}
+
+/// What was read and is not passed on.
+#[derive(Debug, Serialize, Deserialize)]
+struct Words {
+    lines: Lines,
+    /// Lines that were lost and not reported yet.
+    lost: u64,
+    /// The last lines that found no room, where none has found any since.
+    #[serde(with = "plain")]
+    unsaid: Vec<u8>,
+}
+
+/// One that another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Left {
+    pub(super) source: Source,
+    words: Words,
+}
+
+impl Left {
+    fn purpose(source: Source) -> String {
+        format!("worker/{}/{}", source.id.get(), source.stream.name())
+    }
+
+    /// Goes on with it.
+    pub(super) fn adopt(
+        self,
+        tail: Option<Tail>,
+        outlets: &Outlets,
+        events: Sink<Event>,
+        inheritance: &mut Inheritance,
+    ) -> Result<Passage, AdoptError> {
+        let Self { source, words } = self;
+        let purpose = Self::purpose(source);
+        let pipe = inheritance.descriptor(&purpose)?;
+        let pipe = sys::readable(pipe).map_err(|source| AdoptError::Duplicate { purpose, source })?;
+        Ok(Passage::with(source, pipe, tail, outlets, events, words))
+    }
+}
+
+impl Known {
+    /// What is left of it, if it is still on its way.
+    pub(super) fn save(&self, saving: &mut Saving) -> Result<Option<Left>, SaveError> {
+        let Some(shared) = self.0.upgrade() else { return Ok(None) };
+        let source = shared.source;
+        saving.pass(shared.pipe.get_ref(), Left::purpose(source))?;
+        let Words { lines, lost, unsaid } = &*shared.words();
+        let words = Words { lines: lines.clone(), lost: *lost, unsaid: unsaid.clone() };
+        Ok(Some(Left { source, words }))
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl Passage {
@@ -53,29 +121,48 @@ impl Passage {
         outlets: &Outlets,
         events: Sink<Event>,
     ) -> Self {
-        Self {
+        let words = Words { lines: Lines::new(outlets.line_wait()), lost: 0, unsaid: Vec::new() };
+        Self::with(source, pipe, tail, outlets, events, words)
+    }
+
+    fn with(
+        source: Source,
+        pipe: AsyncFd<OwnedFd>,
+        tail: Option<Tail>,
+        outlets: &Outlets,
+        events: Sink<Event>,
+        words: Words,
+    ) -> Self {
+        Self(Arc::new(Shared {
             source,
             pipe,
             tail,
-            lines: Lines::new(outlets.line_wait()),
-            lost: 0,
-            unsaid: Vec::new(),
-            told: Instant::now(),
             lane: outlets.lane(source),
             is_styled: outlets.is_styled(),
             ring: outlets.ring().clone(),
             events,
-        }
+            told: Mutex::new(Instant::now()),
+            words: Mutex::new(words),
+        }))
+    }
+
+    /// Whether it is this output of this worker.
+    pub(super) fn is_of(&self, worker: WorkerId, stream: Stream) -> bool {
+        (self.0.source.id, self.0.source.stream) == (worker, stream)
+    }
+
+    pub(super) fn known(&self) -> Known {
+        Known(Arc::downgrade(&self.0))
     }
 
     /// Waits for output and forwards it. False at the end of the pipe. Without a pipe it waits for ever.
-    pub(super) async fn pass_on(passage: Option<&mut Self>) -> bool {
-        let Some(passage) = passage else { return std::future::pending().await };
+    pub(super) async fn pass_on(passage: Option<&Self>) -> bool {
+        let Some(Self(passage)) = passage else { return std::future::pending().await };
         // While there is no room the pipe is left unread, and the worker waits when that is full.
         passage.lane.room().await;
-        let due = passage.lines.due;
+        let due = passage.words().lines.due;
         let Some(ready) = until(due, passage.pipe.readable()).await else {
-            let begun = passage.lines.take_characters();
+            let begun = passage.words().lines.take_characters();
             passage.leave(&begun, false);
             return true;
         };
@@ -101,7 +188,22 @@ impl Passage {
     }
 
     /// Forwards what is in the pipe at the worker's end. A child of the worker may go on to write to it.
-    pub(super) fn take_last_words(&mut self) {
+    pub(super) fn take_last_words(&self) {
+        self.0.take_last_words();
+    }
+
+    /// Passes on what children of a worker that has ended still write.
+    pub(super) async fn outlive(passage: Option<Self>) {
+        while passage.is_some() && Self::pass_on(passage.as_ref()).await {}
+    }
+}
+
+impl Shared {
+    fn words(&self) -> MutexGuard<'_, Words> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_last_words(&self) {
         let mut left = rustix::io::ioctl_fionread(self.pipe.get_ref()).unwrap_or(0);
         let mut chunk = [0_u8; CHUNK];
         while left > 0 {
@@ -117,46 +219,55 @@ impl Passage {
         self.end();
     }
 
-    /// Passes on what children of a worker that has ended still write.
-    pub(super) async fn outlive(mut passage: Option<Self>) {
-        while passage.is_some() && Self::pass_on(passage.as_mut()).await {}
-    }
-
-    fn end(&mut self) {
-        let rest = self.lines.end();
+    fn end(&self) {
+        let rest = self.words().lines.end();
         self.leave(&rest, true);
-        self.lost += count(&std::mem::take(&mut self.unsaid));
+        self.words().lose_unsaid();
         self.tell_of_loss();
     }
 
-    fn take(&mut self, words: &[u8], last: bool) {
+    fn take(&self, words: &[u8], last: bool) {
         if let Some(tail) = &self.tail {
             tail.push(words);
         }
-        let lines = self.lines.take(words);
+        let lines = self.words().lines.take(words);
         self.leave(&lines, last);
-        if self.told.elapsed() >= TELL_OF_LOSS {
+        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.elapsed() >= TELL_OF_LOSS {
             self.tell_of_loss();
         }
     }
 
-    fn leave(&mut self, cut: &Cut, last: bool) {
+    fn leave(&self, cut: &Cut, last: bool) {
         let (lines, continues) = cut.as_lines();
         self.ring.push(self.source, continues, lines);
+        let mut words = self.words();
         if last {
-            self.say_unsaid();
+            words.say_unsaid(&self.lane);
         }
         let passed_on = if self.is_styled { lines } else { &cut.bytes };
         if passed_on.is_empty() {
             return;
         }
         if self.lane.leave(passed_on, last) {
-            self.lost += count(&std::mem::take(&mut self.unsaid));
+            words.lose_unsaid();
         } else {
-            self.lose(passed_on);
+            words.lose(passed_on);
         }
     }
 
+    fn tell_of_loss(&self) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let lost = std::mem::take(&mut self.words().lost);
+        if lost > 0 {
+            let (id, stream) = (self.source.id, self.source.stream);
+            // The supervisor is gone only when the cluster is over.
+            self.events.send(Event::LinesLost(id, stream, lost));
+        }
+    }
+}
+
+impl Words {
     /// What found no room is lost, but for the end of it: that may be the last of all.
     fn lose(&mut self, lines: &[u8]) {
         self.unsaid.extend_from_slice(lines);
@@ -170,19 +281,14 @@ impl Passage {
         self.lost += count(&std::mem::replace(&mut self.unsaid, kept));
     }
 
-    fn say_unsaid(&mut self) {
-        let unsaid = std::mem::take(&mut self.unsaid);
-        if !unsaid.is_empty() && !self.lane.leave(&unsaid, true) {
-            self.lost += count(&unsaid);
-        }
+    fn lose_unsaid(&mut self) {
+        self.lost += count(&std::mem::take(&mut self.unsaid));
     }
 
-    fn tell_of_loss(&mut self) {
-        self.told = Instant::now();
-        if self.lost > 0 {
-            let (id, stream) = (self.source.id, self.source.stream);
-            // The supervisor is gone only when the cluster is over.
-            self.events.send(Event::LinesLost(id, stream, std::mem::take(&mut self.lost)));
+    fn say_unsaid(&mut self, lane: &Lane) {
+        let unsaid = std::mem::take(&mut self.unsaid);
+        if !unsaid.is_empty() && !lane.leave(&unsaid, true) {
+            self.lost += count(&unsaid);
         }
     }
 }
@@ -200,16 +306,12 @@ mod tests {
     use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Write as _};
     use std::sync::mpsc;
 
-    use recluster_core::WorkerId;
-
     use super::*;
     use crate::config::unread::Unread;
     use crate::process::console::Console;
     use crate::process::forwarder::Forwarder;
     use crate::process::stdio::set_nonblocking;
-    use crate::report::stream::Stream;
     use crate::report::worker::Worker;
-    use crate::sys;
 
     /// Each worker has such tasks for as long as it lives.
     #[test]
@@ -221,7 +323,7 @@ mod tests {
     fn passage() -> (PipeWriter, Passage, PipeReader, mpsc::Receiver<Event>) {
         let (reader, to) = io::pipe().unwrap();
         let console = Console::plain(to.try_clone().unwrap());
-        let forwarder = Forwarder::start(&to, console, Unread::Lose, Sink::new(|_| {})).unwrap();
+        let forwarder = Forwarder::start(&to, console, Unread::Lose, None, Sink::new(|_| {})).unwrap();
         let (ours, worker) = io::pipe().unwrap();
         let ours = OwnedFd::from(ours);
         set_nonblocking(&ours).unwrap();

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use rustix::process::{Resource, getegid, geteuid};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::account::{Account, Group};
 use crate::config::limit::Limit;
 use crate::report::error::ProgramError;
@@ -16,7 +18,7 @@ const OF_ROOT: &str =
     "workers run as root (hint: --user NAME runs them as another user; --user root says that it is meant)";
 
 /// What a worker begins with of these. What is not said is as the master has it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Privileges {
     account: Option<Account>,
     group: Option<Group>,

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use recluster_wire::env::{Serialization, is_withheld};
 use rustix::process::geteuid;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::compile_cache::CompileCache;
 use crate::config::env_file;
 use crate::config::ready::ReadyWhen;
@@ -26,6 +28,7 @@ use crate::process::runtime::{self, Because, Judgement, NodeKind, Runtime};
 use crate::process::shebang::{Beginning, MARKED, Shebang};
 use crate::process::stdio::Stdio;
 use crate::report::error::ProgramError;
+use crate::upgrade::plain;
 
 /// How much compiled code is kept, in bytes: a large application has some 50 MB.
 const COMPILE_CACHE_SIZE: u64 = 256 << 20;
@@ -35,22 +38,30 @@ const NODE: &str = "node";
 const BINARY_FORMATS: &str = "/proc/sys/fs/binfmt_misc";
 
 /// The program as the user configured it, unresolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Program {
     /// The server file, absolute, symlinks and all.
+    #[serde(with = "plain")]
     server: PathBuf,
     /// The directory that the workers run in, as the user knows it, symlinks and all.
+    #[serde(with = "plain")]
     pub(super) directory: PathBuf,
+    #[serde(with = "plain")]
     pub(crate) args: Vec<OsString>,
     /// The binary of node or one of its kin, if one was named: a path, or a name to look up in `PATH`.
+    #[serde(with = "plain")]
     pub(crate) node: Option<PathBuf>,
+    #[serde(with = "plain")]
     pub(crate) node_args: Vec<OsString>,
+    #[serde(with = "plain")]
     pub(crate) env: BTreeMap<OsString, OsString>,
     /// Files of variables, absolute, symlinks and all. What [`env`](Self::env) says comes before them.
+    #[serde(with = "plain")]
     env_files: Vec<PathBuf>,
     /// What reloads have set. Only what the first line of a script sets comes before it.
     pub(crate) set_at_reloads: Variables,
     /// Replaces the master's own environment.
+    #[serde(with = "plain")]
     pub(crate) environment: Option<BTreeMap<OsString, OsString>>,
     /// Where a worker finds its slot, beside `WORKER_ID`.
     pub(crate) instance_env: Option<InstanceEnv>,
@@ -69,21 +80,28 @@ pub(crate) struct Program {
 }
 
 /// What a generation runs: fixed when it began.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ResolvedProgram {
     /// What it was resolved from.
     pub(crate) said: Arc<Program>,
     pub(crate) runtime: Runtime,
+    #[serde(with = "plain")]
     pub(crate) server: PathBuf,
     /// The server file as it was given.
+    #[serde(with = "plain")]
     pub(crate) named_server: PathBuf,
+    #[serde(with = "plain")]
     pub(crate) directory: PathBuf,
     /// The directory as it was given.
+    #[serde(with = "plain")]
     pub(crate) named_directory: PathBuf,
+    #[serde(with = "plain")]
     pub(crate) args: Vec<OsString>,
     /// The master's environment without the variables that are about the master, and with what the user added.
+    #[serde(with = "plain")]
     pub(crate) env: BTreeMap<OsString, OsString>,
     /// The names of those that the user added.
+    #[serde(with = "plain")]
     pub(crate) given: Vec<OsString>,
     /// Where a worker finds its slot, beside `WORKER_ID`.
     pub(crate) instance_env: Option<InstanceEnv>,

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::process::lines::{count, whole_characters};
 use crate::process::source::Source;
 use crate::report::stream::Stream;
+use crate::upgrade::plain;
 
 /// How much is kept of one slot, in bytes.
 const MOST_OF_SLOT: usize = 256 << 10;
@@ -33,16 +35,18 @@ struct Shared {
     news: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
+/// All that is kept, as another program goes on with it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Kept {
     slots: BTreeMap<u32, Slot>,
     bytes: usize,
     /// How many pieces came.
     pieces: u64,
+    #[serde(skip)]
     over: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Slot {
     pieces: VecDeque<Piece>,
     bytes: usize,
@@ -51,7 +55,7 @@ struct Slot {
 }
 
 /// Where something is among what a slot has written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct At {
     /// How many lines and further pieces of lines are before it.
     parts: u64,
@@ -60,7 +64,7 @@ struct At {
 }
 
 /// Lines that were passed on at once, or a piece of one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Piece {
     /// Its place among those of all slots.
     order: u64,
@@ -71,6 +75,7 @@ pub(crate) struct Piece {
     pub(crate) source: Source,
     /// Whether it begins in the middle of a line.
     pub(crate) continues: bool,
+    #[serde(with = "plain")]
     pub(crate) lines: Arc<[u8]>,
 }
 
@@ -125,6 +130,16 @@ impl Ring {
             rest = later;
         }
         self.0.news.send_modify(|news| *news += 1);
+    }
+
+    /// All that is kept.
+    pub(super) fn save(&self) -> Kept {
+        self.lock().clone()
+    }
+
+    /// Goes on with what another program has kept.
+    pub(super) fn go_on(&self, kept: Kept) {
+        *self.lock() = kept;
     }
 
     /// Nothing comes any more.

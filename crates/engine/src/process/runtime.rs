@@ -6,7 +6,10 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::process::shebang::{Beginning, Interpreter, Shebang};
+use crate::upgrade::plain;
 
 /// The endings of a server file that runs under node.
 const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
@@ -14,23 +17,27 @@ const NODE_ENDINGS: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
 const TYPESCRIPT_ENDINGS: [&str; 3] = ["ts", "mts", "cts"];
 
 /// How a server file is run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Runtime {
     /// Under node, Deno or Bun, with a channel.
     Node {
         /// Which of them.
         kind: NodeKind,
         /// The binary, resolved.
+        #[serde(with = "plain")]
         binary: PathBuf,
         /// The name that the user gave. Version managers look at it.
+        #[serde(with = "plain")]
         name: PathBuf,
         /// Its own arguments: those of the file's first line, then the user's.
+        #[serde(with = "plain")]
         args: Vec<OsString>,
         because: Because,
     },
     /// As it is.
     Executable {
         /// The name that the user gave. Programs with several names, and Python's virtual environments, look at it.
+        #[serde(with = "plain")]
         name: PathBuf,
         /// Its first line, if it is a script.
         script: Option<Shebang>,
@@ -38,7 +45,7 @@ pub(crate) enum Runtime {
 }
 
 /// The runtime of a server file for node. Deno and Bun speak parts of Node's protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum NodeKind {
     /// Node.js.
     Node,
@@ -49,7 +56,7 @@ pub(crate) enum NodeKind {
 }
 
 /// Why a server file is one for node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Because {
     /// The program that embeds the engine says so.
     Said,

@@ -15,7 +15,9 @@ use recluster_wire::notify::{self, MAX_DATAGRAM};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::{Pid, test_kill_process};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Type};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -23,13 +25,14 @@ use crate::guard::{Part, guarded_task};
 use crate::process::event::{Event, Words};
 use crate::process::target::Kin;
 use crate::sink::Sink;
-use crate::socket::file::SocketFile;
+use crate::socket::file::{SavedFile, SocketFile};
 use crate::socket::holder::Holder;
 use crate::socket::named::{self, Permissions};
 use crate::socket::probe::{Probe, probe};
 use crate::socket::{places, runtime_dir};
 use crate::sys;
 use crate::sys::Datagram;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// What people are told has panicked.
 const PART: Part = Part::dispensable("what hears the notifications of a worker");
@@ -53,8 +56,64 @@ pub(crate) struct Socket {
 #[derive(Debug)]
 pub(crate) struct Listening {
     task: JoinHandle<()>,
+    socket: Arc<AsyncFd<OwnedFd>>,
+    file: Option<Arc<SocketFile>>,
     /// What `NOTIFY_SOCKET` says.
     pub(crate) name: PathBuf,
+}
+
+/// A socket that another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Left {
+    #[serde(with = "plain")]
+    name: PathBuf,
+    file: Option<SavedFile>,
+}
+
+/// The number of the next socket of this process, for another program: names of its own would be those of sockets that live.
+pub(crate) fn next_number() -> u64 {
+    NEXT.load(Ordering::Relaxed)
+}
+
+/// Goes on with the numbers of a program before.
+pub(crate) fn go_on_from(number: u64) {
+    NEXT.fetch_max(number, Ordering::Relaxed);
+}
+
+impl Left {
+    /// Takes the socket over. It is heard from when it is started.
+    pub(crate) fn adopt(self, purpose: &str, inheritance: &mut Inheritance) -> Result<Adopted, AdoptError> {
+        let bound = inheritance.descriptor(purpose)?;
+        let file = self.file.map(|file| Arc::new(SocketFile::inherit(file)));
+        let cannot = |source| AdoptError::Duplicate { purpose: purpose.to_owned(), source };
+        let socket = Arc::new(sys::readable(bound).map_err(cannot)?);
+        Ok(Adopted { socket, file, name: self.name })
+    }
+}
+
+/// A socket of a program before that is not heard yet.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    file: Option<Arc<SocketFile>>,
+    name: PathBuf,
+}
+
+impl Adopted {
+    /// As [`Socket::start`]. The program before is not gone back to any more.
+    pub(crate) fn start(self, worker: WorkerId, kin: Kin, events: Sink<Event>) -> Listening {
+        let Self { socket, file, name } = self;
+        file.iter().for_each(|file| file.keep());
+        listen(worker, kin, events, socket, file, name)
+    }
+}
+
+impl Listening {
+    /// Leaves the socket to another program.
+    pub(crate) fn save(&self, purpose: &str, saving: &mut Saving) -> Result<Left, SaveError> {
+        saving.pass(self.socket.get_ref(), purpose)?;
+        Ok(Left { name: self.name.clone(), file: self.file.as_ref().map(|file| file.save()) })
+    }
 }
 
 impl Socket {
@@ -103,38 +162,50 @@ impl Socket {
     /// Reports the notifications of the worker and of those that speak for it.
     pub(crate) fn start(self, worker: WorkerId, kin: Kin, events: Sink<Event>) -> io::Result<Listening> {
         let Self { bound, file, name } = self;
-        let socket = sys::readable(bound)?;
-        let tell = events.clone();
-        let panicked = Sink::new(move |panic| tell.send(Event::Unheard(worker, panic)));
-        let task = tokio::spawn(guarded_task(PART, panicked, async move {
-            let _file = file;
-            // What the supervisor has not handled yet waits in the kernel's queue, and then the sender blocks.
-            let turns = Arc::new(Semaphore::new(UNHEARD));
-            loop {
-                let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-                let Ok(mut ready) = socket.readable().await else { return };
-                match ready.try_io(|socket| receive(socket.get_ref().as_fd())) {
-                    Ok(Ok(datagram)) => {
-                        let input = match words(datagram, kin) {
-                            Ok(words) => Event::Notified(worker, Words { turn: Some(turn), ..words }),
-                            Err(stranger) => {
-                                let stranger = stranger
-                                    .map(|pid| Holder::by_name(pid.as_raw_nonzero().get().unsigned_abs()));
-                                Event::NotifyIgnored(worker, stranger, turn)
-                            }
-                        };
-                        // The supervisor is gone only when the cluster is over.
-                        events.send(input);
-                    }
-                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Ok(Err(_)) => return,
-                    // There was nothing to read.
-                    Err(_) => {}
-                }
-            }
-        }));
-        Ok(Listening { task, name })
+        let socket = Arc::new(sys::readable(bound)?);
+        Ok(listen(worker, kin, events, socket, file.map(Arc::new), name))
     }
+}
+
+fn listen(
+    worker: WorkerId,
+    kin: Kin,
+    events: Sink<Event>,
+    socket: Arc<AsyncFd<OwnedFd>>,
+    file: Option<Arc<SocketFile>>,
+    name: PathBuf,
+) -> Listening {
+    let tell = events.clone();
+    let panicked = Sink::new(move |panic| tell.send(Event::Unheard(worker, panic)));
+    let (heard, kept) = (Arc::clone(&socket), file.clone());
+    let task = tokio::spawn(guarded_task(PART, panicked, async move {
+        let (socket, _file) = (heard, kept);
+        // What the supervisor has not handled yet waits in the kernel's queue, and then the sender blocks.
+        let turns = Arc::new(Semaphore::new(UNHEARD));
+        loop {
+            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+            let Ok(mut ready) = socket.readable().await else { return };
+            match ready.try_io(|socket| receive(socket.get_ref().as_fd())) {
+                Ok(Ok(datagram)) => {
+                    let input = match words(datagram, kin) {
+                        Ok(words) => Event::Notified(worker, Words { turn: Some(turn), ..words }),
+                        Err(stranger) => {
+                            let stranger = stranger
+                                .map(|pid| Holder::by_name(pid.as_raw_nonzero().get().unsigned_abs()));
+                            Event::NotifyIgnored(worker, stranger, turn)
+                        }
+                    };
+                    // The supervisor is gone only when the cluster is over.
+                    events.send(input);
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(_)) => return,
+                // There was nothing to read.
+                Err(_) => {}
+            }
+        }
+    }));
+    Listening { task, socket, file, name }
 }
 
 /// Removes the sockets of processes that could not remove them: the process is gone, and no process listens there. The

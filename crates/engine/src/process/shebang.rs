@@ -3,11 +3,14 @@
 //! It is read as a person means it: a byte order mark before it, a carriage return behind it, or several words behind `env`
 //! without its `-S` keep the kernel from running the script, and change nothing about what it is written for.
 
+use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::upgrade::plain;
 
 /// How many bytes of a file are looked at. The kernel reads 256; flags in a long line are not cut off here.
 const LOOK: u64 = 1024;
@@ -36,17 +39,22 @@ pub(crate) enum Beginning {
 }
 
 /// What an interpreter line says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shebang {
     /// The interpreter: a path, or a name for `env` to look up.
+    #[serde(with = "plain")]
     pub(crate) interpreter: PathBuf,
     /// Its own arguments.
+    #[serde(with = "plain")]
     pub(crate) args: Vec<OsString>,
     /// The variables that `env` is to set.
+    #[serde(with = "plain")]
     pub(crate) env: Vec<(OsString, OsString)>,
     /// The line, for people.
     pub(crate) line: String,
     /// Why the kernel does not find the interpreter by this line.
+    // What has one is not run.
+    #[serde(skip)]
     pub(crate) obstacle: Option<&'static str>,
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Access, FileType, OFlags, access, fcntl_getfl, fcntl_setfl, fstat};
 
 use crate::config::output::{LineStyle, WorkerLog};
-use crate::process::console::{Outlet, by_lines, in_style};
+use crate::process::console::{LeftFile, Outlet, by_lines, in_style};
 use crate::process::event::Event;
 use crate::process::lines::count;
 use crate::process::source::Source;
@@ -76,6 +76,13 @@ impl SlotFiles {
         }
         Ok(Self { log, style, files, events })
     }
+
+    /// Goes on with what another program has written there.
+    pub(super) fn go_on(&mut self, left: BTreeMap<u32, LeftFile>) {
+        for (slot, left) in left {
+            self.files.entry(slot).or_default().go_on(left);
+        }
+    }
 }
 
 /// Whether they could be opened, as far as that can be said without making one.
@@ -108,6 +115,10 @@ impl Outlet for SlotFiles {
         }
     }
 
+    fn save(&self) -> BTreeMap<u32, LeftFile> {
+        self.files.iter().map(|(slot, file)| (*slot, file.save())).collect()
+    }
+
     fn reopen(&mut self) {
         let Self { log, files, events, .. } = self;
         for (slot, file) in files {
@@ -127,6 +138,22 @@ impl Outlet for SlotFiles {
 }
 
 impl SlotFile {
+    fn save(&self) -> LeftFile {
+        LeftFile {
+            open: self.open.as_ref().map(|begun| (begun.by, begun.is_torn)),
+            failing: self.failing.as_ref().map(|loss| (loss.lines, loss.uncounted)),
+            is_stuck: self.is_stuck,
+        }
+    }
+
+    fn go_on(&mut self, LeftFile { open, failing, is_stuck }: LeftFile) {
+        // In a file that was made since then no line has begun.
+        self.open = open.filter(|_| self.size > 0).map(|(by, is_torn)| Begun { by, is_torn });
+        let counted = Instant::now();
+        self.failing = failing.map(|(lines, uncounted)| Loss { lines, uncounted, counted });
+        self.is_stuck = is_stuck;
+    }
+
     fn ensure(&mut self, log: &WorkerLog, slot: u32) -> io::Result<()> {
         if self.file.is_none() {
             let (file, size) = opened(&log.path(slot))?;

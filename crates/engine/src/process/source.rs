@@ -3,12 +3,13 @@
 use std::fmt;
 
 use recluster_core::WorkerId;
+use serde::{Deserialize, Serialize};
 
 use crate::report::stream::Stream;
 use crate::report::worker::Worker;
 
 /// One output of one worker.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Source {
     pub(crate) id: WorkerId,
     /// The worker, as people know it.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use rustix::fs::{Gid, OFlags, Uid, fchown};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
+use serde::{Deserialize, Serialize};
 
 /// Where one of a worker's three standard descriptors goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Stdio {
     /// Where the master's own goes.
@@ -20,6 +21,7 @@ pub enum Stdio {
     /// To the host, which gets the other end of a socket pair with `HostEvent::Spawned`, as in Node.
     Pipe,
     /// To this descriptor.
+    #[serde(skip)]
     Fd(Arc<OwnedFd>),
     /// To the master's stderr by way of the master, which keeps the last lines for verdicts.
     Tail,

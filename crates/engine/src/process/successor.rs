@@ -131,6 +131,13 @@ pub(crate) struct Left {
     pub(crate) rests_since: Moment,
 }
 
+#[cfg(test)]
+impl Program {
+    pub(crate) fn of(file: OwnedFd) -> Self {
+        Self(file)
+    }
+}
+
 impl Successor {
     /// For a process that was started with these words, and what is around its cluster. To be called before its path can lead to anything
     /// else.

@@ -47,6 +47,16 @@ impl Target {
         self.claim = Some(awaited.claim(self.pid));
     }
 
+    /// By what it is known.
+    pub(super) fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// Whether it was given a group.
+    pub(super) fn has_group(&self) -> bool {
+        self.has_group
+    }
+
     /// Sends a signal to the process and to its group. It fails only if there is nobody any more.
     pub(super) fn send(&self, signal: Signal) {
         // A process may leave its group (`setpgid`, a shell with job control). One that has not is to have the signal once:

@@ -93,7 +93,7 @@ impl Running {
         let Spawned { process, channel, watch, pipes: [_, stdout, _] } = spawn(program, options).unwrap();
         let (sender, events) = mpsc::unbounded_channel();
         let sink = Sink::new(move |event| drop(sender.send(event)));
-        let outlets = Outlets::start(Output::default(), 1, true, sink.clone()).unwrap();
+        let outlets = Outlets::start(Output::default(), 1, true, None, sink.clone()).unwrap();
         watch.start(&outlets, sink).unwrap();
         let stdout = UnixStream::from(stdout.unwrap());
         stdout.set_nonblocking(false).unwrap();

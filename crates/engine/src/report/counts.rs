@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recluster_wire::node::Spans;
+use serde::{Deserialize, Serialize};
 
 use crate::report::measured::SlotMeasures;
 use crate::report::status::Status;
@@ -61,7 +62,7 @@ pub(crate) struct Flow {
 }
 
 /// How something ended, and when, in seconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LastEnd {
     pub(crate) successful: bool,
     pub(crate) at: f64,
@@ -80,6 +81,13 @@ impl<const N: usize> ByLabel<N> {
     pub(crate) fn add(&mut self, label: &str) {
         for (_, count) in self.0.iter_mut().filter(|(known, _)| *known == label) {
             *count += 1;
+        }
+    }
+
+    /// What was counted before, for those labels that are known.
+    pub(crate) fn go_on(&mut self, counted: &BTreeMap<String, u64>) {
+        for (label, count) in &mut self.0 {
+            *count = counted.get(*label).copied().unwrap_or_default();
         }
     }
 
@@ -108,6 +116,18 @@ impl Histogram {
     pub(crate) fn of<const N: usize>(bounds: &'static [f64], spans: &Spans<N>) -> Self {
         let sum = Duration::from_micros(spans.sum).as_secs_f64();
         Self { bounds, buckets: spans.buckets.to_vec(), sum }
+    }
+
+    /// How many are in each bucket, and all of them together.
+    pub(crate) fn counted(&self) -> (Vec<u64>, f64) {
+        (self.buckets.clone(), self.sum)
+    }
+
+    /// What was counted before, if it was in such buckets.
+    pub(crate) fn go_on(&mut self, (buckets, sum): (Vec<u64>, f64)) {
+        if buckets.len() == self.buckets.len() {
+            (self.buckets, self.sum) = (buckets, sum);
+        }
     }
 
     pub(crate) fn observe(&mut self, span: Duration) {

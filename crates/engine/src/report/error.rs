@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::report::variable::{EnvFileError, VariableError};
 use crate::report::verdict::Failure;
 use crate::report::verdict::Verdict;
+use crate::upgrade::AdoptError;
 
 /// Why a cluster could not be started. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// What a program before has left to this one contradicts itself, or what there is now.
+    #[error("what the program before has left cannot be taken over: {0}")]
+    Inherited(String),
     /// The machine refused something that every cluster needs.
     #[error("cannot {what}: {source}")]
     System {
@@ -85,6 +89,12 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl From<AdoptError> for StartError {
+    fn from(error: AdoptError) -> Self {
+        Self::Inherited(error.to_string())
+    }
 }
 
 /// By what other name an address was given before.

@@ -5,11 +5,9 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use tokio::sync::broadcast;
 
 pub use crate::report::worker::RecycleReason;
 pub use recluster_core::Exit;
@@ -441,6 +439,21 @@ pub enum Event {
         /// How many lines were lost meanwhile.
         lines: u64,
     },
+    /// Another program has taken the master's place, under its workers.
+    Upgraded {
+        /// The version of the master before.
+        from: String,
+        /// The version of the one now.
+        to: String,
+        /// For how long no connection was accepted. The kernel has kept those that came.
+        #[serde(serialize_with = "seconds", rename = "rested_seconds")]
+        rested: Duration,
+    },
+    /// No other program has taken the master's place, which goes on.
+    UpgradeFailed {
+        /// Why not.
+        reason: String,
+    },
     /// A part of the engine has panicked, which is a fault of ours.
     Panicked {
         /// Which part.
@@ -462,32 +475,6 @@ pub enum Event {
     },
     /// The cluster has ended; no event follows.
     Over,
-}
-
-/// The events of a cluster from the moment of subscribing on.
-#[derive(Debug)]
-// Behind pointers: the channel keeps room for all that may wait, and most of the time none does.
-pub struct Events(pub(crate) broadcast::Receiver<Arc<Event>>);
-
-/// What [`Events::next`] yields.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "a subscriber either heard or missed")]
-pub enum Heard {
-    /// The next event.
-    Event(Event),
-    /// The subscriber was too slow: so many events were lost.
-    Missed(u64),
-}
-
-impl Events {
-    /// The next event; `None` once the cluster is over.
-    pub async fn next(&mut self) -> Option<Heard> {
-        match self.0.recv().await {
-            Ok(event) => Some(Heard::Event(Arc::unwrap_or_clone(event))),
-            Err(broadcast::error::RecvError::Lagged(count)) => Some(Heard::Missed(count)),
-            Err(broadcast::error::RecvError::Closed) => None,
-        }
-    }
 }
 
 fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -42,6 +42,7 @@ impl Event {
             | Self::ReplaceFailed { .. }
             | Self::Unkillable { .. }
             | Self::WorkerLogFailed { .. }
+            | Self::UpgradeFailed { .. }
             | Self::Panicked { .. }
             | Self::Reloaded {
                 verdict: Verdict::RolledBack { .. } | Verdict::StoppedPartWay { .. } | Verdict::Refused { .. },
@@ -82,6 +83,7 @@ impl Event {
             | Self::Held { .. }
             | Self::AcceptingUntilStop { .. }
             | Self::Recycling { .. }
+            | Self::Upgraded { .. }
             | Self::Started { .. }
             | Self::Superseded { .. }
             | Self::Reloaded { verdict: Verdict::Done | Verdict::Abandoned, .. }

@@ -4,6 +4,7 @@ pub mod configuration;
 pub(crate) mod counts;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod events;
 pub(crate) mod level;
 pub(crate) mod measured;
 pub(crate) mod record;

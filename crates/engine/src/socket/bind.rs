@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use recluster_wire::env::{Given, GivenAddress, SocketName};
 use rustix::net::SocketType;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::time::sleep;
 
@@ -17,7 +18,7 @@ use crate::config::address::{BindAddress, Kind};
 use crate::config::listen::Listen;
 use crate::report::error::StartError;
 use crate::report::worker::{Address, is_abstract};
-use crate::socket::file::SocketFile;
+use crate::socket::file::{SavedFile, SocketFile};
 use crate::socket::holder::{PortOf, Wanted};
 use crate::socket::kept::{KeptName, Other, Pool, Returned};
 use crate::socket::local::address_of;
@@ -26,6 +27,7 @@ use crate::socket::probe::{Probe, obstacle, probe};
 use crate::socket::runtime_dir::{may_create_in, parent_of};
 use crate::socket::short_path::ShortPath;
 use crate::sys;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// The descriptor of the first listener in a worker that is not Node, and the first `fd` of `listen({fd})` in one that is.
 pub(crate) const FIRST_LISTENER: i32 = 3;
@@ -48,6 +50,53 @@ pub(crate) struct Bound {
     pub(crate) kept: Option<KeptName>,
     /// Sockets of a group that came back with it, or that were in its way, and are not needed.
     pub(crate) others: Vec<Other>,
+}
+
+/// A socket that another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    name: Option<String>,
+    address: Address,
+    file: Option<SavedFile>,
+    kept: Option<String>,
+}
+
+/// The name of the part.
+const PART: &str = "bound";
+
+fn purpose(number: usize) -> String {
+    format!("{PART}/{number}")
+}
+
+/// Leaves all of them to another program.
+pub(crate) fn save_all(bound: &[Bound], saving: &mut Saving) -> Result<(), SaveError> {
+    let left = bound.iter().enumerate().map(|(number, bound)| {
+        saving.pass(&bound.socket, purpose(number))?;
+        Ok(Left {
+            name: bound.name.as_ref().map(ToString::to_string),
+            address: bound.address.clone(),
+            file: bound.file.as_ref().map(|file| file.save()),
+            kept: bound.kept.map(|name| name.to_string()),
+        })
+    });
+    let left = left.collect::<Result<Vec<Left>, SaveError>>()?;
+    saving.put(PART, &left)
+}
+
+/// Those that were left, in their order. Their files belong to the program before until [`SocketFile::keep`].
+pub(crate) fn adopt_all(inheritance: &mut Inheritance) -> Result<Vec<Bound>, AdoptError> {
+    let left: Vec<Left> = inheritance.needed(PART)?;
+    let adopted = left.into_iter().enumerate().map(|(number, Left { name, address, file, kept })| {
+        Ok(Bound {
+            name: name.and_then(|name| name.parse().ok()),
+            address,
+            socket: inheritance.descriptor(&purpose(number))?,
+            file: file.map(|file| Arc::new(SocketFile::inherit(file))),
+            kept: kept.and_then(|name| name.parse().ok()),
+            others: Vec::new(),
+        })
+    });
+    adopted.collect()
 }
 
 impl Bound {

@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::report::worker::written;
 
 /// How much of a table of the kernel's is read. In those of TCP, what listens stands first.
@@ -50,7 +52,7 @@ impl PortOf {
 }
 
 /// A process that has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holder {
     pub(crate) pid: u32,
     /// The beginning of its command line.

@@ -16,7 +16,8 @@ use crate::dataplane::{Handle, Receipt};
 use crate::report::counts::Counts;
 use crate::report::event::{Event, MESSAGE_BACKLOG, MESSAGE_BYTES};
 use crate::report::worker::{Address, Worker};
-use crate::supervisor::tally::Tally;
+use crate::supervisor::tally::{self, Tally};
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// One thing that the host is told.
 #[derive(Debug)]
@@ -85,6 +86,8 @@ impl From<Payload> for HostMessage {
         }
     }
 }
+
+const PART: &str = "audience";
 
 /// Who is told.
 pub(crate) struct Host(Box<dyn Fn(HostEvent) + Send + Sync>);
@@ -163,6 +166,22 @@ impl Audience {
         }
     }
 
+    /// Leaves what was counted to another program. A host is told what it cannot hear again, and cannot be left.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        if self.host.is_some() {
+            return Err(SaveError::Refused("the cluster is part of another program".to_owned()));
+        }
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner).save();
+        saving.put(PART, &(self.messages_lost, tally))
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        let (lost, left): (u64, tally::Left) = inheritance.needed(PART)?;
+        (self.messages_lost, self.tally) = (lost, Mutex::new(Tally::adopt(left)));
+        Ok(())
+    }
+
     /// All of them hear an event.
     pub(crate) fn emit(&self, event: Event) {
         self.count(&event);
@@ -173,6 +192,11 @@ impl Audience {
         if self.events.send(Arc::new(event)).is_ok() {
             self.waiting.sent.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether every subscriber has heard everything.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.events.is_empty()
     }
 
     /// What was counted of all events so far.

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use recluster_core::WorkerId;
+use serde::{Deserialize, Serialize};
 
 /// How soon after its start a worker ends that puts its server into the background.
 pub(super) const SOON: Duration = Duration::from_secs(60);
 
 /// What is known of the last generation of which something was looked for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Background {
     generation: Option<u64>,
     /// What was found, and what to do.
@@ -27,6 +28,11 @@ pub(super) enum Next {
 }
 
 impl Background {
+    /// Whether something is being looked for.
+    pub(crate) fn is_looked_for(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// What was found of this generation.
     pub(crate) fn of(&self, generation: u64) -> Option<String> {
         self.found.clone().filter(|_| self.generation == Some(generation))

@@ -5,6 +5,7 @@ use recluster_core::WorkerId;
 use crate::config::ready::ReadyWhen;
 use crate::process::compile_cache::Sweeper;
 use crate::process::program::ResolvedProgram;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -16,7 +17,20 @@ pub(crate) struct Caches {
     writer: Option<(WorkerId, u64)>,
 }
 
+const PART: &str = "caches";
+
 impl Caches {
+    /// Leaves what is known to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        saving.put(PART, &(&self.told, self.writer))
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn adopt(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let (told, writer) = inheritance.needed(PART)?;
+        Ok(Self { told, writer, sweeper: Sweeper::default() })
+    }
+
     /// Whether people are to be told why a worker has none: what is wrong with one is wrong with the next one.
     pub(crate) fn is_news(&mut self, reason: &str) -> bool {
         let is_news = self.told.as_deref() != Some(reason);

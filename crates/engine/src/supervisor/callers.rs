@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use recluster_core::Caller;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::report::status::LastReload;
 use crate::report::verdict::{Told, Verdict};
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// Everyone who waits, by the name that the policy knows them by; and how the last reload ended.
 #[derive(Debug, Default)]
@@ -26,14 +28,31 @@ struct Waiting {
 }
 
 /// A reload that has ended.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Concluded {
+    #[serde(with = "plain")]
     at: Instant,
     generation: Option<u64>,
     verdict: Verdict,
 }
 
+const PART: &str = "callers";
+
 impl Callers {
+    /// Leaves the last verdict to another program. Nobody is to wait for one.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        if self.waiting.values().any(|waiting| !waiting.reply.is_closed()) {
+            return Err(SaveError::Refused("the verdict of a reload is waited for".to_owned()));
+        }
+        saving.put(PART, &(self.last, &self.last_concluded, self.concluded))
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn adopt(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let (last, last_concluded, concluded) = inheritance.needed(PART)?;
+        Ok(Self { waiting: BTreeMap::new(), last, last_concluded, concluded })
+    }
+
     /// One more waits; returns its name. Who has stopped to wait is forgotten.
     pub(crate) fn add(&mut self, reply: oneshot::Sender<Told>, needs_restart: Vec<String>) -> Caller {
         self.waiting.retain(|_, waiting| !waiting.reply.is_closed());

@@ -5,13 +5,17 @@ use std::io;
 use std::path::PathBuf;
 
 use recluster_core as core;
+use serde::{Deserialize, Serialize};
 
 use crate::config::watched::{Kind, Watched};
 use crate::guard::Panicked;
 use crate::report::event::Event;
 use crate::sink::Sink;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 use crate::watch::Watcher;
 use crate::watch::seen::Sighting;
+
+const PART: &str = "changes";
 
 /// How many files are named.
 const NAMED: usize = 3;
@@ -24,8 +28,9 @@ pub(crate) struct Changes {
 }
 
 /// The first files in the order of their paths, and how many more: a symlink comes before what lies behind it, and is the cause.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Named {
+    #[serde(with = "plain")]
     files: BTreeSet<PathBuf>,
     more: usize,
 }
@@ -42,6 +47,17 @@ impl Changes {
             return Ok(Self::default());
         }
         Ok(Self { _watcher: Some(Watcher::start(watched, own, seen, panicked)?), ..Self::default() })
+    }
+
+    /// Leaves what has changed to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        saving.put(PART, &self.waiting.iter().collect::<Vec<_>>())
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        self.waiting = inheritance.needed::<Vec<_>>(PART)?.into_iter().collect();
+        Ok(())
     }
 
     /// Files have changed. What the policy is to be told of it.

@@ -1,6 +1,7 @@
 //! One worker as the supervisor knows it: its [`Process`], and what has been seen and heard of it.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,15 +9,18 @@ use std::time::{Duration, Instant};
 use recluster_core::{Generation, Signal, SlotId, WorkerId};
 use recluster_wire::env::NodeDrain;
 use recluster_wire::node::{self, Farewell};
+use serde::{Deserialize, Serialize};
 
+use crate::process::awaited::Awaited;
 use crate::process::exception::Exception;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
-use crate::process::{Process, sd_notify};
+use crate::process::{self, Process, health_check, sd_notify};
 use crate::report::worker::{Address, Held, Resource, Worker};
 use crate::socket::holder::Holder;
-use crate::supervisor::readiness::{Readiness, Seen};
+use crate::supervisor::readiness::{self, Readiness, Seen};
 use crate::supervisor::watchdog::Watchdog;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// A worker that lives, or whose end has not been dealt with yet.
 #[derive(Debug)]
@@ -64,7 +68,96 @@ impl Place {
     }
 }
 
+/// A worker that another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Left {
+    number: u64,
+    slot: SlotId,
+    generation: Generation,
+    process: process::Left,
+    readiness: readiness::Left,
+    watchdog: Watchdog,
+    channel_use: ChannelUse,
+    preload: Option<NodeDrain>,
+    held: Option<Held>,
+    status: Option<String>,
+    notify_ignored: u64,
+    stranger: Option<Holder>,
+    in_the_way: Option<Address>,
+    own_listener: Option<SocketAddr>,
+    notify: Option<sd_notify::Left>,
+}
+
+/// A worker of a program before, and what goes on when that is not gone back to any more.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) child: Child,
+    /// Shows the end of its process.
+    pub(crate) watched: OwnedFd,
+    pub(crate) checks: Option<health_check::Left>,
+    pub(crate) notify: Option<sd_notify::Adopted>,
+}
+
+impl Left {
+    /// Goes on with it.
+    pub(crate) fn adopt(
+        self,
+        awaited: &Awaited,
+        inheritance: &mut Inheritance,
+    ) -> Result<Adopted, AdoptError> {
+        let worker = self.watchdog.worker();
+        let (process, watched) = self.process.adopt(&purpose(worker, "process"), awaited, inheritance)?;
+        let (readiness, checks) = self.readiness.adopt();
+        let notify = self.notify.map(|notify| notify.adopt(&purpose(worker, "notify"), inheritance));
+        let child = Child {
+            number: self.number,
+            slot: self.slot,
+            generation: self.generation,
+            process,
+            readiness,
+            watchdog: self.watchdog,
+            channel_use: self.channel_use,
+            preload: self.preload,
+            held: self.held,
+            status: self.status,
+            notify_ignored: self.notify_ignored,
+            stranger: self.stranger,
+            in_the_way: self.in_the_way,
+            own_listener: self.own_listener,
+            notify: None,
+        };
+        Ok(Adopted { child, watched, checks, notify: notify.transpose()? })
+    }
+}
+
+fn purpose(worker: WorkerId, what: &str) -> String {
+    format!("worker/{}/{what}", worker.get())
+}
+
 impl Child {
+    /// Leaves it to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<Left, SaveError> {
+        let worker = self.watchdog.worker();
+        let notify = self.notify.as_ref().map(|notify| notify.save(&purpose(worker, "notify"), saving));
+        Ok(Left {
+            number: self.number,
+            slot: self.slot,
+            generation: self.generation,
+            process: self.process.save(&purpose(worker, "process"), saving)?,
+            readiness: self.readiness.save()?,
+            watchdog: self.watchdog.clone(),
+            channel_use: self.channel_use,
+            preload: self.preload,
+            held: self.held.clone(),
+            status: self.status.clone(),
+            notify_ignored: self.notify_ignored,
+            stranger: self.stranger.clone(),
+            in_the_way: self.in_the_way.clone(),
+            own_listener: self.own_listener,
+            notify: notify.transpose()?,
+        })
+    }
+
     /// A worker that has just been started, and may be silent for so long.
     pub(crate) fn new(
         place: Place,
@@ -137,7 +230,8 @@ impl Child {
 }
 
 /// What a worker makes of its channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum ChannelUse {
     /// It may not know that it has one, and close it like any other descriptor.
     Unproven,
@@ -169,7 +263,7 @@ impl ChannelUse {
 }
 
 /// A worker that is gone, for the verdict that names it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DeadWorker {
     pub(crate) worker: Worker,
     /// The last lines that it wrote to its stderr.

@@ -14,7 +14,7 @@ use crate::dataplane::{Billed, Command, Fact};
 use crate::process::background::Ended;
 use crate::process::event::Event as Heard;
 use crate::process::event::{HandOver, Words};
-use crate::process::health_check::{Asked, Checks, Target};
+use crate::process::health_check::{self, Asked, Target};
 use crate::process::oom_kills;
 use crate::process::program::ResolvedProgram;
 use crate::report::event::Event;
@@ -202,12 +202,14 @@ impl Supervisor {
         match child.readiness.did(what, ready_when, self.generations.spec().checks.as_ref()) {
             Next::Nothing => {}
             Next::Ready => self.becomes_ready(worker),
-            Next::Check(checks) => self.begin_checks(worker, checks),
+            Next::Check(checks) => self.begin_checks(worker, checks.unbegun()),
         }
     }
 
-    fn begin_checks(&mut self, worker: WorkerId, checks: Checks) {
+    /// Begins these checks of a worker, or goes on with those that a program before has begun.
+    pub(super) fn begin_checks(&mut self, worker: WorkerId, left: health_check::Left) {
         let Some(child) = self.workers.get_mut(worker) else { return };
+        let checks = left.checks();
         let program = self.generations.program(child.generation);
         let target = match (&checks.check, child.own_listener) {
             (ReadyCheck::Http(_), Some(address)) => Target::Own(address),
@@ -220,7 +222,7 @@ impl Supervisor {
                 privileges: program.map(|program| program.privileges.clone()).unwrap_or_default(),
             })),
         };
-        let checking = checks.start(worker, target, self.spawner.events(), self.spawner.hands());
+        let checking = left.go_on(worker, target, self.spawner.events(), self.spawner.hands());
         child.readiness.is_checked_by(checking);
     }
 
@@ -340,7 +342,8 @@ impl Supervisor {
         }
     }
 
-    fn await_exit(&self, worker: WorkerId, looks: u32) {
+    fn await_exit(&mut self, worker: WorkerId, looks: u32) {
+        self.exits_awaited += 1;
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
             sleep(EXIT_FOLLOWS).await;
@@ -351,6 +354,7 @@ impl Supervisor {
 
     /// The worker has not exited yet.
     pub(super) fn lives_on(&mut self, worker: WorkerId, looks: u32) {
+        self.exits_awaited = self.exits_awaited.saturating_sub(1);
         let Some(child) = self.workers.get(worker) else { return };
         if looks > 0 && child.process.is_busy() {
             self.await_exit(worker, looks);

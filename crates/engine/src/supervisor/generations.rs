@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use recluster_core as core;
 use recluster_core::{Generation, SpawnFailure};
+use serde::{Deserialize, Serialize};
 
 use crate::config::ready::ReadyWhen;
 use crate::config::variable::Variables;
@@ -22,9 +23,10 @@ use crate::process::{advice, spawn};
 use crate::report::error::{ProgramError, StartError};
 use crate::report::variable::EnvFileError;
 use crate::supervisor::spec::Spec;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// Why a worker could not be started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SpawnError {
     pub(crate) failure: SpawnFailure,
     pub(crate) reason: String,
@@ -60,7 +62,43 @@ pub(crate) struct Generations {
     told: Vec<Cow<'static, str>>,
 }
 
+/// What another program goes on with. How the cluster is run it finds out as at a start, but for this: what the policy goes by, what
+/// reloads have set, and what each generation runs.
+#[derive(Serialize, Deserialize)]
+struct Left {
+    config: core::Config,
+    set_at_reloads: Variables,
+    programs: Vec<(Generation, Result<Arc<ResolvedProgram>, SpawnError>)>,
+    told: Vec<String>,
+}
+
+const PART: &str = "generations";
+
 impl Generations {
+    /// Leaves them to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        let Self { in_force, pending, before, programs, told } = self;
+        if pending.is_some() || before.is_some() {
+            return Err(SaveError::Refused("a reload is going on".to_owned()));
+        }
+        let left = Left {
+            config: in_force.config,
+            set_at_reloads: in_force.program.set_at_reloads.clone(),
+            programs: programs.iter().map(|(generation, program)| (*generation, program.clone())).collect(),
+            told: told.iter().map(|told| told.clone().into_owned()).collect(),
+        };
+        saving.put(PART, &left)
+    }
+
+    /// Goes on with what was left, under a spec that was found out as at a start.
+    pub(crate) fn adopt(mut spec: Spec, inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let Left { config, set_at_reloads, programs, told } = inheritance.needed(PART)?;
+        (spec.config, spec.program.set_at_reloads) = (config, set_at_reloads);
+        let programs = programs.into_iter().collect();
+        let told = told.into_iter().map(Cow::Owned).collect();
+        Ok(Self { in_force: spec, pending: None, before: None, programs, told })
+    }
+
     /// The first generation runs this program, which its check has resolved.
     pub(crate) fn new(spec: Spec, first: ResolvedProgram) -> Self {
         let programs = BTreeMap::from([(Generation::FIRST, Ok(Arc::new(first)))]);

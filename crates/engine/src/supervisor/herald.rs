@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use recluster_core as core;
 use recluster_wire::notify::{Word, datagram};
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use crate::config::service_manager::ServiceManager;
 use crate::report::status::LastReload;
 use crate::report::verdict::Verdict;
 use crate::socket::kept::KeptName;
 use crate::socket::manager::{ManagerSocket, Sent};
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// How much time is asked for while something goes on, and how often. What ends it are the deadlines of the cluster itself.
 const EXTENSION: Duration = Duration::from_secs(30);
@@ -74,12 +76,13 @@ struct Speaker {
 }
 
 /// Sockets for which there was no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Refused {
     None,
     Some,
     /// There is room again, and all are to be offered then.
-    Awaited(Instant),
+    Awaited(#[serde(with = "plain")] Instant),
     /// They are to be offered now.
     Wanted,
 }
@@ -101,7 +104,8 @@ enum About {
 }
 
 /// What the manager believes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Stage {
     Starting,
     Serving,
@@ -116,7 +120,56 @@ struct Beat {
     next: Instant,
 }
 
+/// What the manager believes and keeps, for another program.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    kept: Vec<String>,
+    told_of_room: bool,
+    refused: Refused,
+    stage: Stage,
+    status: String,
+    names_itself: bool,
+    #[serde(with = "plain")]
+    beats: Option<Instant>,
+}
+
+const PART: &str = "herald";
+
 impl Herald {
+    /// Leaves it to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        let Some(speaker) = &self.0 else { return Ok(()) };
+        if !speaker.waiting.is_empty() {
+            return Err(SaveError::Refused("the service manager does not read what it is told".to_owned()));
+        }
+        let left = Left {
+            kept: speaker.kept.iter().map(ToString::to_string).collect(),
+            told_of_room: speaker.told_of_room,
+            refused: speaker.refused,
+            stage: speaker.stage,
+            status: speaker.status.clone(),
+            names_itself: speaker.names_itself,
+            beats: speaker.beat.map(|beat| beat.next),
+        };
+        saving.put(PART, &left)
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance, now: Instant) -> Result<(), AdoptError> {
+        let (Some(speaker), Some(left)) = (&mut self.0, inheritance.part::<Left>(PART)?) else {
+            return Ok(());
+        };
+        let Left { kept, told_of_room, refused, stage, status, names_itself, beats } = left;
+        speaker.kept = kept.iter().filter_map(|name| name.parse().ok()).collect();
+        (speaker.told_of_room, speaker.refused, speaker.status) = (told_of_room, refused, status);
+        speaker.names_itself = names_itself;
+        speaker.enter(stage, now);
+        if let (Some(beat), Some(at)) = (&mut speaker.beat, beats) {
+            beat.next = at;
+        }
+        Ok(())
+    }
+
     pub(crate) fn new(manager: Option<ServiceManager>, now: Instant) -> io::Result<Self> {
         manager.map(|manager| Speaker::new(manager, now)).transpose().map(Self)
     }

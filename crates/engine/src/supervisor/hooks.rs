@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
@@ -18,9 +18,11 @@ use crate::report::level::Level;
 use crate::report::record::Record;
 use crate::report::verdict::Verdict;
 use crate::sink::Sink;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// One that panics has failed, and the next one is told.
 const PART: Part = Part::dispensable("a hook");
+const PART_LEFT: &str = "hooks";
 /// How many events may wait for one hook.
 const WAITING: usize = 16;
 /// A longer event is not told: so much of it waits for each hook at most.
@@ -71,9 +73,11 @@ struct Job {
 }
 
 /// The respawns that follow each other.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Row {
+    #[serde(with = "plain")]
     began: Option<Instant>,
+    #[serde(with = "plain")]
     last: Option<Instant>,
     respawns: u32,
 }
@@ -131,6 +135,32 @@ impl Hooks {
         let hook = Arc::new(hook.clone());
         self.tasks.spawn(work(Arc::clone(&hook), waiting, self.hands.clone(), self.failures.clone()));
         Queue { hook, jobs, ticket: Arc::default(), lost: Mutex::default() }
+    }
+
+    /// Leaves what was counted to another program. None of them is to have anything to do.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        if self.list.iter().chain(&self.gone).any(Queue::is_at_work) {
+            return Err(SaveError::Refused("a hook runs".to_owned()));
+        }
+        let row = self.row.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = self
+            .list
+            .iter()
+            .map(|queue| (queue.hook.on.name().to_owned(), queue.hook.label(), *queue.lost()));
+        saving.put(PART_LEFT, &(&*row, lost.collect::<Vec<_>>()))
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        let (row, lost): (Row, Vec<(String, String, u64)>) = inheritance.needed(PART_LEFT)?;
+        self.row = Mutex::new(row);
+        for (on, label, count) in lost {
+            let is_it = |queue: &&Queue| queue.hook.on.name() == on && queue.hook.label() == label;
+            if let Some(queue) = self.list.iter().find(is_it) {
+                *queue.lost() = count;
+            }
+        }
+        Ok(())
     }
 
     /// Tells those whom it concerns of an event. They run in these surroundings.

@@ -11,12 +11,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use recluster_core::Generation;
+use serde::{Deserialize, Serialize};
 
 use crate::process::family::Families;
 use crate::report::worker::Worker;
 use crate::socket::attention::{self, Attention};
 use crate::socket::bind::Bound;
 use crate::socket::holder::{Holder, listening, runs_node};
+use crate::upgrade::plain;
 
 /// How soon it is looked again while connections wait, and for the first time.
 const LOOK: Duration = Duration::from_secs(4);
@@ -30,7 +32,7 @@ const PATIENCE_WITH_OPEN: Duration = Duration::from_secs(60);
 const MOST_PLACES: usize = 3;
 
 /// What is known of the sockets, in their order, since a generation serves.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ignored {
     generation: Option<Generation>,
     sockets: Vec<State>,
@@ -39,12 +41,13 @@ pub(crate) struct Ignored {
 }
 
 /// One socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum State {
     /// No connection was seen to wait.
     Quiet,
     /// Connections wait since then.
-    Waiting(Instant),
+    Waiting(#[serde(with = "plain")] Instant),
     /// Connections are taken, or people were told that they are not: it is looked at no more.
     Settled,
 }

@@ -12,7 +12,7 @@ use crate::dataplane::{Billed, Handle};
 use crate::guard::Panicked;
 use crate::process;
 use crate::process::launcher::Outcome;
-use crate::process::successor::{Upgraded, Wanted};
+use crate::process::successor::{Program, Upgraded, Wanted};
 use crate::report::configuration::Configuration;
 use crate::report::counts::{Health, Measured};
 use crate::report::error::{ScaleError, SendError};
@@ -46,10 +46,21 @@ pub(crate) enum Input {
     Hook(Failed),
     /// Something is seen of files that are watched.
     Seen(Sighting),
+    /// An upgrade has come further.
+    Upgrade(Step),
     /// A part of the engine has panicked.
     Panicked(Panicked),
     /// Somebody asks.
     Request(Request),
+}
+
+/// What an upgrade has waited for.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The program is there, or cannot be run.
+    Found(Result<Arc<Program>, String>),
+    /// It is of this version and could take over, or why not.
+    Rehearsed(Arc<Program>, Result<String, String>),
 }
 
 /// How the cluster is to be run from a reload on, or why it cannot be run so.

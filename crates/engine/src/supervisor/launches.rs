@@ -83,6 +83,11 @@ impl Launches {
         self.begun.keys().copied().collect()
     }
 
+    /// Whether nothing is being started, and nobody waits for that.
+    pub(crate) fn are_over(&self) -> bool {
+        self.begun.is_empty() && self.waiting.is_empty()
+    }
+
     /// Where a worker will be, if it is being started.
     pub(crate) fn place(&self, worker: WorkerId) -> Option<Place> {
         self.begun.get(&worker).map(|begun| begun.place)

@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::{MOST_SPARED, Phase, Settings, State};
+use serde::{Deserialize, Serialize};
 
+use crate::process::awaited::Awaited;
 use crate::process::unkillable;
 use crate::report::event::Event;
 use crate::report::signal::name_of;
 use crate::report::worker::Worker;
-use crate::supervisor::child::Child;
+use crate::supervisor::child::{self, Child};
 use crate::supervisor::policy::Clock;
 use crate::supervisor::timers::FAR_AWAY;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// How often the groups are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -41,14 +44,15 @@ pub(crate) struct Leftover {
 }
 
 /// What is done next, and when, if the group has not ended by then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Step {
     /// It is sent TERM.
-    Term(Instant),
+    Term(#[serde(with = "plain")] Instant),
     /// It is sent KILL.
-    Kill(Instant),
+    Kill(#[serde(with = "plain")] Instant),
     /// It was sent KILL, and is waited for no longer. It may hold sockets until then.
-    Forget(Instant),
+    Forget(#[serde(with = "plain")] Instant),
 }
 
 impl Step {
@@ -165,7 +169,55 @@ pub(crate) struct Leftovers {
     unkillable: Vec<Leftover>,
 }
 
+/// What another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    worker: Worker,
+    child: child::Left,
+    #[serde(with = "plain")]
+    since: Instant,
+    next: Step,
+    is_known: bool,
+    spared: u8,
+}
+
+const PART: &str = "leftovers";
+
+impl Leftover {
+    fn save(&self, saving: &mut Saving) -> Result<Left, SaveError> {
+        let Self { worker, child, since, next, is_known, spared } = self;
+        let (worker, child) = (*worker, child.save(saving)?);
+        Ok(Left { worker, child, since: *since, next: *next, is_known: *is_known, spared: *spared })
+    }
+}
+
+impl Left {
+    fn adopt(self, awaited: &Awaited, inheritance: &mut Inheritance) -> Result<Leftover, AdoptError> {
+        let Self { worker, child, since, next, is_known, spared } = self;
+        let child = child.adopt(awaited, inheritance)?.child;
+        Ok(Leftover { worker, child, since, next, is_known, spared })
+    }
+}
+
 impl Leftovers {
+    /// Leaves all of it to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        let mut save = |list: &[Leftover]| {
+            list.iter().map(|leftover| leftover.save(saving)).collect::<Result<Vec<_>, SaveError>>()
+        };
+        let left = (save(&self.waited_for)?, save(&self.unkillable)?);
+        saving.put(PART, &left)
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn adopt(awaited: &Awaited, inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let (waited_for, unkillable): (Vec<Left>, Vec<Left>) = inheritance.needed(PART)?;
+        let mut adopt =
+            |list: Vec<Left>| list.into_iter().map(|left| left.adopt(awaited, inheritance)).collect();
+        let waited_for: Result<Vec<Leftover>, AdoptError> = adopt(waited_for);
+        Ok(Self { waited_for: waited_for?, unkillable: adopt(unkillable)? })
+    }
+
     /// A worker's first process has ended in this state. It is reaped when it has left no others, or where those are left
     /// alone.
     pub(crate) fn take(

@@ -11,6 +11,7 @@ mod abandon;
 mod actions;
 pub(crate) mod audience;
 mod background;
+pub(crate) mod beginning;
 mod caches;
 mod callers;
 mod changes;
@@ -26,7 +27,9 @@ mod hooks;
 mod ignored;
 pub(crate) mod input;
 mod launches;
+mod leaving;
 mod leftovers;
+mod looks;
 mod notices;
 mod policy;
 mod readiness;
@@ -38,6 +41,7 @@ mod run;
 mod spawner;
 pub(crate) mod spec;
 pub(crate) mod status;
+mod succession;
 mod taken;
 pub(crate) mod tally;
 mod timers;
@@ -53,20 +57,21 @@ use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::WorkerId;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::balance::Balance;
 use crate::config::output::Output;
 use crate::config::service_manager::ServiceManager;
 use crate::config::watched::Watched;
-use crate::dataplane::{DataPlane, Setup};
+use crate::dataplane::{self, DataPlane, Setup};
 use crate::guard::Panicked;
 use crate::process::first_thread::Seat;
 use crate::process::hook::Surroundings;
 use crate::process::latest::Latest;
 use crate::process::launcher::Launcher;
 use crate::process::oom_kills::OomKills;
-use crate::process::outlets::Outlets;
+use crate::process::outlets::{self, Outlets};
 use crate::process::preload::Keeper;
 use crate::process::program::ResolvedProgram;
 use crate::process::ring::Ring;
@@ -80,6 +85,7 @@ use crate::socket::bind::Bound;
 use crate::socket::kept::KeptName;
 use crate::supervisor::audience::Audience;
 use crate::supervisor::background::Background;
+use crate::supervisor::beginning::Beginning;
 use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
 use crate::supervisor::changes::Changes;
@@ -91,13 +97,15 @@ use crate::supervisor::ignored::Ignored;
 use crate::supervisor::input::{Input, Progress};
 use crate::supervisor::launches::Launches;
 use crate::supervisor::leftovers::Leftovers;
-use crate::supervisor::policy::{Clock, Policy};
+use crate::supervisor::policy::Policy;
 use crate::supervisor::renewals::Renewals;
 use crate::supervisor::routing::Routing;
 use crate::supervisor::spawner::{Habits, Spawner};
 use crate::supervisor::spec::{Reread, Spec};
+use crate::supervisor::succession::Succession;
 use crate::supervisor::timers::Timers;
 use crate::supervisor::workers::Workers;
+use crate::upgrade::Inheritance;
 
 /// What the supervisor is started with.
 pub(crate) struct Shell {
@@ -182,6 +190,11 @@ pub(crate) struct Supervisor {
     balance: Balance,
     /// Who wants to know how many slots there are when the policy has heard of another number.
     scaled: Vec<oneshot::Sender<Result<u32, ScaleError>>>,
+    /// How many workers that have closed their channels are given time to end.
+    exits_awaited: u32,
+    succession: Succession,
+    /// It goes on with what a program before has left, as people are to be told.
+    goes_on: Option<Event>,
     reread: Option<Reread>,
     /// A part of the engine has panicked: the cluster is to end.
     panicked: Option<Panicked>,
@@ -194,7 +207,7 @@ pub(crate) struct Supervisor {
 }
 
 /// What people were told that they are told once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Told {
     /// Everything stops.
     stop: bool,
@@ -206,83 +219,153 @@ struct Told {
     left: Background,
 }
 
-/// Starts the data plane and the supervisor.
-pub(crate) fn start(shell: Shell, audience: Audience, setup: Setup) -> Result<Controls, StartError> {
-    let Shell {
-        spec,
-        first,
-        balance,
-        raw_stdio,
-        output,
-        end_with_master,
-        seat,
-        successor,
-        cluster,
-        open_files,
-        bound,
-        reread,
-        watched,
-        own,
-        numbering,
-        latest,
-        name,
-        manager,
-        returned,
-    } = shell;
+/// What a running supervisor acts by.
+struct Means {
+    spawner: Spawner,
+    hooks: Hooks,
+    herald: Herald,
+    changes: Changes,
+}
+
+/// Starts the supervisor and the data plane, which go on with what was left if anything was. Until the last of what can fail, nothing that
+/// was left is read, written or ended.
+pub(crate) fn start(
+    mut shell: Shell,
+    mut audience: Audience,
+    setup: Setup,
+    mut inheritance: Option<&mut Inheritance>,
+) -> Result<Controls, StartError> {
     let (inputs, inbox) = mpsc::unbounded_channel();
-    let system = |what| move |source| StartError::System { what, source };
-    let dataplane = DataPlane::start(setup, None, sink(&inputs, Input::Fact), sink(&inputs, Input::Panicked))
-        .map_err(system("start the data plane"))?;
-    let process_events = sink(&inputs, Input::Process);
+    let Means { mut spawner, mut hooks, mut herald, mut changes } =
+        start_means(&mut shell, &inputs, inheritance.as_deref_mut())?;
+    let Shell { spec, first, balance, raw_stdio, reread, numbering, successor, .. } = shell;
     let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);
-    let habits = Habits { raw_stdio, takes_stdout: output.takes_stdout(), end_with_master, cluster };
-    let outlets = Outlets::start(output, spec.settings().workers, passes_stderr, process_events.clone())?;
-    let launcher =
-        start_launcher(seat, open_files, &inputs).map_err(system("start the thread that starts workers"))?;
-    let hooks = Hooks::new(&spec.hooks, name, launcher.hands(), sink(&inputs, Input::Hook));
-    let herald = start_herald(manager, returned).map_err(system("make a socket for the service manager"))?;
-    let changes = Changes::watch(watched, &own, sink(&inputs, Input::Seen), sink(&inputs, Input::Panicked))
-        .map_err(system("start the thread that watches files"))?;
-    let (progress, seen) = watch::channel(Progress::default());
-    let controls = Controls { inputs: inputs.clone(), progress: seen, ring: outlets.ring().clone() };
     let keeper = (spec.preload.is_some() || !passes_stderr).then(Keeper::start);
-    let supervisor = Supervisor {
-        policy: Policy::new(spec.config, Clock::starting(Instant::now())),
-        generations: Generations::new(spec, first),
-        workers: Workers::new(numbering),
-        launches: Launches::default(),
-        leftovers: Leftovers::default(),
-        oom_kills: OomKills::watch(),
-        audience,
-        hooks: Some(hooks),
-        told: Told::default(),
-        asked_to_end: AskedToEnd::No,
-        panicked: None,
-        progress,
-        callers: Callers::default(),
-        herald,
-        told_manager: None,
-        renewals: Renewals::default(),
-        changes,
-        routing: Routing::default(),
-        warned_of_keep_alive: None,
-        caches: Caches::default(),
-        ignored: Ignored::default(),
-        timers: Timers::default(),
-        spawner: Spawner::new(habits, bound, latest, (launcher, outlets), process_events),
-        dataplane,
-        balance,
-        scaled: Vec::new(),
-        reread,
-        inputs,
-        _keeper: keeper,
-        successor,
+    let mut left = None;
+    let mut beginning = match &mut inheritance {
+        Some(inheritance) => {
+            let to = (spawner.outlets(), &spawner.events());
+            let beginning = Beginning::adopt(spec, numbering, spawner.launcher().awaited(), to, inheritance)?;
+            audience.go_on(inheritance)?;
+            hooks.go_on(inheritance)?;
+            herald.go_on(inheritance, Instant::now())?;
+            changes.go_on(inheritance)?;
+            spawner.go_on(inheritance)?;
+            left = dataplane::Left::take(inheritance)?;
+            beginning
+        }
+        None => Beginning::new(spec, first, numbering),
     };
+    let (facts, panicked) = (sink(&inputs, Input::Fact), sink(&inputs, Input::Panicked));
+    let dataplane = DataPlane::start(setup, left, facts, panicked).map_err(system("start the data plane"))?;
+    let adopted = beginning.adopted.take();
+    let has_started = beginning.rest.has_started;
+    let (progress, seen) = watch::channel(Progress { started: has_started, ..Progress::default() });
+    let ring = spawner.outlets().ring().clone();
+    let controls = Controls { inputs: inputs.clone(), progress: seen, ring };
+    let mut supervisor = Supervisor::new(
+        beginning,
+        Means { spawner, hooks, herald, changes },
+        (dataplane, audience),
+        inputs,
+        progress,
+    );
+    (supervisor.balance, supervisor.reread) = (balance, reread);
+    (supervisor.successor, supervisor._keeper) = (successor, keeper);
+    if let Some(adopted) = adopted {
+        supervisor.go_on_with(adopted);
+    }
     tokio::spawn(supervisor.run(inbox));
     Ok(controls)
 }
 
+fn start_means(
+    shell: &mut Shell,
+    inputs: &mpsc::UnboundedSender<Input>,
+    inheritance: Option<&mut Inheritance>,
+) -> Result<Means, StartError> {
+    let (spec, raw_stdio) = (&shell.spec, shell.raw_stdio);
+    let (output, events) = (std::mem::take(&mut shell.output), sink(inputs, Input::Process));
+    let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);
+    let (takes_stdout, end_with_master) = (output.takes_stdout(), shell.end_with_master);
+    let habits = Habits { raw_stdio, takes_stdout, end_with_master, cluster: shell.cluster.take() };
+    let left = inheritance.map(|left| outlets::Left::of(&output, left)).transpose()?;
+    let outlets = Outlets::start(output, spec.settings().workers, passes_stderr, left, events.clone())?;
+    let launcher = start_launcher(shell.seat.take(), shell.open_files, inputs)
+        .map_err(system("start the thread that starts workers"))?;
+    let hooks = Hooks::new(&spec.hooks, shell.name.take(), launcher.hands(), sink(inputs, Input::Hook));
+    let (manager, returned) = (shell.manager.take(), std::mem::take(&mut shell.returned));
+    let herald = start_herald(manager, returned).map_err(system("make a socket for the service manager"))?;
+    let (watched, panicked) = (std::mem::take(&mut shell.watched), sink(inputs, Input::Panicked));
+    let changes = Changes::watch(watched, &shell.own, sink(inputs, Input::Seen), panicked)
+        .map_err(system("start the thread that watches files"))?;
+    let (bound, latest) = (std::mem::take(&mut shell.bound), shell.latest.take());
+    let spawner = Spawner::new(habits, bound, latest, (launcher, outlets), events);
+    Ok(Means { spawner, hooks, herald, changes })
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
 impl Supervisor {
+    fn new(
+        beginning: Beginning,
+        means: Means,
+        (dataplane, audience): (DataPlane, Audience),
+        inputs: mpsc::UnboundedSender<Input>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        let Beginning {
+            policy,
+            generations,
+            workers,
+            leftovers,
+            oom_kills,
+            callers,
+            caches,
+            timers,
+            rest,
+            adopted: _,
+        } = beginning;
+        let Means { spawner, hooks, herald, changes } = means;
+        Self {
+            policy,
+            generations,
+            workers,
+            launches: Launches::default(),
+            leftovers,
+            oom_kills,
+            audience,
+            hooks: Some(hooks),
+            told: rest.told,
+            asked_to_end: AskedToEnd::No,
+            panicked: None,
+            progress,
+            callers,
+            herald,
+            told_manager: None,
+            renewals: Renewals::default(),
+            changes,
+            routing: Routing::default(),
+            warned_of_keep_alive: rest.warned_of_keep_alive,
+            caches,
+            ignored: rest.ignored,
+            timers,
+            spawner,
+            dataplane,
+            balance: Balance::default(),
+            scaled: Vec::new(),
+            exits_awaited: 0,
+            succession: Succession::default(),
+            goes_on: None,
+            reread: None,
+            inputs,
+            _keeper: None,
+            successor: None,
+        }
+    }
+
     /// Tells the policy. What follows is done when everything that it was told before is done.
     fn tell(&mut self, event: core::Event) {
         self.policy.tell(event);

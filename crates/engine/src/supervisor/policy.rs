@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::{Action, Config, Generation, Phase, State, Time, WorkerId};
+use serde::{Deserialize, Serialize};
 
 use crate::supervisor::timers::FAR_AWAY;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// The moments of the policy and those of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +51,33 @@ pub(crate) struct Policy {
     handled: u64,
 }
 
+/// What another program goes on with.
+#[derive(Serialize, Deserialize)]
+struct Left {
+    cluster: core::Cluster,
+    #[serde(with = "plain")]
+    began: Instant,
+    handled: u64,
+}
+
+const PART: &str = "policy";
+
 impl Policy {
+    /// Leaves it to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        if !self.waiting.is_empty() {
+            return Err(SaveError::Refused("something has just happened".to_owned()));
+        }
+        let Self { cluster, clock, waiting: _, handled } = self;
+        saving.put(PART, &Left { cluster: cluster.clone(), began: clock.began, handled: *handled })
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn adopt(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let Left { cluster, began, handled } = inheritance.needed(PART)?;
+        Ok(Self { cluster, clock: Clock { began }, waiting: VecDeque::new(), handled })
+    }
+
     /// Begins a cluster. Its first actions can be taken at once.
     pub(crate) fn new(config: Config, clock: Clock) -> Self {
         Self { cluster: core::Cluster::new(config, Time::ZERO), clock, waiting: VecDeque::new(), handled: 0 }

@@ -1,13 +1,14 @@
 //! How far a worker has come: its first word, a server that listens, its checks, and that it is ready.
 
 use recluster_wire::notify::Word;
-use tokio::task::JoinHandle;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ready::ReadyWhen;
-use crate::process::health_check::Checks;
+use crate::process::health_check::{self, Checking, Checks};
+use crate::upgrade::SaveError;
 
 /// What was seen of a worker so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// Its first word.
     pub(crate) online: bool,
@@ -23,9 +24,26 @@ pub(crate) struct Readiness {
     seen: Seen,
     /// It drains. It is not made ready any more, and need not pass checks.
     is_leaving: bool,
-    check: Option<CheckTask>,
+    check: Option<Checking>,
     /// Why its check did not pass the last time, before it ever did.
     check_failure: Option<String>,
+}
+
+/// A way that another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Left {
+    seen: Seen,
+    is_leaving: bool,
+    check: Option<health_check::Left>,
+    check_failure: Option<String>,
+}
+
+impl Left {
+    /// Goes on with it, and with these checks if they are started.
+    pub(crate) fn adopt(self) -> (Readiness, Option<health_check::Left>) {
+        let Self { seen, is_leaving, check, check_failure } = self;
+        (Readiness { seen, is_leaving, check: None, check_failure }, check)
+    }
 }
 
 /// What follows when a worker did what may make it ready.
@@ -40,6 +58,16 @@ pub(crate) enum Next {
 }
 
 impl Readiness {
+    /// Leaves it to another program.
+    pub(crate) fn save(&self) -> Result<Left, SaveError> {
+        Ok(Left {
+            seen: self.seen,
+            is_leaving: self.is_leaving,
+            check: self.check.as_ref().map(Checking::save).transpose()?,
+            check_failure: self.check_failure.clone(),
+        })
+    }
+
     pub(crate) fn seen(&self) -> Seen {
         self.seen
     }
@@ -85,8 +113,8 @@ impl Readiness {
     }
 
     /// Its checks have begun.
-    pub(crate) fn is_checked_by(&mut self, task: JoinHandle<()>) {
-        self.check = Some(CheckTask(task));
+    pub(crate) fn is_checked_by(&mut self, checks: Checking) {
+        self.check = Some(checks);
     }
 
     /// Its check did not pass.
@@ -112,16 +140,6 @@ impl Readiness {
     /// Its process has ended.
     pub(crate) fn ends(&mut self) {
         self.check = None;
-    }
-}
-
-/// A worker's checks; they end with this.
-#[derive(Debug)]
-struct CheckTask(JoinHandle<()>);
-
-impl Drop for CheckTask {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -208,7 +226,7 @@ mod tests {
         let did =
             |readiness: &Readiness| readiness.did(ReadyWhen::Started, ReadyWhen::Started, Some(&checks));
         assert!(matches!(did(&readiness), Next::Check(_)));
-        readiness.is_checked_by(tokio::spawn(std::future::pending()));
+        readiness.is_checked_by(Checking::of(checks.clone(), tokio::spawn(std::future::pending())));
         assert!(matches!(did(&readiness), Next::Nothing), "they have begun");
         readiness.check_failed("answered 500".to_owned());
         assert_eq!(readiness.check_failure(), Some("answered 500"));
@@ -234,10 +252,11 @@ mod tests {
             let (ring, heard) = tokio::sync::oneshot::channel();
             let bell = Bell(Some(ring));
             let mut readiness = Readiness::default();
-            readiness.is_checked_by(tokio::spawn(async move {
+            let rings = async move {
                 let _bell = bell;
                 std::future::pending::<()>().await;
-            }));
+            };
+            readiness.is_checked_by(Checking::of(checks(), tokio::spawn(rings)));
             end(&mut readiness);
             heard.await.unwrap();
         }

@@ -82,6 +82,11 @@ impl Renewals {
         self.0.push(Renewal { old, slot, about, reply });
     }
 
+    /// Whether anybody waits.
+    pub(crate) fn are_waited_for(&self) -> bool {
+        self.0.iter().any(|renewal| !renewal.reply.is_closed())
+    }
+
     /// It was given up in this slot.
     pub(crate) fn fail(&mut self, slot: SlotId, failure: &Failure) {
         self.answer(|renewal| {

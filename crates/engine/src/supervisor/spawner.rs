@@ -11,21 +11,27 @@ use recluster_wire::env::{NodeDrain, Serialization};
 
 use crate::config::ready::ReadyWhen;
 use crate::process::event::Event;
+use crate::process::exit;
 use crate::process::hands::Hands;
 use crate::process::latest::Latest;
 use crate::process::launch::{Launch, Launched, Notify, Parts};
 use crate::process::launcher::Launcher;
 use crate::process::outlets::Outlets;
+use crate::process::passage::Known;
 use crate::process::preload;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
-use crate::process::{inspector, spawn, stdio};
+use crate::process::{inspector, sd_notify, spawn, stdio};
 use crate::sink::Sink;
-use crate::socket::bind::Bound;
+use crate::socket::bind::{self, Bound};
 use crate::supervisor::child::{Child, Place};
 use crate::supervisor::generations::SpawnError;
 use crate::supervisor::launches::Begun;
 use crate::supervisor::spec::Spec;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
+
+/// The name of the part.
+const PART: &str = "spawner";
 
 /// How every worker is started.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +59,8 @@ pub(crate) struct Spawner {
     outlets: Outlets,
     /// Where processes report.
     events: Sink<Event>,
+    /// What workers write, on its way there.
+    passages: Vec<Known>,
     /// The last generation of which people were told that its workers have no preload.
     warned_of_preload: Option<Generation>,
 }
@@ -83,7 +91,41 @@ impl Spawner {
         events: Sink<Event>,
     ) -> Self {
         let bound = bound.into();
-        Self { habits, bound, latest, launcher, outlets, events, warned_of_preload: None }
+        let (passages, warned_of_preload) = (Vec::new(), None);
+        Self { habits, bound, latest, launcher, outlets, events, passages, warned_of_preload }
+    }
+
+    /// Leaves to another program what that needs to start workers as this one does, and what they write.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        bind::save_all(&self.bound, saving)?;
+        exit::save_passages(&self.passages, saving)?;
+        self.outlets.save(saving)?;
+        saving.put(PART, &(sd_notify::next_number(), self.warned_of_preload))
+    }
+
+    /// Goes on with what was left, beside what was bound and what workers write.
+    pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        let (number, warned_of_preload) = inheritance.needed(PART)?;
+        sd_notify::go_on_from(number);
+        self.warned_of_preload = warned_of_preload;
+        Ok(())
+    }
+
+    /// What workers write passes on from now on, these beside others; and the files of sockets belong to this program.
+    pub(crate) fn begin(&mut self, passages: Vec<Known>) {
+        self.passages.extend(passages);
+        self.bound.iter().filter_map(|bound| bound.file.as_ref()).for_each(|file| file.keep());
+        self.outlets.go_on();
+    }
+
+    /// Where what workers write goes.
+    pub(crate) fn outlets(&self) -> &Outlets {
+        &self.outlets
+    }
+
+    /// Who starts workers.
+    pub(crate) fn launcher(&self) -> &Launcher {
+        &self.launcher
     }
 
     /// What the master has bound itself.
@@ -192,7 +234,11 @@ impl Spawner {
     }
 
     /// What became of the start of a worker: it is watched from now on.
-    pub(crate) fn take(&self, begun: Begun, outcome: io::Result<Launched>) -> Result<Started, SpawnError> {
+    pub(crate) fn take(
+        &mut self,
+        begun: Begun,
+        outcome: io::Result<Launched>,
+    ) -> Result<Started, SpawnError> {
         self.launcher.heard();
         let started = outcome.and_then(|launched| self.watch(begun, launched));
         started.map_err(|error| SpawnError {
@@ -201,7 +247,7 @@ impl Spawner {
         })
     }
 
-    fn watch(&self, begun: Begun, launched: Launched) -> io::Result<Started> {
+    fn watch(&mut self, begun: Begun, launched: Launched) -> io::Result<Started> {
         let Begun { place, channel_use, patience, .. } = begun;
         let Some(parts) = launched.take() else { return Err(io::ErrorKind::NotFound.into()) };
         let Parts { process, channel, serialization, watch, pipes, notify, own, told, inspector } = parts;
@@ -211,10 +257,16 @@ impl Spawner {
             // Without it the worker is merely not heard there.
             child.notify = socket.start(place.worker, child.process.kin(), self.events.clone()).ok();
         }
-        if let Err(error) = watch.start(&self.outlets, self.events.clone()) {
-            // Without a watch its end would not be seen, so it must end here.
-            child.process.kill_and_reap();
-            return Err(error);
+        match watch.start(&self.outlets, self.events.clone()) {
+            Ok(passages) => {
+                self.passages.retain(|known| !known.is_over());
+                self.passages.extend(passages);
+            }
+            Err(error) => {
+                // Without a watch its end would not be seen, so it must end here.
+                child.process.kill_and_reap();
+                return Err(error);
+            }
         }
         Ok(Started { child, channel, serialization, pipes, inspector })
     }
@@ -259,7 +311,7 @@ mod tests {
         let (send, outcomes) = mpsc::unbounded_channel();
         let outcome = Sink::new(move |outcome| drop(send.send(outcome)));
         let launcher = Launcher::start(None, None, Sink::new(|_| {}), outcome, Sink::new(|_| {})).unwrap();
-        let means = (launcher, Outlets::start(Output::default(), 1, true, sink.clone()).unwrap());
+        let means = (launcher, Outlets::start(Output::default(), 1, true, None, sink.clone()).unwrap());
         Bench { spawner: Spawner::new(Habits::default(), Vec::new(), None, means, sink), outcomes, events }
     }
 

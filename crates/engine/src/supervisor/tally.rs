@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use recluster_core::Exit;
+use serde::{Deserialize, Serialize};
 
 use crate::report::counts::{ByLabel, Counts, Histogram, LastEnd};
 use crate::report::event::{Event, RecycleReason};
 use crate::report::verdict::Verdict;
 use crate::report::worker::Worker;
+use crate::upgrade::plain;
 
 /// Why workers are started.
 const STARTS: [&str; 5] = ["start", "reload", "respawn", "replace", "scale"];
@@ -49,7 +51,7 @@ struct Life {
 }
 
 /// A place of workers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Slot {
     /// The newest generation that a worker was started of.
     generation: u64,
@@ -76,7 +78,102 @@ impl Default for Tally {
     }
 }
 
+/// What another program goes on with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Left {
+    starts: BTreeMap<String, u64>,
+    exits: BTreeMap<String, u64>,
+    recycles: BTreeMap<String, u64>,
+    reloads: BTreeMap<String, u64>,
+    last_reload: Option<LastEnd>,
+    ready: (Vec<u64>, f64),
+    drains: BTreeMap<String, (Vec<u64>, f64)>,
+    lines_lost: u64,
+    started_at: BTreeMap<u64, f64>,
+    workers: BTreeMap<u64, LeftLife>,
+    slots: BTreeMap<u32, Slot>,
+    served: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LeftLife {
+    #[serde(with = "plain")]
+    begun: Instant,
+    is_ready: bool,
+    #[serde(with = "plain")]
+    drains_since: Option<Instant>,
+    drain_ends: Option<String>,
+    cause: Option<String>,
+}
+
+/// The label that this is, among those that are known.
+fn label(known: &[&'static str], text: Option<&String>) -> Option<&'static str> {
+    known.iter().find(|label| text.is_some_and(|text| text == **label)).copied()
+}
+
+impl LeftLife {
+    fn of(life: &Life) -> Self {
+        Self {
+            begun: life.begun,
+            is_ready: life.is_ready,
+            drains_since: life.drain.map(|(since, _)| since),
+            drain_ends: life.drain.map(|(_, end)| end.to_owned()),
+            cause: life.cause.map(str::to_owned),
+        }
+    }
+
+    fn adopt(&self) -> Life {
+        let end = label(&DRAINS, self.drain_ends.as_ref());
+        let cause = label(&EXITS, self.cause.as_ref());
+        Life { begun: self.begun, is_ready: self.is_ready, drain: self.drains_since.zip(end), cause }
+    }
+}
+
 impl Tally {
+    /// Leaves it to another program.
+    pub(crate) fn save(&self) -> Left {
+        fn labels<const N: usize>(counts: &ByLabel<N>) -> BTreeMap<String, u64> {
+            counts.iter().map(|(label, count)| (label.to_owned(), count)).collect()
+        }
+        let counts = &self.counts;
+        let drains = counts.drains.iter().map(|(end, times)| ((*end).to_owned(), times.counted()));
+        Left {
+            starts: labels(&counts.starts),
+            exits: labels(&counts.exits),
+            recycles: labels(&counts.recycles),
+            reloads: labels(&counts.reloads),
+            last_reload: counts.last_reload,
+            ready: counts.ready.counted(),
+            drains: drains.collect(),
+            lines_lost: counts.lines_lost,
+            started_at: counts.started_at.clone(),
+            workers: self.workers.iter().map(|(number, life)| (*number, LeftLife::of(life))).collect(),
+            slots: self.slots.clone(),
+            served: self.served,
+        }
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn adopt(mut left: Left) -> Self {
+        let mut tally = Self::default();
+        let counts = &mut tally.counts;
+        counts.starts.go_on(&left.starts);
+        counts.exits.go_on(&left.exits);
+        counts.recycles.go_on(&left.recycles);
+        counts.reloads.go_on(&left.reloads);
+        counts.ready.go_on(left.ready);
+        for (end, times) in &mut counts.drains {
+            if let Some(before) = left.drains.remove(*end) {
+                times.go_on(before);
+            }
+        }
+        (counts.last_reload, counts.lines_lost) = (left.last_reload, left.lines_lost);
+        counts.started_at = left.started_at;
+        tally.workers = left.workers.iter().map(|(number, life)| (*number, life.adopt())).collect();
+        (tally.slots, tally.served) = (left.slots, left.served);
+        tally
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.counts.clone()
     }

@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use recluster_core::WorkerId;
+use serde::{Deserialize, Serialize};
+
+use crate::upgrade::{AdoptError, Inheritance, Moment, SaveError, Saving};
 
 /// What stands for a moment that no clock can say: a year.
 pub(crate) const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Timer {
     /// A stop that was asked for begins.
     Stop,
@@ -27,13 +31,29 @@ pub(crate) enum Timer {
     Watchdog(WorkerId),
     /// The service manager is told something.
     Manager,
+    /// It is tried again to have another program take this one's place.
+    Upgrade,
 }
 
 /// All timers that are set; each at most once.
 #[derive(Debug, Default)]
 pub(crate) struct Timers(BTreeSet<(Instant, Timer)>);
 
+const PART: &str = "timers";
+
 impl Timers {
+    /// Leaves them to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        let timers: Vec<(Moment, Timer)> = self.0.iter().map(|(at, timer)| ((*at).into(), *timer)).collect();
+        saving.put(PART, &timers)
+    }
+
+    /// Goes on with what was left.
+    pub(crate) fn adopt(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let timers: Vec<(Moment, Timer)> = inheritance.needed(PART)?;
+        Ok(Self(timers.into_iter().map(|(at, timer)| (at.into(), timer)).collect()))
+    }
+
     /// Sets a timer, in the place of the same one that was set for another moment.
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
         self.clear(timer);

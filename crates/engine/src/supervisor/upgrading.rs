@@ -1,14 +1,191 @@
-//! Another program takes the place of this one, under its workers.
+//! Another program takes the place of this one, under its workers: it is found, it rehearses with what it would be left, everything comes to
+//! rest for a moment, and this process becomes it. Where that cannot be, everything goes on as before.
 
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::process::successor::{NOT_HERE, Upgraded, Wanted};
+use recluster_core::Phase;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
+
+use crate::process::successor::{NOT_HERE, Program, Successor, VERSION, Wanted};
+use crate::report::event::Event;
 use crate::supervisor::Supervisor;
+use crate::supervisor::input::{Input, Step};
+use crate::supervisor::succession::{Act, Answer};
+use crate::supervisor::timers::Timer;
+use crate::upgrade::{SaveError, Saving};
+
+/// For how long nothing is accepted at most, before it is called off.
+const REST: Duration = Duration::from_millis(100);
 
 impl Supervisor {
     /// Has another program take this one's place, or says why it does not.
-    pub(super) fn upgrade(&self, wanted: Wanted, reply: oneshot::Sender<Result<Upgraded, String>>) {
-        let _ = (wanted, &self.successor);
-        let _ = reply.send(Err(NOT_HERE.to_owned()));
+    pub(super) fn upgrade(&mut self, wanted: Wanted, reply: oneshot::Sender<Answer>) {
+        let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        // While this process becomes another one, no task may go on.
+        let Some(successor) = self.successor.clone().filter(|_| is_alone) else {
+            let _ = reply.send(Err(NOT_HERE.to_owned()));
+            return;
+        };
+        let binary = wanted.binary.clone();
+        if self.succession.begin(wanted, reply, Instant::now()) {
+            let inputs = self.inputs.clone();
+            tokio::spawn(async move {
+                let found = successor.find(binary).await.map(Arc::new);
+                // It fails when the cluster is over.
+                let _ = inputs.send(Input::Upgrade(Step::Found(found)));
+            });
+        }
+    }
+
+    /// Something that was waited for is there.
+    pub(super) fn upgrade_goes_on(&mut self, step: Step) {
+        let now = Instant::now();
+        match step {
+            Step::Found(Ok(program)) => self.succession.is_found(program, now),
+            Step::Rehearsed(program, Ok(version)) => {
+                self.succession.has_rehearsed(program, version, VERSION, now);
+            }
+            Step::Found(Err(reason)) | Step::Rehearsed(_, Err(reason)) => self.upgrade_fails(reason),
+        }
+    }
+
+    fn upgrade_fails(&mut self, reason: String) {
+        self.emit(Event::UpgradeFailed { reason: reason.clone() });
+        self.succession.answer(Err(reason));
+    }
+
+    /// Does the next step, if it can be done now. Returns where this process has not become another one.
+    pub(super) async fn pursue_upgrade(&mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
+        let (Some(act), Some(successor)) = (self.succession.due(Instant::now()), self.successor.clone())
+        else {
+            return;
+        };
+        self.timers.clear(Timer::Upgrade);
+        if let Some(obstacle) = self.obstacle() {
+            self.succession.put_off(&obstacle, true, Instant::now());
+        } else {
+            let since = Instant::now();
+            match self.come_to_rest(since, inbox).await.and_then(|saving| self.save_all(&successor, saving)) {
+                Ok(saving) => self.act_at_rest(act, &successor, saving, since),
+                Err(SaveError::Refused(reason)) => {
+                    self.succession.put_off(&reason, false, Instant::now());
+                }
+                Err(error) => self.upgrade_fails(error.to_string()),
+            }
+            self.dataplane.go_on();
+            self.spawner.outlets().go_on();
+        }
+        if let Some(at) = self.succession.next() {
+            self.timers.set(Timer::Upgrade, at);
+        }
+    }
+
+    fn act_at_rest(&mut self, act: Act, successor: &Arc<Successor>, saving: Saving, since: Instant) {
+        match act {
+            Act::Rehearse(program) => self.rehearse(program, Arc::clone(successor), saving),
+            Act::Become(program) => {
+                let now = Instant::now();
+                self.herald.reload_was_asked_for(now);
+                // It may be over at once, and nothing else has changed.
+                self.told_manager = None;
+                let mut saving = saving;
+                match self.herald.save(&mut saving) {
+                    Ok(()) => {
+                        let launcher = self.spawner.launcher();
+                        let reason = successor.become_it(&program, saving, since, launcher);
+                        self.upgrade_fails(reason);
+                    }
+                    Err(error) => self.succession.put_off(&error.to_string(), false, now),
+                }
+            }
+        }
+    }
+
+    /// Has the program try.
+    fn rehearse(&mut self, program: Arc<Program>, successor: Arc<Successor>, saving: Saving) {
+        let saving = saving.without_descriptors();
+        let (inputs, hands) = (self.inputs.clone(), self.spawner.hands());
+        self.succession.rehearses();
+        tokio::spawn(async move {
+            let rehearsed = successor.rehearse(&program, saving, &hands).await;
+            // It fails when the cluster is over.
+            let _ = inputs.send(Input::Upgrade(Step::Rehearsed(program, rehearsed)));
+        });
+    }
+
+    /// What is in the way of an upgrade, and may last.
+    fn obstacle(&self) -> Option<String> {
+        let reason = match self.policy.phase() {
+            Phase::Starting => "the first start is not complete yet",
+            Phase::Stopping | Phase::Terminating | Phase::Over => "the cluster is about to end",
+            Phase::Running | Phase::Released if self.timers.is_set(Timer::Stop) => {
+                "the cluster is about to end"
+            }
+            Phase::Running | Phase::Released if self.policy.status().reload.is_some() => {
+                "a reload is going on"
+            }
+            Phase::Running | Phase::Released if self.renewals.are_waited_for() => {
+                "a worker is being replaced"
+            }
+            Phase::Running | Phase::Released => return None,
+        };
+        Some(reason.to_owned())
+    }
+
+    /// What is in the way at this moment.
+    fn hindrance(&self) -> Option<String> {
+        let reason = if !self.launches.are_over() {
+            "a worker is being started"
+        } else if self.exits_awaited > 0 {
+            "a worker has closed its channel, and may be about to end"
+        } else if self.told.left.is_looked_for() {
+            "it is being looked for what a worker has left in the background"
+        } else {
+            return self.obstacle();
+        };
+        Some(reason.to_owned())
+    }
+
+    /// Nothing is accepted, read or written any more; everything that has happened is dealt with, and people have heard of it.
+    async fn come_to_rest(
+        &mut self,
+        since: Instant,
+        inbox: &mut mpsc::UnboundedReceiver<Input>,
+    ) -> Result<Saving, SaveError> {
+        let refused = |reason: &str| Err(SaveError::Refused(reason.to_owned()));
+        let until = since + REST;
+        if !self.spawner.outlets().rest(until) {
+            return refused("nobody reads what workers write");
+        }
+        loop {
+            if let Some(hindrance) = self.hindrance() {
+                return Err(SaveError::Refused(hindrance));
+            }
+            let Some(patience) = until.checked_duration_since(Instant::now()) else {
+                return refused("too much is going on");
+            };
+            let saving = self.dataplane.rest(patience)?;
+            if inbox.is_empty() && !self.dataplane.is_behind() && self.audience.is_heard() {
+                return Ok(saving);
+            }
+            // What follows may have to wait for it.
+            self.dataplane.go_on();
+            yield_now().await;
+            while let Ok(input) = inbox.try_recv() {
+                self.handle(input);
+                self.act().await;
+            }
+        }
+    }
+
+    /// All that is left, but for what the service manager is told.
+    fn save_all(&self, successor: &Successor, dataplane: Saving) -> Result<Saving, SaveError> {
+        let mut saving = successor.saving()?;
+        saving.merge(dataplane)?;
+        self.save(&mut saving)?;
+        Ok(saving)
     }
 }

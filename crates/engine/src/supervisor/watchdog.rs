@@ -12,6 +12,7 @@
 use std::time::{Duration, Instant};
 
 use recluster_core::{Settings, WorkerId};
+use serde::{Deserialize, Serialize};
 
 use crate::supervisor::timers::{Timer, Timers};
 
@@ -21,7 +22,7 @@ const DOUBT: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_millis(100);
 
 /// The watchdog of one worker.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Watchdog {
     worker: WorkerId,
     /// How long the worker may be silent; none where it need not say anything.
@@ -30,7 +31,8 @@ pub(crate) struct Watchdog {
 }
 
 /// Whether a worker is believed to be alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Trust {
     /// It said so in time.
     Trusted,
@@ -59,6 +61,11 @@ pub(crate) enum Bite {
 impl Watchdog {
     pub(crate) fn new(worker: WorkerId, patience: Option<Duration>) -> Self {
         Self { worker, patience, trust: Trust::Trusted }
+    }
+
+    /// Whose it is.
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.worker
     }
 
     /// From now on the worker may be silent for so long; zero: for ever.

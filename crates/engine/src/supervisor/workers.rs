@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 
 use recluster_core as core;
 use recluster_core::{Signal, SlotId, WorkerId};
+use serde::{Deserialize, Serialize};
 
+use crate::process::awaited::Awaited;
 use crate::report::worker::Worker;
-use crate::supervisor::child::{Child, DeadWorker, Numbering};
+use crate::supervisor::child::{self, Adopted, Child, DeadWorker, Numbering};
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// How many dead workers are remembered for verdicts.
 const GRAVES: usize = 64;
@@ -22,7 +25,35 @@ pub(crate) struct Workers {
     numbering: Numbering,
 }
 
+/// What another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    living: Vec<(WorkerId, child::Left)>,
+    graves: Vec<(WorkerId, DeadWorker)>,
+}
+
+const PART: &str = "workers";
+
 impl Workers {
+    /// Leaves all of them to another program.
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        let living = self.living.iter().map(|(worker, child)| Ok((*worker, child.save(saving)?)));
+        let living = living.collect::<Result<_, SaveError>>()?;
+        saving.put(PART, &Left { living, graves: self.graves.iter().cloned().collect() })
+    }
+
+    /// Goes on with those that were left, the living of which are to be [inserted](Self::insert).
+    pub(crate) fn adopt(
+        numbering: Numbering,
+        awaited: &Awaited,
+        inheritance: &mut Inheritance,
+    ) -> Result<(Self, Vec<(WorkerId, Adopted)>), AdoptError> {
+        let Left { living, graves } = inheritance.needed(PART)?;
+        let living = living.into_iter().map(|(worker, left)| Ok((worker, left.adopt(awaited, inheritance)?)));
+        let living = living.collect::<Result<_, AdoptError>>()?;
+        Ok((Self { graves: graves.into(), numbering, ..Self::default() }, living))
+    }
+
     pub(crate) fn new(numbering: Numbering) -> Self {
         Self { numbering, ..Self::default() }
     }

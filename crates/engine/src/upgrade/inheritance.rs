@@ -125,6 +125,11 @@ impl Inheritance {
         Ok(self.envelope.take(part)?)
     }
 
+    /// The same, of a part that every program before has left.
+    pub(crate) fn needed<T: DeserializeOwned>(&mut self, part: &str) -> Result<T, AdoptError> {
+        self.part(part)?.ok_or_else(|| AdoptError::Contradiction(format!("the part {part:?} was not left")))
+    }
+
     /// A duplicate of what was left for this.
     pub fn descriptor(&mut self, purpose: &str) -> Result<OwnedFd, AdoptError> {
         self.optional(purpose)?.ok_or_else(|| AdoptError::NotLeft(purpose.to_owned()))

@@ -76,6 +76,13 @@ impl Saving {
         Ok(())
     }
 
+    /// The same for a program that only tries: no descriptor passes. One that somebody else holds open does not close, so that a connection
+    /// would not end, nor a channel.
+    pub(crate) fn without_descriptors(mut self) -> Self {
+        self.envelope.descriptors.clear();
+        self
+    }
+
     /// All of it.
     pub(crate) fn into_envelope(self) -> Envelope {
         self.envelope

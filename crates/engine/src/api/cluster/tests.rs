@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::service_manager::ServiceManager;
 use crate::process;
-use crate::report::event::{Exit, Heard};
+use crate::report::event::Exit;
+use crate::report::events::Heard;
 use crate::sys;
 
 /// No test takes this long.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 
+use tokio::time::sleep;
+
 use super::*;
 use crate::process::awaited::Awaited;
 use crate::process::hands::Chore;
@@ -87,7 +89,7 @@ fn a_check_that_is_not_started_in_time_says_nothing_of_the_worker() {
         let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
         let sink = Sink::new(move |event| sender.send(event).unwrap());
         let hands = Hands::new(None, Awaited::default(), launcher);
-        let _checking = checks.start(WORKER, target, sink, hands);
+        let _checking = checks.unbegun().go_on(WORKER, target, sink, hands);
         while !matches!(events.recv().await, Some(Event::CheckPassed(WORKER))) {}
         hanging.store(true, Ordering::Relaxed);
         let told = events.recv().await;
@@ -110,7 +112,7 @@ fn that_nobody_checks_the_worker_any_more_is_told_with_the_reason() {
             assert!(!matches!(event, Event::CheckFailed(..)), "out of order");
             sender.send(event).unwrap();
         });
-        let _checking = http("/").start(WORKER, Target::Process(Box::new(asked())), sink, hands());
+        let _checking = http("/").unbegun().go_on(WORKER, Target::Process(Box::new(asked())), sink, hands());
         let Some(Event::Unheard(WORKER, panicked)) = events.recv().await else { panic!("it is not told") };
         assert_eq!((panicked.part, &*panicked.reason), (PART, "out of order"));
         assert!(panicked.place.unwrap().contains("health_check/tests.rs:"));
@@ -236,14 +238,12 @@ fn only_failures_in_a_row_make_a_serving_worker_unhealthy() {
     runtime().block_on(async {
         let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
         let sink = Sink::new(move |event| sender.send(event).unwrap());
-        let mut watching = std::pin::pin!(checks.watch(WORKER, target, sink, hands()));
+        let checking = checks.unbegun().go_on(WORKER, target, sink, hands());
         let mut heard = Vec::new();
         while heard.len() < 3 {
-            tokio::select! {
-                () = &mut watching => panic!("a watch ends with its worker"),
-                event = events.recv() => heard.push(event.unwrap()),
-            }
+            heard.push(events.recv().await.unwrap());
         }
+        drop(checking);
         let [Event::CheckFailed(..), Event::CheckPassed(WORKER), Event::Unhealthy(WORKER, reason)] =
             &heard[..]
         else {
@@ -278,4 +278,39 @@ fn what_the_master_has_too_little_of_says_nothing_of_the_worker() {
 fn a_command_that_is_ended_by_a_signal_has_failed() {
     let ended = runtime().block_on(run("kill -9 $$", &asked(), &hands()));
     assert_eq!(ended, Err("`kill -9 $$` was ended by SIGKILL".to_owned().into()));
+}
+
+/// What is left of checks says that they have passed, how many were failed since, and when the next one is due.
+#[test]
+fn checks_that_are_left_go_on_where_they_were() {
+    runtime().block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let asks = |script: &str| {
+            let check = ReadyCheck::Command(script.to_owned());
+            let target =
+                Target::Process(Box::new(Asked { directory: directory.path().to_owned(), ..asked() }));
+            (Checks { check, every: Duration::ZERO, timeout: Duration::from_secs(30) }, target)
+        };
+        let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let sink = Sink::new(move |event| sender.send(event).unwrap());
+        let (checks, target) = asks("test ! -e serves && touch serves");
+        let checking = checks.unbegun().go_on(WORKER, target, sink.clone(), hands());
+        assert!(matches!(events.recv().await, Some(Event::CheckPassed(WORKER))));
+        let left = loop {
+            match checking.save() {
+                Ok(left) if left.course.failures > 0 => break left,
+                // Its command runs.
+                Err(SaveError::Refused(_)) | Ok(_) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        drop(checking);
+        while events.try_recv().is_ok() {}
+        let text = serde_json::to_string(&left).unwrap();
+        let again: Left = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&again).unwrap(), text);
+        let _goes_on = again.go_on(WORKER, asks("").1, sink, hands());
+        // It is not asked whether it ever passed, and it fails on.
+        assert!(matches!(events.recv().await, Some(Event::Unhealthy(WORKER, _))));
+    });
 }

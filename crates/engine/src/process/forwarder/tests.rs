@@ -1,0 +1,133 @@
+use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
+use std::os::fd::OwnedFd;
+
+use recluster_core::WorkerId;
+
+use super::*;
+use crate::process::console::Console;
+use crate::process::stdio::set_nonblocking;
+use crate::report::stream::Stream;
+use crate::report::worker::Worker;
+
+fn source() -> Source {
+    let worker = Worker { id: 1, slot: 0, generation: 1, pid: Some(7) };
+    Source { id: WorkerId::from_number(1), worker, stream: Stream::Stderr }
+}
+
+fn forwarder(patience: Patience) -> (Forwarder, PipeReader) {
+    let (reader, writer) = io::pipe().unwrap();
+    (Forwarder::start_with(Console::plain(writer), patience, None, Sink::new(|_| {})).unwrap(), reader)
+}
+
+const LINE: &[u8] = &[b'\n'; 1024];
+
+/// Leaves lines until there is no room; how many bytes found some.
+fn fill(lane: &Lane) -> usize {
+    std::iter::repeat_with(|| lane.leave(LINE, false)).take_while(|kept| *kept).count() * LINE.len()
+}
+
+#[test]
+fn a_reader_that_does_not_read_costs_no_more_than_the_limit_for_each_worker() {
+    let (forwarder, mut reader) = forwarder(Patience::None);
+    let lanes = [forwarder.lane(source()), forwarder.lane(source())];
+    let mut kept = 0;
+    // The thread writes until the pipe is full but for a part of its last page. Then nothing but that makes room.
+    while rustix::io::ioctl_fionread(&reader).unwrap() <= 15 * 4096 {
+        kept += lanes.iter().map(fill).sum::<usize>();
+    }
+    kept += lanes.iter().map(fill).sum::<usize>();
+    assert!((2 * MOST_WAITING..=2 * MOST_WAITING + (1 << 20)).contains(&kept), "{kept}");
+    assert!((0..64).all(|_| lanes[0].leave(LINE, true)), "there is room for last words");
+    kept += 64 * LINE.len();
+    let more = std::iter::repeat_with(|| lanes[0].leave(LINE, true)).take_while(|kept| *kept).count();
+    kept += more * LINE.len();
+    assert!(kept <= MOST_OF_ALL + MOST_LAST_WORDS + (1 << 20), "as much as a bound allows: {kept}");
+    assert_eq!(lanes[0].wait_until(), None, "nobody waits");
+    drop((forwarder, lanes));
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(read.len(), kept, "the thread ends when all is written");
+}
+
+#[test]
+fn many_workers_share_what_may_wait() {
+    let (forwarder, _reader) = forwarder(Patience::None);
+    let lanes: Vec<Lane> = (0..64).map(|_| forwarder.lane(source())).collect();
+    assert!(fill(&lanes[0]) >= MOST_WAITING, "one may have much while the others have nothing");
+    let kept = lanes.iter().map(fill).collect::<Vec<_>>();
+    assert!(kept.iter().sum::<usize>() <= MOST_OF_ALL * 2, "{kept:?}");
+    assert!(kept[1..].iter().all(|kept| *kept >= LONGEST_PIECE), "and each has some: {kept:?}");
+}
+
+#[test]
+fn workers_that_have_ended_share_a_limit() {
+    for patience in [Patience::None, Patience::UnlessStuck, Patience::Endless] {
+        let (forwarder, _reader) = forwarder(patience);
+        let living = forwarder.lane(source());
+        for _ in 0..10 {
+            fill(&forwarder.lane(source()));
+        }
+        let left_behind = forwarder.0.0.lock().left_behind();
+        assert!((MOST_LEFT_BEHIND..=MOST_LEFT_BEHIND + MOST_WAITING).contains(&left_behind), "{left_behind}");
+        assert!(!living.leave(LINE, true));
+        assert_eq!(living.wait_until().is_some(), patience != Patience::None, "who may wait waits");
+        assert!(forwarder.0.0.lock().lanes.len() < 7);
+    }
+}
+
+#[test]
+fn for_a_file_a_worker_waits_unless_it_is_stuck() {
+    let (forwarder, _reader) = forwarder(Patience::UnlessStuck);
+    let lane = forwarder.lane(source());
+    assert_eq!(lane.wait_until(), None);
+    fill(&lane);
+    assert!(lane.wait_until().is_some_and(|until| until > Instant::now()));
+    assert!(lane.leave(LINE, true), "the last words of a worker are kept");
+    let long_ago = Instant::now().checked_sub(STUCK).unwrap();
+    forwarder.0.0.lock().progress = long_ago;
+    assert_eq!(lane.wait_until(), None);
+}
+
+#[tokio::test]
+async fn one_that_waits_goes_on_when_there_is_room() {
+    let (forwarder, mut reader) = forwarder(Patience::Endless);
+    let lane = forwarder.lane(source());
+    let kept = fill(&lane);
+    forwarder.0.0.lock().progress = Instant::now().checked_sub(STUCK).unwrap();
+    assert!(lane.wait_until().is_some(), "however long that takes");
+    let read = thread::spawn(move || {
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        read.len()
+    });
+    lane.room().await;
+    assert!(lane.leave(LINE, false));
+    forwarder.flush().await;
+    drop((forwarder, lane));
+    assert_eq!(read.join().unwrap(), kept + LINE.len());
+}
+
+#[test]
+fn lines_of_several_workers_come_whole_and_in_order_though_the_pipe_does_not_block() {
+    let (reader, writer) = io::pipe().unwrap();
+    let owned = OwnedFd::from(writer);
+    set_nonblocking(&owned).unwrap();
+    let writer = io::PipeWriter::from(owned);
+    let forwarder =
+        Forwarder::start_with(Console::plain(writer), Patience::None, None, Sink::new(|_| {})).unwrap();
+    let lanes = [forwarder.lane(source()), forwarder.lane(source()), forwarder.lane(source())];
+    for number in 0..10_000 {
+        for (worker, lane) in lanes.iter().enumerate() {
+            assert!(lane.leave(format!("{worker} {number}\n").as_bytes(), false));
+        }
+    }
+    drop((forwarder, lanes));
+    let mut next = [0; 3];
+    for line in BufReader::new(reader).lines().map(Result::unwrap) {
+        let (worker, number) = line.split_once(' ').unwrap();
+        let next = &mut next[worker.parse::<usize>().unwrap()];
+        assert_eq!(number.parse(), Ok(*next));
+        *next += 1;
+    }
+    assert_eq!(next, [10_000; 3]);
+}
