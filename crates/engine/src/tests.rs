@@ -191,7 +191,7 @@ fn events(worker: Worker) -> Vec<Event> {
         Event::CutOff { .. } => [Event::CutOff { worker, reason: reason.clone() }],
         Event::Upgraded { .. } => {
             [Event::Upgraded { from: "2.1.0".to_owned(), to: "2.2.0".to_owned(), rested: second }]
-        }
+        },
         Event::UpgradeFailed { .. } => [Event::UpgradeFailed { reason: reason.clone() }],
         Event::Started { .. } => [Event::Started { generation: 1, workers: 2 }],
         Event::StartFailed { .. } => failed(|failure| Event::StartFailed { failure }),
