@@ -37,21 +37,3 @@ fn what_a_message_says_is_not_serialised() {
     assert!(json(&secret).ends_with(r#","bytes":9}"#));
     assert!(!json(&secret).contains("hunter2"));
 }
-
-#[tokio::test]
-async fn a_slow_subscriber_hears_what_it_missed_and_the_end() {
-    let sender = broadcast::Sender::new(2);
-    let mut events = Events(sender.subscribe());
-    for generation in 1..=4 {
-        sender.send(Arc::new(Event::GenerationBegan { generation })).unwrap();
-    }
-    drop(sender);
-    assert!(matches!(events.next().await, Some(Heard::Missed(2))));
-    for expected in [3, 4] {
-        let heard = events.next().await;
-        assert!(
-            matches!(heard, Some(Heard::Event(Event::GenerationBegan { generation })) if generation == expected)
-        );
-    }
-    assert!(events.next().await.is_none());
-}
