@@ -144,6 +144,11 @@ pub(crate) fn save_passages(passages: &[Known], saving: &mut Saving) -> Result<(
     saving.put(PASSAGES, &left)
 }
 
+/// Whether what was left can be read.
+pub(crate) fn read_passages(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+    inheritance.needed::<Vec<passage::Left>>(PASSAGES).map(drop)
+}
+
 /// Goes on with what was left, once these processes are watched, each with a pidfd of it and the tail of its stderr.
 pub(crate) fn adopt(
     living: Vec<(WorkerId, OwnedFd, Tail)>,

@@ -312,6 +312,7 @@ mod tests {
     use crate::process::forwarder::Forwarder;
     use crate::process::stdio::set_nonblocking;
     use crate::report::worker::Worker;
+    use crate::upgrade::fixtures::inherited;
 
     /// Each worker has such tasks for as long as it lives.
     #[test]
@@ -354,5 +355,34 @@ mod tests {
         let lost: u64 = events.iter().map(lost).sum();
         assert!(lost > 0, "a reader that reads nothing has no room for 6 MiB");
         assert_eq!(read.len() as u64 + lost, LINES);
+    }
+
+    /// Half a line is whole where another program goes on with it, for those who read and for the ring.
+    #[tokio::test]
+    async fn half_a_line_goes_on_elsewhere() {
+        let (mut worker, passage, _reader, _events) = passage();
+        worker.write_all(b"first\nhalf a ").unwrap();
+        while passage.0.words().lines.due.is_none() {
+            Passage::pass_on(Some(&passage)).await;
+        }
+        let mut saving = Saving::new("it");
+        let left = passage.known().save(&mut saving).unwrap().unwrap();
+        let text = serde_json::to_string(&left).unwrap();
+        saving.put("passages", &[left]).unwrap();
+        let mut inheritance = inherited(saving);
+        let left = inheritance.needed::<Vec<Left>>("passages").unwrap().pop().unwrap();
+        assert_eq!(serde_json::to_string(&left).unwrap(), text);
+        let (reader, to) = io::pipe().unwrap();
+        let console = Console::plain(to.try_clone().unwrap());
+        let forwarder = Forwarder::start(&to, console, Unread::Lose, None, Sink::new(|_| {})).unwrap();
+        let outlets = Outlets::to(forwarder);
+        let goes_on = left.adopt(None, &outlets, Sink::new(|_| {}), &mut inheritance).unwrap();
+        drop(passage);
+        worker.write_all(b"line\n").unwrap();
+        drop(worker);
+        while Passage::pass_on(Some(&goes_on)).await {}
+        let mut line = String::new();
+        BufReader::new(reader).read_line(&mut line).unwrap();
+        assert_eq!(line, "half a line\n");
     }
 }

@@ -392,4 +392,33 @@ mod tests {
         drop(socket);
         assert!(!path.exists());
     }
+
+    /// A worker goes on to speak by the name that it was given.
+    #[tokio::test]
+    async fn a_socket_goes_on_elsewhere() {
+        let (socket, kin) = (Socket::open().unwrap(), Kin::of_group(getpgrp()));
+        let name = socket.path().to_owned();
+        let before = socket.start(WorkerId::from_number(1), kin, Sink::new(|_| {})).unwrap();
+        before.task.abort();
+        let mut saving = Saving::new("it");
+        let left = before.save("notify", &mut saving).unwrap();
+        let text = serde_json::to_string(&left).unwrap();
+        let adopted = left.adopt("notify", &mut crate::upgrade::fixtures::inherited(saving)).unwrap();
+        let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let goes_on =
+            adopted.start(WorkerId::from_number(1), kin, Sink::new(move |event| drop(sender.send(event))));
+        let again = goes_on.save("notify", &mut Saving::new("it")).unwrap();
+        assert_eq!(serde_json::to_string(&again).unwrap(), text);
+        let sender = UnixDatagram::unbound().unwrap();
+        match name.as_os_str().as_bytes().strip_prefix(b"@") {
+            Some(name) => sender.send_to_addr(b"READY=1", &SocketAddr::from_abstract_name(name).unwrap()),
+            None => sender.send_to(b"READY=1", &name),
+        }
+        .unwrap();
+        let Some(Event::Notified(_, words)) = heard.recv().await else { panic!() };
+        assert_eq!(words.said, [Word::Ready]);
+        let next = next_number();
+        go_on_from(next + 5);
+        assert!(next_number() >= next + 5, "names are not given twice");
+    }
 }

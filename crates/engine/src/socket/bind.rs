@@ -83,6 +83,11 @@ pub(crate) fn save_all(bound: &[Bound], saving: &mut Saving) -> Result<(), SaveE
     saving.put(PART, &left)
 }
 
+/// Whether what was left can be read.
+pub(crate) fn read_all(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+    inheritance.needed::<Vec<Left>>(PART).map(drop)
+}
+
 /// Those that were left, in their order. Their files belong to the program before until [`SocketFile::keep`].
 pub(crate) fn adopt_all(inheritance: &mut Inheritance) -> Result<Vec<Bound>, AdoptError> {
     let left: Vec<Left> = inheritance.needed(PART)?;

@@ -175,6 +175,11 @@ impl Audience {
         saving.put(PART, &(self.messages_lost, tally))
     }
 
+    /// Whether what was left can be read.
+    pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        inheritance.needed::<(u64, tally::Left)>(PART).map(drop)
+    }
+
     /// Goes on with what was left.
     pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
         let (lost, left): (u64, tally::Left) = inheritance.needed(PART)?;

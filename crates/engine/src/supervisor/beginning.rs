@@ -5,23 +5,29 @@ use std::time::{Duration, Instant};
 use recluster_core::WorkerId;
 use serde::{Deserialize, Serialize};
 
+use crate::config::output::Output;
 use crate::process::awaited::Awaited;
 use crate::process::event::Event;
 use crate::process::exit::{self, Outliving, Watching};
 use crate::process::oom_kills::OomKills;
-use crate::process::outlets::Outlets;
+use crate::process::outlets::{self, Outlets};
 use crate::process::passage::Known;
 use crate::process::program::ResolvedProgram;
 use crate::process::{health_check, sd_notify, successor};
 use crate::sink::Sink;
 use crate::supervisor::Told;
+use crate::supervisor::audience::Audience;
 use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
+use crate::supervisor::changes::Changes;
 use crate::supervisor::child::{self, Numbering};
 use crate::supervisor::generations::Generations;
+use crate::supervisor::herald::Herald;
+use crate::supervisor::hooks::Hooks;
 use crate::supervisor::ignored::Ignored;
 use crate::supervisor::leftovers::Leftovers;
 use crate::supervisor::policy::{Clock, Policy};
+use crate::supervisor::spawner::Spawner;
 use crate::supervisor::spec::Spec;
 use crate::supervisor::timers::Timers;
 use crate::supervisor::workers::Workers;
@@ -88,6 +94,26 @@ impl Before {
             }
         })
     }
+}
+
+/// Whether this program can read all that another has left of its supervisor, under this spec, before it takes any of it over.
+pub(crate) fn read(spec: Spec, output: &Output, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+    Policy::adopt(inheritance)?;
+    Generations::adopt(spec, inheritance)?;
+    Workers::read(inheritance)?;
+    Leftovers::read(inheritance)?;
+    OomKills::adopt(inheritance)?;
+    Callers::adopt(inheritance)?;
+    Caches::adopt(inheritance)?;
+    Timers::adopt(inheritance)?;
+    Hooks::read(inheritance)?;
+    Audience::read(inheritance)?;
+    Changes::read(inheritance)?;
+    Herald::read(inheritance)?;
+    Spawner::read(inheritance)?;
+    exit::read_passages(inheritance)?;
+    outlets::Left::of(output, inheritance)?;
+    inheritance.needed::<Rest>(PART).map(drop)
 }
 
 impl Beginning {

@@ -54,6 +54,11 @@ impl Changes {
         saving.put(PART, &self.waiting.iter().collect::<Vec<_>>())
     }
 
+    /// Whether what was left can be read.
+    pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        inheritance.needed::<Vec<(Kind, Named)>>(PART).map(drop)
+    }
+
     /// Goes on with what was left.
     pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
         self.waiting = inheritance.needed::<Vec<_>>(PART)?.into_iter().collect();

@@ -154,6 +154,11 @@ impl Herald {
         saving.put(PART, &left)
     }
 
+    /// Whether what was left can be read.
+    pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        inheritance.part::<Left>(PART).map(drop)
+    }
+
     /// Goes on with what was left.
     pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance, now: Instant) -> Result<(), AdoptError> {
         let (Some(speaker), Some(left)) = (&mut self.0, inheritance.part::<Left>(PART)?) else {

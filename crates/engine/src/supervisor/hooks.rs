@@ -150,6 +150,11 @@ impl Hooks {
         saving.put(PART_LEFT, &(&*row, lost.collect::<Vec<_>>()))
     }
 
+    /// Whether what was left can be read.
+    pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        inheritance.needed::<(Row, Vec<(String, String, u64)>)>(PART_LEFT).map(drop)
+    }
+
     /// Goes on with what was left.
     pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
         let (row, lost): (Row, Vec<(String, String, u64)>) = inheritance.needed(PART_LEFT)?;

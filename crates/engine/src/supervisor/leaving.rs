@@ -57,3 +57,6 @@ impl Supervisor {
         saving.put(beginning::PART, &rest)
     }
 }
+
+#[cfg(test)]
+mod tests;

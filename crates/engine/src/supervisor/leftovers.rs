@@ -209,6 +209,11 @@ impl Leftovers {
         saving.put(PART, &left)
     }
 
+    /// Whether what was left can be read.
+    pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        inheritance.needed::<(Vec<Left>, Vec<Left>)>(PART).map(drop)
+    }
+
     /// Goes on with what was left.
     pub(crate) fn adopt(awaited: &Awaited, inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
         let (waited_for, unkillable): (Vec<Left>, Vec<Left>) = inheritance.needed(PART)?;

@@ -103,6 +103,11 @@ impl Spawner {
         saving.put(PART, &(sd_notify::next_number(), self.warned_of_preload))
     }
 
+    /// Whether what was left can be read.
+    pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        inheritance.needed::<(u64, Option<Generation>)>(PART).map(drop)
+    }
+
     /// Goes on with what was left, beside what was bound and what workers write.
     pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
         let (number, warned_of_preload) = inheritance.needed(PART)?;

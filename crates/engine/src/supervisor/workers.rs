@@ -42,6 +42,11 @@ impl Workers {
         saving.put(PART, &Left { living, graves: self.graves.iter().cloned().collect() })
     }
 
+    /// Whether what was left can be read.
+    pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+        inheritance.needed::<Left>(PART).map(drop)
+    }
+
     /// Goes on with those that were left, the living of which are to be [inserted](Self::insert).
     pub(crate) fn adopt(
         numbering: Numbering,

@@ -8,6 +8,8 @@
 
 pub(crate) mod envelope;
 pub(crate) mod exec;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub(crate) mod inheritance;
 pub(crate) mod memory;
 pub(crate) mod moment;

@@ -131,3 +131,44 @@ fn lines_of_several_workers_come_whole_and_in_order_though_the_pipe_does_not_blo
     }
     assert_eq!(next, [10_000; 3]);
 }
+
+/// What waits is written by whoever goes on with it, once and in its order.
+#[test]
+fn what_waits_goes_on_elsewhere() {
+    let (before, reader) = forwarder(Patience::Endless);
+    let lane = before.lane(source());
+    assert!(before.rest(Instant::now() + STUCK));
+    assert!(lane.leave(b"one\n", false) && lane.leave(b"two\n", false));
+    let left = before.save();
+    let text = serde_json::to_string(&left).unwrap();
+    let (after, writer) = io::pipe().unwrap();
+    let left: Left = serde_json::from_str(&text).unwrap();
+    let goes_on =
+        Forwarder::start_with(Console::plain(writer), Patience::Endless, Some(left), Sink::new(|_| {}))
+            .unwrap();
+    assert!(goes_on.rest(Instant::now() + STUCK));
+    assert_eq!(serde_json::to_string(&goes_on.save()).unwrap(), text);
+    let adopted = goes_on.lane(source());
+    assert!(adopted.leave(b"three\n", false));
+    goes_on.go_on();
+    drop((adopted, goes_on));
+    let said = io::read_to_string(after).unwrap();
+    assert_eq!(said, "one\ntwo\nthree\n");
+    // It is called off.
+    before.go_on();
+    drop((lane, before));
+    assert_eq!(io::read_to_string(reader).unwrap(), "one\ntwo\n");
+}
+
+#[test]
+fn whoever_waits_for_a_reader_does_not_come_to_rest() {
+    let (forwarder, reader) = forwarder(Patience::Endless);
+    let lane = forwarder.lane(source());
+    // More than the pipe holds: the thread is in the middle of it, or about to be.
+    assert!(lane.leave(&[b'\n'; 1 << 20], false));
+    while rustix::io::ioctl_fionread(&reader).unwrap() == 0 {}
+    assert!(!forwarder.rest(Instant::now() + Duration::from_millis(10)));
+    forwarder.go_on();
+    drop((lane, forwarder));
+    assert_eq!(io::read_to_string(reader).unwrap().len(), 1 << 20);
+}
