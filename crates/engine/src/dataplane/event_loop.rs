@@ -34,20 +34,28 @@ pub(super) fn run(mut state: State, inbox: &Inbox) {
 
 fn turn(state: &mut State, inbox: &Inbox) {
     for token in state.reactor.wait() {
-        match token {
-            Token::Waker => take_commands(state, inbox),
-            // What is due is looked at in any case.
-            Token::Alarm => {}
-            Token::Listener(id) => note_acceptable(state, id),
-            Token::Member(id, place) => note_member(state, id, place),
-            Token::Worker(id) => note_worker(state, id),
-            Token::Files => state.names.noticed(&mut state.reactor),
-            Token::Peek(number) => note_peek(state, number),
+        if token == Token::Waker {
+            take_commands(state, inbox);
+        } else {
+            note(state, token);
         }
     }
     finish_turn(state);
     if let Some(reply) = state.resting.take() {
         rest(state, inbox, &reply);
+    }
+}
+
+/// Something is ready.
+pub(super) fn note(state: &mut State, token: Token) {
+    match token {
+        // The supervisor's commands are taken where they arrive, and what is due is looked at in any case.
+        Token::Waker | Token::Alarm => {}
+        Token::Listener(id) => note_acceptable(state, id),
+        Token::Member(id, place) => note_member(state, id, place),
+        Token::Worker(id) => note_worker(state, id),
+        Token::Files => state.names.noticed(&mut state.reactor),
+        Token::Peek(number) => note_peek(state, number),
     }
 }
 

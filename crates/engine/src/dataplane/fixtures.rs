@@ -23,17 +23,20 @@ use rustix::net::{
 use super::channel::{Channel, Limits, ProtocolViolation};
 use super::commands::obey;
 use super::connection::Connection;
-use super::event_loop::{finish_turn, note_acceptable, note_worker};
+use super::event_loop::{finish_turn, note, note_acceptable, note_worker};
 use super::listener::Listener;
 use super::messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
 use super::protocol::hear;
 use super::reactor::{ListenerId, Reactor};
+use super::saved::{Left, save};
 use super::state::State;
 use super::worker::Worker;
 use crate::config::balance::{Balance, PeekLimits};
 use crate::config::messages::Messages;
 use crate::report::worker::Address;
 use crate::sink::Sink;
+use crate::upgrade::Inheritance;
+use crate::upgrade::envelope::Envelope;
 
 pub(super) fn id(number: u64) -> WorkerId {
     WorkerId::from_number(number)
@@ -159,6 +162,16 @@ impl FarEnd {
     }
 }
 
+fn config(balance: Balance) -> Config {
+    let peek = PeekLimits { connections: 2, ..PeekLimits::default() };
+    Config { balance, peek, workers_accept: true, is_hosted: false, messages: Messages::Heard }
+}
+
+/// What the data plane has left, without the descriptors.
+fn part(text: &[u8]) -> serde_json::Value {
+    Envelope::read(text).unwrap().take("dataplane").unwrap().expect("there is such a part")
+}
+
 /// A data plane without a thread. Time stands still but for [`pass`](Self::pass).
 pub(super) struct Harness {
     pub(super) state: State,
@@ -170,16 +183,48 @@ impl Harness {
     pub(super) fn new(balance: Balance) -> Self {
         let (sender, facts) = mpsc::channel();
         let sink = Sink::new(move |fact| drop(sender.send(fact)));
-        let limits = PeekLimits { connections: 2, ..PeekLimits::default() };
-        let config = Config {
-            balance,
-            peek: limits,
-            workers_accept: true,
-            is_hosted: false,
-            messages: Messages::Heard,
-        };
-        let setup = Setup::new(config, &[], crate::socket::lend::Lender::default()).unwrap();
+        let setup = Setup::new(config(balance), &[], crate::socket::lend::Lender::default()).unwrap();
         Self { state: State::new(setup, sink, reactor()), facts, queries: 0 }
+    }
+
+    /// Another program goes on with it, as after an `exec`: what the first one had is open for as long as that does not work, and not
+    /// used. What the second one would leave is the same.
+    pub(super) fn inherited(self) -> Self {
+        let (text, memories) = self.saved();
+        let mut next = Self::new(Balance::RoundRobin);
+        let mut reactor = reactor();
+        reactor.now = self.state.reactor.now;
+        let is_hosted = self.state.config.is_hosted;
+        // The numbers are the inheritance's from here on.
+        std::mem::forget((self, memories));
+        let mut inheritance = Inheritance::take(Envelope::read(&text).unwrap()).unwrap();
+        let left = Left::take(&mut inheritance).unwrap();
+        let (sender, facts) = mpsc::channel();
+        let sink = Sink::new(move |fact| drop(sender.send(fact)));
+        let config = Config { is_hosted, ..config(Balance::RoundRobin) };
+        let setup = Setup::new(config, &[], crate::socket::lend::Lender::default()).unwrap();
+        next.state = State::build(setup, left, sink, reactor).unwrap();
+        next.facts = facts;
+        assert_eq!(part(&next.saved().0), part(&text));
+        next
+    }
+
+    /// What it leaves, and what has to stay open for that.
+    fn saved(&self) -> (Vec<u8>, Vec<OwnedFd>) {
+        let (saving, memories) = save(&self.state).unwrap();
+        (saving.into_envelope().write().unwrap(), memories)
+    }
+
+    /// What is ready is noted, and acted on.
+    pub(super) fn look(&mut self) {
+        self.state.reactor.mark_unread(id(u64::MAX));
+        let now = self.state.reactor.now;
+        let ready = self.state.reactor.wait();
+        self.state.reactor.now = now.max(self.state.reactor.now);
+        for token in ready {
+            note(&mut self.state, token);
+        }
+        self.turn();
     }
 
     /// Admits a worker that serves in this slot.

@@ -221,7 +221,10 @@ mod tests {
     use super::*;
     use crate::config::balance::{Balance, PeekLimits};
     use crate::config::messages::Messages;
+    use crate::upgrade::Inheritance;
+    use crate::upgrade::envelope::Envelope;
     use recluster_wire::env::Serialization;
+    use recluster_wire::node::Payload;
 
     /// For what takes milliseconds.
     const DEADLINE: Duration = Duration::from_secs(60);
@@ -285,5 +288,109 @@ mod tests {
         drop(dataplane);
         let gone = Some(mpsc::TryRecvError::Disconnected);
         assert_eq!(facts.try_recv().err(), gone, "the thread has ended, and its sink with it");
+    }
+
+    /// A data plane, what it reports, and its only worker.
+    fn with_worker() -> (DataPlane, mpsc::Receiver<Billed>, UnixStream) {
+        let (sender, facts) = mpsc::channel();
+        let sink = Sink::new(move |fact| drop(sender.send(fact)));
+        let dataplane = DataPlane::start(setup(), None, sink, Sink::new(|_| {})).unwrap();
+        let far = is_online(&dataplane);
+        assert!(matches!(facts.recv_timeout(DEADLINE).unwrap().fact, Fact::Online(_)));
+        (dataplane, facts, far)
+    }
+
+    const READY: &[u8] = b"{\"cmd\":\"ready\"}\n";
+
+    fn is_ready(fact: &Fact) -> bool {
+        matches!(fact, Fact::SaidReady(_))
+    }
+
+    fn send(dataplane: &DataPlane, text: &str) {
+        let (reply, _) = tokio::sync::oneshot::channel();
+        let said = Payload::Json(recluster_wire::Json::parse(text).unwrap());
+        let worker = WorkerId::from_number(1);
+        dataplane.tell(Command::Send { worker, said, handle: None, reply });
+    }
+
+    fn hears(far: &mut UnixStream, line: &str) {
+        let mut bytes = vec![0; line.len()];
+        far.read_exact(&mut bytes).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), line);
+    }
+
+    #[test]
+    fn at_rest_nothing_is_read_nor_written_and_then_all_of_it() {
+        let (dataplane, facts, mut far) = with_worker();
+        for text in ["1", "2"] {
+            dataplane.rest(DEADLINE).unwrap();
+            assert!(!dataplane.is_behind());
+            far.write_all(READY).unwrap();
+            send(&dataplane, text);
+            assert!(dataplane.is_behind());
+            // It reads and writes in its next turn, which does not begin.
+            assert!(facts.recv_timeout(Duration::from_millis(20)).is_err());
+            far.set_nonblocking(true).unwrap();
+            assert!(far.read(&mut [0]).is_err());
+            far.set_nonblocking(false).unwrap();
+            dataplane.go_on();
+            hears(&mut far, &format!("{text}\n"));
+            while !is_ready(&facts.recv_timeout(DEADLINE).unwrap().fact) {}
+        }
+    }
+
+    #[test]
+    fn what_it_is_told_at_rest_is_done_when_it_is_to_rest_once_more() {
+        let (dataplane, _facts, mut far) = with_worker();
+        dataplane.rest(DEADLINE).unwrap();
+        send(&dataplane, "1");
+        dataplane.rest(DEADLINE).unwrap();
+        assert!(!dataplane.is_behind());
+        hears(&mut far, "1\n");
+        send(&dataplane, "2");
+        // It ends at rest as well.
+        drop(dataplane);
+        assert_eq!(far.read(&mut [0; 8]).unwrap(), 2, "what it was told comes first");
+        assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn where_it_cannot_rest_or_not_in_time_it_goes_on() {
+        let (dataplane, facts, mut far) = with_worker();
+        let error = dataplane.rest(Duration::ZERO).map(drop);
+        dataplane.settle();
+        far.write_all(READY).unwrap();
+        while !is_ready(&facts.recv_timeout(DEADLINE).unwrap().fact) {}
+        if let Err(error) = error {
+            assert_eq!(error.to_string(), "the data plane does not come to rest within 0ns");
+        }
+        dataplane.tell(Command::CloseListeners { kept: std::collections::BTreeSet::new() });
+        assert_eq!(dataplane.rest(DEADLINE).unwrap_err().to_string(), "everything stops");
+        far.write_all(READY).unwrap();
+        while !is_ready(&facts.recv_timeout(DEADLINE).unwrap().fact) {}
+    }
+
+    #[test]
+    fn another_one_goes_on_with_what_it_has_left() {
+        let (dataplane, _facts, mut far) = with_worker();
+        far.write_all(&READY[..5]).unwrap();
+        dataplane.settle();
+        let text = dataplane.rest(DEADLINE).unwrap().into_envelope().write().unwrap();
+        // What it had is the next one's from here on, and it is never told to go on.
+        std::mem::forget(dataplane);
+        let mut inheritance = Inheritance::take(Envelope::read(&text).unwrap()).unwrap();
+        let left = Left::take(&mut inheritance).unwrap();
+        assert!(left.is_some());
+        assert!(Left::take(&mut inheritance).unwrap().is_none(), "once");
+        let (sender, facts) = mpsc::channel();
+        let sink = Sink::new(move |fact| drop(sender.send(fact)));
+        let dataplane = DataPlane::start(setup(), left, sink, Sink::new(|_| {})).unwrap();
+        drop(inheritance);
+        far.write_all(&READY[5..]).unwrap();
+        while !is_ready(&facts.recv_timeout(DEADLINE).unwrap().fact) {}
+        send(&dataplane, "1");
+        hears(&mut far, "1\n");
+        drop(dataplane);
+        assert_eq!(far.read(&mut [0]).unwrap(), 0, "nobody else has the channel");
     }
 }

@@ -230,4 +230,6 @@ impl SavedConfig {
 }
 
 #[cfg(test)]
+mod format;
+#[cfg(test)]
 mod tests;

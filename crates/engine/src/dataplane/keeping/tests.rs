@@ -245,3 +245,53 @@ fn what_the_manager_keeps_when_all_ends_is_left_as_it_is() {
         assert_eq!(TcpStream::connect_timeout(&address, SERVER_LIFE).is_ok(), is_kept);
     }
 }
+
+#[test]
+fn what_came_back_is_kept_by_another_program() {
+    let (socket, port, _client) = waiting();
+    let (other, other_port, _other_client) = waiting();
+    let mut harness = with([]);
+    harness.state.opener.pool().add(NAME, socket);
+    harness.state.opener.pool().add(KeptName { number: 7, ..NAME }, other);
+    let mut far = harness.serving(1, 0);
+    harness.ask(1, &mut far, at(port));
+    harness.ask(1, &mut far, at(free_port()));
+    harness.settle();
+    harness.turn();
+    let mut harness = harness.inherited();
+    harness.pass(SERVER_LIFE);
+    assert_eq!(harness.fact_names(), ["keep recluster.8.0"], "the first one is kept");
+    assert_eq!(harness.take(1, &mut far), 1);
+    let came_back = harness.ask(1, &mut far, QueryServer { seq: 3, ..at(other_port) });
+    assert!(harness.listener(came_back).is_owed());
+    let (socket, port, _third) = waiting();
+    harness.state.opener.pool().add(KeptName { number: 9, ..NAME }, socket);
+    harness.settle();
+    let mut harness = harness.inherited();
+    harness.pass(Duration::from_secs(5));
+    let facts = harness.fact_names();
+    assert!(facts.contains(&"forget recluster.9.0".to_owned()), "nobody has asked for it: {facts:?}");
+    TcpListener::bind(("127.0.0.1", port)).unwrap();
+}
+
+#[test]
+fn sockets_that_are_one_too_many_are_emptied_by_another_program() {
+    let first = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = first.local_addr().unwrap().port();
+    let (second, _, client) = waiting();
+    rustix::io::ioctl_fionbio(&second, true).unwrap();
+    let mut harness = with([first.into()]);
+    let mut far = harness.serving(1, 0);
+    let listener = harness.ask(1, &mut far, at(port));
+    harness.pass(SERVER_LIFE);
+    let now = harness.state.reactor.now;
+    harness.listener(listener).spares = Spares::new(vec![(KeptName { place: 1, ..NAME }, second)], now);
+    let mut harness = harness.inherited();
+    harness.turn();
+    assert_eq!(far.connections().len(), 1);
+    harness.pass(Duration::from_secs(1));
+    let mut harness = harness.inherited();
+    harness.pass(LOOK);
+    assert_eq!(harness.fact_names(), ["forget recluster.3.1"]);
+    drop(client);
+}

@@ -89,6 +89,24 @@ fn few_requests_of_one_worker_wait_and_none_when_the_start_is_long_over() {
 }
 
 #[test]
+fn a_request_that_waits_is_met_or_refused_by_another_program() {
+    for is_free in [true, false] {
+        let (mut harness, mut far) = serving(Balance::Shared);
+        let old = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = Some(old.local_addr().unwrap().port());
+        harness.state.later = Later::new(true, harness.state.reactor.now);
+        harness.hear(1, FromWorker::QueryServer(QueryServer { port, ..query(1) }));
+        harness.pass(just_before(PATIENCE));
+        let mut harness = harness.inherited();
+        let _old = (!is_free).then_some(old);
+        harness.turn();
+        assert_eq!(far.replies(), []);
+        harness.pass(if is_free { PATIENCE / 2 } else { Duration::from_millis(50) });
+        assert_eq!(far.replies(), [(1, if is_free { Ok(()) } else { Err(libc::EADDRINUSE) })]);
+    }
+}
+
+#[test]
 fn a_program_that_is_not_node_gets_the_socket_whatever_the_balance() {
     let (mut harness, mut far) = serving(Balance::RoundRobin);
     harness.worker(1).is_node = false;
