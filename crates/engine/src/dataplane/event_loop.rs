@@ -42,7 +42,7 @@ fn turn(state: &mut State, inbox: &Inbox) {
     }
     finish_turn(state);
     if let Some(reply) = state.resting.take() {
-        rest(state, inbox, &reply);
+        rest(state, &inbox.commands, &reply);
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) use instead::BY_ITSELF;
 pub(crate) use keeping::stand_alone;
 pub use messages::Receipt;
 pub(crate) use messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
-pub(crate) use saved::Left;
+pub(crate) use saved::{Left, rehearse};
 
 /// What people are told has panicked.
 const PART: Part = Part::vital("the data plane");

@@ -2,16 +2,16 @@
 //! and no timer is looked at. What happens meanwhile waits in the kernel, and is found when it goes on.
 
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::Receiver;
 
 use super::commands::obey;
-use super::event_loop::Inbox;
 use super::looking;
 use super::messages::{Command, Resting};
 use super::saved;
 use super::state::State;
 
 /// Saves what there is, answers, and waits until it is told to go on.
-pub(super) fn rest(state: &mut State, inbox: &Inbox, reply: &Resting) {
+pub(super) fn rest(state: &mut State, commands: &Receiver<Command>, reply: &Resting) {
     looking::end_all(state);
     let (saving, _memories): (_, Vec<OwnedFd>) = match saved::save(state) {
         Ok((saving, memories)) => (Ok(saving), memories),
@@ -24,7 +24,7 @@ pub(super) fn rest(state: &mut State, inbox: &Inbox, reply: &Resting) {
     }
     let mut told = Vec::new();
     loop {
-        match inbox.commands.recv() {
+        match commands.recv() {
             Ok(Command::GoOn) => break,
             // To rest again is to go on for one turn.
             Ok(command @ (Command::Finish | Command::Rest(_))) => {

@@ -113,6 +113,12 @@ pub(super) fn save(state: &State) -> Result<(Saving, Vec<OwnedFd>), SaveError> {
     Ok((saving, memories))
 }
 
+/// Whether another program's data plane could be gone on with, by all that it says. Its descriptors are not looked at.
+pub(crate) fn rehearse(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+    let Some(saved) = inheritance.part::<SavedState>(PART)? else { return Ok(()) };
+    saved.config.inherit(false).map(drop)
+}
+
 impl Left {
     /// What was left, if anything was. After this only a shortage can be in the way.
     pub(crate) fn take(inheritance: &mut Inheritance) -> Result<Option<Self>, AdoptError> {
@@ -229,7 +235,5 @@ impl SavedConfig {
     }
 }
 
-#[cfg(test)]
-mod format;
 #[cfg(test)]
 mod tests;

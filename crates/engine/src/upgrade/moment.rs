@@ -58,7 +58,11 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 /// The same for a field that may be none: `#[serde(with = "moment::option")]`.
 pub(crate) mod option {
-    use super::{Deserialize, Deserializer, Instant, Moment, Serialize, Serializer};
+    use std::time::Instant;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::upgrade::moment::Moment;
 
     pub(crate) fn serialize<S: Serializer>(
         instant: &Option<Instant>,

@@ -22,6 +22,8 @@ use super::super::messages::{Admission, Command, Standing};
 use super::super::reactor::ListenerId;
 use super::*;
 
+mod format;
+
 const ONLINE: &str = r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#;
 /// Longer than what a socket holds, and than any text that is left among all else.
 const LONG: usize = 1 << 20;
@@ -489,11 +491,4 @@ fn counts_and_what_was_told_once_go_on() {
     let newer = harness.serving(3, 0);
     let next = harness.listen(3, &mut { newer });
     assert_eq!(next, listener, "the port that was found");
-}
-
-#[test]
-fn nothing_is_saved_while_everything_stops() {
-    let (mut harness, _ends, _) = cluster(Balance::RoundRobin, 1);
-    harness.close_listeners();
-    assert_eq!(save(&harness.state).unwrap_err().to_string(), "everything stops");
 }

@@ -6,15 +6,15 @@ use std::os::unix::net::UnixStream;
 use recluster_wire::node::{QueryServer, SocketKind};
 use serde_json::{Value, json};
 
-use super::super::fixtures::{Harness, query, reactor};
-use super::*;
+use super::super::super::fixtures::{Harness, query, reactor};
+use super::super::*;
 use crate::config::listen::Listen;
 use crate::socket::bind;
 use crate::socket::lend::Lender;
 use crate::upgrade::envelope::Envelope;
 
 /// What the first version has left. It is read for as long as any version is.
-const GOLDEN: &str = include_str!("golden/1.json");
+const GOLDEN: &str = include_str!("../golden/1.json");
 
 fn config() -> Config {
     SavedConfig {
@@ -120,4 +120,11 @@ fn a_socket_that_was_bound_before_is_the_same_and_its_use_is_known() {
     assert_eq!(state.opener.unused(), [bound[1].address.clone()]);
     assert_eq!(*state.opener.address_of(&state.listeners[&listener]), bound[0].address);
     assert_eq!(state.config.messages, Messages::Logged);
+}
+
+#[test]
+fn nothing_is_saved_while_everything_stops() {
+    let mut harness = served();
+    harness.close_listeners();
+    assert_eq!(save(&harness.state).unwrap_err().to_string(), "everything stops");
 }
