@@ -31,6 +31,7 @@ impl Asked {
             | Request::Replace { .. }
             | Request::ScaleTo { .. }
             | Request::ScaleBy { .. }
+            | Request::Upgrade { .. }
             | Request::Stop
             | Request::Terminate => (request.clone(), Vec::new()),
         };

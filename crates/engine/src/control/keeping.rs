@@ -55,7 +55,14 @@ pub(crate) struct Keeping {
 /// The file of a socket that may be bound anew. Dropping it removes the file.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _file: Arc<Mutex<SocketFile>>,
+    file: Arc<Mutex<SocketFile>>,
+}
+
+impl Held {
+    /// The file, for whoever leaves it to another program.
+    pub(crate) fn file(&self) -> Weak<Mutex<SocketFile>> {
+        Arc::downgrade(&self.file)
+    }
 }
 
 impl Keeping {
@@ -78,7 +85,7 @@ impl Keeping {
             tell,
             known: None,
         };
-        (Self { look, told }, Held { _file: file }, keeper)
+        (Self { look, told }, Held { file }, keeper)
     }
 
     /// Has the path looked at now.
@@ -224,7 +231,7 @@ mod tests {
         fn begin() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("run/it.sock");
-            let Socket { listener, file } = Socket::bind(&path).unwrap();
+            let Socket { listener, file, .. } = Socket::bind(&path).unwrap();
             let (new, listeners) = mpsc::channel(1);
             let (keeping, held, keeper) = Keeping::of(file, Socket::again(path.clone()), new);
             tokio::spawn(keeper.run());

@@ -5,6 +5,7 @@ use std::io;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::leaving::Shown;
 use super::room::{Room, SHORT};
 use super::seats::Activity;
 
@@ -25,6 +26,8 @@ struct Among {
     room: Room,
     held: Option<OwnedSemaphorePermit>,
     activity: Activity,
+    /// Shows what was read and is no whole line yet.
+    shown: Shown,
 }
 
 /// What [`Lines::next`] found.
@@ -44,8 +47,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     /// Those of one connection among many, whose long lines share a room.
-    pub(super) fn sharing(reader: R, limit: usize, room: Room, activity: Activity) -> Self {
-        Self { among: Some(Among { room, held: None, activity }), ..Self::new(reader, limit) }
+    pub(super) fn sharing(reader: R, limit: usize, room: Room, (activity, shown): (Activity, Shown)) -> Self {
+        Self { among: Some(Among { room, held: None, activity, shown }), ..Self::new(reader, limit) }
     }
 
     /// The next line. The last one may lack its line feed.
@@ -58,6 +61,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 return Ok(Line::TooLong);
             }
             let count = self.read_some(left).await?;
+            self.show();
             if self.line.last() == Some(&b'\n') {
                 self.line.pop();
                 if let Some(among) = &mut self.among {
@@ -73,6 +77,16 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 activity.stalls();
             }
         }
+    }
+
+    /// Shows what was read, but for a line that is whole now.
+    fn show(&self) {
+        let Some(Among { shown, .. }) = &self.among else { return };
+        let begun = if self.line.ends_with(b"\n") { &[][..] } else { &self.line };
+        let unread = &mut shown.lock().unread;
+        unread.clear();
+        unread.extend_from_slice(begun);
+        unread.extend_from_slice(self.reader.buffer());
     }
 
     /// Reads to the end of the line, to this many bytes, or to where a short line would end.

@@ -12,6 +12,7 @@ mod client;
 mod discover;
 mod greeting;
 pub(crate) mod keeping;
+pub(crate) mod leaving;
 pub(crate) mod lines;
 pub mod protocol;
 mod recent;
@@ -19,6 +20,7 @@ pub(crate) mod room;
 pub(crate) mod seats;
 mod server;
 mod socket;
+mod telling;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +31,7 @@ pub use client::{Client, ClientError};
 pub use discover::{FindError, find, running, socket_path};
 pub use greeting::{Listener, listener_at};
 pub use keeping::Kept;
+pub use leaving::{Leaver, Outcome};
 pub use recent::Recorder;
 pub use server::{News, Server};
 pub use socket::{BindError, Socket};

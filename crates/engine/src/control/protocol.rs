@@ -15,6 +15,8 @@
 //! [`Reply::Refused`], and then closes the connection. If a client closes its side, or sends anything more while it waits
 //! for an answer, the master stops answering it; the request itself is carried out.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -98,6 +100,19 @@ pub enum Request {
         /// How many.
         workers: i32,
     },
+    /// Put another program in the place of the master, under its workers: [`Reply::Upgraded`] or [`Reply::NotUpgraded`], or
+    /// [`Reply::Upgradable`] where it is only tried.
+    Upgrade {
+        /// The program; the one by whose path the master was started, if it is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        binary: Option<PathBuf>,
+        /// Only try whether it could take over.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
+        /// Whether to wait for what is in its way, such as a reload.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        wait: bool,
+    },
     /// Drain every worker, then end.
     Stop,
     /// Kill every worker, then end.
@@ -167,6 +182,27 @@ pub enum Reply {
     Scaled {
         /// How many.
         workers: u32,
+    },
+    /// Another program has taken the master's place. It says so itself.
+    Upgraded {
+        /// The version of the master before.
+        from: String,
+        /// The version of the one now.
+        to: String,
+        /// For how long no connection was accepted: those that came have waited in the kernel.
+        rested_seconds: f64,
+    },
+    /// It could take the master's place.
+    Upgradable {
+        /// The version of the master.
+        from: String,
+        /// The version of the program.
+        to: String,
+    },
+    /// The master goes on as it was.
+    NotUpgraded {
+        /// Why.
+        reason: String,
     },
     /// To a stop or a termination: no worker is left. The master closes the connection as the last thing it does.
     Ended,
@@ -380,6 +416,14 @@ mod tests {
             ),
             (Request::ScaleTo { workers: 3 }, r#"{"version":1,"request":"scale_to","workers":3}"#),
             (Request::ScaleBy { workers: -2 }, r#"{"version":1,"request":"scale_by","workers":-2}"#),
+            (
+                Request::Upgrade { binary: None, dry_run: false, wait: false },
+                r#"{"version":1,"request":"upgrade"}"#,
+            ),
+            (
+                Request::Upgrade { binary: Some("/new".into()), dry_run: true, wait: true },
+                r#"{"version":1,"request":"upgrade","binary":"/new","dry_run":true,"wait":true}"#,
+            ),
             (Request::Stop, r#"{"version":1,"request":"stop"}"#),
             (Request::Terminate, r#"{"version":1,"request":"terminate"}"#),
         ];

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::report::event::Event;
@@ -42,6 +42,21 @@ struct Ring {
 struct Kept {
     number: u64,
     line: Arc<[u8]>,
+}
+
+/// All of it, as it is left to the program after this one.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct SavedRecent {
+    next: u64,
+    /// Each line by its number.
+    lines: Vec<(u64, String)>,
+}
+
+/// A place, as it is left.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct SavedPlace {
+    next: u64,
+    until: Option<u64>,
 }
 
 /// How far a client has read.
@@ -148,6 +163,7 @@ impl Recent {
 
     /// What comes next at a place, which moves on.
     pub(super) fn next(&self, place: &mut Place) -> Found {
+        place.news.mark_unchanged();
         let ring = self.ring();
         if place.until.is_some_and(|until| place.next >= until) {
             return Found::End;
@@ -164,6 +180,31 @@ impl Recent {
         }
         place.next += 1;
         found.map_or(Found::Nothing, |kept| Found::Line(Arc::clone(&kept.line)))
+    }
+
+    /// All of it. Changes nothing.
+    pub(super) fn save(&self) -> SavedRecent {
+        let ring = self.ring();
+        let line = |kept: &Kept| (kept.number, String::from_utf8_lossy(&kept.line).into_owned());
+        SavedRecent { next: ring.next, lines: ring.lines.iter().map(line).collect() }
+    }
+
+    /// What was left, to be gone on with.
+    pub(super) fn adopt(SavedRecent { next, lines }: SavedRecent) -> Self {
+        let recent = Self::default();
+        let mut ring = recent.ring();
+        for (number, line) in lines {
+            ring.next = number;
+            ring.push(Some(line.into_bytes().into()));
+        }
+        ring.next = ring.next.max(next);
+        drop(ring);
+        recent
+    }
+
+    /// A place that was left.
+    pub(super) fn place_again(&self, SavedPlace { next, until }: SavedPlace) -> Place {
+        Place { next, until, news: self.news.subscribe() }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -186,10 +227,14 @@ impl Ring {
 }
 
 impl Place {
-    /// Waits until something more may be found.
-    pub(super) async fn news(&mut self) {
-        // An error means that the server is gone, which the client's task is about to see.
-        let _ = self.news.changed().await;
+    /// Changes when more may be found than was found last.
+    pub(super) fn listener(&self) -> watch::Receiver<u64> {
+        self.news.clone()
+    }
+
+    /// As it is left.
+    pub(super) fn save(&self) -> SavedPlace {
+        SavedPlace { next: self.next, until: self.until }
     }
 }
 
@@ -227,11 +272,11 @@ mod tests {
         let mut place = recent.place(Some(0), true);
         assert_eq!(recent.next(&mut place), Found::Nothing);
         add(&recent, 7);
-        place.news().await;
+        place.listener().changed().await.unwrap();
         assert_eq!(number(recent.next(&mut place)), 7);
         assert_eq!(recent.next(&mut place), Found::Nothing);
         recent.end();
-        place.news().await;
+        place.listener().changed().await.unwrap();
         assert_eq!(recent.next(&mut place), Found::End);
     }
 

@@ -2,12 +2,16 @@
 //! to the cluster: when it ends, the cluster goes on.
 
 mod following;
+mod saying;
+mod upgrading;
 
-use std::io;
+use std::io::{self, Cursor};
+use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, Chain};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -16,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::asked::Asked;
 use super::keeping::{Held, Keeping, Kept};
+use super::leaving::{self, Clients, Doing as Stands, Leaver, Left, Listening, Present, Shown};
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REPLY_LIMIT, REQUEST_LIMIT, Reply, Request};
 use super::recent::{Recent, Recorder, record};
@@ -31,13 +36,11 @@ use crate::report::configuration::Configuration;
 use crate::report::error::{Gone, ReplaceError};
 use crate::report::events::Heard;
 use crate::report::verdict::{Told, Verdict};
-use crate::socket::glance::Watched;
+use crate::socket::glance::{Glance, Watched};
 use crate::socket::runtime_dir;
 
 /// How long a client may take to send one whole request.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long a client may take to read an answer.
-const READING: Duration = Duration::from_secs(10);
 /// How long clients may take to read their last answer when the master ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
@@ -59,6 +62,7 @@ pub struct Server {
     held: Held,
     asked: mpsc::Receiver<Asked>,
     recent: Recent,
+    leaver: Leaver,
     /// The tasks of clients end when this becomes true, or when it is dropped.
     closing: watch::Sender<bool>,
     accepting: JoinHandle<()>,
@@ -78,10 +82,16 @@ impl Socket {
     /// Answers clients about this cluster, in a task of its own. Must be called in a tokio runtime with IO and time
     /// enabled.
     pub fn serve(self, cluster: Cluster) -> Server {
-        let Self { listener, file } = self;
+        let Self { listener, file, left } = self;
+        // The program before is not gone back to any more.
+        file.keep();
+        let (recent, left) = match left {
+            Some(Left { recent, clients, outcome }) => (Recent::adopt(recent), Some((clients, outcome))),
+            None => (Recent::default(), None),
+        };
         let (closing, closed) = watch::channel(false);
         let (tell, asked) = mpsc::channel(ASKED);
-        let (recent, closed) = (Recent::default(), Closed(closed));
+        let closed = Closed(closed);
         let panicked = cluster.panicked();
         let recording = record(cluster.subscribe(), recent.clone(), closed.clone().ends());
         tokio::spawn(guarded_task(PART, panicked.clone(), recording));
@@ -90,9 +100,28 @@ impl Socket {
         let (keeping, held, keeper) = Keeping::of(file, Socket::again(path.clone()), new);
         let keeping_it = while_open(closed.clone(), keeper.run());
         tokio::spawn(guarded_task(PART, panicked.clone(), keeping_it));
-        let host = Host { cluster, closed, tell, room: Room::default(), recent: recent.clone() };
-        let accepting = tokio::spawn(guarded_task(PART, panicked, accept(listener, listeners, host)));
-        Server { path, keeping, held, asked, recent, closing, accepting }
+        let clients = Clients::default();
+        let listening: Listening = Arc::new(Mutex::new(Arc::new(listener)));
+        let leaver = Leaver {
+            listener: Arc::clone(&listening),
+            file: held.file(),
+            clients: clients.clone(),
+            recent: recent.clone(),
+        };
+        let host = Host { cluster, closed, tell, room: Room::default(), recent: recent.clone(), clients };
+        let mut seats = Seats::default();
+        let (left, outcome) = left.unwrap_or_else(|| (Vec::new(), Err(String::new())));
+        for (connection, client) in left {
+            // One that cannot be gone on with is gone.
+            let Ok(stream) = leaving::stream(connection) else { continue };
+            let Ok(peer) = stream.peer_cred() else { continue };
+            let (conversation, activity, glance) = meet(stream, peer, client.unread.clone(), &host);
+            let going_on = upgrading::go_on(conversation, client, outcome.clone());
+            seats.take(activity, glance, guarded_task(CLIENT, panicked.clone(), going_on));
+        }
+        let accepting = accept(listening, listeners, host, seats);
+        let accepting = tokio::spawn(guarded_task(PART, panicked, accepting));
+        Server { path, keeping, held, asked, recent, leaver, closing, accepting }
     }
 }
 
@@ -108,6 +137,11 @@ impl Server {
     /// By which those who ask for events are told of more than the cluster's own.
     pub fn recorder(&self) -> Recorder {
         Recorder::new(self.recent.clone())
+    }
+
+    /// By which it is left to another program that takes this one's place.
+    pub fn leaver(&self) -> Leaver {
+        self.leaver.clone()
     }
 
     /// Where it is.
@@ -154,6 +188,7 @@ struct Host {
     tell: mpsc::Sender<Asked>,
     room: Room,
     recent: Recent,
+    clients: Clients,
 }
 
 /// Does this until the server closes.
@@ -164,8 +199,14 @@ async fn while_open(closed: Closed, work: impl Future<Output = ()>) {
     }
 }
 
-async fn accept(mut listener: UnixListener, mut listeners: mpsc::Receiver<UnixListener>, mut host: Host) {
-    let (mut seats, mut came) = (Seats::default(), 0_usize);
+async fn accept(
+    listening: Listening,
+    mut listeners: mpsc::Receiver<UnixListener>,
+    mut host: Host,
+    mut seats: Seats,
+) {
+    let mut came = 0_usize;
+    let mut listener = Arc::clone(&listening.lock().unwrap_or_else(PoisonError::into_inner));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -181,7 +222,8 @@ async fn accept(mut listener: UnixListener, mut listeners: mpsc::Receiver<UnixLi
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             Some(new) = listeners.recv() => {
-                let old = std::mem::replace(&mut listener, new);
+                let old = mem::replace(&mut listener, Arc::new(new));
+                *listening.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&listener);
                 // Those that came by the old path before it was lost.
                 while let Ok(Ok((stream, _))) = timeout(Duration::ZERO, old.accept()).await {
                     admit(stream, &mut seats, &host);
@@ -190,7 +232,7 @@ async fn accept(mut listener: UnixListener, mut listeners: mpsc::Receiver<UnixLi
             () = host.closed.wait() => break,
         }
     }
-    drop(listener);
+    drop((listener, listening));
     // One that has given way to others is among them, as an error.
     let _ = timeout(FAREWELL, async { while seats.tasks.join_next().await.is_some() {} }).await;
 }
@@ -209,10 +251,28 @@ fn admit(stream: UnixStream, seats: &mut Seats, host: &Host) {
 }
 
 fn seat(stream: UnixStream, peer: UCred, seats: &mut Seats, host: &Host) {
+    let (client, activity, glance) = meet(stream, peer, Vec::new(), host);
+    seats.take(activity, glance, guarded_task(CLIENT, host.cluster.panicked(), attend(client)));
+}
+
+/// A conversation with a client of which so much was read already.
+fn meet(stream: UnixStream, peer: UCred, read: Vec<u8>, host: &Host) -> (Conversation, Activity, Glance) {
     let activity = Activity::default();
     let (stream, glance) = Watched::new(stream);
-    let client = Conversation::new(stream, peer, host.clone(), activity.clone());
-    seats.take(activity, glance, guarded_task(CLIENT, host.cluster.panicked(), attend(client)));
+    let (shown, present) = host.clients.admit(stream.clone());
+    let sharing = (activity.clone(), shown.clone());
+    let reader = Cursor::new(read).chain(stream.clone());
+    let lines = Lines::sharing(reader, REQUEST_LIMIT, host.room.clone(), sharing);
+    let client = Conversation {
+        lines,
+        writer: stream,
+        peer,
+        host: host.clone(),
+        activity: activity.clone(),
+        shown,
+        _present: present,
+    };
+    (client, activity, glance)
 }
 
 /// Answers one client until either side closes the connection.
@@ -221,11 +281,13 @@ async fn attend(mut client: Conversation) {
 }
 
 struct Conversation {
-    lines: Lines<Watched<UnixStream>>,
+    lines: Lines<Chain<Cursor<Vec<u8>>, Watched<UnixStream>>>,
     writer: Watched<UnixStream>,
     peer: UCred,
     host: Host,
     activity: Activity,
+    shown: Shown,
+    _present: Present,
 }
 
 /// What follows an answer.
@@ -235,14 +297,10 @@ enum Next {
 }
 
 impl Conversation {
-    fn new(stream: Watched<UnixStream>, peer: UCred, host: Host, activity: Activity) -> Self {
-        let lines = Lines::sharing(stream.clone(), REQUEST_LIMIT, host.room.clone(), activity.clone());
-        Self { lines, writer: stream, peer, host, activity }
-    }
-
     /// Handles one request. An error means that the client is gone.
     async fn turn(&mut self) -> io::Result<Next> {
         self.activity.is(Doing::Nothing);
+        self.shown.does(Stands::Listens);
         let line = tokio::select! {
             line = timeout(IDLE, self.lines.next()) => match line {
                 Ok(line) => line?,
@@ -251,6 +309,7 @@ impl Conversation {
             () = self.host.closed.wait() => return Ok(Next::Close),
         };
         self.activity.is(Doing::Waiting);
+        self.shown.does(Stands::Asks);
         let request = match line {
             Line::Whole(line) => Request::decode(&line),
             Line::TooLong => Err(BadRequest::TooLong),
@@ -275,6 +334,7 @@ impl Conversation {
             Request::Replace { which } => return self.replace(which).await,
             Request::ScaleTo { workers } => return self.scale(Scale::To(workers)).await,
             Request::ScaleBy { workers } => return self.scale(Scale::By(workers)).await,
+            Request::Upgrade { binary, dry_run, wait } => return self.upgrade(binary, dry_run, wait).await,
             // An error means that the cluster has ended already.
             Request::Stop => {
                 let _ = self.host.cluster.request_stop();
@@ -406,40 +466,6 @@ impl Conversation {
         self.say(&Reply::Ended).await?;
         self.host.closed.wait().await;
         Ok(Next::Close)
-    }
-
-    /// The client did not wait for its answer: it left, or sent another request.
-    async fn interrupted(&mut self, line: Line) -> io::Result<Next> {
-        match line {
-            Line::End => Ok(Next::Close),
-            Line::Whole(_) | Line::TooLong => {
-                self.refuse("one request at a time: the last one is not answered yet".to_owned()).await
-            }
-        }
-    }
-
-    async fn refuse(&mut self, reason: String) -> io::Result<Next> {
-        self.say(&Reply::Refused { reason }).await.map(|()| Next::Close)
-    }
-
-    async fn say(&mut self, reply: &Reply) -> io::Result<()> {
-        let room = self.host.room.clone();
-        self.write(&reply.encode()?, |bytes| room.for_rest(bytes)).await
-    }
-
-    /// Writes an answer. A client that does not read it gives way to others, and all of these have so much room for their answers.
-    async fn write<R>(&mut self, line: &[u8], room: impl FnOnce(usize) -> io::Result<R>) -> io::Result<()> {
-        // Whatever else is wrong shows again below.
-        let sent = self.writer.try_write(line).unwrap_or(0);
-        let rest = line.get(sent..).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok(());
-        }
-        let _room = room(rest.len())?;
-        self.activity.is(Doing::Stalled);
-        timeout(READING, self.writer.write_all(rest)).await??;
-        self.activity.is(Doing::Waiting);
-        Ok(())
     }
 }
 

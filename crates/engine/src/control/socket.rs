@@ -15,6 +15,7 @@ use tokio::net::UnixListener;
 
 use super::greeting::{Listener, listener_at};
 use super::keeping::Bind;
+use super::leaving::{self, Left, Outcome};
 use crate::socket::directory::Directory;
 use crate::socket::file::SocketFile;
 use crate::socket::named::{self, Permissions};
@@ -22,6 +23,7 @@ use crate::socket::places;
 use crate::socket::probe::{Probe, probe};
 use crate::socket::runtime_dir::{self, DirectoryError, can_make, parent_of};
 use crate::socket::short_path::{PATH_LIMIT, has_short_form};
+use crate::upgrade::{AdoptError, Inheritance};
 
 /// A file in the directory of control sockets, locked while one of them is bound: two masters that find the same
 /// stale socket must not both replace it.
@@ -38,6 +40,8 @@ const BACKLOG: i32 = 4096;
 pub struct Socket {
     pub(super) listener: UnixListener,
     pub(super) file: SocketFile,
+    /// What the program before has left, where there was one.
+    pub(super) left: Option<Left>,
 }
 
 /// Why a control socket could not be bound.
@@ -116,7 +120,28 @@ impl Socket {
         let listener = UnixListener::from_std(OwnedFd::from(named.socket).into()).map_err(system)?;
         drop(locked);
         places::may_hold_workers(directory);
-        Ok(Self { listener, file })
+        Ok(Self { listener, file, left: None })
+    }
+
+    /// The one that the program before has left, if it had one. Must be called in a tokio runtime with IO enabled.
+    ///
+    /// # Errors
+    ///
+    /// When what was left cannot be gone on with.
+    pub fn adopt(inheritance: &mut Inheritance) -> Result<Option<Self>, AdoptError> {
+        let Some((socket, file, left)) = leaving::adopt(inheritance)? else { return Ok(None) };
+        let socket = std::os::unix::net::UnixListener::from(socket);
+        let listener = socket.set_nonblocking(true).and_then(|()| UnixListener::from_std(socket));
+        let listener = listener.map_err(|error| AdoptError::Contradiction(error.to_string()))?;
+        places::may_hold_workers(parent_of(file.path()));
+        Ok(Some(Self { listener, file, left: Some(left) }))
+    }
+
+    /// What is told to whoever has asked the program before for this one.
+    pub fn upgraded(&mut self, outcome: Outcome) {
+        if let Some(left) = &mut self.left {
+            left.outcome = outcome;
+        }
     }
 
     /// Whether [`bind`](Self::bind) would succeed now. Leaves nothing behind.
@@ -138,7 +163,7 @@ impl Socket {
     /// Binds the same path anew, again and again.
     pub(super) fn again(path: PathBuf) -> Bind {
         Arc::new(move || {
-            let Self { listener, file } = Self::bind(path.clone()).map_err(|error| error.to_string())?;
+            let Self { listener, file, .. } = Self::bind(path.clone()).map_err(|error| error.to_string())?;
             Ok((listener, file))
         })
     }

@@ -91,6 +91,14 @@ pub(crate) struct Place {
     news: watch::Receiver<u64>,
 }
 
+/// A place, as it is left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SavedPlace {
+    slot: Option<u32>,
+    seen: BTreeMap<u32, At>,
+    until: Option<BTreeMap<u32, At>>,
+}
+
 /// What is next at a place.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -164,6 +172,14 @@ impl Ring {
         };
         let until = (!follows).then(|| kept.ends());
         Place { ring: self.clone(), slot, seen, until, news }
+    }
+}
+
+impl Ring {
+    /// A place that was left.
+    pub(crate) fn place_again(&self, saved: SavedPlace) -> Place {
+        let SavedPlace { slot, seen, until } = saved;
+        Place { ring: self.clone(), slot, seen, until, news: self.0.news.subscribe() }
     }
 }
 
@@ -325,10 +341,14 @@ impl Place {
         }
     }
 
-    /// Waits until there may be more.
-    pub(crate) async fn news(&mut self) {
-        // An error means that the ring is gone, and this place holds it.
-        let _ = self.news.changed().await;
+    /// Changes when there may be more than was found last.
+    pub(crate) fn listener(&self) -> watch::Receiver<u64> {
+        self.news.clone()
+    }
+
+    /// As it is left to the program after this one.
+    pub(crate) fn save(&self) -> SavedPlace {
+        SavedPlace { slot: self.slot, seen: self.seen.clone(), until: self.until.clone() }
     }
 }
 

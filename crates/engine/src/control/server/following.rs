@@ -4,15 +4,16 @@
 use std::io;
 use std::time::Duration;
 
-use humantime::format_rfc3339_millis;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::super::protocol::{LogLine, Reply};
+use super::super::leaving::Doing;
+use super::super::protocol::Reply;
 use super::super::recent::{Found, reply};
-use super::super::seats::Doing;
+use super::super::seats::Doing as Seated;
+use super::super::telling::Telling;
 use super::{Conversation, Next, TOO_MANY};
-use crate::process::ring::{self, Piece};
+use crate::process::ring;
 use crate::report::level::Level;
 use crate::report::record::EventsMissed;
 
@@ -20,25 +21,34 @@ use crate::report::record::EventsMissed;
 const STALLED: Duration = Duration::from_secs(60);
 /// After how many events in a row others have their turn.
 const AT_ONCE: u32 = 16;
-/// About how much of what workers write is written by one call, in bytes. Then others have their turn: short lines are many.
-const WRITE: usize = 8 << 10;
 
 impl Conversation {
     /// Tells what has happened lately, and what happens from now on to one who follows.
     pub(super) async fn events(&mut self, last: Option<u32>, follow: bool) -> io::Result<Next> {
+        let place = self.host.recent.place(last, follow);
+        self.shown.does(Doing::Events(place));
+        self.follow_events().await
+    }
+
+    pub(super) async fn follow_events(&mut self) -> io::Result<Next> {
         let Some(_place) = self.host.room.to_follow() else {
             return self.refuse(TOO_MANY.to_owned()).await;
         };
         let recent = self.host.recent.clone();
-        let mut place = recent.place(last, follow);
         for told in 1_u32.. {
-            match recent.next(&mut place) {
+            let (found, mut news) = {
+                let mut stand = self.shown.lock();
+                let Doing::Events(place) = &mut stand.doing else { break };
+                (recent.next(place), place.listener())
+            };
+            match found {
                 Found::Line(line) => self.write_slowly(&line).await?,
                 Found::Missed(events) => {
                     self.write_slowly(&reply(Level::Warn, &EventsMissed { events })?).await?;
                 }
                 Found::Nothing => tokio::select! {
-                    () = place.news() => {}
+                    // An error means that the server is gone.
+                    _ = news.changed() => {}
                     left = self.lines.next() => return self.interrupted(left?).await,
                     () = self.host.closed.wait() => break,
                 },
@@ -65,19 +75,34 @@ impl Conversation {
         if let Some(reason) = self.no_such_slot(slot).await {
             return self.refuse(reason).await;
         }
+        let place = ring.place(slot, last, follow);
+        self.shown.does(Doing::Logs(Box::new(place), None));
+        self.say(&Reply::Streams { streams: ring.streams().to_vec() }).await?;
+        self.follow_logs().await
+    }
+
+    pub(super) async fn follow_logs(&mut self) -> io::Result<Next> {
         let Some(_place) = self.host.room.to_follow() else {
             return self.refuse(TOO_MANY.to_owned()).await;
         };
-        let mut place = ring.place(slot, last, follow);
-        self.say(&Reply::Streams { streams: ring.streams().to_vec() }).await?;
         loop {
-            match place.next() {
-                ring::Found::Piece(piece) => self.tell(&piece).await?,
+            let (found, mut news) = {
+                let mut stand = self.shown.lock();
+                let Doing::Logs(place, telling) = &mut stand.doing else { break };
+                let found = place.next();
+                if let ring::Found::Piece(piece) = &found {
+                    *telling = Some(Telling::of(piece.clone()));
+                }
+                (found, place.listener())
+            };
+            match found {
+                ring::Found::Piece(_) => self.tell().await?,
                 ring::Found::Missed { slot, lines } => {
                     self.write_slowly(&Reply::LinesMissed { slot, lines }.encode()?).await?;
                 }
                 ring::Found::Nothing => tokio::select! {
-                    () = place.news() => {}
+                    // An error means that the ring is gone, and the place holds it.
+                    _ = news.changed() => {}
                     left = self.lines.next() => return self.interrupted(left?).await,
                     () = self.host.closed.wait() => break,
                 },
@@ -97,56 +122,27 @@ impl Conversation {
     }
 
     /// Tells each line of a piece.
-    async fn tell(&mut self, piece: &Piece) -> io::Result<()> {
-        let (mut replies, mut continued) = (Vec::new(), piece.continues);
-        let time = format_rfc3339_millis(piece.time).to_string();
-        for line in piece.lines.split_inclusive(|&byte| byte == b'\n') {
-            let line = log_line(piece, &time, line, std::mem::take(&mut continued));
-            replies.extend(Reply::Line(line).encode()?);
-            if replies.len() >= WRITE {
-                self.write_slowly(&replies).await?;
-                replies.clear();
-                yield_now().await;
+    async fn tell(&mut self) -> io::Result<()> {
+        loop {
+            let replies = {
+                let mut stand = self.shown.lock();
+                let Doing::Logs(_, telling) = &mut stand.doing else { return Ok(()) };
+                telling.as_mut().map(Telling::next).unwrap_or_default()
+            };
+            if replies.is_empty() {
+                return Ok(());
             }
+            self.write_slowly(&replies).await?;
+            yield_now().await;
         }
-        self.write_slowly(&replies).await?;
-        yield_now().await;
-        Ok(())
     }
 
     /// Writes a line for as long as the client reads at all. While it does not, it gives way to others.
-    async fn write_slowly(&mut self, line: &[u8]) -> io::Result<()> {
-        let mut rest = line;
-        while !rest.is_empty() {
-            match self.writer.try_write(rest) {
-                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.activity.is(Doing::Stalled);
-                    timeout(STALLED, self.writer.writable()).await??;
-                    self.activity.is(Doing::Waiting);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    pub(super) async fn write_slowly(&mut self, line: &[u8]) -> io::Result<()> {
+        self.write_within(line, STALLED, Seated::Waiting).await
     }
 }
 
 /// Why there are no lines where neither stream passes through the master.
 const NOTHING_PASSES: &str = "there are no lines to show: the workers of this cluster write to its stdout and stderr \
     themselves (--raw-stdio, or a program that has the cluster inside it, as with the npm package)";
-
-fn log_line(piece: &Piece, time: &str, line: &[u8], continued: bool) -> LogLine {
-    let worker = piece.source.worker;
-    let text = line.strip_suffix(b"\n");
-    LogLine {
-        time: time.to_owned(),
-        slot: worker.slot,
-        pid: worker.pid,
-        generation: worker.generation,
-        stream: piece.source.stream,
-        line: String::from_utf8_lossy(text.unwrap_or(line)).into_owned(),
-        partial: text.is_none(),
-        continued,
-    }
-}

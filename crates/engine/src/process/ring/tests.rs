@@ -179,7 +179,7 @@ async fn one_who_waits_hears_of_what_came_in_between() {
     let mut place = ring.place(None, None, true);
     assert!(matches!(place.next(), Found::Nothing));
     push(&ring, 0, "a\n");
-    place.news().await;
+    place.listener().changed().await.unwrap();
     assert_eq!(read(&mut place).0, "a\n");
 }
 
