@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use recluster::admin::AdminError;
 use recluster::control::{BindError, ClientError, FindError};
+use recluster::host::AdoptError;
 use recluster::{Failure, ProgramError, StartError, VariableError, Worker};
 
 use crate::args;
@@ -97,6 +98,8 @@ pub(crate) enum Error {
     UnitAccount { key: String, value: String, origin: Origin },
     #[error("{option}: the user that systemd makes for the service cannot write in {}", directory.display())]
     UnitStranger { option: &'static str, directory: PathBuf },
+    #[error("what another recluster has left for an upgrade cannot be gone on with: {0}")]
+    Upgrade(#[from] AdoptError),
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
 }
@@ -191,6 +194,7 @@ impl Error {
             | Self::NotACluster { .. }
             | Self::Refused(_)
             | Self::SlotOrPid { .. }
+            | Self::Upgrade(_)
             | Self::Output(_) => ExitStatus::NoAnswer,
         }
     }

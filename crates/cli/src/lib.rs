@@ -33,23 +33,27 @@ mod signals;
 mod size;
 mod systemd;
 mod top;
+mod upgrading;
 mod wishes;
 mod worker_lines;
 mod writable;
 
 use std::convert::Infallible;
+use std::env;
+use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use recluster::host::{FirstThread, Seat};
+use recluster::host::{FirstThread, Inheritance, Seat, WayBack};
 
 use crate::args::Command;
 use crate::config::{CommandLine, Invocation};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
+use crate::upgrading::Return;
 
 /// The stack of the thread on which a cluster runs: as much as a first thread usually has.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
@@ -59,11 +63,61 @@ const LOOK_UPS: Duration = Duration::from_secs(1);
 
 /// Does what the command line of this process says.
 pub fn main() -> ExitCode {
+    if let Some(status) = upgrading::rehearse() {
+        return status.into();
+    }
+    match Inheritance::of_process() {
+        Ok(None) => {}
+        Ok(Some((inheritance, way_back))) => return go_on(inheritance, way_back).into(),
+        Err(error) => return Error::Upgrade(error).report(false).into(),
+    }
     let inherited = inherited::sockets();
     let line = CommandLine::of_process();
     let outcome =
         line.read().map_err(Error::from).and_then(|invocation| execute(invocation, &line, inherited));
     outcome.unwrap_or_else(|error| error.report(line.wants_json())).into()
+}
+
+/// Goes on with what the program has left that this process was before, or goes back to it.
+fn go_on(inheritance: Inheritance, way_back: WayBack) -> ExitStatus {
+    // What is left may be more than the limit on open files that this process was first started with.
+    open_files::raise();
+    let line = CommandLine::new(env::args_os().collect(), recluster::logical_directory());
+    let line = line.map_err(|error| Error::Config(error.into()));
+    let read = line.and_then(|line| Ok((line.read()?, line)));
+    match read {
+        Ok((Invocation { command: Command::Run(args), settings }, line)) => {
+            let went = starting_here(move |seat| {
+                let back = Return::by(way_back, seat.another());
+                let returns = back.clone();
+                let outcome = outcome(|| {
+                    let wants_json = line.wants_json();
+                    let left = Some((inheritance, back.clone()));
+                    let outcome =
+                        in_runtime(run::run(*args, settings, line, Inherited::default(), seat, left));
+                    outcome.unwrap_or_else(|error| {
+                        if let Some(failed) = back.go(error.to_string()) {
+                            // It has nowhere else to be reported.
+                            let _ = writeln!(io::stderr(), "recluster: {failed}");
+                        }
+                        error.report(wants_json)
+                    })
+                });
+                // It has panicked, and told where.
+                returns.go("it has panicked".to_owned());
+                outcome
+            });
+            went.unwrap_or_else(|error| error.report(false))
+        }
+        Ok(_) => {
+            way_back.go("its command line is none of a cluster");
+            ExitStatus::Usage
+        }
+        Err(error) => {
+            way_back.go(&error.to_string());
+            error.report(false)
+        }
+    }
 }
 
 fn execute(invocation: Invocation, line: &CommandLine, inherited: Inherited) -> Result<ExitStatus, Error> {
@@ -73,7 +127,7 @@ fn execute(invocation: Invocation, line: &CommandLine, inherited: Inherited) -> 
             let line = line.clone();
             starting_here(move |seat| {
                 let wants_json = line.wants_json();
-                let outcome = in_runtime(run::run(*args, settings, line, inherited, seat));
+                let outcome = in_runtime(run::run(*args, settings, line, inherited, seat, None));
                 outcome.unwrap_or_else(|error| error.report(wants_json))
             })
         }
@@ -86,6 +140,7 @@ fn execute(invocation: Invocation, line: &CommandLine, inherited: Inherited) -> 
         Command::Logs(args) => in_runtime(client::logs(args)),
         Command::Replace(args) => in_runtime(client::replace(args)),
         Command::Scale(args) => in_runtime(client::scale(args)),
+        Command::Upgrade(args) => in_runtime(client::upgrade(args)),
         Command::Stop(args) => in_runtime(client::stop(args)),
         Command::Terminate(args) => in_runtime(client::terminate(args)),
         Command::Systemd(mut args) => systemd::systemd(&mut args, &settings, line),
@@ -130,7 +185,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::env;
     use std::mem::forget;
     use std::process::{Command as Process, Stdio};
 

@@ -29,6 +29,8 @@ pub(crate) struct Pidfile {
     path: PathBuf,
     /// Why it does not name this process, as people know.
     known: Option<String>,
+    /// The program before this one may have to go on with it.
+    is_lent: bool,
 }
 
 /// What has become of a pidfile.
@@ -54,7 +56,18 @@ pub(crate) enum PidfileError {
 impl Pidfile {
     /// Writes the file, whole or not at all. One that a dead process left is replaced.
     pub(crate) fn write(path: &Path) -> Result<Self, PidfileError> {
-        write(path).map(|()| Self { path: path.to_owned(), known: None })
+        write(path).map(|()| Self { path: path.to_owned(), known: None, is_lent: false })
+    }
+
+    /// The one that the program before has written, which was this same process. It stays, until it [belongs](Self::own) to this one.
+    pub(crate) fn inherit(path: PathBuf) -> Self {
+        Self { path, known: None, is_lent: true }
+    }
+
+    /// It is this program's.
+    pub(crate) fn own(mut self) -> Self {
+        self.is_lent = false;
+        self
     }
 
     /// Writes the file again if it was removed. Returns what people do not know yet.
@@ -90,6 +103,9 @@ impl Pidfile {
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
+        if self.is_lent {
+            return;
+        }
         let Ok(place) = Place::of(&self.path) else { return };
         if matches!(holder(&place), Ok(Holder::Process(pid)) if is_ours(pid)) {
             // If it cannot be removed, it names a dead process, and the next master replaces it.

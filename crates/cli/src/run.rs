@@ -1,6 +1,7 @@
 //! `run`: a cluster in the foreground. The library does the work; this adds what belongs to a command: a name, a
 //! control socket, a pidfile, signals, a log and an exit status.
 
+use std::env;
 use std::process;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use recluster::admin::{self, Admin, AdminError, Changed};
 use recluster::configuration::Configuration;
 use recluster::control::protocol::Request;
 use recluster::control::{self, Asked, News, Server, Socket};
-use recluster::host::Seat;
+use recluster::host::{Came, Inheritance, Seat, Successor};
 use recluster::{
     Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError, ServiceManager,
 };
@@ -22,13 +23,14 @@ use crate::describe::{describe, set, stop_takes, with_inherited};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
-use crate::log::{Journal, Kept, Note};
+use crate::log::{Journal, Kept as Path, Note};
 use crate::name::Name;
 use crate::open_files;
 use crate::orphans;
 use crate::patience::Patience;
 use crate::pidfile::{Fate, Pidfile, keeper};
 use crate::signals::{self, Signals};
+use crate::upgrading::{Around, Kept, Left, Return};
 use crate::wishes::Wish;
 use crate::worker_lines;
 
@@ -45,38 +47,59 @@ pub(crate) async fn run(
     line: CommandLine,
     inherited: Inherited,
     seat: Seat,
+    left: Option<(Inheritance, Return)>,
 ) -> Result<ExitStatus, Error> {
-    let mut signals = Signals::install().map_err(Error::Signals)?;
+    let (left, back) = left.unzip();
+    let left = left.map(Left::read).transpose()?;
+    let mut signals =
+        Signals::install(left.as_ref().map(|left| left.kept.terminal)).map_err(Error::Signals)?;
     if args.around.subreaper {
         orphans::adopt().map_err(Error::Subreaper)?;
     }
-    let Claim { name, socket, missing } = claim(&args)?;
+    let Begun { claim: Claim { name, mut socket, missing }, kept, inheritance, came } =
+        Begun::of(&args, left, &signals)?;
     let admin = match args.admin.options() {
         Some(options) => Some(Admin::bind(options).await?),
         None => None,
     };
-    let pidfile = args.around.pidfile.as_deref().map(Pidfile::write).transpose()?;
-    let mut pidfile = pidfile.map(keeper::Keeper::of);
+    let pidfile = match &kept.pidfile {
+        Some(path) if came.is_some() => Some(Pidfile::inherit(path.clone())),
+        path => path.as_deref().map(Pidfile::write).transpose()?,
+    };
     let mut journal = Journal::open(&name, &args.around)?;
+    let around = Around::new(kept.clone(), signals.gate(), journal.flusher());
     let (notes, mut changes) = mpsc::unbounded_channel();
     let builder = with_inherited(describe(&args).name(name.as_str()), inherited)?;
     let builder =
         configured(builder, line.started(&args), settings, Place::new(&name, socket.as_ref()), notes);
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
-    let builder = within_surroundings(builder.starts_on(seat), socket.as_ref());
+    let builder = within_surroundings(builder.starts_on(seat), socket.as_ref(), &kept);
+    let upgrades = came.as_ref().map_or(0, Came::upgrades);
+    let successor = Successor::new(env::args_os().collect(), upgrades, around.clone());
+    let builder = builder.successor(successor).inherits(inheritance);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
+    let outcome = came.as_ref().map(Came::outcome);
+    back.iter().for_each(Return::is_over);
+    let mut pidfile = pidfile.map(|pidfile| keeper::Keeper::of(pidfile.own()));
+    if let (Some(socket), Some(outcome)) = (&mut socket, outcome) {
+        socket.upgraded(outcome);
+    }
     let is_exposed = admin.as_ref().is_some_and(Admin::is_exposed);
     let admin = admin.map(|admin| admin.serve(cluster.clone()));
     let mut admin = admin.transpose().map_err(AdminError::from)?;
     let mut server = socket.map(|socket| socket.serve(cluster.clone()));
     if let Some(server) = &server {
         journal.record(server.recorder());
+        around.has_control(server.leaver());
     }
     let control = server.as_ref().map(|server| server.path().display().to_string());
     let admin_at = admin.as_ref().map(|admin| admin.address().to_string());
-    journal.note(&Note::starting(&args, control, admin_at.clone()));
-    let exposed = admin_at.filter(|_| is_exposed).map(|address| Note::AdminExposed { address });
+    if came.is_none() {
+        journal.note(&Note::starting(&args, control, admin_at.clone()));
+    }
+    let exposed =
+        admin_at.filter(|_| is_exposed && came.is_none()).map(|address| Note::AdminExposed { address });
     for note in Note::survivors(cluster.survivors()).iter().chain(&exposed) {
         journal.note(note);
     }
@@ -119,9 +142,34 @@ pub(crate) async fn run(
     conclude(ending, &args)
 }
 
+/// What is decided before anything is started: here, or by the program before.
+struct Begun {
+    claim: Claim,
+    kept: Kept,
+    inheritance: Option<Inheritance>,
+    came: Option<Came>,
+}
+
+impl Begun {
+    fn of(args: &Run, left: Option<Left>, signals: &Signals) -> Result<Self, Error> {
+        if let Some(Left { inheritance, came, kept, name, socket }) = left {
+            let claim = Claim { name, socket, missing: None };
+            return Ok(Self { claim, kept, inheritance: Some(inheritance), came: Some(came) });
+        }
+        let claim = claim(args)?;
+        let kept = Kept {
+            name: claim.name.to_string(),
+            open_files: open_files::raise(),
+            terminal: signals.terminal(),
+            pidfile: args.around.pidfile.clone(),
+        };
+        Ok(Self { claim, kept, inheritance: None, came: None })
+    }
+}
+
 /// A cluster that knows what there is around this process, and by what the next master will know its workers.
-fn within_surroundings(builder: ClusterBuilder, socket: Option<&Socket>) -> ClusterBuilder {
-    let builder = set(builder, open_files::raise(), ClusterBuilder::open_files);
+fn within_surroundings(builder: ClusterBuilder, socket: Option<&Socket>, kept: &Kept) -> ClusterBuilder {
+    let builder = set(builder, kept.open_files, ClusterBuilder::open_files);
     let builder = set(builder, ServiceManager::of_process(), ClusterBuilder::service_manager);
     set(builder, socket.map(Socket::path), ClusterBuilder::cluster)
 }
@@ -273,7 +321,7 @@ impl Foreground<'_> {
             News::Asked(asked) => self.asked(asked),
             News::Kept(kept) => {
                 let path = self.server.as_ref().map(|server| server.path().display().to_string());
-                self.kept(Kept::Control, path.unwrap_or_default(), kept);
+                self.kept(Path::Control, path.unwrap_or_default(), kept);
             }
             _ => {}
         }
@@ -285,7 +333,7 @@ impl Foreground<'_> {
             admin::News::Kept(kept) => {
                 let path = self.admin.as_ref().map(|admin| admin.address().to_string());
                 let path = path.unwrap_or_default().trim_start_matches("unix:").to_owned();
-                self.kept(Kept::Admin, path, kept);
+                self.kept(Path::Admin, path, kept);
             }
             _ => {}
         }
@@ -327,7 +375,7 @@ impl Foreground<'_> {
     /// Something has become of the pidfile.
     fn pidfile_has(&mut self, fate: Fate) {
         let path = self.pidfile.as_ref().map(|pidfile| pidfile.path().display().to_string());
-        let (what, path) = (Kept::Pidfile, path.unwrap_or_default());
+        let (what, path) = (Path::Pidfile, path.unwrap_or_default());
         self.journal.note(&match fate {
             Fate::Restored => Note::PathRestored { what, path },
             Fate::Lost { reason } => Note::PathLost { what, path, reason },
@@ -335,7 +383,7 @@ impl Foreground<'_> {
     }
 
     /// Something has become of a socket's path.
-    fn kept(&mut self, what: Kept, path: String, kept: control::Kept) {
+    fn kept(&mut self, what: Path, path: String, kept: control::Kept) {
         match kept {
             control::Kept::Restored => self.journal.note(&Note::PathRestored { what, path }),
             control::Kept::Lost { reason } => self.journal.note(&Note::PathLost { what, path, reason }),

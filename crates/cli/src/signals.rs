@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -17,6 +18,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
@@ -55,11 +57,8 @@ pub(crate) fn asks_for_reload(name: &str) -> bool {
 
 /// Every signal that the master hears waits from now on, in this thread and in those that it starts, for [`Signals::install`].
 pub(crate) fn block() -> io::Result<()> {
-    let mut heard = SigSet::empty();
+    let mut heard = meant()?;
     heard.add(signal::Signal::SIGCHLD);
-    for (number, ..) in MEANINGS {
-        heard.add(signal::Signal::try_from(number.as_raw())?);
-    }
     Ok(heard.thread_set_mask()?)
 }
 
@@ -91,19 +90,31 @@ pub(crate) struct Signals {
     children: unix::Signal,
 }
 
-/// The signals of terminals, with who has sent them, as a thread reads them that does nothing else but to run the handlers of all
-/// other signals.
+/// Signals with who has sent them, as a thread reads them that does nothing else but to run the handlers of all other signals.
 #[derive(Debug)]
 struct Apart {
     told: mpsc::Receiver<siginfo>,
+    gate: Gate,
+}
+
+/// By which signals are held: those that come then wait in the kernel, also for another program that this process becomes. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Arc<Mutex<Reader>>);
+
+/// The thread that reads them, while they are not held.
+#[derive(Debug)]
+struct Reader {
+    tell: mpsc::Sender<siginfo>,
     /// The thread ends when this is closed.
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// What there is to know of the terminal that this process was started on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Terminal {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Terminal {
     /// There never was one.
     Missing,
     Open,
@@ -113,9 +124,10 @@ enum Terminal {
 
 impl Signals {
     /// Installs handlers for all of them: from now on they are queued, and have no other effect. They are heard also where
-    /// whoever started this process has blocked them: one thread takes them, and whoever else has them blocked may have them so.
-    pub(crate) fn install() -> io::Result<Self> {
-        let terminal = Terminal::of_process();
+    /// whoever started this process has blocked them: one thread takes them, and whoever else has them blocked may have them so. What the
+    /// program before knew of the terminal holds, where there was one: this one cannot see it any more.
+    pub(crate) fn install(known: Option<Terminal>) -> io::Result<Self> {
+        let terminal = known.unwrap_or_else(Terminal::of_process);
         let listen = |(signal, name, wish): (Signal, _, _)| {
             let stream = unix::signal(SignalKind::from_raw(signal.as_raw()))?;
             Ok((stream, name, wish))
@@ -126,6 +138,16 @@ impl Signals {
         // What has waited comes now, when there are handlers.
         let apart = Apart::listen()?;
         Ok(Self { streams, apart, terminal, wishes, clock: None, children })
+    }
+
+    /// By which they are held.
+    pub(crate) fn gate(&self) -> Gate {
+        self.apart.gate.clone()
+    }
+
+    /// What is known of the terminal.
+    pub(crate) fn terminal(&self) -> Terminal {
+        self.terminal
     }
 
     /// The next signal. Several of one kind in quick succession may be heard as one. Nothing is lost if this is dropped.
@@ -156,11 +178,16 @@ impl Signals {
         }
     }
 
-    /// What a signal of terminals means: nothing, if the kernel has sent it because a process of this one's group uses the terminal.
+    /// What a signal means: nothing, if it is one of terminals and the kernel has sent it because a process of this one's group uses its
+    /// terminal.
     /// A shell passes on to its jobs that the terminal is closed; without a terminal, whoever leads the session has a wish of its own.
     fn judge(&mut self, info: &siginfo, is_of_shell: bool) -> Option<Heard> {
         let number = info.ssi_signo.cast_signed();
         let (_, name, wish) = MEANINGS.into_iter().find(|(signal, ..)| signal.as_raw() == number)?;
+        let is_of_terminals = OF_TERMINALS.iter().any(|signal| *signal as i32 == number);
+        if !is_of_terminals {
+            return Some(Heard::Signal { name, wish: self.wishes.hear(wish, Instant::now()) });
+        }
         let is_sent = info.ssi_code <= 0;
         let is_passed_on = is_of_shell && self.terminal != Terminal::Missing;
         if wish == Wish::Reload && (!is_sent || is_passed_on) {
@@ -219,26 +246,14 @@ fn ignores_hangup() -> bool {
 }
 
 impl Apart {
-    /// This thread blocks them, and so do those that it starts: one that writes to a terminal in the background would be sent them
+    /// This thread blocks them, and so do those that it starts: one that writes to a terminal in the background would be sent some of them
     /// by the kernel (`stty tostop`), and would never have written. With them blocked it writes.
     fn listen() -> io::Result<Self> {
-        let mut apart = SigSet::empty();
-        apart.extend(OF_TERMINALS);
-        apart.thread_block()?;
-        let fd = SignalFd::with_flags(&apart, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        meant()?.thread_block()?;
         let (tell, told) = mpsc::channel(WAITING);
-        let (ends, stop) = pipe_with(PipeFlags::CLOEXEC)?;
-        let builder = thread::Builder::new().name("recluster-signal".to_owned()).stack_size(STACK_BYTES);
-        let mut others = SigSet::all();
-        for signal in OF_TERMINALS {
-            others.remove(signal);
-        }
-        let thread = builder.spawn(move || {
-            // An error would say that there is no such thing as a mask.
-            let _ = others.thread_unblock();
-            take(&fd, &ends, &tell);
-        })?;
-        Ok(Self { told, stop: Some(stop), thread: Some(thread) })
+        let mut reader = Reader { tell, stop: None, thread: None };
+        reader.begin()?;
+        Ok(Self { told, gate: Gate(Arc::new(Mutex::new(reader))) })
     }
 
     async fn next(&mut self) -> siginfo {
@@ -252,10 +267,69 @@ impl Apart {
 
 impl Drop for Apart {
     fn drop(&mut self) {
+        self.gate.lock().end();
+    }
+}
+
+impl Gate {
+    /// From now on none is taken. One that was taken and that nobody has heard of is an error, and then they are taken as before.
+    pub(crate) fn hold(&self) -> Result<(), String> {
+        let mut reader = self.lock();
+        reader.end();
+        if reader.tell.capacity() == reader.tell.max_capacity() {
+            return Ok(());
+        }
+        reader.begin().map_err(|error| error.to_string())?;
+        Err("a signal has come, and is obeyed first".to_owned())
+    }
+
+    /// They are taken again.
+    pub(crate) fn release(&self) {
+        // Without a thread none is heard: this process has as many as before, and had this one.
+        let _ = self.lock().begin();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reader> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    fn begin(&mut self) -> io::Result<()> {
+        if self.thread.is_some() {
+            return Ok(());
+        }
+        let fd = SignalFd::with_flags(&meant()?, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let (ends, stop) = pipe_with(PipeFlags::CLOEXEC)?;
+        let builder = thread::Builder::new().name("recluster-signal".to_owned()).stack_size(STACK_BYTES);
+        let mut others = SigSet::all();
+        for signal in &meant()? {
+            others.remove(signal);
+        }
+        let tell = self.tell.clone();
+        self.thread = Some(builder.spawn(move || {
+            // An error would say that there is no such thing as a mask.
+            let _ = others.thread_unblock();
+            take(&fd, &ends, &tell);
+        })?);
+        self.stop = Some(stop);
+        Ok(())
+    }
+
+    fn end(&mut self) {
         drop(self.stop.take());
         // An error says that it has panicked, and ended.
         let _ = self.thread.take().map(JoinHandle::join);
     }
+}
+
+/// All that mean something, but for SIGCHLD.
+fn meant() -> io::Result<SigSet> {
+    let mut meant = SigSet::empty();
+    for (number, ..) in MEANINGS {
+        meant.add(signal::Signal::try_from(number.as_raw())?);
+    }
+    Ok(meant)
 }
 
 /// Reads signals until the other end of a pipe is closed.
@@ -298,12 +372,12 @@ async fn elapsed(clock: Option<&mut Pin<Box<Sleep>>>) {
 #[cfg(test)]
 mod tests {
     use rustix::process::{getpid, kill_process};
-    use tokio::sync::Mutex;
+    use tokio::sync::Mutex as Turn;
 
     use super::*;
 
     /// Signals are the whole process's, tests are threads of it.
-    static PROCESS: Mutex<()> = Mutex::const_new(());
+    static PROCESS: Turn<()> = Turn::const_new(());
 
     async fn signal(to: &mut Signals, signal: Signal) -> Heard {
         kill_process(getpid(), signal).unwrap();
@@ -324,7 +398,7 @@ mod tests {
     async fn each_signal_is_heard_as_what_it_means() {
         let _alone = PROCESS.lock().await;
         for (number, name, wish) in MEANINGS {
-            let mut signals = Signals::install().unwrap();
+            let mut signals = Signals::install(None).unwrap();
             assert_eq!(signal(&mut signals, number).await, Heard::Signal { name, wish });
         }
     }
@@ -353,22 +427,37 @@ mod tests {
             (Terminal::DoesNotMatter, None, None),
             (Terminal::Missing, None, reload),
         ] {
-            let mut signals = Signals { terminal, ..Signals::install().unwrap() };
+            let mut signals = Signals { terminal, ..Signals::install(None).unwrap() };
             for signal in [Signal::TTIN, Signal::TTOU] {
                 assert_eq!(signals.judge(&info(signal, KERNEL), false), None);
             }
             assert_eq!(signals.judge(&info(Signal::HUP, USER), false), reload);
             assert_eq!(signals.judge(&info(Signal::HUP, KERNEL), false), closed);
             assert_eq!(signals.judge(&info(Signal::HUP, KERNEL), false), None);
-            let mut signals = Signals { terminal, ..Signals::install().unwrap() };
+            let mut signals = Signals { terminal, ..Signals::install(None).unwrap() };
             assert_eq!(signals.judge(&info(Signal::HUP, USER), true), of_shell, "{terminal:?}");
         }
     }
 
     #[tokio::test]
+    async fn signals_that_are_held_wait_and_one_that_was_taken_is_not_held() {
+        let _alone = PROCESS.lock().await;
+        let mut signals = Signals::install(None).unwrap();
+        let gate = signals.gate();
+        gate.hold().unwrap();
+        let reader = gate.lock().tell.clone();
+        gate.release();
+        // Nobody has heard of it: that is what a loop which has not had its turn looks like.
+        reader.send(info(Signal::USR2, 0)).await.unwrap();
+        assert!(gate.hold().unwrap_err().contains("obeyed first"));
+        assert!(matches!(next(&mut signals).await, Heard::Signal { name: "SIGUSR2", .. }));
+        gate.hold().unwrap();
+    }
+
+    #[tokio::test]
     async fn two_signals_of_one_moment_are_one_wish_and_a_later_one_insists() {
         let _alone = PROCESS.lock().await;
-        let mut signals = Signals::install().unwrap();
+        let mut signals = Signals::install(None).unwrap();
         let heard = |name, wish| Heard::Signal { name, wish };
         assert_eq!(signal(&mut signals, Signal::TERM).await, heard("SIGTERM", Wish::Stop));
         assert_eq!(signal(&mut signals, Signal::INT).await, heard("SIGINT", Wish::Repeated));
@@ -380,7 +469,7 @@ mod tests {
     #[tokio::test]
     async fn a_loop_that_was_held_up_takes_no_signal_for_a_later_one() {
         let _alone = PROCESS.lock().await;
-        let mut signals = Signals::install().unwrap();
+        let mut signals = Signals::install(None).unwrap();
         signal(&mut signals, Signal::TERM).await;
         tokio::select! {
             biased;

@@ -151,6 +151,29 @@ pub(crate) struct ReplaceArgs {
     pub(crate) target: Target,
 }
 
+/// `upgrade`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 the new program is the master, or with --dry-run could be; 1 it was refused or has failed, and the master \
+    goes on; 2 no cluster answers, or it ended before."
+)]
+pub(crate) struct UpgradeArgs {
+    /// The new program [default: what is now at the path by which the master was started]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+
+    /// Only try whether the new program could take over
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Wait for what is in its way, such as a reload, instead of refusing
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
 /// `scale`.
 #[derive(Args, Debug)]
 pub(crate) struct ScaleArgs {

@@ -26,6 +26,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 pub(crate) use check::Check;
 pub(crate) use client::{
     Ask, ConfigArgs, EventsArgs, LogsArgs, Reload, ReplaceArgs, ScaleArgs, StatusArgs, Target, TopArgs,
+    UpgradeArgs,
 };
 pub(crate) use completions::{Completions, ShellArg};
 pub(crate) use following::WatchAt;
@@ -78,6 +79,8 @@ pub(crate) enum Command {
     Replace(ReplaceArgs),
     /// Change the number of workers
     Scale(ScaleArgs),
+    /// Put a new version of recluster in the place of the running master, under its workers
+    Upgrade(UpgradeArgs),
     /// Let every worker finish its requests, then stop
     Stop(Ask),
     /// Kill every worker, then stop
@@ -105,6 +108,7 @@ impl Command {
             | Self::Logs(_)
             | Self::Replace(_)
             | Self::Scale(_)
+            | Self::Upgrade(_)
             | Self::Stop(_)
             | Self::Terminate(_)
             | Self::Init(_)
@@ -126,6 +130,7 @@ impl Command {
             | Self::Logs(_)
             | Self::Replace(_)
             | Self::Scale(_)
+            | Self::Upgrade(_)
             | Self::Stop(_)
             | Self::Terminate(_)
             | Self::Init(_)

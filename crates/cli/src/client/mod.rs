@@ -12,6 +12,7 @@ mod replace;
 pub(crate) mod screen;
 mod status;
 pub(crate) mod table;
+mod upgrade;
 
 use std::env;
 
@@ -27,6 +28,7 @@ use self::output::{print, print_json};
 use self::progress::Screen;
 pub(crate) use self::replace::replace;
 pub(crate) use self::status::status;
+pub(crate) use self::upgrade::upgrade;
 use crate::args::{Ask, Reload, ScaleArgs, Target};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
@@ -93,6 +95,9 @@ async fn watch(client: &mut Client) -> Result<ExitStatus, Error> {
             | Reply::Replaced(_)
             | Reply::ReplaceFailed { .. }
             | Reply::Scaled { .. }
+            | Reply::Upgraded { .. }
+            | Reply::Upgradable { .. }
+            | Reply::NotUpgraded { .. }
             | Reply::Ended
             | Reply::Refused { .. }) => return Err(unexpected(other)),
         }

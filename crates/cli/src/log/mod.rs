@@ -22,6 +22,7 @@ use serde::Serialize;
 use self::aside::Aside;
 use self::deaths::{Deaths, Sum};
 pub(crate) use self::note::{Kept, Note};
+pub(crate) use self::sink::Flusher;
 use self::sink::Sink;
 use self::words::Narrator;
 use crate::args::{Around, LogFormat, Verbosity};
@@ -90,6 +91,11 @@ impl Journal {
             lost: 0,
             recorder: None,
         })
+    }
+
+    /// By which its lines are waited for.
+    pub(crate) fn flusher(&self) -> Flusher {
+        self.sink.flusher()
     }
 
     /// Waits until no line is written any more, which is a fault of ours.

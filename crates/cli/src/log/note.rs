@@ -489,6 +489,10 @@ fn wanted(request: &Request) -> String {
         Request::Replace { which } => format!("replace the worker of {which}"),
         Request::ScaleTo { workers } => format!("scale to {workers}"),
         Request::ScaleBy { workers } => format!("scale by {workers:+}"),
+        Request::Upgrade { binary, dry_run, .. } => {
+            let to = binary.as_ref().map(|binary| format!(" to {}", binary.display())).unwrap_or_default();
+            format!("{}{to}", if *dry_run { "dry run of an upgrade" } else { "upgrade" })
+        }
         Request::Stop => "stop".to_owned(),
         Request::Terminate => "terminate".to_owned(),
     }

@@ -31,6 +31,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long it may take at least.
 const LAST_CHANCE: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether all lines are written.
+const PAUSE: Duration = Duration::from_micros(200);
+
 /// The size of the thread's stack: it needs little more than a buffer.
 const STACK_BYTES: usize = 64 * 1024;
 
@@ -54,6 +57,26 @@ struct Waiting {
     bytes: AtomicUsize,
     /// When a line was written last, or began to wait where none did.
     progress: Mutex<Instant>,
+}
+
+/// Waits for the lines of a log, from elsewhere. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Flusher(Arc<Waiting>);
+
+impl Flusher {
+    /// Waits a moment until every line is written. Says whether all are.
+    pub(crate) fn flush(&self) -> bool {
+        let until = Instant::now() + LAST_CHANCE;
+        loop {
+            if self.0.lines.load(Ordering::Acquire) == 0 {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
 }
 
 enum Job {
@@ -122,6 +145,11 @@ impl Sink {
         self.queue.try_send(Job::Switch(file)).map_err(|_| io::ErrorKind::WouldBlock.into())
     }
 
+    /// By which the lines are waited for.
+    pub(super) fn flusher(&self) -> Flusher {
+        Flusher(Arc::clone(&self.waiting))
+    }
+
     /// Waits a moment until every line is written.
     pub(super) fn close(self) {
         drop(self.queue);
@@ -167,7 +195,7 @@ impl Waiting {
 
     fn remove(&self, bytes: usize) {
         self.goes_on();
-        self.lines.fetch_sub(1, Ordering::Relaxed);
+        self.lines.fetch_sub(1, Ordering::Release);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

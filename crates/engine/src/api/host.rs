@@ -16,13 +16,16 @@ pub use recluster_core::Lateness;
 
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
+pub use crate::api::rehearsal::rehearse;
 use crate::config::variable::Variables;
 pub use crate::dataplane::{Handle, Misfit, Receipt};
 pub use crate::process::first_thread::{FirstThread, Seat};
 use crate::process::latest::Latest;
 use crate::process::program::Program;
 pub use crate::process::stdio::Stdio;
-pub use crate::process::successor::{Around, Successor, Upgraded};
+pub use crate::process::successor::{
+    Around, COMMAND as REHEARSAL_COMMAND, Came, OPTION as REHEARSAL_OPTION, Rehearsed, Successor, Upgraded,
+};
 use crate::report::error::{Gone, ReloadError, SendError};
 use crate::report::worker::Worker;
 pub use crate::socket::lend::Lender;

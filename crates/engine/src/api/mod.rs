@@ -7,5 +7,6 @@ mod configuration;
 pub mod host;
 pub(crate) mod output;
 mod privileges;
+mod rehearsal;
 pub(crate) mod start;
 mod succession;

@@ -218,9 +218,13 @@ pub(super) fn adopt(
     Ok(Some((socket, SocketFile::inherit(file), Left { recent, clients: left, outcome })))
 }
 
-/// What a program before has left can be read.
-pub(crate) fn look(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-    adopt(inheritance).map(drop)
+/// Whether what another has left can be read.
+///
+/// # Errors
+///
+/// When it cannot.
+pub fn look(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
+    inheritance.part::<Saved>(PART).map(drop)
 }
 
 /// The connection of a client that was left.

@@ -31,7 +31,7 @@ pub use client::{Client, ClientError};
 pub use discover::{FindError, find, running, socket_path};
 pub use greeting::{Listener, listener_at};
 pub use keeping::Kept;
-pub use leaving::{Leaver, Outcome};
+pub use leaving::{Leaver, Outcome, look as look_at_left};
 pub use recent::Recorder;
 pub use server::{News, Server};
 pub use socket::{BindError, Socket};

@@ -60,7 +60,7 @@ pub struct Server {
     path: PathBuf,
     keeping: Keeping,
     held: Held,
-    asked: mpsc::Receiver<Asked>,
+    asked: mpsc::Receiver<News>,
     recent: Recent,
     leaver: Leaver,
     /// The tasks of clients end when this becomes true, or when it is dropped.
@@ -129,7 +129,7 @@ impl Server {
     /// What happens next, for a log; what is not read in time is dropped. `None` when the server has ended.
     pub async fn told(&mut self) -> Option<News> {
         tokio::select! {
-            asked = self.asked.recv() => asked.map(News::Asked),
+            news = self.asked.recv() => news,
             Some(kept) = self.keeping.told() => Some(News::Kept(kept)),
         }
     }
@@ -185,7 +185,7 @@ impl Closed {
 struct Host {
     cluster: Cluster,
     closed: Closed,
-    tell: mpsc::Sender<Asked>,
+    tell: mpsc::Sender<News>,
     room: Room,
     recent: Recent,
     clients: Clients,
@@ -323,7 +323,7 @@ impl Conversation {
 
     async fn answer(&mut self, request: Request) -> io::Result<Next> {
         // If the log is not read, the request is answered all the same.
-        let _ = self.host.tell.try_send(Asked::new(&request, self.peer));
+        let _ = self.host.tell.try_send(News::Asked(Asked::new(&request, self.peer)));
         let answer = match request {
             Request::Reload { wait: true, env } => return self.reload(env).await,
             Request::Reload { wait: false, env } => self.begin_reload(env).await,

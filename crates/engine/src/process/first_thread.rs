@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use crate::upgrade::WayBack;
+
 type Work = Box<dyn FnOnce() + Send>;
 
 /// For the first thread of a program that is to become another one by `exec` while its workers go on: children that end with
@@ -35,6 +37,20 @@ impl FirstThread {
 }
 
 impl Seat {
+    /// One more for the same thread, which waits for both.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// Has the thread become the program before, when it has done what it was asked to. Returns only where that cannot be, and why.
+    pub fn go_back(self, way_back: WayBack, reason: String) -> String {
+        let (tell, told) = mpsc::channel();
+        let sent = self.take(move || drop(tell.send(way_back.go(&reason))));
+        let failed = || "the first thread has ended".to_owned();
+        sent.map_or_else(|error| error.to_string(), |()| told.recv().unwrap_or_else(|_| failed()))
+    }
+
     pub(crate) fn take(self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let has_ended = |_| io::Error::other("the thread that was to start processes has ended");
         self.0.send(Box::new(work)).map_err(has_ended)

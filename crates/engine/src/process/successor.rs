@@ -28,7 +28,7 @@ use crate::sys;
 use crate::upgrade::envelope::Envelope;
 use crate::upgrade::exec::Exec;
 use crate::upgrade::inheritance::PROGRAM;
-use crate::upgrade::{Moment, SaveError, Saving, memory};
+use crate::upgrade::{AdoptError, Inheritance, Moment, SaveError, Saving, memory};
 
 /// The version of recluster.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -36,9 +36,9 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) const PART: &str = "upgrade";
 
 /// How a rehearsal is asked for: by words that a recluster which knows of no upgrade refuses before it does anything.
-pub(crate) const COMMAND: &str = "upgrade";
+pub const COMMAND: &str = "upgrade";
 /// The same: the option that names the memory.
-pub(crate) const OPTION: &str = "--rehearsal=";
+pub const OPTION: &str = "--rehearsal=";
 /// How long it may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How much of what it writes is read.
@@ -76,6 +76,8 @@ pub struct Successor {
     /// That program, whatever its path leads to by now.
     own: Result<OwnedFd, String>,
     around: Box<dyn Around>,
+    /// How many upgrades there were.
+    upgrades: u32,
 }
 
 impl fmt::Debug for Successor {
@@ -114,14 +116,28 @@ pub(crate) struct Program(OwnedFd);
 /// What a program says after a rehearsal, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Rehearsed {
-    /// It could take over, and is of this version.
+#[expect(clippy::exhaustive_enums, reason = "it says one of these")]
+pub enum Rehearsed {
+    /// It could take over.
     Ready {
+        /// Its version.
         version: String,
     },
+    /// It could not.
     Refused {
+        /// Why not.
         reason: String,
     },
+}
+
+impl Rehearsed {
+    /// What this program says.
+    pub fn of(outcome: Result<(), String>) -> Self {
+        match outcome {
+            Ok(()) => Self::Ready { version: VERSION.to_owned() },
+            Err(reason) => Self::Refused { reason },
+        }
+    }
 }
 
 /// What is left of the upgrade itself.
@@ -129,6 +145,53 @@ pub(crate) enum Rehearsed {
 pub(crate) struct Left {
     /// Since when nothing was accepted.
     pub(crate) rests_since: Moment,
+    /// How many upgrades there were before.
+    #[serde(default)]
+    upgrades: u32,
+}
+
+/// How it came that this program has taken the place of another.
+#[derive(Debug)]
+pub struct Came {
+    from: String,
+    back: Option<String>,
+    rests_since: Instant,
+    upgrades: u32,
+}
+
+impl Came {
+    /// As it was left.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be read.
+    pub fn of(inheritance: &Inheritance) -> Result<Self, AdoptError> {
+        let left: Option<Left> = inheritance.see(PART)?;
+        let Left { rests_since, upgrades } =
+            left.ok_or_else(|| AdoptError::Contradiction("nothing is said of an upgrade".to_owned()))?;
+        let back = inheritance.came_back().map(str::to_owned);
+        let upgrades = if back.is_some() { upgrades } else { upgrades.saturating_add(1) };
+        Ok(Self { from: inheritance.program().to_owned(), back, rests_since: rests_since.into(), upgrades })
+    }
+
+    /// How many upgrades there were since the cluster began.
+    pub fn upgrades(&self) -> u32 {
+        self.upgrades
+    }
+
+    /// What has come of it, now that connections are accepted.
+    pub fn outcome(&self) -> Result<Upgraded, String> {
+        match &self.back {
+            Some(reason) => {
+                Err(format!("the new program could not take over, and recluster {VERSION} goes on: {reason}"))
+            }
+            None => Ok(Upgraded {
+                from: self.from.clone(),
+                to: VERSION.to_owned(),
+                rested: self.rests_since.elapsed(),
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -141,11 +204,11 @@ impl Program {
 impl Successor {
     /// For a process that was started with these words, and what is around its cluster. To be called before its path can lead to anything
     /// else.
-    pub fn new(words: Vec<OsString>, around: impl Around + 'static) -> Self {
+    pub fn new(words: Vec<OsString>, upgrades: u32, around: impl Around + 'static) -> Self {
         let path = path_of_own(words.first()).map_err(|error| error.to_string());
         let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let own = own.map_err(|error| error.to_string());
-        Self { words, path, own, around: Box::new(around) }
+        Self { words, path, own, around: Box::new(around), upgrades }
     }
 
     /// What the program around the cluster leaves.
@@ -175,10 +238,14 @@ impl Successor {
     pub(crate) async fn rehearse(
         &self,
         program: &Program,
-        saving: Saving,
+        mut saving: Saving,
         hands: &Hands,
     ) -> Result<String, String> {
         let lacks = |error: io::Error| format!("it could not be tried: {error}");
+        let rests_since = Instant::now().into();
+        saving
+            .put(PART, &Left { rests_since, upgrades: self.upgrades })
+            .map_err(|error| error.to_string())?;
         let (memory, numbers) = sealed(saving.into_envelope()).map_err(lacks)?;
         let (out, their_out) = ends().map_err(lacks)?;
         let (err, their_err) = ends().map_err(lacks)?;
@@ -239,7 +306,9 @@ impl Successor {
         rests_since: Instant,
         launcher: &Launcher,
     ) -> String {
-        if let Err(error) = saving.put(PART, &Left { rests_since: rests_since.into() }) {
+        if let Err(error) =
+            saving.put(PART, &Left { rests_since: rests_since.into(), upgrades: self.upgrades })
+        {
             return error.to_string();
         }
         if let Err(reason) = self.around.hold() {

@@ -86,7 +86,7 @@ pub(super) enum Before {
 
 impl Before {
     fn of(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
-        let successor::Left { rests_since } = inheritance.needed(successor::PART)?;
+        let successor::Left { rests_since, .. } = inheritance.needed(successor::PART)?;
         Ok(match inheritance.came_back() {
             Some(reason) => Self::Same { reason: reason.to_owned() },
             None => {

@@ -109,6 +109,12 @@ impl Envelope {
         (self.descriptors, self.parts)
     }
 
+    /// What a part has said, which stays; none where there was no such part.
+    pub(crate) fn see<T: for<'said> Deserialize<'said>>(&self, part: &str) -> Result<Option<T>, ReadError> {
+        let said = self.parts.get(part).map(T::deserialize).transpose();
+        said.map_err(|reason| ReadError::Part { part: part.to_owned(), reason })
+    }
+
     /// What a part has said; none where there was no such part.
     pub(crate) fn take<T: for<'said> Deserialize<'said>>(
         &mut self,

@@ -120,6 +120,11 @@ impl Inheritance {
         self.back.as_deref()
     }
 
+    /// What a part has left, which stays for others.
+    pub fn see<T: DeserializeOwned>(&self, part: &str) -> Result<Option<T>, AdoptError> {
+        Ok(self.envelope.see(part)?)
+    }
+
     /// What a part has left; none where the program before knew no such part, or left nothing there.
     pub fn part<T: DeserializeOwned>(&mut self, part: &str) -> Result<Option<T>, AdoptError> {
         Ok(self.envelope.take(part)?)

@@ -5,7 +5,6 @@ use std::io;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::timeout;
 
 use super::super::leaving::Doing;
 use super::super::protocol::Reply;

@@ -1,0 +1,163 @@
+//! What this command leaves to the program that takes its place beside what its cluster leaves, goes on with, and says after a dry run.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use recluster::control::{Leaver, Socket, look_at_left};
+use recluster::host::{
+    self, AdoptError, Came, Inheritance, REHEARSAL_COMMAND, REHEARSAL_OPTION, Rehearsed, SaveError, Saving,
+    Seat, WayBack,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::args::Command;
+use crate::config::CommandLine;
+use crate::exit_code::ExitStatus;
+use crate::log::Flusher;
+use crate::name::Name;
+use crate::signals::{Gate, Terminal};
+
+const PART: &str = "command";
+
+/// What was decided at the start, and holds for as long as the cluster does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) name: String,
+    /// The limit on open files that this process was started with, if it is another now.
+    pub(crate) open_files: Option<u64>,
+    pub(crate) terminal: Terminal,
+    pub(crate) pidfile: Option<PathBuf>,
+}
+
+/// What is around a cluster, for the moment at which another program takes over.
+#[derive(Clone, Debug)]
+pub(crate) struct Around {
+    kept: Kept,
+    gate: Gate,
+    log: Flusher,
+    /// Unknown until it is served.
+    control: Arc<OnceLock<Leaver>>,
+}
+
+impl Around {
+    pub(crate) fn new(kept: Kept, gate: Gate, log: Flusher) -> Self {
+        Self { kept, gate, log, control: Arc::default() }
+    }
+
+    /// There is a control socket.
+    pub(crate) fn has_control(&self, leaver: Leaver) {
+        // There is one of them.
+        let _ = self.control.set(leaver);
+    }
+}
+
+impl host::Around for Around {
+    fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
+        if let Some(control) = self.control.get() {
+            control.save(saving)?;
+        }
+        saving.put(PART, &self.kept)
+    }
+
+    fn hold(&self) -> Result<(), String> {
+        if !self.log.flush() {
+            return Err("lines of the log wait, and nobody reads them".to_owned());
+        }
+        self.gate.hold()
+    }
+
+    fn go_on(&self) {
+        self.gate.release();
+    }
+}
+
+/// What the program before has left to this one.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) inheritance: Inheritance,
+    pub(crate) came: Came,
+    pub(crate) kept: Kept,
+    pub(crate) name: Name,
+    pub(crate) socket: Option<Socket>,
+}
+
+impl Left {
+    /// Must be called in a tokio runtime with IO enabled.
+    pub(crate) fn read(mut inheritance: Inheritance) -> Result<Self, AdoptError> {
+        let came = Came::of(&inheritance)?;
+        let (kept, name) = kept_in(&mut inheritance)?;
+        let socket = Socket::adopt(&mut inheritance)?;
+        Ok(Self { inheritance, came, kept, name, socket })
+    }
+}
+
+/// What was decided at the start, and the name among it.
+fn kept_in(inheritance: &mut Inheritance) -> Result<(Kept, Name), AdoptError> {
+    let contradiction = |what: &str| AdoptError::Contradiction(what.to_owned());
+    let kept: Option<Kept> = inheritance.part(PART)?;
+    let kept = kept.ok_or_else(|| contradiction("nothing is said of the command"))?;
+    let name = kept.name.parse().map_err(|_| contradiction("its name is none"))?;
+    Ok((kept, name))
+}
+
+/// By which the program before is gone back to, until nothing can fail any more. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Return(Arc<Mutex<Option<(WayBack, Seat)>>>);
+
+impl Return {
+    pub(crate) fn by(way_back: WayBack, seat: Seat) -> Self {
+        Self(Arc::new(Mutex::new(Some((way_back, seat)))))
+    }
+
+    /// Nothing can fail any more: what was left is this program's alone.
+    pub(crate) fn is_over(&self) {
+        drop(self.take());
+    }
+
+    /// Goes back, if that can be. Returns where it cannot, and why.
+    pub(crate) fn go(&self, reason: String) -> Option<String> {
+        let (way_back, seat) = self.take()?;
+        Some(seat.go_back(way_back, reason))
+    }
+
+    fn take(&self) -> Option<(WayBack, Seat)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Looks at all that this program would be left, where it was started for that; says what comes of it.
+pub(crate) fn rehearse() -> Option<ExitStatus> {
+    let mut words = env::args_os();
+    let name = words.next()?;
+    let command = words.next()?;
+    let option = words.next()?;
+    let memory = option.to_str()?.strip_prefix(REHEARSAL_OPTION)?;
+    if command != REHEARSAL_COMMAND || words.next()? != "--" {
+        return None;
+    }
+    let words: Vec<OsString> = [name].into_iter().chain(words).collect();
+    let said = Rehearsed::of(looks(memory.into(), words));
+    let written = serde_json::to_string(&said).map_err(io::Error::from);
+    let written = written.and_then(|line| writeln!(io::stdout(), "{line}"));
+    Some(if written.is_ok() { ExitStatus::Success } else { ExitStatus::Failure })
+}
+
+/// Whether a cluster could go on so. All is looked at, and nothing is begun.
+fn looks(memory: OsString, words: Vec<OsString>) -> Result<(), String> {
+    let mut inheritance = Inheritance::in_memory(&memory).map_err(|error| error.to_string())?;
+    let line = CommandLine::new(words, recluster::logical_directory());
+    let line = line.map_err(|error| error.to_string())?;
+    let invocation = line.read().map_err(|error| error.to_string())?;
+    let Command::Run(_) = invocation.command else {
+        return Err("it takes the words that the master was started with for another command".to_owned());
+    };
+    let looked = Came::of(&inheritance).and_then(|_| {
+        kept_in(&mut inheritance)?;
+        look_at_left(&mut inheritance)?;
+        host::rehearse(&mut inheritance)
+    });
+    looked.map_err(|error| error.to_string())
+}
