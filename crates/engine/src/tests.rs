@@ -343,6 +343,8 @@ fn requests() -> Vec<Request> {
         Request::Replace { .. } => [Which::Slot(1), Which::Pid(4703)].map(|which| Request::Replace { which }),
         Request::ScaleTo { .. } => [Request::ScaleTo { workers: 2 }],
         Request::ScaleBy { .. } => [Request::ScaleBy { workers: -2 }],
+        Request::Upgrade { .. } => [(None, false), (Some("/new".into()), true)]
+            .map(|(binary, yes)| Request::Upgrade { binary, dry_run: yes, wait: yes }),
         Request::Stop => [Request::Stop],
         Request::Terminate => [Request::Terminate],
     }
@@ -387,6 +389,12 @@ fn replies() -> Vec<Reply> {
             failures().into_iter().map(|failure| Reply::ReplaceFailed { failure }).collect::<Vec<_>>()
         },
         Reply::Scaled { .. } => [Reply::Scaled { workers: 2 }],
+        Reply::Upgraded { .. } => {
+            let (from, to) = ("2.1.0".to_owned(), "2.2.0".to_owned());
+            [Reply::Upgraded { from, to, rested_seconds: 0.0125 }]
+        },
+        Reply::Upgradable { .. } => [Reply::Upgradable { from: "2.1.0".to_owned(), to: "2.2.0".to_owned() }],
+        Reply::NotUpgraded { .. } => [Reply::NotUpgraded { reason: "it is a script".to_owned() }],
         Reply::Ended => [Reply::Ended],
         Reply::Refused { .. } => [Reply::Refused { reason: "too many".to_owned() }],
     }

@@ -86,6 +86,7 @@ rows! { row_of_request, REQUESTS:
     Request::Replace { .. } => "replaces what is not there",
     Request::ScaleTo { .. } => "scales to absurd numbers",
     Request::ScaleBy { .. } => "scales up and down",
+    Request::Upgrade { .. } => "upgrades to what is no program",
     Request::Stop => "stops",
     Request::Terminate => "terminates",
 }

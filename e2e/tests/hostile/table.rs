@@ -338,6 +338,12 @@ pub(crate) const CONTROL: &[Attack] = &[
         &[r#"{"version":1,"request":"scale_by","workers":0}"#],
         "nothing is kept",
     ),
+    Attack::new(
+        "upgrades to what is no program",
+        STAYS,
+        &[r#"{"version":1,"request":"upgrade","binary":"/dev/zero","wait":true}"#],
+        "one upgrade at a time, and who waits for one has a place of those who wait",
+    ),
     Attack::new("stops", By::ControlEnds, &[r#"{"version":1,"request":"stop"}"#], "it may"),
     Attack::new("terminates", By::ControlEnds, &[r#"{"version":1,"request":"terminate"}"#], "it may"),
 ];

@@ -87,6 +87,8 @@ pub(super) fn notes() -> Vec<Note> {
         asked(Request::Replace { which: Which::Pid(4711) }, None),
         asked(Request::ScaleTo { workers: 3 }, Some(4800)),
         asked(Request::ScaleBy { workers: 2 }, Some(4800)),
+        asked(Request::Upgrade { binary: None, dry_run: true, wait: false }, Some(4800)),
+        asked(Request::Upgrade { binary: Some("/new".into()), dry_run: false, wait: true }, None),
         asked(Request::Stop, None),
         asked(Request::Terminate, Some(4800)),
         by_http(Request::reload(false)),
