@@ -15,7 +15,6 @@ use crate::process::passage::Known;
 use crate::process::program::ResolvedProgram;
 use crate::process::{health_check, sd_notify, successor};
 use crate::sink::Sink;
-use crate::supervisor::Told;
 use crate::supervisor::audience::Audience;
 use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
@@ -30,6 +29,7 @@ use crate::supervisor::policy::{Clock, Policy};
 use crate::supervisor::spawner::Spawner;
 use crate::supervisor::spec::Spec;
 use crate::supervisor::timers::Timers;
+use crate::supervisor::told::Told;
 use crate::supervisor::workers::Workers;
 use crate::upgrade::{AdoptError, Inheritance};
 

@@ -45,6 +45,7 @@ mod succession;
 mod taken;
 pub(crate) mod tally;
 mod timers;
+mod told;
 mod upgrading;
 mod watchdog;
 mod workers;
@@ -57,7 +58,6 @@ use std::time::{Duration, Instant};
 
 use recluster_core as core;
 use recluster_core::WorkerId;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::balance::Balance;
@@ -84,7 +84,6 @@ use crate::sink::Sink;
 use crate::socket::bind::Bound;
 use crate::socket::kept::KeptName;
 use crate::supervisor::audience::Audience;
-use crate::supervisor::background::Background;
 use crate::supervisor::beginning::Beginning;
 use crate::supervisor::caches::Caches;
 use crate::supervisor::callers::Callers;
@@ -104,6 +103,7 @@ use crate::supervisor::spawner::{Habits, Spawner};
 use crate::supervisor::spec::{Reread, Spec};
 use crate::supervisor::succession::Succession;
 use crate::supervisor::timers::Timers;
+use crate::supervisor::told::Told;
 use crate::supervisor::workers::Workers;
 use crate::upgrade::Inheritance;
 
@@ -204,19 +204,6 @@ pub(crate) struct Supervisor {
     _keeper: Option<Keeper>,
     /// None where nothing can take this program's place.
     successor: Option<Arc<Successor>>,
-}
-
-/// What people were told that they are told once.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Told {
-    /// Everything stops.
-    stop: bool,
-    /// Who has an address that a worker wanted: the last generation of which that was told.
-    address: Option<u64>,
-    /// A worker has put something into the background: likewise.
-    background: Option<u64>,
-    /// What that was.
-    left: Background,
 }
 
 /// What a running supervisor acts by.
