@@ -405,7 +405,11 @@ impl Shared {
     fn next(&self, outlet: &impl Outlet) -> Option<Job> {
         let mut queues = self.lock();
         loop {
-            if queues.is_to_rest && !queues.over {
+            if queues.is_to_rest {
+                if queues.over {
+                    // It has never gone on with what another program has left, which writes it.
+                    return None;
+                }
                 if queues.rests.is_none() {
                     queues.rests = Some(outlet.save());
                     self.rests.notify_all();

@@ -29,6 +29,9 @@ impl Supervisor {
         for (worker, left) in checks {
             self.begin_checks(worker, left);
         }
+        // There may be others now.
+        self.watch_limits();
+        self.look_at_kills_again();
     }
 
     /// Leaves all that the supervisor knows to another program, but for what the service manager believes. Changes nothing.

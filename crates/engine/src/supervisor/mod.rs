@@ -2,7 +2,7 @@
 //!
 //! Tens of events a second pass here. Connections never do: they are the data plane's.
 //!
-//! [`Supervisor`] is nineteen parts and the wiring between them. A part is a plain value: its methods take what they touch, say
+//! [`Supervisor`] is twenty parts and the wiring between them. A part is a plain value: its methods take what they touch, say
 //! what is to be done, and never name the supervisor. The wiring is one `match` for each kind of thing that comes in:
 //! `actions` and `notices` of the policy, `requests` of those who hold a handle, `facts` that processes and the data
 //! plane report. `run` is the loop.

@@ -154,6 +154,12 @@ fn what_waits_goes_on_elsewhere() {
     drop((adopted, goes_on));
     let said = io::read_to_string(after).unwrap();
     assert_eq!(said, "one\ntwo\nthree\n");
+    // Where it has never gone on, it writes nothing.
+    let (never, writer) = io::pipe().unwrap();
+    let left: Left = serde_json::from_str(&text).unwrap();
+    let to = Console::plain(writer);
+    drop(Forwarder::start_with(to, Patience::Endless, Some(left), Sink::new(|_| {})).unwrap());
+    assert_eq!(io::read_to_string(never).unwrap(), "");
     // It is called off.
     before.go_on();
     drop((lane, before));
