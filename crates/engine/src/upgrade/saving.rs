@@ -1,7 +1,8 @@
 //! What the rooms of a master leave. Saving changes nothing: descriptors are named, and stay as they are.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 
 use serde::Serialize;
 use thiserror::Error;
@@ -13,6 +14,9 @@ use crate::upgrade::table::Entry;
 #[derive(Debug)]
 pub struct Saving {
     envelope: Envelope,
+    /// Of the descriptors that pass.
+    numbers: BTreeSet<RawFd>,
+    purposes: BTreeSet<String>,
 }
 
 /// Why something cannot be left.
@@ -46,7 +50,8 @@ pub enum SaveError {
 impl Saving {
     /// One in which there is nothing yet. The program is named for people.
     pub(crate) fn new(program: &str) -> Self {
-        Self { envelope: Envelope::new(program) }
+        let envelope = Envelope::new(program);
+        Self { envelope, numbers: BTreeSet::new(), purposes: BTreeSet::new() }
     }
 
     /// Has a descriptor pass. It is remembered by its number, so it has to stay open.
@@ -89,11 +94,12 @@ impl Saving {
     }
 
     fn add(&mut self, entry: Entry) -> Result<(), SaveError> {
-        let known = &mut self.envelope.descriptors;
-        if known.iter().any(|other| other.purpose == entry.purpose || other.number == entry.number) {
+        if self.numbers.contains(&entry.number) || self.purposes.contains(&entry.purpose) {
             return Err(SaveError::Twice(entry.purpose));
         }
-        known.push(entry);
+        self.numbers.insert(entry.number);
+        self.purposes.insert(entry.purpose.clone());
+        self.envelope.descriptors.push(entry);
         Ok(())
     }
 }

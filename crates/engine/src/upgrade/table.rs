@@ -79,8 +79,10 @@ impl fmt::Display for Identity {
 impl Identity {
     fn of(descriptor: BorrowedFd<'_>) -> io::Result<Self> {
         let stat = fstat(descriptor)?;
-        let process = process_of(descriptor);
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        // There may be thousands of sockets, and there is nobody else's time to ask the kernel about each.
+        let process = if kind == FileType::Socket { None } else { process_of(descriptor) };
+        let kind = match kind {
             _ if process.is_some() => Kind::Process,
             FileType::Socket => Kind::Socket,
             FileType::Fifo => Kind::Pipe,
