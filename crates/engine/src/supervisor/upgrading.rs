@@ -186,6 +186,7 @@ impl Supervisor {
         let mut saving = successor.saving()?;
         saving.merge(dataplane)?;
         self.save(&mut saving)?;
+        saving.fits()?;
         Ok(saving)
     }
 }

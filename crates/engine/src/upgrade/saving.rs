@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, RawFd};
 
+use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::upgrade::envelope::Envelope;
 use crate::upgrade::table::Entry;
+
+/// How many descriptors another program may need beside what it is left.
+const SPARE: u64 = 100;
 
 /// What is left so far.
 #[derive(Debug)]
@@ -81,6 +85,21 @@ impl Saving {
         Ok(())
     }
 
+    /// Whether another program has room for what passes. Until nothing can fail any more, it has two of each.
+    pub(crate) fn fits(&self) -> Result<(), SaveError> {
+        self.fits_into(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+    }
+
+    fn fits_into(&self, limit: u64) -> Result<(), SaveError> {
+        let count = self.numbers.len() as u64;
+        if count.saturating_mul(2).saturating_add(SPARE) <= limit {
+            return Ok(());
+        }
+        Err(SaveError::Refused(format!(
+            "{count} descriptors are open that the new program would have to have twice for a moment, and {limit} is the limit (ulimit -n)"
+        )))
+    }
+
     /// The same for a program that only tries: no descriptor passes. One that somebody else holds open does not close, so that a connection
     /// would not end, nor a channel.
     pub(crate) fn without_descriptors(mut self) -> Self {
@@ -124,6 +143,12 @@ mod tests {
             assert!(matches!(all.pass(descriptor, purpose), Err(SaveError::Twice(_))), "{purpose}");
         }
         assert!(matches!(all.put("second", &3), Err(SaveError::Twice(_))));
+        assert!(all.fits_into(104).is_ok());
+        let error = all.fits_into(103).unwrap_err().to_string();
+        assert!(
+            error.starts_with("2 descriptors are open that") && error.contains(" 103 is the limit"),
+            "{error}"
+        );
         let mut envelope = all.into_envelope();
         let purposes: Vec<_> = envelope.descriptors.iter().map(|entry| entry.purpose.as_str()).collect();
         assert_eq!(purposes, ["one", "other"]);

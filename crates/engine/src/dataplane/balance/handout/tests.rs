@@ -332,3 +332,24 @@ fn at_a_stop_what_is_at_the_desk_is_taken_first() {
     let taken = idle.taken();
     assert_eq!(taken.iter().sum::<usize>(), 3, "{taken:?}");
 }
+
+/// Whether it is handed out, or taken over before the workers' loops are known again.
+#[test]
+fn what_waits_at_the_desk_is_given_away_by_another_program() {
+    let mut idle = Idle::new(3, Balance::Kernel);
+    (1..=3).for_each(|number| idle.counts(number, 0, 0, 0));
+    let desk = idle.desk();
+    let address = idle.harness.address(idle.listener);
+    (0..9).for_each(|_| idle.clients.push(TcpStream::connect(address).unwrap()));
+    idle.harness = std::mem::replace(&mut idle.harness, Harness::new(Balance::Kernel)).inherited();
+    assert_eq!(idle.desk(), desk, "the kernel puts new connections there still");
+    let mut given = 0;
+    while given < 9 {
+        idle.harness.look();
+        idle.harness.pass(Duration::from_millis(1));
+        given += idle.taken().iter().sum::<usize>();
+    }
+    assert!(idle.desk().is_some() && idle.harness.state.listeners.len() == 1);
+    idle.connect();
+    assert_eq!(idle.taken().iter().sum::<usize>(), 1);
+}
