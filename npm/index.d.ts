@@ -250,6 +250,8 @@ declare namespace recluster {
   /** What `recluster status --json` prints: docs/json.md of the repository says what each field means. */
   interface Status {
     pid: number;
+    /** The program that the master is: its version, when it began, and how often another has taken its place under the cluster (never here). */
+    master: { version: string; since: string; upgrades: number };
     /** `stopping` from when a stop was asked for, also while `acceptAfterStop` runs. */
     phase: 'starting' | 'running' | 'stopping' | 'terminating' | 'released' | 'over';
     generation: number;

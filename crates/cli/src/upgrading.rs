@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use recluster::ClusterBuilder;
 use recluster::control::{Leaver, Socket, look_at_left};
 use recluster::host::{
     self, AdoptError, Came, Inheritance, REHEARSAL_COMMAND, REHEARSAL_OPTION, Rehearsed, SaveError, Saving,
@@ -15,10 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Command;
 use crate::config::CommandLine;
+use crate::describe::{describe, set};
 use crate::exit_code::ExitStatus;
 use crate::log::Flusher;
 use crate::name::Name;
 use crate::signals::{Gate, Terminal};
+use crate::worker_lines;
 
 const PART: &str = "command";
 
@@ -151,13 +154,12 @@ fn looks(memory: OsString, words: Vec<OsString>) -> Result<(), String> {
     let line = CommandLine::new(words, recluster::logical_directory());
     let line = line.map_err(|error| error.to_string())?;
     let invocation = line.read().map_err(|error| error.to_string())?;
-    let Command::Run(_) = invocation.command else {
+    let Command::Run(run) = invocation.command else {
         return Err("it takes the words that the master was started with for another command".to_owned());
     };
-    let looked = Came::of(&inheritance).and_then(|_| {
-        kept_in(&mut inheritance)?;
-        look_at_left(&mut inheritance)?;
-        host::rehearse(&mut inheritance)
-    });
-    looked.map_err(|error| error.to_string())
+    let (_, name) = kept_in(&mut inheritance).map_err(|error| error.to_string())?;
+    let looked = Came::of(&inheritance).and_then(|_| look_at_left(&mut inheritance));
+    looked.map_err(|error| error.to_string())?;
+    let builder = set(describe(&run), worker_lines::style(&run, &name), ClusterBuilder::line_style);
+    builder.rehearse(&mut inheritance).map_err(|error| error.to_string())
 }

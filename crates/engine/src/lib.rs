@@ -89,7 +89,8 @@ pub use report::events::{Events, Heard};
 pub use report::level::Level;
 pub use report::signal::signal_name;
 pub use report::status::{
-    HttpStatus, LastReload, ListenerStatus, NodeStatus, ReloadStatus, SlotStatus, Status, WorkerStatus,
+    HttpStatus, LastReload, ListenerStatus, MasterStatus, NodeStatus, ReloadStatus, SlotStatus, Status,
+    WorkerStatus,
 };
 pub use report::stream::Stream;
 pub use report::variable::{EnvFileError, EnvFileProblem, VariableError};

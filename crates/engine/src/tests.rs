@@ -17,7 +17,8 @@ use crate::report::counts::{Flow, Measured};
 use crate::report::event::{Event, Exit, RecycleReason};
 use crate::report::record::Record;
 use crate::report::status::{
-    HttpStatus, LastReload, ListenerStatus, NodeStatus, ReloadStatus, SlotStatus, Status, WorkerStatus,
+    HttpStatus, LastReload, ListenerStatus, MasterStatus, NodeStatus, ReloadStatus, SlotStatus, Status,
+    WorkerStatus,
 };
 use crate::report::stream::Stream;
 use crate::report::verdict::{Failure, Replaced, Verdict};
@@ -233,6 +234,11 @@ fn statuses() -> Vec<Status> {
         let is_full = number == 0;
         Status {
             pid: 4700,
+            master: MasterStatus {
+                version: "2.1.0".to_owned(),
+                since: "2026-11-27T14:31:37.004Z".to_owned(),
+                upgrades: 1,
+            },
             phase: phase.to_owned(),
             generation: 1,
             reload: is_full.then_some(ReloadStatus { generation: 2, serving: 1, of: 2 }),

@@ -12,3 +12,4 @@ mod sockets;
 mod start;
 mod stop;
 mod supervision;
+mod upgrade;

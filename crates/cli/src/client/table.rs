@@ -1,6 +1,6 @@
 //! A status as a table.
 
-use recluster::{LastReload, ListenerStatus, ReloadStatus, Status, Verdict, WorkerStatus};
+use recluster::{LastReload, ListenerStatus, MasterStatus, ReloadStatus, Status, Verdict, WorkerStatus};
 
 use super::columns::{self, Column, Yields, wrapped};
 use crate::paint::{Paint, printable};
@@ -64,6 +64,15 @@ fn about(name: &str, status: &Status) -> Vec<String> {
             .as_ref()
             .map_or_else(|| status.balance.clone(), |by| format!("{} by {by}", status.balance)),
     )];
+    let MasterStatus { version, since, upgrades, .. } = &status.master;
+    if !version.is_empty() {
+        let upgraded = match upgrades {
+            0 => String::new(),
+            1 => ", upgraded once".to_owned(),
+            times => format!(", upgraded {times} times"),
+        };
+        lines.push(printable(&format!("recluster {version} since {since}{upgraded}")));
+    }
     if !status.listeners.is_empty() {
         let listeners = status.listeners.iter().map(|listener| listens_on(listener, &status.balance));
         lines.push(format!("listens on {}", printable(&listeners.collect::<Vec<_>>().join(", "))));

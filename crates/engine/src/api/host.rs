@@ -16,7 +16,6 @@ pub use recluster_core::Lateness;
 
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
-pub use crate::api::rehearsal::rehearse;
 use crate::config::variable::Variables;
 pub use crate::dataplane::{Handle, Misfit, Receipt};
 pub use crate::process::first_thread::{FirstThread, Seat};

@@ -1,13 +1,23 @@
 //! The dry run of an upgrade: each room reads what it would be left, and begins nothing.
 
-use crate::upgrade::{AdoptError, Inheritance};
+use crate::api::builder::ClusterBuilder;
+use crate::dataplane;
+use crate::report::error::StartError;
+use crate::socket::bind;
+use crate::supervisor::beginning::{self, BALANCE};
+use crate::upgrade::Inheritance;
 
-/// Whether this program could go on with what another has left of its cluster, as far as that can be seen before it does.
-///
-/// # Errors
-///
-/// The first thing that it could not go on with.
-pub fn rehearse(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-    let _ = inheritance;
-    Ok(())
+impl ClusterBuilder {
+    /// Whether such a cluster could go on with what another program has left of it, as far as that can be seen before it does.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that it could not go on with, or what cannot be run as it is said now.
+    pub fn rehearse(self, inheritance: &mut Inheritance) -> Result<(), StartError> {
+        let balance = inheritance.needed(BALANCE)?;
+        let (spec, _) = self.draft.check(&balance)?;
+        bind::read_all(inheritance)?;
+        beginning::read(spec, &self.output, inheritance)?;
+        Ok(dataplane::rehearse(inheritance)?)
+    }
 }

@@ -10,8 +10,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use humantime::format_rfc3339_millis;
 use recluster_core::Exit;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use crate::process::hands::Hands;
 use crate::process::launcher::Launcher;
 use crate::process::shell_command::{Rest, run_to_end};
 use crate::report::signal::signal_name;
+use crate::report::status::MasterStatus;
 use crate::sys;
 use crate::upgrade::envelope::Envelope;
 use crate::upgrade::exec::Exec;
@@ -341,6 +343,15 @@ fn in_words(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("with status {code}"),
         Exit::Signal(signal) => format!("by {}", signal_name(signal)),
+    }
+}
+
+/// This program, which begins now.
+pub(crate) fn now(successor: Option<&Successor>) -> MasterStatus {
+    MasterStatus {
+        version: VERSION.to_owned(),
+        since: format_rfc3339_millis(SystemTime::now()).to_string(),
+        upgrades: successor.map_or(0, |successor| successor.upgrades),
     }
 }
 

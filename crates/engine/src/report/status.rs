@@ -11,6 +11,9 @@ use crate::report::worker::Held;
 pub struct Status {
     /// The master's process.
     pub pid: u32,
+    /// The program that the master is.
+    #[serde(default)]
+    pub master: MasterStatus,
     /// `starting`, `running`, `stopping`, `terminating`, `released` or `over`. It is stopping from when a stop was asked for,
     /// also while it still accepts connections. It is over only when all processes that
     /// workers have left behind are gone.
@@ -52,6 +55,18 @@ pub struct Status {
     pub workers: Vec<WorkerStatus>,
     /// Where the master listens.
     pub listeners: Vec<ListenerStatus>,
+}
+
+/// The program that a master is. One of a version that does not say so has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MasterStatus {
+    /// Its version.
+    pub version: String,
+    /// When it began: RFC 3339, UTC, with milliseconds. The cluster is older where another program has begun it.
+    pub since: String,
+    /// How often another program has taken the master's place since the cluster was started.
+    pub upgrades: u32,
 }
 
 /// One address that the master listens on.

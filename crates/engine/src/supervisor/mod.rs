@@ -76,9 +76,10 @@ use crate::process::preload::Keeper;
 use crate::process::program::ResolvedProgram;
 use crate::process::ring::Ring;
 use crate::process::stdio;
-use crate::process::successor::Successor;
+use crate::process::successor::{self, Successor};
 use crate::report::error::{ScaleError, StartError};
 use crate::report::event::Event;
+use crate::report::status::MasterStatus;
 use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::socket::bind::Bound;
@@ -204,6 +205,8 @@ pub(crate) struct Supervisor {
     _keeper: Option<Keeper>,
     /// None where nothing can take this program's place.
     successor: Option<Arc<Successor>>,
+    /// The program that this is.
+    master: MasterStatus,
 }
 
 /// What a running supervisor acts by.
@@ -258,6 +261,7 @@ pub(crate) fn start(
         progress,
     );
     (supervisor.balance, supervisor.reread) = (balance, reread);
+    supervisor.master = successor::now(successor.as_deref());
     (supervisor.successor, supervisor._keeper) = (successor, keeper);
     if let Some(adopted) = adopted {
         supervisor.go_on_with(adopted);
@@ -350,6 +354,7 @@ impl Supervisor {
             inputs,
             _keeper: None,
             successor: None,
+            master: MasterStatus::default(),
         }
     }
 

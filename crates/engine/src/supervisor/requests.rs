@@ -210,6 +210,7 @@ impl Supervisor {
             awaits_stop: self.timers.is_set(Timer::Stop),
             clock: self.policy.clock(),
             now: Instant::now(),
+            master: &self.master,
         };
         let mut status = parts.status();
         let mut queues: BTreeMap<String, u64> =

@@ -13,7 +13,7 @@ use crate::dataplane::messages::Report;
 use crate::process::program::ResolvedProgram;
 use crate::report::counts::Flow;
 use crate::report::measured::{Said, SlotMeasures};
-use crate::report::status::{ListenerStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
+use crate::report::status::{ListenerStatus, MasterStatus, ReloadStatus, SlotStatus, Status, WorkerStatus};
 use crate::socket::bind::Bound;
 use crate::supervisor::callers::Callers;
 use crate::supervisor::launches::Launches;
@@ -38,6 +38,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) awaits_stop: bool,
     pub(crate) clock: Clock,
     pub(crate) now: Instant,
+    /// The program that this is.
+    pub(crate) master: &'a MasterStatus,
 }
 
 impl Parts<'_> {
@@ -55,6 +57,7 @@ impl Parts<'_> {
         let phase = phase(status.phase, self.leftovers, self.awaits_stop);
         Status {
             pid: std::process::id(),
+            master: self.master.clone(),
             phase: phase_name(phase).to_owned(),
             generation: status.generation.get(),
             reload: status.reload.as_ref().map(|reload| ReloadStatus {
@@ -282,6 +285,7 @@ mod tests {
                 awaits_stop: self.awaits_stop,
                 clock: self.policy.clock(),
                 now,
+                master: &MasterStatus::default(),
             };
             parts.status()
         }

@@ -1,0 +1,98 @@
+//! Upgrades while clients ask: each of them is answered, and nothing is left behind.
+
+use recluster_e2e::{Home, Launch, Load, eventually, get, on};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{NEXT, VERSION, next, upgrade};
+
+/// How many clients there are at once.
+const CLIENTS: usize = 4;
+
+/// Between two versions there and back, under load.
+fn upgrades_under_load(launch: Launch, times: usize) {
+    let home = Home::new();
+    let next = next(&home);
+    let master = launch.serve();
+    let address = master.address();
+    let workers = master.active_pids();
+    let load = Load::begin(CLIENTS, move || get(address, "/").map(|answer| answer.text("pid")));
+    load.go_on(50);
+    let settled = || {
+        let files = master.process().open_files();
+        (files == master.process().open_files()).then_some(files)
+    };
+    let (mut reloads, mut first) = (0, None);
+    for time in 0..times {
+        let binary = if time % 2 == 0 { next.as_path() } else { recluster_e2e::recluster() };
+        let done = upgrade(&master, binary);
+        done.expect_code(0);
+        let (from, to) = if time % 2 == 0 { (VERSION, NEXT) } else { (NEXT, VERSION) };
+        assert_eq!((&done.json()["from"], &done.json()["to"]), (&from.into(), &to.into()));
+        load.go_on(20);
+        first = first.or_else(settled);
+        if time == times / 3 {
+            master.signal(Signal::USR2);
+            reloads += 1;
+            master.wait_all(reloads, on("reloaded").with("/verdict", "done"));
+        }
+        if time == times / 2 {
+            crash_one(&master.active_pids());
+            eventually("it is replaced", || {
+                let status = master.status();
+                status["slots"]
+                    .as_array()
+                    .is_some_and(|slots| slots.iter().all(|slot| !slot["active"].is_null()))
+            });
+        }
+    }
+    load.go_on(20);
+    let tally = load.end();
+    // A worker that crashes takes with it what it was asked.
+    let losable = if times > 2 { CLIENTS } else { 0 };
+    assert!(tally.lost.len() <= losable, "lost: {:?}", tally.lost);
+    if reloads == 0 {
+        assert_eq!(master.active_pids(), workers);
+    }
+    let status = master.status();
+    assert_eq!(status["master"]["upgrades"], times);
+    assert_eq!(status["pid"], master.process().pid());
+}
+
+fn crash_one(workers: &[u32]) {
+    let pid = workers.first().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    kill_process(pid.expect("a worker"), Signal::KILL).expect("it lives");
+}
+
+#[test]
+fn an_upgrade_loses_no_connection_that_the_kernel_hands_out() {
+    upgrades_under_load(Launch::fixture("server.js").option("--balance", "kernel"), 2);
+}
+
+#[test]
+fn an_upgrade_loses_no_connection_that_the_master_hands_out() {
+    upgrades_under_load(Launch::fixture("server.js").option("--balance", "round-robin"), 2);
+}
+
+#[test]
+fn an_upgrade_loses_no_connection_of_clients_that_stick_to_their_workers() {
+    upgrades_under_load(Launch::fixture("server.js").option("--balance", "sticky"), 2);
+}
+
+#[test]
+fn twenty_upgrades_go_well_with_a_reload_and_a_crash_between() {
+    upgrades_under_load(Launch::fixture("server.js"), 20);
+}
+
+#[test]
+fn no_descriptor_is_left_by_an_upgrade() {
+    let home = Home::new();
+    let next = next(&home);
+    let master = Launch::fixture("server.js").serve();
+    let workers = master.active_pids();
+    let before = master.process().open_files();
+    for binary in [next.as_path(), recluster_e2e::recluster(), &next] {
+        upgrade(&master, binary).expect_code(0);
+        eventually("it has as many as before", || master.process().open_files() == before);
+    }
+    assert_eq!(master.active_pids(), workers);
+}
