@@ -40,6 +40,7 @@ pub struct Launch {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     starter: Option<PathBuf>,
+    program: Option<PathBuf>,
 }
 
 impl Launch {
@@ -65,6 +66,7 @@ impl Launch {
             stdout: None,
             stderr: None,
             starter: None,
+            program: None,
         };
         launch
             .workers(2)
@@ -233,6 +235,13 @@ impl Launch {
         self
     }
 
+    /// This program is started, and not the command under test.
+    #[must_use]
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
     /// Starts it.
     pub fn start(mut self) -> Master {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -264,6 +273,9 @@ impl Launch {
 
     fn command(self) -> Command {
         let mut command = command(self.home.path());
+        if let Some(program) = &self.program {
+            command = instead(program, &command);
+        }
         if let Some(starter) = self.starter {
             let mut python = Command::new("python3");
             python.arg(starter);
@@ -300,6 +312,19 @@ fn activating(command: &Command, sockets: Vec<OwnedFd>) -> Command {
     let mappings = (3..).zip(sockets).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
     shell.fd_mappings(mappings.collect()).expect("each number is given once");
     shell
+}
+
+/// The same with another program.
+fn instead(program: &Path, command: &Command) -> Command {
+    let mut other = Command::new(program);
+    other.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => other.env(name, value),
+            None => other.env_remove(name),
+        };
+    }
+    other
 }
 
 /// The command behind the arguments of another one.

@@ -13,7 +13,7 @@ fn goes_back(purpose: &str, other: &str) {
     let address = master.address();
     let workers = master.active_pids();
     let files = master.process().open_files();
-    let load = Load::begin(4, move || get(address, "/").map(|answer| answer.text("pid")));
+    let load = Load::begin(4, move || get(address, "/").map(|answer| answer.text("generation")));
     load.go_on(20);
     let failed = upgrade(&master, &fails);
     failed.expect_code(1);

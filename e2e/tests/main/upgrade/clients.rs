@@ -34,7 +34,7 @@ fn the_path_by_which_it_was_started_is_the_next_program() {
     super::variant(&home, "now", &[]);
     next(&home);
     home.link("recluster", "now");
-    let master = Launch::fixture("server.js").home(&home).started_by("recluster").serve();
+    let master = Launch::fixture("server.js").home(&home).program(home.path().join("recluster")).serve();
     home.link("recluster", "recluster-next");
     let tried = master.client(&["upgrade", "--dry-run"]);
     tried.expect_code(0);

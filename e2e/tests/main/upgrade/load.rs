@@ -15,7 +15,7 @@ fn upgrades_under_load(launch: Launch, times: usize) {
     let master = launch.serve();
     let address = master.address();
     let workers = master.active_pids();
-    let load = Load::begin(CLIENTS, move || get(address, "/").map(|answer| answer.text("pid")));
+    let load = Load::begin(CLIENTS, move || get(address, "/").map(|answer| answer.text("generation")));
     load.go_on(50);
     let settled = || {
         let files = master.process().open_files();
