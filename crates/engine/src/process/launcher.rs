@@ -177,7 +177,8 @@ impl Launcher {
         }
         let was_begun = self.0.lock().becomes.take().is_none();
         let failed = if was_begun { failed.recv().ok() } else { None };
-        failed.unwrap_or_else(|| io::Error::other("the thread that starts processes is busy"))
+        let busy = || io::Error::new(io::ErrorKind::WouldBlock, "the thread that starts processes is busy");
+        failed.unwrap_or_else(busy)
     }
 
     /// The supervisor has heard an outcome.

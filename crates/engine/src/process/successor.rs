@@ -142,6 +142,15 @@ impl Rehearsed {
     }
 }
 
+/// Why a program was not become.
+#[derive(Debug)]
+pub(crate) enum Unable {
+    /// Something was in the way at this moment.
+    Now(String),
+    /// It cannot be run.
+    Ever(String),
+}
+
 /// What is left of the upgrade itself.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Left {
@@ -307,14 +316,14 @@ impl Successor {
         mut saving: Saving,
         rests_since: Instant,
         launcher: &Launcher,
-    ) -> String {
+    ) -> Unable {
         if let Err(error) =
             saving.put(PART, &Left { rests_since: rests_since.into(), upgrades: self.upgrades })
         {
-            return error.to_string();
+            return Unable::Ever(error.to_string());
         }
         if let Err(reason) = self.around.hold() {
-            return reason;
+            return Unable::Now(reason);
         }
         let exec = sealed(saving.into_envelope()).and_then(|(memory, numbers)| {
             Exec::new((program.try_clone()?, memory), &self.words, numbers, None)
@@ -324,7 +333,10 @@ impl Successor {
             Err(error) => error,
         };
         self.around.go_on();
-        format!("the new program cannot be run: {failed}")
+        // Nothing was tried while the thread had something else to do.
+        let is_busy = failed.kind() == io::ErrorKind::WouldBlock;
+        let reason = format!("the new program cannot be run: {failed}");
+        if is_busy { Unable::Now(reason) } else { Unable::Ever(reason) }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
-use crate::process::successor::{NOT_HERE, Program, Successor, VERSION, Wanted};
+use crate::process::successor::{NOT_HERE, Program, Successor, Unable, VERSION, Wanted};
 use crate::report::event::Event;
 use crate::supervisor::Supervisor;
 use crate::supervisor::input::{Input, Step};
@@ -95,8 +95,10 @@ impl Supervisor {
                 match self.herald.save(&mut saving) {
                     Ok(()) => {
                         let launcher = self.spawner.launcher();
-                        let reason = successor.become_it(&program, saving, since, launcher);
-                        self.upgrade_fails(reason);
+                        match successor.become_it(&program, saving, since, launcher) {
+                            Unable::Now(reason) => self.succession.put_off(&reason, false, now),
+                            Unable::Ever(reason) => self.upgrade_fails(reason),
+                        }
                     }
                     Err(error) => self.succession.put_off(&error.to_string(), false, now),
                 }
