@@ -193,7 +193,7 @@ const ENGINE: Layers = (
         ],
         &["report::verdict"],
         &["report::error", "report::event", "report::status"],
-        &["report::level"],
+        &["report::events", "report::level"],
         &["report::record"],
         &["report::measured"],
         &["report::counts"],
@@ -358,6 +358,7 @@ const ENGINE: Layers = (
             "supervisor::renewals",
             "supervisor::routing",
             "supervisor::spec",
+            "supervisor::succession",
             "supervisor::timers",
         ],
         &[
@@ -365,6 +366,7 @@ const ENGINE: Layers = (
             "supervisor::input",
             "supervisor::policy",
             "supervisor::recycle",
+            "supervisor::told",
             "supervisor::watchdog",
         ],
         &["supervisor::child"],
@@ -378,11 +380,14 @@ const ENGINE: Layers = (
             "supervisor::taken",
             "supervisor::workers",
         ],
+        &["supervisor::beginning"],
         &["supervisor", "supervisor::status"],
         &[
             "supervisor::abandon",
             "supervisor::actions",
             "supervisor::facts",
+            "supervisor::leaving",
+            "supervisor::looks",
             "supervisor::notices",
             "supervisor::requests",
             "supervisor::run",
@@ -489,7 +494,8 @@ fn the_data_plane_and_the_processes_do_not_know_each_other() {
 }
 
 /// The files of the supervisor that are its wiring. All others are parts.
-const WIRING: [&str; 7] = ["", "abandon", "actions", "facts", "notices", "requests", "run"];
+const WIRING: [&str; 10] =
+    ["", "abandon", "actions", "facts", "leaving", "looks", "notices", "requests", "run", "upgrading"];
 
 #[test]
 fn no_part_names_its_owner() {

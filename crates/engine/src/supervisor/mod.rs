@@ -246,8 +246,9 @@ pub(crate) fn start(
         }
         None => Beginning::new(spec, first, numbering),
     };
-    let (facts, panicked) = (sink(&inputs, Input::Fact), sink(&inputs, Input::Panicked));
-    let dataplane = DataPlane::start(setup, left, facts, panicked).map_err(system("start the data plane"))?;
+    let (reports, panicked) = (sink(&inputs, Input::Fact), sink(&inputs, Input::Panicked));
+    let dataplane =
+        DataPlane::start(setup, left, reports, panicked).map_err(system("start the data plane"))?;
     let adopted = beginning.adopted.take();
     let has_started = beginning.rest.has_started;
     let (progress, seen) = watch::channel(Progress { started: has_started, ..Progress::default() });
