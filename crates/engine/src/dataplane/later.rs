@@ -51,7 +51,9 @@ impl Later {
 
     /// Goes on in another program.
     pub(super) fn inherit(self, reactor: &mut Reactor) -> Self {
-        self.next.into_iter().for_each(|next| reactor.set_timer(next, Timer::Later));
+        if let Some(next) = self.next {
+            reactor.set_timer(next, Timer::Later);
+        }
         self
     }
 

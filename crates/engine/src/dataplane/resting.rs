@@ -38,5 +38,7 @@ pub(super) fn rest(state: &mut State, commands: &Receiver<Command>, reply: &Rest
             }
         }
     }
-    told.into_iter().for_each(|command| obey(state, command));
+    for command in told {
+        obey(state, command);
+    }
 }

@@ -64,6 +64,7 @@ pub(crate) mod option {
 
     use crate::upgrade::moment::Moment;
 
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
     pub(crate) fn serialize<S: Serializer>(
         instant: &Option<Instant>,
         serializer: S,
@@ -86,7 +87,7 @@ mod tests {
     fn a_moment_is_the_same_in_both_directions() {
         let now = Instant::now();
         let hour = Duration::from_secs(3600);
-        for instant in [now, now + hour, now - Duration::from_secs(5)] {
+        for instant in [now, now + hour, now.checked_sub(Duration::from_secs(5)).unwrap()] {
             let text = serde_json::to_string(&Moment::from(instant)).unwrap();
             let back = Instant::from(serde_json::from_str::<Moment>(&text).unwrap());
             assert_eq!(back, instant, "{text}");

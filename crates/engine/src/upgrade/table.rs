@@ -88,7 +88,10 @@ impl Identity {
             FileType::Fifo => Kind::Pipe,
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Directory,
-            other => Kind::Other(format!("{other:?}").to_lowercase()),
+            other @ (FileType::Symlink
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown) => Kind::Other(format!("{other:?}").to_lowercase()),
         };
         Ok(Self { kind, device: stat.st_dev, inode: stat.st_ino, process })
     }

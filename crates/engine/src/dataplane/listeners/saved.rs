@@ -71,7 +71,9 @@ impl Opener {
         }
         self.pool.inherit(saved.pool, saved.kept.inherit(taking)?);
         let unwanted_at = saved.unwanted_at.map(Instant::from);
-        unwanted_at.into_iter().for_each(|at| reactor.set_timer(at, Timer::Unwanted));
+        if let Some(at) = unwanted_at {
+            reactor.set_timer(at, Timer::Unwanted);
+        }
         let (lender, lent) = (saved.lender, saved.lent);
         Ok(Self { lender, lent, keeps: saved.keeps, unwanted_at, next: saved.next, ..self })
     }

@@ -35,7 +35,9 @@ fn cluster(balance: Balance, count: usize) -> (Harness, Vec<FarEnd>, ListenerId)
         (1..).zip(0..).take(count).map(|(n, slot)| harness.serving(n, slot)).collect();
     let listeners: Vec<ListenerId> = (1..).zip(&mut ends).map(|(n, end)| harness.listen(n, end)).collect();
     harness.turn();
-    ends.iter_mut().for_each(|end| drop(end.lines()));
+    for end in &mut ends {
+        end.lines();
+    }
     (harness, ends, listeners[0])
 }
 
@@ -154,9 +156,9 @@ fn a_connection_on_its_way_is_taken_or_refused_as_if_nothing_had_been() {
     let numbers = [ends[0].connections(), ends[1].connections()].concat();
     let mut harness = harness.inherited();
     assert_eq!(harness.worker(1).in_flight.len() + harness.worker(2).in_flight.len(), 2);
-    for (worker, accepted) in [(1, true), (2, false)] {
+    for (worker, ack, accepted) in [(1, numbers[0], true), (2, numbers[1], false)] {
         harness.hear(worker, FromWorker::HandleAck);
-        harness.hear(worker, FromWorker::Ack { ack: numbers[worker as usize - 1], accepted });
+        harness.hear(worker, FromWorker::Ack { ack, accepted });
     }
     assert_eq!(harness.worker(1).connections(), Some(1));
     harness.turn();
@@ -408,7 +410,8 @@ fn what_is_pending_for_a_clients_worker_stays_so() {
             client
         })
         .collect();
-    while harness.listener(listener).pending.values().map(|pending| pending.len()).sum::<usize>() < 2 {
+    while harness.listener(listener).pending.values().map(std::collections::VecDeque::len).sum::<usize>() < 2
+    {
         harness.look();
     }
     let mut harness = harness.inherited();
