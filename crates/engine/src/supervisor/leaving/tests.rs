@@ -149,16 +149,18 @@ async fn hooks_go_on_unless_one_of_them_is_at_work() {
     drop(chores.recv().await);
 }
 
-/// A worker that lives, taken over from another program, with what it has written of a line.
+/// Two workers are taken over from another program: one lives, and one has ended meanwhile.
 #[tokio::test]
-async fn a_worker_goes_on_and_its_end_is_seen() {
+async fn workers_go_on_and_their_ends_are_seen() {
     let (awaited, events) = (Awaited::default(), Sink::new(|_| {}));
     let mut workers = Workers::new(Numbering::default());
     let mut child = fixtures::child_that_runs(7, "read -r _ </dev/null; exec sleep 1000");
     child.process.tail.push(b"it begins\n");
     child.status = Some("warms up".to_owned());
     workers.insert(ONE, child);
-    workers.still_born(TWO, Worker { id: 2, slot: 1, generation: 1, pid: None }, "no memory".to_owned());
+    workers.insert(TWO, fixtures::child(2));
+    let three = Worker { id: 3, slot: 1, generation: 1, pid: None };
+    workers.still_born(WorkerId::from_number(3), three, "no memory".to_owned());
     let mut saving = Saving::new("it");
     workers.save(&mut saving).unwrap();
     let before = said(saving);
@@ -167,17 +169,23 @@ async fn a_worker_goes_on_and_its_end_is_seen() {
     workers.save(&mut saving).unwrap();
     exit::save_passages(&[], &mut saving).unwrap();
     let mut inheritance = inherited(saving);
-    let (mut adopted, mut living) = Workers::adopt(Numbering::default(), &awaited, &mut inheritance).unwrap();
-    let (worker, it) = living.pop().unwrap();
+    let (mut adopted, living) = Workers::adopt(Numbering::default(), &awaited, &mut inheritance).unwrap();
     let (sender, mut heard) = mpsc::unbounded_channel();
     let heard_by = Sink::new(move |event| drop(sender.send(event)));
-    let watched = vec![(worker, it.watched, it.child.process.tail.clone())];
+    let mut watched = Vec::new();
+    for (worker, it) in living {
+        watched.push((worker, it.watched, it.child.process.tail.clone()));
+        adopted.insert(worker, it.child);
+    }
     let watching = exit::adopt(watched, &outlets, &heard_by, &mut inheritance).unwrap().watching;
-    adopted.insert(worker, it.child);
     let mut saving = Saving::new("it");
     adopted.save(&mut saving).unwrap();
     assert_eq!(said(saving), before);
     watching.into_iter().for_each(exit::Watching::begin);
+    assert!(matches!(heard.recv().await, Some(Heard::Ended(TWO))));
+    let child = adopted.bury(TWO).unwrap();
+    assert_eq!(child.process.exit(), Exit::Code(0));
+    child.process.reap();
     let child = adopted.get(ONE).unwrap();
     assert_eq!(child.process.tail.lines(), ["it begins"]);
     child.process.signal_alone(Signal::KILL).unwrap();
