@@ -9,12 +9,15 @@ use tokio::time::timeout;
 use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
 use crate::aside::aside;
+use crate::config::listen::Listen;
 use crate::process::advice;
+use crate::process::program::ResolvedProgram;
 use crate::process::runtime::{NodeKind, Runtime};
 use crate::process::slot_files;
 use crate::process::survivors;
 use crate::report::error::StartError;
-use crate::socket::bind;
+use crate::socket::bind::{self, Bound};
+use crate::socket::kept::Pool;
 use crate::socket::manager::ManagerSocket;
 use crate::supervisor::audience::Audience;
 use crate::supervisor::beginning::BALANCE;
@@ -51,15 +54,10 @@ impl ClusterBuilder {
         let mut returned = pool.names();
         pool.tells(manager.and_then(|manager| ManagerSocket::open(manager.socket.clone()).ok()));
         let keeps = manager.is_some_and(|manager| manager.store.is_some());
-        let mut bound = match &mut inheritance {
-            Some(inheritance) => bind::adopt_all(inheritance)?,
-            None => {
-                let mut bound = bind::bind_all(adopted, &listens, &mut pool).await?;
-                if first.node_kind().is_none() {
-                    dataplane::stand_alone(&mut bound, &mut pool);
-                }
-                bound
-            }
+        let mut bound = if let Some(inheritance) = &mut inheritance {
+            bind::adopt_all(inheritance)?
+        } else {
+            bound(adopted, &listens, &first, &mut pool).await?
         };
         returned.retain(|name| !pool.given_up().contains(name));
         let system = |source| StartError::System { what: "copy a listening socket", source };
@@ -139,6 +137,20 @@ impl ClusterBuilder {
     pub async fn check_addresses(&self) -> Result<(), StartError> {
         bind::preview_all(&self.adopted, &self.listens).await
     }
+}
+
+/// All that the master binds itself, beside what it was started with.
+async fn bound(
+    adopted: Vec<Bound>,
+    listens: &[Listen],
+    first: &ResolvedProgram,
+    pool: &mut Pool,
+) -> Result<Vec<Bound>, StartError> {
+    let mut bound = bind::bind_all(adopted, listens, pool).await?;
+    if first.node_kind().is_none() {
+        dataplane::stand_alone(&mut bound, pool);
+    }
+    Ok(bound)
 }
 
 /// What a cluster would run: every symlink resolved as it is now.

@@ -103,7 +103,9 @@ impl Adopted {
     /// As [`Socket::start`]. The program before is not gone back to any more.
     pub(crate) fn start(self, worker: WorkerId, kin: Kin, events: Sink<Event>) -> Listening {
         let Self { socket, file, name } = self;
-        file.iter().for_each(|file| file.keep());
+        if let Some(file) = &file {
+            file.keep();
+        }
         listen(worker, kin, events, socket, file, name)
     }
 }

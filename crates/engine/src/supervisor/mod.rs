@@ -215,6 +215,7 @@ struct Means {
     hooks: Hooks,
     herald: Herald,
     changes: Changes,
+    keeper: Option<Keeper>,
 }
 
 /// Starts the supervisor and the data plane, which go on with what was left if anything was. Until the last of what can fail, nothing that
@@ -226,11 +227,9 @@ pub(crate) fn start(
     mut inheritance: Option<&mut Inheritance>,
 ) -> Result<Controls, StartError> {
     let (inputs, inbox) = mpsc::unbounded_channel();
-    let Means { mut spawner, mut hooks, mut herald, mut changes } =
+    let Means { mut spawner, mut hooks, mut herald, mut changes, keeper } =
         start_means(&mut shell, &inputs, inheritance.as_deref_mut())?;
-    let Shell { spec, first, balance, raw_stdio, reread, numbering, successor, .. } = shell;
-    let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);
-    let keeper = (spec.preload.is_some() || !passes_stderr).then(Keeper::start);
+    let Shell { spec, first, balance, reread, numbering, successor, .. } = shell;
     let mut left = None;
     let mut beginning = match &mut inheritance {
         Some(inheritance) => {
@@ -256,14 +255,14 @@ pub(crate) fn start(
     let controls = Controls { inputs: inputs.clone(), progress: seen, ring };
     let mut supervisor = Supervisor::new(
         beginning,
-        Means { spawner, hooks, herald, changes },
+        Means { spawner, hooks, herald, changes, keeper },
         (dataplane, audience),
         inputs,
         progress,
     );
     (supervisor.balance, supervisor.reread) = (balance, reread);
     supervisor.master = successor::now(successor.as_deref());
-    (supervisor.successor, supervisor._keeper) = (successor, keeper);
+    supervisor.successor = successor;
     if let Some(adopted) = adopted {
         supervisor.go_on_with(adopted);
     }
@@ -293,7 +292,8 @@ fn start_means(
         .map_err(system("start the thread that watches files"))?;
     let (bound, latest) = (std::mem::take(&mut shell.bound), shell.latest.take());
     let spawner = Spawner::new(habits, bound, latest, (launcher, outlets), events);
-    Ok(Means { spawner, hooks, herald, changes })
+    let keeper = (spec.preload.is_some() || !passes_stderr).then(Keeper::start);
+    Ok(Means { spawner, hooks, herald, changes, keeper })
 }
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
@@ -320,7 +320,7 @@ impl Supervisor {
             rest,
             adopted: _,
         } = beginning;
-        let Means { spawner, hooks, herald, changes } = means;
+        let Means { spawner, hooks, herald, changes, keeper } = means;
         Self {
             policy,
             generations,
@@ -353,7 +353,7 @@ impl Supervisor {
             goes_on: None,
             reread: None,
             inputs,
-            _keeper: None,
+            _keeper: keeper,
             successor: None,
             master: MasterStatus::default(),
         }
