@@ -171,7 +171,7 @@ fn whoever_waits_for_a_reader_does_not_come_to_rest() {
     let (forwarder, reader) = forwarder(Patience::Endless);
     let lane = forwarder.lane(source());
     // More than the pipe holds: the thread is in the middle of it, or about to be.
-    assert!(lane.leave(&[b'\n'; 1 << 20], false));
+    assert!(lane.leave(&vec![b'\n'; 1 << 20], false));
     while rustix::io::ioctl_fionread(&reader).unwrap() == 0 {}
     assert!(!forwarder.rest(Instant::now() + Duration::from_millis(10)));
     forwarder.go_on();

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::config::output::Output;
+use crate::config::variable::Variables;
 use crate::process::awaited::Awaited;
 use crate::process::event::Event as Heard;
 use crate::process::exit;
@@ -87,7 +88,7 @@ fn each_generation_goes_on_with_its_program() {
     let program =
         |generations: &Generations| format!("{:?}", generations.program(Generation::FIRST).unwrap());
     assert_eq!(program(&adopted), program(&generations));
-    generations.specify(None, Default::default()).unwrap();
+    generations.specify(None, Variables::default()).unwrap();
     assert!(matches!(generations.save(&mut Saving::new("it")), Err(SaveError::Refused(_))));
 }
 
