@@ -40,7 +40,9 @@ mod writable;
 
 use std::convert::Infallible;
 use std::env;
+use std::ffi::CString;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::thread;
@@ -80,13 +82,18 @@ pub fn main() -> ExitCode {
 
 /// Goes on with what the program has left that this process was before, or goes back to it.
 fn go_on(inheritance: Inheritance, way_back: WayBack) -> ExitStatus {
+    // A program that is become by its descriptor is called by the number of that.
+    let name = env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let name = name.file_name().and_then(|name| CString::new(name.as_encoded_bytes()).ok());
+    // Nothing but the name that people see is wrong without.
+    let _ = name.map(|name| rustix::thread::set_name(&name));
     // What is left may be more than the limit on open files that this process was first started with.
     open_files::raise();
     let line = CommandLine::new(env::args_os().collect(), recluster::logical_directory());
     let line = line.map_err(|error| Error::Config(error.into()));
-    let read = line.and_then(|line| Ok((line.read()?, line)));
+    let read = line.and_then(|line| Ok((upgrading::invocation(&inheritance, &line)?, line)));
     match read {
-        Ok((Invocation { command: Command::Run(args), settings }, line)) => {
+        Ok((Invocation { command: Command::Run(args), settings, said }, line)) => {
             let went = starting_here(move |seat| {
                 let back = Return::by(way_back, seat.another());
                 let returns = back.clone();
@@ -94,40 +101,42 @@ fn go_on(inheritance: Inheritance, way_back: WayBack) -> ExitStatus {
                     let wants_json = line.wants_json();
                     let left = Some((inheritance, back.clone()));
                     let outcome =
-                        in_runtime(run::run(*args, settings, line, Inherited::default(), seat, left));
+                        in_runtime(run::run(*args, (settings, said), line, Inherited::default(), seat, left));
                     outcome.unwrap_or_else(|error| {
-                        if let Some(failed) = back.go(error.to_string()) {
-                            // It has nowhere else to be reported.
-                            let _ = writeln!(io::stderr(), "recluster: {failed}");
-                        }
+                        back.go(error.to_string()).iter().for_each(|failed| tell(failed));
                         error.report(wants_json)
                     })
                 });
                 // It has panicked, and told where.
-                returns.go("it has panicked".to_owned());
+                returns.go("it has panicked".to_owned()).iter().for_each(|failed| tell(failed));
                 outcome
             });
             went.unwrap_or_else(|error| error.report(false))
         }
         Ok(_) => {
-            way_back.go("its command line is none of a cluster");
+            tell(&way_back.go("its command line is none of a cluster"));
             ExitStatus::Usage
         }
         Err(error) => {
-            way_back.go(&error.to_string());
+            tell(&way_back.go(&error.to_string()));
             error.report(false)
         }
     }
 }
 
+/// The program before cannot be gone back to. It has nowhere else to be reported.
+fn tell(failed: &str) {
+    let _ = writeln!(io::stderr(), "recluster: {failed}");
+}
+
 fn execute(invocation: Invocation, line: &CommandLine, inherited: Inherited) -> Result<ExitStatus, Error> {
-    let Invocation { command, settings } = invocation;
+    let Invocation { command, settings, said } = invocation;
     match command {
         Command::Run(args) => {
             let line = line.clone();
             starting_here(move |seat| {
                 let wants_json = line.wants_json();
-                let outcome = in_runtime(run::run(*args, settings, line, inherited, seat, None));
+                let outcome = in_runtime(run::run(*args, (settings, said), line, inherited, seat, None));
                 outcome.unwrap_or_else(|error| error.report(wants_json))
             })
         }

@@ -2,6 +2,7 @@
 //! control socket, a pidfile, signals, a log and an exit status.
 
 use std::env;
+use std::os::fd::OwnedFd;
 use std::process;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use tokio::time::sleep_until;
 
 use crate::args::Run;
 use crate::claim::{Claim, claim};
-use crate::config::{CommandLine, Reread, Settings, changes_at_reload};
+use crate::config::{CommandLine, Reread, Said, Settings, changes_at_reload};
 use crate::describe::{describe, set, stop_takes, with_inherited};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
@@ -43,7 +44,7 @@ const FIRST_PROCESS: u32 = 1;
 /// Runs a cluster until it has ended; its processes are started by whoever has this seat for it. Everything that can be wrong beforehand is found before a worker is started.
 pub(crate) async fn run(
     args: Run,
-    settings: Settings,
+    (settings, said): (Settings, Said),
     line: CommandLine,
     inherited: Inherited,
     seat: Seat,
@@ -56,17 +57,17 @@ pub(crate) async fn run(
     if args.around.subreaper {
         orphans::adopt().map_err(Error::Subreaper)?;
     }
-    let Begun { claim: Claim { name, mut socket, missing }, kept, inheritance, came } =
-        Begun::of(&args, left, &signals)?;
+    let Begun { claim: Claim { name, mut socket, missing }, kept, mut inheritance, came, log } =
+        Begun::of(&args, said, left, &signals)?;
     let admin = match args.admin.options() {
-        Some(options) => Some(Admin::bind(options).await?),
+        Some(options) => Some(admin_of(options, inheritance.as_mut()).await?),
         None => None,
     };
     let pidfile = match &kept.pidfile {
         Some(path) if came.is_some() => Some(Pidfile::inherit(path.clone())),
         path => path.as_deref().map(Pidfile::write).transpose()?,
     };
-    let mut journal = Journal::open(&name, &args.around)?;
+    let mut journal = Journal::open(&name, &args.around, log)?;
     let around = Around::new(kept.clone(), signals.gate(), journal.flusher());
     let (notes, mut changes) = mpsc::unbounded_channel();
     let builder = with_inherited(describe(&args).name(name.as_str()), inherited)?;
@@ -74,13 +75,13 @@ pub(crate) async fn run(
         configured(builder, line.started(&args), settings, Place::new(&name, socket.as_ref()), notes);
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
     let builder = within_surroundings(builder.starts_on(seat), socket.as_ref(), &kept);
-    let upgrades = came.as_ref().map_or(0, Came::upgrades);
-    let successor = Successor::new(env::args_os().collect(), upgrades, around.clone());
+    let successor = Successor::new(env::args_os().collect(), came.as_ref(), around.clone());
     let builder = builder.successor(successor).inherits(inheritance);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
     let outcome = came.as_ref().map(Came::outcome);
     back.iter().for_each(Return::is_over);
+    signals.gate().release();
     let mut pidfile = pidfile.map(|pidfile| keeper::Keeper::of(pidfile.own()));
     if let (Some(socket), Some(outcome)) = (&mut socket, outcome) {
         socket.upgraded(outcome);
@@ -88,6 +89,9 @@ pub(crate) async fn run(
     let is_exposed = admin.as_ref().is_some_and(Admin::is_exposed);
     let admin = admin.map(|admin| admin.serve(cluster.clone()));
     let mut admin = admin.transpose().map_err(AdminError::from)?;
+    if let Some(admin) = &admin {
+        around.has_admin(admin.leaver());
+    }
     let mut server = socket.map(|socket| socket.serve(cluster.clone()));
     if let Some(server) = &server {
         journal.record(server.recorder());
@@ -148,13 +152,14 @@ struct Begun {
     kept: Kept,
     inheritance: Option<Inheritance>,
     came: Option<Came>,
+    log: Option<OwnedFd>,
 }
 
 impl Begun {
-    fn of(args: &Run, left: Option<Left>, signals: &Signals) -> Result<Self, Error> {
-        if let Some(Left { inheritance, came, kept, name, socket }) = left {
+    fn of(args: &Run, said: Said, left: Option<Left>, signals: &Signals) -> Result<Self, Error> {
+        if let Some(Left { inheritance, came, kept, name, socket, log }) = left {
             let claim = Claim { name, socket, missing: None };
-            return Ok(Self { claim, kept, inheritance: Some(inheritance), came: Some(came) });
+            return Ok(Self { claim, kept, inheritance: Some(inheritance), came: Some(came), log });
         }
         let claim = claim(args)?;
         let kept = Kept {
@@ -162,9 +167,20 @@ impl Begun {
             open_files: open_files::raise(),
             terminal: signals.terminal(),
             pidfile: args.around.pidfile.clone(),
+            said,
         };
-        Ok(Self { claim, kept, inheritance: None, came: None })
+        Ok(Self { claim, kept, inheritance: None, came: None, log: None })
     }
+}
+
+/// The admin listener that was left, or a new one.
+async fn admin_of(options: admin::Options, left: Option<&mut Inheritance>) -> Result<Admin, Error> {
+    if let Some(inheritance) = left
+        && let Some(admin) = Admin::adopt(options.clone(), inheritance)?
+    {
+        return Ok(admin);
+    }
+    Ok(Admin::bind(options).await?)
 }
 
 /// A cluster that knows what there is around this process, and by what the next master will know its workers.

@@ -125,7 +125,8 @@ pub(crate) enum Terminal {
 impl Signals {
     /// Installs handlers for all of them: from now on they are queued, and have no other effect. They are heard also where
     /// whoever started this process has blocked them: one thread takes them, and whoever else has them blocked may have them so. What the
-    /// program before knew of the terminal holds, where there was one: this one cannot see it any more.
+    /// program before knew of the terminal holds, where there was one: this one cannot see it any more. Then they are held until the
+    /// [gate](Self::gate) is opened: the program before may have to go on with them.
     pub(crate) fn install(known: Option<Terminal>) -> io::Result<Self> {
         let terminal = known.unwrap_or_else(Terminal::of_process);
         let listen = |(signal, name, wish): (Signal, _, _)| {
@@ -136,7 +137,7 @@ impl Signals {
         let wishes = Wishes::default();
         let children = unix::signal(SignalKind::child())?;
         // What has waited comes now, when there are handlers.
-        let apart = Apart::listen()?;
+        let apart = Apart::listen(known.is_none())?;
         Ok(Self { streams, apart, terminal, wishes, clock: None, children })
     }
 
@@ -248,11 +249,13 @@ fn ignores_hangup() -> bool {
 impl Apart {
     /// This thread blocks them, and so do those that it starts: one that writes to a terminal in the background would be sent some of them
     /// by the kernel (`stty tostop`), and would never have written. With them blocked it writes.
-    fn listen() -> io::Result<Self> {
+    fn listen(begins: bool) -> io::Result<Self> {
         meant()?.thread_block()?;
         let (tell, told) = mpsc::channel(WAITING);
         let mut reader = Reader { tell, stop: None, thread: None };
-        reader.begin()?;
+        if begins {
+            reader.begin()?;
+        }
         Ok(Self { told, gate: Gate(Arc::new(Mutex::new(reader))) })
     }
 

@@ -3,20 +3,22 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use recluster::ClusterBuilder;
 use recluster::control::{Leaver, Socket, look_at_left};
 use recluster::host::{
     self, AdoptError, Came, Inheritance, REHEARSAL_COMMAND, REHEARSAL_OPTION, Rehearsed, SaveError, Saving,
     Seat, WayBack,
 };
+use recluster::{ClusterBuilder, admin};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Command;
-use crate::config::CommandLine;
+use crate::config::{CommandLine, Invocation, Said};
 use crate::describe::{describe, set};
+use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::log::Flusher;
 use crate::name::Name;
@@ -24,6 +26,7 @@ use crate::signals::{Gate, Terminal};
 use crate::worker_lines;
 
 const PART: &str = "command";
+const LOG: &str = "log";
 
 /// What was decided at the start, and holds for as long as the cluster does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +36,9 @@ pub(crate) struct Kept {
     pub(crate) open_files: Option<u64>,
     pub(crate) terminal: Terminal,
     pub(crate) pidfile: Option<PathBuf>,
+    /// What the command line and the config file said at the start.
+    #[serde(default)]
+    pub(crate) said: Said,
 }
 
 /// What is around a cluster, for the moment at which another program takes over.
@@ -43,11 +49,12 @@ pub(crate) struct Around {
     log: Flusher,
     /// Unknown until it is served.
     control: Arc<OnceLock<Leaver>>,
+    admin: Arc<OnceLock<admin::Leaver>>,
 }
 
 impl Around {
     pub(crate) fn new(kept: Kept, gate: Gate, log: Flusher) -> Self {
-        Self { kept, gate, log, control: Arc::default() }
+        Self { kept, gate, log, control: Arc::default(), admin: Arc::default() }
     }
 
     /// There is a control socket.
@@ -55,12 +62,24 @@ impl Around {
         // There is one of them.
         let _ = self.control.set(leaver);
     }
+
+    /// There is an admin listener.
+    pub(crate) fn has_admin(&self, leaver: admin::Leaver) {
+        // There is one of them.
+        let _ = self.admin.set(leaver);
+    }
 }
 
 impl host::Around for Around {
     fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
         if let Some(control) = self.control.get() {
             control.save(saving)?;
+        }
+        if let Some(passed) = self.log.with_file(|file| saving.pass(file, LOG)) {
+            passed?;
+        }
+        if let Some(admin) = self.admin.get() {
+            admin.save(saving)?;
         }
         saving.put(PART, &self.kept)
     }
@@ -85,6 +104,8 @@ pub(crate) struct Left {
     pub(crate) kept: Kept,
     pub(crate) name: Name,
     pub(crate) socket: Option<Socket>,
+    /// The file of the log, if it was one.
+    pub(crate) log: Option<OwnedFd>,
 }
 
 impl Left {
@@ -93,7 +114,8 @@ impl Left {
         let came = Came::of(&inheritance)?;
         let (kept, name) = kept_in(&mut inheritance)?;
         let socket = Socket::adopt(&mut inheritance)?;
-        Ok(Self { inheritance, came, kept, name, socket })
+        let log = inheritance.optional(LOG)?;
+        Ok(Self { inheritance, came, kept, name, socket, log })
     }
 }
 
@@ -131,6 +153,18 @@ impl Return {
     }
 }
 
+/// What is to be run: as the program before was told, unless the same is said still.
+pub(crate) fn invocation(inheritance: &Inheritance, line: &CommandLine) -> Result<Invocation, Error> {
+    let kept: Option<Kept> = inheritance.see(PART)?;
+    let kept = kept.map(|kept| kept.said).filter(|said| !said.is_empty());
+    let now = line.read();
+    match (kept, now) {
+        (Some(said), Ok(now)) if now.said == said => Ok(now),
+        (Some(said), _) => Ok(said.read()?),
+        (None, now) => Ok(now?),
+    }
+}
+
 /// Looks at all that this program would be left, where it was started for that; says what comes of it.
 pub(crate) fn rehearse() -> Option<ExitStatus> {
     let mut words = env::args_os();
@@ -153,7 +187,9 @@ fn looks(memory: OsString, words: Vec<OsString>) -> Result<(), String> {
     let mut inheritance = Inheritance::in_memory(&memory).map_err(|error| error.to_string())?;
     let line = CommandLine::new(words, recluster::logical_directory());
     let line = line.map_err(|error| error.to_string())?;
-    let invocation = line.read().map_err(|error| error.to_string())?;
+    // What is wrong by now would be so at the next reload.
+    line.read().map_err(|error| error.to_string())?;
+    let invocation = invocation(&inheritance, &line).map_err(|error| error.to_string())?;
     let Command::Run(run) = invocation.command else {
         return Err("it takes the words that the master was started with for another command".to_owned());
     };

@@ -419,7 +419,7 @@ const ENGINE: Layers = (
         &["metrics::text", "metrics::proc"],
         &["metrics::master", "metrics::node", "metrics::process", "metrics::workers"],
         &["metrics"],
-        &["admin::date", "admin::hosts", "admin::sample", "admin::token"],
+        &["admin::date", "admin::hosts", "admin::leaving", "admin::sample", "admin::token"],
         &["admin::answer"],
         &[
             "admin::head",

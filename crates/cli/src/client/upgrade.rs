@@ -28,9 +28,7 @@ pub(crate) async fn upgrade(args: UpgradeArgs) -> Result<ExitStatus, Error> {
         }
         Reply::Upgraded { from, to, rested_seconds } => {
             let rested = rested_seconds * 1000.0;
-            print(&format!(
-                "the master is upgraded from {from} to {to}; nothing was accepted for {rested:.1} ms\n"
-            ))?;
+            print(&format!("the master is upgraded from {from} to {to}; it rested for {rested:.1} ms\n"))?;
         }
         Reply::Upgradable { from, to } => {
             print(&format!("the master could be upgraded from {from} to {to}; nothing was changed\n"))?;

@@ -14,12 +14,14 @@ mod settings;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use recluster::logical_directory;
+use serde::{Deserialize, Serialize};
 
 use self::contents::{Contents, Given};
 pub(crate) use self::error::Error;
@@ -37,6 +39,55 @@ pub(crate) struct Invocation {
     pub(crate) command: Command,
     /// The settings of the cluster that is to be started, each with its origin. Empty where none is started.
     pub(crate) settings: Settings,
+    /// What was said of it.
+    pub(crate) said: Said,
+}
+
+/// All that the command line and the config file say of a cluster, for a program that goes on with it whatever they say by then. Empty
+/// where none is started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Said {
+    /// The command line, with what the file adds to it: text, and where there is none, bytes.
+    words: Vec<Word>,
+    /// The variables of the file.
+    env: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Word {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<&OsString> for Word {
+    fn from(word: &OsString) -> Self {
+        word.to_str()
+            .map_or_else(|| Self::Bytes(word.as_bytes().to_owned()), |text| Self::Text(text.to_owned()))
+    }
+}
+
+impl Said {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// The same again. The file is not looked at.
+    pub(crate) fn read(&self) -> Result<Invocation, Error> {
+        let word = |word: &Word| match word {
+            Word::Text(text) => OsString::from(text),
+            Word::Bytes(bytes) => OsString::from_vec(bytes.clone()),
+        };
+        let matches = parse(&self.words.iter().map(word).collect::<Vec<_>>())?;
+        let mut command = args::typed(&matches)?;
+        let mut settings = Settings::default();
+        if let (Some(run), Some((_, matches))) = (command.run_mut(), matches.subcommand()) {
+            settings = Settings::new(None, &Keys::of_run(), matches, &[], &[]);
+            settings.have_defaults(args::development::defaults(run));
+            run.env = self.env.clone();
+        }
+        Ok(Invocation { command, settings, said: self.clone() })
+    }
 }
 
 /// What a cluster is to be now.
@@ -106,14 +157,14 @@ impl CommandLine {
             Some((_, given)) if given.try_contains_id(CONFIG).is_ok() => self.read_with_file(given),
             Some(_) | None => {
                 let command = args::typed(&parse(&self.args)?)?;
-                Ok(Invocation { command, settings: Settings::default() })
+                Ok(Invocation { command, settings: Settings::default(), said: Said::default() })
             }
         }
     }
 
     /// Reads the file again, for a cluster that was started with these settings.
     pub(crate) fn reread(&self, running: &Settings) -> Result<Reread, Error> {
-        let Invocation { command, settings } = self.read()?;
+        let Invocation { command, settings, .. } = self.read()?;
         let run = command.into_run().ok_or(Error::NotACluster)?;
         let changed = settings.changed_since(running);
         Ok(Reread { run, settings, changed })
@@ -129,16 +180,19 @@ impl CommandLine {
         let Contents { options, env } = contents;
         let used: Vec<Given> =
             options.into_iter().filter(|option| !self.overrules(given, option, &keys)).collect();
-        let matches = parse(&self.with(&used))?;
+        let words = self.with(&used);
+        let matches = parse(&words)?;
         let mut command = args::typed_for(&matches, self.watches.as_deref())?;
         let mut settings = Settings::default();
+        let mut said = Said { words: words.iter().map(Word::from).collect(), env: BTreeMap::new() };
         if let (Some(run), Some((_, matches))) = (command.run_mut(), matches.subcommand()) {
             settings = Settings::new(file.map(|file| file.path), &keys, matches, &used, &env);
             settings.have_defaults(args::development::defaults(run));
             run.env =
                 env.into_iter().map(|variable| (variable.name, variable.value)).collect::<BTreeMap<_, _>>();
+            said.env = run.env.clone();
         }
-        Ok(Invocation { command, settings })
+        Ok(Invocation { command, settings, said })
     }
 
     /// Whether the command line or the environment says this, or something that rules it out.

@@ -11,6 +11,7 @@ mod starts;
 mod survivors;
 mod words;
 
+use std::os::fd::OwnedFd;
 use std::process;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -73,11 +74,11 @@ impl Journal {
         })
     }
 
-    /// Opens the log file, or takes stderr.
-    pub(crate) fn open(name: &Name, args: &Around) -> Result<Self, Error> {
+    /// Opens the log file, or takes stderr. Where the file cannot be opened by its path any more, it is the one that was left.
+    pub(crate) fn open(name: &Name, args: &Around, left: Option<OwnedFd>) -> Result<Self, Error> {
         let sink = match &args.log_file {
             None => Sink::stderr(),
-            Some(path) => Sink::file(path.clone()),
+            Some(path) => Sink::file(path.clone(), left),
         };
         Ok(Self {
             sink: sink.map_err(|source| Error::Log { path: args.log_file.clone(), source })?,

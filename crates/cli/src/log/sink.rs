@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -48,7 +49,11 @@ pub(super) struct Sink {
     end: Arc<Notify>,
     /// The file, if it is one.
     path: Option<PathBuf>,
+    open: Open,
 }
+
+/// The file that is written to, for another program that takes this one's place.
+type Open = Arc<Mutex<Option<File>>>;
 
 /// What is in the queue.
 #[derive(Debug)]
@@ -61,9 +66,14 @@ struct Waiting {
 
 /// Waits for the lines of a log, from elsewhere. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Flusher(Arc<Waiting>);
+pub(crate) struct Flusher(Arc<Waiting>, Open);
 
 impl Flusher {
+    /// Does this with the file that is written to, if it is one.
+    pub(crate) fn with_file<T>(&self, act: impl FnOnce(&File) -> T) -> Option<T> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(act)
+    }
+
     /// Waits a moment until every line is written. Says whether all are.
     pub(crate) fn flush(&self) -> bool {
         let until = Instant::now() + LAST_CHANCE;
@@ -87,15 +97,17 @@ enum Job {
 
 impl Sink {
     pub(super) fn stderr() -> io::Result<Self> {
-        Self::start(Box::new(io::stderr()), None)
+        Self::start(Box::new(io::stderr()), None, None)
     }
 
-    pub(super) fn file(path: PathBuf) -> io::Result<Self> {
-        let file = open(&path)?;
-        Self::start(Box::new(file), Some(path))
+    /// A file; the one that was left, where its path leads to none any more.
+    pub(super) fn file(path: PathBuf, left: Option<OwnedFd>) -> io::Result<Self> {
+        let file = open(&path).or_else(|error| left.map(File::from).ok_or(error))?;
+        let kept = file.try_clone()?;
+        Self::start(Box::new(file), Some(path), Some(kept))
     }
 
-    fn start(output: Box<dyn Write + Send>, path: Option<PathBuf>) -> io::Result<Self> {
+    fn start(output: Box<dyn Write + Send>, path: Option<PathBuf>, kept: Option<File>) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(LINES_WAITING);
         let (closes_at_end, ended) = sync_channel(0);
         let end = Arc::new(Notify::new());
@@ -106,7 +118,7 @@ impl Sink {
             let _ends = (alarm, closes_at_end);
             work(output, &jobs, &counted);
         })?;
-        Ok(Self { queue, waiting, ended, end, path })
+        Ok(Self { queue, waiting, ended, end, path, open: Arc::new(Mutex::new(kept)) })
     }
 
     /// Whether somebody reads on a terminal.
@@ -142,12 +154,15 @@ impl Sink {
     pub(super) fn reopen(&self) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let file = open(path)?;
-        self.queue.try_send(Job::Switch(file)).map_err(|_| io::ErrorKind::WouldBlock.into())
+        let kept = file.try_clone()?;
+        self.queue.try_send(Job::Switch(file)).map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        Ok(())
     }
 
     /// By which the lines are waited for.
     pub(super) fn flusher(&self) -> Flusher {
-        Flusher(Arc::clone(&self.waiting))
+        Flusher(Arc::clone(&self.waiting), Arc::clone(&self.open))
     }
 
     /// Waits a moment until every line is written.
@@ -250,7 +265,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("it.log");
         fs::write(&path, "before\n").unwrap();
-        let sink = Sink::file(path.clone()).unwrap();
+        let sink = Sink::file(path.clone(), None).unwrap();
         assert!(sink.write("one\n".to_owned()) && sink.write("two\n".to_owned()));
         sink.close();
         assert_eq!(fs::read_to_string(&path).unwrap(), "before\none\ntwo\n");
@@ -274,7 +289,7 @@ mod tests {
     fn a_reopened_file_is_the_one_at_the_path() {
         let base = tempfile::tempdir().unwrap();
         let (path, rotated) = (base.path().join("it.log"), base.path().join("it.log.1"));
-        let sink = Sink::file(path.clone()).unwrap();
+        let sink = Sink::file(path.clone(), None).unwrap();
         sink.write("old\n".to_owned());
         fs::rename(&path, &rotated).unwrap();
         sink.reopen().unwrap();
@@ -289,7 +304,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("logs");
         fs::create_dir(&directory).unwrap();
-        let sink = Sink::file(directory.join("it.log")).unwrap();
+        let sink = Sink::file(directory.join("it.log"), None).unwrap();
         let moved = base.path().join("moved");
         fs::rename(&directory, &moved).unwrap();
         assert!(sink.reopen().is_err());
@@ -305,7 +320,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
             .unwrap();
         check(&path).unwrap();
-        let sink = Sink::file(path.clone()).unwrap();
+        let sink = Sink::file(path.clone(), None).unwrap();
         sink.reopen().unwrap();
         sink.write("one\n".to_owned());
         let mut reader = File::open(&path).unwrap();

@@ -1,10 +1,12 @@
 //! Taking the address of the admin listener, before anything is started.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{io, net, os};
 
 use crate::admin::hosts::Hosts;
+use crate::admin::leaving;
 use crate::admin::token::{self, TokenError};
 use crate::config::admin::AdminAddress;
 use crate::config::listen::Listen;
@@ -13,6 +15,7 @@ use crate::report::worker::Address;
 use crate::socket::bind::{self, Bound};
 use crate::socket::file::SocketFile;
 use crate::socket::kept::Pool;
+use crate::upgrade::{AdoptError, Inheritance};
 
 /// What an admin listener is to be.
 #[derive(Clone, Debug)]
@@ -81,6 +84,16 @@ pub(super) enum Socket {
     Unix(os::unix::net::UnixListener),
 }
 
+impl Socket {
+    /// One more descriptor for it.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(OwnedFd::from),
+            Self::Unix(listener) => listener.try_clone().map(OwnedFd::from),
+        }
+    }
+}
+
 impl Admin {
     /// Binds the address, and looks at the token. Waits a few seconds for an address in use: its owner may be about to end.
     /// Must be called in a tokio runtime with time enabled.
@@ -104,6 +117,24 @@ impl Admin {
         let hosts = (!address.is_unix()).then(|| Hosts::new(hosts));
         let is_exposed = address.is_exposed();
         Ok(Self { socket, address: at, file, listen: address.0, hosts, token_file, is_exposed })
+    }
+
+    /// The one that the program before has left, if it had one. The token is looked at when it is needed.
+    ///
+    /// # Errors
+    ///
+    /// When what was left cannot be gone on with.
+    pub fn adopt(options: Options, inheritance: &mut Inheritance) -> Result<Option<Self>, AdoptError> {
+        let Some(leaving::Saved { address: at, file }) = inheritance.part(leaving::PART)? else {
+            return Ok(None);
+        };
+        let Options { address, hosts, token_file } = options;
+        let socket = inheritance.descriptor(leaving::SOCKET)?;
+        let socket = if address.is_unix() { Socket::Unix(socket.into()) } else { Socket::Tcp(socket.into()) };
+        let hosts = (!address.is_unix()).then(|| Hosts::new(hosts));
+        let is_exposed = address.is_exposed();
+        let file = file.map(|file| Arc::new(SocketFile::inherit(file)));
+        Ok(Some(Self { socket, address: at, file, listen: address.0, hosts, token_file, is_exposed }))
     }
 
     /// Whether [`bind`](Self::bind) would succeed now, without waiting. Leaves nothing behind.

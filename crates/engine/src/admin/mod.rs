@@ -38,6 +38,7 @@ mod health;
 pub(crate) mod history;
 pub(crate) mod hosts;
 mod keeper;
+mod leaving;
 mod listener;
 mod page;
 mod picture;
@@ -47,6 +48,7 @@ mod site;
 mod token;
 
 pub use changes::Changed;
+pub use leaving::Leaver;
 pub use listener::{Admin, AdminError, Options};
 pub use server::{News, Server};
 pub use token::TokenError;

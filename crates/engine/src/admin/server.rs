@@ -2,6 +2,7 @@
 //! for each connection.
 
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::{self, Arc};
 use std::thread;
@@ -16,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::admin::changes::{Changed, Changes};
 use crate::admin::conversation::{Conversation, Shared};
 use crate::admin::keeper::Keeper;
+use crate::admin::leaving::Leaver;
 use crate::admin::listener::{Admin, Socket};
 use crate::admin::page::Page;
 use crate::admin::picture::Pictures;
@@ -28,6 +30,7 @@ use crate::guard::{Panicked, Part, guarded_task};
 use crate::report::worker::Address;
 use crate::sink::Sink;
 use crate::socket::bind;
+use crate::socket::file::SocketFile;
 use crate::socket::glance::Watched;
 
 /// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
@@ -49,6 +52,7 @@ pub struct Server {
     changes: mpsc::Receiver<Changed>,
     closing: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
+    leaver: Leaver,
 }
 
 /// What happens at an admin listener.
@@ -86,8 +90,15 @@ impl Admin {
         let (say, heard) = sync::mpsc::channel();
         let panicked = cluster.panicked();
         let (new, listeners) = mpsc::channel(1);
-        let kept_file = file.and_then(Arc::into_inner).map(|file| Keeping::of(file, again(listen), new));
-        let (keeping, held, keeper) = apart(kept_file);
+        // The program before is not gone back to any more.
+        let file = file.and_then(Arc::into_inner).inspect(SocketFile::keep);
+        let (keeping, held, keeper) = apart(file.map(|file| Keeping::of(file, again(listen), new)));
+        let leaver = Leaver {
+            address: address.clone(),
+            socket: Arc::new(sync::Mutex::new(socket.duplicate()?)),
+            file: held.as_ref().map(Held::file).unwrap_or_default(),
+        };
+        let bound = Arc::clone(&leaver.socket);
         thread.spawn(move || {
             match begin_in(socket) {
                 Ok((runtime, door)) => {
@@ -99,7 +110,7 @@ impl Admin {
                     if let Some(keeper) = keeper {
                         drop(runtime.spawn(guarded_task(PART, panicked.clone(), keeper.run())));
                     }
-                    let answering = answer(door, listeners, shared, cluster, &stop);
+                    let answering = answer((door, bound), listeners, shared, cluster, &stop);
                     runtime.block_on(guarded_task(PART, panicked, answering));
                 }
                 Err(error) => drop(say.send(Err(error))),
@@ -109,11 +120,16 @@ impl Admin {
             let _ = done.send(());
         })?;
         heard.recv().map_err(io::Error::other)??;
-        Ok(Server { address, keeping, changes, closing, ended })
+        Ok(Server { address, keeping, changes, closing, ended, leaver })
     }
 }
 
 impl Server {
+    /// By which it is left to another program that takes this one's place.
+    pub fn leaver(&self) -> Leaver {
+        self.leaver.clone()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> &Address {
         &self.address
@@ -227,7 +243,7 @@ impl Door {
 
 /// Answers until the cluster is over, or it is to close.
 async fn answer(
-    mut door: Door,
+    (mut door, bound): (Door, Arc<sync::Mutex<OwnedFd>>),
     mut listeners: mpsc::Receiver<UnixListener>,
     shared: Shared,
     cluster: Cluster,
@@ -254,6 +270,10 @@ async fn answer(
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             Some(new) = listeners.recv() => {
+                // Without a descriptor to spare the old one is left, and the path is bound anew then.
+                if let Ok(new) = new.as_fd().try_clone_to_owned() {
+                    *bound.lock().unwrap_or_else(sync::PoisonError::into_inner) = new;
+                }
                 let old = std::mem::replace(&mut door, Door::Unix(new));
                 // Those that came by the old path before it was lost.
                 let mut next = async || old.open(&mut seats, &shared, cluster.panicked()).await;
@@ -262,7 +282,7 @@ async fn answer(
             () = &mut over => break,
         }
     }
-    drop(door);
+    drop((door, bound));
     closing.send_replace(true);
     // One that has given way to others is among them, as an error.
     let _ = timeout(FAREWELL, async { while seats.tasks.join_next().await.is_some() {} }).await;

@@ -2,6 +2,7 @@
 
 use crate::api::builder::ClusterBuilder;
 use crate::dataplane;
+use crate::process::slot_files;
 use crate::report::error::StartError;
 use crate::socket::bind;
 use crate::supervisor::beginning::{self, BALANCE};
@@ -16,6 +17,11 @@ impl ClusterBuilder {
     pub fn rehearse(self, inheritance: &mut Inheritance) -> Result<(), StartError> {
         let balance = inheritance.needed(BALANCE)?;
         let (spec, _) = self.draft.check(&balance)?;
+        if let Some(log) = &self.output.log {
+            let directory = log.directory.clone();
+            slot_files::check(log, spec.settings().workers)
+                .map_err(|source| StartError::WorkerLog { directory, source })?;
+        }
         bind::read_all(inheritance)?;
         beginning::read(spec, &self.output, inheritance)?;
         Ok(dataplane::rehearse(inheritance)?)

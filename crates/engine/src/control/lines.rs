@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::leaving::Shown;
@@ -89,14 +89,19 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         unread.extend_from_slice(self.reader.buffer());
     }
 
-    /// Reads to the end of the line, to this many bytes, or to where a short line would end.
+    /// Reads what there is: to the end of the line, to this many bytes, or to where a short line would end.
     async fn read_some(&mut self, left: usize) -> io::Result<usize> {
         let is_long = self.line.len() >= SHORT;
         if let (Some(Among { room, held: held @ None, .. }), true) = (&mut self.among, is_long) {
             *held = Some(room.for_line(self.limit).await?);
         }
         let most = if is_long || self.among.is_none() { left } else { left.min(SHORT - self.line.len()) };
-        (&mut self.reader).take(most as u64).read_until(b'\n', &mut self.line).await
+        let buffer = self.reader.fill_buf().await?;
+        let buffer = buffer.get(..most).unwrap_or(buffer);
+        let end = buffer.iter().position(|&byte| byte == b'\n').map_or(buffer.len(), |at| at + 1);
+        self.line.extend_from_slice(buffer.get(..end).unwrap_or_default());
+        self.reader.consume(end);
+        Ok(end)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::sys;
 use crate::upgrade::envelope::Envelope;
 use crate::upgrade::exec::Exec;
 use crate::upgrade::inheritance::PROGRAM;
-use crate::upgrade::{AdoptError, Inheritance, Moment, SaveError, Saving, memory};
+use crate::upgrade::{AdoptError, Inheritance, Moment, SaveError, Saving, memory, plain};
 
 /// The version of recluster.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -152,13 +152,16 @@ pub(crate) enum Unable {
 }
 
 /// What is left of the upgrade itself.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Left {
     /// Since when nothing was accepted.
     pub(crate) rests_since: Moment,
     /// How many upgrades there were before.
     #[serde(default)]
     upgrades: u32,
+    /// The path by which the first program was started.
+    #[serde(default, with = "plain")]
+    path: Option<PathBuf>,
 }
 
 /// How it came that this program has taken the place of another.
@@ -168,6 +171,7 @@ pub struct Came {
     back: Option<String>,
     rests_since: Instant,
     upgrades: u32,
+    path: Option<PathBuf>,
 }
 
 impl Came {
@@ -178,16 +182,12 @@ impl Came {
     /// When that cannot be read.
     pub fn of(inheritance: &Inheritance) -> Result<Self, AdoptError> {
         let left: Option<Left> = inheritance.see(PART)?;
-        let Left { rests_since, upgrades } =
+        let Left { rests_since, upgrades, path } =
             left.ok_or_else(|| AdoptError::Contradiction("nothing is said of an upgrade".to_owned()))?;
         let back = inheritance.came_back().map(str::to_owned);
         let upgrades = if back.is_some() { upgrades } else { upgrades.saturating_add(1) };
-        Ok(Self { from: inheritance.program().to_owned(), back, rests_since: rests_since.into(), upgrades })
-    }
-
-    /// How many upgrades there were since the cluster began.
-    pub fn upgrades(&self) -> u32 {
-        self.upgrades
+        let from = inheritance.program().to_owned();
+        Ok(Self { from, back, rests_since: rests_since.into(), upgrades, path })
     }
 
     /// What has come of it, now that connections are accepted.
@@ -215,11 +215,17 @@ impl Program {
 impl Successor {
     /// For a process that was started with these words, and what is around its cluster. To be called before its path can lead to anything
     /// else.
-    pub fn new(words: Vec<OsString>, upgrades: u32, around: impl Around + 'static) -> Self {
-        let path = path_of_own(words.first()).map_err(|error| error.to_string());
+    pub fn new(words: Vec<OsString>, came: Option<&Came>, around: impl Around + 'static) -> Self {
+        let known = came.and_then(|came| came.path.clone());
+        let path = known.map_or_else(|| path_of_own(words.first()).map_err(|error| error.to_string()), Ok);
+        let upgrades = came.map_or(0, |came| came.upgrades);
         let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let own = own.map_err(|error| error.to_string());
         Self { words, path, own, around: Box::new(around), upgrades }
+    }
+
+    fn left(&self, rests_since: Moment) -> Left {
+        Left { rests_since, upgrades: self.upgrades, path: self.path.clone().ok() }
     }
 
     /// What the program around the cluster leaves.
@@ -254,9 +260,7 @@ impl Successor {
     ) -> Result<String, String> {
         let lacks = |error: io::Error| format!("it could not be tried: {error}");
         let rests_since = Instant::now().into();
-        saving
-            .put(PART, &Left { rests_since, upgrades: self.upgrades })
-            .map_err(|error| error.to_string())?;
+        saving.put(PART, &self.left(rests_since)).map_err(|error| error.to_string())?;
         let (memory, numbers) = sealed(saving.into_envelope()).map_err(lacks)?;
         let (out, their_out) = ends().map_err(lacks)?;
         let (err, their_err) = ends().map_err(lacks)?;
@@ -317,9 +321,7 @@ impl Successor {
         rests_since: Instant,
         launcher: &Launcher,
     ) -> Unable {
-        if let Err(error) =
-            saving.put(PART, &Left { rests_since: rests_since.into(), upgrades: self.upgrades })
-        {
+        if let Err(error) = saving.put(PART, &self.left(rests_since.into())) {
             return Unable::Ever(error.to_string());
         }
         if let Err(reason) = self.around.hold() {

@@ -14,6 +14,9 @@ pub(crate) const MEMORY: &str = "RECLUSTER_UPGRADE";
 /// Tells a program that it was gone back to, and why.
 pub(crate) const BACK: &str = "RECLUSTER_UPGRADE_BACK";
 
+/// How much of that is told: the kernel takes no variable that is too long.
+const LONGEST_REASON: usize = 1000;
+
 /// All that it takes, laid out beforehand.
 #[derive(Debug)]
 pub(crate) struct Exec {
@@ -36,7 +39,10 @@ impl Exec {
     ) -> io::Result<Self> {
         let own = [MEMORY, BACK];
         let kept = env::vars_os().filter(|(name, _)| !own.iter().any(|own| name == own));
-        let told = back.map(|reason| (BACK.into(), reason.replace('\0', " ").into()));
+        let told = back.map(|reason| {
+            let reason: String = reason.replace('\0', " ").chars().take(LONGEST_REASON).collect();
+            (BACK.into(), reason.into())
+        });
         let memory_at = (MEMORY.into(), memory.as_fd().as_raw_fd().to_string().into());
         let pair = |(mut name, value): (OsString, OsString)| {
             name.push("=");

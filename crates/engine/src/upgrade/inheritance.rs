@@ -135,14 +135,17 @@ impl Inheritance {
         self.part(part)?.ok_or_else(|| AdoptError::Contradiction(format!("the part {part:?} was not left")))
     }
 
-    /// A duplicate of what was left for this.
+    /// A duplicate of what was left for this; on the way back, that itself.
     pub fn descriptor(&mut self, purpose: &str) -> Result<OwnedFd, AdoptError> {
         self.optional(purpose)?.ok_or_else(|| AdoptError::NotLeft(purpose.to_owned()))
     }
 
     /// A duplicate of what was left for this, if anything was.
     pub fn optional(&mut self, purpose: &str) -> Result<Option<OwnedFd>, AdoptError> {
-        let duplicate = self.left.get(purpose).map(OwnedFd::try_clone).transpose();
+        if self.back.is_some() {
+            return Ok(self.left.give(purpose));
+        }
+        let duplicate = self.left.duplicate(purpose).transpose();
         duplicate.map_err(|source| AdoptError::Duplicate { purpose: purpose.to_owned(), source })
     }
 
@@ -161,7 +164,7 @@ impl WayBack {
             return "this is the program that was gone back to".to_owned();
         }
         let failed = |error: io::Error| format!("the program before cannot be gone back to: {error}");
-        let program = self.left.get(PROGRAM).map(OwnedFd::try_clone);
+        let program = self.left.duplicate(PROGRAM);
         let Some(program) = program else {
             return "the program before has left no way back".to_owned();
         };

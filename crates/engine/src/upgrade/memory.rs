@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
+use rustix::process::{Resource, getrlimit};
 
 /// As people see it in `/proc/PID/fd`.
 const NAME: &str = "recluster-upgrade";
@@ -25,6 +26,14 @@ pub(crate) fn has_room_for(count: usize) -> bool {
 
 /// Has the kernel keep these bytes.
 pub(crate) fn seal(bytes: &[u8]) -> io::Result<OwnedFd> {
+    // The kernel would end this process.
+    let limit = getrlimit(Resource::Fsize).current;
+    if limit.is_some_and(|limit| limit < bytes.len() as u64) {
+        let needed = bytes.len();
+        return Err(io::Error::other(format!(
+            "what is to be left is {needed} bytes, and this process may write no file as long (RLIMIT_FSIZE)"
+        )));
+    }
     let mut memory = File::from(memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     memory.write_all(bytes)?;
     fcntl_add_seals(&memory, SEALS)?;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -155,7 +156,7 @@ impl Drop for Passing {
 
 /// The descriptors that this process was left, by what for.
 #[derive(Debug, Default)]
-pub(crate) struct Left(BTreeMap<String, OwnedFd>);
+pub(crate) struct Left(Mutex<BTreeMap<String, OwnedFd>>);
 
 impl Left {
     /// Takes all of them, or none: where one is missing they stay as they are, for the program that may be gone back to. Those that were
@@ -173,7 +174,7 @@ impl Left {
             let _ = fcntl_setfd(&descriptor, FdFlags::CLOEXEC);
             (entry.purpose.clone(), descriptor)
         });
-        Ok(Self(taken.collect()))
+        Ok(Self(Mutex::new(taken.collect())))
     }
 
     /// Takes the one that is for this alone, whatever the others are.
@@ -182,9 +183,18 @@ impl Left {
         Self::take(&one)
     }
 
-    /// The one that is for this.
-    pub(crate) fn get(&self, purpose: &str) -> Option<&OwnedFd> {
-        self.0.get(purpose)
+    /// A duplicate of the one that is for this.
+    pub(crate) fn duplicate(&self, purpose: &str) -> Option<io::Result<OwnedFd>> {
+        self.lock().get(purpose).map(OwnedFd::try_clone)
+    }
+
+    /// The one itself, for whoever goes back to nobody: there may be no room for another one.
+    pub(crate) fn give(&self, purpose: &str) -> Option<OwnedFd> {
+        self.lock().remove(purpose)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -284,10 +294,11 @@ mod tests {
         let entries = [entry(&socket)];
         let number = socket.into_raw_fd();
         let left = Left::take(&entries).unwrap();
-        let socket = left.get("it").unwrap();
-        assert_eq!((socket.as_raw_fd(), left.get("other").is_none()), (number, true));
-        assert!(!passes(socket));
-        drop(left);
+        assert_ne!(left.duplicate("it").unwrap().unwrap().as_raw_fd(), number);
+        let socket = left.give("it").unwrap();
+        assert_eq!((socket.as_raw_fd(), left.duplicate("it").is_none()), (number, true));
+        assert!(!passes(&socket));
+        drop((left, socket));
         assert!(rustix::io::read(&other, &mut [0; 1]).is_ok_and(|read| read == 0), "it was the only one");
     }
 

@@ -33,7 +33,9 @@ impl Conversation {
             left = self.lines.next() => return self.interrupted(left?).await,
         };
         self.shown.does(Doing::Asks);
-        let outcome = outcome.unwrap_or_else(|_| Err("the cluster has ended before".to_owned()));
+        let Ok(outcome) = outcome else {
+            return self.refuse("the cluster has ended before".to_owned()).await;
+        };
         self.say(&told(outcome, dry_run)).await.map(|()| Next::Listen)
     }
 }
