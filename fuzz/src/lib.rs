@@ -19,6 +19,7 @@ mod notify;
 mod pieces;
 mod primary;
 mod process;
+mod upgrade;
 mod values;
 
 pub use admin::admin;
@@ -31,13 +32,14 @@ pub use lines::lines;
 pub use notify::notify;
 pub use primary::primary;
 pub use process::process;
+pub use upgrade::upgrade;
 pub use values::values;
 
 /// A target: it panics where something does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its program in `fuzz_targets` and of its directory in `corpus`.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("admin", admin),
     ("client", client),
     ("config", config),
@@ -48,5 +50,6 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("notify", notify),
     ("primary", primary),
     ("process", process),
+    ("upgrade", upgrade),
     ("values", values),
 ];

@@ -108,7 +108,9 @@ pub(crate) async fn run(
         journal.note(note);
     }
 
-    journal.hint_at_surroundings(missing, usual_stop_of_first_process(&args));
+    if came.is_none() {
+        journal.hint_at_surroundings(missing, usual_stop_of_first_process(&args));
+    }
     if args.following.clear_screen {
         journal.clear_screen();
     }

@@ -22,6 +22,7 @@ use crate::process::shebang::Shebang;
 use crate::process::stat::Stat;
 use crate::process::{health_check, in_use};
 use crate::socket::holder::Wanted;
+use crate::upgrade::envelope::Envelope;
 
 /// A request to the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,11 @@ pub struct AdminHead {
     pub hosts: Vec<String>,
     /// What it accepts.
     pub accept: String,
+}
+
+/// What a master has left to the program after it, written again; none where it cannot be read.
+pub fn left(bytes: &[u8]) -> Option<Vec<u8>> {
+    Envelope::read(bytes).ok()?.write().ok()
 }
 
 /// The head at the beginning of these bytes: none if it is not whole, or the status by which it is refused.

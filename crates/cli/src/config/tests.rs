@@ -402,7 +402,7 @@ fn a_reload_changes_neither_what_is_watched_nor_what_follows_from_it() {
     for (at_start, now) in [("", "watch = \"auto\""), ("watch = \"src\"", "")] {
         let place = Place::new(at_start);
         let line = place.line("recluster server.js");
-        let Invocation { command, settings: running } = line.read().unwrap();
+        let Invocation { command, settings: running, .. } = line.read().unwrap();
         let run = command.into_run().unwrap();
         let line = line.started(&run);
         place.write(now);

@@ -32,6 +32,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long it may take at least.
 const LAST_CHANCE: Duration = Duration::from_millis(100);
 
+/// How long they are waited for where nothing else is done meanwhile, as before another program takes this one's place.
+const AT_REST: Duration = Duration::from_millis(10);
 /// How often it is looked whether all lines are written.
 const PAUSE: Duration = Duration::from_micros(200);
 
@@ -76,7 +78,7 @@ impl Flusher {
 
     /// Waits a moment until every line is written. Says whether all are.
     pub(crate) fn flush(&self) -> bool {
-        let until = Instant::now() + LAST_CHANCE;
+        let until = Instant::now() + AT_REST;
         loop {
             if self.0.lines.load(Ordering::Acquire) == 0 {
                 return true;
@@ -261,6 +263,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_whose_path_leads_nowhere_any_more_is_written_on_by_who_was_left_it() {
+        let base = tempfile::tempdir().unwrap();
+        let (directory, path) = (base.path().join("log"), base.path().join("log/it.log"));
+        fs::create_dir(&directory).unwrap();
+        let sink = Sink::file(path.clone(), None).unwrap();
+        let left = sink.flusher().with_file(|file| OwnedFd::from(file.try_clone().unwrap()));
+        fs::rename(&directory, base.path().join("away")).unwrap();
+        assert!(Sink::file(path.clone(), None).is_err());
+        let next = Sink::file(path, left).unwrap();
+        assert!(next.write("one\n".to_owned()) && next.flusher().flush());
+        assert_eq!(fs::read_to_string(base.path().join("away/it.log")).unwrap(), "one\n");
+    }
+
+    #[test]
     fn lines_are_appended_and_written_when_it_is_closed() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("it.log");
@@ -383,7 +399,7 @@ mod tests {
     fn a_reader_who_does_not_read_costs_lines_and_no_time() {
         let (begun, has_begun) = channel();
         let (reader, go_on) = channel();
-        let sink = Sink::start(Box::new(Stuck { begun, go_on }), None).unwrap();
+        let sink = Sink::start(Box::new(Stuck { begun, go_on }), None, None).unwrap();
         assert!(sink.write("the thread waits with this one\n".to_owned()));
         has_begun.recv_timeout(Duration::from_secs(30)).unwrap();
         for _ in 0..LINES_WAITING {
@@ -425,7 +441,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_the_thread_is_noticed_and_nobody_waits_for_it() {
-        let sink = Sink::start(Box::new(Broken), None).unwrap();
+        let sink = Sink::start(Box::new(Broken), None, None).unwrap();
         assert!(sink.write("a line\n".to_owned()));
         tokio::time::timeout(Duration::from_secs(60), sink.ends()).await.unwrap();
         sink.close();
@@ -435,7 +451,7 @@ mod tests {
     fn lines_that_wait_have_a_bound_in_bytes() {
         let (begun, has_begun) = channel();
         let (reader, go_on) = channel();
-        let sink = Sink::start(Box::new(Stuck { begun, go_on }), None).unwrap();
+        let sink = Sink::start(Box::new(Stuck { begun, go_on }), None, None).unwrap();
         assert!(sink.write("the thread waits with this one\n".to_owned()));
         has_begun.recv_timeout(Duration::from_secs(30)).unwrap();
         let long = "x".repeat(BYTES_WAITING / 2 - 64);

@@ -429,7 +429,7 @@ fn journal_of(options: &[&str], events: &[Event]) -> String {
         ["recluster", "run", "server.js", "--log-file", path].into_iter().chain(options.iter().copied());
     let matches = crate::args::matches(&args.map(Into::into).collect::<Vec<OsString>>()).unwrap();
     let run = crate::args::typed(&matches).unwrap().into_run().unwrap();
-    let mut journal = Journal::open(&"shop".parse().unwrap(), &run.around).unwrap();
+    let mut journal = Journal::open(&"shop".parse().unwrap(), &run.around, None).unwrap();
     journal.narrator = Narrator::new(4700);
     for event in events {
         journal.event(event);

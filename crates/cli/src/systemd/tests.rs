@@ -137,7 +137,7 @@ impl Site {
         let typed = typed.replace("/srv", here.to_str().unwrap());
         let line = CommandLine::new(typed.split_whitespace().map(OsString::from).collect(), here.to_owned())
             .unwrap();
-        let Invocation { command, settings } = line.read().unwrap();
+        let Invocation { command, settings, .. } = line.read().unwrap();
         let Command::Systemd(args) = command else { panic!("another command") };
         (args, settings, line)
     }

@@ -1,5 +1,8 @@
 //! Whoever is there when a master is upgraded goes on.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+
 use recluster_e2e::{Home, Launch, on};
 
 use super::{NEXT, VERSION, next, recluster, that_does, upgrade};
@@ -80,4 +83,20 @@ fn the_pidfile_and_the_control_socket_are_gone_when_it_ends_and_not_before() {
     master.client(&["stop"]).expect_code(0);
     master.expect_end(0);
     assert!(!pidfile.exists() && !control.exists());
+}
+
+#[test]
+fn half_a_request_is_a_request_when_the_rest_comes() {
+    let home = Home::new();
+    let next = next(&home);
+    let master = Launch::fixture("server.js").serve();
+    let mut client = UnixStream::connect(master.control()).expect("it listens");
+    client.write_all(b"{\"version\":1,\"requ").expect("it is open");
+    // It is answered when what came before was read.
+    master.status();
+    upgrade(&master, &next).expect_code(0);
+    client.write_all(b"est\":\"status\"}\n").expect("it is open");
+    let mut answer = String::new();
+    BufReader::new(client).read_line(&mut answer).expect("it is answered");
+    assert!(answer.contains("\"reply\":\"status\"") && answer.contains(NEXT), "{answer}");
 }
