@@ -135,17 +135,18 @@ impl Inheritance {
         self.part(part)?.ok_or_else(|| AdoptError::Contradiction(format!("the part {part:?} was not left")))
     }
 
-    /// A duplicate of what was left for this; on the way back, that itself.
+    /// A duplicate of what was left for this; on the way back that itself, where there is no room for another one.
     pub fn descriptor(&mut self, purpose: &str) -> Result<OwnedFd, AdoptError> {
         self.optional(purpose)?.ok_or_else(|| AdoptError::NotLeft(purpose.to_owned()))
     }
 
     /// A duplicate of what was left for this, if anything was.
     pub fn optional(&mut self, purpose: &str) -> Result<Option<OwnedFd>, AdoptError> {
-        if self.back.is_some() {
+        let duplicate = self.left.duplicate(purpose).transpose();
+        if duplicate.is_err() && self.back.is_some() {
+            // There is nobody to go back to: the original need not stay.
             return Ok(self.left.give(purpose));
         }
-        let duplicate = self.left.duplicate(purpose).transpose();
         duplicate.map_err(|source| AdoptError::Duplicate { purpose: purpose.to_owned(), source })
     }
 
