@@ -1,5 +1,6 @@
 //! `--balance kernel`: connections that are kept are handed out to the worker with the fewest.
 
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 
 use recluster_e2e::{Connection, Home, Launch, Master, eventually, on};
@@ -78,6 +79,35 @@ fn a_reload_amid_connections_that_are_kept_loses_none_and_spreads_them_evenly_ag
     until_it_hands_out(&master);
     let new = until_they_are_even(&master, open(&master, 16));
     assert_eq!(new.len(), 16);
+}
+
+#[test]
+fn scaling_amid_connections_that_are_kept_loses_none_and_gives_new_workers_their_part() {
+    let master = Launch::fixture("server.js").workers(2).serve();
+    until_it_hands_out(&master);
+    let mut kept = open(&master, 6);
+    master.client(&["scale", "4"]).expect_code(0);
+    until_it_hands_out(&master);
+    kept.extend(open(&master, 10));
+    let mut kept = until_they_are_even(&master, kept);
+    let (mut leaving, mut staying): (Vec<_>, Vec<_>) = kept.drain(..).partition(|(_, slot)| *slot >= 2);
+    master.client(&["scale", "2"]).expect_code(0);
+    for (connection, _) in &mut leaving {
+        eventually("the connection is closed behind an answer", || {
+            let answer = connection.get("/").expect("the leaving worker answers");
+            answer.header("connection").as_deref() == Some("close")
+        });
+    }
+    for (connection, slot) in &mut staying {
+        assert_eq!(connection.get("/").expect("the staying worker answers").text("slot"), slot.to_string());
+    }
+    until_it_hands_out(&master);
+    let mut slots = BTreeSet::new();
+    eventually("both that are left are given some", || {
+        slots.extend(open(&master, 1).iter().map(|(_, slot)| *slot));
+        assert!(slots.iter().all(|slot| *slot < 2), "{slots:?}");
+        slots.len() == 2
+    });
 }
 
 /// From then on nobody sees when they are idle: the kernel spreads what comes, and what waits is sent on.

@@ -1,6 +1,7 @@
 //! When the master runs out of descriptors, its workers go on serving, and what failed is tried again.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
 
@@ -30,6 +31,31 @@ fn out_of_descriptors_connections_wait_and_are_served() {
     for connection in &mut connections {
         assert_eq!(connection.response().expect("an answer").status, 200);
     }
+}
+
+/// The kernel spreads what comes then: what is handed out passes the master, which needs a descriptor for it.
+#[test]
+fn out_of_descriptors_nothing_is_handed_out_until_there_are_some_again() {
+    let master = Launch::fixture("server.js").workers(4).serve();
+    let is_handing_out = || master.status()["listeners"][0]["handing_out"] == true;
+    eventually("connections are handed out", is_handing_out);
+    limit_descriptors(&master, 0);
+    let mut waiting = Vec::new();
+    eventually("what comes is answered by a worker that needs no master for it", || {
+        let mut client = TcpStream::connect(master.address()).expect("it listens");
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is connected");
+        client.set_nonblocking(true).expect("a socket");
+        waiting.push(client);
+        // Whichever it is: the first ones wait for a descriptor of the master.
+        waiting.iter().any(|client| client.peek(&mut [0]).is_ok())
+    });
+    set_limit(&master, getrlimit(Resource::Nofile));
+    for client in waiting {
+        client.set_nonblocking(false).expect("a socket");
+        let answer = Connection::over(client).and_then(|mut client| client.response());
+        assert_eq!(answer.expect("an answer").status, 200);
+    }
+    eventually("connections are handed out again", is_handing_out);
 }
 
 #[test]
