@@ -21,7 +21,7 @@ use crate::socket::holder::{Holder, Sockets, listening};
 /// and the one that it has forked as well.
 const LOOKS: usize = 3;
 /// How long a look may take. To read an environment takes a lock of its process, which may be held for ever.
-const SEARCH: Duration = Duration::from_millis(200);
+const SEARCH: Duration = Duration::from_secs(1);
 /// How long what was left is to live on.
 const LATER: Duration = Duration::from_secs(1);
 /// How much of an environment is looked at.
