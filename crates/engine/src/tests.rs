@@ -233,6 +233,7 @@ fn statuses() -> Vec<Status> {
     let all = pairs.enumerate().map(|(number, (phase, balance))| {
         let is_full = number == 0;
         Status {
+            name: is_full.then(|| "shop".to_owned()),
             pid: 4700,
             master: MasterStatus {
                 version: "2.1.0".to_owned(),

@@ -88,15 +88,16 @@ fn exit_status(status: &Status) -> ExitStatus {
 
 /// How a status is shown.
 struct View {
-    name: String,
+    /// That of the socket's file, for a cluster that does not say what it is called.
+    file: String,
     json: bool,
     paint: Paint,
 }
 
 impl View {
     fn of(args: &StatusArgs, path: &Path) -> Self {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Self { name, json: args.target.json, paint: Paint::for_stream(&io::stdout()) }
+        let file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self { file, json: args.target.json, paint: Paint::for_stream(&io::stdout()) }
     }
 
     fn show(&self, status: &Status) -> Result<Reader, Error> {
@@ -109,7 +110,7 @@ impl View {
 
     /// As wide as the terminal, if stdout is one.
     fn text(&self, status: &Status) -> String {
-        table(&self.name, status, self.paint, size().map(|size| size.width))
+        table(status.name.as_ref().unwrap_or(&self.file), status, self.paint, size().map(|size| size.width))
     }
 }
 

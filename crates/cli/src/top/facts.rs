@@ -18,7 +18,7 @@ const SILENT: Duration = Duration::from_secs(3);
 /// What is known.
 #[derive(Debug)]
 pub(super) struct Facts {
-    /// The cluster's name.
+    /// The cluster's name; until it has told it, that of its socket's file.
     pub(super) name: String,
     pub(super) master: Master,
     /// The last status of a master that lives.
@@ -72,6 +72,9 @@ impl Facts {
             self.rates = Rates::default();
         }
         self.rates.look(before.as_ref(), &status);
+        if let Some(name) = &status.name {
+            self.name.clone_from(name);
+        }
         self.ends |= ends(&status.phase);
         self.heard = now;
         self.master = Master::Lives;

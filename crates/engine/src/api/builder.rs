@@ -454,7 +454,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// What hooks are told that the cluster is called. Default nothing.
+    /// What the cluster is called: in its status, and by hooks. Default nothing.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());

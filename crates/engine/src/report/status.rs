@@ -9,6 +9,9 @@ use crate::report::worker::Held;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Status {
+    /// What the cluster is called, where it has a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The master's process.
     pub pid: u32,
     /// The program that the master is.

@@ -137,7 +137,7 @@ pub(crate) struct Shell {
     pub(crate) numbering: Numbering,
     /// Says before each start what has changed since a generation began.
     pub(crate) latest: Option<Latest>,
-    /// What hooks are told that the cluster is called.
+    /// What the cluster is called.
     pub(crate) name: Option<String>,
     /// Who is told how the cluster does.
     pub(crate) manager: Option<ServiceManager>,
@@ -163,6 +163,8 @@ enum AskedToEnd {
 }
 
 pub(crate) struct Supervisor {
+    /// What the cluster is called.
+    name: Option<String>,
     policy: Policy,
     generations: Generations,
     workers: Workers,
@@ -227,6 +229,7 @@ pub(crate) fn start(
     mut inheritance: Option<&mut Inheritance>,
 ) -> Result<Controls, StartError> {
     let (inputs, inbox) = mpsc::unbounded_channel();
+    let name = shell.name.clone();
     let Means { mut spawner, mut hooks, mut herald, mut changes, keeper } =
         start_means(&mut shell, &inputs, inheritance.as_deref_mut())?;
     let Shell { spec, first, balance, reread, numbering, successor, .. } = shell;
@@ -260,7 +263,7 @@ pub(crate) fn start(
         inputs,
         progress,
     );
-    (supervisor.balance, supervisor.reread) = (balance, reread);
+    (supervisor.name, supervisor.balance, supervisor.reread) = (name, balance, reread);
     supervisor.master = successor::now(successor.as_deref());
     supervisor.successor = successor;
     if let Some(adopted) = adopted {
@@ -322,6 +325,7 @@ impl Supervisor {
         } = beginning;
         let Means { spawner, hooks, herald, changes, keeper } = means;
         Self {
+            name: None,
             policy,
             generations,
             workers,

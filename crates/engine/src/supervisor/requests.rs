@@ -198,6 +198,7 @@ impl Supervisor {
         let is_node = self.generations.program(policy.generation).is_some_and(ResolvedProgram::is_node);
         let bound = if is_node { &[] } else { self.spawner.bound() };
         let parts = Parts {
+            name: self.name.as_deref(),
             policy: &policy,
             workers: &self.workers,
             launches: &self.launches,

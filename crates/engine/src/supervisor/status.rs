@@ -24,6 +24,7 @@ use crate::supervisor::workers::Workers;
 /// What a status is built from.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
+    pub(crate) name: Option<&'a str>,
     pub(crate) policy: &'a core::Status,
     pub(crate) workers: &'a Workers,
     pub(crate) launches: &'a Launches,
@@ -56,6 +57,7 @@ impl Parts<'_> {
         let workers = status.workers.iter().map(|worker| self.worker(worker));
         let phase = phase(status.phase, self.leftovers, self.awaits_stop);
         Status {
+            name: self.name.map(ToOwned::to_owned),
             pid: std::process::id(),
             master: self.master.clone(),
             phase: phase_name(phase).to_owned(),
@@ -273,6 +275,7 @@ mod tests {
             let now = self.began + seconds * SECOND;
             while self.policy.next_action(now).is_some() {}
             let parts = Parts {
+                name: None,
                 policy: &self.policy.status(),
                 workers: &self.workers,
                 launches: &Launches::default(),

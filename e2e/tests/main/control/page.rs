@@ -61,10 +61,11 @@ fn a_reload_and_a_rollback_are_seen_as_they_come() {
     home.write("bad/server.js", &format!("console.error({HOSTILE:?}); process.exit(7);"));
     home.switch("good");
     let launch = Launch::of(home.join("current/server.js")).home(&home).workers(2).with_admin();
-    let master = launch.option("--attempts", "1").option("--worker-metrics", "http").serve();
+    let master =
+        launch.option("--attempts", "1").option("--worker-metrics", "http").option("--name", "shop").serve();
     let mut browser = Browser::open();
     browser.visit(&format!("http://{}/", master.admin()));
-    browser.wait("document.querySelector('h1').textContent === 'server.js: running'");
+    browser.wait("document.querySelector('h1').textContent === 'shop: running'");
     let states =
         "[...document.querySelectorAll('#workers tr')].map(row => row.children[1].textContent).join()";
     browser.wait(&format!("{states} === 'serving,serving'"));
@@ -92,7 +93,7 @@ fn a_reload_and_a_rollback_are_seen_as_they_come() {
     let shown = browser.value("document.querySelector('.notice.bad pre').textContent");
     assert!(shown.as_str().is_some_and(|text| text.contains(HOSTILE)), "{shown}");
     assert_eq!(browser.value("document.images.length + document.scripts.length"), 1);
-    assert_eq!(browser.value("document.title"), "✗ server.js: 2 of 2 serve");
+    assert_eq!(browser.value("document.title"), "✗ shop: 2 of 2 serve");
     browser.wait(&format!("{states} === 'serving,serving'"));
     assert_eq!(browser.faults(), [""; 0]);
 }

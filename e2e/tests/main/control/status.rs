@@ -49,9 +49,13 @@ fn a_worker_that_is_stopped_is_shown_as_that() {
 
 #[test]
 fn the_status_is_there_for_people() {
-    let master = Launch::fixture("server.js").serve();
+    let master = Launch::fixture("server.js").option("--name", "shop").serve();
     let status = master.client(&["status"]);
     status.expect_code(0);
+    assert!(
+        status.stdout.starts_with("shop: running, "),
+        "its own name, wherever its socket is: {status:#?}"
+    );
     for worker in master.seen(&on("spawned")) {
         assert!(status.stdout.contains(&worker.pid().to_string()), "{status:#?}");
     }

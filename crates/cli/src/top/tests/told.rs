@@ -35,6 +35,17 @@ fn two_looks_tell_how_fast_things_happen() {
 }
 
 #[test]
+fn a_cluster_is_known_by_the_name_that_it_tells() {
+    let mut desk = Desk::new();
+    let mut named = status();
+    desk.look(&named);
+    let by_file = desk.facts.name.clone();
+    named["name"] = json!("shop-2");
+    desk.look(&named);
+    assert_eq!((by_file.as_str(), desk.facts.name.as_str()), ("shop", "shop-2"));
+}
+
+#[test]
 fn restarts_are_counted_for_a_minute() {
     let mut rates = Rates::default();
     let mut restarted = |seconds: f64, restarts: u64| {
