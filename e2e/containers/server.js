@@ -1,5 +1,5 @@
 // A server whose release is what a file of a volume says when it starts, if there is one. Where that is `broken`, it does not start. It
-// answers /slow when another file is there.
+// answers /slow when another file is there, keeps 200 MiB more after /keep, and takes all that there is after /grow.
 'use strict';
 
 const fs = require('fs');
@@ -21,6 +21,9 @@ http.createServer((request, response) => {
     console.log('slow');
   } else if (request.url === '/grow') {
     for (;;) grown.push(Buffer.alloc(1 << 20, 1));
+  } else if (request.url === '/keep') {
+    grown.push(Buffer.alloc(200 << 20, 1));
+    answer();
   } else {
     answer();
   }
