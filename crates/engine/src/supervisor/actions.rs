@@ -208,6 +208,7 @@ impl Supervisor {
             return;
         }
         if let Some(child) = self.workers.get_mut(worker) {
+            child.was_stopped = child.is_stopped();
             child.process.signal(signal);
         }
     }

@@ -47,6 +47,8 @@ pub(crate) struct Child {
     pub(crate) in_the_way: Option<Address>,
     /// Where it alone listens, for its checks.
     pub(crate) own_listener: Option<SocketAddr>,
+    /// It was stopped when it was told to go.
+    pub(crate) was_stopped: bool,
     /// Hears its notifications. Dropping this ends the listening.
     pub(crate) notify: Option<sd_notify::Listening>,
 }
@@ -181,8 +183,14 @@ impl Child {
             stranger: None,
             in_the_way: None,
             own_listener: None,
+            was_stopped: false,
             notify: None,
         }
+    }
+
+    /// Whether its process does nothing until it is sent CONT.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.process.usage().is_some_and(|usage| usage.is_stopped)
     }
 
     /// What people are told of it.
@@ -287,6 +295,8 @@ pub(crate) struct DeadWorker {
     pub(crate) left: Option<String>,
     /// The kernel has killed it for want of memory.
     pub(crate) oom_killed: bool,
+    /// Its process was stopped.
+    pub(crate) is_stopped: bool,
 }
 
 impl DeadWorker {
@@ -305,6 +315,7 @@ impl DeadWorker {
             taken: None,
             left: None,
             oom_killed: false,
+            is_stopped: false,
         }
     }
 
@@ -323,6 +334,7 @@ impl DeadWorker {
             taken: None,
             left: None,
             oom_killed: false,
+            is_stopped: child.was_stopped || child.is_stopped(),
         }
     }
 }

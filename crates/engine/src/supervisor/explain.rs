@@ -44,6 +44,7 @@ pub(crate) fn failure(failure: core::Failure, worker: DeadWorker, expected: Expe
             .or_else(|| worker.left.clone())
             .or_else(|| wants_memory(&worker))
             .or_else(|| overlong(&worker))
+            .or_else(|| stopped(failure.cause, &worker))
             .or_else(|| said_by_a_stranger(failure.cause, &worker, expected))
             .or_else(|| hint(failure.cause, &worker, expected).map(str::to_owned)),
         stderr: worker.stderr,
@@ -145,6 +146,15 @@ fn overlong(worker: &DeadWorker) -> Option<String> {
     ))
 }
 
+/// That the worker does nothing, since it was stopped.
+fn stopped(cause: Cause, worker: &DeadWorker) -> Option<String> {
+    (cause == Cause::ReadyTimeout && worker.is_stopped).then(|| {
+        "its process is stopped: by SIGSTOP, or because it has used the terminal from the background, where every worker is. A \
+         passphrase that it asks for there has to come from a file or a variable"
+            .to_owned()
+    })
+}
+
 /// That another process said what the worker was waited for to say.
 fn said_by_a_stranger(cause: Cause, worker: &DeadWorker, expected: Expected) -> Option<String> {
     let awaited = cause == Cause::ReadyTimeout && expected.ready_when == ReadyWhen::Notify;
@@ -225,6 +235,16 @@ mod tests {
         assert!(said.contains("another process (process 42: setsid -f notify)"), "{said}");
         assert!(!hint(Cause::ReadyTimeout, ReadyWhen::Started).contains("42"));
         assert!(!hint(Cause::Exited(Exit::Code(1)), ReadyWhen::Notify).contains("42"));
+    }
+
+    #[test]
+    fn a_worker_that_was_stopped_is_said_to_be() {
+        let hint = |cause| {
+            let stopped = DeadWorker { is_stopped: true, ..worker() };
+            explained(cause, stopped, EXPECTED).hint.unwrap_or_default()
+        };
+        assert!(hint(Cause::ReadyTimeout).starts_with("its process is stopped: "));
+        assert_eq!(hint(Cause::Retired), "");
     }
 
     #[test]

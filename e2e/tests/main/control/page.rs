@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use recluster_e2e::{Browser, Connection, Home, Launch, Master, Response, eventually, get};
+use recluster_e2e::{Browser, Connection, Home, Launch, Master, Response, eventually, get, on};
 use rustix::process::Signal;
 
 /// What a browser would be shown, and run, if the page took what a worker says for HTML.
@@ -96,6 +96,22 @@ fn a_reload_and_a_rollback_are_seen_as_they_come() {
     assert_eq!(browser.value("document.title"), "✗ shop: 2 of 2 serve");
     browser.wait(&format!("{states} === 'serving,serving'"));
     assert_eq!(browser.faults(), [""; 0]);
+}
+
+#[cfg_attr(not(has = "chromium"), ignore = "chromium is not installed")]
+#[test]
+fn a_worker_that_is_stopped_is_seen_as_that_until_it_goes_on() {
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
+    let worker = master.worker(&master.wait(on("spawned")));
+    let mut browser = Browser::open();
+    browser.visit(&format!("http://{}/", master.admin()));
+    let is =
+        |state: &str| format!("document.querySelector('#workers tr')?.children[1].textContent === '{state}'");
+    browser.wait(&is("serving"));
+    worker.signal(Signal::STOP);
+    browser.wait(&is("stopped"));
+    worker.signal(Signal::CONT);
+    browser.wait(&is("serving"));
 }
 
 /// What is too faint to be read, of all text of the page: less than 4.5 to 1.

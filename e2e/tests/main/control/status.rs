@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use std::sync::mpsc::channel;
 
-use recluster_e2e::{DEADLINE, Home, Launch, Stage, command, eventually, on};
+use recluster_e2e::{DEADLINE, Home, Launch, Stage, command, eventually, get, on};
 use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -36,14 +36,20 @@ fn the_status_is_there_for_programs() {
 /// It does nothing, and the kernel says so.
 #[test]
 fn a_worker_that_is_stopped_is_shown_as_that() {
-    let master = Launch::fixture("server.js").workers(1).serve();
+    let master = Launch::fixture("server.js").workers(1).with_admin().serve();
     let worker = master.worker(&master.wait(on("spawned")));
     worker.signal(Signal::STOP);
     eventually("a stopped worker", || master.status()["workers"][0]["stopped"] == true);
     assert_eq!(master.status()["workers"][0]["state"], "serving");
     let shown = master.client(&["status"]).stdout;
     assert!(shown.contains(" stopped ") && !shown.contains(" serving "), "{shown}");
+    let counted = |state: &str, number: u32| {
+        let metrics = get(master.admin(), "/metrics").expect("an answer").body;
+        metrics.lines().any(|line| line == format!("recluster_workers{{state=\"{state}\"}} {number}"))
+    };
+    eventually("a scrape that counts it", || counted("stopped", 1) && counted("serving", 0));
     worker.signal(Signal::CONT);
+    eventually("a scrape that counts one that goes on", || counted("stopped", 0) && counted("serving", 1));
     eventually("a worker that goes on", || master.status()["workers"][0].get("stopped").is_none());
 }
 

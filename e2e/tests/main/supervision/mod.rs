@@ -9,5 +9,6 @@ mod recycling;
 mod respawn;
 mod sd_notify;
 mod service_manager;
+mod stopped_by_terminals;
 mod systemd;
 mod watchdog;
