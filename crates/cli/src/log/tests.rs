@@ -236,7 +236,8 @@ fn what_the_master_binds_is_served_where_workers_listen_there() {
     assert_eq!(
         narrator.words(&unused),
         "[4700] no worker listens on 127.0.0.1:8081, which --listen or a service manager asked for: clients wait there in \
-         vain. A Node server gets that socket by listening on the same address, or on its descriptor"
+         vain. A Node server gets that socket by listening on the same address, or on its descriptor, and one in Rust also by \
+         the name that `--listen NAME=ADDRESS` gives it"
     );
     assert_eq!(
         narrator.words(&Event::Started { generation: 1, workers: 2 }),

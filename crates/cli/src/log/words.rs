@@ -414,7 +414,7 @@ fn unused(addresses: &[Address]) -> String {
     let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
     format!(
         "no worker listens on {}, which --listen or a service manager asked for: clients wait there in vain. A Node server gets that socket by \
-         listening on the same address, or on its descriptor",
+         listening on the same address, or on its descriptor, and one in Rust also by the name that `--listen NAME=ADDRESS` gives it",
         addresses.join(", ")
     )
 }

@@ -55,8 +55,10 @@ pub(super) fn obey(state: &mut State, command: Command) {
             state.settling.push(done);
         }
         Command::NameUnused(reply) => {
+            // What a program that is not Node does with the sockets that it inherits is known where it asks for another one.
+            let is_known = state.workers.values().any(|worker| worker.is_node || worker.said.query);
             // A caller that no longer waits does not need the answer.
-            let _ = reply.send(state.opener.unused());
+            let _ = reply.send(if is_known { state.opener.unused() } else { Vec::new() });
         }
         Command::Report(reply) => looking::begin(state, reply),
         Command::Rest(reply) => state.resting = Some(reply),

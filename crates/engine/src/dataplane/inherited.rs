@@ -27,6 +27,8 @@ pub(crate) struct Inherited {
     pub(crate) others: Vec<Other>,
     /// A worker has asked for it.
     pub(crate) is_used: bool,
+    /// A worker that was started with it, and did not have to ask, has said that it listens there.
+    pub(crate) is_announced: bool,
 }
 
 /// How well a socket suits a worker that asks for an address, the best first.
@@ -150,6 +152,7 @@ mod tests {
                     kept: None,
                     others: Vec::new(),
                     is_used: false,
+                    is_announced: false,
                 },
             )
         });

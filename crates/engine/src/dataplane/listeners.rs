@@ -247,9 +247,16 @@ impl Opener {
         inherited.or_else(|| beside::in_the_way(&place, listeners)).cloned()
     }
 
-    /// What no worker has asked for.
+    /// A worker that is not Node listens here, and has not asked for that.
+    pub(super) fn is_listened_on(&mut self, address: &Address) {
+        let there = self.inherited.values_mut().filter(|inherited| inherited.address == *address);
+        there.for_each(|inherited| inherited.is_announced = true);
+    }
+
+    /// What no worker has asked for, nor said that it listens there.
     pub(super) fn unused(&self) -> Vec<Address> {
-        let unused = self.inherited.values().filter(|inherited| !inherited.is_used);
+        let unused =
+            self.inherited.values().filter(|inherited| !inherited.is_used && !inherited.is_announced);
         unused.map(|inherited| inherited.address.clone()).collect()
     }
 

@@ -111,7 +111,8 @@ impl Setup {
         let copies = numbered.map(|(number, bound)| {
             let (address, place) = (bound.address.clone(), bound.at());
             let (socket, others, kept) = (bound.socket.try_clone()?, Vec::new(), bound.kept);
-            Ok((number, Inherited { socket, address, place, kept, others, is_used: false }))
+            let (is_used, is_announced) = (false, false);
+            Ok((number, Inherited { socket, address, place, kept, others, is_used, is_announced }))
         });
         let inherited = copies.collect::<io::Result<_>>()?;
         Ok(Self {

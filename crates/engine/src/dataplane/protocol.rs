@@ -118,8 +118,11 @@ fn is_listening(state: &mut State, id: WorkerId, listening: Listening) {
     if server.is_none() && worker.is_node && worker.said.query {
         return;
     }
-    // It has bound a socket of its own, as Bun does.
+    // It has bound a socket of its own, as Bun does, or has one that it was started with.
     worker.got.accepts |= server.is_none();
+    if server.is_none() && !worker.is_node {
+        opener.is_listened_on(&address);
+    }
     if let Some(server) = server {
         if let Some(listener) = listeners.get_mut(&server.listener) {
             listener.announced = true;

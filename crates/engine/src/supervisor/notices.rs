@@ -49,7 +49,7 @@ impl Supervisor {
             }
             Notice::Unkillable { worker, .. } => self.give_up(worker),
             Notice::Started { generation } => {
-                self.name_unused(generation);
+                self.name_unused();
                 self.caches.sweep(self.generations.program(generation));
                 let workers = self.policy.slots();
                 self.emit(Event::Started { generation: generation.get(), workers });
@@ -85,10 +85,9 @@ impl Supervisor {
         }
     }
 
-    /// Names what was bound for workers in vain. What a program does with the sockets that it inherits cannot be known.
-    fn name_unused(&self, generation: Generation) {
-        let is_node = self.generations.program(generation).is_some_and(ResolvedProgram::is_node);
-        if is_node && !self.spawner.bound().is_empty() {
+    /// Names what was bound for workers in vain, where that can be known.
+    fn name_unused(&self) {
+        if !self.spawner.bound().is_empty() {
             let addresses = self.dataplane.unused();
             if !addresses.is_empty() {
                 self.emit(Event::ListenUnused { addresses });

@@ -3,7 +3,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use recluster_e2e::{Connection, Home, Launch, Stage, eventually, get, on};
+use recluster_e2e::{Connection, Home, Launch, Stage, eventually, get, on, rust_example};
 use serde_json::{Value, json};
 
 /// A server that listens there.
@@ -103,6 +103,26 @@ fn of_a_program_that_is_not_node_nobody_knows_what_it_uses() {
     master.wait(on("started"));
     assert_eq!(master.status()["listeners"].as_array().map(Vec::len), Some(1));
     assert!(master.seen(&on("listen_unused")).is_empty());
+}
+
+/// One that asks its master for a socket by a name that no socket has, while the one that was meant for it has none; and the same by
+/// the name, or by the address.
+#[test]
+fn a_program_in_rust_that_asks_for_another_socket_than_the_one_it_was_given_is_told() {
+    let alone =
+        Launch::of(rust_example("hyper")).workers(1).env("PORT", "0").option("--ready-when", "notify");
+    let master = alone.listen("127.0.0.1:0").serve();
+    let named = master.wait(on("listen_unused"));
+    assert_eq!(named.at("/addresses"), &json!([{ "tcp": master.bound_ip(0) }]));
+    master.reload().expect_code(0);
+    assert_eq!(master.seen(&on("listen_unused")).len(), 1);
+    let free = TcpListener::bind("127.0.0.1:0").map(|socket| port_of(&socket)).expect("a free port");
+    for (listen, port) in [("http=127.0.0.1:0".to_owned(), 0), (format!("127.0.0.1:{free}"), free)] {
+        let launch = Launch::of(rust_example("hyper")).workers(1).env("PORT", port.to_string());
+        let master = launch.option("--ready-when", "notify").listen(&listen).serve();
+        get(master.bound_ip(0), "/").expect("an answer");
+        assert!(master.seen(&on("listen_unused")).is_empty(), "{listen}");
+    }
 }
 
 /// Beside those that `LISTEN_FDS` counts, a worker may ask for what else the master was started with, and for nothing that it
