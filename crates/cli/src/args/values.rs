@@ -26,6 +26,10 @@ pub(crate) enum ValueError {
     Control,
     #[error("this is the path of a directory, and not of a socket")]
     ControlDirectory,
+    #[error(
+        "write a path without 'unix:', and no name of the kernel's, which everybody could use (a file that begins with '@' is './@name')"
+    )]
+    ControlAddress,
     #[error("write a directory, 'auto' for the usual one, or 'none'")]
     Cache,
     #[error("write three octal digits, such as 027")]
@@ -142,6 +146,7 @@ fn control(text: OsString) -> Result<ControlAt, ValueError> {
         b"" => Err(ValueError::Control),
         path if path == ControlAt::OFF.as_bytes() => Ok(ControlAt::Off),
         path if path.ends_with(b"/") => Err(ValueError::ControlDirectory),
+        path if path.starts_with(b"@") || path.starts_with(b"unix:") => Err(ValueError::ControlAddress),
         _ => Ok(ControlAt::Path(text.into())),
     }
 }
@@ -160,16 +165,21 @@ impl CacheIn {
     pub(crate) const AUTO: &str = "auto";
 }
 
-impl FromStr for CacheIn {
-    type Err = ValueError;
+impl ValueParserFactory for CacheIn {
+    type Parser = ValueParser;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text {
-            "" => Err(ValueError::Cache),
-            "none" => Ok(Self::Nothing),
-            Self::AUTO => Ok(Self::Place(CompileCache::Usual)),
-            directory => Ok(Self::Place(CompileCache::In(directory.into()))),
-        }
+    /// A path may be anything, also no UTF-8.
+    fn value_parser() -> ValueParser {
+        OsStringValueParser::new().try_map(cache).into()
+    }
+}
+
+fn cache(text: OsString) -> Result<CacheIn, ValueError> {
+    match text.to_str() {
+        Some("") => Err(ValueError::Cache),
+        Some("none") => Ok(CacheIn::Nothing),
+        Some(CacheIn::AUTO) => Ok(CacheIn::Place(CompileCache::Usual)),
+        Some(_) | None => Ok(CacheIn::Place(CompileCache::In(text.into()))),
     }
 }
 
@@ -224,6 +234,20 @@ mod tests {
         assert_eq!(control("none".into()), Ok(ControlAt::Off));
         assert_eq!(control("".into()), Err(ValueError::Control));
         assert_eq!(control("/run/".into()), Err(ValueError::ControlDirectory));
+        for address in ["@name", "unix:@name", "unix:/run/a.sock"] {
+            assert_eq!(control(address.into()), Err(ValueError::ControlAddress), "{address}");
+        }
+        assert_eq!(control("./@name".into()), Ok(ControlAt::Path("./@name".into())));
+    }
+
+    #[test]
+    fn compiled_code_is_in_a_directory_of_any_bytes_in_the_usual_one_or_nowhere() {
+        let path = OsString::from_vec(b"/run/\xff".to_vec());
+        let place = CacheIn::Place(CompileCache::In(path.clone().into()));
+        assert_eq!(cache(path), Ok(place));
+        assert_eq!(cache("auto".into()), Ok(CacheIn::Place(CompileCache::Usual)));
+        assert_eq!(cache("none".into()), Ok(CacheIn::Nothing));
+        assert_eq!(cache("".into()), Err(ValueError::Cache));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io::Read as _;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{self as unix, UnixListener, UnixStream};
 use std::path::PathBuf;
 
 use recluster_e2e::{Connection, DEADLINE, Home, Launch, Master, Response, Stage, eventually, get, on};
@@ -82,6 +84,29 @@ fn it_may_be_a_unix_socket_which_is_removed_at_the_end() {
     master.signal(Signal::TERM);
     master.expect_end(0);
     assert!(!path.exists());
+}
+
+/// There is no file of it, and no permissions either.
+#[test]
+fn it_may_be_a_name_of_the_kernels_which_is_free_at_the_end() {
+    let name = format!("recluster-e2e-admin-{}", std::process::id());
+    let address = format!("unix:@{name}");
+    let launch = || Launch::fixture("server.js").workers(1).option("--admin", &address);
+    let mut master = launch().serve();
+    assert_eq!(master.wait(on("starting")).text("/admin"), address);
+    let at = unix::SocketAddr::from_abstract_name(&name).expect("a short name");
+    let stream = UnixStream::connect_addr(&at).expect("it listens");
+    assert_eq!(Connection::on(stream).expect("a stream").get("/readyz").expect("an answer").status, 200);
+    let refused = launch().refused();
+    refused.expect_code(2);
+    let taken = format!("the admin listener: cannot listen on {address}: Address already in use");
+    assert!(refused.stderr.contains(&taken), "{refused:#?}");
+    let refused = Launch::fixture("server.js").option("--admin", &format!("{address}?mode=600")).refused();
+    refused.expect_code(2);
+    assert!(refused.stderr.contains("there is no option 'mode=600' of this address"), "{refused:#?}");
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    UnixListener::bind_addr(&at).expect("it is free");
 }
 
 /// A cleaner of old files; and somebody who moves the whole directory, which is not made anew.

@@ -1,10 +1,12 @@
 //! The command line: help, values that are refused, error messages, exit statuses.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use recluster_e2e::{Finished, Home, Launch, Node, fixture};
+use recluster_e2e::{Finished, Home, Launch, Node, Running, eventually, fixture};
 
 fn recluster(args: &[&str]) -> Finished {
     Home::new().recluster(args)
@@ -129,6 +131,54 @@ fn what_is_not_utf8_reaches_the_server_as_it_is() {
     master.wait_stdout("0063fe6400");
 }
 
+/// Wherever a path may be said. (Node itself finds no server file in such a directory.)
+#[test]
+fn paths_that_are_not_utf8_lead_to_files_of_any_kind() {
+    let home = Home::new();
+    let name = OsString::from_vec(b"p\xffq".to_vec());
+    let directory = home.path().join(&name);
+    fs::create_dir(&directory).expect("the directory is ours");
+    let at = |file: &str| directory.join(file);
+    let text = "require('node:http').createServer().listen(0, '127.0.0.1')\n";
+    let server = home.write("server.js", text);
+    fs::write(at("it.toml"), "workers = 1\n").expect("it is ours");
+    fs::write(at("it.env"), "A=1\n").expect("it is ours");
+    fs::create_dir(at("workers")).expect("it is ours");
+    let token = at("token");
+    fs::write(&token, "correct-horse-battery-staple").expect("it is ours");
+    fs::set_permissions(&token, Permissions::from_mode(0o600)).expect("it is ours");
+    let mut command = recluster_e2e::command(home.path());
+    command.current_dir(home.path()).arg("run").args(["--admin", "127.0.0.1:0", "--bake", "0"]);
+    for (option, file) in [
+        ("--config", "it.toml"),
+        ("--control", "it.sock"),
+        ("--pidfile", "it.pid"),
+        ("--log-file", "it.log"),
+        ("--env-file", "it.env"),
+        ("--admin-token-file", "token"),
+        ("--worker-log", "workers"),
+        ("--reload-on", "it.env"),
+    ] {
+        command.arg(option).arg(at(file));
+    }
+    command.arg([OsString::from("--compile-cache="), at("cache").into()].into_iter().collect::<OsString>());
+    command.arg(server);
+    let running = Running::start(command);
+    let client = |word: &str| {
+        let mut client = recluster_e2e::command(home.path());
+        client.arg(word).arg("--control").arg(at("it.sock"));
+        Finished::run(client)
+    };
+    eventually("it serves", || client("status").code() == 0);
+    client("reload").expect_code(0);
+    let (pid, log) = (fs::read_to_string(at("it.pid")), fs::read_to_string(at("it.log")));
+    assert!(pid.is_ok_and(|pid| pid.trim().parse::<u32>().is_ok()));
+    assert!(log.is_ok_and(|log| log.contains("generation 2 serves")));
+    client("stop").expect_code(0);
+    running.finish().expect_code(0);
+    assert!(!at("it.sock").exists() && !at("it.pid").exists());
+}
+
 /// Addresses and commands have to be text.
 #[test]
 fn what_has_to_be_utf8_and_is_not_is_named() {
@@ -139,6 +189,26 @@ fn what_has_to_be_utf8_and_is_not_is_named() {
     refused.expect_code(2);
     let line = "error: the value 'unix:/run/\u{fffd}' of --listen is not UTF-8, which it has to be\n";
     assert!(refused.stderr.starts_with(line), "{refused:#?}");
+}
+
+/// It is as if it were not there, for a start as for those who look for its cluster.
+#[test]
+fn an_empty_variable_names_no_control_socket() {
+    let home = Home::new();
+    let server = home.write("server.js", "require('node:http').createServer().listen(0, '127.0.0.1')\n");
+    let of = |words: &[&str], file: Option<&Path>| {
+        let mut command = recluster_e2e::command(home.path());
+        command.args(words).args(file).env("RECLUSTER_CONTROL", "").current_dir(home.path());
+        let finished = Finished::run(command);
+        finished.expect_code(0);
+        finished.json()
+    };
+    let checked = of(&["check", "--json"], Some(&server));
+    let control = checked["control"].as_str().expect("a path").to_owned();
+    assert!(control.starts_with(&*home.path().to_string_lossy()), "{checked}");
+    let master = Launch::of(&server).home(&home).discoverable().env("RECLUSTER_CONTROL", "").serve();
+    assert!(Path::new(&control).exists(), "{checked}");
+    assert_eq!(of(&["status", "--json"], None)["pid"], master.process().pid());
 }
 
 #[test]
