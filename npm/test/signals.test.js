@@ -3,6 +3,8 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const os = require('node:os')
 const path = require('node:path')
 
 const { begin, get } = require('./lib/client')
@@ -125,6 +127,31 @@ test.beside('with ownGroup, ^C reaches the host alone', onlyOurs, async (t) => {
   await host.told('interrupted')
   assert.ok(host.workers.includes((await request.finish()).pid))
   assert.deepEqual(signalsOfExits(host), [])
+})
+
+const BLOCKED = path.join(__dirname, '..', '..', 'e2e', 'fixtures', 'with-signals-blocked.py')
+
+test.beside('signals that were blocked or ignored by who started the host are none of its workers\'', onlyOurs, async (t) => {
+  const host = new Program([HOST, 'stay'], { by: ['python3', BLOCKED], env: { OPTIONS: '{ "timeout": 0.1 }' } })
+  t.after(() => host.destroy())
+  await until('both to be ready', () => told(host, 'ready').length === 2)
+  const old = [...host.workers]
+  for (const pid of old) {
+    const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8')
+    const [, blocked] = /^SigBlk:\s*(\w+)$/m.exec(status)
+    const [, ignored] = /^SigIgn:\s*(\w+)$/m.exec(status)
+    assert.equal(BigInt(`0x${blocked}`), 0n, status)
+    // Node itself ignores two of them, and the C library keeps the first two or three of the real-time signals to itself.
+    const { SIGPIPE, SIGXFSZ } = os.constants.signals
+    const theirs = [SIGPIPE, SIGXFSZ].reduce((set, signal) => set | 1n << BigInt(signal - 1), 7n << 31n)
+    assert.equal(BigInt(`0x${ignored}`) & ~theirs, 0n, status)
+  }
+  host.send({ do: 'reload' })
+  await host.told('reloaded')
+  // They stay until they are sent TERM.
+  await until('the end of the old ones to be told', () => signalsOfExits(host).length === 2)
+  assert.deepEqual(signalsOfExits(host), ['SIGTERM', 'SIGTERM'])
+  assert.ok(!old.some(runs))
 })
 
 // The worker is sent TERM at its timeout and, as it ignores that, KILL.

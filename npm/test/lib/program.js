@@ -23,13 +23,14 @@ class Program {
 
   /**
    * @param {string[]} args  the arguments of node: a file, and its arguments
-   * @param {object} options  those of `spawn`; `given` are descriptors that it has from 4 on
+   * @param {object} options  those of `spawn`; `given` are descriptors that it has from 4 on, `by` the command that starts node
    */
-  constructor (args, { env = {}, given = [], ...options } = {}) {
+  constructor (args, { env = {}, given = [], by = [], ...options } = {}) {
     const inherited = { ...process.env }
     for (const name of UNWANTED) delete inherited[name]
     const stdio = ['ignore', 'pipe', 'pipe', 'ipc', ...given]
-    this.#child = spawn(process.execPath, args, { ...options, env: { ...inherited, ...env }, stdio })
+    const [program, ...words] = [...by, process.execPath, ...args]
+    this.#child = spawn(program, words, { ...options, env: { ...inherited, ...env }, stdio })
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => {
         this.text += text
