@@ -57,6 +57,7 @@ fn main() {
     all.push(("fuse", can_mount() && fs::File::open("/dev/fuse").is_ok()));
     all.push(("networks", has_networks()));
     all.push(("ptrace", can_trace()));
+    all.push(("freezer", fixture_can("frozen.py")));
     all.push(("memory-groups", fixture_can("in-a-memory-group.py")));
     all.push(("pids-groups", fixture_can("in-a-pids-group.py")));
     all.push(("fanotify", fixture_can("keeps-from-running.py")));

@@ -33,6 +33,7 @@ pub struct Launch {
     node_args: Vec<String>,
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,
+    unset: Vec<&'static str>,
     sockets: Vec<OwnedFd>,
     listens: Vec<String>,
     hooks: Vec<String>,
@@ -59,6 +60,7 @@ impl Launch {
             node_args: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),
+            unset: Vec::new(),
             sockets: Vec::new(),
             listens: Vec::new(),
             hooks: Vec::new(),
@@ -192,6 +194,13 @@ impl Launch {
         self
     }
 
+    /// A variable that the master does not have.
+    #[must_use]
+    pub fn unset(mut self, name: &'static str) -> Self {
+        self.unset.push(name);
+        self
+    }
+
     /// A socket that the master is started with, as a service manager does it: the first one is descriptor 3.
     #[must_use]
     pub fn socket(mut self, socket: impl Into<OwnedFd>) -> Self {
@@ -298,6 +307,9 @@ impl Launch {
             command.arg(format!("--node-arg={arg}"));
         }
         command.arg(self.server).arg("--").args(self.args).envs(self.env);
+        for name in self.unset {
+            command.env_remove(name);
+        }
         command
     }
 }

@@ -91,9 +91,14 @@ fn so_does_a_server_that_the_config_file_in_it_names() {
 /// As under a service manager, whose working directory has no name.
 #[test]
 fn the_directory_goes_with_a_server_file_whose_path_leads_to_it() {
+    named_by_the_server(|launch| launch.env("PWD", "/"));
+    named_by_the_server(|launch| launch.unset("PWD"));
+}
+
+fn named_by_the_server(shell: impl FnOnce(Launch) -> Launch) {
     let (home, real) = home();
     let launch = Launch::of(home.join("current/server.js")).home(&home).workers(1);
-    let master = launch.directory(&home.join("current")).env("PWD", "/").serve();
+    let master = shell(launch.directory(&home.join("current"))).serve();
     is_in(&master, &real, "release-1");
     home.release("release-2", "server.js");
     master.reload().expect_code(0);

@@ -94,6 +94,37 @@ fn a_stopped_worker_ends_at_a_stop() {
     assert_eq!(signal_of(&master.wait(on("exit"))), &json!(Signal::KILL.as_raw()));
 }
 
+/// A daemon's habit: forked twice, in a session of its own, with the pidfile open. Nothing of it waits for that file, or locks it.
+#[test]
+fn a_daemon_that_has_the_pidfile_open_holds_up_neither_the_end_nor_the_next_start() {
+    let stage = Stage::new();
+    let pidfile = stage.home().join("master.pid");
+    let launch = || stage.launch_program().workers(1).option("--pidfile", &pidfile.to_string_lossy());
+    let mut master = launch().start();
+    let mut puppet = stage.next();
+    let script = stage.home().script(
+        "daemon.sh",
+        &format!(
+            "exec 9<>'{}'\nflock -n 9\nsleep 100000 >/dev/null 2>&1 &\necho $! >daemon",
+            pidfile.display()
+        ),
+    );
+    puppet.run(&format!("cd '{}'; exec setsid sh {}", stage.home().path().display(), script.display()));
+    eventually("it has forked", || stage.home().read_if_there("daemon").ends_with('\n'));
+    let pid = stage.home().read("daemon").trim().parse().expect("a process id");
+    let daemon = Process::open(pid).expect("it lives");
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    assert!(!pidfile.exists());
+    let next = launch().start();
+    drop(stage.next());
+    assert_eq!(stage.home().read("master.pid").trim(), next.process().pid().to_string());
+    // It is out of reach of its master, which may have ended it all the same.
+    if daemon.lives() {
+        daemon.signal(Signal::KILL);
+    }
+}
+
 /// Its notifications are heard wherever it is.
 #[test]
 fn a_worker_that_has_left_its_group_is_heard() {

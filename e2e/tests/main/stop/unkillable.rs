@@ -1,6 +1,6 @@
 //! Workers that SIGKILL does not end: that is said, and nothing waits for them.
 
-use recluster_e2e::{Event, Home, Launch, Master, eventually, on};
+use recluster_e2e::{Event, Home, Launch, Master, eventually, fixture, on};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -40,6 +40,25 @@ fn a_stop_gives_up_a_worker_that_cannot_be_killed() {
         assert!(master.seen(&on("exit")).is_empty());
         home.write("let-go", "");
     }
+}
+
+/// As one that waits for a file system that is frozen: it sleeps where no signal wakes it.
+#[test]
+#[cfg_attr(not(has = "freezer"), ignore = "this machine makes no control groups that can be frozen")]
+fn a_stop_gives_up_a_worker_that_sleeps_in_the_kernel() {
+    let home = Home::new();
+    let launch = held(&home).server(fixture("frozen.py"));
+    let mut master = launch.listen("127.0.0.1:0").workers(1).serve();
+    let worker = master.worker(&master.wait(on("spawned")));
+    eventually("it is frozen", || home.join("frozen").exists());
+    master.signal(Signal::TERM);
+    let told = master.wait(on("unkillable").id(1));
+    assert_eq!((told.text("/state"), told.at("/process")), ("D", &json!(worker.pid())), "{told}");
+    // What the worker has open is open still, the output that is read here among it.
+    assert_eq!(master.wait_end().code(), Some(1));
+    assert!(worker.lives());
+    home.write("let-go", "");
+    worker.wait_end();
 }
 
 #[test]

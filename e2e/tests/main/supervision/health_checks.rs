@@ -1,8 +1,9 @@
 //! Health checks (`--ready-check`): which worker is asked, and what happens to one that fails.
 
 use std::collections::BTreeMap;
+use std::fs;
 
-use recluster_e2e::{Event, Home, Launch, Master, Stage, get, on};
+use recluster_e2e::{Event, Home, Launch, Master, Stage, eventually, get, on};
 use serde_json::json;
 
 /// Node workers with a check, which passes unless `home` holds a sickness.
@@ -121,6 +122,27 @@ fn a_command_gets_the_worker_in_its_environment() {
     asked.sort();
     workers.sort();
     assert_eq!(asked, workers);
+}
+
+/// One that ends well, one that ends badly and one that is given up.
+#[test]
+fn what_a_command_puts_into_the_background_ends_with_it() {
+    let home = Home::new();
+    let left = home.join("left");
+    let check = format!(
+        "exec:sleep 100000 & echo $! >>{left}; case $(wc -l <{left}) in 1) exit 1 ;; 2) wait ;; esac",
+        left = left.display()
+    );
+    let launch = Launch::fixture("program.sh").home(&home).workers(1).option("--ready-check", &check);
+    let _master = launch.option("--check-timeout", "500ms").option("--check-interval", "100ms").serve();
+    let pids: Vec<u32> = home.read("left").lines().map(|pid| pid.parse().expect("a pid")).collect();
+    assert!(pids.len() >= 3, "{pids:?}");
+    for pid in pids {
+        // One that has ended may have the number of another process by now, which is no such one.
+        let command = format!("/proc/{pid}/cmdline");
+        let is_left = || fs::read(&command).is_ok_and(|line| line == b"sleep\0100000\0");
+        eventually("what a check has left ends", || !is_left());
+    }
 }
 
 #[test]

@@ -216,6 +216,8 @@ fn a_process_that_cannot_be_started_is_tried_again_while_the_others_serve() {
     fs::rename(&node, &hidden).expect("the directory is ours");
     master.worker(&master.wait(on("spawned").slot(1))).signal(Signal::KILL);
     master.wait_all(3, on("respawning").slot(1));
+    let failed = master.wait(on("failed").with("/failure/worker/slot", 1));
+    assert!(failed.text("/failure/reason").contains(&*node.to_string_lossy()), "{failed}");
     assert_eq!(master.get("/").text("slot"), "0");
     fs::rename(&hidden, &node).expect("the directory is ours");
     master.wait_all(2, on("serving").slot(1));

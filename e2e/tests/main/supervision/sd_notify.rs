@@ -169,22 +169,31 @@ fn a_helper_that_ends_at_once_is_heard() {
 }
 
 #[test]
-fn a_stranger_that_says_ready_is_named_in_the_verdict() {
+fn a_stranger_that_says_ready_and_a_helper_in_a_session_of_its_own_are_named_in_the_verdict() {
     let stage = Stage::new();
     let master = by_notify(&stage, 1).config("ready-timeout = \"1h\"").start();
     stage.next().notify("READY=1");
     master.wait(on("started"));
     master.configure("ready-timeout = \"3s\"");
-    let reload = master.begin_client(&["reload"]);
-    let mut puppet = stage.next();
+    let hint = |count: usize, speak: &dyn Fn(&mut Puppet)| {
+        let reload = master.begin_client(&["reload"]);
+        speak(&mut stage.next());
+        reload.finish().expect_code(1);
+        master.wait_all(count, on("reloaded")).pop().expect("so many").text("/failure/hint").to_owned()
+    };
     // It is the worker's child, in a session of its own.
-    puppet.run(&format!(
-        "setsid python3 '{}' \"$NOTIFY_SOCKET\" READY=1 stays & wait",
-        fixture("says.py").display()
-    ));
-    reload.finish().expect_code(1);
-    let hint = master.wait(on("reloaded")).text("/failure/hint").to_owned();
-    assert!(hint.contains("another process (process ") && hint.contains(": python3)"), "{hint}");
+    let said = hint(1, &|puppet| {
+        let says = fixture("says.py");
+        puppet.run(&format!("setsid python3 '{}' \"$NOTIFY_SOCKET\" READY=1 stays & wait", says.display()));
+    });
+    assert!(said.contains("another process (process ") && said.contains(": python3)"), "{said}");
+    // It is this one.
+    let said = hint(2, &|puppet| {
+        let stranger = UnixDatagram::unbound().expect("a socket");
+        stranger.send_to(b"READY=1", puppet.var("NOTIFY_SOCKET")).expect("root may send");
+    });
+    let own = format!("another process (process {}: ", std::process::id());
+    assert!(said.contains(&own), "{said}");
 }
 
 /// Every worker has a socket of its own, on which its neighbours are strangers too.
