@@ -94,7 +94,7 @@ fn clients_of_the_control_socket() {
 fn clients_of_the_control_socket_that_reload_again_and_again() {
     // Each is obeyed, and starts every worker anew: what keeps the machine busy is what was asked for.
     let pause = Duration::from_millis(250);
-    let scale = Scale { control_clients: 100, pause, is_served: false, ..short(0) };
+    let scale = Scale { control_clients: 60, pause, is_served: false, ..short(0) };
     show(&besiege(&rows(&[RELOADS]), scale, &[], End::Term));
 }
 

@@ -140,7 +140,7 @@ fn what_a_command_puts_into_the_background_ends_with_it() {
     for pid in pids {
         // One that has ended may have the number of another process by now, which is no such one.
         let command = format!("/proc/{pid}/cmdline");
-        let is_left = || fs::read(&command).is_ok_and(|line| line == b"sleep\0100000\0");
+        let is_left = || fs::read(&command).is_ok_and(|line| line == b"sleep\x00100000\x00");
         eventually("what a check has left ends", || !is_left());
     }
 }
