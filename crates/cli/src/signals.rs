@@ -5,10 +5,11 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{self, SigSet};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
@@ -44,8 +45,11 @@ const OF_TERMINALS: [signal::Signal; 3] =
 /// The stack of a thread that only takes signals.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// How many of them may wait to be heard.
-const WAITING: usize = 64;
+/// How many of them may wait to be heard: one of each kind, as the kernel has it.
+const WAITING: usize = MEANINGS.len();
+
+/// How long it takes to look again where the kernel could not.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// The terminal that a process belongs to, by whatever name it has.
 const TERMINAL: &str = "/dev/tty";
@@ -94,8 +98,12 @@ pub(crate) struct Signals {
 #[derive(Debug)]
 struct Apart {
     told: mpsc::Receiver<siginfo>,
+    waiting: Waiting,
     gate: Gate,
 }
+
+/// The kinds of signals that wait to be heard, a bit for each.
+type Waiting = Arc<AtomicU64>;
 
 /// By which signals are held: those that come then wait in the kernel, also for another program that this process becomes. Cheap to
 /// clone.
@@ -106,6 +114,7 @@ pub(crate) struct Gate(Arc<Mutex<Reader>>);
 #[derive(Debug)]
 struct Reader {
     tell: mpsc::Sender<siginfo>,
+    waiting: Waiting,
     /// The thread ends when this is closed.
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
@@ -252,16 +261,21 @@ impl Apart {
     fn listen(begins: bool) -> io::Result<Self> {
         meant()?.thread_block()?;
         let (tell, told) = mpsc::channel(WAITING);
-        let mut reader = Reader { tell, stop: None, thread: None };
+        let waiting = Waiting::default();
+        let mut reader = Reader { tell, waiting: Arc::clone(&waiting), stop: None, thread: None };
         if begins {
             reader.begin()?;
         }
-        Ok(Self { told, gate: Gate(Arc::new(Mutex::new(reader))) })
+        Ok(Self { told, waiting, gate: Gate(Arc::new(Mutex::new(reader))) })
     }
 
     async fn next(&mut self) -> siginfo {
         match self.told.recv().await {
-            Some(info) => info,
+            Some(info) => {
+                // The next one of its kind is another one.
+                self.waiting.fetch_and(!bit(&info), Ordering::AcqRel);
+                info
+            }
             // Nothing can be read any more.
             None => std::future::pending().await,
         }
@@ -309,11 +323,11 @@ impl Reader {
         for signal in &meant()? {
             others.remove(signal);
         }
-        let tell = self.tell.clone();
+        let (tell, waiting) = (self.tell.clone(), Arc::clone(&self.waiting));
         self.thread = Some(builder.spawn(move || {
             // An error would say that there is no such thing as a mask.
             let _ = others.thread_unblock();
-            take(&fd, &ends, &tell);
+            take(&fd, &ends, &tell, &waiting);
         })?);
         self.stop = Some(stop);
         Ok(())
@@ -336,22 +350,29 @@ fn meant() -> io::Result<SigSet> {
 }
 
 /// Reads signals until the other end of a pipe is closed.
-fn take(fd: &SignalFd, ends: &OwnedFd, tell: &mpsc::Sender<siginfo>) {
+fn take(fd: &SignalFd, ends: &OwnedFd, tell: &mpsc::Sender<siginfo>, waiting: &Waiting) {
     loop {
         let mut ready = [PollFd::new(fd, PollFlags::IN), PollFd::new(ends, PollFlags::IN)];
         match poll(&mut ready, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return,
+            // The machine is short of something.
+            Err(_) => thread::sleep(AGAIN),
         }
         let [_, end] = ready;
         if !end.revents().is_empty() {
             return;
         }
-        // Those that come while many wait are one with those of their kind, as the kernel has it.
+        // One that comes while another of its kind waits is one with that, as the kernel has it.
         while let Ok(Some(info)) = fd.read_signal() {
-            let _ = tell.try_send(info);
+            if waiting.fetch_or(bit(&info), Ordering::AcqRel) & bit(&info) == 0 {
+                let _ = tell.try_send(info);
+            }
         }
     }
+}
+
+fn bit(info: &siginfo) -> u64 {
+    1_u64.checked_shl(info.ssi_signo).unwrap_or_default()
 }
 
 /// The next of these signals: its name, and what it asks for by itself.
@@ -440,6 +461,18 @@ mod tests {
             let mut signals = Signals { terminal, ..Signals::install(None).unwrap() };
             assert_eq!(signals.judge(&info(Signal::HUP, USER), true), of_shell, "{terminal:?}");
         }
+    }
+
+    /// Nobody hears of any of them until all have come.
+    #[tokio::test]
+    async fn no_signal_drives_one_of_another_kind_out() {
+        let _alone = PROCESS.lock().await;
+        let mut signals = Signals::install(None).unwrap();
+        for _ in 0..1000 {
+            kill_process(getpid(), Signal::USR1).unwrap();
+        }
+        kill_process(getpid(), Signal::TERM).unwrap();
+        while next(&mut signals).await != (Heard::Signal { name: "SIGTERM", wish: Wish::Stop }) {}
     }
 
     #[tokio::test]

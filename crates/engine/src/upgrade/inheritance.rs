@@ -95,6 +95,11 @@ impl Inheritance {
             }
             Err(missing) => {
                 let left = Arc::new(Left::take_only(&envelope.descriptors, PROGRAM)?);
+                // What is closed passes to nobody.
+                let is_open = |number: &RawFd| {
+                    u32::try_from(*number).is_ok_and(|number| sys::duplicate(number).is_ok())
+                };
+                let numbers = numbers.into_iter().filter(is_open).collect();
                 let way_back = WayBack { left, memory, numbers, is_back };
                 let missing = AdoptError::from(missing);
                 let failed = way_back.go(&missing.to_string());

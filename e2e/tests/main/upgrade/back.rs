@@ -39,6 +39,6 @@ fn one_that_fails_at_once_goes_back() {
 }
 
 #[test]
-fn one_that_fails_where_the_workers_are_goes_back() {
-    goes_back("/pidfd", "/pidfD");
+fn one_that_fails_at_last_goes_back() {
+    goes_back("dataplane/", "dataplanE/");
 }
