@@ -61,6 +61,37 @@ impl Process {
         line.expect("the line should be there").trim().to_owned()
     }
 
+    /// How often its threads have given way so far: each time that one wakes up.
+    pub fn switches(&self) -> u64 {
+        let counts = self.threads("status").into_iter().flat_map(|status| {
+            // One that has just ended is counted no more: then it is looked again.
+            let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+            lines.filter_map(|line| line.split_whitespace().last()?.parse().ok()).collect::<Vec<u64>>()
+        });
+        counts.sum()
+    }
+
+    /// Whether all its threads wait for something at this moment.
+    pub fn sleeps(&self) -> bool {
+        let states = self.threads("status");
+        states.iter().all(|status| status.contains("State:\tS"))
+    }
+
+    /// How often it has written to something, by the system call of that name, whether that went well or not.
+    pub fn writes(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid)).expect("the process should live");
+        let count = io.lines().find_map(|line| line.strip_prefix("syscw: ")?.parse().ok());
+        count.expect("the kernel tells it")
+    }
+
+    /// What the kernel says of each of its threads, in the file of this name.
+    fn threads(&self, file: &str) -> Vec<String> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).expect("the process should live");
+        let texts =
+            threads.map(|thread| std::fs::read_to_string(thread.expect("a thread").path().join(file)));
+        texts.map(Result::unwrap_or_default).collect()
+    }
+
     /// How many descriptors it has open.
     pub fn open_files(&self) -> usize {
         let entries = std::fs::read_dir(format!("/proc/{}/fd", self.pid));

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{self, SigSet};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
-use nix::unistd::{Pid, getsid};
-use rustix::event::{PollFd, PollFlags, poll};
+use nix::unistd::{getppid, getsid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::Signal;
+use rustix::process::{PidfdFlags, Signal, pidfd_open};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
@@ -50,6 +50,9 @@ const WAITING: usize = MEANINGS.len();
 
 /// How long it takes to look again where the kernel could not.
 const AGAIN: Duration = Duration::from_millis(10);
+
+/// A shell that goes tells its jobs before it does: one that is still there behind this time had another wish.
+const SHELL_GOES: Duration = Duration::from_secs(2);
 
 /// The terminal that a process belongs to, by whatever name it has.
 const TERMINAL: &str = "/dev/tty";
@@ -85,6 +88,8 @@ pub(crate) struct Signals {
     streams: Vec<(unix::Signal, &'static str, Wish)>,
     apart: Apart,
     terminal: Terminal,
+    /// Who has started this process. It may have gone by the time at which its signal is looked at.
+    parent: i32,
     wishes: Wishes,
     /// Sleeps until the next deadline of the wishes. It is kept: the runtime lets a sleep end only after it has looked for
     /// signals, but one that begins too late ends at once.
@@ -97,7 +102,7 @@ pub(crate) struct Signals {
 /// Signals with who has sent them, as a thread reads them that does nothing else but to run the handlers of all other signals.
 #[derive(Debug)]
 struct Apart {
-    told: mpsc::Receiver<siginfo>,
+    told: mpsc::Receiver<Told>,
     waiting: Waiting,
     gate: Gate,
 }
@@ -113,11 +118,26 @@ pub(crate) struct Gate(Arc<Mutex<Reader>>);
 /// The thread that reads them, while they are not held.
 #[derive(Debug)]
 struct Reader {
-    tell: mpsc::Sender<siginfo>,
+    tell: mpsc::Sender<Told>,
     waiting: Waiting,
+    parent: i32,
     /// The thread ends when this is closed.
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What that thread tells.
+#[derive(Debug)]
+enum Told {
+    Signal(Box<siginfo>),
+    /// The shell has gone, right after it had sent HUP.
+    ShellGone,
+}
+
+/// Whoever has this process for a job, and has just sent HUP.
+struct Shell {
+    process: OwnedFd,
+    until: Instant,
 }
 
 /// What there is to know of the terminal that this process was started on.
@@ -137,7 +157,7 @@ impl Signals {
     /// program before knew of the terminal holds, where there was one: this one cannot see it any more. Then they are held until the
     /// [gate](Self::gate) is opened: the program before may have to go on with them.
     pub(crate) fn install(known: Option<Terminal>) -> io::Result<Self> {
-        let terminal = known.unwrap_or_else(Terminal::of_process);
+        let (terminal, parent) = (known.unwrap_or_else(Terminal::of_process), getppid().as_raw());
         let listen = |(signal, name, wish): (Signal, _, _)| {
             let stream = unix::signal(SignalKind::from_raw(signal.as_raw()))?;
             Ok((stream, name, wish))
@@ -146,8 +166,8 @@ impl Signals {
         let wishes = Wishes::default();
         let children = unix::signal(SignalKind::child())?;
         // What has waited comes now, when there are handlers.
-        let apart = Apart::listen(known.is_none())?;
-        Ok(Self { streams, apart, terminal, wishes, clock: None, children })
+        let apart = Apart::listen(known.is_none(), parent)?;
+        Ok(Self { streams, apart, terminal, parent, wishes, clock: None, children })
     }
 
     /// By which they are held.
@@ -172,8 +192,15 @@ impl Signals {
                 (name, wish) = arrival(&mut self.streams) => {
                     return Heard::Signal { name, wish: self.wishes.hear(wish, Instant::now()) };
                 }
-                info = self.apart.next() => {
-                    if let Some(heard) = self.judge(&info, is_of_shell(&info)) {
+                told = self.apart.next() => {
+                    let heard = match told {
+                        Told::Signal(info) => {
+                            let is_of_shell = is_of_shell(&info, self.parent, self.terminal);
+                            self.judge(&info, is_of_shell)
+                        }
+                        Told::ShellGone => self.hang_up(),
+                    };
+                    if let Some(heard) = heard {
                         return heard;
                     }
                 }
@@ -201,10 +228,15 @@ impl Signals {
         let is_sent = info.ssi_code <= 0;
         let is_passed_on = is_of_shell && self.terminal != Terminal::Missing;
         if wish == Wish::Reload && (!is_sent || is_passed_on) {
-            let stop = self.terminal.closes().then(|| self.wishes.hear(Wish::Stop, Instant::now()));
-            return (stop == Some(Wish::Stop)).then_some(Heard::HungUp);
+            return self.hang_up();
         }
         is_sent.then(|| Heard::Signal { name, wish: self.wishes.hear(wish, Instant::now()) })
+    }
+
+    /// The terminal is closed, or whoever leads the session has gone, and has told its jobs.
+    fn hang_up(&mut self) -> Option<Heard> {
+        let stop = self.terminal.closes().then(|| self.wishes.hear(Wish::Stop, Instant::now()));
+        (stop == Some(Wish::Stop)).then_some(Heard::HungUp)
     }
 
     /// A reload has its verdict, which is known by now to whoever waits for it.
@@ -238,11 +270,35 @@ fn has_terminal() -> bool {
         .is_ok()
 }
 
-/// Whether the sender leads the session, as a shell does that has jobs, and there is no terminal any more. A process of an outer PID
-/// namespace has no number here: 0 says neither who leads nor who has sent a signal.
-fn is_of_shell(info: &siginfo) -> bool {
-    let leader = getsid(None).ok().map(Pid::as_raw).filter(|leader| *leader > 0);
-    leader == Some(info.ssi_pid.cast_signed()) && !has_terminal()
+/// Whether the sender is a shell that has this process for a job, and there is no terminal any more. What is to outlive its terminal
+/// may have a parent that sends what it means.
+fn is_of_shell(info: &siginfo, parent: i32, terminal: Terminal) -> bool {
+    let shell = shell(info, parent);
+    shell.is_some_and(|shell| shell.leads || terminal == Terminal::Open) && !has_terminal()
+}
+
+/// A shell that has jobs: it leads the session, or has started this process.
+struct Sender {
+    pid: i32,
+    leads: bool,
+}
+
+/// The shell that has sent this. A process of an outer PID namespace has no number here: 0 says neither who leads nor who has sent a
+/// signal.
+fn shell(info: &siginfo, parent: i32) -> Option<Sender> {
+    let pid = info.ssi_pid.cast_signed();
+    let leads = getsid(None).is_ok_and(|leader| leader.as_raw() == pid);
+    (pid > 0 && (leads || parent == pid)).then_some(Sender { pid, leads })
+}
+
+impl Shell {
+    /// None where the signal is another one, of somebody else, or of one that has gone already.
+    fn of(info: &siginfo, parent: i32) -> Option<Self> {
+        let is_hangup = info.ssi_signo.cast_signed() == Signal::HUP.as_raw() && info.ssi_code <= 0;
+        let Sender { pid, .. } = shell(info, parent).filter(|_| is_hangup)?;
+        let process = pidfd_open(rustix::process::Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        Some(Self { process, until: Instant::now() + SHELL_GOES })
+    }
 }
 
 /// Whether this process was started with SIGHUP ignored.
@@ -258,23 +314,25 @@ fn ignores_hangup() -> bool {
 impl Apart {
     /// This thread blocks them, and so do those that it starts: one that writes to a terminal in the background would be sent some of them
     /// by the kernel (`stty tostop`), and would never have written. With them blocked it writes.
-    fn listen(begins: bool) -> io::Result<Self> {
+    fn listen(begins: bool, parent: i32) -> io::Result<Self> {
         meant()?.thread_block()?;
         let (tell, told) = mpsc::channel(WAITING);
         let waiting = Waiting::default();
-        let mut reader = Reader { tell, waiting: Arc::clone(&waiting), stop: None, thread: None };
+        let mut reader = Reader { tell, waiting: Arc::clone(&waiting), parent, stop: None, thread: None };
         if begins {
             reader.begin()?;
         }
         Ok(Self { told, waiting, gate: Gate(Arc::new(Mutex::new(reader))) })
     }
 
-    async fn next(&mut self) -> siginfo {
+    async fn next(&mut self) -> Told {
         match self.told.recv().await {
-            Some(info) => {
-                // The next one of its kind is another one.
-                self.waiting.fetch_and(!bit(&info), Ordering::AcqRel);
-                info
+            Some(told) => {
+                if let Told::Signal(info) = &told {
+                    // The next one of its kind is another one.
+                    self.waiting.fetch_and(!bit(info), Ordering::AcqRel);
+                }
+                told
             }
             // Nothing can be read any more.
             None => std::future::pending().await,
@@ -323,11 +381,11 @@ impl Reader {
         for signal in &meant()? {
             others.remove(signal);
         }
-        let (tell, waiting) = (self.tell.clone(), Arc::clone(&self.waiting));
+        let (tell, waiting, parent) = (self.tell.clone(), Arc::clone(&self.waiting), self.parent);
         self.thread = Some(builder.spawn(move || {
             // An error would say that there is no such thing as a mask.
             let _ = others.thread_unblock();
-            take(&fd, &ends, &tell, &waiting);
+            take(&fd, &ends, &tell, &waiting, parent);
         })?);
         self.stop = Some(stop);
         Ok(())
@@ -350,23 +408,34 @@ fn meant() -> io::Result<SigSet> {
 }
 
 /// Reads signals until the other end of a pipe is closed.
-fn take(fd: &SignalFd, ends: &OwnedFd, tell: &mpsc::Sender<siginfo>, waiting: &Waiting) {
+fn take(fd: &SignalFd, ends: &OwnedFd, tell: &mpsc::Sender<Told>, waiting: &Waiting, parent: i32) {
+    let mut shell: Option<Shell> = None;
     loop {
-        let mut ready = [PollFd::new(fd, PollFlags::IN), PollFd::new(ends, PollFlags::IN)];
-        match poll(&mut ready, None) {
+        let wait = shell.as_ref().map(|shell| shell.until.saturating_duration_since(Instant::now()));
+        let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+        let mut ready = vec![PollFd::new(fd, PollFlags::IN), PollFd::new(ends, PollFlags::IN)];
+        ready.extend(shell.as_ref().map(|shell| PollFd::new(&shell.process, PollFlags::IN)));
+        match poll(&mut ready, wait.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             // The machine is short of something.
             Err(_) => thread::sleep(AGAIN),
         }
-        let [_, end] = ready;
-        if !end.revents().is_empty() {
+        let is_ready = |at: usize| ready.get(at).is_some_and(|one| !one.revents().is_empty());
+        if is_ready(1) {
             return;
         }
+        let has_gone = is_ready(2);
+        drop(ready);
+        shell = shell.filter(|shell| !has_gone && shell.until > Instant::now());
         // One that comes while another of its kind waits is one with that, as the kernel has it.
         while let Ok(Some(info)) = fd.read_signal() {
+            shell = Shell::of(&info, parent).or(shell);
             if waiting.fetch_or(bit(&info), Ordering::AcqRel) & bit(&info) == 0 {
-                let _ = tell.try_send(info);
+                let _ = tell.try_send(Told::Signal(Box::new(info)));
             }
+        }
+        if has_gone {
+            let _ = tell.try_send(Told::ShellGone);
         }
     }
 }
@@ -394,131 +463,4 @@ async fn elapsed(clock: Option<&mut Pin<Box<Sleep>>>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use rustix::process::{getpid, kill_process};
-    use tokio::sync::Mutex as Turn;
-
-    use super::*;
-
-    /// Signals are the whole process's, tests are threads of it.
-    static PROCESS: Turn<()> = Turn::const_new(());
-
-    async fn signal(to: &mut Signals, signal: Signal) -> Heard {
-        kill_process(getpid(), signal).unwrap();
-        next(to).await
-    }
-
-    /// Other tests have children, which end.
-    async fn next(of: &mut Signals) -> Heard {
-        loop {
-            let heard = of.next().await;
-            if heard != Heard::ChildEnded {
-                return heard;
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn each_signal_is_heard_as_what_it_means() {
-        let _alone = PROCESS.lock().await;
-        for (number, name, wish) in MEANINGS {
-            let mut signals = Signals::install(None).unwrap();
-            assert_eq!(signal(&mut signals, number).await, Heard::Signal { name, wish });
-        }
-    }
-
-    fn info(signal: Signal, code: i32) -> siginfo {
-        let mut apart = SigSet::empty();
-        apart.add(signal::SIGTTOU);
-        apart.thread_block().unwrap();
-        let fd = SignalFd::with_flags(&apart, SfdFlags::SFD_CLOEXEC).unwrap();
-        // It is sent to this thread alone.
-        signal::raise(signal::SIGTTOU).unwrap();
-        let mut info = fd.read_signal().unwrap().unwrap();
-        (info.ssi_signo, info.ssi_code) = (signal.as_raw().cast_unsigned(), code);
-        info
-    }
-
-    /// `SI_KERNEL` and `SI_USER`.
-    #[tokio::test]
-    async fn what_the_kernel_sends_is_no_wish_and_a_terminal_closes_once() {
-        const KERNEL: i32 = 0x80;
-        const USER: i32 = 0;
-        let _alone = PROCESS.lock().await;
-        let reload = Some(Heard::Signal { name: "SIGHUP", wish: Wish::Reload });
-        for (terminal, closed, of_shell) in [
-            (Terminal::Open, Some(Heard::HungUp), Some(Heard::HungUp)),
-            (Terminal::DoesNotMatter, None, None),
-            (Terminal::Missing, None, reload),
-        ] {
-            let mut signals = Signals { terminal, ..Signals::install(None).unwrap() };
-            for signal in [Signal::TTIN, Signal::TTOU] {
-                assert_eq!(signals.judge(&info(signal, KERNEL), false), None);
-            }
-            assert_eq!(signals.judge(&info(Signal::HUP, USER), false), reload);
-            assert_eq!(signals.judge(&info(Signal::HUP, KERNEL), false), closed);
-            assert_eq!(signals.judge(&info(Signal::HUP, KERNEL), false), None);
-            let mut signals = Signals { terminal, ..Signals::install(None).unwrap() };
-            assert_eq!(signals.judge(&info(Signal::HUP, USER), true), of_shell, "{terminal:?}");
-        }
-    }
-
-    /// Nobody hears of any of them until all have come.
-    #[tokio::test]
-    async fn no_signal_drives_one_of_another_kind_out() {
-        let _alone = PROCESS.lock().await;
-        let mut signals = Signals::install(None).unwrap();
-        for _ in 0..1000 {
-            kill_process(getpid(), Signal::USR1).unwrap();
-        }
-        kill_process(getpid(), Signal::TERM).unwrap();
-        while next(&mut signals).await != (Heard::Signal { name: "SIGTERM", wish: Wish::Stop }) {}
-    }
-
-    #[tokio::test]
-    async fn signals_that_are_held_wait_and_one_that_was_taken_is_not_held() {
-        let _alone = PROCESS.lock().await;
-        let mut signals = Signals::install(None).unwrap();
-        let gate = signals.gate();
-        gate.hold().unwrap();
-        let reader = gate.lock().tell.clone();
-        gate.release();
-        // Nobody has heard of it: that is what a loop which has not had its turn looks like.
-        reader.send(info(Signal::USR2, 0)).await.unwrap();
-        assert!(gate.hold().unwrap_err().contains("obeyed first"));
-        assert!(matches!(next(&mut signals).await, Heard::Signal { name: "SIGUSR2", .. }));
-        gate.hold().unwrap();
-    }
-
-    #[tokio::test]
-    async fn two_signals_of_one_moment_are_one_wish_and_a_later_one_insists() {
-        let _alone = PROCESS.lock().await;
-        let mut signals = Signals::install(None).unwrap();
-        let heard = |name, wish| Heard::Signal { name, wish };
-        assert_eq!(signal(&mut signals, Signal::TERM).await, heard("SIGTERM", Wish::Stop));
-        assert_eq!(signal(&mut signals, Signal::INT).await, heard("SIGINT", Wish::Repeated));
-        assert_eq!(next(&mut signals).await, Heard::StopSettled);
-        assert_eq!(signal(&mut signals, Signal::INT).await, heard("SIGINT", Wish::Terminate));
-    }
-
-    /// The clock has run out by the time at which the second is looked for, but it came before.
-    #[tokio::test]
-    async fn a_loop_that_was_held_up_takes_no_signal_for_a_later_one() {
-        let _alone = PROCESS.lock().await;
-        let mut signals = Signals::install(None).unwrap();
-        signal(&mut signals, Signal::TERM).await;
-        tokio::select! {
-            biased;
-            heard = next(&mut signals) => panic!("{heard:?}"),
-            () = std::future::ready(()) => {}
-        }
-        kill_process(getpid(), Signal::TERM).unwrap();
-        let due = signals.wishes.deadline().unwrap();
-        while Instant::now() < due {
-            std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-        }
-        let repeated = Heard::Signal { name: "SIGTERM", wish: Wish::Repeated };
-        assert_eq!(next(&mut signals).await, repeated);
-        assert_eq!(next(&mut signals).await, Heard::StopSettled);
-    }
-}
+mod tests;
