@@ -66,7 +66,7 @@ fn written(running: &Running, around: &Around) -> Vec<PathBuf> {
 
 /// Adds the sockets that the master was started with.
 pub(crate) fn with_inherited(builder: ClusterBuilder, inherited: Inherited) -> Result<ClusterBuilder, Error> {
-    let Inherited { activated, lender } = inherited;
+    let Inherited { activated, lender, anew: _ } = inherited;
     activated.into_iter().try_fold(builder.lends(lender), |builder, Given { socket, name }| {
         builder.adopt(socket, name.as_deref()).map_err(Error::Inherited)
     })

@@ -4,7 +4,7 @@ use std::env;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
-use recluster::host::Lender;
+use recluster::host::{self, Lender};
 
 /// What the master was started with.
 #[derive(Default)]
@@ -13,6 +13,8 @@ pub(crate) struct Inherited {
     pub(crate) activated: Vec<Given>,
     /// Any other socket: `listen({fd})` means it by the number that it has in the master.
     pub(crate) lender: Lender,
+    /// Why the master begins anew, where a guard has started it.
+    pub(crate) anew: Option<String>,
 }
 
 /// One of them.
@@ -28,6 +30,7 @@ pub(crate) struct Given {
 /// Must be called before the process opens anything itself: what has such a number then is taken for an inherited
 /// socket.
 pub(crate) fn sockets() -> Inherited {
+    let anew = host::begins_anew();
     let lender = Lender::open_now();
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut given = ListenFd::from_env();
@@ -35,7 +38,7 @@ pub(crate) fn sockets() -> Inherited {
     let names = names.chain(std::iter::repeat(None));
     let taken = (0..given.len()).zip(names);
     let activated = taken.filter_map(|(index, name)| Some(Given { socket: take(&mut given, index)?, name }));
-    Inherited { activated: activated.collect(), lender }
+    Inherited { activated: activated.collect(), lender, anew }
 }
 
 /// Takes one, whichever kind of socket it is. What it is not stays in place for the next question.

@@ -40,15 +40,13 @@ mod writable;
 
 use std::convert::Infallible;
 use std::env;
-use std::ffi::CString;
 use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use recluster::host::{FirstThread, Inheritance, Seat, WayBack};
+use recluster::host::{self, FirstThread, Inheritance, Seat, WayBack};
 
 use crate::args::Command;
 use crate::config::{CommandLine, Invocation};
@@ -65,7 +63,7 @@ const LOOK_UPS: Duration = Duration::from_secs(1);
 
 /// Does what the command line of this process says.
 pub fn main() -> ExitCode {
-    if let Some(status) = upgrading::rehearse() {
+    if let Some(status) = upgrading::guard().or_else(upgrading::rehearse) {
         return status.into();
     }
     match Inheritance::of_process() {
@@ -82,11 +80,7 @@ pub fn main() -> ExitCode {
 
 /// Goes on with what the program has left that this process was before, or goes back to it.
 fn go_on(inheritance: Inheritance, way_back: WayBack) -> ExitStatus {
-    // A program that is become by its descriptor is called by the number of that.
-    let name = env::args_os().next().map(PathBuf::from).unwrap_or_default();
-    let name = name.file_name().and_then(|name| CString::new(name.as_encoded_bytes()).ok());
-    // Nothing but the name that people see is wrong without.
-    let _ = name.map(|name| rustix::thread::set_name(&name));
+    host::keep_name();
     // What is left may be more than the limit on open files that this process was first started with.
     open_files::raise();
     let line = CommandLine::new(env::args_os().collect(), recluster::logical_directory());

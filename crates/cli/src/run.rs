@@ -46,11 +46,12 @@ pub(crate) async fn run(
     args: Run,
     (settings, said): (Settings, Said),
     line: CommandLine,
-    inherited: Inherited,
+    mut inherited: Inherited,
     seat: Seat,
     left: Option<(Inheritance, Return)>,
 ) -> Result<ExitStatus, Error> {
     let (left, back) = left.unzip();
+    let anew = inherited.anew.take().map(|reason| Note::StartedAnew { reason });
     let left = left.map(Left::read).transpose()?;
     let mut signals =
         Signals::install(left.as_ref().map(|left| left.kept.terminal)).map_err(Error::Signals)?;
@@ -75,7 +76,7 @@ pub(crate) async fn run(
         configured(builder, line.started(&args), settings, Place::new(&name, socket.as_ref()), notes);
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
     let builder = within_surroundings(builder.starts_on(seat), socket.as_ref(), &kept);
-    let successor = Successor::new(env::args_os().collect(), came.as_ref(), around.clone());
+    let successor = Successor::new(env::args_os().collect(), came.as_ref(), kept.open_files, around.clone());
     let builder = builder.successor(successor).inherits(inheritance);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
@@ -104,7 +105,7 @@ pub(crate) async fn run(
     }
     let exposed =
         admin_at.filter(|_| is_exposed && came.is_none()).map(|address| Note::AdminExposed { address });
-    for note in Note::survivors(cluster.survivors()).iter().chain(&exposed) {
+    for note in anew.iter().chain(&Note::survivors(cluster.survivors())).chain(&exposed) {
         journal.note(note);
     }
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use recluster::control::{Leaver, Socket, look_at_left};
 use recluster::host::{
-    self, AdoptError, Came, Inheritance, REHEARSAL_COMMAND, REHEARSAL_OPTION, Rehearsed, SaveError, Saving,
-    Seat, WayBack,
+    self, AdoptError, Came, GUARD_COMMAND, GUARD_OPTION, Inheritance, REHEARSAL_COMMAND, REHEARSAL_OPTION,
+    Rehearsed, SaveError, Saving, Seat, WayBack,
 };
 use recluster::{ClusterBuilder, admin};
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,9 @@ impl Return {
 
     /// Nothing can fail any more: what was left is this program's alone.
     pub(crate) fn is_over(&self) {
-        drop(self.take());
+        if let Some((way_back, _)) = self.take() {
+            way_back.is_over();
+        }
     }
 
     /// Goes back, if that can be. Returns where it cannot, and why.
@@ -165,18 +167,32 @@ pub(crate) fn invocation(inheritance: &Inheritance, line: &CommandLine) -> Resul
     }
 }
 
-/// Looks at all that this program would be left, where it was started for that; says what comes of it.
-pub(crate) fn rehearse() -> Option<ExitStatus> {
+/// The number of a memory, and the words of a master, where this process was started for something else by this command and option.
+fn asked(own: &str, own_option: &str) -> Option<(OsString, Vec<OsString>)> {
     let mut words = env::args_os();
     let name = words.next()?;
     let command = words.next()?;
     let option = words.next()?;
-    let memory = option.to_str()?.strip_prefix(REHEARSAL_OPTION)?;
-    if command != REHEARSAL_COMMAND || words.next()? != "--" {
+    let memory = option.to_str()?.strip_prefix(own_option)?;
+    if command != own || words.next()? != "--" {
         return None;
     }
-    let words: Vec<OsString> = [name].into_iter().chain(words).collect();
-    let said = Rehearsed::of(looks(memory.into(), words));
+    Some((memory.into(), [name].into_iter().chain(words).collect()))
+}
+
+/// Watches over a master, where this process was started for that.
+pub(crate) fn guard() -> Option<ExitStatus> {
+    let (memory, words) = asked(GUARD_COMMAND, GUARD_OPTION)?;
+    let Err(reason) = host::keep_watch(&memory, &words) else { return Some(ExitStatus::Success) };
+    // Without a stderr there is nobody to tell.
+    let _ = writeln!(io::stderr(), "recluster: {reason}");
+    Some(ExitStatus::Failure)
+}
+
+/// Looks at all that this program would be left, where it was started for that; says what comes of it.
+pub(crate) fn rehearse() -> Option<ExitStatus> {
+    let (memory, words) = asked(REHEARSAL_COMMAND, REHEARSAL_OPTION)?;
+    let said = Rehearsed::of(looks(memory, words));
     let written = serde_json::to_string(&said).map_err(io::Error::from);
     let written = written.and_then(|line| writeln!(io::stdout(), "{line}"));
     Some(if written.is_ok() { ExitStatus::Success } else { ExitStatus::Failure })

@@ -283,7 +283,7 @@ const ENGINE: Layers = (
         &["process", "process::advice", "process::latest", "process::shell_command"],
         &["process::health_check", "process::spawn"],
         &["process::hook", "process::launch"],
-        &["process::launcher"],
+        &["process::guard", "process::launcher"],
         &["process::successor"],
         &["dataplane::handle", "dataplane::inherited"],
         &[

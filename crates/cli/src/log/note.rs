@@ -10,7 +10,7 @@ use recluster::{Held, Level, Status, WorkerStatus};
 use serde::Serialize;
 
 use crate::args::{Run, Verbosity};
-use crate::log::survivors;
+use crate::log::{starts, survivors};
 use crate::patience::{Patience, Seen};
 use crate::wishes::Wish;
 
@@ -48,6 +48,8 @@ pub(crate) enum Note {
         /// The first of them.
         pids: Vec<u32>,
     },
+    /// The program that was to take the place of the master before this one has failed.
+    StartedAnew { reason: String },
     /// Other machines may reach the admin listener.
     AdminExposed { address: String },
     /// There is no control socket, since there is no place for one.
@@ -278,6 +280,7 @@ impl Note {
             Self::LogNotReopened { .. }
             | Self::PathLost { .. }
             | Self::ControlMissing { .. }
+            | Self::StartedAnew { .. }
             | Self::RespawnRow { over: false, .. }
             | Self::EventsMissed { .. }
             | Self::LinesMissed { .. } => Verbosity::Quiet,
@@ -309,7 +312,7 @@ impl Note {
     /// How much it matters.
     pub(crate) fn level(&self) -> Level {
         match self {
-            Self::LogNotReopened { .. } | Self::PathLost { .. } => Level::Error,
+            Self::LogNotReopened { .. } | Self::PathLost { .. } | Self::StartedAnew { .. } => Level::Error,
             Self::StopWaits { .. }
             | Self::Survivors { .. }
             | Self::StartWaits { .. }
@@ -349,19 +352,14 @@ impl Note {
                     "recluster {version} starts {workers} worker{many} of {server}, control socket {control}{admin}"
                 )
             }
+            Self::StartedAnew { reason } => format!("{reason}: this is the version before, started anew"),
             Self::Survivors { workers, pids } => survivors::words(*workers, pids),
             Self::AdminExposed { address } => format!(
                 "other machines may reach the admin listener at {address}, and read the metrics and the status there: \
                  --admin 127.0.0.1:PORT keeps it to this one"
             ),
-            Self::ControlMissing { reason } => format!(
-                "there is no control socket, so `recluster reload`, `status` and `stop` do not reach this cluster; signals do: \
-                 {reason} (hint: a tmpfs at /run, /tmp or /dev/shm, or --control PATH)"
-            ),
-            Self::StopIsLong { seconds } => format!(
-                "a stop may take {seconds:.0} s, and `docker stop` kills a container after 10 s: give it that time \
-                 (docker run --stop-timeout {seconds:.0}, stop_grace_period: {seconds:.0}s), or say a shorter --stop-timeout here"
-            ),
+            Self::ControlMissing { reason } => starts::control_missing(reason),
+            Self::StopIsLong { seconds } => starts::stop_is_long(*seconds),
             Self::Signal { signal, meaning: HUNG_UP } => {
                 format!("{signal}: {HUNG_UP} (nohup keeps a cluster running without one)")
             }

@@ -1,4 +1,4 @@
-//! Words for what workers are started with, and for starts that do not come to an end.
+//! Words for what workers and the master are started with, and for starts that do not come to an end.
 
 use std::time::Duration;
 
@@ -36,5 +36,21 @@ fn hangs(program: &str, directory: &str, waited: Duration) -> String {
     format!(
         "does not run {waited:.0?} after its start began: the kernel still waits for {program}, or for its directory {directory}; a file \
          system that does not answer keeps it, and until then nothing else is started"
+    )
+}
+
+/// The master has no control socket.
+pub(super) fn control_missing(reason: &str) -> String {
+    format!(
+        "there is no control socket, so `recluster reload`, `status` and `stop` do not reach this cluster; signals do: \
+         {reason} (hint: a tmpfs at /run, /tmp or /dev/shm, or --control PATH)"
+    )
+}
+
+/// It may take longer to stop than a container is given.
+pub(super) fn stop_is_long(seconds: f64) -> String {
+    format!(
+        "a stop may take {seconds:.0} s, and `docker stop` kills a container after 10 s: give it that time \
+         (docker run --stop-timeout {seconds:.0}, stop_grace_period: {seconds:.0}s), or say a shorter --stop-timeout here"
     )
 }

@@ -367,6 +367,7 @@ fn notes_of_every_kind() -> Vec<Note> {
     };
     every! {
         Note::Starting { .. } => of(|note| matches!(note, Note::Starting { .. })),
+        Note::StartedAnew { .. } => of(|note| matches!(note, Note::StartedAnew { .. })),
         Note::Survivors { .. } => of(|note| matches!(note, Note::Survivors { .. })),
         Note::ControlMissing { .. } => of(|note| matches!(note, Note::ControlMissing { .. })),
         Note::StopIsLong { .. } => of(|note| matches!(note, Note::StopIsLong { .. })),

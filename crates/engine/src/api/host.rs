@@ -19,6 +19,9 @@ use crate::api::cluster::Cluster;
 use crate::config::variable::Variables;
 pub use crate::dataplane::{Handle, Misfit, Receipt};
 pub use crate::process::first_thread::{FirstThread, Seat};
+pub use crate::process::guard::{
+    COMMAND as GUARD_COMMAND, OPTION as GUARD_OPTION, begins_anew, keep_name, keep_watch,
+};
 use crate::process::latest::Latest;
 use crate::process::program::Program;
 pub use crate::process::stdio::Stdio;

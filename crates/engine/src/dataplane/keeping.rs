@@ -35,6 +35,8 @@ use crate::report::worker::Address;
 use crate::socket::bind::Bound;
 use crate::socket::kept::{KeptName, Other, Pool, Returned};
 use crate::sys::{self, Hook};
+use crate::upgrade::Saving;
+use crate::upgrade::saving::Role;
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -236,6 +238,19 @@ pub(super) fn report_again(listener: &Listener, reports: &Reports) {
 fn places(listener: &Listener) -> impl Iterator<Item = &Rc<OwnedFd>> {
     let members = listener.group.iter().flat_map(|group| &group.members).map(|member| &member.socket);
     members.chain(listener.socket.iter().filter(|_| listener.group.is_none()))
+}
+
+/// Clients arrive at its sockets, also where a master begins anew: but for those of a port that the kernel would choose anew.
+pub(super) fn arrive(listener: &Listener, saving: &mut Saving) {
+    let is_of_any_port = listener.identity.as_ref().is_some_and(|asked| asked.index.is_some());
+    if listener.deferred.is_some() || is_of_any_port {
+        return;
+    }
+    let file = listener.file.as_ref().map(|file| file.identity());
+    for (place, socket) in (0..).zip(places(listener)) {
+        let listener = format!("listener/{}", listener.id);
+        saving.arrive(socket, Role::Own { is_first: false, listener, place, file });
+    }
 }
 
 /// What came back at an address that overlaps this one is wanted by nobody any more. It is emptied and closed.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{Limits, READ_BYTES};
 use super::idle::Looks;
+use super::keeping;
 use super::later::Later;
 use super::listener::Listener;
 use super::listener::saved::SavedListener;
@@ -110,6 +111,7 @@ pub(super) fn save(state: &State) -> Result<(Saving, Vec<OwnedFd>), SaveError> {
         passed,
     };
     saving.put(PART, &saved)?;
+    state.listeners.values().for_each(|listener| keeping::arrive(listener, &mut saving));
     Ok((saving, memories))
 }
 

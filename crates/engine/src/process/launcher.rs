@@ -104,7 +104,7 @@ impl Launcher {
             while let Some(next) = queue.next() {
                 match next {
                     // Where it is done nobody is told: nobody is left.
-                    Next::Become(exec, failing) => drop(failing.send(exec.perform())),
+                    Next::Become(mut exec, failing) => drop(failing.send(exec.perform())),
                     Next::Chore(chore) => drop(told(&panicked, chore)),
                     Next::Reap => {
                         if told(&panicked, || awaited.reap_others()) == Some(true) {

@@ -15,6 +15,7 @@ pub(crate) mod family;
 pub(crate) mod first_thread;
 mod forwarder;
 pub(crate) mod groups;
+pub(crate) mod guard;
 pub(crate) mod hands;
 pub(crate) mod health_check;
 pub(crate) mod hook;

@@ -9,11 +9,10 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{self, Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
-use recluster_core::Exit;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
@@ -21,14 +20,15 @@ use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
 use crate::aside::aside;
+use crate::config::service_manager::ServiceManager;
+use crate::process::guard::{self, in_words};
 use crate::process::hands::Hands;
 use crate::process::launcher::Launcher;
 use crate::process::shell_command::{Rest, run_to_end};
-use crate::report::signal::signal_name;
 use crate::report::status::MasterStatus;
 use crate::sys;
 use crate::upgrade::envelope::Envelope;
-use crate::upgrade::exec::Exec;
+use crate::upgrade::exec::{Exec, Guard};
 use crate::upgrade::inheritance::PROGRAM;
 use crate::upgrade::{AdoptError, Inheritance, Moment, SaveError, Saving, memory, plain};
 
@@ -51,6 +51,9 @@ const LONGEST_REASON: usize = 500;
 /// What begins every program of the kernel's own format, and where its architecture stands.
 const ELF: &[u8] = b"\x7fELF";
 const HEAD: usize = 20;
+
+/// The process that the kernel starts first, in a container as well.
+const FIRST_PROCESS: u32 = 1;
 
 /// Where this process's own program is.
 const OWN: &str = "/proc/self/exe";
@@ -80,6 +83,8 @@ pub struct Successor {
     around: Box<dyn Around>,
     /// How many upgrades there were.
     upgrades: u32,
+    /// The limit on open files that this process was started with, if it is another now.
+    open_files: Option<u64>,
 }
 
 impl fmt::Debug for Successor {
@@ -215,13 +220,18 @@ impl Program {
 impl Successor {
     /// For a process that was started with these words, and what is around its cluster. To be called before its path can lead to anything
     /// else.
-    pub fn new(words: Vec<OsString>, came: Option<&Came>, around: impl Around + 'static) -> Self {
+    pub fn new(
+        words: Vec<OsString>,
+        came: Option<&Came>,
+        open_files: Option<u64>,
+        around: impl Around + 'static,
+    ) -> Self {
         let known = came.and_then(|came| came.path.clone());
         let path = known.map_or_else(|| path_of_own(words.first()).map_err(|error| error.to_string()), Ok);
         let upgrades = came.map_or(0, |came| came.upgrades);
         let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let own = own.map_err(|error| error.to_string());
-        Self { words, path, own, around: Box::new(around), upgrades }
+        Self { words, path, own, around: Box::new(around), upgrades, open_files }
     }
 
     fn left(&self, rests_since: Moment) -> Left {
@@ -324,11 +334,16 @@ impl Successor {
         if let Err(error) = saving.put(PART, &self.left(rests_since.into())) {
             return Unable::Ever(error.to_string());
         }
+        let guard = match self.guard(&mut saving) {
+            Ok(guard) => guard,
+            Err(reason) => return Unable::Now(reason),
+        };
         if let Err(reason) = self.around.hold() {
             return Unable::Now(reason);
         }
         let exec = sealed(saving.into_envelope()).and_then(|(memory, numbers)| {
-            Exec::new((program.try_clone()?, memory), &self.words, numbers, None)
+            let exec = Exec::new((program.try_clone()?, memory), &self.words, numbers, None)?;
+            Ok(exec.guarded(guard))
         });
         let failed = match exec {
             Ok(exec) => launcher.become_it(exec),
@@ -339,6 +354,17 @@ impl Successor {
         let is_busy = failed.kind() == io::ErrorKind::WouldBlock;
         let reason = format!("the new program cannot be run: {failed}");
         if is_busy { Unable::Now(reason) } else { Unable::Ever(reason) }
+    }
+
+    /// What watches over the new program until it serves; none for the first process of a container, which takes all others with it, and
+    /// which none of them can kill. A service manager starts a master again itself.
+    fn guard(&self, saving: &mut Saving) -> Result<Option<Guard>, String> {
+        if process::id() == FIRST_PROCESS {
+            return Ok(None);
+        }
+        let is_restarted = ServiceManager::of_process().is_some();
+        let guard = guard::guard(&self.words, self.open_files, is_restarted, saving);
+        guard.map(Some).map_err(|error| format!("no guard can be started: {error}"))
     }
 }
 
@@ -351,13 +377,6 @@ fn sealed(envelope: Envelope) -> io::Result<(OwnedFd, Vec<RawFd>)> {
 fn ends() -> io::Result<(pipe::Receiver, OwnedFd)> {
     let (theirs, ours) = pipe::pipe()?;
     Ok((ours, theirs.into_blocking_fd()?))
-}
-
-fn in_words(exit: Exit) -> String {
-    match exit {
-        Exit::Code(code) => format!("with status {code}"),
-        Exit::Signal(signal) => format!("by {}", signal_name(signal)),
-    }
 }
 
 /// This program, which begins now.

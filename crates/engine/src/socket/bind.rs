@@ -27,6 +27,7 @@ use crate::socket::probe::{Probe, obstacle, probe};
 use crate::socket::runtime_dir::{may_create_in, parent_of};
 use crate::socket::short_path::ShortPath;
 use crate::sys;
+use crate::upgrade::saving::Role;
 use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// The descriptor of the first listener in a worker that is not Node, and the first `fd` of `listen({fd})` in one that is.
@@ -48,6 +49,8 @@ pub(crate) struct Bound {
     pub(crate) file: Option<Arc<SocketFile>>,
     /// The name under which a service manager may keep it; none for what is somebody else's, or has a port of the kernel's choice.
     pub(crate) kept: Option<KeptName>,
+    /// The master was started with it.
+    pub(crate) is_given: bool,
     /// Sockets of a group that came back with it, or that were in its way, and are not needed.
     pub(crate) others: Vec<Other>,
 }
@@ -59,6 +62,7 @@ struct Left {
     address: Address,
     file: Option<SavedFile>,
     kept: Option<String>,
+    is_given: bool,
 }
 
 /// The name of the part.
@@ -72,11 +76,15 @@ fn purpose(number: usize) -> String {
 pub(crate) fn save_all(bound: &[Bound], saving: &mut Saving) -> Result<(), SaveError> {
     let left = bound.iter().enumerate().map(|(number, bound)| {
         saving.pass(&bound.socket, purpose(number))?;
+        if let Some(role) = bound.role(number) {
+            saving.arrive(&bound.socket, role);
+        }
         Ok(Left {
             name: bound.name.as_ref().map(ToString::to_string),
             address: bound.address.clone(),
             file: bound.file.as_ref().map(|file| file.save()),
             kept: bound.kept.map(|name| name.to_string()),
+            is_given: bound.is_given,
         })
     });
     let left = left.collect::<Result<Vec<Left>, SaveError>>()?;
@@ -91,16 +99,18 @@ pub(crate) fn read_all(inheritance: &mut Inheritance) -> Result<(), AdoptError> 
 /// Those that were left, in their order. Their files belong to the program before until [`SocketFile::keep`].
 pub(crate) fn adopt_all(inheritance: &mut Inheritance) -> Result<Vec<Bound>, AdoptError> {
     let left: Vec<Left> = inheritance.needed(PART)?;
-    let adopted = left.into_iter().enumerate().map(|(number, Left { name, address, file, kept })| {
-        Ok(Bound {
-            name: name.and_then(|name| name.parse().ok()),
-            address,
-            socket: inheritance.descriptor(&purpose(number))?,
-            file: file.map(|file| Arc::new(SocketFile::inherit(file))),
-            kept: kept.and_then(|name| name.parse().ok()),
-            others: Vec::new(),
-        })
-    });
+    let adopted =
+        left.into_iter().enumerate().map(|(number, Left { name, address, file, kept, is_given })| {
+            Ok(Bound {
+                name: name.and_then(|name| name.parse().ok()),
+                address,
+                socket: inheritance.descriptor(&purpose(number))?,
+                file: file.map(|file| Arc::new(SocketFile::inherit(file))),
+                kept: kept.and_then(|name| name.parse().ok()),
+                is_given,
+                others: Vec::new(),
+            })
+        });
     adopted.collect()
 }
 
@@ -110,7 +120,17 @@ impl Bound {
         let socket = Socket::from(socket);
         let local = socket.local_addr()?;
         let address = address_of(&local, socket.r#type()?);
-        Ok(Self { name, address, socket: socket.into(), file: None, kept: None, others: Vec::new() })
+        let socket = socket.into();
+        Ok(Self { name, address, socket, file: None, kept: None, is_given: true, others: Vec::new() })
+    }
+
+    /// What it would be to a master that begins anew; none where that would choose another port.
+    fn role(&self, number: usize) -> Option<Role> {
+        if self.is_given {
+            return Some(Role::Given(self.name.as_ref().map(ToString::to_string)));
+        }
+        let file = self.file.as_ref().map(|file| file.identity());
+        self.kept.map(|_| Role::Own { is_first: true, listener: purpose(number), place: 0, file })
     }
 
     /// A socket that a service manager has kept.
@@ -122,7 +142,8 @@ impl Bound {
         }
         // A program that is not Node expects what it is given at a first start: a socket that waits.
         let _ = SockRef::from(&first).set_nonblocking(false);
-        Self { name: listen.name.clone(), address, socket: first, file, kept: Some(kept), others }
+        let (name, kept) = (listen.name.clone(), Some(kept));
+        Self { name, address, socket: first, file, kept, is_given: false, others }
     }
 
     /// The address as a [`Listen`] would say it.
@@ -316,7 +337,8 @@ fn bind_as(listen: &Listen, shares: bool) -> io::Result<Bound> {
         (_, None) => return Err(io::ErrorKind::AddrNotAvailable.into()),
     };
     let (name, file) = (listen.name.clone(), file.map(Arc::new));
-    Ok(Bound { name, address, socket: socket.into(), file, kept: None, others: Vec::new() })
+    let socket = socket.into();
+    Ok(Bound { name, address, socket, file, kept: None, is_given: false, others: Vec::new() })
 }
 
 fn is_tcp(at: &BindAddress) -> bool {

@@ -5,6 +5,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::process::Command;
 
 use crate::sys;
 use crate::upgrade::table::Passing;
@@ -26,6 +27,23 @@ pub(crate) struct Exec {
     env: Vec<CString>,
     /// What passes beside the memory.
     numbers: Vec<RawFd>,
+    /// Ended where it was in vain.
+    guard: Option<Guard>,
+}
+
+/// A process that watches over it, from right before it.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    command: Command,
+    /// What it is given.
+    _held: Vec<OwnedFd>,
+}
+
+impl Guard {
+    /// What is held is given to it by the command.
+    pub(crate) fn new(command: Command, held: Vec<OwnedFd>) -> Self {
+        Self { command, _held: held }
+    }
 }
 
 impl Exec {
@@ -55,17 +73,33 @@ impl Exec {
             program,
             memory,
             numbers,
+            guard: None,
         })
+    }
+
+    /// Has this process watch over it.
+    pub(crate) fn guarded(self, guard: Option<Guard>) -> Self {
+        Self { guard, ..self }
     }
 
     /// Becomes it. Returns only where that cannot be, and then nothing passes any more. To be called by the first thread, with the signals
     /// blocked that mean something.
-    pub(crate) fn perform(&self) -> io::Error {
+    pub(crate) fn perform(&mut self) -> io::Error {
+        let guard = match self.guard.as_mut().map(|guard| guard.command.spawn()).transpose() {
+            Ok(guard) => guard,
+            Err(error) => return io::Error::new(error.kind(), format!("no guard can be started: {error}")),
+        };
         let numbers = self.numbers.iter().copied().chain([self.memory.as_raw_fd()]);
-        match Passing::let_through(numbers) {
+        let error = match Passing::let_through(numbers) {
             Ok(_passing) => sys::execute(self.program.as_fd(), &self.words, &self.env),
             Err(error) => error,
+        };
+        if let Some(mut guard) = guard {
+            // It was just started, so this does not take long.
+            let _ = guard.kill();
+            let _ = guard.wait();
         }
+        error
     }
 }
 

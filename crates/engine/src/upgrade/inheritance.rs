@@ -19,6 +19,10 @@ use crate::upgrade::table::{Left, Missing};
 
 /// The purpose of the old program's own file.
 pub(crate) const PROGRAM: &str = "program";
+/// The purpose of the pipe by which the guard is told that this program serves. Not all programs leave one.
+pub(crate) const GUARD: &str = "guard";
+/// What it is told.
+pub(crate) const SERVES: &[u8] = b"1";
 
 /// What is left, and not yet adopted.
 #[derive(Debug)]
@@ -164,6 +168,15 @@ impl Inheritance {
 }
 
 impl WayBack {
+    /// This program serves, and nothing is gone back to.
+    pub fn is_over(self) {
+        if let Some(Ok(guard)) = self.left.duplicate(GUARD) {
+            // A guard that has ended is told nothing.
+            let _ = rustix::io::write(guard, SERVES);
+        }
+        // Where there is no room for that, it sees that the pipe is closed.
+    }
+
     /// Becomes the program before, with all as it was left. Returns only where that cannot be, and why. To be called by the first thread.
     pub fn go(&self, reason: &str) -> String {
         if self.is_back {
@@ -179,7 +192,7 @@ impl WayBack {
             Exec::new((program, self.memory.try_clone()?), &words, self.numbers.clone(), Some(reason))
         });
         match exec {
-            Ok(exec) => failed(exec.perform()),
+            Ok(mut exec) => failed(exec.perform()),
             Err(error) => failed(error),
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, RawFd};
 
+use rustix::fs::fstat;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use thiserror::Error;
@@ -21,6 +22,34 @@ pub struct Saving {
     /// Of the descriptors that pass.
     numbers: BTreeSet<RawFd>,
     purposes: BTreeSet<String>,
+    arrivals: Vec<Arrival>,
+}
+
+/// A socket at which clients arrive. Nothing is left of this: it is for whoever would have to begin anew if everything fails.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) number: RawFd,
+    /// Which socket it is.
+    pub(crate) inode: u64,
+    pub(crate) role: Role,
+}
+
+/// How this process has come by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It was started with it, and with this name for it.
+    Given(Option<String>),
+    /// It was bound here.
+    Own {
+        /// It was bound before any worker asked for it.
+        is_first: bool,
+        /// For what: the sockets of one listener have the same.
+        listener: String,
+        /// Its place among these.
+        place: u32,
+        /// The file of a unix socket: its device and its inode.
+        file: Option<(u64, u64)>,
+    },
 }
 
 /// Why something cannot be left.
@@ -55,7 +84,7 @@ impl Saving {
     /// One in which there is nothing yet. The program is named for people.
     pub(crate) fn new(program: &str) -> Self {
         let envelope = Envelope::new(program);
-        Self { envelope, numbers: BTreeSet::new(), purposes: BTreeSet::new() }
+        Self { envelope, numbers: BTreeSet::new(), purposes: BTreeSet::new(), arrivals: Vec::new() }
     }
 
     /// Has a descriptor pass. It is remembered by its number, so it has to stay open.
@@ -66,6 +95,20 @@ impl Saving {
         self.add(entry)
     }
 
+    /// Clients arrive at this socket, which is remembered by its number.
+    pub(crate) fn arrive(&mut self, at: impl AsFd, role: Role) {
+        let number = at.as_fd().as_raw_fd();
+        // It is open.
+        if let Ok(about) = fstat(at) {
+            self.arrivals.push(Arrival { number, inode: about.st_ino, role });
+        }
+    }
+
+    /// Where clients arrive.
+    pub(crate) fn arrivals(&self) -> &[Arrival] {
+        &self.arrivals
+    }
+
     /// Puts in what a part has to say.
     pub fn put(&mut self, part: &str, said: &impl Serialize) -> Result<(), SaveError> {
         let said =
@@ -74,7 +117,8 @@ impl Saving {
     }
 
     /// Adds what a thread has saved.
-    pub(crate) fn merge(&mut self, other: Self) -> Result<(), SaveError> {
+    pub(crate) fn merge(&mut self, mut other: Self) -> Result<(), SaveError> {
+        self.arrivals.append(&mut other.arrivals);
         let (entries, parts) = other.envelope.into_contents();
         entries.into_iter().try_for_each(|entry| self.add(entry))?;
         for (part, said) in parts {

@@ -56,6 +56,9 @@ pub(super) fn notes() -> Vec<Note> {
     vec![
         starting(4, Some("/run/recluster/shop.sock"), Some("127.0.0.1:9464")),
         starting(1, None, None),
+        Note::StartedAnew {
+            reason: "the program that was to take over ended by SIGABRT before it served".to_owned(),
+        },
         Note::Survivors { workers: 1, pids: vec![4711] },
         Note::Survivors { workers: 19, pids: vec![4711, 4712] },
         Note::AdminExposed { address: "0.0.0.0:9464".to_owned() },
