@@ -1,5 +1,5 @@
 //! A program that takes a master's place and does something first, or instead: what the file beside it says that has its name and `.does`,
-//! a line for each thing. `kill PID` kills a process, `abort` aborts, `become PATH` becomes another program. A dry run only becomes it.
+//! a line for each thing. `kill PID` kills a process, `abort` aborts, `hang` does nothing more, `become PATH` becomes another program. A dry run only becomes it.
 
 #![expect(clippy::print_stderr, reason = "whoever reads the test's output sees why it has failed")]
 
@@ -7,6 +7,7 @@ use std::env;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{self, Command};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -24,6 +25,9 @@ fn main() {
                 kill_process(pid, Signal::KILL).expect("it lives");
             }
             None if is_real && line == "abort" => process::abort(),
+            None if is_real && line == "hang" => loop {
+                thread::park();
+            },
             _ => {}
         }
     }

@@ -2,6 +2,7 @@
 
 mod back;
 mod clients;
+mod guard;
 mod load;
 mod refused;
 
