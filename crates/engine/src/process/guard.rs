@@ -9,7 +9,7 @@ use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -221,7 +221,8 @@ fn exit_in(text: &str) -> Option<Exit> {
     let mut fields = fields.split_whitespace();
     let has_ended = fields.next() == Some("Z");
     let status: i32 = fields.next_back()?.parse().ok().filter(|status| has_ended && *status != 0)?;
-    Some(if status & 0x7f == 0 { Exit::Code(status >> 8) } else { Exit::Signal(status & 0x7f) })
+    let (code, signal) = (status >> 8, status & 0x7f);
+    Some(if signal == 0 { Exit::Code(code) } else { Exit::Signal(signal) })
 }
 
 /// How something has ended, behind "ended".
@@ -275,7 +276,7 @@ pub fn begins_anew() -> Option<String> {
 /// called by the first thread.
 pub fn keep_name() {
     let name = env::args_os().next();
-    let name = name.as_deref().and_then(|name| Path::new(name).file_name()).map(|name| name.as_bytes());
+    let name = name.as_deref().and_then(|name| Path::new(name).file_name()).map(OsStrExt::as_bytes);
     if let Some(name) = name.and_then(|name| CString::new(name).ok()) {
         // It goes by the other name.
         let _ = set_name(&name);

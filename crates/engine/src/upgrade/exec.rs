@@ -28,7 +28,7 @@ pub(crate) struct Exec {
     /// What passes beside the memory.
     numbers: Vec<RawFd>,
     /// Ended where it was in vain.
-    guard: Option<Guard>,
+    guard: Option<Box<Guard>>,
 }
 
 /// A process that watches over it, from right before it.
@@ -79,7 +79,7 @@ impl Exec {
 
     /// Has this process watch over it.
     pub(crate) fn guarded(self, guard: Option<Guard>) -> Self {
-        Self { guard, ..self }
+        Self { guard: guard.map(Box::new), ..self }
     }
 
     /// Becomes it. Returns only where that cannot be, and then nothing passes any more. To be called by the first thread, with the signals
