@@ -40,5 +40,5 @@ fn one_that_fails_at_once_goes_back() {
 
 #[test]
 fn one_that_fails_at_last_goes_back() {
-    goes_back("dataplane/", "dataplanE/");
+    goes_back("worker/", "workeR/");
 }
