@@ -6,6 +6,7 @@
 //! or `client`, which asks a running master.
 
 mod args;
+mod begun;
 mod check;
 mod claim;
 mod client;
@@ -28,6 +29,7 @@ mod orphans;
 mod paint;
 mod patience;
 mod pidfile;
+mod rereading;
 mod run;
 mod signals;
 mod size;

@@ -2,34 +2,32 @@
 //! control socket, a pidfile, signals, a log and an exit status.
 
 use std::env;
-use std::os::fd::OwnedFd;
 use std::process;
 use std::time::{Duration, Instant};
 
 use recluster::admin::{self, Admin, AdminError, Changed};
-use recluster::configuration::Configuration;
 use recluster::control::protocol::Request;
 use recluster::control::{self, Asked, News, Server, Socket};
 use recluster::host::{Came, Inheritance, Seat, Successor};
 use recluster::{
-    Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError, ServiceManager,
+    Address, Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError, ServiceManager,
 };
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use crate::args::Run;
-use crate::claim::{Claim, claim};
-use crate::config::{CommandLine, Reread, Said, Settings, changes_at_reload};
+use crate::begun::Begun;
+use crate::claim::Claim;
+use crate::config::{CommandLine, Said, Settings};
 use crate::describe::{describe, set, stop_takes, with_inherited};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
 use crate::inherited::Inherited;
 use crate::log::{Journal, Kept as Path, Note};
-use crate::name::Name;
-use crate::open_files;
 use crate::orphans;
 use crate::patience::Patience;
-use crate::pidfile::{Fate, Pidfile, keeper};
+use crate::pidfile::{Fate, keeper};
+use crate::rereading::{Place, configured};
 use crate::signals::{self, Signals};
 use crate::upgrading::{Around, Kept, Left, Return};
 use crate::wishes::Wish;
@@ -58,16 +56,9 @@ pub(crate) async fn run(
     if args.around.subreaper {
         orphans::adopt().map_err(Error::Subreaper)?;
     }
-    let Begun { claim: Claim { name, mut socket, missing }, kept, mut inheritance, came, log } =
-        Begun::of(&args, said, left, &signals)?;
-    let admin = match args.admin.options() {
-        Some(options) => Some(admin_of(options, inheritance.as_mut()).await?),
-        None => None,
-    };
-    let pidfile = match &kept.pidfile {
-        Some(path) if came.is_some() => Some(Pidfile::inherit(path.clone())),
-        path => path.as_deref().map(Pidfile::write).transpose()?,
-    };
+    let mut begun = Begun::of(&args, said, left, &signals)?;
+    let (admin, pidfile) = (begun.admin(&args).await?, begun.pidfile()?);
+    let Begun { claim: Claim { name, mut socket, missing }, kept, inheritance, came, log } = begun;
     let mut journal = Journal::open(&name, &args.around, log)?;
     let around = Around::new(kept.clone(), signals.gate(), journal.flusher());
     let (notes, mut changes) = mpsc::unbounded_channel();
@@ -88,29 +79,17 @@ pub(crate) async fn run(
         socket.upgraded(outcome);
     }
     let is_exposed = admin.as_ref().is_some_and(Admin::is_exposed);
-    let admin = admin.map(|admin| admin.serve(cluster.clone()));
-    let mut admin = admin.transpose().map_err(AdminError::from)?;
-    if let Some(admin) = &admin {
-        around.has_admin(admin.leaver());
-    }
-    let mut server = socket.map(|socket| socket.serve(cluster.clone()));
+    let (mut server, mut admin) = serve(&cluster, (socket, admin), &around)?;
     if let Some(server) = &server {
         journal.record(server.recorder());
-        around.has_control(server.leaver());
     }
-    let control = server.as_ref().map(|server| server.path().display().to_string());
-    let admin_at = admin.as_ref().map(|admin| admin.address().to_string());
+    let at = (server.as_ref(), admin.as_ref().map(|admin| (admin.address(), is_exposed)));
     if came.is_none() {
-        journal.note(&Note::starting(&args, control, admin_at.clone()));
+        introduce(&mut journal, &args, at, missing);
     }
-    let exposed =
-        admin_at.filter(|_| is_exposed && came.is_none()).map(|address| Note::AdminExposed { address });
-    for note in anew.iter().chain(&Note::survivors(cluster.survivors())).chain(&exposed) {
+    anew.iter().for_each(|note| journal.note(note));
+    for note in &Note::survivors(cluster.survivors()) {
         journal.note(note);
-    }
-
-    if came.is_none() {
-        journal.hint_at_surroundings(missing, usual_stop_of_first_process(&args));
     }
     if args.following.clear_screen {
         journal.clear_screen();
@@ -149,41 +128,34 @@ pub(crate) async fn run(
     conclude(ending, &args)
 }
 
-/// What is decided before anything is started: here, or by the program before.
-struct Begun {
-    claim: Claim,
-    kept: Kept,
-    inheritance: Option<Inheritance>,
-    came: Option<Came>,
-    log: Option<OwnedFd>,
+/// Answers at the control socket and at the admin listener, if there are any.
+fn serve(
+    cluster: &Cluster,
+    (socket, admin): (Option<Socket>, Option<Admin>),
+    around: &Around,
+) -> Result<(Option<Server>, Option<admin::Server>), Error> {
+    let admin = admin.map(|admin| admin.serve(cluster.clone())).transpose().map_err(AdminError::from)?;
+    admin.iter().for_each(|admin| around.has_admin(admin.leaver()));
+    let server = socket.map(|socket| socket.serve(cluster.clone()));
+    server.iter().for_each(|server| around.has_control(server.leaver()));
+    Ok((server, admin))
 }
 
-impl Begun {
-    fn of(args: &Run, said: Said, left: Option<Left>, signals: &Signals) -> Result<Self, Error> {
-        if let Some(Left { inheritance, came, kept, name, socket, log }) = left {
-            let claim = Claim { name, socket, missing: None };
-            return Ok(Self { claim, kept, inheritance: Some(inheritance), came: Some(came), log });
-        }
-        let claim = claim(args)?;
-        let kept = Kept {
-            name: claim.name.to_string(),
-            open_files: open_files::raise(),
-            terminal: signals.terminal(),
-            pidfile: args.around.pidfile.clone(),
-            said,
-        };
-        Ok(Self { claim, kept, inheritance: None, came: None, log: None })
+/// The first lines of a log: what begins, where it is reached, and what people should know of that.
+fn introduce(
+    journal: &mut Journal,
+    args: &Run,
+    (server, admin): (Option<&Server>, Option<(&Address, bool)>),
+    missing: Option<String>,
+) {
+    let control = server.map(|server| server.path().display().to_string());
+    let (address, is_exposed) = admin.unzip();
+    let address = address.map(ToString::to_string);
+    journal.note(&Note::starting(args, control, address.clone()));
+    if let Some(address) = address.filter(|_| is_exposed == Some(true)) {
+        journal.note(&Note::AdminExposed { address });
     }
-}
-
-/// The admin listener that was left, or a new one.
-async fn admin_of(options: admin::Options, left: Option<&mut Inheritance>) -> Result<Admin, Error> {
-    if let Some(inheritance) = left
-        && let Some(admin) = Admin::adopt(options.clone(), inheritance)?
-    {
-        return Ok(admin);
-    }
-    Ok(Admin::bind(options).await?)
+    journal.hint_at_surroundings(missing, usual_stop_of_first_process(args));
 }
 
 /// A cluster that knows what there is around this process, and by what the next master will know its workers.
@@ -191,68 +163,6 @@ fn within_surroundings(builder: ClusterBuilder, socket: Option<&Socket>, kept: &
     let builder = set(builder, kept.open_files, ClusterBuilder::open_files);
     let builder = set(builder, ServiceManager::of_process(), ClusterBuilder::service_manager);
     set(builder, socket.map(Socket::path), ClusterBuilder::cluster)
-}
-
-/// A cluster that says with which settings it runs, and reads the config file again.
-fn configured(
-    builder: ClusterBuilder,
-    line: CommandLine,
-    settings: Settings,
-    place: Place,
-    notes: mpsc::UnboundedSender<Note>,
-) -> ClusterBuilder {
-    builder
-        .configuration(place.add_to(settings.told()))
-        .configuration_now(look(line.clone(), place.clone()))
-        .reread(reread(line, settings, place, notes))
-}
-
-/// Reads the config file again when a reload begins, and logs which settings change now and which need a restart.
-fn reread(
-    line: CommandLine,
-    running: Settings,
-    place: Place,
-    notes: mpsc::UnboundedSender<Note>,
-) -> impl FnMut() -> Result<ClusterBuilder, String> + Send {
-    move || {
-        let Reread { run, settings, changed } = line.reread(&running).map_err(|error| error.to_string())?;
-        let in_force = place.add_to(settings.told_in_force(&running));
-        let (changed, needs_restart): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|key| changes_at_reload(key));
-        if !(changed.is_empty() && needs_restart.is_empty()) {
-            // The log is gone only when the cluster is over.
-            let _ = notes.send(Note::Configured { changed, needs_restart: needs_restart.clone() });
-        }
-        Ok(describe(&run).needs_restart(needs_restart).configuration(in_force))
-    }
-}
-
-/// What the config file, the command line and the environment say now, for whoever asks how that differs.
-fn look(line: CommandLine, place: Place) -> impl Fn() -> Result<Configuration, String> + Send + Sync {
-    move || {
-        let said = line.read().map_err(|error| error.to_string())?;
-        Ok(place.add_to(said.settings.told()))
-    }
-}
-
-/// Where the cluster is found, which nobody needs to say.
-#[derive(Clone, Debug)]
-struct Place {
-    name: String,
-    control: String,
-}
-
-impl Place {
-    fn new(name: &Name, socket: Option<&Socket>) -> Self {
-        let control = socket.map_or("none".to_owned(), |socket| socket.path().display().to_string());
-        Self { name: name.to_string(), control }
-    }
-
-    fn add_to(&self, mut said: Configuration) -> Configuration {
-        said.work_out("name", &self.name);
-        said.work_out("control", &self.control);
-        said
-    }
 }
 
 /// Writes the log and obeys signals until the cluster is over.

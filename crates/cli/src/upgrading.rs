@@ -192,15 +192,15 @@ pub(crate) fn guard() -> Option<ExitStatus> {
 /// Looks at all that this program would be left, where it was started for that; says what comes of it.
 pub(crate) fn rehearse() -> Option<ExitStatus> {
     let (memory, words) = asked(REHEARSAL_COMMAND, REHEARSAL_OPTION)?;
-    let said = Rehearsed::of(looks(memory, words));
+    let said = Rehearsed::of(looks(&memory, words));
     let written = serde_json::to_string(&said).map_err(io::Error::from);
     let written = written.and_then(|line| writeln!(io::stdout(), "{line}"));
     Some(if written.is_ok() { ExitStatus::Success } else { ExitStatus::Failure })
 }
 
 /// Whether a cluster could go on so. All is looked at, and nothing is begun.
-fn looks(memory: OsString, words: Vec<OsString>) -> Result<(), String> {
-    let mut inheritance = Inheritance::in_memory(&memory).map_err(|error| error.to_string())?;
+fn looks(memory: &OsString, words: Vec<OsString>) -> Result<(), String> {
+    let mut inheritance = Inheritance::in_memory(memory).map_err(|error| error.to_string())?;
     let line = CommandLine::new(words, recluster::logical_directory());
     let line = line.map_err(|error| error.to_string())?;
     // What is wrong by now would be so at the next reload.

@@ -54,9 +54,7 @@ impl Narrator {
             Event::Superseded { generation } => self.line(superseded(*generation)),
             Event::Reloaded { generation, verdict } => self.line(reloaded(*generation, verdict)),
             Event::Upgraded { from, to, rested } => self.line(upgraded(from, to, *rested)),
-            Event::UpgradeFailed { reason } => {
-                self.line(format!("no other program has taken over: {reason}"))
-            }
+            Event::UpgradeFailed { reason } => self.line(not_upgraded(reason)),
             Event::Scaled { from, to } => self.line(format!("scaled from {from} to {to} workers")),
             Event::ReplaceFailed { failure } => {
                 self.line(format!("a worker could not be renewed and goes on as it is: {}", why(failure)))
@@ -216,6 +214,10 @@ fn hook_failed(on: &str, hook: &str, reason: &str) -> String {
 
 fn start_failed(failure: &Failure) -> String {
     format!("the first start is given up: {}", why(failure))
+}
+
+fn not_upgraded(reason: &str) -> String {
+    format!("no other program has taken over: {reason}")
 }
 
 fn upgraded(from: &str, to: &str, rested: Duration) -> String {

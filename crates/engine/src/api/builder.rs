@@ -1,6 +1,5 @@
 //! [`ClusterBuilder`]: everything that can be said about a cluster before it starts.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::num::NonZeroU32;
@@ -29,7 +28,7 @@ use crate::process::first_thread::Seat;
 use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
 use crate::process::successor::Successor;
-use crate::report::error::{ProgramError, StartError};
+use crate::report::error::StartError;
 use crate::report::event::{EVENT_BACKLOG, Event};
 use crate::report::events::Events;
 use crate::socket::bind::Bound;
@@ -159,15 +158,6 @@ impl ClusterBuilder {
     pub fn env_file(mut self, file: impl AsRef<Path>) -> Self {
         self.draft.program.add_env_file(file.as_ref());
         self
-    }
-
-    /// The environment that workers would be given now, but for what each has of its own, such as `WORKER_ID`.
-    ///
-    /// # Errors
-    ///
-    /// When an env file cannot be read, or a variable cannot be one for workers.
-    pub fn worker_environment(&self) -> Result<BTreeMap<OsString, OsString>, ProgramError> {
-        self.draft.program.variables().map(|(env, _)| env)
     }
 
     /// Has Node workers keep compiled code for each other and for those that come after them: module.enableCompileCache, which

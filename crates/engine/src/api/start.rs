@@ -1,5 +1,6 @@
 //! From a builder to a running cluster: everything that can be wrong and can be known before is looked at first.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::process::program::ResolvedProgram;
 use crate::process::runtime::{NodeKind, Runtime};
 use crate::process::slot_files;
 use crate::process::survivors;
-use crate::report::error::StartError;
+use crate::report::error::{ProgramError, StartError};
 use crate::socket::bind::{self, Bound};
 use crate::socket::kept::Pool;
 use crate::socket::manager::ManagerSocket;
@@ -98,6 +99,15 @@ impl ClusterBuilder {
         let controls = supervisor::start(shell, audience, setup, inheritance.as_mut())?;
         let supervisor::Controls { inputs, progress, ring } = controls;
         Ok(Cluster { inputs, events: heard, progress, ring, look: self.look, survivors: survivors.into() })
+    }
+
+    /// The environment that workers would be given now, but for what each has of its own, such as `WORKER_ID`.
+    ///
+    /// # Errors
+    ///
+    /// When an env file cannot be read, or a variable cannot be one for workers.
+    pub fn worker_environment(&self) -> Result<BTreeMap<OsString, OsString>, ProgramError> {
+        self.draft.program.variables().map(|(env, _)| env)
     }
 
     /// Whether it could be started, without starting it: the same questions as [`start`](Self::start) asks, but for what

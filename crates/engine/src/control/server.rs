@@ -215,7 +215,7 @@ async fn accept(
                     // Those that have come before have their turn, so that one that has asked is known to wait: it is not among
                     // the few that come at once.
                     came += 1;
-                    if came % AT_ONCE == 0 {
+                    if came.is_multiple_of(AT_ONCE) {
                         yield_now().await;
                     }
                 }

@@ -63,7 +63,7 @@ enum Next {
     Reap,
     Launch(Box<Launch>),
     /// Become another program.
-    Become(Exec, Failing),
+    Become(Box<Exec>, Failing),
 }
 
 /// Where it is told why the program could not be become.
@@ -75,7 +75,7 @@ struct Queue {
     /// What is to be done before the next worker.
     chores: VecDeque<Chore>,
     /// What this program is to become, once nothing is being done.
-    becomes: Option<(Exec, Failing)>,
+    becomes: Option<(Box<Exec>, Failing)>,
     /// Some child has ended, of which nobody may know.
     reaps: bool,
     /// Such ones were reaped last, so that it is a worker's turn.
@@ -171,7 +171,7 @@ impl Launcher {
     /// Has the thread become another program, which is to be this process's first one. Returns only where that cannot be, and why.
     pub(crate) fn become_it(&self, exec: Exec) -> io::Error {
         let (failing, failed) = std_mpsc::channel();
-        self.0.change(|queue| queue.becomes = Some((exec, failing)));
+        self.0.change(|queue| queue.becomes = Some((Box::new(exec), failing)));
         if let Ok(error) = failed.recv_timeout(BECOMES) {
             return error;
         }

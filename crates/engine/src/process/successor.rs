@@ -271,7 +271,7 @@ impl Successor {
         let lacks = |error: io::Error| format!("it could not be tried: {error}");
         let rests_since = Instant::now().into();
         saving.put(PART, &self.left(rests_since)).map_err(|error| error.to_string())?;
-        let (memory, numbers) = sealed(saving.into_envelope()).map_err(lacks)?;
+        let (memory, numbers) = sealed(&saving.into_envelope()).map_err(lacks)?;
         let (out, their_out) = ends().map_err(lacks)?;
         let (err, their_err) = ends().map_err(lacks)?;
         let command = self.rehearsal(program, &memory, numbers, their_out, their_err);
@@ -341,7 +341,7 @@ impl Successor {
         if let Err(reason) = self.around.hold() {
             return Unable::Now(reason);
         }
-        let exec = sealed(saving.into_envelope()).and_then(|(memory, numbers)| {
+        let exec = sealed(&saving.into_envelope()).and_then(|(memory, numbers)| {
             let exec = Exec::new((program.try_clone()?, memory), &self.words, numbers, None)?;
             Ok(exec.guarded(guard))
         });
@@ -368,7 +368,7 @@ impl Successor {
     }
 }
 
-fn sealed(envelope: Envelope) -> io::Result<(OwnedFd, Vec<RawFd>)> {
+fn sealed(envelope: &Envelope) -> io::Result<(OwnedFd, Vec<RawFd>)> {
     let numbers = envelope.descriptors.iter().map(|entry| entry.number).collect();
     Ok((memory::seal(&envelope.write()?)?, numbers))
 }
@@ -402,7 +402,7 @@ fn path_of_own(name: Option<&OsString>) -> io::Result<PathBuf> {
     let is_own = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|file| (file.dev(), file.ino()) == (own.dev(), own.ino()))
     };
-    let name = name.map(Path::new).unwrap_or(Path::new(""));
+    let name = name.map_or(Path::new(""), Path::new);
     let by_name = if name.components().count() > 1 {
         path::absolute(name).ok().filter(is_own)
     } else {
@@ -425,10 +425,12 @@ fn look(path: &Path) -> Result<Program, String> {
     let in_words = |error: rustix::io::Errno| io::Error::from(error).to_string();
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = open(path, flags, Mode::empty()).map_err(in_words)?;
-    match FileType::from_raw_mode(fstat(&file).map_err(in_words)?.st_mode) {
-        FileType::RegularFile => {}
-        FileType::Directory => return Err("it is a directory".to_owned()),
-        _ => return Err("it is no file".to_owned()),
+    let kind_of_file = FileType::from_raw_mode(fstat(&file).map_err(in_words)?.st_mode);
+    if kind_of_file == FileType::Directory {
+        return Err("it is a directory".to_owned());
+    }
+    if kind_of_file != FileType::RegularFile {
+        return Err("it is no file".to_owned());
     }
     accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
         .map_err(|_| "it may not be executed (chmod +x)".to_owned())?;
