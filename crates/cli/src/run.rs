@@ -87,8 +87,7 @@ pub(crate) async fn run(
     if came.is_none() {
         introduce(&mut journal, &args, at, missing);
     }
-    anew.iter().for_each(|note| journal.note(note));
-    for note in &Note::survivors(cluster.survivors()) {
+    for note in anew.iter().chain(&Note::survivors(cluster.survivors())) {
         journal.note(note);
     }
     if args.following.clear_screen {
@@ -115,6 +114,13 @@ pub(crate) async fn run(
     cluster.beside("the log", foreground.tell_the_rest(&mut events)).await;
     let ending = cluster.wait().await;
 
+    close(pidfile, server, admin).await;
+    journal.close();
+    conclude(ending, &args)
+}
+
+/// Gives back by what others have reached this process.
+async fn close(pidfile: Option<keeper::Keeper>, server: Option<Server>, admin: Option<admin::Server>) {
     if let Some(pidfile) = pidfile {
         pidfile.close().await;
     }
@@ -124,8 +130,6 @@ pub(crate) async fn run(
     if let Some(admin) = admin {
         admin.close().await;
     }
-    journal.close();
-    conclude(ending, &args)
 }
 
 /// Answers at the control socket and at the admin listener, if there are any.
@@ -135,9 +139,13 @@ fn serve(
     around: &Around,
 ) -> Result<(Option<Server>, Option<admin::Server>), Error> {
     let admin = admin.map(|admin| admin.serve(cluster.clone())).transpose().map_err(AdminError::from)?;
-    admin.iter().for_each(|admin| around.has_admin(admin.leaver()));
+    if let Some(admin) = &admin {
+        around.has_admin(admin.leaver());
+    }
     let server = socket.map(|socket| socket.serve(cluster.clone()));
-    server.iter().for_each(|server| around.has_control(server.leaver()));
+    if let Some(server) = &server {
+        around.has_control(server.leaver());
+    }
     Ok((server, admin))
 }
 
