@@ -43,6 +43,8 @@ fn turn(state: &mut State, inbox: &Inbox) {
     finish_turn(state);
     if let Some(reply) = state.resting.take() {
         rest(state, &inbox.commands, &reply);
+        // What was told meanwhile may have rung before it rested.
+        let _ = rustix::io::write(&inbox.waker, &1_u64.to_ne_bytes());
     }
 }
 

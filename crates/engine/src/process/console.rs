@@ -18,12 +18,24 @@ pub(super) const WRITE: usize = 4 << 10;
 /// What is known of the file of a slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LeftFile {
-    /// Who has begun a line there that has not ended, and whether what followed was lost.
-    pub(super) open: Option<(Source, bool)>,
-    /// How many lines were lost since it could not be written, where that is so, and how many of these have not been counted.
-    pub(super) failing: Option<(u64, u64)>,
+    pub(super) open: Option<LeftLine>,
+    pub(super) failing: Option<LeftLoss>,
     /// It cannot be moved away, and people know.
     pub(super) is_stuck: bool,
+}
+
+/// A line that has begun and not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeftLine {
+    pub(super) by: Source,
+    pub(super) is_torn: bool,
+}
+
+/// What was lost since it could not be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeftLoss {
+    pub(super) lines: u64,
+    pub(super) uncounted: u64,
 }
 
 /// Where lines of workers are written, on a thread that may wait for it.

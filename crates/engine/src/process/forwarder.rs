@@ -143,14 +143,11 @@ impl Forwarder {
 
     /// The way to files.
     pub(super) fn to_files(
-        mut files: SlotFiles,
+        files: SlotFiles,
         unread: Unread,
-        mut left: Option<Left>,
+        left: Option<Left>,
         panicked: Sink<Panicked>,
     ) -> io::Result<Self> {
-        if let Some(left) = &mut left {
-            files.go_on(std::mem::take(&mut left.files));
-        }
         Self::start_with(files, Patience::of(unread, true), left, panicked)
     }
 

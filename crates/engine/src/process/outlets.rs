@@ -91,7 +91,9 @@ impl Outlets {
         let Output { unread, style, log } = output;
         let (stderr, stdout) = if let Some(log) = log {
             let directory = log.directory.clone();
-            let files = SlotFiles::open(log, style, slots, events)
+            let mut left_stderr = left_stderr;
+            let written = left_stderr.as_mut().map(|left| std::mem::take(&mut left.files));
+            let files = SlotFiles::open(log, style, slots, written, events)
                 .map_err(|source| StartError::WorkerLog { directory, source })?;
             let files = Forwarder::to_files(files, unread, left_stderr, panicked)
                 .map_err(system("start the thread for worker logs"))?;

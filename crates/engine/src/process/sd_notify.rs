@@ -7,8 +7,8 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use recluster_core::WorkerId;
 use recluster_wire::notify::{self, MAX_DATAGRAM};
@@ -52,14 +52,21 @@ pub(crate) struct Socket {
     file: Option<SocketFile>,
 }
 
-/// The task that reads the socket. Dropping this ends it.
+/// The task that reads the socket. Dropping this ends it. The socket goes with the task: a worker that speaks where nobody listens is
+/// not to wait.
 #[derive(Debug)]
 pub(crate) struct Listening {
     task: JoinHandle<()>,
-    socket: Arc<AsyncFd<OwnedFd>>,
-    file: Option<Arc<SocketFile>>,
+    heard: Weak<Heard>,
     /// What `NOTIFY_SOCKET` says.
     pub(crate) name: PathBuf,
+}
+
+/// A socket that is heard, and its file.
+#[derive(Debug)]
+struct Heard {
+    socket: AsyncFd<OwnedFd>,
+    file: Option<SocketFile>,
 }
 
 /// A socket that another program goes on with.
@@ -84,37 +91,36 @@ impl Left {
     /// Takes the socket over. It is heard from when it is started.
     pub(crate) fn adopt(self, purpose: &str, inheritance: &mut Inheritance) -> Result<Adopted, AdoptError> {
         let bound = inheritance.descriptor(purpose)?;
-        let file = self.file.map(|file| Arc::new(SocketFile::inherit(file)));
         let cannot = |source| AdoptError::Duplicate { purpose: purpose.to_owned(), source };
-        let socket = Arc::new(sys::readable(bound).map_err(cannot)?);
-        Ok(Adopted { socket, file, name: self.name })
+        let socket = sys::readable(bound).map_err(cannot)?;
+        Ok(Adopted { heard: Heard { socket, file: self.file.map(SocketFile::inherit) }, name: self.name })
     }
 }
 
 /// A socket of a program before that is not heard yet.
 #[derive(Debug)]
 pub(crate) struct Adopted {
-    socket: Arc<AsyncFd<OwnedFd>>,
-    file: Option<Arc<SocketFile>>,
+    heard: Heard,
     name: PathBuf,
 }
 
 impl Adopted {
     /// As [`Socket::start`]. The program before is not gone back to any more.
     pub(crate) fn start(self, worker: WorkerId, kin: Kin, events: Sink<Event>) -> Listening {
-        let Self { socket, file, name } = self;
-        if let Some(file) = &file {
+        let Self { heard, name } = self;
+        if let Some(file) = &heard.file {
             file.keep();
         }
-        listen(worker, kin, events, socket, file, name)
+        listen(worker, kin, events, heard, name)
     }
 }
 
 impl Listening {
-    /// Leaves the socket to another program.
-    pub(crate) fn save(&self, purpose: &str, saving: &mut Saving) -> Result<Left, SaveError> {
-        saving.pass(self.socket.get_ref(), purpose)?;
-        Ok(Left { name: self.name.clone(), file: self.file.as_ref().map(|file| file.save()) })
+    /// Leaves the socket to another program. None where nobody hears it any more.
+    pub(crate) fn save(&self, purpose: &str, saving: &mut Saving) -> Result<Option<Left>, SaveError> {
+        let Some(heard) = self.heard.upgrade() else { return Ok(None) };
+        saving.pass(heard.socket.get_ref(), purpose)?;
+        Ok(Some(Left { name: self.name.clone(), file: heard.file.as_ref().map(SocketFile::save) }))
     }
 }
 
@@ -164,24 +170,17 @@ impl Socket {
     /// Reports the notifications of the worker and of those that speak for it.
     pub(crate) fn start(self, worker: WorkerId, kin: Kin, events: Sink<Event>) -> io::Result<Listening> {
         let Self { bound, file, name } = self;
-        let socket = Arc::new(sys::readable(bound)?);
-        Ok(listen(worker, kin, events, socket, file.map(Arc::new), name))
+        Ok(listen(worker, kin, events, Heard { socket: sys::readable(bound)?, file }, name))
     }
 }
 
-fn listen(
-    worker: WorkerId,
-    kin: Kin,
-    events: Sink<Event>,
-    socket: Arc<AsyncFd<OwnedFd>>,
-    file: Option<Arc<SocketFile>>,
-    name: PathBuf,
-) -> Listening {
+fn listen(worker: WorkerId, kin: Kin, events: Sink<Event>, heard: Heard, name: PathBuf) -> Listening {
     let tell = events.clone();
     let panicked = Sink::new(move |panic| tell.send(Event::Unheard(worker, panic)));
-    let (heard, kept) = (Arc::clone(&socket), file.clone());
+    let own = Arc::new(heard);
+    let heard = Arc::downgrade(&own);
     let task = tokio::spawn(guarded_task(PART, panicked, async move {
-        let (socket, _file) = (heard, kept);
+        let socket = &own.socket;
         // What the supervisor has not handled yet waits in the kernel's queue, and then the sender blocks.
         let turns = Arc::new(Semaphore::new(UNHEARD));
         loop {
@@ -207,7 +206,7 @@ fn listen(
             }
         }
     }));
-    Listening { task, socket, file, name }
+    Listening { task, heard, name }
 }
 
 /// Removes the sockets of processes that could not remove them: the process is gone, and no process listens there. The
@@ -339,11 +338,15 @@ mod tests {
             events.send(event).unwrap();
         });
         let worker = WorkerId::from_number(7);
-        let _listening = socket.start(worker, Kin::of_group(getpgrp()), events).unwrap();
+        let listening = socket.start(worker, Kin::of_group(getpgrp()), events).unwrap();
         sender.send(b"READY=1").unwrap();
         let Some(Event::Unheard(about, panicked)) = inbox.recv().await else { panic!("it is not told") };
         assert_eq!((about, panicked.part, &*panicked.reason), (worker, PART, "out of order"));
         assert!(!panicked.part.is_vital);
+        tokio::task::yield_now().await;
+        let refused = sender.send(b"READY=1").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "nobody is to wait for it");
+        assert!(listening.save("notify", &mut Saving::new("it")).unwrap().is_none());
     }
 
     /// A process that has ended, and whose number is not given to another at once.
@@ -403,7 +406,7 @@ mod tests {
         let before = socket.start(WorkerId::from_number(1), kin, Sink::new(|_| {})).unwrap();
         before.task.abort();
         let mut saving = Saving::new("it");
-        let left = before.save("notify", &mut saving).unwrap();
+        let left = before.save("notify", &mut saving).unwrap().unwrap();
         let text = serde_json::to_string(&left).unwrap();
         let adopted = left.adopt("notify", &mut crate::upgrade::fixtures::inherited(saving)).unwrap();
         let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Access, FileType, OFlags, access, fcntl_getfl, fcntl_setfl, fstat};
 
 use crate::config::output::{LineStyle, WorkerLog};
-use crate::process::console::{LeftFile, Outlet, by_lines, in_style};
+use crate::process::console::{LeftFile, LeftLine, LeftLoss, Outlet, by_lines, in_style};
 use crate::process::event::Event;
 use crate::process::lines::count;
 use crate::process::source::Source;
@@ -61,27 +61,28 @@ struct Loss {
 }
 
 impl SlotFiles {
-    /// Opens those of so many slots.
+    /// Opens those of so many slots, or goes on with what another program has written there. What it could not open any more is lost
+    /// and told, as with any file that cannot be written.
     pub(super) fn open(
         log: WorkerLog,
         style: Option<LineStyle>,
         slots: u32,
+        left: Option<BTreeMap<u32, LeftFile>>,
         events: Sink<Event>,
     ) -> io::Result<Self> {
         let mut files = BTreeMap::new();
         for slot in 0..slots {
             let mut file = SlotFile::default();
-            file.ensure(&log, slot)?;
+            let opened = file.ensure(&log, slot);
+            if left.is_none() {
+                opened?;
+            }
             files.insert(slot, file);
         }
-        Ok(Self { log, style, files, events })
-    }
-
-    /// Goes on with what another program has written there.
-    pub(super) fn go_on(&mut self, left: BTreeMap<u32, LeftFile>) {
-        for (slot, left) in left {
-            self.files.entry(slot).or_default().go_on(left);
+        for (slot, left) in left.into_iter().flatten() {
+            files.entry(slot).or_default().go_on(left);
         }
+        Ok(Self { log, style, files, events })
     }
 }
 
@@ -140,17 +141,20 @@ impl Outlet for SlotFiles {
 impl SlotFile {
     fn save(&self) -> LeftFile {
         LeftFile {
-            open: self.open.as_ref().map(|begun| (begun.by, begun.is_torn)),
-            failing: self.failing.as_ref().map(|loss| (loss.lines, loss.uncounted)),
+            open: self.open.as_ref().map(|&Begun { by, is_torn }| LeftLine { by, is_torn }),
+            failing: self
+                .failing
+                .as_ref()
+                .map(|&Loss { lines, uncounted, .. }| LeftLoss { lines, uncounted }),
             is_stuck: self.is_stuck,
         }
     }
 
     fn go_on(&mut self, LeftFile { open, failing, is_stuck }: LeftFile) {
         // In a file that was made since then no line has begun.
-        self.open = open.filter(|_| self.size > 0).map(|(by, is_torn)| Begun { by, is_torn });
+        self.open = open.filter(|_| self.size > 0).map(|LeftLine { by, is_torn }| Begun { by, is_torn });
         let counted = Instant::now();
-        self.failing = failing.map(|(lines, uncounted)| Loss { lines, uncounted, counted });
+        self.failing = failing.map(|LeftLoss { lines, uncounted }| Loss { lines, uncounted, counted });
         self.is_stuck = is_stuck;
     }
 

@@ -107,6 +107,13 @@ pub(crate) struct Histogram {
     pub(crate) sum: f64,
 }
 
+/// How many are in each bucket, and all of them together, for another program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    buckets: Vec<u64>,
+    sum: f64,
+}
+
 impl Histogram {
     pub(crate) fn new(bounds: &'static [f64]) -> Self {
         Self { bounds, buckets: vec![0; bounds.len() + 1], sum: 0.0 }
@@ -119,12 +126,12 @@ impl Histogram {
     }
 
     /// How many are in each bucket, and all of them together.
-    pub(crate) fn counted(&self) -> (Vec<u64>, f64) {
-        (self.buckets.clone(), self.sum)
+    pub(crate) fn counted(&self) -> Counted {
+        Counted { buckets: self.buckets.clone(), sum: self.sum }
     }
 
     /// What was counted before, if it was in such buckets.
-    pub(crate) fn go_on(&mut self, (buckets, sum): (Vec<u64>, f64)) {
+    pub(crate) fn go_on(&mut self, Counted { buckets, sum }: Counted) {
         if buckets.len() == self.buckets.len() {
             (self.buckets, self.sum) = (buckets, sum);
         }

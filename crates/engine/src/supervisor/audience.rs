@@ -10,6 +10,7 @@ use std::time::Instant;
 use recluster_core::WorkerId;
 use recluster_wire::env::Serialization;
 use recluster_wire::node::{Listening, Payload};
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::dataplane::{Handle, Receipt};
@@ -85,6 +86,13 @@ impl From<Payload> for HostMessage {
             Payload::Advanced(value) => Self::Advanced(value.into()),
         }
     }
+}
+
+/// What another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    messages_lost: u64,
+    tally: tally::Left,
 }
 
 const PART: &str = "audience";
@@ -172,18 +180,18 @@ impl Audience {
             return Err(SaveError::Refused("the cluster is part of another program".to_owned()));
         }
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner).save();
-        saving.put(PART, &(self.messages_lost, tally))
+        saving.put(PART, &Left { messages_lost: self.messages_lost, tally })
     }
 
     /// Whether what was left can be read.
     pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-        inheritance.needed::<(u64, tally::Left)>(PART).map(drop)
+        inheritance.needed::<Left>(PART).map(drop)
     }
 
     /// Goes on with what was left.
     pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-        let (lost, left): (u64, tally::Left) = inheritance.needed(PART)?;
-        (self.messages_lost, self.tally) = (lost, Mutex::new(Tally::adopt(left)));
+        let Left { messages_lost, tally } = inheritance.needed(PART)?;
+        (self.messages_lost, self.tally) = (messages_lost, Mutex::new(Tally::adopt(tally)));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The compile cache of Node workers, as far as the master has to do with it: who writes it, and what is too much goes.
 
 use recluster_core::WorkerId;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ready::ReadyWhen;
 use crate::process::compile_cache::Sweeper;
@@ -17,17 +18,32 @@ pub(crate) struct Caches {
     writer: Option<(WorkerId, u64)>,
 }
 
+/// What another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    told: Option<String>,
+    writer: Option<Writer>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Writer {
+    worker: WorkerId,
+    generation: u64,
+}
+
 const PART: &str = "caches";
 
 impl Caches {
     /// Leaves what is known to another program.
     pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
-        saving.put(PART, &(&self.told, self.writer))
+        let writer = self.writer.map(|(worker, generation)| Writer { worker, generation });
+        saving.put(PART, &Left { told: self.told.clone(), writer })
     }
 
     /// Goes on with what was left.
     pub(crate) fn adopt(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
-        let (told, writer) = inheritance.needed(PART)?;
+        let Left { told, writer } = inheritance.needed(PART)?;
+        let writer = writer.map(|Writer { worker, generation }| (worker, generation));
         Ok(Self { told, writer, sweeper: Sweeper::default() })
     }
 

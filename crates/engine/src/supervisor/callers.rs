@@ -36,6 +36,15 @@ struct Concluded {
     verdict: Verdict,
 }
 
+/// What another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    /// How many there were who have waited.
+    last: u64,
+    last_concluded: Option<Concluded>,
+    concluded: u64,
+}
+
 const PART: &str = "callers";
 
 impl Callers {
@@ -44,12 +53,13 @@ impl Callers {
         if self.waiting.values().any(|waiting| !waiting.reply.is_closed()) {
             return Err(SaveError::Refused("the verdict of a reload is waited for".to_owned()));
         }
-        saving.put(PART, &(self.last, &self.last_concluded, self.concluded))
+        let last_concluded = self.last_concluded.clone();
+        saving.put(PART, &Left { last: self.last, last_concluded, concluded: self.concluded })
     }
 
     /// Goes on with what was left.
     pub(crate) fn adopt(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
-        let (last, last_concluded, concluded) = inheritance.needed(PART)?;
+        let Left { last, last_concluded, concluded } = inheritance.needed(PART)?;
         Ok(Self { waiting: BTreeMap::new(), last, last_concluded, concluded })
     }
 

@@ -1,7 +1,6 @@
 //! Files that have changed, until the reload that they lead to: people are told of it with their names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::PathBuf;
 
 use recluster_core as core;
@@ -9,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::watched::{Kind, Watched};
 use crate::guard::Panicked;
+use crate::report::error::StartError;
 use crate::report::event::Event;
 use crate::sink::Sink;
 use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 use crate::watch::Watcher;
-use crate::watch::seen::Sighting;
+use crate::watch::seen::{LastLook, Sighting};
 
 const PART: &str = "changes";
 
@@ -25,6 +25,22 @@ const NAMED: usize = 3;
 pub(crate) struct Changes {
     _watcher: Option<Watcher>,
     waiting: BTreeMap<Kind, Named>,
+    /// How everything was when people last heard of it.
+    looks: Vec<LastLook>,
+}
+
+/// What another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    waiting: Vec<Waiting>,
+    looks: Vec<LastLook>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Waiting {
+    kind: Kind,
+    #[serde(flatten)]
+    named: Named,
 }
 
 /// The first files in the order of their paths, and how many more: a symlink comes before what lies behind it, and is the cause.
@@ -36,33 +52,49 @@ struct Named {
 }
 
 impl Changes {
-    /// Begins to watch these paths, if there are any. What is in `own` never counts.
+    /// Begins to watch these paths, if there are any, from what another program has seen last. What is in `own` never counts.
     pub(crate) fn watch(
         watched: Vec<Watched>,
         own: &[PathBuf],
+        inheritance: Option<&Inheritance>,
         seen: Sink<Sighting>,
         panicked: Sink<Panicked>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, StartError> {
         if watched.is_empty() {
             return Ok(Self::default());
         }
-        Ok(Self { _watcher: Some(Watcher::start(watched, own, seen, panicked)?), ..Self::default() })
+        let left = inheritance.map(|inheritance| inheritance.see::<Left>(PART)).transpose()?.flatten();
+        let before = left.map(|left| left.looks).unwrap_or_default();
+        let watcher = Watcher::start(watched, own, &before, seen, panicked)
+            .map_err(|source| StartError::System { what: "start the thread that watches files", source })?;
+        Ok(Self { looks: watcher.looks().to_vec(), _watcher: Some(watcher), ..Self::default() })
     }
 
     /// Leaves what has changed to another program.
     pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
-        saving.put(PART, &self.waiting.iter().collect::<Vec<_>>())
+        let waiting = self.waiting.iter().map(|(&kind, named)| Waiting { kind, named: named.clone() });
+        saving.put(PART, &Left { waiting: waiting.collect(), looks: self.looks.clone() })
     }
 
     /// Whether what was left can be read.
     pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-        inheritance.needed::<Vec<(Kind, Named)>>(PART).map(drop)
+        inheritance.needed::<Left>(PART).map(drop)
     }
 
     /// Goes on with what was left.
     pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-        self.waiting = inheritance.needed::<Vec<_>>(PART)?.into_iter().collect();
+        let Left { waiting, looks: _ } = inheritance.needed(PART)?;
+        self.waiting = waiting.into_iter().map(|Waiting { kind, named }| (kind, named)).collect();
         Ok(())
+    }
+
+    /// People have heard of all that was seen until then.
+    pub(crate) fn has_looked(&mut self, look: LastLook) {
+        if let Some(last) =
+            self.looks.iter_mut().find(|last| last.kind == look.kind && last.path == look.path)
+        {
+            *last = look;
+        }
     }
 
     /// Files have changed. What the policy is to be told of it.

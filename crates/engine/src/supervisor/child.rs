@@ -160,7 +160,7 @@ impl Child {
             stranger: self.stranger.clone(),
             in_the_way: self.in_the_way.clone(),
             own_listener: self.own_listener,
-            notify: notify.transpose()?,
+            notify: notify.transpose()?.flatten(),
         })
     }
 

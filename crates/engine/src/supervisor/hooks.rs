@@ -54,6 +54,21 @@ pub(crate) struct Hooks {
     tasks: JoinSet<()>,
 }
 
+/// What another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    row: Row,
+    lost: Vec<Lost>,
+}
+
+/// What one hook could not take.
+#[derive(Debug, Serialize, Deserialize)]
+struct Lost {
+    on: String,
+    hook: String,
+    count: u64,
+}
+
 /// One hook, and what waits for it.
 #[derive(Debug)]
 struct Queue {
@@ -142,25 +157,26 @@ impl Hooks {
         if self.list.iter().chain(&self.gone).any(Queue::is_at_work) {
             return Err(SaveError::Refused("a hook runs".to_owned()));
         }
-        let row = self.row.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = self
-            .list
-            .iter()
-            .map(|queue| (queue.hook.on.name().to_owned(), queue.hook.label(), *queue.lost()));
-        saving.put(PART_LEFT, &(&*row, lost.collect::<Vec<_>>()))
+        let row = self.row.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lost = self.list.iter().map(|queue| Lost {
+            on: queue.hook.on.name().to_owned(),
+            hook: queue.hook.label(),
+            count: *queue.lost(),
+        });
+        saving.put(PART_LEFT, &Left { row, lost: lost.collect() })
     }
 
     /// Whether what was left can be read.
     pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-        inheritance.needed::<(Row, Vec<(String, String, u64)>)>(PART_LEFT).map(drop)
+        inheritance.needed::<Left>(PART_LEFT).map(drop)
     }
 
     /// Goes on with what was left.
     pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-        let (row, lost): (Row, Vec<(String, String, u64)>) = inheritance.needed(PART_LEFT)?;
+        let Left { row, lost } = inheritance.needed(PART_LEFT)?;
         self.row = Mutex::new(row);
-        for (on, label, count) in lost {
-            let is_it = |queue: &&Queue| queue.hook.on.name() == on && queue.hook.label() == label;
+        for Lost { on, hook, count } in lost {
+            let is_it = |queue: &&Queue| queue.hook.on.name() == on && queue.hook.label() == hook;
             if let Some(queue) = self.list.iter().find(is_it) {
                 *queue.lost() = count;
             }

@@ -181,6 +181,12 @@ struct Left {
     spared: u8,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct All {
+    waited_for: Vec<Left>,
+    unkillable: Vec<Left>,
+}
+
 const PART: &str = "leftovers";
 
 impl Leftover {
@@ -205,18 +211,18 @@ impl Leftovers {
         let mut save = |list: &[Leftover]| {
             list.iter().map(|leftover| leftover.save(saving)).collect::<Result<Vec<_>, SaveError>>()
         };
-        let left = (save(&self.waited_for)?, save(&self.unkillable)?);
+        let left = All { waited_for: save(&self.waited_for)?, unkillable: save(&self.unkillable)? };
         saving.put(PART, &left)
     }
 
     /// Whether what was left can be read.
     pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-        inheritance.needed::<(Vec<Left>, Vec<Left>)>(PART).map(drop)
+        inheritance.needed::<All>(PART).map(drop)
     }
 
     /// Goes on with what was left.
     pub(crate) fn adopt(awaited: &Awaited, inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
-        let (waited_for, unkillable): (Vec<Left>, Vec<Left>) = inheritance.needed(PART)?;
+        let All { waited_for, unkillable } = inheritance.needed(PART)?;
         let mut adopt =
             |list: Vec<Left>| list.into_iter().map(|left| left.adopt(awaited, inheritance)).collect();
         let waited_for: Result<Vec<Leftover>, AdoptError> = adopt(waited_for);

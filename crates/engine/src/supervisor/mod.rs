@@ -276,14 +276,14 @@ pub(crate) fn start(
 fn start_means(
     shell: &mut Shell,
     inputs: &mpsc::UnboundedSender<Input>,
-    inheritance: Option<&mut Inheritance>,
+    mut inheritance: Option<&mut Inheritance>,
 ) -> Result<Means, StartError> {
     let (spec, raw_stdio) = (&shell.spec, shell.raw_stdio);
     let (output, events) = (std::mem::take(&mut shell.output), sink(inputs, Input::Process));
     let passes_stderr = stdio::passes_stderr(&spec.program.stdio, raw_stdio);
     let (takes_stdout, end_with_master) = (output.takes_stdout(), shell.end_with_master);
     let habits = Habits { raw_stdio, takes_stdout, end_with_master, cluster: shell.cluster.take() };
-    let left = inheritance.map(|left| outlets::Left::of(&output, left)).transpose()?;
+    let left = inheritance.as_deref_mut().map(|left| outlets::Left::of(&output, left)).transpose()?;
     let outlets = Outlets::start(output, spec.settings().workers, passes_stderr, left, events.clone())?;
     let launcher = start_launcher(shell.seat.take(), shell.open_files, inputs)
         .map_err(system("start the thread that starts workers"))?;
@@ -291,8 +291,8 @@ fn start_means(
     let (manager, returned) = (shell.manager.take(), std::mem::take(&mut shell.returned));
     let herald = start_herald(manager, returned).map_err(system("make a socket for the service manager"))?;
     let (watched, panicked) = (std::mem::take(&mut shell.watched), sink(inputs, Input::Panicked));
-    let changes = Changes::watch(watched, &shell.own, sink(inputs, Input::Seen), panicked)
-        .map_err(system("start the thread that watches files"))?;
+    let seen = sink(inputs, Input::Seen);
+    let changes = Changes::watch(watched, &shell.own, inheritance.as_deref(), seen, panicked)?;
     let (bound, latest) = (std::mem::take(&mut shell.bound), shell.latest.take());
     let spawner = Spawner::new(habits, bound, latest, (launcher, outlets), events);
     let keeper = (spec.preload.is_some() || !passes_stderr).then(Keeper::start);

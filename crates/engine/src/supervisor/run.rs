@@ -62,12 +62,18 @@ impl Supervisor {
     /// Until the cluster is over, or a part of it has panicked.
     async fn supervise(&mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
         match self.goes_on.take() {
-            Some(event) => self.emit(event),
+            Some(event) => {
+                self.emit(event);
+                self.hear_what_waits(inbox).await;
+            }
             None => self.introduce(),
         }
         while self.panicked.is_none() {
             self.act().await;
             self.pursue_upgrade(inbox).await;
+            if self.panicked.is_some() {
+                return;
+            }
             if self.policy.phase() == Phase::Over && self.has_left_nothing() {
                 // What programs had left behind counted as a stop that goes on.
                 self.told_manager = None;
@@ -97,6 +103,14 @@ impl Supervisor {
                 self.handle(input);
             }
         }
+    }
+
+    /// What has come while this program took the place of another one came in time, too.
+    async fn hear_what_waits(&mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
+        self.dataplane.settle();
+        // The runtime looks at its sockets when nobody has anything to do.
+        sleep(Duration::from_millis(1)).await;
+        self.catch_up(None, inbox).await;
     }
 
     /// This process did not run for a while (its host has blocked the runtime, or it was stopped): what has come meanwhile came in
@@ -174,7 +188,8 @@ impl Supervisor {
             Input::LivesOn(worker, looks) => self.lives_on(worker, looks),
             Input::Left(generation, left) => self.has_left(generation, left.as_ref()),
             Input::Hook(failed) => self.hook_failed(failed),
-            Input::Seen(Sighting::Changed { kind, files, more }) => {
+            Input::Seen(Sighting::Changed { kind, files, more, look }) => {
+                self.changes.has_looked(look);
                 let change = self.changes.note(kind, files, more);
                 self.tell(change);
             }

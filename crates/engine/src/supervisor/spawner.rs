@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use recluster_core::{Generation, WorkerId};
 use recluster_wire::env::{NodeDrain, Serialization};
+use serde::{Deserialize, Serialize};
 
 use crate::config::ready::ReadyWhen;
 use crate::process::event::Event;
@@ -29,6 +30,14 @@ use crate::supervisor::generations::SpawnError;
 use crate::supervisor::launches::Begun;
 use crate::supervisor::spec::Spec;
 use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
+
+/// What another program goes on with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    /// The number of the next socket for what a worker says.
+    next_socket: u64,
+    warned_of_preload: Option<Generation>,
+}
 
 /// The name of the part.
 const PART: &str = "spawner";
@@ -100,18 +109,19 @@ impl Spawner {
         bind::save_all(&self.bound, saving)?;
         exit::save_passages(&self.passages, saving)?;
         self.outlets.save(saving)?;
-        saving.put(PART, &(sd_notify::next_number(), self.warned_of_preload))
+        let left = Left { next_socket: sd_notify::next_number(), warned_of_preload: self.warned_of_preload };
+        saving.put(PART, &left)
     }
 
     /// Whether what was left can be read.
     pub(crate) fn read(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-        inheritance.needed::<(u64, Option<Generation>)>(PART).map(drop)
+        inheritance.needed::<Left>(PART).map(drop)
     }
 
     /// Goes on with what was left, beside what was bound and what workers write.
     pub(crate) fn go_on(&mut self, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-        let (number, warned_of_preload) = inheritance.needed(PART)?;
-        sd_notify::go_on_from(number);
+        let Left { next_socket, warned_of_preload } = inheritance.needed(PART)?;
+        sd_notify::go_on_from(next_socket);
         self.warned_of_preload = warned_of_preload;
         Ok(())
     }

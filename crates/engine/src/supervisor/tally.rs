@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use recluster_core::Exit;
 use serde::{Deserialize, Serialize};
 
-use crate::report::counts::{ByLabel, Counts, Histogram, LastEnd};
+use crate::report::counts::{ByLabel, Counted, Counts, Histogram, LastEnd};
 use crate::report::event::{Event, RecycleReason};
 use crate::report::verdict::Verdict;
 use crate::report::worker::Worker;
@@ -86,8 +86,8 @@ pub(crate) struct Left {
     recycles: BTreeMap<String, u64>,
     reloads: BTreeMap<String, u64>,
     last_reload: Option<LastEnd>,
-    ready: (Vec<u64>, f64),
-    drains: BTreeMap<String, (Vec<u64>, f64)>,
+    ready: Counted,
+    drains: BTreeMap<String, Counted>,
     lines_lost: u64,
     started_at: BTreeMap<u64, f64>,
     workers: BTreeMap<u64, LeftLife>,

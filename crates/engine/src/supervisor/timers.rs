@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use recluster_core::WorkerId;
 use serde::{Deserialize, Serialize};
 
-use crate::upgrade::{AdoptError, Inheritance, Moment, SaveError, Saving};
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// What stands for a moment that no clock can say: a year.
 pub(crate) const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -39,19 +39,27 @@ pub(crate) enum Timer {
 #[derive(Debug, Default)]
 pub(crate) struct Timers(BTreeSet<(Instant, Timer)>);
 
+/// One that is set, as another program goes on with it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    #[serde(with = "plain")]
+    at: Instant,
+    timer: Timer,
+}
+
 const PART: &str = "timers";
 
 impl Timers {
     /// Leaves them to another program.
     pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
-        let timers: Vec<(Moment, Timer)> = self.0.iter().map(|(at, timer)| ((*at).into(), *timer)).collect();
-        saving.put(PART, &timers)
+        let left = self.0.iter().map(|&(at, timer)| Left { at, timer });
+        saving.put(PART, &left.collect::<Vec<_>>())
     }
 
     /// Goes on with what was left.
     pub(crate) fn adopt(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
-        let timers: Vec<(Moment, Timer)> = inheritance.needed(PART)?;
-        Ok(Self(timers.into_iter().map(|(at, timer)| (at.into(), timer)).collect()))
+        let left: Vec<Left> = inheritance.needed(PART)?;
+        Ok(Self(left.into_iter().map(|Left { at, timer }| (at, timer)).collect()))
     }
 
     /// Sets a timer, in the place of the same one that was set for another moment.

@@ -139,7 +139,9 @@ impl Supervisor {
 
     /// What is in the way at this moment.
     fn hindrance(&self) -> Option<String> {
-        let reason = if !self.launches.are_over() {
+        let reason = if self.panicked.is_some() {
+            "a part of recluster has panicked"
+        } else if !self.launches.are_over() {
             "a worker is being started"
         } else if self.exits_awaited > 0 {
             "a worker has closed its channel, and may be about to end"

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use recluster_core::{Settings, WorkerId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::supervisor::timers::{Timer, Timers};
 
@@ -27,7 +27,14 @@ pub(crate) struct Watchdog {
     worker: WorkerId,
     /// How long the worker may be silent; none where it need not say anything.
     patience: Option<Duration>,
+    /// One that is doubted is trusted by another program: while this one becomes it, nobody reads what workers say.
+    #[serde(serialize_with = "as_left")]
     trust: Trust,
+}
+
+fn as_left<S: Serializer>(trust: &Trust, serializer: S) -> Result<S::Ok, S::Error> {
+    let left = if *trust == Trust::Doubted { Trust::Trusted } else { *trust };
+    left.serialize(serializer)
 }
 
 /// Whether a worker is believed to be alive.
@@ -188,6 +195,20 @@ mod tests {
         watchdog.heard(&mut timers, now + PATIENCE);
         assert_eq!(timers.next(), Some(now + 2 * PATIENCE));
         assert_eq!(watchdog.due(NOT_LATE, &settings(), &mut timers, now + 2 * PATIENCE), None);
+    }
+
+    #[test]
+    fn one_that_another_program_has_doubted_is_doubted_anew() {
+        let (mut watchdog, mut timers, begin) = heard();
+        let now = begin + PATIENCE;
+        assert_eq!(watchdog.due(NOT_LATE, &settings(), &mut timers, now), None);
+        let left = serde_json::to_string(&watchdog).unwrap();
+        let mut again: Watchdog = serde_json::from_str(&left).unwrap();
+        assert_eq!(again.due(NOT_LATE, &settings(), &mut timers, now + DOUBT), None);
+        let bite = again.due(NOT_LATE, &settings(), &mut timers, now + 2 * DOUBT);
+        assert_eq!(bite, Some(Bite::Abort { patience: PATIENCE }));
+        let hung: Watchdog = serde_json::from_str(&serde_json::to_string(&again).unwrap()).unwrap();
+        assert!(hung.is_being_ended());
     }
 
     #[test]

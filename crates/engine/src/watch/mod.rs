@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::config::watched::{Kind, Watched};
 use crate::guard::{Panicked, Part, guarded};
 use crate::sink::Sink;
-use crate::watch::seen::Sighting;
+use crate::watch::seen::{LastLook, Sighting};
 use crate::watch::tree::Tree;
 use crate::watch::wake::{Bell, Kernel};
 
@@ -37,25 +37,35 @@ const NAMED: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Watcher {
     bell: Bell,
+    /// How everything was when it began.
+    looks: Vec<LastLook>,
 }
 
 impl Watcher {
-    /// Begins to watch. What is in `own` is written by the master and its workers' output, and never counts.
+    /// Begins to watch, from what a program before has seen last. What is in `own` is written by the master and its workers' output, and never counts.
     pub(crate) fn start(
         watched: Vec<Watched>,
         own: &[PathBuf],
+        before: &[LastLook],
         seen: Sink<Sighting>,
         panicked: Sink<Panicked>,
     ) -> io::Result<Self> {
         let (bell, rings) = wake::bell();
         let for_kernel = bell.clone();
         // As they are now, before any worker reads them.
-        let trees = watched.into_iter().map(|watched| Tree::new(watched, own.to_vec())).collect();
+        let trees: Vec<Tree> =
+            watched.into_iter().map(|watched| Tree::new(watched, own.to_vec(), before)).collect();
+        let looks = trees.iter().map(Tree::last_look).collect();
         let begin = move || {
             guarded(PART, &panicked, move || Watch::new(trees, seen, for_kernel).run(&rings));
         };
         thread::Builder::new().name("recluster-watch".to_owned()).stack_size(512 * 1024).spawn(begin)?;
-        Ok(Self { bell })
+        Ok(Self { bell, looks })
+    }
+
+    /// How everything was when it began.
+    pub(crate) fn looks(&self) -> &[LastLook] {
+        &self.looks
     }
 }
 

@@ -38,7 +38,7 @@ impl Desk {
         let (sighting, seen) = sink();
         let own = vec![place.path().join("own.log")];
         let what = paths.iter().map(|path| Watched { path: place.path().join(path), kind }).collect();
-        let watcher = Watcher::start(what, &own, sighting, sink().0).unwrap();
+        let watcher = Watcher::start(what, &own, &[], sighting, sink().0).unwrap();
         Self { place, path, seen, _watcher: watcher }
     }
 
@@ -236,13 +236,15 @@ fn what_the_master_writes_is_no_change_behind_a_symlink_either() {
     symlink("../shared/log", at("release/log")).unwrap();
     symlink("../shared", at("release/shared")).unwrap();
     let watched = Watched { path: at("release"), kind: Kind::Deployed };
-    let mut tree = Tree::new(watched, vec![at("shared/../shared/log/it.log"), at("shared/workers")]);
+    let mut tree = Tree::new(watched, vec![at("shared/../shared/log/it.log"), at("shared/workers")], &[]);
     write(place.path(), "shared/log/it.log", "more");
     write(place.path(), "shared/workers/0.log", "more");
     assert_eq!(tree.look(3), None);
     write(place.path(), "release/server.js", "other");
     let files = vec![at("release/server.js")];
-    assert_eq!(tree.look(3), Some(Sighting::Changed { kind: Kind::Deployed, files, more: 0 }));
+    let seen = tree.look(3);
+    let look = tree.last_look();
+    assert_eq!(seen, Some(Sighting::Changed { kind: Kind::Deployed, files, more: 0, look }));
 }
 
 #[test]
@@ -314,7 +316,7 @@ fn files_are_found_by_looking_where_the_kernel_does_not_say_that_they_change() {
     project(place.path());
     let watched = Watched { path: place.path().join("app"), kind: Kind::Source };
     let ((sighting, seen), (bell, rings)) = (sink(), wake::bell());
-    let mut watch = Watch::new(vec![Tree::new(watched, Vec::new())], sighting, bell);
+    let mut watch = Watch::new(vec![Tree::new(watched, Vec::new(), &[])], sighting, bell);
     watch.poll("a test says so");
     assert!(
         matches!(seen.try_recv(), Ok(Sighting::Limited { reason }) if reason.ends_with("a test says so"))
@@ -327,7 +329,8 @@ fn files_are_found_by_looking_where_the_kernel_does_not_say_that_they_change() {
     watch.look();
     let sighting = seen.try_recv().unwrap();
     let files = vec![place.path().join("app/src/a.js")];
-    assert_eq!(sighting, Sighting::Changed { kind: Kind::Source, files, more: 0 });
+    let look = watch.trees[0].last_look();
+    assert_eq!(sighting, Sighting::Changed { kind: Kind::Source, files, more: 0, look });
 }
 
 #[test]
@@ -336,4 +339,26 @@ fn the_end_is_heard_also_behind_a_ring_that_waits() {
     bell.ring();
     bell.end();
     assert!(!rings.wait(None));
+}
+
+#[test]
+fn what_changes_between_the_last_look_of_one_program_and_the_first_of_the_next_is_seen_once() {
+    for kind in [Kind::Source, Kind::Deployed] {
+        let place = tempfile::tempdir().unwrap();
+        write(place.path(), "app/server.js", "1");
+        let watched = Watched { path: place.path().join("app"), kind };
+        let goes_on = |looks: &[LastLook]| Tree::new(watched.clone(), Vec::new(), looks);
+        let before = goes_on(&[]).last_look();
+        let mut same = goes_on(std::slice::from_ref(&before));
+        assert_eq!((same.look(3), same.last_look()), (None, before.clone()));
+        write(place.path(), "app/server.js", "another");
+        let mut next = goes_on(std::slice::from_ref(&before));
+        assert_eq!(next.last_look(), before, "nobody has heard of it yet");
+        let Some(Sighting::Changed { files, more: 0, look, .. }) = next.look(3) else { panic!("{kind:?}") };
+        assert_eq!(files, [watched.path.clone()]);
+        assert_eq!(next.look(3), None);
+        assert_eq!(goes_on(&[look]).look(3), None);
+        let other_manner = LastLook { manner: 0, ..before };
+        assert_eq!(goes_on(&[other_manner]).look(3), None, "it cannot be compared");
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -10,10 +11,12 @@ use ignore::{DirEntry, WalkBuilder};
 use rustix::fs::statfs;
 
 use crate::config::watched::{Kind, Watched};
-use crate::watch::seen::Sighting;
+use crate::watch::seen::{LastLook, Sighting};
 
 /// How many files of one path are looked at.
 pub(super) const MOST: usize = 50_000;
+/// Changes with what is looked at: numbers of another manner are not compared.
+const MANNER: u32 = 1;
 /// How many symlinks a path may lead over, as for the kernel.
 const MOST_LINKS: usize = 40;
 /// File systems on which other machines write, of which this kernel hears nothing: NFS, SMB, CIFS, 9P, FUSE, AFS, Ceph, `VirtualBox`.
@@ -108,14 +111,27 @@ pub(super) struct Tree {
     last: Look,
     /// The files when the path last led somewhere.
     known: Files,
+    /// What a program before has seen last, where that is something else.
+    before: Option<u64>,
 }
 
 impl Tree {
-    /// As it is now.
-    pub(super) fn new(watched: Watched, own: Vec<PathBuf>) -> Self {
+    /// As it is now, or as a program before has seen it last.
+    pub(super) fn new(watched: Watched, own: Vec<PathBuf>, before: &[LastLook]) -> Self {
         let own = Own::new(own);
         let last = look_at(&watched, &own);
-        Self { known: last.files.clone(), last, watched, own }
+        let mut tree = Self { known: last.files.clone(), last, watched, own, before: None };
+        let now = tree.last_look();
+        let is_it = |look: &&LastLook| LastLook { digest: now.digest, ..(*look).clone() } == now;
+        let before = before.iter().find(is_it).map(|look| look.digest);
+        tree.before = before.filter(|digest| *digest != now.digest);
+        tree
+    }
+
+    /// What another program compares with what it finds.
+    pub(super) fn last_look(&self) -> LastLook {
+        let digest = self.before.unwrap_or_else(|| digest(&self.known));
+        LastLook { kind: self.watched.kind, path: self.watched.path.clone(), manner: MANNER, digest }
     }
 
     pub(super) const fn kind(&self) -> Kind {
@@ -152,6 +168,17 @@ impl Tree {
             return None;
         }
         let (now, before) = (&self.last.files, &self.known);
+        if let Some(before) = self.before.take() {
+            self.known.clone_from(now);
+            let (look, files) = (self.last_look(), vec![self.watched.path.clone()]);
+            // Which of them have changed is not known.
+            return (look.digest != before).then_some(Sighting::Changed {
+                kind: look.kind,
+                files,
+                more: 0,
+                look,
+            });
+        }
         if now == before {
             return None;
         }
@@ -161,8 +188,26 @@ impl Tree {
         let files: Vec<PathBuf> = changed.iter().take(named).copied().cloned().collect();
         let more = changed.len() - files.len();
         self.known.clone_from(now);
-        Some(Sighting::Changed { kind: self.watched.kind, files, more })
+        Some(Sighting::Changed { kind: self.watched.kind, files, more, look: self.last_look() })
     }
+}
+
+/// One number for all of them (FNV-1a), the same in each version that looks at files in this manner.
+fn digest(files: &Files) -> u64 {
+    let mut digest = 0xCBF2_9CE4_8422_2325_u64;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+    };
+    for ((path, is_link), Stamp { device, number, size, modified: (seconds, nanoseconds) }) in files {
+        add(path.as_os_str().as_bytes());
+        add(&[0, u8::from(*is_link)]);
+        for number in [*device, *number, *size, seconds.cast_unsigned(), nanoseconds.cast_unsigned()] {
+            add(&number.to_le_bytes());
+        }
+    }
+    digest
 }
 
 fn look_at(watched: &Watched, own: &Own) -> Look {

@@ -30,7 +30,7 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let (send, events) = channel();
         let sink = Sink::new(move |event| drop(send.send(event)));
-        let files = SlotFiles::open(set(WorkerLog::new(directory.path())), None, 1, sink).unwrap();
+        let files = SlotFiles::open(set(WorkerLog::new(directory.path())), None, 1, None, sink).unwrap();
         Self { directory, files, events }
     }
 
@@ -232,4 +232,24 @@ fn a_check_makes_no_file() {
     let directory = tempfile::tempdir().unwrap();
     check(&WorkerLog::new(directory.path()), 3).unwrap();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn one_that_another_program_has_left_and_that_cannot_be_opened_is_no_reason_not_to_begin() {
+    let bench = Bench::new(|log| log);
+    let gone = WorkerLog::new(bench.at("gone"));
+    let open = |left| {
+        let (send, events) = channel();
+        let sink = Sink::new(move |event| drop(send.send(event)));
+        (SlotFiles::open(gone.clone(), None, 1, left, sink), events)
+    };
+    assert!(open(None).0.is_err(), "at a start it is one");
+    let (files, events) = open(Some(bench.files.save()));
+    let mut files = files.unwrap();
+    files.write(&source(1, 0), b"lost\n", &|| {});
+    assert!(matches!(events.try_recv(), Ok(Event::LogFailed { slot: 0, failed: "write", .. })));
+    assert!(matches!(events.try_recv(), Ok(Event::LogLost(1))));
+    fs::create_dir(bench.at("gone")).unwrap();
+    files.write(&source(1, 0), b"kept\n", &|| {});
+    assert_eq!(bench.read("gone/0.log"), "kept\n");
 }
