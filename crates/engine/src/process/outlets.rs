@@ -51,7 +51,8 @@ const PART: &str = "outlets";
 impl Left {
     /// What was left. What passes through the master is what did before.
     pub(crate) fn of(output: &Output, inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
-        let left: Self = inheritance.needed(PART)?;
+        let mut left: Self = inheritance.needed(PART)?;
+        left.ring = left.ring.complete(inheritance)?;
         if left.takes_stdout == output.takes_stdout() {
             return Ok(left);
         }
@@ -148,14 +149,20 @@ impl Outlets {
         let left = Left {
             stderr: self.stderr.save(),
             stdout: stdout.map(Forwarder::save),
-            ring: self.ring.save(),
+            ring: self.ring.save(saving)?,
             takes_stdout: self.stdout.is_some(),
         };
         saving.put(PART, &left)
     }
 
+    /// Does what takes long before all is to rest and to be saved.
+    pub(crate) fn save_ahead(&self) {
+        self.ring.write_ahead();
+    }
+
     /// Goes on after a rest, or with what another program has left.
     pub(crate) fn go_on(&self) {
+        self.ring.forget_ahead();
         self.stdout.iter().chain([&self.stderr]).for_each(Forwarder::go_on);
     }
 

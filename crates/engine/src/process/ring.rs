@@ -2,6 +2,8 @@
 //! is slow the oldest lines are lost, and it is told how many.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -11,7 +13,7 @@ use tokio::sync::watch;
 use crate::process::lines::{count, whole_characters};
 use crate::process::source::Source;
 use crate::report::stream::Stream;
-use crate::upgrade::plain;
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, memory, plain};
 
 /// How much is kept of one slot, in bytes.
 const MOST_OF_SLOT: usize = 256 << 10;
@@ -31,9 +33,21 @@ struct Shared {
     /// What passes here at all.
     streams: Vec<Stream>,
     kept: Mutex<Kept>,
+    /// What was written for another program.
+    ahead: Mutex<Option<Ahead>>,
     /// Counts what came.
     news: watch::Sender<u64>,
 }
+
+/// What is kept, in a memory that passes, up to this piece.
+#[derive(Debug)]
+struct Ahead {
+    memory: OwnedFd,
+    pieces: u64,
+}
+
+/// By what name it passes.
+const MEMORY: &str = "outlets/ring";
 
 /// All that is kept, as another program goes on with it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -116,7 +130,12 @@ pub(crate) enum Found {
 impl Ring {
     /// One for what workers write to these.
     pub(crate) fn of(streams: Vec<Stream>) -> Self {
-        Self(Arc::new(Shared { streams, kept: Mutex::default(), news: watch::Sender::new(0) }))
+        Self(Arc::new(Shared {
+            streams,
+            kept: Mutex::default(),
+            ahead: Mutex::default(),
+            news: watch::Sender::new(0),
+        }))
     }
 
     /// Which of what workers write passes here.
@@ -140,9 +159,30 @@ impl Ring {
         self.0.news.send_modify(|news| *news += 1);
     }
 
-    /// All that is kept.
-    pub(super) fn save(&self) -> Kept {
-        self.lock().clone()
+    fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {
+        self.0.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is kept for another program: it is much, and takes its time. What comes later is left beside it. Where it cannot be
+    /// written ahead, all of it is left so.
+    pub(super) fn write_ahead(&self) {
+        let kept = self.lock().clone();
+        let memory = serde_json::to_vec(&kept).ok().and_then(|text| memory::seal(&text).ok());
+        *self.ahead() = memory.map(|memory| Ahead { memory, pieces: kept.pieces });
+    }
+
+    /// What was written ahead is not used any more.
+    pub(super) fn forget_ahead(&self) {
+        *self.ahead() = None;
+    }
+
+    /// Leaves all that is kept to another program: what was written ahead, and this.
+    pub(super) fn save(&self, saving: &mut Saving) -> Result<Kept, SaveError> {
+        let ahead = self.ahead();
+        if let Some(ahead) = &*ahead {
+            saving.pass(&ahead.memory, MEMORY)?;
+        }
+        Ok(self.lock().after(ahead.as_ref().map_or(0, |ahead| ahead.pieces)))
     }
 
     /// Goes on with what another program has kept.
@@ -191,6 +231,46 @@ fn longest_piece(rest: &[u8]) -> usize {
 }
 
 impl Kept {
+    /// What came after so many pieces, and where everything is.
+    fn after(&self, pieces: u64) -> Self {
+        let later = |slot: &Slot| {
+            let at = slot.pieces.partition_point(|piece| piece.order <= pieces);
+            let pieces = slot.pieces.range(at..).cloned().collect();
+            Slot { pieces, bytes: slot.bytes, end: slot.end }
+        };
+        Self {
+            slots: self.slots.iter().map(|(number, slot)| (*number, later(slot))).collect(),
+            bytes: self.bytes,
+            pieces: self.pieces,
+            over: self.over,
+        }
+    }
+
+    /// With what the program before has written ahead. What that has forgotten since is not taken over.
+    pub(super) fn complete(mut self, inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let unreadable =
+            |error: io::Error| AdoptError::Read(format!("the last lines cannot be read: {error}"));
+        let mut ahead = match inheritance.optional(MEMORY)? {
+            Some(memory) => {
+                let text = memory::read(&memory).map_err(unreadable)?;
+                serde_json::from_slice(&text).map_err(|error| unreadable(error.into()))?
+            }
+            None => Self::default(),
+        };
+        for (number, slot) in &mut self.slots {
+            let later = std::mem::take(&mut slot.pieces);
+            slot.pieces = ahead.slots.remove(number).unwrap_or_default().pieces;
+            slot.pieces.extend(later);
+            let most = std::mem::take(&mut slot.bytes);
+            slot.bytes = slot.pieces.iter().map(Piece::cost).sum();
+            while slot.bytes > most {
+                slot.forget();
+            }
+        }
+        self.bytes = self.slots.values().map(|slot| slot.bytes).sum();
+        Ok(self)
+    }
+
     fn add(&mut self, source: Source, time: SystemTime, continues: bool, lines: &[u8]) {
         self.pieces += 1;
         let slot = self.slots.entry(source.worker.slot).or_default();

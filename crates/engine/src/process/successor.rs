@@ -43,6 +43,8 @@ pub const COMMAND: &str = "upgrade";
 pub const OPTION: &str = "--rehearsal=";
 /// How long it may take.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long the master may have rested before it becomes another program: one that is that slow would take as long once more.
+const MOST_REST: Duration = Duration::from_secs(2);
 /// How much of what it writes is read.
 const MOST_SAID: u64 = 64 * 1024;
 /// How long a line of it may be that is told.
@@ -345,6 +347,10 @@ impl Successor {
             let exec = Exec::new((program.try_clone()?, memory), &self.words, numbers, None)?;
             Ok(exec.guarded(guard))
         });
+        if let Some(reason) = is_too_long(rests_since.elapsed()) {
+            self.around.go_on();
+            return Unable::Ever(reason);
+        }
         let failed = match exec {
             Ok(exec) => launcher.become_it(exec),
             Err(error) => error,
@@ -366,6 +372,14 @@ impl Successor {
         let guard = guard::guard(&self.words, self.open_files, is_restarted, saving);
         guard.map(Some).map_err(|error| format!("no guard can be started: {error}"))
     }
+}
+
+/// Why it is called off after the master has rested for so long.
+fn is_too_long(rested: Duration) -> Option<String> {
+    let (rested, most) = (rested.as_millis(), MOST_REST.as_millis());
+    (rested > most).then(|| {
+        format!("it was called off: the master had rested for {rested} ms by then, and is to rest for {most} ms at most")
+    })
 }
 
 fn sealed(envelope: &Envelope) -> io::Result<(OwnedFd, Vec<RawFd>)> {
@@ -458,4 +472,16 @@ fn head_of(file: OwnedFd) -> Vec<u8> {
 /// For which machine a program is: its width, the order of its bytes, and its architecture.
 fn kind(head: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((head.get(4..6)?, head.get(18..HEAD)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_called_off_where_the_master_has_rested_for_too_long() {
+        assert_eq!(is_too_long(MOST_REST), None);
+        let reason = is_too_long(MOST_REST + Duration::from_millis(1)).unwrap();
+        assert!(reason.contains("had rested for 2001 ms"), "{reason}");
+    }
 }

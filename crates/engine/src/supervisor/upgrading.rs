@@ -66,7 +66,10 @@ impl Supervisor {
         self.timers.clear(Timer::Upgrade);
         if let Some(obstacle) = self.obstacle() {
             self.succession.put_off(&obstacle, true, Instant::now());
+        } else if let Some(hindrance) = self.hindrance() {
+            self.succession.put_off(&hindrance, false, Instant::now());
         } else {
+            self.spawner.outlets().save_ahead();
             let since = Instant::now();
             match self.come_to_rest(since, inbox).await.and_then(|saving| self.save_all(&successor, saving)) {
                 Ok(saving) => self.act_at_rest(act, &successor, saving, since),

@@ -197,3 +197,28 @@ fn no_slot_keeps_more_than_its_bound_however_small_its_pieces_were_before() {
     let kept = ring.lock();
     assert_eq!(kept.bytes, kept.slots[&0].bytes);
 }
+
+#[test]
+fn what_is_written_ahead_for_another_program_is_left_with_what_came_later_and_without_what_is_forgotten() {
+    let ring = ring();
+    push(&ring, 1, "early\n");
+    for number in 0..40 {
+        push(&ring, 0, format!("{number} {}\n", "x".repeat(8000)));
+    }
+    ring.write_ahead();
+    push(&ring, 1, "late\n");
+    for number in 40..50 {
+        push(&ring, 0, format!("{number} {}\n", "x".repeat(8000)));
+    }
+    let mut saving = Saving::new("it");
+    let left = serde_json::to_string(&ring.save(&mut saving).unwrap()).unwrap();
+    assert!(left.contains("late") && !left.contains("early") && left.len() < 100_000);
+    let left: Kept = serde_json::from_str(&left).unwrap();
+    let other = self::ring();
+    other.go_on(left.complete(&mut crate::upgrade::fixtures::inherited(saving)).unwrap());
+    let all = |ring: &Ring| serde_json::to_string(&ring.lock().clone()).unwrap();
+    assert_eq!(all(&other), all(&ring));
+    ring.forget_ahead();
+    let whole = ring.save(&mut Saving::new("it")).unwrap();
+    assert_eq!(serde_json::to_string(&whole).unwrap(), all(&ring));
+}
