@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::net::SocketType;
 use serde::{Deserialize, Serialize};
 
+use crate::upgrade::plain;
+
 use super::answers::answers;
 use super::directory::{Directory, Identity};
 use super::named::Named;
@@ -33,8 +35,10 @@ pub(crate) struct SocketFile {
 /// One as it is left to the program after this one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SavedFile {
+    #[serde(with = "plain")]
     path: PathBuf,
     identity: Identity,
+    #[serde(with = "plain")]
     second: Option<PathBuf>,
     is_told: bool,
     stays: bool,
@@ -240,6 +244,7 @@ fn link(directory: &Directory, name: &OsStr, second: &OsStr, identity: Identity)
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
 
     use socket2::Type;
 
@@ -263,6 +268,16 @@ mod tests {
         let _other = bound(&path);
         drop(file);
         assert!(path.exists(), "another socket has taken its place");
+    }
+
+    #[test]
+    fn one_whose_path_is_no_text_is_left_as_any_other() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join(OsStr::from_bytes(b"\xff.sock"));
+        let file = SocketFile::kept(&path, &bound(&path)).unwrap();
+        let saved: SavedFile = serde_json::from_str(&serde_json::to_string(&file.save()).unwrap()).unwrap();
+        let again = SocketFile::inherit(saved);
+        assert_eq!((again.path(), &again.second), (path.as_path(), &file.second));
     }
 
     #[test]
