@@ -49,7 +49,7 @@ struct Count {
 
 /// What is known of a group, for another program.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(crate) struct Left {
     #[serde(with = "plain")]
     directory: PathBuf,
     count: Count,

@@ -71,7 +71,7 @@ struct Words {
 
 /// One that another program goes on with.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Left {
+pub(crate) struct Left {
     pub(super) source: Source,
     words: Words,
 }

@@ -111,7 +111,7 @@ pub(crate) struct Histogram {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Counted {
     buckets: Vec<u64>,
-    sum: f64,
+    sum: Duration,
 }
 
 impl Histogram {
@@ -127,13 +127,16 @@ impl Histogram {
 
     /// How many are in each bucket, and all of them together.
     pub(crate) fn counted(&self) -> Counted {
-        Counted { buckets: self.buckets.clone(), sum: self.sum }
+        Counted {
+            buckets: self.buckets.clone(),
+            sum: Duration::try_from_secs_f64(self.sum).unwrap_or_default(),
+        }
     }
 
     /// What was counted before, if it was in such buckets.
     pub(crate) fn go_on(&mut self, Counted { buckets, sum }: Counted) {
         if buckets.len() == self.buckets.len() {
-            (self.buckets, self.sum) = (buckets, sum);
+            (self.buckets, self.sum) = (buckets, sum.as_secs_f64());
         }
     }
 

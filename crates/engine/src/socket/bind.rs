@@ -57,7 +57,7 @@ pub(crate) struct Bound {
 
 /// A socket that another program goes on with.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(crate) struct Left {
     name: Option<String>,
     address: Address,
     file: Option<SavedFile>,

@@ -90,7 +90,7 @@ impl From<Payload> for HostMessage {
 
 /// What another program goes on with.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     messages_lost: u64,
     tally: tally::Left,
 }

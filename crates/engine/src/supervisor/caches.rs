@@ -20,7 +20,7 @@ pub(crate) struct Caches {
 
 /// What another program goes on with.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     told: Option<String>,
     writer: Option<Writer>,
 }

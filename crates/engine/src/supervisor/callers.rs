@@ -38,7 +38,7 @@ struct Concluded {
 
 /// What another program goes on with.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     /// How many there were who have waited.
     last: u64,
     last_concluded: Option<Concluded>,

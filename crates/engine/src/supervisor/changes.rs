@@ -31,7 +31,7 @@ pub(crate) struct Changes {
 
 /// What another program goes on with.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     waiting: Vec<Waiting>,
     looks: Vec<LastLook>,
 }

@@ -65,7 +65,7 @@ pub(crate) struct Generations {
 /// What another program goes on with. How the cluster is run it finds out as at a start, but for this: what the policy goes by, what
 /// reloads have set, and what each generation runs.
 #[derive(Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     config: core::Config,
     set_at_reloads: Variables,
     programs: Vec<(Generation, Result<Arc<ResolvedProgram>, SpawnError>)>,

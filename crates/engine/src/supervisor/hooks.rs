@@ -56,7 +56,7 @@ pub(crate) struct Hooks {
 
 /// What another program goes on with.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     row: Row,
     lost: Vec<Lost>,
 }

@@ -182,7 +182,7 @@ struct Left {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct All {
+pub(super) struct All {
     waited_for: Vec<Left>,
     unkillable: Vec<Left>,
 }

@@ -53,7 +53,7 @@ pub(crate) struct Policy {
 
 /// What another program goes on with.
 #[derive(Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     cluster: core::Cluster,
     #[serde(with = "plain")]
     began: Instant,

@@ -33,7 +33,7 @@ use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// What another program goes on with.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     /// The number of the next socket for what a worker says.
     next_socket: u64,
     warned_of_preload: Option<Generation>,

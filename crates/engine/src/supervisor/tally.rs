@@ -1,7 +1,7 @@
 //! Counts what happens, for metrics. It costs a few instructions for each event, whether anybody looks or not.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use recluster_core::Exit;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,8 @@ pub(crate) struct Left {
     ready: Counted,
     drains: BTreeMap<String, Counted>,
     lines_lost: u64,
-    started_at: BTreeMap<u64, f64>,
+    /// Since 1970: the last digits of a fraction get lost in text.
+    started_at: BTreeMap<u64, Duration>,
     workers: BTreeMap<u64, LeftLife>,
     slots: BTreeMap<u32, Slot>,
     served: u64,
@@ -137,6 +138,8 @@ impl Tally {
         }
         let counts = &self.counts;
         let drains = counts.drains.iter().map(|(end, times)| ((*end).to_owned(), times.counted()));
+        let since = |at: f64| Duration::try_from_secs_f64(at).unwrap_or_default();
+        let started_at = counts.started_at.iter().map(|(number, at)| (*number, since(*at)));
         Left {
             starts: labels(&counts.starts),
             exits: labels(&counts.exits),
@@ -146,7 +149,7 @@ impl Tally {
             ready: counts.ready.counted(),
             drains: drains.collect(),
             lines_lost: counts.lines_lost,
-            started_at: counts.started_at.clone(),
+            started_at: started_at.collect(),
             workers: self.workers.iter().map(|(number, life)| (*number, LeftLife::of(life))).collect(),
             slots: self.slots.clone(),
             served: self.served,
@@ -168,7 +171,8 @@ impl Tally {
             }
         }
         (counts.last_reload, counts.lines_lost) = (left.last_reload, left.lines_lost);
-        counts.started_at = left.started_at;
+        let started_at = left.started_at.into_iter().map(|(number, at)| (number, at.as_secs_f64()));
+        counts.started_at = started_at.collect();
         tally.workers = left.workers.iter().map(|(number, life)| (*number, life.adopt())).collect();
         (tally.slots, tally.served) = (left.slots, left.served);
         tally

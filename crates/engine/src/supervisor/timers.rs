@@ -41,7 +41,7 @@ pub(crate) struct Timers(BTreeSet<(Instant, Timer)>);
 
 /// One that is set, as another program goes on with it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     #[serde(with = "plain")]
     at: Instant,
     timer: Timer,

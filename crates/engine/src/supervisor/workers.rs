@@ -27,7 +27,7 @@ pub(crate) struct Workers {
 
 /// What another program goes on with.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+pub(super) struct Left {
     living: Vec<(WorkerId, child::Left)>,
     graves: Vec<(WorkerId, DeadWorker)>,
 }

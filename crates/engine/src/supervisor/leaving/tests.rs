@@ -34,6 +34,8 @@ use crate::supervisor::workers::Workers;
 use crate::upgrade::fixtures::{inherited, said};
 use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
+mod format;
+
 const ONE: WorkerId = WorkerId::from_number(1);
 const TWO: WorkerId = WorkerId::from_number(2);
 
