@@ -6,12 +6,14 @@ use recluster::admin::{self, Admin};
 use recluster::host::{Came, Inheritance};
 
 use crate::args::Run;
-use crate::claim::{Claim, claim};
+use crate::claim::{Claim, Wanted, claim};
 use crate::config::Said;
 use crate::error::Error;
+use crate::log::Journal;
 use crate::open_files;
 use crate::pidfile::Pidfile;
 use crate::signals::Signals;
+use crate::silent;
 use crate::upgrading::{Kept, Left};
 
 /// What is decided before anything is started: here, or by the program before.
@@ -20,16 +22,22 @@ pub(crate) struct Begun {
     pub(crate) kept: Kept,
     pub(crate) inheritance: Option<Inheritance>,
     pub(crate) came: Option<Came>,
-    pub(crate) log: Option<OwnedFd>,
+    log: Option<OwnedFd>,
 }
 
 impl Begun {
-    pub(crate) fn of(args: &Run, said: Said, left: Option<Left>, signals: &Signals) -> Result<Self, Error> {
+    pub(crate) fn of(
+        args: &Run,
+        said: Said,
+        left: Option<Left>,
+        signals: &Signals,
+        json: bool,
+    ) -> Result<Self, Error> {
         if let Some(Left { inheritance, came, kept, name, socket, log }) = left {
             let claim = Claim { name, socket, missing: None };
             return Ok(Self { claim, kept, inheritance: Some(inheritance), came: Some(came), log });
         }
-        let claim = claim(args)?;
+        let claim = claimed(args, json)?;
         let kept = Kept {
             name: claim.name.to_string(),
             open_files: open_files::raise(),
@@ -40,8 +48,13 @@ impl Begun {
         Ok(Self { claim, kept, inheritance: None, came: None, log: None })
     }
 
-    /// The pidfile that was left, or a new one.
-    pub(crate) fn pidfile(&self) -> Result<Option<Pidfile>, Error> {
+    /// The pidfile and the log that were left, or new ones, unless a file system does not answer. What runs already does not end by that.
+    pub(crate) fn written(&mut self, args: &Run, json: bool) -> Result<(Option<Pidfile>, Journal), Error> {
+        let _asks = self.came.is_none().then(|| silent::watch(json, "write the pidfile and the log"));
+        Ok((self.pidfile()?, Journal::open(&self.claim.name, &args.around, self.log.take())?))
+    }
+
+    fn pidfile(&self) -> Result<Option<Pidfile>, Error> {
         Ok(match &self.kept.pidfile {
             Some(path) if self.came.is_some() => Some(Pidfile::inherit(path.clone())),
             path => path.as_deref().map(Pidfile::write).transpose()?,
@@ -55,6 +68,18 @@ impl Begun {
             None => Ok(None),
         }
     }
+}
+
+/// The name and the control socket, unless a file system does not answer.
+fn claimed(args: &Run, json: bool) -> Result<Claim, Error> {
+    let asks = silent::watch(json, format_args!("look at {}", args.server.display()));
+    // Whether it is there is told by whoever runs it.
+    let _ = args.server.metadata();
+    let Wanted { control, .. } = Wanted::by(args);
+    drop(asks);
+    let at = control.unwrap_or_default();
+    let _asks = silent::watch(json, format_args!("make the control socket {}", at.display()));
+    claim(args)
 }
 
 /// The admin listener that was left, or a new one.

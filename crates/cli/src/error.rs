@@ -100,6 +100,8 @@ pub(crate) enum Error {
     UnitStranger { option: &'static str, directory: PathBuf },
     #[error("what another recluster has left for an upgrade cannot be gone on with: {0}")]
     Upgrade(#[from] AdoptError),
+    #[error("cannot {what}: a file system has not answered for {seconds} seconds")]
+    Silent { what: String, seconds: u64 },
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
 }
@@ -184,6 +186,7 @@ impl Error {
             | Self::Subreaper(_)
             | Self::Terminal(_)
             | Self::Unkillable(_)
+            | Self::Silent { .. }
             | Self::Lost => ExitStatus::Failure,
             Self::Syntax { .. } | Self::TypeScript { .. } => ExitStatus::CannotRun,
             Self::NeverServed(_) => ExitStatus::NeverServed,
@@ -201,6 +204,10 @@ impl Error {
 
     /// What to do about it, if that is known.
     pub(crate) fn hint(&self) -> Option<String> {
+        short_of_files(&self.to_string()).or_else(|| self.hint_at_this())
+    }
+
+    fn hint_at_this(&self) -> Option<String> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "most errors say all there is to say")]
         match self {
             Self::Start(StartError::Program(ProgramError::NotFound { path }))
@@ -272,6 +279,18 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// What to do where a process may have no more descriptors, or the whole machine. Which part wanted one more makes no difference.
+fn short_of_files(error: &str) -> Option<String> {
+    let is = |errno: rustix::io::Errno| error.contains(&io::Error::from(errno).to_string());
+    if is(rustix::io::Errno::MFILE) {
+        return Some(
+            "it may have more with a higher limit: `ulimit -n`, or LimitNOFILE= of a unit".to_owned(),
+        );
+    }
+    is(rustix::io::Errno::NFILE)
+        .then(|| "the machine may have more with a higher limit: `sysctl fs.file-max`".to_owned())
 }
 
 /// Whether a command may have been meant: most server files have an extension.

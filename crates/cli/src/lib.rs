@@ -32,6 +32,7 @@ mod pidfile;
 mod rereading;
 mod run;
 mod signals;
+mod silent;
 mod size;
 mod systemd;
 mod top;

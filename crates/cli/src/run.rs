@@ -56,10 +56,10 @@ pub(crate) async fn run(
     if args.around.subreaper {
         orphans::adopt().map_err(Error::Subreaper)?;
     }
-    let mut begun = Begun::of(&args, said, left, &signals)?;
-    let (admin, pidfile) = (begun.admin(&args).await?, begun.pidfile()?);
-    let Begun { claim: Claim { name, mut socket, missing }, kept, inheritance, came, log } = begun;
-    let mut journal = Journal::open(&name, &args.around, log)?;
+    let mut begun = Begun::of(&args, said, left, &signals, line.wants_json())?;
+    let admin = begun.admin(&args).await?;
+    let (pidfile, mut journal) = begun.written(&args, line.wants_json())?;
+    let Begun { claim: Claim { name, mut socket, missing }, kept, inheritance, came, .. } = begun;
     let around = Around::new(kept.clone(), signals.gate(), journal.flusher());
     let (notes, mut changes) = mpsc::unbounded_channel();
     let builder = with_inherited(describe(&args).name(name.as_str()), inherited)?;

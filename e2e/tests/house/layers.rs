@@ -137,7 +137,7 @@ const CLI: Layers = (
         &["config::settings"],
         &["config"],
         &["error"],
-        &["claim", "client::connect", "client::output", "describe", "log", "worker_lines"],
+        &["claim", "client::connect", "client::output", "describe", "log", "silent", "worker_lines"],
         &["check::hooks", "check::node", "client::screen", "rereading", "systemd::places", "upgrading"],
         &[
             "check::findings",

@@ -35,6 +35,19 @@ fn what_is_not_there() {
 }
 
 #[test]
+fn a_process_that_may_have_no_more_descriptors_is_told_how_to_get_some() {
+    let system =
+        |what, errno: rustix::io::Errno| Error::from(StartError::System { what, source: errno.into() });
+    let errors = [
+        system("copy a listening socket", rustix::io::Errno::MFILE),
+        Error::Signals(rustix::io::Errno::MFILE.into()),
+        system("start the data plane", rustix::io::Errno::NFILE),
+        system("start the data plane", rustix::io::Errno::NOMEM),
+    ];
+    insta::assert_snapshot!(shown(errors, ExitStatus::Failure));
+}
+
+#[test]
 fn what_cannot_be_run() {
     let error =
         ProgramError::NotRunnable { path: "/srv".into(), source: std::io::Error::other("it is a directory") };

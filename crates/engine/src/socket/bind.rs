@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use recluster_wire::env::{Given, GivenAddress, SocketName};
 use rustix::net::SocketType;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-use tokio::time::sleep;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
 use crate::config::address::{BindAddress, Kind};
 use crate::config::listen::Listen;
@@ -34,6 +36,8 @@ use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 pub(crate) const FIRST_LISTENER: i32 = 3;
 /// How long binding is tried again while the address is in use: its owner may be about to end.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a file system may take to answer.
+const ANSWERS: Duration = Duration::from_secs(10);
 /// How long it is looked for who has it then.
 const SEARCH: Duration = Duration::from_secs(3);
 /// How long to wait between two tries.
@@ -207,6 +211,7 @@ pub(crate) async fn bind_all(
     listens: &[Listen],
     pool: &mut Pool,
 ) -> Result<Vec<Bound>, StartError> {
+    do_file_systems_answer(listens).await?;
     check_all(listens)?;
     let given: Vec<BindAddress> = adopted.iter().filter_map(Bound::at).collect();
     let mut bound = Vec::new();
@@ -236,10 +241,31 @@ pub(crate) async fn bind_all(
 /// Answers as [`bind_all`] would, but keeps no address and makes no file, and does not wait for an address in use: it is not
 /// known that its owner is about to leave.
 pub(crate) async fn preview_all(adopted: &[Bound], listens: &[Listen]) -> Result<(), StartError> {
+    do_file_systems_answer(listens).await?;
     check_all(listens)?;
     let given: Vec<BindAddress> = adopted.iter().filter_map(Bound::at).collect();
     for listen in listens.iter().filter(|listen| !adopted.iter().any(|own| own.is_at(&listen.at))) {
         bind_patiently(listen, &given, Duration::ZERO, preview).await?;
+    }
+    Ok(())
+}
+
+/// Whether the file systems of unix sockets answer: one whose server is gone keeps whoever asks it, and nobody would say why.
+async fn do_file_systems_answer(listens: &[Listen]) -> Result<(), StartError> {
+    for listen in listens {
+        let BindAddress::Unix(path) = &listen.at else { continue };
+        if is_abstract(path) {
+            continue;
+        }
+        let (tell, told) = oneshot::channel();
+        let path = path.clone();
+        let ask = move || tell.send(fs::symlink_metadata(path).is_ok());
+        let asked = thread::Builder::new().name("recluster-path".to_owned()).spawn(ask);
+        asked.map_err(|source| StartError::System { what: "look at a file system", source })?;
+        if timeout(ANSWERS, told).await.is_err() {
+            let source = io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer");
+            return Err(StartError::Listen { address: listen.to_string(), holder: None, source });
+        }
     }
     Ok(())
 }

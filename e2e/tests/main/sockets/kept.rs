@@ -210,6 +210,28 @@ fn a_group_of_which_a_socket_is_missing_is_served_all_the_same() {
     are_answered(ask(address, 24));
 }
 
+/// With a number of descriptors that is too small for them, wherever that is noticed first.
+#[test]
+fn a_start_that_cannot_have_them_leaves_them_with_the_manager() {
+    let (mut store, port) = (Store::new(), free_port(HOST));
+    let master = store.starts(server(port, "kernel", 8)).serve();
+    store.until_it_keeps(9);
+    store.kills(master);
+    let clients = ask(([127, 0, 3, 1], port).into(), 24);
+    for descriptors in [20, 22, 26] {
+        let launch = store.starts(server(port, "kernel", 8)).started_by("with-few-descriptors.py");
+        let refused = launch.env("DESCRIPTORS", descriptors.to_string()).refused();
+        assert!(!refused.status.success(), "{refused:?}");
+        let told = &refused.stderr;
+        assert!(told.contains("error: cannot ") && told.contains("Too many open files"), "{told}");
+        assert!(told.contains("LimitNOFILE="), "{told}");
+        store.reads();
+        assert_eq!(store.kept.len(), 9, "none was given up");
+    }
+    let _master = store.starts(server(port, "kernel", 8)).serve();
+    are_answered(clients);
+}
+
 #[test]
 fn an_address_that_nobody_wants_any_more_is_closed() {
     let (mut store, port, other) = (Store::new(), free_port(HOST), free_port(HOST));

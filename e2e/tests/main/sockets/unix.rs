@@ -194,6 +194,32 @@ fn a_file_system_that_does_not_answer_is_in_nobodys_way() {
     master.expect_end(0);
 }
 
+/// Before anything runs nobody else would say why nothing happens.
+#[test]
+#[cfg_attr(not(has = "fuse"), ignore = "file systems cannot be mounted here")]
+fn a_start_ends_where_a_file_system_does_not_answer() {
+    let home = Home::new();
+    fs::create_dir(home.join("dead")).expect("the directory is ours");
+    let at = |name: &str| home.join("dead").join(name).display().to_string();
+    let launch = || {
+        let launch = Launch::fixture("server.js").home(&home).started_by("behind-a-dead-mount.py");
+        launch.env("DISK", home.join("dead"))
+    };
+    let listening = launch().listen(&format!("unix:{}", at("a.sock"))).refused();
+    listening.expect_code(2);
+    let told = format!("error: cannot listen on unix:{}: its file system does not answer\n", at("a.sock"));
+    assert!(listening.stderr.ends_with(&told), "{listening:?}");
+    for (option, name, what) in [
+        ("--control", "c.sock", format!("make the control socket {}", at("c.sock"))),
+        ("--pidfile", "pid", "write the pidfile and the log".to_owned()),
+    ] {
+        let refused = launch().option(option, &at(name)).refused();
+        refused.expect_code(1);
+        let told = format!("error: cannot {what}: a file system has not answered for 10 seconds\n");
+        assert_eq!(refused.stderr, told);
+    }
+}
+
 #[test]
 fn a_file_that_somebody_removes_is_there_again() {
     let home = Home::new();
