@@ -65,9 +65,9 @@ impl Changes {
         }
         let left = inheritance.map(|inheritance| inheritance.see::<Left>(PART)).transpose()?.flatten();
         let before = left.map(|left| left.looks).unwrap_or_default();
-        let watcher = Watcher::start(watched, own, &before, seen, panicked)
+        let thread = Watcher::start(watched, own, &before, seen, panicked)
             .map_err(|source| StartError::System { what: "start the thread that watches files", source })?;
-        Ok(Self { looks: watcher.looks().to_vec(), _watcher: Some(watcher), ..Self::default() })
+        Ok(Self { looks: thread.looks().to_vec(), _watcher: Some(thread), ..Self::default() })
     }
 
     /// Leaves what has changed to another program.

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use recluster_core::{Settings, WorkerId};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::supervisor::timers::{Timer, Timers};
 
@@ -27,14 +27,7 @@ pub(crate) struct Watchdog {
     worker: WorkerId,
     /// How long the worker may be silent; none where it need not say anything.
     patience: Option<Duration>,
-    /// One that is doubted is trusted by another program: while this one becomes it, nobody reads what workers say.
-    #[serde(serialize_with = "as_left")]
     trust: Trust,
-}
-
-fn as_left<S: Serializer>(trust: &Trust, serializer: S) -> Result<S::Ok, S::Error> {
-    let left = if *trust == Trust::Doubted { Trust::Trusted } else { *trust };
-    left.serialize(serializer)
 }
 
 /// Whether a worker is believed to be alive.
@@ -43,7 +36,8 @@ fn as_left<S: Serializer>(trust: &Trust, serializer: S) -> Result<S::Ok, S::Erro
 enum Trust {
     /// It said so in time.
     Trusted,
-    /// It did not, or its word has not been read yet.
+    /// It did not, or its word has not been read yet. Another program trusts it anew: while this one becomes it, nobody reads.
+    #[serde(rename(serialize = "trusted"))]
     Doubted,
     /// It was silent for too long, and is being ended.
     Hung,

@@ -355,7 +355,7 @@ fn what_changes_between_the_last_look_of_one_program_and_the_first_of_the_next_i
         let mut next = goes_on(std::slice::from_ref(&before));
         assert_eq!(next.last_look(), before, "nobody has heard of it yet");
         let Some(Sighting::Changed { files, more: 0, look, .. }) = next.look(3) else { panic!("{kind:?}") };
-        assert_eq!(files, [watched.path.clone()]);
+        assert_eq!(files, std::slice::from_ref(&watched.path));
         assert_eq!(next.look(3), None);
         assert_eq!(goes_on(&[look]).look(3), None);
         let other_manner = LastLook { manner: 0, ..before };
