@@ -116,7 +116,7 @@ impl Socket {
             let Ok(stream) = leaving::stream(connection) else { continue };
             let Ok(peer) = stream.peer_cred() else { continue };
             let (conversation, activity, glance) = meet(stream, peer, client.unread.clone(), &host);
-            let going_on = upgrading::go_on(conversation, client, outcome.clone());
+            let going_on = conversation.go_on(client, outcome.clone());
             seats.take(activity, glance, guarded_task(CLIENT, panicked.clone(), going_on));
         }
         let accepting = accept(listening, listeners, host, seats);

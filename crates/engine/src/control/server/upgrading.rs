@@ -51,14 +51,14 @@ fn told(outcome: Outcome, dry_run: bool) -> Reply {
     }
 }
 
-/// Goes on with a conversation that the program before has begun, until either side closes the connection.
-pub(super) async fn go_on(mut client: Conversation, left: SavedClient, outcome: Outcome) {
-    if let Ok(Next::Listen) = client.resume(left, outcome).await {
-        attend(client).await;
-    }
-}
-
 impl Conversation {
+    /// Goes on with what the program before has begun, until either side closes the connection.
+    pub(super) async fn go_on(mut self, left: SavedClient, outcome: Outcome) {
+        if let Ok(Next::Listen) = self.resume(left, outcome).await {
+            attend(self).await;
+        }
+    }
+
     async fn resume(&mut self, left: SavedClient, outcome: Outcome) -> io::Result<Next> {
         let SavedClient { unsent, closes, doing, .. } = left;
         match doing {
