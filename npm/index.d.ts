@@ -82,7 +82,7 @@ declare namespace recluster {
     maxLifetime?: number | undefined;
     /** What a worker must pass to be ready, and go on passing: `http:/path`, or `exec:command`. Default: none. */
     readyCheck?: string | undefined;
-    /** How long after a check the next one is made. Default: 10. */
+    /** How long after a check the next one is made, 0.01 at least. Default: 10. */
     checkInterval?: number | undefined;
     /** A check that takes longer has failed. Default: 5. */
     checkTimeout?: number | undefined;

@@ -63,7 +63,7 @@ function read(options, watches = watched(options).watches) {
     maxMemory: memory(options),
     maxLifetime: seconds(options, 'maxLifetime', 0.001),
     readyCheck: text(options, 'readyCheck'),
-    checkInterval: seconds(options, 'checkInterval', 0.001),
+    checkInterval: seconds(options, 'checkInterval', 0.01),
     checkTimeout: seconds(options, 'checkTimeout', 0.001),
     instanceEnv: text(options, 'instanceEnv'),
     ownGroup: flag(options, 'ownGroup') ?? false,
@@ -235,7 +235,8 @@ function seconds(options, name, least) {
   const value = number(options, name);
   if (value === undefined) return undefined;
   if (value < least) {
-    throw wrong(RangeError, name, least === 0 ? 'a number of seconds, 0 or more' : 'a number of seconds above 0', value);
+    const wanted = least === 0.001 ? 'a number of seconds above 0' : `a number of seconds, ${least} or more`;
+    throw wrong(RangeError, name, wanted, value);
   }
   return Math.min(value, LONGEST);
 }

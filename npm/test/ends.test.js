@@ -181,6 +181,10 @@ test.ours('connections reach workers as the options say', async ({ make }) => {
   const refused = (options) => () => make(fixture('puppet.js'), { ...started, ...options }).run()
   assert.throws(refused({ stickyBy: 'ip' }), /stickyBy must be left out where `balance` is not 'sticky', not 'ip'/)
   assert.throws(refused({ balance: 'sticky', stickyBy: 'sid' }), /'sid' is nothing to know a client by/)
+  for (const checkInterval of [0, 0.001]) {
+    assert.throws(refused({ readyCheck: 'exec:true', checkInterval }), /checkInterval must be a number of seconds, 0.01 or more, not 0/)
+  }
+  assert.throws(refused({ readyTimeout: 0 }), /readyTimeout must be a number of seconds above 0, not 0/)
   assert.throws(refused({ balance: 'best' }), /balance must be 'round-robin' or 'shared' or 'kernel' or 'sticky'/)
 })
 

@@ -155,6 +155,7 @@ impl Error {
                 | StartError::ListenTwice { .. }
                 | StartError::NotASocket { .. }
                 | StartError::CheckReachesNeighbours
+                | StartError::CheckInterval { .. }
                 | StartError::CheckListen { .. }
                 | StartError::WorkerLog { .. }
                 | StartError::DenoTakesNoSocket

@@ -143,6 +143,30 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_this_user_s_or_root_s() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(directory.path(), TOKEN, 0o600);
+        let mut about = rustix::fs::stat(&path).unwrap();
+        check(&path, &about).unwrap();
+        about.st_uid = 0;
+        check(&path, &about).unwrap();
+        about.st_uid = geteuid().as_raw() + 1;
+        let error = check(&path, &about).unwrap_err();
+        assert!(matches!(error, TokenError::Foreign { owner, .. } if owner == about.st_uid), "{error}");
+    }
+
+    #[test]
+    fn every_byte_of_a_token_counts() {
+        let token = TOKEN.as_bytes();
+        for place in 0..token.len() {
+            let mut other = token.to_vec();
+            other[place] ^= 1;
+            assert!(!are_equal(&other, token) && !are_equal(&token[..place], token), "{place}");
+        }
+        assert!(are_equal(token, token));
+    }
+
+    #[test]
     fn what_is_no_file_is_refused_at_once() {
         let directory = tempfile::tempdir().unwrap();
         assert!(matches!(read(directory.path()), Err(TokenError::NotAFile { .. })));

@@ -153,6 +153,19 @@ mod tests {
         assert!(!seats.have_room());
     }
 
+    /// However many have come and gone, and whatever they did.
+    #[tokio::test]
+    async fn who_has_left_has_no_seat() {
+        let mut seats = Seats::default();
+        for _ in 0..3 * SEATS {
+            assert!(seats.have_room());
+            let (activity, glance) = (Activity::default(), Watched::new(UnixStream::pair().unwrap().0).1);
+            activity.is(Doing::Waiting);
+            seats.take(activity, glance, std::future::ready(()));
+            yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn who_has_asked_keeps_the_seat_though_nobody_has_read_it_yet() {
         let (mut seats, mut clients) = full(Doing::Nothing);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::report::variable::{EnvFileError, VariableError};
 use crate::report::verdict::Failure;
@@ -50,6 +51,12 @@ pub enum StartError {
          give each worker a listener of its own (--check-listen 127.0.0.1:0), or check by a command (exec:…)"
     )]
     CheckReachesNeighbours,
+    /// Checks would do nothing but start processes.
+    #[error("the check interval is {interval:?}: the time between two checks cannot be shorter than 10ms")]
+    CheckInterval {
+        /// What was asked for.
+        interval: Duration,
+    },
     /// Deno never accepts on a socket that it shares with others.
     #[error("Deno does not accept connections on a shared socket: use --balance round-robin")]
     DenoTakesNoSocket,

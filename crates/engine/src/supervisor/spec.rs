@@ -30,6 +30,8 @@ use crate::report::error::StartError;
 const IDLE_GRACE: Duration = Duration::from_secs(6);
 /// How long after a check a serving worker is checked again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest time between two checks: a process is started for each, or a connection made.
+const LEAST_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -162,6 +164,9 @@ impl Draft {
     pub(crate) fn check(self, balance: &Balance) -> Result<(Spec, ResolvedProgram), StartError> {
         // What contradicts itself is refused before the program is looked for.
         self.config(self.settings.timeout)?;
+        if self.ready_check.is_some() && self.check_interval < LEAST_CHECK_INTERVAL {
+            return Err(StartError::CheckInterval { interval: self.check_interval });
+        }
         let resolved = self.program.resolve()?;
         self.program.privileges.check()?;
         let timeout = self.node_timeout.filter(|_| resolved.is_node()).unwrap_or(self.settings.timeout);
@@ -306,6 +311,19 @@ mod tests {
         draft.settings.workers = 1;
         let error = draft.check(&Balance::default()).unwrap_err();
         assert!(matches!(error, StartError::Program(_)), "{error}");
+    }
+
+    #[test]
+    fn checks_leave_the_machine_time_for_something_else() {
+        let check = ReadyCheck::Command("true".into());
+        for (interval, is_refused) in [(0, true), (1, true), (9, true), (10, false)] {
+            let interval = Duration::from_millis(interval);
+            let draft = Draft { ready_check: Some(check.clone()), check_interval: interval, ..shell() };
+            let error = draft.check(&Balance::default()).err();
+            assert_eq!(matches!(error, Some(StartError::CheckInterval { .. })), is_refused, "{interval:?}: {error:?}");
+        }
+        let draft = Draft { check_interval: Duration::ZERO, ..shell() };
+        assert!(draft.check(&Balance::default()).is_ok(), "nothing is checked");
     }
 
     #[test]

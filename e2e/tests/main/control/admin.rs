@@ -211,6 +211,7 @@ fn wrong_requests_are_answered_for_what_is_wrong_with_them() {
         ("DELETE /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "405"),
         ("GET /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "405"),
         ("POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "403"),
+        ("POST /upgrade HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"),
         ("GET /status/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"),
         (&format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"), "431"),
         ("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "411"),

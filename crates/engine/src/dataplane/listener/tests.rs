@@ -73,6 +73,22 @@ fn a_group_does_not_join_another_programs_address() {
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }
 
+/// Where the master accepts, or workers do on one socket, nobody else has a part of the connections.
+#[test]
+fn another_program_joins_no_socket_but_one_of_a_group() {
+    let joins = |mode| {
+        let listener = bind(&query(1), mode);
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        other.set_reuse_port(true).unwrap();
+        let joined = other.bind(&listener.sockname().unwrap().into());
+        joined.map_err(|error| error.kind())
+    };
+    for mode in [Mode::RoundRobin, Mode::Shared] {
+        assert_eq!(joins(mode), Err(io::ErrorKind::AddrInUse), "{mode:?}");
+    }
+    assert_eq!(joins(Mode::Kernel), Ok(()));
+}
+
 #[test]
 fn how_clients_are_known_is_decided_by_what_the_socket_is() {
     let by = |mode, balance: &str, kind: &str| {
