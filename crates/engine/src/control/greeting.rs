@@ -48,7 +48,8 @@ fn greet(stream: Option<UnixStream>, until: Instant) -> io::Result<Listener> {
         return Ok(Listener::Other);
     }
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(GREETING)?;
+    // A master that refuses a client says so before it hears anything, and may have closed by now.
+    let _ = stream.write_all(GREETING);
     let mut answer = Vec::new();
     let mut chunk = [0; 512];
     while answer.len() < REQUEST_LIMIT && !answer.contains(&b'\n') {
@@ -108,5 +109,15 @@ pub(crate) mod tests {
         let soon = Instant::now() + Duration::from_millis(50);
         assert_eq!(greet(open(&path).unwrap(), soon).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(greet(None, soon).unwrap(), Listener::Silent);
+    }
+
+    #[test]
+    fn a_master_that_has_refused_and_closed_is_a_cluster() {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        let refused = Reply::Refused { reason: "too many".to_owned() }.encode().unwrap();
+        there.write_all(&refused).unwrap();
+        drop(there);
+        let until = Instant::now() + PATIENCE;
+        assert!(matches!(greet(Some(here), until), Ok(Listener::Cluster)));
     }
 }

@@ -12,10 +12,10 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 const LONG_LINES: usize = 4 * 1024;
 /// A line of so many bytes is held for every client.
 pub(super) const SHORT: usize = 8 * 1024;
-/// How many may wait for a reload at once. The other places are for those who are answered at once.
-const WAITING: usize = 48;
+/// How many may wait for a reload at once.
+pub(super) const WAITING: usize = 48;
 /// How many may follow events at once.
-const FOLLOWING: usize = 64;
+pub(super) const FOLLOWING: usize = 64;
 
 /// The room. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::socket::glance::Glance;
 
 /// How many connections there may be at once.
-const SEATS: usize = 128;
+pub(super) const SEATS: usize = 128;
 /// How many clients should come in one turn: many that wait to be let in must not take all seats before the first is heard.
 pub(crate) const AT_ONCE: usize = 8;
 

@@ -5,7 +5,7 @@ mod following;
 mod saying;
 mod upgrading;
 
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Write as _};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -245,8 +245,10 @@ fn admit(stream: UnixStream, seats: &mut Seats, host: &Host) {
         Some(_) => TOO_MANY,
     };
     if let Ok(line) = (Reply::Refused { reason: refusal.to_owned() }).encode() {
-        // A fresh connection takes a line at once; if not, it is closed without one.
-        let _ = stream.try_write(&line);
+        // A fresh connection takes a line at once; if not, it is closed without one. The runtime does not know yet that it can be written.
+        if let Ok(mut stream) = stream.into_std() {
+            let _ = stream.write(&line);
+        }
     }
 }
 

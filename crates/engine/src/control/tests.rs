@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::protocol::{Progress, REQUEST_LIMIT, Reply, Request as Asked};
-use super::{Client, ClientError, News, Server, Socket};
+use super::{Client, ClientError, News, Server, Socket, room, seats};
 use crate::api::cluster::Cluster;
 use crate::config::variable::Variables;
 use crate::process::ring::Ring;
@@ -385,6 +385,9 @@ async fn where_nobody_listens_there_is_no_cluster() {
     master.server.close().await;
     assert!(matches!(Client::connect(&master.path).await, Err(ClientError::NoCluster { .. })));
 }
+
+/// Who waits or follows keeps the place.
+const _: () = assert!(room::WAITING + room::FOLLOWING + 16 == seats::SEATS);
 
 #[tokio::test]
 async fn many_follow_and_others_are_answered_all_the_same() {

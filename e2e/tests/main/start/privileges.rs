@@ -244,3 +244,43 @@ fn a_master_that_may_give_workers_no_other_user_is_refused() {
         assert!(said.contains("CAP_SETUID") || said.contains("CAP_SETGID"), "what to do: {said}");
     }
 }
+
+/// As under Node's own cluster.
+#[test]
+fn a_worker_of_another_user_may_ask_a_root_master_for_a_port_of_the_privileged() {
+    if !is_root() {
+        return;
+    }
+    let (home, _) = open_home();
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (600..1024).rev().find(free).expect("not all of them are taken");
+    let master = launch(&home).option("--user", "daemon").env("PORT", port.to_string()).serve();
+    assert_eq!(master.address().port(), port);
+    assert_eq!(found(&master)["uid"], daemon()[0]);
+}
+
+/// The permissions of the socket are one wall, and behind it is looked at who asks.
+#[test]
+fn another_user_is_refused_also_where_the_control_socket_is_open_to_everybody() {
+    if !is_root() {
+        return;
+    }
+    let (home, _) = open_home();
+    let master = launch(&home).serve();
+    let control = master.control();
+    fs::set_permissions(control, Permissions::from_mode(0o777)).expect("root may");
+    let directory = control.parent().expect("it is in one");
+    fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("root may");
+    for words in [&["status"][..], &["stop"], &["upgrade", "--binary", "/bin/true"]] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "daemon", "--clear-groups"]).arg(recluster()).args(words);
+        let refused = command.arg("--control").arg(control).output().expect("setpriv");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            said.contains("only the user that the cluster runs as, and root, may ask"),
+            "{words:?}: {said}"
+        );
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{words:?}");
+    }
+    found(&master);
+}
