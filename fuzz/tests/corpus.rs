@@ -42,3 +42,11 @@ fn everything_that_must_hold_does_for_the_corpus() {
         }
     }
 }
+
+/// Else nothing is tried behind the first part that is missing.
+#[test]
+fn the_state_of_a_cluster_is_one_that_could_be_gone_on_with() {
+    let state = fs::read(corpus().join("upgrade/cluster")).expect("it can be read");
+    let (_, obstacle) = recluster::fuzzing::left_state(&state).expect("it is one");
+    assert_eq!(obstacle, None);
+}

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::admin::head::Head;
 use crate::admin::hosts::Hosts;
+use crate::api::cluster::Cluster;
 use crate::config::balance::StickyBy;
 use crate::config::env_file as env;
 use crate::control::lines::{Line, Lines};
@@ -22,6 +23,7 @@ use crate::process::shebang::Shebang;
 use crate::process::stat::Stat;
 use crate::process::{health_check, in_use};
 use crate::socket::holder::Wanted;
+use crate::upgrade::Inheritance;
 use crate::upgrade::envelope::Envelope;
 
 /// A request to the admin listener.
@@ -36,11 +38,6 @@ pub struct AdminHead {
     pub hosts: Vec<String>,
     /// What it accepts.
     pub accept: String,
-}
-
-/// What a master has left to the program after it, written again; none where it cannot be read.
-pub fn left(bytes: &[u8]) -> Option<Vec<u8>> {
-    Envelope::read(bytes).ok()?.write().ok()
 }
 
 /// The head at the beginning of these bytes: none if it is not whole, or the status by which it is refused.
@@ -151,4 +148,12 @@ pub fn health_status(head: &[u8]) -> Option<u16> {
 /// The process and its group in what `/proc/PID/stat` has.
 pub fn process_stat(bytes: &[u8]) -> Option<(i32, i32)> {
     Stat::parse(bytes).map(|stat| (stat.pid, stat.group))
+}
+
+/// The state that a master has left, written again, and why a cluster could not go on with what its parts say, if so; or why it is none.
+pub fn left_state(bytes: &[u8]) -> Result<(Vec<u8>, Option<String>), String> {
+    let envelope = Envelope::read(bytes).map_err(|error| error.to_string())?;
+    let written = envelope.write().map_err(|error| error.to_string())?;
+    let rehearsed = Cluster::builder("/bin/sh").rehearse(&mut Inheritance::of_words(envelope));
+    Ok((written, rehearsed.err().map(|error| error.to_string())))
 }

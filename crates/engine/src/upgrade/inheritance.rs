@@ -119,6 +119,11 @@ impl Inheritance {
         Ok(Self { envelope, left, back: None })
     }
 
+    /// What is said there, of which no descriptor is taken: for fuzz targets.
+    pub(crate) fn of_words(envelope: Envelope) -> Self {
+        Self { envelope, left: Arc::default(), back: None }
+    }
+
     /// Which recluster has left it.
     pub fn program(&self) -> &str {
         &self.envelope.program
