@@ -329,6 +329,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_and_the_reading_of_an_answer_have_ten_seconds() {
+        let begun = Instant::now();
+        let (here, mut slow) = duplex(4 * SHORT);
+        let mut client = Conversation::new(here, String::new(), shared(), Activity::default());
+        // The beginning of a request.
+        client.bytes.extend_from_slice(b"GET /metrics HTTP/1.1\r\n");
+        let slow = async {
+            let mut heard = Vec::new();
+            slow.read_to_end(&mut heard).await.unwrap();
+            assert!(heard.starts_with(b"HTTP/1.1 408 "), "{}", heard.escape_ascii());
+        };
+        let shared = shared();
+        let answer = Answer::new(200, PLAIN, vec![b'x'; SHORT]);
+        let (deaf, waits) = begin(&shared, &answer);
+        assert!(waits);
+        let ((), (), deaf) = tokio::join!(client.attend(), slow, deaf);
+        assert_eq!(deaf.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= SENDING.max(READING));
+    }
+
+    #[tokio::test]
     async fn no_more_is_held_than_a_head_and_a_piece() {
         let mut bytes = Vec::new();
         let endless = vec![b'x'; 4 * HEAD_LIMIT];

@@ -475,13 +475,4 @@ fn kind(head: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_is_called_off_where_the_master_has_rested_for_too_long() {
-        assert_eq!(is_too_long(MOST_REST), None);
-        let reason = is_too_long(MOST_REST + Duration::from_millis(1)).unwrap();
-        assert!(reason.contains("had rested for 2001 ms"), "{reason}");
-    }
-}
+mod tests;

@@ -320,7 +320,11 @@ mod tests {
             let interval = Duration::from_millis(interval);
             let draft = Draft { ready_check: Some(check.clone()), check_interval: interval, ..shell() };
             let error = draft.check(&Balance::default()).err();
-            assert_eq!(matches!(error, Some(StartError::CheckInterval { .. })), is_refused, "{interval:?}: {error:?}");
+            assert_eq!(
+                matches!(error, Some(StartError::CheckInterval { .. })),
+                is_refused,
+                "{interval:?}: {error:?}"
+            );
         }
         let draft = Draft { check_interval: Duration::ZERO, ..shell() };
         assert!(draft.check(&Balance::default()).is_ok(), "nothing is checked");

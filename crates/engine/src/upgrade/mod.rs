@@ -4,7 +4,6 @@
 //!
 //! Each room names what it leaves (`saving`) and is given it again (`inheritance`); a `moment` is a time that both programs
 //! know, and `plain` has forms of what serde does not write.
-#![cfg_attr(not(test), allow(dead_code, reason = "the command is to come"))]
 
 pub(crate) mod envelope;
 pub(crate) mod exec;

@@ -69,6 +69,27 @@ fn a_worker_that_ends_while_the_program_changes_is_replaced() {
     assert_eq!(master.status()["master"]["version"], NEXT);
 }
 
+/// What is left has the variables of every program, and what it is left by leads to them.
+#[test]
+fn workers_are_given_nothing_of_what_was_left() {
+    let home = Home::new();
+    let next = next(&home);
+    let master = Launch::fixture("server.js").workers(1).serve();
+    upgrade(&master, &next).expect_code(0);
+    master.reload().expect_code(0);
+    let told = master.get("/").json();
+    let variables = told["env"].as_object().expect("its variables");
+    assert!(!variables.keys().any(|name| name.starts_with("RECLUSTER_UPGRADE")), "{variables:?}");
+    let files = std::fs::read_dir(format!("/proc/{}/fd", told["pid"])).expect("it lives");
+    let files = files.filter_map(|file| std::fs::read_link(file.expect("an entry").path()).ok());
+    let files: Vec<_> = files.map(|file| file.display().to_string()).collect();
+    assert!(!files.is_empty());
+    assert!(
+        !files.iter().any(|file| file.contains("recluster-upgrade") || file.contains("recluster-next")),
+        "{files:?}"
+    );
+}
+
 #[test]
 fn the_pidfile_and_the_control_socket_are_gone_when_it_ends_and_not_before() {
     let home = Home::new();
