@@ -18,7 +18,7 @@ pub(crate) use commands::{
     become_other, begins, exec_knowing_pid, forget_signals, inherit_nothing, limit_open_files, pass,
     restrain, term_when_parent_dies,
 };
-pub(crate) use programs::{execute, forget_variable, set_passes, take_left};
+pub(crate) use programs::{execute, forget_variable, has_more_rights, set_passes, take_left};
 pub(crate) use sockets::{Datagram, Hook, accept_limit, accept_queue, attach, receive, tcp_received};
 
 /// Gives the calling thread a working directory, a root directory and a umask of its own, for the rest of its life.

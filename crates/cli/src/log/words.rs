@@ -223,7 +223,7 @@ fn not_upgraded(reason: &str) -> String {
 fn upgraded(from: &str, to: &str, rested: Duration) -> String {
     let rested = rested.as_millis();
     format!(
-        "recluster {to} has taken over from {from}: the workers go on, and nothing was accepted for {rested} ms"
+        "recluster {to} has taken over from {from}: the workers go on, and the master rested for {rested} ms"
     )
 }
 

@@ -13,7 +13,8 @@ use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fgetxattr, fstat, open};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -63,6 +64,10 @@ const OWN: &str = "/proc/self/exe";
 /// Why a cluster within another program is not upgraded.
 pub(crate) const NOT_HERE: &str = "this cluster runs within another program, as with the npm package, and nothing can be put in that \
     program's place: restart it to upgrade";
+
+/// Why such a program takes no place, and no other one takes its.
+const MORE_RIGHTS: &str = "it has more rights than its user (setcap, setuid), and believes nothing of what another program leaves: \
+    let the service manager give the right (AmbientCapabilities=)";
 
 /// The program around a cluster: what it leaves, and how it is held.
 pub trait Around: Send + Sync {
@@ -161,7 +166,7 @@ pub(crate) enum Unable {
 /// What is left of the upgrade itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Left {
-    /// Since when nothing was accepted.
+    /// Since when the master has rested.
     pub(crate) rests_since: Moment,
     /// How many upgrades there were before.
     #[serde(default)]
@@ -245,6 +250,9 @@ impl Successor {
         let refused =
             |reason| SaveError::Refused(format!("the program that runs now cannot be read: {reason}"));
         let own = self.own.as_ref().map_err(refused)?;
+        if sys::has_more_rights() {
+            return Err(SaveError::Refused(format!("the program that runs now: {MORE_RIGHTS}")));
+        }
         let mut saving = Saving::new(VERSION);
         saving.pass(own, PROGRAM)?;
         self.around.save(&mut saving)?;
@@ -439,7 +447,8 @@ fn look(path: &Path) -> Result<Program, String> {
     let in_words = |error: rustix::io::Errno| io::Error::from(error).to_string();
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = open(path, flags, Mode::empty()).map_err(in_words)?;
-    let kind_of_file = FileType::from_raw_mode(fstat(&file).map_err(in_words)?.st_mode);
+    let mode = fstat(&file).map_err(in_words)?.st_mode;
+    let kind_of_file = FileType::from_raw_mode(mode);
     if kind_of_file == FileType::Directory {
         return Err("it is a directory".to_owned());
     }
@@ -448,6 +457,9 @@ fn look(path: &Path) -> Result<Program, String> {
     }
     accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
         .map_err(|_| "it may not be executed (chmod +x)".to_owned())?;
+    if !geteuid().is_root() && gives_rights(&file, Mode::from_raw_mode(mode)) {
+        return Err(MORE_RIGHTS.to_owned());
+    }
     let head = head_of(file.try_clone().map_err(|error| error.to_string())?);
     if head.starts_with(b"#!") {
         return Err("it is a script: name the recluster that it starts".to_owned());
@@ -460,6 +472,12 @@ fn look(path: &Path) -> Result<Program, String> {
         return Err("it is a program for another kind of machine".to_owned());
     }
     Ok(Program(file.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?))
+}
+
+/// Whether the file gives a program more rights than its user has.
+fn gives_rights(file: &OwnedFd, mode: Mode) -> bool {
+    let by_mode = mode.intersects(Mode::SUID | Mode::SGID);
+    by_mode || fgetxattr(file, "security.capability", &mut [0_u8; 64]).is_ok()
 }
 
 fn head_of(file: OwnedFd) -> Vec<u8> {

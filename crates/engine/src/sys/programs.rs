@@ -46,6 +46,12 @@ pub(crate) fn take_left(number: c_int) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// Whether this program has more rights than whoever has started it (`setcap`, setuid), whose environment it cannot trust then.
+pub(crate) fn has_more_rights() -> bool {
+    // SAFETY: it only reads what the kernel has told this process at its start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Takes a variable out of this process's environment. To be called by the first thread before it has begun another one.
 pub(crate) fn forget_variable(name: &str) {
     // SAFETY: there is no other thread yet that could read the environment meanwhile: that is who may call this.

@@ -86,7 +86,7 @@ impl Inheritance {
     pub fn of_process() -> Result<Option<(Self, WayBack)>, AdoptError> {
         let said = |name| env::var_os(name).inspect(|_| sys::forget_variable(name));
         let (number, back) = (said(MEMORY), said(BACK));
-        let Some(number) = number else { return Ok(None) };
+        let Some(number) = number.filter(|_| !sys::has_more_rights()) else { return Ok(None) };
         let back = back.map(|reason| reason.to_string_lossy().into_owned());
         let is_back = back.is_some();
         let (envelope, memory) = envelope_at(&number)?;
