@@ -21,7 +21,7 @@ use crate::socket::bind::{self, Bound};
 use crate::socket::kept::Pool;
 use crate::socket::manager::ManagerSocket;
 use crate::supervisor::audience::Audience;
-use crate::supervisor::beginning::BALANCE;
+use crate::supervisor::beginning::{self, BALANCE};
 use crate::{dataplane, process, supervisor};
 
 impl ClusterBuilder {
@@ -41,7 +41,11 @@ impl ClusterBuilder {
         if let Some(inheritance) = &mut inheritance {
             self.balance = inheritance.needed(BALANCE)?;
         }
-        let (spec, first) = self.draft.check(&self.balance)?;
+        let running = inheritance.as_ref().map(beginning::program_left).transpose()?.flatten();
+        let (spec, first) = match running {
+            Some(running) => self.draft.of(running, &self.balance)?,
+            None => self.draft.check(&self.balance)?,
+        };
         let survivors = match self.cluster.clone().filter(|_| inheritance.is_none()) {
             // It looks at every process of the machine, and one of them may keep whoever looks.
             Some(cluster) => {

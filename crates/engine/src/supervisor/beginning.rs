@@ -96,6 +96,11 @@ impl Before {
     }
 }
 
+/// What runs already, of what was left.
+pub(crate) fn program_left(inheritance: &Inheritance) -> Result<Option<ResolvedProgram>, AdoptError> {
+    Generations::program_left(inheritance)
+}
+
 /// Whether this program can read all that another has left of its supervisor, under this spec, before it takes any of it over.
 pub(crate) fn read(spec: Spec, output: &Output, inheritance: &mut Inheritance) -> Result<(), AdoptError> {
     Policy::adopt(inheritance)?;

@@ -99,6 +99,13 @@ impl Generations {
         Ok(Self { in_force: spec, pending: None, before: None, programs, told })
     }
 
+    /// What the newest generation runs, of what was left.
+    pub(crate) fn program_left(inheritance: &Inheritance) -> Result<Option<ResolvedProgram>, AdoptError> {
+        let left: Option<Left> = inheritance.see(PART)?;
+        let programs = left.into_iter().flat_map(|left| left.programs);
+        Ok(programs.filter_map(|(_, program)| program.ok()).last().map(Arc::unwrap_or_clone))
+    }
+
     /// The first generation runs this program, which its check has resolved.
     pub(crate) fn new(spec: Spec, first: ResolvedProgram) -> Self {
         let programs = BTreeMap::from([(Generation::FIRST, Ok(Arc::new(first)))]);

@@ -169,6 +169,15 @@ impl Draft {
         }
         let resolved = self.program.resolve()?;
         self.program.privileges.check()?;
+        self.of(resolved, balance)
+    }
+
+    /// The same for a program that is resolved already. Nothing of it is looked for: what runs need not be there any more.
+    pub(crate) fn of(
+        self,
+        resolved: ResolvedProgram,
+        balance: &Balance,
+    ) -> Result<(Spec, ResolvedProgram), StartError> {
         let timeout = self.node_timeout.filter(|_| resolved.is_node()).unwrap_or(self.settings.timeout);
         let mut settings = self.settings;
         // Two workers of a slot cannot have one port.

@@ -11,6 +11,7 @@ use crate::process::runtime::NodeKind;
 use crate::supervisor::fixtures;
 use crate::supervisor::policy::{Clock, Policy};
 use crate::supervisor::spec::Draft;
+use crate::upgrade::fixtures::inherited;
 
 /// A spec that is told from others by its kill timeout.
 fn spec(seconds: u64) -> Spec {
@@ -313,4 +314,21 @@ fn only_what_the_machine_was_short_of_is_worth_another_try() {
     generations.programs.insert(Generation::FIRST, Err(short));
     assert!(generations.program(Generation::FIRST).is_none());
     assert!(generations.program_for_spawn(Generation::FIRST).is_ok());
+}
+
+/// An upgrade needs nothing of it again: its file may be gone.
+#[test]
+fn what_runs_is_known_from_what_was_left_although_its_file_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("program");
+    std::fs::copy("/bin/true", &program).unwrap();
+    let (spec, first) = Draft::new(program.clone()).check(&Balance::default()).unwrap();
+    let mut saving = Saving::new("test");
+    Generations::new(spec, first.clone()).save(&mut saving).unwrap();
+    std::fs::remove_file(&program).unwrap();
+    let running = Generations::program_left(&inherited(saving)).unwrap().unwrap();
+    assert_eq!(format!("{running:?}"), format!("{first:?}"));
+    let draft = Draft::new(program);
+    assert!(draft.clone().check(&Balance::default()).is_err());
+    assert_eq!(draft.of(running, &Balance::default()).unwrap().1.server, first.server);
 }
