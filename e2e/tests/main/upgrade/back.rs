@@ -30,7 +30,7 @@ fn goes_back(purpose: &str, other: &str) {
     assert_eq!(master.active_pids(), workers);
     let status = master.status();
     assert_eq!((&status["master"]["version"], &status["master"]["upgrades"]), (&NEXT.into(), &1.into()));
-    eventually("it has as many descriptors as before", || master.process().open_files() == files);
+    eventually("it has no more descriptors than before", || master.process().open_files() <= files);
 }
 
 #[test]
