@@ -13,8 +13,8 @@ const { called, heard, until } = require('./lib/wait')
 
 const listening = { args: ['listen'] }
 
-/** What the page describes and this package never gives: it is not told by `sd_notify` what a worker does. */
-const NEVER_GIVEN = ['workers[].status']
+/** What the page describes and this package never gives: its cluster has no name, and it is not told by `sd_notify` what a worker does. */
+const NEVER_GIVEN = ['name', 'workers[].status']
 
 test.beside('the declared status is that of docs/json.md', onlyOurs, () => {
   const declared = new Declarations().shapeOf('Status')
