@@ -1,6 +1,8 @@
 //! What is decided before anything is started: here, or by the program before.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use recluster::admin::{self, Admin};
 use recluster::host::{Came, Inheritance};
@@ -42,7 +44,7 @@ impl Begun {
             name: claim.name.to_string(),
             open_files: open_files::raise(),
             terminal: signals.terminal(),
-            pidfile: args.around.pidfile.clone(),
+            pidfile: args.around.pidfile.as_deref().map(|path| path.as_os_str().into()),
             said,
         };
         Ok(Self { claim, kept, inheritance: None, came: None, log: None })
@@ -55,8 +57,9 @@ impl Begun {
     }
 
     fn pidfile(&self) -> Result<Option<Pidfile>, Error> {
-        Ok(match &self.kept.pidfile {
-            Some(path) if self.came.is_some() => Some(Pidfile::inherit(path.clone())),
+        let path = self.kept.pidfile.as_ref().map(|path| PathBuf::from(OsString::from(path)));
+        Ok(match path {
+            Some(path) if self.came.is_some() => Some(Pidfile::inherit(path)),
             path => path.as_deref().map(Pidfile::write).transpose()?,
         })
     }

@@ -291,13 +291,27 @@ fn shell(info: &siginfo, parent: i32) -> Option<Sender> {
     (pid > 0 && (leads || parent == pid)).then_some(Sender { pid, leads })
 }
 
-impl Shell {
-    /// None where the signal is another one, of somebody else, or of one that has gone already.
-    fn of(info: &siginfo, parent: i32) -> Option<Self> {
+/// A shell that has just sent HUP.
+enum Sent {
+    ByShell(Shell),
+    /// It has gone, before anybody has read that.
+    ByOneThatHasGone,
+    /// The signal is another one, or of somebody else, or it cannot be known who that is.
+    Otherwise,
+}
+
+impl Sent {
+    fn of(info: &siginfo, parent: i32) -> Self {
         let is_hangup = info.ssi_signo.cast_signed() == Signal::HUP.as_raw() && info.ssi_code <= 0;
-        let Sender { pid, .. } = shell(info, parent).filter(|_| is_hangup)?;
-        let process = pidfd_open(rustix::process::Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-        Some(Self { process, until: Instant::now() + SHELL_GOES })
+        let sender = shell(info, parent).filter(|_| is_hangup);
+        let Some(pid) = sender.and_then(|sender| rustix::process::Pid::from_raw(sender.pid)) else {
+            return Self::Otherwise;
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(process) => Self::ByShell(Shell { process, until: Instant::now() + SHELL_GOES }),
+            Err(Errno::SRCH) => Self::ByOneThatHasGone,
+            Err(_) => Self::Otherwise,
+        }
     }
 }
 
@@ -424,12 +438,16 @@ fn take(fd: &SignalFd, ends: &OwnedFd, tell: &mpsc::Sender<Told>, waiting: &Wait
         if is_ready(1) {
             return;
         }
-        let has_gone = is_ready(2);
+        let mut has_gone = is_ready(2);
         drop(ready);
         shell = shell.filter(|shell| !has_gone && shell.until > Instant::now());
         // One that comes while another of its kind waits is one with that, as the kernel has it.
         while let Ok(Some(info)) = fd.read_signal() {
-            shell = Shell::of(&info, parent).or(shell);
+            match Sent::of(&info, parent) {
+                Sent::ByShell(sender) => shell = Some(sender),
+                Sent::ByOneThatHasGone => has_gone = true,
+                Sent::Otherwise => {}
+            }
             if waiting.fetch_or(bit(&info), Ordering::AcqRel) & bit(&info) == 0 {
                 let _ = tell.try_send(Told::Signal(Box::new(info)));
             }

@@ -4,7 +4,6 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use recluster::control::{Leaver, Socket, look_at_left};
@@ -16,7 +15,7 @@ use recluster::{ClusterBuilder, admin};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Command;
-use crate::config::{CommandLine, Invocation, Said};
+use crate::config::{CommandLine, Invocation, Said, Word};
 use crate::describe::{describe, set};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
@@ -35,7 +34,7 @@ pub(crate) struct Kept {
     /// The limit on open files that this process was started with, if it is another now.
     pub(crate) open_files: Option<u64>,
     pub(crate) terminal: Terminal,
-    pub(crate) pidfile: Option<PathBuf>,
+    pub(crate) pidfile: Option<Word>,
     /// What the command line and the config file said at the start.
     #[serde(default)]
     pub(crate) said: Said,

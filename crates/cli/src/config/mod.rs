@@ -13,7 +13,7 @@ mod settings;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -53,17 +53,27 @@ pub(crate) struct Said {
     env: BTreeMap<String, String>,
 }
 
+/// What the system calls a word or a path: text, and where there is none, bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Word {
+pub(crate) enum Word {
     Text(String),
     Bytes(Vec<u8>),
 }
 
-impl From<&OsString> for Word {
-    fn from(word: &OsString) -> Self {
+impl From<&OsStr> for Word {
+    fn from(word: &OsStr) -> Self {
         word.to_str()
             .map_or_else(|| Self::Bytes(word.as_bytes().to_owned()), |text| Self::Text(text.to_owned()))
+    }
+}
+
+impl From<&Word> for OsString {
+    fn from(word: &Word) -> Self {
+        match word {
+            Word::Text(text) => text.into(),
+            Word::Bytes(bytes) => Self::from_vec(bytes.clone()),
+        }
     }
 }
 
@@ -74,11 +84,7 @@ impl Said {
 
     /// The same again. The file is not looked at.
     pub(crate) fn read(&self) -> Result<Invocation, Error> {
-        let word = |word: &Word| match word {
-            Word::Text(text) => OsString::from(text),
-            Word::Bytes(bytes) => OsString::from_vec(bytes.clone()),
-        };
-        let matches = parse(&self.words.iter().map(word).collect::<Vec<_>>())?;
+        let matches = parse(&self.words.iter().map(OsString::from).collect::<Vec<_>>())?;
         let mut command = args::typed(&matches)?;
         let mut settings = Settings::default();
         if let (Some(run), Some((_, matches))) = (command.run_mut(), matches.subcommand()) {
@@ -184,7 +190,8 @@ impl CommandLine {
         let matches = parse(&words)?;
         let mut command = args::typed_for(&matches, self.watches.as_deref())?;
         let mut settings = Settings::default();
-        let mut said = Said { words: words.iter().map(Word::from).collect(), env: BTreeMap::new() };
+        let mut said =
+            Said { words: words.iter().map(|word| word.as_os_str().into()).collect(), env: BTreeMap::new() };
         if let (Some(run), Some((_, matches))) = (command.run_mut(), matches.subcommand()) {
             settings = Settings::new(file.map(|file| file.path), &keys, matches, &used, &env);
             settings.have_defaults(args::development::defaults(run));

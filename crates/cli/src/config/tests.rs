@@ -438,3 +438,13 @@ fn where_source_is_watched_the_settings_tell_the_defaults_of_that() {
     assert_eq!(format!("{said:?}"), format!("{by_default:?}"));
     assert_eq!(args::development::defaults(&Place::new("").run("recluster server.js")), []);
 }
+
+/// Such a word passes to another program as any other does.
+#[test]
+fn a_word_that_is_no_text_is_the_same_when_it_was_written() {
+    for bytes in [b"/run/it.pid".to_vec(), b"/run/\xff.pid".to_vec()] {
+        let word = OsString::from_vec(bytes);
+        let written = serde_json::to_string(&Word::from(word.as_os_str())).unwrap();
+        assert_eq!(OsString::from(&serde_json::from_str::<Word>(&written).unwrap()), word);
+    }
+}

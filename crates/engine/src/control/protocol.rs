@@ -189,7 +189,7 @@ pub enum Reply {
         from: String,
         /// The version of the one now.
         to: String,
-        /// For how long no connection was accepted: those that came have waited in the kernel.
+        /// For how long the master rested. Connections that it accepts itself have waited in the kernel.
         rested_seconds: f64,
     },
     /// It could take the master's place.

@@ -203,7 +203,7 @@ impl Harness {
         let sink = Sink::new(move |fact| drop(sender.send(fact)));
         let config = Config { is_hosted, ..config(Balance::RoundRobin) };
         let setup = Setup::new(config, &[], crate::socket::lend::Lender::default()).unwrap();
-        next.state = State::build(setup, left, sink, reactor).unwrap();
+        next.state = State::build(setup, Some(left), sink, reactor).unwrap();
         next.facts = facts;
         assert_eq!(part(&next.saved().0), part(&text));
         next

@@ -380,11 +380,10 @@ mod tests {
         std::mem::forget(dataplane);
         let mut inheritance = Inheritance::take(Envelope::read(&text).unwrap()).unwrap();
         let left = Left::take(&mut inheritance).unwrap();
-        assert!(left.is_some());
-        assert!(Left::take(&mut inheritance).unwrap().is_none(), "once");
+        assert!(Left::take(&mut inheritance).is_err(), "workers without channels are no cluster");
         let (sender, facts) = mpsc::channel();
         let sink = Sink::new(move |fact| drop(sender.send(fact)));
-        let dataplane = DataPlane::start(setup(), left, sink, Sink::new(|_| {})).unwrap();
+        let dataplane = DataPlane::start(setup(), Some(left), sink, Sink::new(|_| {})).unwrap();
         drop(inheritance);
         far.write_all(&READY[5..]).unwrap();
         while !is_ready(&facts.recv_timeout(DEADLINE).unwrap().fact) {}

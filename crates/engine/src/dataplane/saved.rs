@@ -117,16 +117,16 @@ pub(super) fn save(state: &State) -> Result<(Saving, Vec<OwnedFd>), SaveError> {
 
 /// Whether another program's data plane could be gone on with, by all that it says. Its descriptors are not looked at.
 pub(crate) fn rehearse(inheritance: &mut Inheritance) -> Result<(), AdoptError> {
-    let Some(saved) = inheritance.part::<SavedState>(PART)? else { return Ok(()) };
+    let saved: SavedState = inheritance.needed(PART)?;
     saved.config.inherit(false).map(drop)
 }
 
 impl Left {
-    /// What was left, if anything was. After this only a shortage can be in the way.
-    pub(crate) fn take(inheritance: &mut Inheritance) -> Result<Option<Self>, AdoptError> {
-        let Some(saved) = inheritance.part::<SavedState>(PART)? else { return Ok(None) };
+    /// What was left. After this only a shortage can be in the way.
+    pub(crate) fn take(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let saved: SavedState = inheritance.needed(PART)?;
         let given = Given::take(&saved.passed, inheritance)?;
-        Ok(Some(Self { saved, given }))
+        Ok(Self { saved, given })
     }
 }
 

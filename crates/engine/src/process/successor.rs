@@ -119,7 +119,7 @@ pub struct Upgraded {
     pub from: String,
     /// The version of the one now.
     pub to: String,
-    /// For how long no connection was accepted. The kernel has kept those that came.
+    /// For how long the master rested. Connections that it accepts itself have waited in the kernel.
     pub rested: Duration,
 }
 
@@ -364,9 +364,9 @@ impl Successor {
             Err(error) => error,
         };
         self.around.go_on();
-        // Nothing was tried while the thread had something else to do.
+        // The thread has something else to do, or there is no room for a process at the moment.
         let is_busy = failed.kind() == io::ErrorKind::WouldBlock;
-        let reason = format!("the new program cannot be run: {failed}");
+        let reason = format!("this process cannot become the new program: {failed}");
         if is_busy { Unable::Now(reason) } else { Unable::Ever(reason) }
     }
 

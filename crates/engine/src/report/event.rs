@@ -445,7 +445,7 @@ pub enum Event {
         from: String,
         /// The version of the one now.
         to: String,
-        /// For how long no connection was accepted. The kernel has kept those that came.
+        /// For how long the master rested. Connections that it accepts itself have waited in the kernel.
         #[serde(serialize_with = "seconds", rename = "rested_seconds")]
         rested: Duration,
     },

@@ -78,7 +78,7 @@ pub(super) struct Adopted {
 /// How it came to this.
 #[derive(Debug)]
 pub(super) enum Before {
-    /// A program of this version has left the cluster, and accepted nothing since then.
+    /// A program of this version has left the cluster, and has rested since then.
     Other { version: String, rests_since: Instant },
     /// This one has, and its successor could not take over.
     Same { reason: String },

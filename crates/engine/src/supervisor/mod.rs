@@ -243,7 +243,7 @@ pub(crate) fn start(
             herald.go_on(inheritance, Instant::now())?;
             changes.go_on(inheritance)?;
             spawner.go_on(inheritance)?;
-            left = dataplane::Left::take(inheritance)?;
+            left = Some(dataplane::Left::take(inheritance)?);
             beginning
         }
         None => Beginning::new(spec, first, numbering),

@@ -187,6 +187,7 @@ fn a_terminal_that_is_gone_keeps_neither_the_master_nor_its_log_busy() {
     let written = master.process().writes() - before;
     assert!(written < LINES * 200, "{written}");
     let mut connection = recluster_e2e::Connection::open(address).expect("it listens");
+    // That nothing happens can be seen for a while only: for as long as an answer takes.
     eventually("the master sleeps from one look to the next", || {
         let before = master.process().switches();
         connection.get("/later").expect("an answer");

@@ -13,6 +13,7 @@ use crate::sockets::node::free_port;
 
 /// Where no other test listens.
 const HOST: &str = "127.0.3.9";
+const ABORTED: &str = "the program that was to take over ended by SIGABRT before it served";
 
 /// The master that was started anew, which is no child of this process.
 struct Anew(Process);
@@ -99,42 +100,29 @@ fn server(home: &Home, port: u16, balance: &str) -> Launch {
     with_pidfile(home, launch).option("--balance", balance)
 }
 
+/// A server whose port is its own comes back under this balance.
+#[track_caller]
+fn server_comes_back(balance: &str, what: &str, reason: &str) {
+    let (home, port) = (Home::new(), free_port(HOST));
+    let master = server(&home, port, balance).serve();
+    let address = master.address();
+    comes_back(master, address, &that_fails(&home, what), reason);
+}
+
 #[test]
 fn one_that_aborts_is_followed_by_the_version_before() {
-    let (home, port) = (Home::new(), free_port(HOST));
-    let master = server(&home, port, "round-robin").serve();
-    let address = master.address();
-    let aborts = that_fails(&home, "abort");
-    comes_back(
-        master,
-        address,
-        &aborts,
-        "the program that was to take over ended by SIGABRT before it served",
-    );
+    server_comes_back("round-robin", "abort", ABORTED);
 }
 
 #[test]
 fn one_that_aborts_where_each_worker_has_a_socket_is_followed_as_well() {
-    let (home, port) = (Home::new(), free_port(HOST));
-    let master = server(&home, port, "kernel").serve();
-    let address = master.address();
-    let aborts = that_fails(&home, "abort");
-    comes_back(
-        master,
-        address,
-        &aborts,
-        "the program that was to take over ended by SIGABRT before it served",
-    );
+    server_comes_back("kernel", "abort", ABORTED);
 }
 
 /// It waits for the guard's whole 10 s.
 #[test]
 fn one_that_hangs_is_killed_and_followed_by_the_version_before() {
-    let (home, port) = (Home::new(), free_port(HOST));
-    let master = server(&home, port, "shared").serve();
-    let address = master.address();
-    let hangs = that_fails(&home, "hang");
-    comes_back(master, address, &hangs, "the program that was to take over did not serve within 10 s");
+    server_comes_back("shared", "hang", "the program that was to take over did not serve within 10 s");
 }
 
 /// Of its sockets the master was given one, and has bound the other.

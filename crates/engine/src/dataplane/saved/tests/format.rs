@@ -42,7 +42,7 @@ fn left(harness: Harness, change: impl FnOnce(&mut Value)) -> Result<Left, Adopt
     change(&mut text["parts"][PART]);
     std::mem::forget((harness, memories));
     let envelope = Envelope::read(text.to_string().as_bytes()).unwrap();
-    Left::take(&mut Inheritance::take(envelope).unwrap()).map(Option::unwrap)
+    Left::take(&mut Inheritance::take(envelope).unwrap())
 }
 
 fn served() -> Harness {
