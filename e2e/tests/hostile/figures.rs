@@ -76,16 +76,27 @@ impl Figures {
     }
 }
 
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
+impl Figures {
+    /// What is known while a siege goes on, in one line.
+    pub(crate) fn so_far(&self) -> String {
+        let memory = self.memory.last().map(|(_, kilobytes)| *kilobytes).unwrap_or_default();
+        format!("{}; {memory} kB", self.answers())
+    }
+
+    fn answers(&self) -> String {
+        format!(
             "status, {} answers: half within {:?}, 99 of 100 within {:?}, all within {:?}",
             self.answers.len(),
             self.within(0.5),
             self.within(0.99),
             self.within(1.0)
-        )?;
+        )
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.answers())?;
         writeln!(
             f,
             "sent away: {} who had not said a word in time, {} whose request nobody had read",

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use recluster_e2e::{Connection, DEADLINE, Home, Launch, Master, eventually, get};
+use recluster_e2e::{Connection, DEADLINE, Home, Launch, Master, eventually, get, remark};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::Value;
 
@@ -118,6 +118,7 @@ fn address_of(stdout: &mut impl BufRead) -> SocketAddr {
 fn watch(master: &Master, admin: &Path, address: Option<SocketAddr>, span: Duration) -> Figures {
     let mut figures = Figures::default();
     let begun = Instant::now();
+    let mut minutes = 0;
     while begun.elapsed() < span || figures.is_empty() {
         let asked = Instant::now();
         let status = ask(master, &mut figures);
@@ -127,6 +128,11 @@ fn watch(master: &Master, admin: &Path, address: Option<SocketAddr>, span: Durat
             assert_eq!(get(address, "/").expect("a good worker serves").status, 200);
         }
         figures.uses(begun.elapsed(), kilobytes(master, "VmRSS"));
+        // A long siege that fails has said what it had measured.
+        if begun.elapsed().as_secs() / 60 > minutes {
+            minutes = begun.elapsed().as_secs() / 60;
+            remark(&format!("after {minutes} min: {}", figures.so_far()));
+        }
         std::thread::park_timeout(PAUSE);
     }
     // Whoever comes when all seats are taken by those who wait may be sent away.
