@@ -259,6 +259,7 @@ async fn answer(
     };
     tokio::pin!(over);
     loop {
+        seats.hear().await;
         tokio::select! {
             opened = door.open(&mut seats, &shared, cluster.panicked()) => match opened {
                 Ok(()) => {

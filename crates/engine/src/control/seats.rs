@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 
 use crate::socket::glance::Glance;
 
@@ -12,6 +12,10 @@ use crate::socket::glance::Glance;
 pub(super) const SEATS: usize = 128;
 /// How many clients should come in one turn: many that wait to be let in must not take all seats before the first is heard.
 pub(crate) const AT_ONCE: usize = 8;
+
+/// For how many turns of all others the next client waits to be let in while nobody can give way: as a rule one is enough to read what those
+/// who came last have asked, and another to answer it.
+const TURNS: usize = 64;
 
 /// What a client does at the moment. Those that do the first two give way first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +66,36 @@ struct Seat {
     glance: Glance,
 }
 
+impl Seat {
+    /// Whether the client loses nothing by it that it has asked for and has not been sent.
+    fn can_give_way(&self) -> bool {
+        let does = |doing| self.activity.was(doing);
+        does(Doing::Stalled) || does(Doing::Reading) || (does(Doing::Nothing) && !self.glance.unread())
+    }
+}
+
 impl Seats {
-    /// Makes room for one more, if anybody can give way.
-    pub(crate) fn have_room(&mut self) -> bool {
+    /// Gives those who are there some turns, while all seats are taken and the next client would be sent away, or take the seat of one that
+    /// has asked.
+    pub(crate) async fn hear(&mut self) {
+        for _ in 0..TURNS {
+            if self.are_free() || self.taken.iter().any(Seat::can_give_way) {
+                return;
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Whether there are seats that nobody has.
+    fn are_free(&mut self) -> bool {
         while self.tasks.try_join_next().is_some() {}
         self.taken.retain(|seat| !seat.task.is_finished());
-        if self.taken.len() < SEATS {
+        self.taken.len() < SEATS
+    }
+
+    /// Makes room for one more, if anybody can give way.
+    pub(crate) fn have_room(&mut self) -> bool {
+        if self.are_free() {
             return true;
         }
         let asks_for_nothing = |seat: &Seat| {
@@ -99,8 +127,8 @@ mod tests {
     use std::io::{ErrorKind, Read as _, Write as _};
     use std::os::unix::net::UnixStream as StdUnixStream;
 
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixStream;
-    use tokio::task::yield_now;
 
     use super::*;
     use crate::socket::glance::Watched;
@@ -164,6 +192,46 @@ mod tests {
             seats.take(activity, glance, std::future::ready(()));
             yield_now().await;
         }
+    }
+
+    /// A client whose request is read when its turn comes, and answered in the turn after that.
+    fn asks(seats: &mut Seats) -> StdUnixStream {
+        let (here, mut there) = StdUnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let (mut watched, glance) = Watched::new(UnixStream::from_std(here).unwrap());
+        let activity = Activity::default();
+        there.write_all(b"?").unwrap();
+        seats.take(activity.clone(), glance, async move {
+            watched.read_exact(&mut [0]).await.unwrap();
+            activity.is(Doing::Waiting);
+            yield_now().await;
+            watched.write_all(b"!").await.unwrap();
+        });
+        there
+    }
+
+    #[tokio::test]
+    async fn more_than_there_are_seats_who_ask_at_once_are_all_answered() {
+        let mut seats = Seats::default();
+        let mut clients = Vec::new();
+        for _ in 0..3 * SEATS {
+            seats.hear().await;
+            assert!(seats.have_room());
+            clients.push(asks(&mut seats));
+        }
+        while seats.tasks.join_next().await.is_some() {}
+        for mut client in clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, "!");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_waited_for_without_end() {
+        let (mut seats, _clients) = full(Doing::Waiting);
+        seats.hear().await;
+        assert!(!seats.have_room());
     }
 
     #[tokio::test]

@@ -208,6 +208,7 @@ async fn accept(
     let mut came = 0_usize;
     let mut listener = Arc::clone(&listening.lock().unwrap_or_else(PoisonError::into_inner));
     loop {
+        seats.hear().await;
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
