@@ -66,6 +66,7 @@ const LOOK_UPS: Duration = Duration::from_secs(1);
 
 /// Does what the command line of this process says.
 pub fn main() -> ExitCode {
+    recluster::keep_little_memory();
     if let Some(status) = upgrading::guard().or_else(upgrading::rehearse) {
         return status.into();
     }

@@ -2,6 +2,7 @@
 //! crates we use.
 #![expect(unsafe_code, reason = "this module is the one place for it")]
 
+mod allocator;
 mod commands;
 mod programs;
 mod sockets;
@@ -14,6 +15,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub use allocator::keep_little_memory;
 pub(crate) use commands::{
     become_other, begins, exec_knowing_pid, forget_signals, inherit_nothing, limit_open_files, pass,
     restrain, term_when_parent_dies,

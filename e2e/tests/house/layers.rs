@@ -173,6 +173,7 @@ const ENGINE: Layers = (
         &[
             "aside",
             "sink",
+            "sys::allocator",
             "sys::commands",
             "sys::programs",
             "sys::sockets",
