@@ -118,6 +118,29 @@ fn every_platform_is_built_run_and_installed() {
     assert_eq!(platforms(run), wanted);
 }
 
+/// The linker is told of no name twice, and of no place that it does not know; a command that is linked without the list is not released.
+#[test]
+fn the_code_of_a_master_has_places_of_its_own() {
+    let list = read("crates/cli/layout/functions");
+    let lines: Vec<_> = list.lines().map(|line| line.split_once(' ').expect("a place and a name")).collect();
+    let places: BTreeSet<_> = lines.iter().map(|(place, _)| *place).collect();
+    let names: BTreeSet<_> = lines.iter().map(|(_, name)| *name).collect();
+    assert_eq!(places, BTreeSet::from(["rare", "serving", "start", "upgrade"]));
+    let script = read("crates/cli/build.rs");
+    assert!(places.iter().all(|place| script.contains(&format!("\"{place}\""))), "{script}");
+    assert_eq!(names.len(), lines.len());
+    for name in names {
+        let is_plain = |of: char| of.is_ascii_alphanumeric() || "_.$*".contains(of);
+        assert!(name.chars().all(is_plain) && !name.starts_with('*'), "{name}");
+    }
+    let check = "\"$root/scripts/hot-code\" --check --recluster \"$command\"";
+    assert!(read("scripts/cross").contains(check));
+    let mut checked = Command::new(repository().join("scripts/hot-code"));
+    let other = std::env::current_exe().expect("this program");
+    let said = fails(checked.args(["--check", "--recluster"]).arg(other));
+    assert!(said.contains("that is too little"), "{said}");
+}
+
 /// What `cargo binstall` asks a release for, the archive of that platform is called, and the command is where it looks for it.
 #[test]
 fn archives_have_the_names_and_the_places_that_binstall_expects() {

@@ -66,7 +66,6 @@ const LOOK_UPS: Duration = Duration::from_secs(1);
 
 /// Does what the command line of this process says.
 pub fn main() -> ExitCode {
-    recluster::keep_little_memory();
     if let Some(status) = upgrading::guard().or_else(upgrading::rehearse) {
         return status.into();
     }
@@ -159,6 +158,7 @@ fn execute(invocation: Invocation, line: &CommandLine, inherited: Inherited) -> 
 /// Does this on a thread of its own, and starts processes on this one, which is the first. What that has come to is how this process
 /// ends, at once: this thread may be about to start another process, for as long as the kernel likes.
 fn starting_here(work: impl FnOnce(Seat) -> ExitStatus + Send + 'static) -> Result<ExitStatus, Error> {
+    host::share_heap();
     // No other thread has begun. All have them blocked but the one that takes them.
     signals::block().map_err(Error::Signals)?;
     let (first, seat) = FirstThread::new();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use recluster::admin::{self, Admin, AdminError, Changed};
 use recluster::control::protocol::Request;
 use recluster::control::{self, Asked, News, Server, Socket};
-use recluster::host::{Came, Inheritance, Seat, Successor};
+use recluster::host::{self, Came, Inheritance, Seat, Successor};
 use recluster::{
     Address, Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError, ServiceManager,
 };
@@ -84,7 +84,9 @@ pub(crate) async fn run(
         journal.record(server.recorder());
     }
     let at = (server.as_ref(), admin.as_ref().map(|admin| (admin.address(), is_exposed)));
-    if came.is_none() {
+    if came.is_some() {
+        host::trim_heap();
+    } else {
         introduce(&mut journal, &args, at, missing);
     }
     for note in anew.iter().chain(&Note::survivors(cluster.survivors())) {
@@ -343,6 +345,10 @@ impl Foreground<'_> {
     fn note(&mut self, event: &Event) {
         self.patience.hear(event, Instant::now());
         self.journal.event(event);
+        if matches!(event, Event::Serving { serving, of, .. } if serving == of) {
+            // To read arguments and files took much for a moment.
+            host::trim_heap();
+        }
         if matches!((event, &self.stop), (Event::Draining { .. }, Stop::Later)) {
             self.stop = Stop::Due(Instant::now() + DRAINS);
         }

@@ -98,5 +98,3 @@ pub use report::verdict::{Failure, Replaced, Verdict};
 pub use report::worker::{Address, Held, Resource, Worker};
 #[doc(hidden)]
 pub use socket::place::Place;
-#[doc(hidden)]
-pub use sys::keep_little_memory;

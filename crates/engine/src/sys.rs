@@ -2,8 +2,8 @@
 //! crates we use.
 #![expect(unsafe_code, reason = "this module is the one place for it")]
 
-mod allocator;
 mod commands;
+mod heap;
 mod programs;
 mod sockets;
 
@@ -15,11 +15,11 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub use allocator::keep_little_memory;
 pub(crate) use commands::{
     become_other, begins, exec_knowing_pid, forget_signals, inherit_nothing, limit_open_files, pass,
     restrain, term_when_parent_dies,
 };
+pub(crate) use heap::{share as share_heap, trim as trim_heap};
 pub(crate) use programs::{execute, forget_variable, has_more_rights, set_passes, take_left};
 pub(crate) use sockets::{Datagram, Hook, accept_limit, accept_queue, attach, receive, tcp_received};
 

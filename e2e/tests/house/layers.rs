@@ -173,8 +173,8 @@ const ENGINE: Layers = (
         &[
             "aside",
             "sink",
-            "sys::allocator",
             "sys::commands",
+            "sys::heap",
             "sys::programs",
             "sys::sockets",
             "upgrade::memory",

@@ -35,7 +35,18 @@ use crate::supervisor::audience::Host;
 pub use crate::supervisor::audience::{HostEvent, HostMessage};
 use crate::supervisor::child::Numbering;
 use crate::supervisor::input::Request;
+use crate::sys;
 pub use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, WayBack};
+
+/// Has all threads of this process share one heap. To be called before there are any.
+pub fn share_heap() {
+    sys::share_heap();
+}
+
+/// Gives the kernel back what was needed for a moment, as at a start or a reload.
+pub fn trim_heap() {
+    sys::trim_heap();
+}
 
 /// What workers are started with: environment, arguments, directory, user, group and standard descriptors.
 #[derive(Clone, Debug)]
