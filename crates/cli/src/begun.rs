@@ -11,7 +11,7 @@ use crate::args::Run;
 use crate::claim::{Claim, Wanted, claim};
 use crate::config::Said;
 use crate::error::Error;
-use crate::log::Journal;
+use crate::log::{Journal, Memory};
 use crate::open_files;
 use crate::pidfile::Pidfile;
 use crate::signals::Signals;
@@ -24,7 +24,7 @@ pub(crate) struct Begun {
     pub(crate) kept: Kept,
     pub(crate) inheritance: Option<Inheritance>,
     pub(crate) came: Option<Came>,
-    log: Option<OwnedFd>,
+    log: (Option<OwnedFd>, Memory),
 }
 
 impl Begun {
@@ -47,13 +47,14 @@ impl Begun {
             pidfile: args.around.pidfile.as_deref().map(|path| path.as_os_str().into()),
             said,
         };
-        Ok(Self { claim, kept, inheritance: None, came: None, log: None })
+        Ok(Self { claim, kept, inheritance: None, came: None, log: (None, Memory::default()) })
     }
 
     /// The pidfile and the log that were left, or new ones, unless a file system does not answer. What runs already does not end by that.
     pub(crate) fn written(&mut self, args: &Run, json: bool) -> Result<(Option<Pidfile>, Journal), Error> {
         let _asks = self.came.is_none().then(|| silent::watch(json, "write the pidfile and the log"));
-        Ok((self.pidfile()?, Journal::open(&self.claim.name, &args.around, self.log.take())?))
+        let (log, memory) = std::mem::take(&mut self.log);
+        Ok((self.pidfile()?, Journal::open(&self.claim.name, &args.around, log, memory)?))
     }
 
     fn pidfile(&self) -> Result<Option<Pidfile>, Error> {

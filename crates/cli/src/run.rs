@@ -60,7 +60,7 @@ pub(crate) async fn run(
     let admin = begun.admin(&args).await?;
     let (pidfile, mut journal) = begun.written(&args, line.wants_json())?;
     let Begun { claim: Claim { name, mut socket, missing }, kept, inheritance, came, .. } = begun;
-    let around = Around::new(kept.clone(), signals.gate(), journal.flusher());
+    let around = Around::new(kept.clone(), signals.gate(), &journal);
     let (notes, mut changes) = mpsc::unbounded_channel();
     let builder = with_inherited(describe(&args).name(name.as_str()), inherited)?;
     let builder =

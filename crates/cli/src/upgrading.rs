@@ -15,11 +15,11 @@ use recluster::{ClusterBuilder, admin};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Command;
-use crate::config::{CommandLine, Invocation, Said, Word};
+use crate::config::{CommandLine, Error as ConfigError, Invocation, Said, Word};
 use crate::describe::{describe, set};
 use crate::error::Error;
 use crate::exit_code::ExitStatus;
-use crate::log::Flusher;
+use crate::log::{Flusher, Journal, Memory, Remembered};
 use crate::name::Name;
 use crate::signals::{Gate, Terminal};
 use crate::worker_lines;
@@ -46,14 +46,16 @@ pub(crate) struct Around {
     kept: Kept,
     gate: Gate,
     log: Flusher,
+    remembered: Remembered,
     /// Unknown until it is served.
     control: Arc<OnceLock<Leaver>>,
     admin: Arc<OnceLock<admin::Leaver>>,
 }
 
 impl Around {
-    pub(crate) fn new(kept: Kept, gate: Gate, log: Flusher) -> Self {
-        Self { kept, gate, log, control: Arc::default(), admin: Arc::default() }
+    pub(crate) fn new(kept: Kept, gate: Gate, journal: &Journal) -> Self {
+        let (log, remembered) = (journal.flusher(), journal.remembered());
+        Self { kept, gate, log, remembered, control: Arc::default(), admin: Arc::default() }
     }
 
     /// There is a control socket.
@@ -80,13 +82,16 @@ impl host::Around for Around {
         if let Some(admin) = self.admin.get() {
             admin.save(saving)?;
         }
+        self.remembered.save(saving)?;
         saving.put(PART, &self.kept)
     }
 
+    fn has_said_all(&self) -> Result<(), String> {
+        if self.log.flush() { Ok(()) } else { Err("lines of the log wait, and nobody reads them".to_owned()) }
+    }
+
     fn hold(&self) -> Result<(), String> {
-        if !self.log.flush() {
-            return Err("lines of the log wait, and nobody reads them".to_owned());
-        }
+        self.has_said_all()?;
         self.gate.hold()
     }
 
@@ -103,28 +108,30 @@ pub(crate) struct Left {
     pub(crate) kept: Kept,
     pub(crate) name: Name,
     pub(crate) socket: Option<Socket>,
-    /// The file of the log, if it was one.
-    pub(crate) log: Option<OwnedFd>,
+    /// The file of the log, if it was one, and what the log remembers.
+    pub(crate) log: (Option<OwnedFd>, Memory),
 }
 
 impl Left {
     /// Must be called in a tokio runtime with IO enabled.
     pub(crate) fn read(mut inheritance: Inheritance) -> Result<Self, AdoptError> {
         let came = Came::of(&inheritance)?;
-        let (kept, name) = kept_in(&mut inheritance)?;
+        let kept = kept_in(&inheritance)?;
+        let name = name_in(&kept)?;
         let socket = Socket::adopt(&mut inheritance)?;
-        let log = inheritance.optional(LOG)?;
+        let log = (inheritance.optional(LOG)?, Memory::left(&mut inheritance)?);
         Ok(Self { inheritance, came, kept, name, socket, log })
     }
 }
 
-/// What was decided at the start, and the name among it.
-fn kept_in(inheritance: &mut Inheritance) -> Result<(Kept, Name), AdoptError> {
-    let contradiction = |what: &str| AdoptError::Contradiction(what.to_owned());
-    let kept: Option<Kept> = inheritance.part(PART)?;
-    let kept = kept.ok_or_else(|| contradiction("nothing is said of the command"))?;
-    let name = kept.name.parse().map_err(|_| contradiction("its name is none"))?;
-    Ok((kept, name))
+/// What was decided at the start.
+fn kept_in(inheritance: &Inheritance) -> Result<Kept, AdoptError> {
+    let nothing = || AdoptError::Contradiction("nothing is said of the command".to_owned());
+    inheritance.see(PART)?.ok_or_else(nothing)
+}
+
+fn name_in(kept: &Kept) -> Result<Name, AdoptError> {
+    kept.name.parse().map_err(|_| AdoptError::Contradiction("its name is none".to_owned()))
 }
 
 /// By which the program before is gone back to, until nothing can fail any more. Cheap to clone.
@@ -156,13 +163,15 @@ impl Return {
 
 /// What is to be run: as the program before was told, unless the same is said still.
 pub(crate) fn invocation(inheritance: &Inheritance, line: &CommandLine) -> Result<Invocation, Error> {
-    let kept: Option<Kept> = inheritance.see(PART)?;
-    let kept = kept.map(|kept| kept.said).filter(|said| !said.is_empty());
-    let now = line.read();
-    match (kept, now) {
-        (Some(said), Ok(now)) if now.said == said => Ok(now),
-        (Some(said), _) => Ok(said.read()?),
-        (None, now) => Ok(now?),
+    as_told(kept_in(inheritance)?.said, line.read())
+}
+
+/// What is said now, where it is the same as was said then or nothing is known of that; else that.
+fn as_told(then: Said, now: Result<Invocation, ConfigError>) -> Result<Invocation, Error> {
+    match now {
+        Ok(now) if then.is_empty() || now.said == then => Ok(now),
+        now if then.is_empty() => Ok(now?),
+        _ => Ok(then.read()?),
     }
 }
 
@@ -203,13 +212,15 @@ fn looks(memory: &OsString, words: Vec<OsString>) -> Result<(), String> {
     let line = CommandLine::new(words, recluster::logical_directory());
     let line = line.map_err(|error| error.to_string())?;
     // What is wrong by now would be so at the next reload.
-    line.read().map_err(|error| error.to_string())?;
-    let invocation = invocation(&inheritance, &line).map_err(|error| error.to_string())?;
+    let now = line.read().map_err(|error| error.to_string())?;
+    let kept = kept_in(&inheritance).map_err(|error| error.to_string())?;
+    let name = name_in(&kept).map_err(|error| error.to_string())?;
+    let invocation = as_told(kept.said, Ok(now)).map_err(|error| error.to_string())?;
     let Command::Run(run) = invocation.command else {
         return Err("it takes the words that the master was started with for another command".to_owned());
     };
-    let (_, name) = kept_in(&mut inheritance).map_err(|error| error.to_string())?;
-    let looked = Came::of(&inheritance).and_then(|_| look_at_left(&mut inheritance));
+    let looked = Came::of(&inheritance).and_then(|_| Memory::left(&mut inheritance));
+    let looked = looked.and_then(|_| look_at_left(&mut inheritance));
     looked.map_err(|error| error.to_string())?;
     let builder = set(describe(&run), worker_lines::style(&run, &name), ClusterBuilder::line_style);
     builder.rehearse(&mut inheritance).map_err(|error| error.to_string())

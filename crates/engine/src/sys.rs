@@ -9,7 +9,7 @@ mod sockets;
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::io::Interest;
@@ -20,7 +20,7 @@ pub(crate) use commands::{
     restrain, term_when_parent_dies,
 };
 pub(crate) use heap::{share as share_heap, trim as trim_heap};
-pub(crate) use programs::{execute, forget_variable, has_more_rights, set_passes, take_left};
+pub(crate) use programs::{at_number, execute, forget_variable, has_more_rights, set_passes, take_left};
 pub(crate) use sockets::{Datagram, Hook, accept_limit, accept_queue, attach, receive, tcp_received};
 
 /// Gives the calling thread a working directory, a root directory and a umask of its own, for the rest of its life.
@@ -32,10 +32,7 @@ pub(crate) fn leave_working_context() -> io::Result<()> {
 /// A descriptor of our own for what this number means now. It stays whose it was.
 pub(crate) fn duplicate(number: u32) -> io::Result<OwnedFd> {
     let number = c_int::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-    // SAFETY: the number is not negative, and is used for nothing but this one call. Were it no open descriptor, or closed
-    // meanwhile, the kernel would refuse.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    borrowed.try_clone_to_owned()
+    at_number(number, |descriptor| descriptor.try_clone_to_owned())
 }
 
 /// Has the runtime watch a descriptor for something to read.

@@ -4,19 +4,22 @@
 use std::time::{Duration, Instant};
 
 use recluster::Event;
+use serde::{Deserialize, Serialize};
 
 /// How long a line waits. What says it again is emitted right behind it.
 const MOMENT: Duration = Duration::from_millis(50);
 
 /// At most one line.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Aside(Option<Waiting>);
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Waiting {
     /// The worker that the line is about.
     worker: u64,
     line: String,
+    /// What another program has left has waited long enough.
+    #[serde(skip, default = "Instant::now")]
     until: Instant,
 }
 

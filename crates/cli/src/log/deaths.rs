@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use recluster::Event;
+use recluster::host::Moment;
+use serde::{Deserialize, Serialize};
 
 /// How many respawns of a row are told one by one.
 const ONE_BY_ONE: u32 = 5;
@@ -14,7 +16,8 @@ const FIRST_SUM: u32 = 10;
 const QUIET: Duration = Duration::from_secs(30);
 
 /// The row of respawns that goes on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Left", into = "Left")]
 pub(super) struct Deaths {
     row: Option<Row>,
     /// When the slots lost their worker that have none which serves.
@@ -27,6 +30,41 @@ struct Row {
     last: Instant,
     respawns: u32,
     next_sum: u32,
+}
+
+/// The same, for another program that goes on with it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    row: Option<LeftRow>,
+    lost: BTreeMap<u32, Moment>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LeftRow {
+    began: Moment,
+    last: Moment,
+    respawns: u32,
+    next_sum: u32,
+}
+
+impl From<Deaths> for Left {
+    fn from(Deaths { row, lost }: Deaths) -> Self {
+        let row = row.map(|Row { began, last, respawns, next_sum }| {
+            let (began, last) = (began.into(), last.into());
+            LeftRow { began, last, respawns, next_sum }
+        });
+        Self { row, lost: lost.into_iter().map(|(slot, since)| (slot, since.into())).collect() }
+    }
+}
+
+impl From<Left> for Deaths {
+    fn from(Left { row, lost }: Left) -> Self {
+        let row = row.map(|LeftRow { began, last, respawns, next_sum }| {
+            let (began, last) = (began.into(), last.into());
+            Row { began, last, respawns, next_sum }
+        });
+        Self { row, lost: lost.into_iter().map(|(slot, since)| (slot, since.into())).collect() }
+    }
 }
 
 /// How many respawns there were in a row.

@@ -5,6 +5,7 @@ mod changes;
 mod deaths;
 mod ended;
 mod lost;
+mod memory;
 mod note;
 mod sink;
 mod starts;
@@ -12,7 +13,6 @@ mod survivors;
 mod words;
 
 use std::os::fd::OwnedFd;
-use std::process;
 use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
@@ -20,12 +20,11 @@ use recluster::control::Recorder;
 use recluster::{Event, Level};
 use serde::Serialize;
 
-use self::aside::Aside;
-use self::deaths::{Deaths, Sum};
+use self::deaths::Sum;
+pub(crate) use self::memory::{Memory, Remembered};
 pub(crate) use self::note::{Kept, Note};
 pub(crate) use self::sink::Flusher;
 use self::sink::Sink;
-use self::words::Narrator;
 use crate::args::{Around, LogFormat, Verbosity};
 use crate::error::Error;
 use crate::name::Name;
@@ -46,15 +45,11 @@ pub(crate) struct Journal {
     sink: Sink,
     style: Style,
     verbosity: Verbosity,
-    narrator: Narrator,
-    deaths: Deaths,
-    aside: Aside,
+    memory: Remembered,
     /// Whether `--backoff` would help where workers die all the time: it is not set.
     hints_at_backoff: bool,
     /// Whether a reload by a changed file begins with an empty terminal.
     clears: bool,
-    /// Lines that could not be written since the last one that was.
-    lost: u64,
     /// Clients of the control socket who ask for events hear the command's own lines as well.
     recorder: Option<Recorder>,
 }
@@ -74,8 +69,14 @@ impl Journal {
         })
     }
 
-    /// Opens the log file, or takes stderr. Where the file cannot be opened by its path any more, it is the one that was left.
-    pub(crate) fn open(name: &Name, args: &Around, left: Option<OwnedFd>) -> Result<Self, Error> {
+    /// Opens the log file, or takes stderr. Where the file cannot be opened by its path any more, it is the one that was left. It goes on
+    /// with what it remembers.
+    pub(crate) fn open(
+        name: &Name,
+        args: &Around,
+        left: Option<OwnedFd>,
+        memory: Memory,
+    ) -> Result<Self, Error> {
         let sink = match &args.log_file {
             None => Sink::stderr(),
             Some(path) => Sink::file(path.clone(), left),
@@ -84,12 +85,9 @@ impl Journal {
             sink: sink.map_err(|source| Error::Log { path: args.log_file.clone(), source })?,
             style: Style { format: args.log_format, cluster: name.to_string() },
             verbosity: args.verbosity(),
-            narrator: Narrator::new(process::id()),
-            deaths: Deaths::default(),
-            aside: Aside::default(),
+            memory: Remembered::new(memory),
             hints_at_backoff: false,
             clears: false,
-            lost: 0,
             recorder: None,
         })
     }
@@ -97,6 +95,11 @@ impl Journal {
     /// By which its lines are waited for.
     pub(crate) fn flusher(&self) -> Flusher {
         self.sink.flusher()
+    }
+
+    /// By which what it remembers is left to another program.
+    pub(crate) fn remembered(&self) -> Remembered {
+        self.memory.clone()
     }
 
     /// Waits until no line is written any more, which is a fault of ours.
@@ -132,18 +135,20 @@ impl Journal {
 
     /// Writes an event of the cluster, if the verbosity has it. For people, one of too many alike is summed up instead.
     pub(crate) fn event(&mut self, event: &Event) {
-        let meaning = self.deaths.hear(event, Instant::now());
+        let mut memory = self.memory.lock();
+        let meaning = memory.deaths.hear(event, Instant::now());
         let is_summed_up = meaning.is_one_of_many && self.is_short();
         let again = meaning.again_after.filter(|_| !is_summed_up);
-        let needs = if again.is_some() || self.narrator.leaves_clients(event) {
+        let needs = if again.is_some() || memory.narrator.leaves_clients(event) {
             Verbosity::Normal
         } else {
             words::needs(event)
         };
         let words = match (event, again) {
             (Event::Serving { worker, .. }, Some(after)) => words::serves_again(worker, after),
-            _ => self.narrator.words(event),
+            _ => memory.narrator.words(event),
         };
+        drop(memory);
         if self.clears && matches!(event, Event::FilesChanged { .. }) {
             self.write_aside();
             self.put(CLEAR.to_owned());
@@ -163,15 +168,17 @@ impl Journal {
 
     /// When [`look`](Self::look) has something to do.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.deaths.due().into_iter().chain(self.aside.due()).min()
+        let memory = self.memory.lock();
+        memory.deaths.due().into_iter().chain(memory.aside.due()).min()
     }
 
     /// Writes what waits, and says that a row of respawns is over, if it is.
     pub(crate) fn look(&mut self, now: Instant) {
-        if self.aside.due().is_some_and(|due| due <= now) {
+        if self.memory.lock().aside.due().is_some_and(|due| due <= now) {
             self.write_aside();
         }
-        if let Some(sum) = self.deaths.over(now) {
+        let over = self.memory.lock().deaths.over(now);
+        if let Some(sum) = over {
             self.sum_up(sum);
         }
     }
@@ -184,20 +191,22 @@ impl Journal {
 
     fn write_event(&mut self, words: &str, event: &Event) {
         if matches!(event, Event::Message { .. }) && !self.sink.has_room_for_chatter() {
-            self.lost += 1;
+            self.memory.lock().lost += 1;
             return;
         }
-        self.aside.forget_what_is_said_again(event);
+        self.memory.lock().aside.forget_what_is_said_again(event);
         if self.is_short() && aside::may_be_said_again(event) {
             self.write_aside();
-            self.aside.put(event, self.style.line(SystemTime::now(), words, event), Instant::now());
+            let line = self.style.line(SystemTime::now(), words, event);
+            self.memory.lock().aside.put(event, line, Instant::now());
         } else {
             self.write(words, event);
         }
     }
 
     fn write_aside(&mut self) {
-        if let Some(line) = self.aside.take() {
+        let waiting = self.memory.lock().aside.take();
+        if let Some(line) = waiting {
             self.put(line);
         }
     }
@@ -210,7 +219,8 @@ impl Journal {
             recorder.note(note.level(), note);
         }
         if note.needs() <= self.verbosity {
-            self.write(&self.narrator.line(note.words()), note);
+            let line = self.memory.lock().narrator.line(note.words());
+            self.write(&line, note);
         }
     }
 
@@ -234,14 +244,16 @@ impl Journal {
     }
 
     fn put(&mut self, line: String) {
-        if self.lost > 0 {
-            let note = Note::LinesMissed { lines: self.lost };
-            if self.sink.write(self.style.line(SystemTime::now(), &self.narrator.line(note.words()), &note)) {
-                self.lost = 0;
+        let mut memory = self.memory.lock();
+        if memory.lost > 0 {
+            let note = Note::LinesMissed { lines: memory.lost };
+            let words = memory.narrator.line(note.words());
+            if self.sink.write(self.style.line(SystemTime::now(), &words, &note)) {
+                memory.lost = 0;
             }
         }
         if !self.sink.write(line) {
-            self.lost += 1;
+            memory.lost += 1;
         }
     }
 }

@@ -12,6 +12,7 @@ use recluster_json_page::{Page, Samples, every};
 use serde_json::{Value, json};
 
 use self::notes::notes;
+use super::words::Narrator;
 use super::*;
 use crate::patience::Patience;
 use crate::wishes::Wish;
@@ -431,8 +432,8 @@ fn journal_of(options: &[&str], events: &[Event]) -> String {
         ["recluster", "run", "server.js", "--log-file", path].into_iter().chain(options.iter().copied());
     let matches = crate::args::matches(&args.map(Into::into).collect::<Vec<OsString>>()).unwrap();
     let run = crate::args::typed(&matches).unwrap().into_run().unwrap();
-    let mut journal = Journal::open(&"shop".parse().unwrap(), &run.around, None).unwrap();
-    journal.narrator = Narrator::new(4700);
+    let mut journal = Journal::open(&"shop".parse().unwrap(), &run.around, None, Memory::default()).unwrap();
+    journal.memory.lock().narrator = Narrator::new(4700);
     for event in events {
         journal.event(event);
     }

@@ -1,16 +1,19 @@
 //! Events as text: which worker, what happened, and why.
 
 use std::collections::BTreeSet;
+use std::process;
 use std::time::Duration;
 
 use recluster::{Address, Event, Failure, Held, Level, RecycleReason, Verdict, Worker};
+use serde::{Deserialize, Serialize};
 
 use super::ended::{ended, unkillable};
 use super::{changes, lost, starts};
 use crate::args::Verbosity;
 
 /// Puts events into words one after the other, and remembers what a later one needs.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Narrator {
     /// The master's process id.
     pid: u32,
@@ -19,6 +22,7 @@ pub(super) struct Narrator {
     /// Those at which the cluster served when a start or a reload was done.
     served: Vec<String>,
     /// What the master has bound before any worker asked, in the order in which workers number it.
+    #[serde(with = "recluster::host::addresses")]
     bound: Vec<Address>,
     /// The hint that was said last: workers that fail alike need it once, and whoever reads the verdict once more.
     hint: Option<String>,
@@ -30,6 +34,12 @@ const NOT_STORED: &str = "wanted its descriptors kept (FDSTORE), which is not do
 
 /// How workers number the first socket that the master has bound.
 const FIRST_BOUND: i32 = 3;
+
+impl Default for Narrator {
+    fn default() -> Self {
+        Self::new(process::id())
+    }
+}
 
 impl Narrator {
     pub(super) fn new(pid: u32) -> Self {

@@ -260,7 +260,7 @@ mod tests {
             survivors: Arc::default(),
         };
         let changes = Changes::new(cluster.clone(), None, mpsc::channel(1).0);
-        let (keeper, page) = (Keeper::new(), Page::default());
+        let (keeper, page) = (Keeper::new(None), Page::default());
         let site = Site { pictures: Pictures::new(cluster), keeper, page, hosts: None, changes };
         Shared::new(site, watch::channel(false).1)
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_millis;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::admin::sample::{Look, Sample, seconds};
 use crate::report::counts::Measured;
@@ -52,6 +52,24 @@ struct Kept {
     line: Box<[u8]>,
 }
 
+/// All of it as it is left to the program after this one, but for the lines themselves.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Saved {
+    begun: SystemTime,
+    next: u64,
+    samples: Vec<SavedLine>,
+    marks: Vec<SavedLine>,
+    before: Option<Look>,
+}
+
+/// What is known of a line.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct SavedLine {
+    number: u64,
+    at: Duration,
+    bytes: usize,
+}
+
 /// What stands before an event.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Mark {
@@ -62,6 +80,23 @@ struct Mark {
 impl History {
     pub(crate) fn new(pid: u32, begun: SystemTime) -> Self {
         Self { pid, begun, next: 0, samples: Ring::default(), marks: Ring::default(), before: None }
+    }
+
+    /// What is known of all lines, and they themselves, one behind the other: samples first.
+    pub(super) fn save(&self) -> (Saved, Vec<u8>) {
+        let lines = self.samples.kept.iter().chain(&self.marks.kept).flat_map(|kept| &kept.line).copied();
+        let (samples, marks) = (self.samples.save(), self.marks.save());
+        (
+            Saved { begun: self.begun, next: self.next, samples, marks, before: self.before.clone() },
+            lines.collect(),
+        )
+    }
+
+    /// Goes on with what was left. None where the lines are not those that are meant.
+    pub(super) fn go_on(pid: u32, saved: Saved, mut lines: &[u8]) -> Option<Self> {
+        let Saved { begun, next, samples, marks, before } = saved;
+        let (samples, marks) = (Ring::go_on(samples, &mut lines)?, Ring::go_on(marks, &mut lines)?);
+        lines.is_empty().then_some(Self { pid, begun, next, samples, marks, before })
     }
 
     /// The number of the next sample or mark.
@@ -143,6 +178,22 @@ impl History {
 }
 
 impl Ring {
+    fn save(&self) -> Vec<SavedLine> {
+        let known = |kept: &Kept| SavedLine { number: kept.number, at: kept.at, bytes: kept.line.len() };
+        self.kept.iter().map(known).collect()
+    }
+
+    /// Takes its lines from the beginning of these.
+    fn go_on(saved: Vec<SavedLine>, lines: &mut &[u8]) -> Option<Self> {
+        let mut ring = Self::default();
+        for SavedLine { number, at, bytes } in saved {
+            let (line, rest) = lines.split_at_checked(bytes)?;
+            ring.push(number, at, line);
+            *lines = rest;
+        }
+        Some(ring)
+    }
+
     /// Keeps a line; nothing in its place if it could not be written.
     fn push(&mut self, number: u64, at: Duration, line: &[u8]) {
         if line.is_empty() {
@@ -236,6 +287,34 @@ mod tests {
         assert_eq!(told["next"], 4);
         let none = history.since(4, SECOND);
         assert!(none.ends_with(b"\"samples\":[],\"marks\":[]}\n"));
+    }
+
+    #[test]
+    fn another_program_goes_on_with_it_or_begins_anew() {
+        let mut history = History::new(7, UNIX_EPOCH + SECOND);
+        for at in 0..4 {
+            history.sample(at * SECOND, &measured(2, u64::from(at), 0.5));
+        }
+        history.note(4 * SECOND, &Event::Scaled { from: 1, to: 2 }, UNIX_EPOCH);
+        let left = || {
+            let (saved, lines) = history.save();
+            (serde_json::from_value::<Saved>(serde_json::to_value(saved).unwrap()).unwrap(), lines)
+        };
+        let (saved, lines) = left();
+        let mut next = History::go_on(7, saved, &lines).unwrap();
+        assert_eq!(told(&next, 0), told(&history, 0));
+        assert_eq!((next.samples.bytes, next.marks.bytes), (history.samples.bytes, history.marks.bytes));
+        next.sample(5 * SECOND, &measured(2, 9, 0.5));
+        assert_eq!(
+            told(&next, 4)["samples"][0]["slots"][0]["connections"],
+            6,
+            "it is compared with the look before"
+        );
+        let (saved, lines) = left();
+        assert!(History::go_on(7, saved, &lines[1..]).is_none());
+        let (saved, mut lines) = left();
+        lines.push(b' ');
+        assert!(History::go_on(7, saved, &lines).is_none());
     }
 
     #[test]

@@ -4,13 +4,15 @@ use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use crate::admin::history::History;
+use crate::admin::history::{self, History};
 use crate::admin::picture::{NoAnswer, Pictures};
 use crate::control::room::Shared;
 use crate::report::events::{Events, Heard};
+use crate::upgrade::plain;
 
 /// For how long after a question somebody is taken to look.
 const LOOKS: Duration = Duration::from_secs(15);
@@ -28,6 +30,14 @@ pub(super) struct Keeper {
     noticed: Notify,
 }
 
+/// What another program goes on with, beside the lines of the history.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Saved {
+    #[serde(with = "plain")]
+    begun: Instant,
+    history: history::Saved,
+}
+
 #[derive(Debug)]
 struct State {
     history: History,
@@ -38,11 +48,21 @@ struct State {
 }
 
 impl Keeper {
-    pub(super) fn new() -> Self {
-        let begun = Instant::now();
-        let history = History::new(process::id(), SystemTime::now());
-        let state = State { history, asked: None, whole: (begun, Weak::new()) };
+    /// Goes on with what was left, if that can be; else it begins anew.
+    pub(super) fn new(left: Option<(Saved, Vec<u8>)>) -> Self {
+        let left = left.and_then(|(Saved { begun, history }, lines)| {
+            Some((begun, History::go_on(process::id(), history, &lines)?))
+        });
+        let now = Instant::now();
+        let (begun, history) = left.unwrap_or_else(|| (now, History::new(process::id(), SystemTime::now())));
+        let state = State { history, asked: None, whole: (now, Weak::new()) };
         Self { begun, state: Mutex::new(state), noticed: Notify::new() }
+    }
+
+    /// What is left to another program, and the lines of the history.
+    pub(super) fn save(&self) -> (Saved, Vec<u8>) {
+        let (history, lines) = self.state().history.save();
+        (Saved { begun: self.begun, history }, lines)
     }
 
     /// What came from this number on; or all that is kept, for whoever knows little of that.

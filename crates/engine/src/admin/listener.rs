@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::{io, net, os};
 
 use crate::admin::hosts::Hosts;
-use crate::admin::leaving;
 use crate::admin::token::{self, TokenError};
+use crate::admin::{keeper, leaving};
 use crate::config::admin::AdminAddress;
 use crate::config::listen::Listen;
 use crate::report::error::StartError;
@@ -75,6 +75,8 @@ pub struct Admin {
     pub(super) hosts: Option<Hosts>,
     pub(super) token_file: Option<PathBuf>,
     is_exposed: bool,
+    /// What the program before has kept, and its lines.
+    pub(super) history: Option<(keeper::Saved, OwnedFd)>,
 }
 
 /// A socket that listens.
@@ -116,7 +118,16 @@ impl Admin {
         }
         let hosts = (!address.is_unix()).then(|| Hosts::new(hosts));
         let is_exposed = address.is_exposed();
-        Ok(Self { socket, address: at, file, listen: address.0, hosts, token_file, is_exposed })
+        Ok(Self {
+            socket,
+            address: at,
+            file,
+            listen: address.0,
+            hosts,
+            token_file,
+            is_exposed,
+            history: None,
+        })
     }
 
     /// The one that the program before has left, if it had one. The token is looked at when it is needed.
@@ -125,7 +136,7 @@ impl Admin {
     ///
     /// When what was left cannot be gone on with.
     pub fn adopt(options: Options, inheritance: &mut Inheritance) -> Result<Option<Self>, AdoptError> {
-        let Some(leaving::Saved { address: at, file }) = inheritance.part(leaving::PART)? else {
+        let Some(leaving::Saved { address: at, file, history }) = inheritance.part(leaving::PART)? else {
             return Ok(None);
         };
         let Options { address, hosts, token_file } = options;
@@ -134,7 +145,17 @@ impl Admin {
         let hosts = (!address.is_unix()).then(|| Hosts::new(hosts));
         let is_exposed = address.is_exposed();
         let file = file.map(|file| Arc::new(SocketFile::inherit(file)));
-        Ok(Some(Self { socket, address: at, file, listen: address.0, hosts, token_file, is_exposed }))
+        let history = history.zip(inheritance.optional(leaving::HISTORY)?);
+        Ok(Some(Self {
+            socket,
+            address: at,
+            file,
+            listen: address.0,
+            hosts,
+            token_file,
+            is_exposed,
+            history,
+        }))
     }
 
     /// Whether [`bind`](Self::bind) would succeed now, without waiting. Leaves nothing behind.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::report::counts::Measured;
 use crate::report::status::WorkerStatus;
@@ -49,7 +49,7 @@ pub(crate) struct SlotSample {
 }
 
 /// What was known of the cluster when it was looked at: the next look is compared with that.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Look {
     at: Duration,
     /// The connections that each slot had got, if that is known.
@@ -58,7 +58,7 @@ pub(crate) struct Look {
 }
 
 /// What a worker has done since it began, as far as it is known.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Done {
     cpu_seconds: Option<f64>,
     /// The requests that it has answered, and how many of them with an error of the server.

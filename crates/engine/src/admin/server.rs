@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::admin::changes::{Changed, Changes};
 use crate::admin::conversation::{Conversation, Shared};
-use crate::admin::keeper::Keeper;
+use crate::admin::keeper::{self, Keeper};
 use crate::admin::leaving::Leaver;
 use crate::admin::listener::{Admin, Socket};
 use crate::admin::page::Page;
@@ -32,6 +32,7 @@ use crate::sink::Sink;
 use crate::socket::bind;
 use crate::socket::file::SocketFile;
 use crate::socket::glance::Watched;
+use crate::upgrade::memory;
 
 /// The pause after a failed accept: the machine is short of something, and trying again at once would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -72,13 +73,13 @@ impl Admin {
     ///
     /// When the machine refuses a thread or a descriptor.
     pub fn serve(self, cluster: Cluster) -> io::Result<Server> {
-        let Self { socket, address, file, listen, hosts, token_file, .. } = self;
+        let Self { socket, address, file, listen, hosts, token_file, history, .. } = self;
         let (closing, closed) = watch::channel(false);
         let (tell, changes) = mpsc::channel(CHANGES);
         let (done, ended) = oneshot::channel();
         let site = Site {
             pictures: Pictures::new(cluster.clone()),
-            keeper: Keeper::new(),
+            keeper: Keeper::new(history.and_then(lines)),
             page: Page::default(),
             hosts,
             changes: Changes::new(cluster.clone(), token_file, tell),
@@ -97,6 +98,7 @@ impl Admin {
             address: address.clone(),
             socket: Arc::new(sync::Mutex::new(socket.duplicate()?)),
             file: held.as_ref().map(Held::file).unwrap_or_default(),
+            site: Arc::downgrade(&shared.site),
         };
         let bound = Arc::clone(&leaver.socket);
         thread.spawn(move || {
@@ -175,6 +177,11 @@ fn again(listen: Listen) -> Bind {
         let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
         Ok((listener.map_err(|error| error.to_string())?, file))
     })
+}
+
+/// With its lines, what was left of a history. What cannot be read begins anew: that keeps nobody from answering.
+fn lines((saved, lines): (keeper::Saved, OwnedFd)) -> Option<(keeper::Saved, Vec<u8>)> {
+    Some((saved, memory::read(lines).ok()?))
 }
 
 fn apart(kept: Option<(Keeping, Held, PathKeeper)>) -> (Option<Keeping>, Option<Held>, Option<PathKeeper>) {

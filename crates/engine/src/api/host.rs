@@ -30,13 +30,14 @@ pub use crate::process::successor::{
 };
 use crate::report::error::{Gone, ReloadError, SendError};
 use crate::report::worker::Worker;
+pub use crate::report::worker::addresses;
 pub use crate::socket::lend::Lender;
 use crate::supervisor::audience::Host;
 pub use crate::supervisor::audience::{HostEvent, HostMessage};
 use crate::supervisor::child::Numbering;
 use crate::supervisor::input::Request;
 use crate::sys;
-pub use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, WayBack};
+pub use crate::upgrade::{AdoptError, Inheritance, Moment, SaveError, Saving, WayBack};
 
 /// Has all threads of this process share one heap. To be called before there are any.
 pub fn share_heap() {

@@ -16,6 +16,7 @@ use super::messages::{Admission, Command, Fact, Routes};
 use super::names::Names;
 use super::reactor::Token;
 use super::reading::read_to_end;
+use super::saved;
 use super::state::State;
 use super::worker::{TAKE_WAIT, Worker};
 use crate::report::error::SendError;
@@ -61,6 +62,10 @@ pub(super) fn obey(state: &mut State, command: Command) {
             let _ = reply.send(if is_known { state.opener.unused() } else { Vec::new() });
         }
         Command::Report(reply) => looking::begin(state, reply),
+        Command::Preview(reply) => {
+            // A caller that no longer waits does not need the answer. No descriptor passes by it, and so no memory.
+            let _ = reply.send(saved::save(state).map(|(saving, _memories)| saving));
+        }
         Command::Rest(reply) => state.resting = Some(reply),
         // It does already.
         Command::GoOn => {}

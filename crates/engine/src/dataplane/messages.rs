@@ -211,6 +211,8 @@ pub(crate) enum Command {
     NameUnused(mpsc::Sender<Vec<Address>>),
     /// Say what there is, for the status.
     Report(oneshot::Sender<Report>),
+    /// Say what it would leave, without coming to rest.
+    Preview(Resting),
     /// Come to rest, and say all that another program needs to go on. Where that cannot be said, it goes on by itself.
     Rest(Resting),
     /// Go on as if it had not rested.

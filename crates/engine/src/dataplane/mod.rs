@@ -167,6 +167,15 @@ impl DataPlane {
         saved
     }
 
+    /// What it would leave, for a program that only tries: it goes on meanwhile. Later commands find it as if it had not been asked.
+    pub(crate) fn preview(&self, patience: Duration) -> Result<Saving, SaveError> {
+        let (reply, saved) = mpsc::channel();
+        self.tell(Command::Preview(reply));
+        saved.recv_timeout(patience).unwrap_or_else(|_| {
+            Err(SaveError::Refused(format!("{} does not answer within {patience:?}", PART.name)))
+        })
+    }
+
     /// Whether it was told something since it rests. It does that when it is had rest once more, or goes on.
     pub(crate) fn is_behind(&self) -> bool {
         self.is_behind.load(Ordering::Relaxed)
@@ -337,6 +346,15 @@ mod tests {
             hears(&mut far, &format!("{text}\n"));
             while !is_ready(&facts.recv_timeout(DEADLINE).unwrap().fact) {}
         }
+    }
+
+    #[test]
+    fn what_it_would_leave_is_said_while_it_goes_on() {
+        let (dataplane, facts, mut far) = with_worker();
+        let preview = dataplane.preview(DEADLINE).unwrap();
+        assert!(preview.into_envelope().see::<serde_json::Value>("dataplane").unwrap().is_some());
+        far.write_all(READY).unwrap();
+        while !is_ready(&facts.recv_timeout(DEADLINE).unwrap().fact) {}
     }
 
     #[test]

@@ -19,7 +19,7 @@ use command_fds::{CommandFdExt as _, FdMapping};
 use recluster_core::Exit;
 use recluster_wire::env::{FIRST_FD, LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use rustix::thread::set_name;
@@ -139,8 +139,10 @@ fn names(arrivals: &[Arrival]) -> Vec<(RawFd, String)> {
 pub fn keep_watch(memory: &OsString, words: &[OsString]) -> Result<(), String> {
     let not_meant = |error: io::Error| format!("this is no guard of a master: {error}");
     let orders = orders(memory).map_err(not_meant)?;
-    let [pipe, master] = [orders.pipe, orders.master].map(taken);
-    let sockets: Vec<_> = orders.sockets.into_iter().map(|(number, name)| (taken(number), name)).collect();
+    let taken = |number| sys::take_left(number).map_err(not_meant);
+    let (pipe, master) = (taken(orders.pipe)?, taken(orders.master)?);
+    let sockets = orders.sockets.into_iter().map(|(number, name)| Ok((taken(number)?, name)));
+    let sockets = sockets.collect::<Result<Vec<_>, String>>()?;
     let failed = |error: io::Error| format!("it cannot be seen whether the new program serves: {error}");
     let fate = fate(&pipe, &master, LIMIT, ENDS).map_err(failed)?;
     let how = match fate {
@@ -164,19 +166,7 @@ pub fn keep_watch(memory: &OsString, words: &[OsString]) -> Result<(), String> {
 }
 
 fn orders(number: &OsString) -> io::Result<Orders> {
-    let number = number.to_str().and_then(|number| number.parse().ok()).ok_or(io::ErrorKind::InvalidInput)?;
-    let bytes = memory::read(&sys::duplicate(number)?)?;
-    // It is such a memory, which was passed to this process alone.
-    drop(taken(RawFd::try_from(number).map_err(io::Error::other)?));
-    Ok(serde_json::from_slice(&bytes)?)
-}
-
-/// One that was passed to this process.
-fn taken(number: RawFd) -> OwnedFd {
-    let descriptor = sys::take_left(number);
-    // It is open.
-    let _ = fcntl_setfd(&descriptor, FdFlags::CLOEXEC);
-    descriptor
+    Ok(serde_json::from_slice(&memory::left_as(number)?.1)?)
 }
 
 /// What becomes of a master within this time.

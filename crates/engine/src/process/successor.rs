@@ -26,6 +26,7 @@ use crate::process::guard::{self, in_words};
 use crate::process::hands::Hands;
 use crate::process::launcher::Launcher;
 use crate::process::shell_command::{Rest, run_to_end};
+use crate::report::event::Event;
 use crate::report::status::MasterStatus;
 use crate::sys;
 use crate::upgrade::envelope::Envelope;
@@ -42,7 +43,7 @@ pub(crate) const PART: &str = "upgrade";
 pub const COMMAND: &str = "upgrade";
 /// The same: the option that names the memory.
 pub const OPTION: &str = "--rehearsal=";
-/// How long it may take.
+/// How long it may take, and how long it may be looked for.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long the master may have rested before it becomes another program: one that is that slow would take as long once more.
 const MOST_REST: Duration = Duration::from_secs(2);
@@ -73,10 +74,21 @@ const MORE_RIGHTS: &str = "it has more rights than its user (setcap, setuid), an
 pub trait Around: Send + Sync {
     /// Adds what it leaves itself. Changes nothing.
     fn save(&self, saving: &mut Saving) -> Result<(), SaveError>;
+    /// Whether nothing that was said waits to be written. To be asked while everything still goes on: it may take a moment.
+    fn has_said_all(&self) -> Result<(), String>;
     /// From now on no signal is taken. An error says what was taken and is not obeyed yet; then they are taken as before.
     fn hold(&self) -> Result<(), String>;
     /// They are taken again.
     fn go_on(&self);
+}
+
+/// Signals are not taken. When this is dropped they are.
+pub(crate) struct Held<'a>(&'a dyn Around);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.go_on();
+    }
 }
 
 /// What is needed to put another program in this one's place.
@@ -202,6 +214,17 @@ impl Came {
         Ok(Self { from, back, rests_since: rests_since.into(), upgrades, path })
     }
 
+    /// The same as people are told it.
+    pub(crate) fn event(&self) -> Event {
+        match &self.back {
+            Some(reason) => Event::UpgradeFailed { reason: reason.clone() },
+            None => {
+                let (from, to) = (self.from.clone(), VERSION.to_owned());
+                Event::Upgraded { from, to, rested: self.rests_since.elapsed() }
+            }
+        }
+    }
+
     /// What has come of it, now that connections are accepted.
     pub fn outcome(&self) -> Result<Upgraded, String> {
         match &self.back {
@@ -259,6 +282,17 @@ impl Successor {
         Ok(saving)
     }
 
+    /// Whether nothing that this process has to say waits for a reader.
+    pub(crate) fn has_said_all(&self) -> Result<(), SaveError> {
+        self.around.has_said_all().map_err(SaveError::Refused)
+    }
+
+    /// From now on no signal is taken, for as long as this is there.
+    pub(crate) fn hold(&self) -> Result<Held<'_>, SaveError> {
+        self.around.hold().map_err(SaveError::Refused)?;
+        Ok(Held(&*self.around))
+    }
+
     /// Looks at the program, which may be on a disk that is slow.
     pub(crate) async fn find(&self, binary: Option<PathBuf>) -> Result<Program, String> {
         let unknown =
@@ -267,8 +301,15 @@ impl Successor {
             Some(path) => path,
             None => self.path.clone().map_err(unknown)?,
         };
+        let shown = path.clone();
         let look = move || look(&path).map_err(|reason| format!("{}: {reason}", path.display()));
-        aside(look).await.map_err(|error| error.to_string())?
+        // A file system that has gone may keep whoever asks it for ever.
+        match timeout(LIMIT, aside(look)).await {
+            Ok(looked) => looked.map_err(|error| error.to_string())?,
+            Err(_) => {
+                Err(format!("{}: nothing is heard of it within {} s", shown.display(), LIMIT.as_secs()))
+            }
+        }
     }
 
     /// Has the program look at all that it would be left. Its version, or why it cannot take over.
@@ -281,7 +322,7 @@ impl Successor {
         let lacks = |error: io::Error| format!("it could not be tried: {error}");
         let rests_since = Instant::now().into();
         saving.put(PART, &self.left(rests_since)).map_err(|error| error.to_string())?;
-        let (memory, numbers) = sealed(&saving.into_envelope()).map_err(lacks)?;
+        let (memory, numbers) = sealed(&saving.into_parts().0).map_err(lacks)?;
         let (out, their_out) = ends().map_err(lacks)?;
         let (err, their_err) = ends().map_err(lacks)?;
         let command = self.rehearsal(program, &memory, numbers, their_out, their_err);
@@ -333,13 +374,14 @@ impl Successor {
         command
     }
 
-    /// Becomes the program. Returns only where that cannot be, and why; all is as before then. Blocks its thread.
+    /// Becomes the program, while signals are held. Returns only where that cannot be, and why; all is as before then. Blocks its thread.
     pub(crate) fn become_it(
         &self,
         Program(program): &Program,
         mut saving: Saving,
         rests_since: Instant,
         launcher: &Launcher,
+        _held: &Held<'_>,
     ) -> Unable {
         if let Err(error) = saving.put(PART, &self.left(rests_since.into())) {
             return Unable::Ever(error.to_string());
@@ -348,22 +390,18 @@ impl Successor {
             Ok(guard) => guard,
             Err(reason) => return Unable::Now(reason),
         };
-        if let Err(reason) = self.around.hold() {
-            return Unable::Now(reason);
-        }
-        let exec = sealed(&saving.into_envelope()).and_then(|(memory, numbers)| {
+        let (envelope, _memories) = saving.into_parts();
+        let exec = sealed(&envelope).and_then(|(memory, numbers)| {
             let exec = Exec::new((program.try_clone()?, memory), &self.words, numbers, None)?;
             Ok(exec.guarded(guard))
         });
         if let Some(reason) = is_too_long(rests_since.elapsed()) {
-            self.around.go_on();
             return Unable::Ever(reason);
         }
         let failed = match exec {
             Ok(exec) => launcher.become_it(exec),
             Err(error) => error,
         };
-        self.around.go_on();
         // The thread has something else to do, or there is no room for a process at the moment.
         let is_busy = failed.kind() == io::ErrorKind::WouldBlock;
         let reason = format!("this process cannot become the new program: {failed}");

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use recluster_core::Exit;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::upgrade::plain::{Bytes, Plain};
+
 /// Which worker an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -145,6 +147,56 @@ impl Address {
     }
 }
 
+/// An address, as a part of the master leaves it: a path may be no text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Place {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+    Unix(Bytes),
+    Fd(i32),
+}
+
+impl Plain for Address {
+    type Form = Place;
+
+    fn plain(&self) -> Place {
+        match self {
+            Self::Tcp(address) => Place::Tcp(*address),
+            Self::Udp(address) => Place::Udp(*address),
+            Self::Unix(path) => Place::Unix(path.plain()),
+            Self::Fd(number) => Place::Fd(*number),
+        }
+    }
+
+    fn of_plain(form: Place) -> Self {
+        match form {
+            Place::Tcp(address) => Self::Tcp(address),
+            Place::Udp(address) => Self::Udp(address),
+            Place::Unix(path) => Self::Unix(PathBuf::of_plain(path)),
+            Place::Fd(number) => Self::Fd(number),
+        }
+    }
+}
+
+/// Addresses, as the program around a cluster leaves them: `#[serde(with = "addresses")]`.
+pub mod addresses {
+    use serde::{Deserializer, Serializer};
+
+    use crate::report::worker::Address;
+    use crate::upgrade::plain;
+
+    /// Writes them.
+    pub fn serialize<S: Serializer>(addresses: &Vec<Address>, serializer: S) -> Result<S::Ok, S::Error> {
+        plain::serialize(addresses, serializer)
+    }
+
+    /// Reads them.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
+        plain::deserialize(deserializer)
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -180,7 +232,25 @@ pub(crate) fn exit_map<S: Serializer>(exit: &Exit, serializer: S) -> Result<S::O
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
+
+    #[test]
+    fn addresses_are_left_as_events_say_them_and_by_their_bytes_where_these_are_no_text() {
+        let ip: SocketAddr = "[::1]:8080".parse().unwrap();
+        let odd = Address::Unix(OsString::from_vec(vec![b'a', 0xff]).into());
+        let text = [Address::Tcp(ip), Address::Udp(ip), Address::Unix("/run/it.sock".into()), Address::Fd(3)];
+        for address in &text {
+            let left = serde_json::to_value(address.plain()).unwrap();
+            assert_eq!(left, serde_json::to_value(address).unwrap());
+            assert_eq!(Address::of_plain(serde_json::from_value(left).unwrap()), *address);
+        }
+        let left = serde_json::to_value(odd.plain()).unwrap();
+        assert_eq!(left, serde_json::json!({"unix": [97, 255]}));
+        assert_eq!(Address::of_plain(serde_json::from_value(left).unwrap()), odd);
+    }
 
     #[test]
     fn addresses_are_written_as_they_are_given() {

@@ -6,16 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use recluster_wire::env::{Given, GivenAddress, SocketName};
 use rustix::net::SocketType;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use crate::aside::aside;
 use crate::config::address::{BindAddress, Kind};
 use crate::config::listen::Listen;
 use crate::report::error::StartError;
@@ -30,7 +29,7 @@ use crate::socket::runtime_dir::{may_create_in, parent_of};
 use crate::socket::short_path::ShortPath;
 use crate::sys;
 use crate::upgrade::saving::Role;
-use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// The descriptor of the first listener in a worker that is not Node, and the first `fd` of `listen({fd})` in one that is.
 pub(crate) const FIRST_LISTENER: i32 = 3;
@@ -63,9 +62,10 @@ pub(crate) struct Bound {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Left {
     name: Option<String>,
+    #[serde(with = "plain")]
     address: Address,
     file: Option<SavedFile>,
-    kept: Option<String>,
+    kept: Option<KeptName>,
     is_given: bool,
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn save_all(bound: &[Bound], saving: &mut Saving) -> Result<(), SaveE
             name: bound.name.as_ref().map(ToString::to_string),
             address: bound.address.clone(),
             file: bound.file.as_ref().map(|file| file.save()),
-            kept: bound.kept.map(|name| name.to_string()),
+            kept: bound.kept,
             is_given: bound.is_given,
         })
     });
@@ -110,7 +110,7 @@ pub(crate) fn adopt_all(inheritance: &mut Inheritance) -> Result<Vec<Bound>, Ado
                 address,
                 socket: inheritance.descriptor(&purpose(number))?,
                 file: file.map(|file| Arc::new(SocketFile::inherit(file))),
-                kept: kept.and_then(|name| name.parse().ok()),
+                kept,
                 is_given,
                 others: Vec::new(),
             })
@@ -257,12 +257,12 @@ async fn do_file_systems_answer(listens: &[Listen]) -> Result<(), StartError> {
         if is_abstract(path) {
             continue;
         }
-        let (tell, told) = oneshot::channel();
         let path = path.clone();
-        let ask = move || tell.send(fs::symlink_metadata(path).is_ok());
-        let asked = thread::Builder::new().name("recluster-path".to_owned()).spawn(ask);
-        asked.map_err(|source| StartError::System { what: "look at a file system", source })?;
-        if timeout(ANSWERS, told).await.is_err() {
+        let asked = timeout(ANSWERS, aside(move || fs::symlink_metadata(path).is_ok())).await;
+        if let Ok(Err(source)) = asked {
+            return Err(StartError::System { what: "look at a file system", source });
+        }
+        if asked.is_err() {
             let source = io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer");
             return Err(StartError::Listen { address: listen.to_string(), holder: None, source });
         }

@@ -13,7 +13,8 @@ use crate::process::oom_kills::OomKills;
 use crate::process::outlets::{self, Outlets};
 use crate::process::passage::Known;
 use crate::process::program::ResolvedProgram;
-use crate::process::{health_check, sd_notify, successor};
+use crate::process::successor::Came;
+use crate::process::{health_check, sd_notify};
 use crate::sink::Sink;
 use crate::supervisor::audience::Audience;
 use crate::supervisor::caches::Caches;
@@ -72,28 +73,7 @@ pub(super) struct Adopted {
     pub(super) passages: Vec<Known>,
     pub(super) notifies: Vec<(WorkerId, sd_notify::Adopted)>,
     pub(super) checks: Vec<(WorkerId, health_check::Left)>,
-    pub(super) from: Before,
-}
-
-/// How it came to this.
-#[derive(Debug)]
-pub(super) enum Before {
-    /// A program of this version has left the cluster, and has rested since then.
-    Other { version: String, rests_since: Instant },
-    /// This one has, and its successor could not take over.
-    Same { reason: String },
-}
-
-impl Before {
-    fn of(inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
-        let successor::Left { rests_since, .. } = inheritance.needed(successor::PART)?;
-        Ok(match inheritance.came_back() {
-            Some(reason) => Self::Same { reason: reason.to_owned() },
-            None => {
-                Self::Other { version: inheritance.program().to_owned(), rests_since: rests_since.into() }
-            }
-        })
-    }
+    pub(super) came: Came,
 }
 
 /// What runs already, of what was left.
@@ -173,7 +153,7 @@ impl Beginning {
                 passages,
                 notifies,
                 checks,
-                from: Before::of(inheritance)?,
+                came: Came::of(inheritance)?,
             }),
         })
     }

@@ -20,7 +20,7 @@ use crate::report::worker::{Address, Held, Resource, Worker};
 use crate::socket::holder::Holder;
 use crate::supervisor::readiness::{self, Readiness, Seen};
 use crate::supervisor::watchdog::Watchdog;
-use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
+use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, plain};
 
 /// A worker that lives, or whose end has not been dealt with yet.
 #[derive(Debug)]
@@ -87,6 +87,7 @@ pub(crate) struct Left {
     was_stopped: bool,
     notify_ignored: u64,
     stranger: Option<Holder>,
+    #[serde(default, with = "plain")]
     in_the_way: Option<Address>,
     own_listener: Option<SocketAddr>,
     notify: Option<sd_notify::Left>,
@@ -290,6 +291,7 @@ pub(crate) struct DeadWorker {
     /// The last process that notified for it and was not heard.
     pub(crate) stranger: Option<Holder>,
     /// Where it could not listen, because the cluster itself does.
+    #[serde(default, with = "plain")]
     pub(crate) in_the_way: Option<Address>,
     /// What it wrote to its stderr of an address that is in use.
     pub(crate) in_use: Option<String>,

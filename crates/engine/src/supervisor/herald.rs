@@ -123,7 +123,7 @@ struct Beat {
 /// What the manager believes and keeps, for another program.
 #[derive(Debug, Serialize, Deserialize)]
 struct Left {
-    kept: Vec<String>,
+    kept: BTreeSet<KeptName>,
     told_of_room: bool,
     refused: Refused,
     stage: Stage,
@@ -143,7 +143,7 @@ impl Herald {
             return Err(SaveError::Refused("the service manager does not read what it is told".to_owned()));
         }
         let left = Left {
-            kept: speaker.kept.iter().map(ToString::to_string).collect(),
+            kept: speaker.kept.clone(),
             told_of_room: speaker.told_of_room,
             refused: speaker.refused,
             stage: speaker.stage,
@@ -165,7 +165,7 @@ impl Herald {
             return Ok(());
         };
         let Left { kept, told_of_room, refused, stage, status, names_itself, beats } = left;
-        speaker.kept = kept.iter().filter_map(|name| name.parse().ok()).collect();
+        speaker.kept = kept;
         (speaker.told_of_room, speaker.refused, speaker.status) = (told_of_room, refused, status);
         speaker.names_itself = names_itself;
         speaker.enter(stage, now);

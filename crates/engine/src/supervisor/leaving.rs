@@ -1,21 +1,14 @@
 //! What the supervisor leaves to another program, and how it goes on with what a program before has left.
 
-use crate::process::successor::VERSION;
-use crate::report::event::Event;
 use crate::supervisor::Supervisor;
-use crate::supervisor::beginning::{self, Adopted, Before, Rest};
+use crate::supervisor::beginning::{self, Adopted, Rest};
 use crate::upgrade::{SaveError, Saving};
 
 impl Supervisor {
     /// Begins what was adopted. The program before is not gone back to any more.
     pub(super) fn go_on_with(&mut self, adopted: Adopted) {
-        let Adopted { watching, outliving, passages, notifies, checks, from } = adopted;
-        self.goes_on = Some(match from {
-            Before::Other { version: from, rests_since } => {
-                Event::Upgraded { from, to: VERSION.to_owned(), rested: rests_since.elapsed() }
-            }
-            Before::Same { reason } => Event::UpgradeFailed { reason },
-        });
+        let Adopted { watching, outliving, passages, notifies, checks, came } = adopted;
+        self.goes_on = Some(came.event());
         self.spawner.begin(passages);
         outliving.begin();
         for watching in watching {

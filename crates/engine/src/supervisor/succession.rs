@@ -105,6 +105,10 @@ impl Succession {
         }
         let since = *wish.put_off.get_or_insert(now);
         let is_young = !may_last && now.saturating_duration_since(since) < PATIENCE;
+        if !is_young && let Stage::Act(Act::Become(program)) = &wish.stage {
+            // What it has looked at may be gone by then.
+            wish.stage = Stage::Act(Act::Rehearse(Arc::clone(program)));
+        }
         wish.next = now + if is_young { SOON } else { LATER };
         if !is_young && !wish.wanted.wait {
             self.answer(Err(format!("it cannot be done now: {reason}")));
@@ -169,6 +173,13 @@ mod tests {
         let (mut succession, mut answer, now) = begin(true);
         succession.put_off("a reload is going on", true, now + PATIENCE);
         assert!(answer.try_recv().is_err() && succession.due(now + PATIENCE + LATER).is_some());
+        succession.rehearses();
+        succession.has_rehearsed(program(), "2".to_owned(), "1", now);
+        succession.put_off("a hook runs", false, now);
+        assert!(matches!(succession.due(now + SOON), Some(Act::Become(_))));
+        succession.put_off("a hook runs", false, now + PATIENCE);
+        let later = succession.due(now + PATIENCE + LATER);
+        assert!(matches!(later, Some(Act::Rehearse(_))), "what it has looked at may be gone: {later:?}");
         drop(answer);
         succession.put_off("a reload is going on", true, now);
         assert!(succession.next().is_none(), "nobody waits");

@@ -69,49 +69,70 @@ impl Supervisor {
         } else if let Some(hindrance) = self.hindrance() {
             self.succession.put_off(&hindrance, false, Instant::now());
         } else {
-            self.spawner.outlets().save_ahead();
-            let since = Instant::now();
-            match self.come_to_rest(since, inbox).await.and_then(|saving| self.save_all(&successor, saving)) {
-                Ok(saving) => self.act_at_rest(act, &successor, saving, since),
+            let outlets = self.spawner.outlets().clone();
+            outlets.save_ahead();
+            let done = match act {
+                Act::Rehearse(program) => self.rehearse(program, &successor),
+                Act::Become(program) => self.come_to_rest_and_become(&program, &successor, inbox).await,
+            };
+            match done {
+                Ok(()) => {}
                 Err(SaveError::Refused(reason)) => {
                     self.succession.put_off(&reason, false, Instant::now());
                 }
                 Err(error) => self.upgrade_fails(error.to_string()),
             }
-            self.dataplane.go_on();
-            self.spawner.outlets().go_on();
+            outlets.go_on();
         }
         if let Some(at) = self.succession.next() {
             self.timers.set(Timer::Upgrade, at);
         }
     }
 
-    fn act_at_rest(&mut self, act: Act, successor: &Arc<Successor>, saving: Saving, since: Instant) {
-        match act {
-            Act::Rehearse(program) => self.rehearse(program, Arc::clone(successor), saving),
-            Act::Become(program) => {
-                let now = Instant::now();
-                self.herald.reload_was_asked_for(now);
-                // It may be over at once, and nothing else has changed.
-                self.told_manager = None;
-                let mut saving = saving;
-                match self.herald.save(&mut saving) {
-                    Ok(()) => {
-                        let launcher = self.spawner.launcher();
-                        match successor.become_it(&program, saving, since, launcher) {
-                            Unable::Now(reason) => self.succession.put_off(&reason, false, now),
-                            Unable::Ever(reason) => self.upgrade_fails(reason),
-                        }
-                    }
-                    Err(error) => self.succession.put_off(&error.to_string(), false, now),
-                }
-            }
-        }
+    /// Returns where this process has not become the program, and everything goes on.
+    async fn come_to_rest_and_become(
+        &mut self,
+        program: &Program,
+        successor: &Successor,
+        inbox: &mut mpsc::UnboundedReceiver<Input>,
+    ) -> Result<(), SaveError> {
+        successor.has_said_all()?;
+        let since = Instant::now();
+        let saved = self.come_to_rest(since, inbox).await;
+        let became = saved.and_then(|saving| self.become_it(program, successor, saving, since));
+        self.dataplane.go_on();
+        became
     }
 
-    /// Has the program try.
-    fn rehearse(&mut self, program: Arc<Program>, successor: Arc<Successor>, saving: Saving) {
-        let saving = saving.without_descriptors();
+    fn become_it(
+        &mut self,
+        program: &Program,
+        successor: &Successor,
+        dataplane: Saving,
+        since: Instant,
+    ) -> Result<(), SaveError> {
+        let mut saving = self.save_all(successor, dataplane)?;
+        // The service manager hears of it when nothing is in the way any more.
+        let held = successor.hold()?;
+        self.herald.reload_was_asked_for(Instant::now());
+        // It may be over at once, and nothing else has changed.
+        self.told_manager = None;
+        self.herald.save(&mut saving)?;
+        match successor.become_it(program, saving, since, self.spawner.launcher(), &held) {
+            Unable::Now(reason) => return Err(SaveError::Refused(reason)),
+            Unable::Ever(reason) => self.upgrade_fails(reason),
+        }
+        Ok(())
+    }
+
+    /// Has the program try, with what it would be left at this moment. Nothing rests for it, so what is said by one part may not go with
+    /// what another one says: each is read by itself.
+    fn rehearse(&mut self, program: Arc<Program>, successor: &Arc<Successor>) -> Result<(), SaveError> {
+        // What it has open may be closed by now, and be something else.
+        let dataplane = self.dataplane.preview(REST)?.without_descriptors();
+        let mut saving = self.save_all(successor, dataplane)?;
+        self.herald.save(&mut saving)?;
+        let (saving, successor) = (saving.without_descriptors(), Arc::clone(successor));
         let (inputs, hands) = (self.inputs.clone(), self.spawner.hands());
         self.succession.rehearses();
         tokio::spawn(async move {
@@ -119,6 +140,7 @@ impl Supervisor {
             // It fails when the cluster is over.
             let _ = inputs.send(Input::Upgrade(Step::Rehearsed(program, rehearsed)));
         });
+        Ok(())
     }
 
     /// What is in the way of an upgrade, and may last.
@@ -188,7 +210,7 @@ impl Supervisor {
         }
     }
 
-    /// All that is left, but for what the service manager is told.
+    /// All that is left, with this of the data plane, but for what the service manager is told.
     fn save_all(&self, successor: &Successor, dataplane: Saving) -> Result<Saving, SaveError> {
         let mut saving = successor.saving()?;
         saving.merge(dataplane)?;

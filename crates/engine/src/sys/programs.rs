@@ -1,7 +1,7 @@
 //! This process becomes another program, or was another one.
 
 use std::env;
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
@@ -30,20 +30,32 @@ pub(crate) fn execute(program: BorrowedFd<'_>, words: &[CString], env: &[CString
     io::Error::last_os_error()
 }
 
-/// Whether what this number means passes to the program that this process becomes.
-pub(crate) fn set_passes(number: RawFd, passes: bool) -> io::Result<()> {
+/// Asks the kernel about whatever this number means.
+pub(crate) fn at_number<T>(
+    number: RawFd,
+    ask: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+) -> io::Result<T> {
     let closed = || io::Error::from_raw_os_error(libc::EBADF);
     let number = Some(number).filter(|number| *number >= 0).ok_or_else(closed)?;
-    // SAFETY: the number is not negative, and is used for nothing but this one call. Were it no open descriptor the kernel would refuse.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    Ok(fcntl_setfd(borrowed, if passes { FdFlags::empty() } else { FdFlags::CLOEXEC })?)
+    // SAFETY: the number is not negative, and nobody keeps what is made of it. Were it no open descriptor the kernel would refuse each
+    // question.
+    ask(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
-/// Takes the descriptor that the program which this process was before has left under this number.
-pub(crate) fn take_left(number: c_int) -> OwnedFd {
-    // SAFETY: that program has named it as one that is to pass, and has kept it open; it is taken once, by the table that names it, before
-    // anything else is opened, so that nobody else owns it.
-    unsafe { OwnedFd::from_raw_fd(number) }
+/// Whether what this number means passes to the program that this process becomes.
+pub(crate) fn set_passes(number: RawFd, passes: bool) -> io::Result<()> {
+    let flags = if passes { FdFlags::empty() } else { FdFlags::CLOEXEC };
+    at_number(number, |descriptor| Ok(fcntl_setfd(descriptor, flags)?))
+}
+
+/// Takes what was left to this process under this number, which passes to no other program from then on. Whoever calls this was told the
+/// number by who has left it: by a variable, an option, or the memory that one of these names. To be called once for each, by the first
+/// thread, before another one is begun.
+pub(crate) fn take_left(number: RawFd) -> io::Result<OwnedFd> {
+    set_passes(number, false)?;
+    // SAFETY: it is open, as the kernel has just said. It came with the `exec`, so nothing of this program owns it: that opens its own
+    // descriptors under other numbers, and takes each of these once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Whether this program has more rights than whoever has started it (`setcap`, setuid), whose environment it cannot trust then.

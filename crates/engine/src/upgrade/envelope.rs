@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -16,7 +17,7 @@ const LEAST_READER: u32 = 1;
 
 /// All that a master leaves. What a reader does not know it keeps, and writes again where the state goes on: a program of a later
 /// version that the state came from, and to which it goes back, is to lose nothing by it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Envelope {
     /// The version of the format that whoever wrote it knew.
     pub(crate) version: u32,
@@ -26,9 +27,9 @@ pub(crate) struct Envelope {
     pub(crate) program: String,
     #[serde(default)]
     pub(crate) descriptors: Vec<Entry>,
-    /// What each part of the master has to say, by the part's name.
+    /// What each part of the master has to say, by the part's name: text that is written and read once, while the master rests.
     #[serde(default)]
-    parts: BTreeMap<String, Value>,
+    parts: BTreeMap<String, Box<RawValue>>,
     /// What a later version has added.
     #[serde(flatten)]
     unknown: Map<String, Value>,
@@ -51,7 +52,7 @@ pub(crate) enum ReadError {
     Part { part: String, reason: serde_json::Error },
 }
 
-/// What has to be understood before anything else is.
+/// What has to be understood where nothing else is.
 #[derive(Deserialize)]
 struct Head {
     least_reader: u32,
@@ -71,12 +72,16 @@ impl Envelope {
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, ReadError> {
-        // A later format may have other types for all else.
-        let Head { least_reader: needed } = serde_json::from_slice(bytes)?;
-        if needed > VERSION {
-            return Err(ReadError::TooNew { needed });
+        let envelope: Self = serde_json::from_slice(bytes).or_else(|error| {
+            // A later format may have other types for all else.
+            let Ok(Head { least_reader: needed }) = serde_json::from_slice(bytes) else {
+                return Err(error.into());
+            };
+            if needed > VERSION { Err(ReadError::TooNew { needed }) } else { Err(error.into()) }
+        })?;
+        if envelope.least_reader > VERSION {
+            return Err(ReadError::TooNew { needed: envelope.least_reader });
         }
-        let envelope: Self = serde_json::from_slice(bytes)?;
         let (mut numbers, mut purposes) = (BTreeSet::new(), BTreeSet::new());
         for Entry { number, purpose, .. } in &envelope.descriptors {
             if !numbers.insert(number) {
@@ -94,7 +99,7 @@ impl Envelope {
     }
 
     /// Puts in what a part of the master has to say, unless there is something of that name.
-    pub(crate) fn add(&mut self, part: &str, said: Value) -> bool {
+    pub(crate) fn add(&mut self, part: &str, said: Box<RawValue>) -> bool {
         match self.parts.entry(part.to_owned()) {
             Slot::Vacant(room) => {
                 room.insert(said);
@@ -105,14 +110,13 @@ impl Envelope {
     }
 
     /// The descriptors, and what the parts have said.
-    pub(crate) fn into_contents(self) -> (Vec<Entry>, BTreeMap<String, Value>) {
+    pub(crate) fn into_contents(self) -> (Vec<Entry>, BTreeMap<String, Box<RawValue>>) {
         (self.descriptors, self.parts)
     }
 
     /// What a part has said, which stays; none where there was no such part.
     pub(crate) fn see<T: for<'said> Deserialize<'said>>(&self, part: &str) -> Result<Option<T>, ReadError> {
-        let said = self.parts.get(part).map(T::deserialize).transpose();
-        said.map_err(|reason| ReadError::Part { part: part.to_owned(), reason })
+        self.parts.get(part).map(|said| read(part, said)).transpose()
     }
 
     /// What a part has said; none where there was no such part.
@@ -120,9 +124,12 @@ impl Envelope {
         &mut self,
         part: &str,
     ) -> Result<Option<T>, ReadError> {
-        let said = self.parts.remove(part).map(serde_json::from_value).transpose();
-        said.map_err(|reason| ReadError::Part { part: part.to_owned(), reason })
+        self.parts.remove(part).map(|said| read(part, &said)).transpose()
     }
+}
+
+fn read<T: for<'said> Deserialize<'said>>(part: &str, said: &RawValue) -> Result<T, ReadError> {
+    serde_json::from_str(said.get()).map_err(|reason| ReadError::Part { part: part.to_owned(), reason })
 }
 
 #[cfg(test)]
@@ -136,6 +143,10 @@ mod tests {
 
     fn read(value: &Value) -> Result<Envelope, ReadError> {
         Envelope::read(value.to_string().as_bytes())
+    }
+
+    fn said(text: &str) -> Box<RawValue> {
+        serde_json::value::to_raw_value(text).unwrap()
     }
 
     fn golden() -> Value {
@@ -198,7 +209,7 @@ mod tests {
     #[test]
     fn a_part_that_makes_no_sense_is_named() {
         let mut envelope = Envelope::new("it");
-        assert!(envelope.add("workers", json!("three")) && !envelope.add("workers", json!("four")));
+        assert!(envelope.add("workers", said("three")) && !envelope.add("workers", said("four")));
         let error = envelope.take::<Vec<u64>>("workers").unwrap_err().to_string();
         assert!(error.starts_with("what the part \"workers\" has left cannot be read: "), "{error}");
     }

@@ -24,5 +24,6 @@ pub(crate) fn inherited(saving: Saving) -> Inheritance {
 /// What was said by each part, and what descriptors are for.
 pub(crate) fn said(saving: Saving) -> (BTreeMap<String, Value>, BTreeSet<String>) {
     let (entries, parts) = saving.into_envelope().into_contents();
-    (parts, entries.into_iter().map(|entry| entry.purpose).collect())
+    let parts = parts.into_iter().map(|(part, said)| (part, serde_json::from_str(said.get()).unwrap()));
+    (parts.collect(), entries.into_iter().map(|entry| entry.purpose).collect())
 }

@@ -4,10 +4,10 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::fcntl_getfd;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -101,7 +101,7 @@ impl Inheritance {
                 let left = Arc::new(Left::take_only(&envelope.descriptors, PROGRAM)?);
                 // What is closed passes to nobody.
                 let is_open = |number: &RawFd| {
-                    u32::try_from(*number).is_ok_and(|number| sys::duplicate(number).is_ok())
+                    sys::at_number(*number, |descriptor| Ok(fcntl_getfd(descriptor)?)).is_ok()
                 };
                 let numbers = numbers.into_iter().filter(is_open).collect();
                 let way_back = WayBack { left, memory, numbers, is_back };
@@ -205,17 +205,9 @@ impl WayBack {
 
 /// What is left in the memory of this number, and that memory.
 fn envelope_at(number: &OsString) -> Result<(Envelope, OwnedFd), AdoptError> {
-    let closed = || AdoptError::Missing(format!("there is no memory as {}", number.display()));
-    let number: RawFd = number.to_str().and_then(|number| number.parse().ok()).ok_or_else(closed)?;
-    let of_others = sys::duplicate(number.try_into().map_err(|_| closed())?).map_err(|_| closed())?;
-    let unreadable = |error: io::Error| AdoptError::Read(format!("what was left cannot be read: {error}"));
-    let bytes = memory::read(&of_others).map_err(unreadable)?;
-    // What is no such memory is not taken.
-    drop(of_others);
-    let memory = sys::take_left(number);
-    // It is open.
-    let _ = fcntl_setfd(&memory, FdFlags::CLOEXEC);
-    debug_assert_eq!(memory.as_raw_fd(), number);
+    let (memory, bytes) = memory::left_as(number).map_err(|error| {
+        AdoptError::Read(format!("what was left as {} cannot be read: {error}", number.display()))
+    })?;
     Ok((Envelope::read(&bytes)?, memory))
 }
 
@@ -224,7 +216,7 @@ mod tests {
     use std::os::fd::{AsRawFd as _, IntoRawFd as _};
     use std::os::unix::net::UnixStream;
 
-    use rustix::io::fcntl_getfd;
+    use rustix::io::FdFlags;
 
     use super::*;
     use crate::upgrade::saving::Saving;

@@ -1,13 +1,16 @@
 //! A sealed piece of memory: it passes an `exec` as a descriptor, needs no disk, and once it is sealed nobody changes or shortens it, so
 //! that what was written is what is read, as often as it is read.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
 use rustix::process::{Resource, getrlimit};
+
+use crate::sys;
 
 /// As people see it in `/proc/PID/fd`.
 const NAME: &str = "recluster-upgrade";
@@ -40,8 +43,16 @@ pub(crate) fn seal(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(memory.into())
 }
 
+/// The memory that was left to this process under this number, and what is kept there. What is no such memory is not taken.
+pub(crate) fn left_as(number: &OsStr) -> io::Result<(OwnedFd, Vec<u8>)> {
+    let number = number.to_str().and_then(|number| number.parse().ok()).ok_or(io::ErrorKind::InvalidInput)?;
+    let bytes = sys::at_number(number, |memory| read(memory))?;
+    Ok((sys::take_left(number)?, bytes))
+}
+
 /// What is kept there. Whoever reads it next reads the same.
-pub(crate) fn read(memory: &OwnedFd) -> io::Result<Vec<u8>> {
+pub(crate) fn read(memory: impl AsFd) -> io::Result<Vec<u8>> {
+    let memory = memory.as_fd();
     let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     // Anything that is no such memory has no seals.
     if !fcntl_get_seals(memory).is_ok_and(|seals| seals.contains(SEALS)) {
@@ -52,7 +63,7 @@ pub(crate) fn read(memory: &OwnedFd) -> io::Result<Vec<u8>> {
         return wrong("it is too large");
     };
     let mut bytes = vec![0; length];
-    File::from(memory.as_fd().try_clone_to_owned()?).read_exact_at(&mut bytes, 0)?;
+    File::from(memory.try_clone_to_owned()?).read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }
 

@@ -17,5 +17,5 @@ pub(crate) mod saving;
 pub(crate) mod table;
 
 pub use inheritance::{AdoptError, Inheritance, WayBack};
-pub(crate) use moment::Moment;
+pub use moment::Moment;
 pub use saving::{SaveError, Saving};

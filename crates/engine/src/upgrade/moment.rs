@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Nanoseconds of the monotonic clock.
+/// A moment by the kernel's monotonic clock, in nanoseconds: it becomes an instant, and the same moment again, in any program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Moment(u64);
+pub struct Moment(u64);
 
 /// What the clock showed at some moment of this process, and the same as an instant: always the same one, so that a moment that becomes an
 /// instant becomes the same moment again.

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 
 use rustix::fs::fstat;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
+use serde_json::value::to_raw_value;
 use thiserror::Error;
 
 use crate::upgrade::envelope::Envelope;
+use crate::upgrade::memory;
 use crate::upgrade::table::Entry;
 
 /// How many descriptors another program may need beside what it is left.
@@ -23,6 +25,10 @@ pub struct Saving {
     numbers: BTreeSet<RawFd>,
     purposes: BTreeSet<String>,
     arrivals: Vec<Arrival>,
+    /// How many descriptors pass, or would.
+    count: u64,
+    /// Memories that pass and that nobody else holds.
+    memories: Vec<OwnedFd>,
 }
 
 /// A socket at which clients arrive. Nothing is left of this: it is for whoever would have to begin anew if everything fails.
@@ -84,7 +90,8 @@ impl Saving {
     /// One in which there is nothing yet. The program is named for people.
     pub(crate) fn new(program: &str) -> Self {
         let envelope = Envelope::new(program);
-        Self { envelope, numbers: BTreeSet::new(), purposes: BTreeSet::new(), arrivals: Vec::new() }
+        let (numbers, purposes) = (BTreeSet::new(), BTreeSet::new());
+        Self { envelope, numbers, purposes, arrivals: Vec::new(), count: 0, memories: Vec::new() }
     }
 
     /// Has a descriptor pass. It is remembered by its number, so it has to stay open.
@@ -92,7 +99,18 @@ impl Saving {
         let purpose = purpose.into();
         let entry = Entry::of(descriptor, purpose.clone())
             .map_err(|source| SaveError::Descriptor { purpose, source })?;
-        self.add(entry)
+        self.add(entry)?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Has bytes pass in a memory of their own: what is much is no text among others.
+    pub(crate) fn remember(&mut self, bytes: &[u8], purpose: &str) -> Result<(), SaveError> {
+        let failed = |source| SaveError::Descriptor { purpose: purpose.to_owned(), source };
+        let memory = memory::seal(bytes).map_err(failed)?;
+        self.pass(&memory, purpose)?;
+        self.memories.push(memory);
+        Ok(())
     }
 
     /// Clients arrive at this socket, which is remembered by its number.
@@ -111,14 +129,15 @@ impl Saving {
 
     /// Puts in what a part has to say.
     pub fn put(&mut self, part: &str, said: &impl Serialize) -> Result<(), SaveError> {
-        let said =
-            serde_json::to_value(said).map_err(|source| SaveError::Part { part: part.to_owned(), source })?;
+        let said = to_raw_value(said).map_err(|source| SaveError::Part { part: part.to_owned(), source })?;
         if self.envelope.add(part, said) { Ok(()) } else { Err(SaveError::Twice(part.to_owned())) }
     }
 
     /// Adds what a thread has saved.
     pub(crate) fn merge(&mut self, mut other: Self) -> Result<(), SaveError> {
         self.arrivals.append(&mut other.arrivals);
+        self.count += other.count;
+        self.memories.append(&mut other.memories);
         let (entries, parts) = other.envelope.into_contents();
         entries.into_iter().try_for_each(|entry| self.add(entry))?;
         for (part, said) in parts {
@@ -135,7 +154,7 @@ impl Saving {
     }
 
     fn fits_into(&self, limit: u64) -> Result<(), SaveError> {
-        let count = self.numbers.len() as u64;
+        let count = self.count;
         if count.saturating_mul(2).saturating_add(SPARE) <= limit {
             return Ok(());
         }
@@ -148,10 +167,16 @@ impl Saving {
     /// would not end, nor a channel.
     pub(crate) fn without_descriptors(mut self) -> Self {
         self.envelope.descriptors.clear();
+        self.memories.clear();
         self
     }
 
-    /// All of it.
+    /// All of it, and the memories that have to stay open until it has passed.
+    pub(crate) fn into_parts(self) -> (Envelope, Vec<OwnedFd>) {
+        (self.envelope, self.memories)
+    }
+
+    #[cfg(test)]
     pub(crate) fn into_envelope(self) -> Envelope {
         self.envelope
     }
@@ -193,7 +218,8 @@ mod tests {
             error.starts_with("2 descriptors are open that") && error.contains(" 103 is the limit"),
             "{error}"
         );
-        let mut envelope = all.into_envelope();
+        let (mut envelope, memories) = all.into_parts();
+        assert!(memories.is_empty());
         let purposes: Vec<_> = envelope.descriptors.iter().map(|entry| entry.purpose.as_str()).collect();
         assert_eq!(purposes, ["one", "other"]);
         assert_eq!(envelope.take::<u8>("second").unwrap(), Some(2));

@@ -8,17 +8,19 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FileType, fstat};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::{FileType, FsWord, fstat, fstatfs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::sys;
 
+/// The file system of pidfds since Linux 6.9, where each process has an inode of its own.
+const PIDFS: FsWord = 0x5049_4446;
+
 /// What a descriptor is, as far as the kernel tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(from = "String", into = "String")]
 pub(crate) enum Kind {
     Socket,
     Pipe,
@@ -28,8 +30,36 @@ pub(crate) enum Kind {
     /// A pidfd.
     Process,
     /// Anything else: a device, a timer, or what a later version names.
-    #[serde(untagged)]
     Other(String),
+}
+
+impl Kind {
+    fn name(&self) -> &str {
+        match self {
+            Self::Socket => "socket",
+            Self::Pipe => "pipe",
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::Process => "process",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl From<String> for Kind {
+    fn from(name: String) -> Self {
+        let known = [Self::Socket, Self::Pipe, Self::File, Self::Directory, Self::Process];
+        known.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Other(name))
+    }
+}
+
+impl From<Kind> for String {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Other(name) => name,
+            known => known.name().to_owned(),
+        }
+    }
 }
 
 /// One descriptor.
@@ -41,7 +71,7 @@ pub(crate) struct Entry {
     pub(crate) purpose: String,
     device: u64,
     inode: u64,
-    /// Whose pidfd it is: before Linux 6.9 all of them have one inode.
+    /// Whose pidfd it is, where the inode does not say it: before Linux 6.9 all of them have one.
     pub(crate) process: Option<i32>,
     /// What a later version has added.
     #[serde(flatten)]
@@ -72,7 +102,7 @@ impl fmt::Display for Identity {
         match (kind, process) {
             (_, Some(pid)) => write!(f, "process {pid}"),
             (Kind::Other(kind), None) => write!(f, "{kind:?} {device}:{inode}"),
-            (kind, None) => write!(f, "{} {device}:{inode}", format!("{kind:?}").to_lowercase()),
+            (kind, None) => write!(f, "{} {device}:{inode}", kind.name()),
         }
     }
 }
@@ -80,19 +110,21 @@ impl fmt::Display for Identity {
 impl Identity {
     fn of(descriptor: BorrowedFd<'_>) -> io::Result<Self> {
         let stat = fstat(descriptor)?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        // There may be thousands of sockets, and there is nobody else's time to ask the kernel about each.
-        let process = if kind == FileType::Socket { None } else { process_of(descriptor) };
-        let kind = match kind {
-            _ if process.is_some() => Kind::Process,
+        let mut process = None;
+        // There may be thousands, and the master rests meanwhile: the kernel is asked no more than it has to be about each.
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Socket => Kind::Socket,
             FileType::Fifo => Kind::Pipe,
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Directory,
-            other @ (FileType::Symlink
-            | FileType::CharacterDevice
-            | FileType::BlockDevice
-            | FileType::Unknown) => Kind::Other(format!("{other:?}").to_lowercase()),
+            FileType::Unknown if fstatfs(descriptor)?.f_type == PIDFS => Kind::Process,
+            FileType::Unknown => {
+                process = process_of(descriptor);
+                if process.is_some() { Kind::Process } else { Kind::Other("unknown".to_owned()) }
+            }
+            other @ (FileType::Symlink | FileType::CharacterDevice | FileType::BlockDevice) => {
+                Kind::Other(format!("{other:?}").to_lowercase())
+            }
         };
         Ok(Self { kind, device: stat.st_dev, inode: stat.st_ino, process })
     }
@@ -121,7 +153,12 @@ impl Entry {
     /// Whether this is the descriptor that is meant.
     fn verify(&self, descriptor: BorrowedFd<'_>) -> Result<(), Missing> {
         let (number, purpose) = (self.number, self.purpose.clone());
-        match Identity::of(descriptor) {
+        let found = Identity::of(descriptor).map(|found| match self.process {
+            // Whoever has written this did not go by the inode.
+            Some(_) => Identity { process: process_of(descriptor), ..found },
+            None => found,
+        });
+        match found {
             Err(source) => Err(Missing::Closed { number, purpose, source }),
             Ok(found) if found == self.identity() => Ok(()),
             Ok(found) => Err(Missing::Another { number, purpose, expected: self.identity(), found }),
@@ -162,19 +199,19 @@ impl Left {
     /// Takes all of them, or none: where one is missing they stay as they are, for the program that may be gone back to. Those that were
     /// taken pass to no other program. To be called once, before anything else is opened.
     pub(crate) fn take(entries: &[Entry]) -> Result<Self, Missing> {
+        let closed = |entry: &Entry| {
+            let (number, purpose) = (entry.number, entry.purpose.clone());
+            move |source| Missing::Closed { number, purpose, source }
+        };
         for entry in entries {
-            let closed =
-                |source| Missing::Closed { number: entry.number, purpose: entry.purpose.clone(), source };
-            let number = u32::try_from(entry.number).map_err(io::Error::other).map_err(closed)?;
-            entry.verify(sys::duplicate(number).map_err(closed)?.as_fd())?;
+            sys::at_number(entry.number, |descriptor| Ok(entry.verify(descriptor)))
+                .map_err(closed(entry))??;
         }
         let taken = entries.iter().map(|entry| {
-            let descriptor = sys::take_left(entry.number);
-            // It is open: that was looked at.
-            let _ = fcntl_setfd(&descriptor, FdFlags::CLOEXEC);
-            (entry.purpose.clone(), descriptor)
+            let descriptor = sys::take_left(entry.number).map_err(closed(entry))?;
+            Ok((entry.purpose.clone(), descriptor))
         });
-        Ok(Self(Mutex::new(taken.collect())))
+        Ok(Self(Mutex::new(taken.collect::<Result<_, Missing>>()?)))
     }
 
     /// Takes the one that is for this alone, whatever the others are.
@@ -205,7 +242,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::process::{Child, Command};
 
-    use rustix::io::{dup2, fcntl_getfd};
+    use rustix::io::{FdFlags, dup2, fcntl_getfd};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::*;

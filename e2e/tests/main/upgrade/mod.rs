@@ -3,6 +3,7 @@
 mod back;
 mod clients;
 mod guard;
+mod kept;
 mod load;
 mod refused;
 

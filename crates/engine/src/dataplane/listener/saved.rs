@@ -24,7 +24,7 @@ use crate::dataplane::reactor::{ListenerId, Reactor, Timer};
 use crate::dataplane::spares::{Keeping, SavedSpares, Spares};
 use crate::report::worker::Address;
 use crate::socket::file::{SavedFile, SocketFile};
-use crate::upgrade::{AdoptError, Moment, SaveError};
+use crate::upgrade::{AdoptError, Moment, SaveError, plain};
 
 /// A listener as it is left.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +39,7 @@ pub(in crate::dataplane) struct SavedListener {
     keeping: Option<Keeping>,
     /// The number of the kernel's error.
     refusal: Option<i32>,
+    #[serde(with = "plain")]
     address: Address,
     targets: Vec<Target>,
     rotation: usize,

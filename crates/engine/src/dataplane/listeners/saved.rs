@@ -10,9 +10,10 @@ use super::Opener;
 use crate::dataplane::passing::{Passing, Taking};
 use crate::dataplane::reactor::{ListenerId, Reactor, Timer};
 use crate::dataplane::spares::{self, SavedOthers};
-use crate::report::worker::Address;
+use crate::report::worker::{Address, Place};
 use crate::socket::kept::saved::SavedPool;
 use crate::socket::lend::Lender;
+use crate::upgrade::plain::Plain as _;
 use crate::upgrade::{AdoptError, Moment, SaveError};
 
 /// An opener as it is left. The sockets that were bound before any worker asked are the supervisor's to leave.
@@ -20,7 +21,7 @@ use crate::upgrade::{AdoptError, Moment, SaveError};
 pub(in crate::dataplane) struct SavedOpener {
     inherited: BTreeMap<i32, SavedInherited>,
     lender: Lender,
-    lent: BTreeMap<i32, Address>,
+    lent: BTreeMap<i32, Place>,
     pool: SavedPool,
     /// The sockets of the pool.
     kept: SavedOthers,
@@ -45,7 +46,7 @@ impl Opener {
         Ok(SavedOpener {
             inherited,
             lender: self.lender.clone(),
-            lent: self.lent.clone(),
+            lent: self.lent.iter().map(|(number, address)| (*number, address.plain())).collect(),
             pool: self.pool.save(),
             kept: SavedOthers::of(self.pool.sockets(), "pool", passing)?,
             keeps: self.keeps,
@@ -74,7 +75,8 @@ impl Opener {
         if let Some(at) = unwanted_at {
             reactor.set_timer(at, Timer::Unwanted);
         }
-        let (lender, lent) = (saved.lender, saved.lent);
+        let lent = saved.lent.into_iter().map(|(number, place)| (number, Address::of_plain(place))).collect();
+        let lender = saved.lender;
         Ok(Self { lender, lent, keeps: saved.keeps, unwanted_at, next: saved.next, ..self })
     }
 }

@@ -12,6 +12,10 @@ impl Around for Nothing {
         Ok(())
     }
 
+    fn has_said_all(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     fn hold(&self) -> Result<(), String> {
         Ok(())
     }
