@@ -93,6 +93,16 @@ mod tests {
         assert_eq!(json.as_str(), "{ \t\"a\": \"\\n\",\r \"b\": 1 }");
     }
 
+    /// As text it passes to another program, which checks it again.
+    #[test]
+    fn it_is_left_as_text_and_read_as_it_was() {
+        let json = Json::parse(r#"{"b":1.0,"a":2,"b":3}"#).expect("valid");
+        let text = serde_json::to_string(&json).expect("it is text");
+        assert_eq!(text, r#""{\"b\":1.0,\"a\":2,\"b\":3}""#);
+        assert_eq!(serde_json::from_str::<Json>(&text).expect("it is read"), json);
+        assert!(serde_json::from_str::<Json>(r#""{""#).is_err());
+    }
+
     #[test]
     fn what_is_not_one_value_is_refused() {
         for text in ["", " ", "1 2", "{", "[1,]", "undefined", "\"\n\"", "\u{feff}1", "'a'"] {

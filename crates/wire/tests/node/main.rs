@@ -7,6 +7,7 @@ mod decoder;
 mod from_worker;
 mod lines;
 mod query_server;
+mod resumed;
 mod to_worker;
 mod values;
 mod window;
