@@ -146,6 +146,7 @@ mod tests {
         assert!(other.try_recv().unwrap().is_err());
         assert!(succession.due(now).is_none() && succession.next().is_none());
         succession.is_found(program(), now);
+        assert_eq!(succession.next(), Some(now));
         assert!(matches!(succession.due(now), Some(Act::Rehearse(_))));
         succession.rehearses();
         assert!(succession.due(now).is_none());
@@ -168,6 +169,7 @@ mod tests {
         let (mut succession, mut answer, now) = begin(false);
         succession.put_off("a hook runs", false, now);
         assert!(succession.due(now).is_none() && succession.due(now + SOON).is_some());
+        assert_eq!(succession.next(), Some(now + SOON));
         succession.put_off("a hook runs", false, now + PATIENCE);
         assert!(answer.try_recv().unwrap().is_err());
         let (mut succession, mut answer, now) = begin(true);

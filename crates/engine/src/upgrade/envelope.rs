@@ -161,6 +161,7 @@ mod tests {
         assert_eq!((listener.number, listener.purpose.as_str()), (7, "listener/0"));
         assert_eq!(worker.process, Some(4711));
         assert_eq!(serde_json::to_value(&envelope).unwrap(), golden());
+        assert_eq!(envelope.see::<Vec<u64>>("workers").unwrap(), Some(vec![1, 2]), "it stays");
         assert_eq!(envelope.take::<Vec<u64>>("workers").unwrap(), Some(vec![1, 2]));
         assert_eq!(envelope.take::<Vec<u64>>("workers").unwrap(), None);
     }
