@@ -20,7 +20,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::attack::{Attack, By};
 use crate::figures::Figures;
 use crate::siege::{End, Options, Scale, besiege};
-use crate::table::{ADMIN, BESIDE, CHANNEL, CONTROL, LOG, NETWORK, NOTIFY, OUTPUT, RELOADS};
+use crate::table::{ADMIN, BESIDE, CHANNEL, CONTROL, LOG, NETWORK, NOTIFY, OUTPUT, RELOADS, UPGRADES};
 
 /// How long CI besieges a master with one group.
 const SHORT: Duration = Duration::from_secs(3);
@@ -96,6 +96,12 @@ fn clients_of_the_control_socket_that_reload_again_and_again() {
     let pause = Duration::from_millis(250);
     let scale = Scale { control_clients: 60, pause, is_served: false, ..short(0) };
     show(&besiege(&rows(&[RELOADS]), scale, &[], End::Term));
+}
+
+#[test]
+fn clients_of_the_control_socket_that_upgrade_again_and_again() {
+    let pause = Duration::from_millis(50);
+    show(&besiege(&rows(&[UPGRADES]), Scale { control_clients: 20, pause, ..short(0) }, &[], End::Term));
 }
 
 #[test]

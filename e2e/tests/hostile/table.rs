@@ -4,8 +4,8 @@
 use crate::attack::{Attack, By, DEAF, LEAVES, NOTIFIES, PASSES, READS, STAYS};
 
 /// The groups, each of which has a siege of its own.
-pub(crate) const GROUPS: [&[Attack]; 9] =
-    [CHANNEL, BESIDE, OUTPUT, NOTIFY, CONTROL, RELOADS, ADMIN, NETWORK, LOG];
+pub(crate) const GROUPS: [&[Attack]; 10] =
+    [CHANNEL, BESIDE, OUTPUT, NOTIFY, CONTROL, RELOADS, UPGRADES, ADMIN, NETWORK, LOG];
 
 /// What a worker says on its channel: at least one row for each message that is known.
 pub(crate) const CHANNEL: &[Attack] = &[
@@ -374,6 +374,28 @@ pub(crate) const RELOADS: &[Attack] = &[
         STAYS,
         &[r#"{"version":1,"request":"reload","wait":false}"#; 10_000],
         "all that come while a reload runs are one; each request is read when the one before is answered",
+    ),
+];
+
+/// Clients of the control socket that have the master upgraded, again and again. They may.
+pub(crate) const UPGRADES: &[Attack] = &[
+    Attack::new(
+        "upgrades and waits for it",
+        STAYS,
+        &[r#"{"version":1,"request":"upgrade","wait":true}"#],
+        "one upgrade at a time",
+    ),
+    Attack::new(
+        "tries an upgrade and leaves",
+        LEAVES,
+        &[r#"{"version":1,"request":"upgrade","dry_run":true}"#],
+        "one dry run at a time",
+    ),
+    Attack::new(
+        "has said half of a long request when the program changes",
+        STAYS,
+        &[r#"{"version":1,"request":"reload","env":{"A":"<x*200000><more>"#],
+        "all long requests have 4 MiB, and pass as bytes",
     ),
 ];
 
