@@ -175,6 +175,7 @@ const ENGINE: Layers = (
         &["guard", "upgrade::memory", "upgrade::table"],
         &["upgrade::envelope", "upgrade::exec"],
         &["upgrade::inheritance", "upgrade::saving"],
+        &["upgrade::store"],
         &["upgrade"],
         &[
             "report",

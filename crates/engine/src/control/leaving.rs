@@ -15,10 +15,13 @@ use crate::process::ring;
 use crate::process::successor::Upgraded;
 use crate::socket::file::{SavedFile, SocketFile};
 use crate::socket::glance::Watched;
+use crate::upgrade::store::{Store, Stored, Taken};
 use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 const PART: &str = "control";
 const SOCKET: &str = "control/socket";
+/// The purpose of the memory with what clients have said, and with what they are to be told.
+const WORDS: &str = "control/words";
 
 /// What came of an upgrade, as whoever has asked for it is told.
 pub type Outcome = Result<Upgraded, String>;
@@ -111,11 +114,19 @@ impl Shown {
 
 /// A client as it is left.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct SavedClient {
+struct SavedClient {
     number: u64,
-    #[serde(with = "crate::upgrade::plain")]
+    unread: Stored,
+    unsent: Stored,
+    closes: bool,
+    doing: SavedDoing,
+}
+
+/// The same for this program.
+#[derive(Debug)]
+pub(super) struct LeftClient {
+    pub(super) connection: OwnedFd,
     pub(super) unread: Vec<u8>,
-    #[serde(with = "crate::upgrade::plain")]
     pub(super) unsent: Vec<u8>,
     pub(super) closes: bool,
     pub(super) doing: SavedDoing,
@@ -141,7 +152,7 @@ struct Saved {
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) recent: SavedRecent,
-    pub(super) clients: Vec<(OwnedFd, SavedClient)>,
+    pub(super) clients: Vec<LeftClient>,
     /// What came of the upgrade.
     pub(super) outcome: Outcome,
 }
@@ -169,19 +180,20 @@ impl Leaver {
         let file = file.lock().unwrap_or_else(PoisonError::into_inner).save();
         let listener = Arc::clone(&self.listener.lock().unwrap_or_else(PoisonError::into_inner));
         saving.pass(&*listener, SOCKET)?;
-        let mut clients = Vec::new();
+        let (mut clients, mut store) = (Vec::new(), Store::new(WORDS));
         for (number, shown) in &self.clients.lock().1 {
             let stand = shown.lock();
             saving.pass(stand.stream.as_fd(), client(*number))?;
-            clients.push(stand.save(*number)?);
+            clients.push(stand.save(*number, &mut store)?);
         }
+        store.pass(saving)?;
         saving.put(PART, &Saved { file, recent: self.recent.save(), clients })
     }
 }
 
 impl Stand {
-    fn save(&self, number: u64) -> Result<SavedClient, SaveError> {
-        let mut unsent = self.unsent.clone();
+    fn save(&self, number: u64, store: &mut Store) -> Result<SavedClient, SaveError> {
+        let mut told = Vec::new();
         let doing = match &self.doing {
             Doing::Listens => SavedDoing::Listens,
             Doing::Asks => {
@@ -192,11 +204,22 @@ impl Stand {
             Doing::Upgrade => SavedDoing::Upgrade,
             Doing::Events(place) => SavedDoing::Events(place.save()),
             Doing::Logs(place, telling) => {
-                unsent.extend(telling.iter().flat_map(Telling::rest));
+                told = telling.as_ref().map(Telling::rest).unwrap_or_default();
                 SavedDoing::Logs(place.save())
             }
         };
-        Ok(SavedClient { number, unread: self.unread.clone(), unsent, closes: self.closes, doing })
+        let unsent = if told.is_empty() {
+            store.add(&self.unsent)
+        } else {
+            store.add(&[&*self.unsent, &*told].concat())
+        };
+        Ok(SavedClient {
+            number,
+            unread: store.add(&self.unread)?,
+            unsent: unsent?,
+            closes: self.closes,
+            doing,
+        })
     }
 }
 
@@ -210,9 +233,11 @@ pub(super) fn adopt(
 ) -> Result<Option<(OwnedFd, SocketFile, Left)>, AdoptError> {
     let Some(Saved { file, recent, clients }) = inheritance.part(PART)? else { return Ok(None) };
     let socket = inheritance.descriptor(SOCKET)?;
-    let mut left = Vec::new();
-    for saved in clients {
-        left.push((inheritance.descriptor(&client(saved.number))?, saved));
+    let (mut left, taken) = (Vec::new(), Taken::of(WORDS, inheritance)?);
+    for SavedClient { number, unread, unsent, closes, doing } in clients {
+        let connection = inheritance.descriptor(&client(number))?;
+        let [unread, unsent] = [taken.bytes(unread)?, taken.bytes(unsent)?];
+        left.push(LeftClient { connection, unread, unsent, closes, doing });
     }
     let outcome = Err("it is not known what has come of it".to_owned());
     Ok(Some((socket, SocketFile::inherit(file), Left { recent, clients: left, outcome })))

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::asked::Asked;
 use super::keeping::{Held, Keeping, Kept};
-use super::leaving::{self, Clients, Doing as Stands, Leaver, Left, Listening, Present, Shown};
+use super::leaving::{self, Clients, Doing as Stands, Leaver, Left, LeftClient, Listening, Present, Shown};
 use super::lines::{Line, Lines};
 use super::protocol::{BadRequest, Progress, REPLY_LIMIT, REQUEST_LIMIT, Reply, Request};
 use super::recent::{Recent, Recorder, record};
@@ -111,12 +111,12 @@ impl Socket {
         let host = Host { cluster, closed, tell, room: Room::default(), recent: recent.clone(), clients };
         let mut seats = Seats::default();
         let (left, outcome) = left.unwrap_or_else(|| (Vec::new(), Err(String::new())));
-        for (connection, client) in left {
+        for LeftClient { connection, unread, unsent, closes, doing } in left {
             // One that cannot be gone on with is gone.
             let Ok(stream) = leaving::stream(connection) else { continue };
             let Ok(peer) = stream.peer_cred() else { continue };
-            let (conversation, activity, glance) = meet(stream, peer, client.unread.clone(), &host);
-            let going_on = conversation.go_on(client, outcome.clone());
+            let (conversation, activity, glance) = meet(stream, peer, unread, &host);
+            let going_on = conversation.go_on((unsent, closes), doing, outcome.clone());
             seats.take(activity, glance, guarded_task(CLIENT, panicked.clone(), going_on));
         }
         let accepting = accept(listening, listeners, host, seats);

@@ -212,7 +212,7 @@ impl Harness {
     /// What it leaves, and what has to stay open for that.
     fn saved(&self) -> (Vec<u8>, Vec<OwnedFd>) {
         let (saving, memories) = save(&self.state).unwrap();
-        (saving.into_envelope().write().unwrap(), memories)
+        (saving.into_envelope().0.write().unwrap(), memories)
     }
 
     /// What is ready is noted, and acted on.

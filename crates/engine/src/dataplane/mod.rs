@@ -393,7 +393,7 @@ mod tests {
         let (dataplane, _facts, mut far) = with_worker();
         far.write_all(&READY[..5]).unwrap();
         dataplane.settle();
-        let text = dataplane.rest(DEADLINE).unwrap().into_envelope().write().unwrap();
+        let text = dataplane.rest(DEADLINE).unwrap().into_envelope().0.write().unwrap();
         // What it had is the next one's from here on, and it is never told to go on.
         std::mem::forget(dataplane);
         let mut inheritance = Inheritance::take(Envelope::read(&text).unwrap()).unwrap();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving, memory};
 
 /// Up to how many bytes are written among all else, if they are text.
-const MOST_TEXT: usize = 64 << 10;
+const MOST_TEXT: usize = 4 << 10;
 
 /// Passed what is left.
 #[derive(Debug)]

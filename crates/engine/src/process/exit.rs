@@ -18,6 +18,7 @@ use crate::report::stream::Stream;
 use crate::report::worker::Worker;
 use crate::sink::Sink;
 use crate::sys;
+use crate::upgrade::store::{Store, Taken};
 use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// What people are told has panicked.
@@ -136,11 +137,15 @@ pub(crate) struct Adopted {
 
 /// The name of the part.
 const PASSAGES: &str = "passages";
+/// The purpose of the memory with what they have read and not passed on.
+const WORDS: &str = "passages/words";
 
 /// Leaves what workers write on its way to another program.
 pub(crate) fn save_passages(passages: &[Known], saving: &mut Saving) -> Result<(), SaveError> {
-    let left = passages.iter().filter_map(|known| known.save(saving).transpose());
+    let mut store = Store::new(WORDS);
+    let left = passages.iter().filter_map(|known| known.save(&mut store, saving).transpose());
     let left = left.collect::<Result<Vec<_>, SaveError>>()?;
+    store.pass(saving)?;
     saving.put(PASSAGES, &left)
 }
 
@@ -157,11 +162,12 @@ pub(crate) fn adopt(
     inheritance: &mut Inheritance,
 ) -> Result<Adopted, AdoptError> {
     let mut passages = Vec::new();
+    let taken = Taken::of(WORDS, inheritance)?;
     for left in inheritance.needed::<Vec<passage::Left>>(PASSAGES)? {
         let Source { id, stream, .. } = left.source;
         let of = living.iter().find(|(worker, ..)| *worker == id);
         let tail = of.filter(|_| stream == Stream::Stderr).map(|(_, _, tail)| tail.clone());
-        passages.push(left.adopt(tail, outlets, events.clone(), inheritance)?);
+        passages.push(left.adopt(tail, outlets, events.clone(), &taken, inheritance)?);
     }
     let known = passages.iter().map(Passage::known).collect();
     let mut watching = Vec::new();

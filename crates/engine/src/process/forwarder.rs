@@ -22,7 +22,8 @@ use crate::process::lines::LONGEST_PIECE;
 use crate::process::slot_files::SlotFiles;
 use crate::process::source::Source;
 use crate::sink::Sink;
-use crate::upgrade::plain;
+use crate::upgrade::store::{Store, Stored, Taken};
+use crate::upgrade::{AdoptError, SaveError};
 
 /// How much of one output of a worker may wait, in bytes.
 const MOST_WAITING: usize = 4 << 20;
@@ -97,17 +98,36 @@ struct Queues {
 }
 
 /// What waits to be written, and where: what another program goes on with.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Left {
     lanes: Vec<LeftLane>,
     pub(super) files: BTreeMap<u32, LeftFile>,
+    /// The same lanes with what waits in them.
+    #[serde(skip)]
+    taken: Vec<TakenLane>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct LeftLane {
     source: Source,
-    #[serde(with = "plain")]
+    pieces: Vec<Stored>,
+}
+
+#[derive(Debug)]
+struct TakenLane {
+    source: Source,
     pieces: VecDeque<Vec<u8>>,
+}
+
+impl Left {
+    /// Takes what waits out of where it was stored.
+    pub(super) fn take(&mut self, taken: &Taken) -> Result<(), AdoptError> {
+        for LeftLane { source, pieces } in std::mem::take(&mut self.lanes) {
+            let pieces = pieces.into_iter().map(|piece| taken.bytes(piece)).collect::<Result<_, _>>()?;
+            self.taken.push(TakenLane { source, pieces });
+        }
+        Ok(())
+    }
 }
 
 /// What the thread does next.
@@ -159,7 +179,7 @@ impl Forwarder {
         panicked: Sink<Panicked>,
     ) -> io::Result<Self> {
         let is_to_rest = left.is_some();
-        let lanes = left.map(|left| left.lanes).unwrap_or_default();
+        let lanes = left.map(|left| left.taken).unwrap_or_default();
         let queues = Queues {
             lanes: (1..).zip(lanes).map(|(number, left)| (number, Queue::left(left))).collect(),
             last: 0,
@@ -216,11 +236,14 @@ impl Forwarder {
     }
 
     /// What waits to be written. It is to rest.
-    pub(super) fn save(&self) -> Left {
+    pub(super) fn save(&self, store: &mut Store) -> Result<Left, SaveError> {
         let queues = self.0.0.lock();
-        let lanes = queues.lanes.values().filter(|queue| !queue.pieces.is_empty());
-        let lanes = lanes.map(|queue| LeftLane { source: queue.source, pieces: queue.pieces.clone() });
-        Left { lanes: lanes.collect(), files: queues.rests.clone().unwrap_or_default() }
+        let mut lanes = Vec::new();
+        for queue in queues.lanes.values().filter(|queue| !queue.pieces.is_empty()) {
+            let pieces = queue.pieces.iter().map(|piece| store.add(piece)).collect::<Result<_, _>>()?;
+            lanes.push(LeftLane { source: queue.source, pieces });
+        }
+        Ok(Left { lanes, files: queues.rests.clone().unwrap_or_default(), taken: Vec::new() })
     }
 
     /// Goes on after a rest. Of what another program has left nobody else takes anything over.
@@ -354,7 +377,7 @@ impl Queue {
         }
     }
 
-    fn left(LeftLane { source, pieces }: LeftLane) -> Self {
+    fn left(TakenLane { source, pieces }: TakenLane) -> Self {
         let bytes = pieces.iter().map(Vec::len).sum();
         Self { pieces, bytes, is_left: true, ..Self::of(source) }
     }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::upgrade::plain;
+use crate::upgrade::store::{Store, Stored, Taken};
+use crate::upgrade::{AdoptError, SaveError, plain};
 
 /// The longest piece that is left at once and should find room where it is to wait, in bytes.
 pub(super) const LONGEST_PIECE: usize = 128 << 10;
@@ -14,18 +15,33 @@ pub(super) const CHUNK: usize = 8 * 1024;
 pub(super) const LONGEST_LINE: usize = LONGEST_PIECE - CHUNK;
 
 /// Cuts what a worker writes into whole lines.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Lines {
     /// The beginning of a line whose end has not come.
-    #[serde(with = "plain")]
     partial: Vec<u8>,
     /// How long that is waited for before the beginning is passed on.
     wait: Duration,
     /// When it is passed on without its end.
-    #[serde(with = "plain")]
     pub(super) due: Option<Instant>,
     /// The beginning of a line was passed on without its end.
     open: bool,
+}
+
+/// The same as another program goes on with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Left {
+    partial: Stored,
+    wait: Duration,
+    #[serde(with = "plain")]
+    due: Option<Instant>,
+    open: bool,
+}
+
+impl Left {
+    pub(super) fn take(self, taken: &Taken) -> Result<Lines, AdoptError> {
+        let Self { partial, wait, due, open } = self;
+        Ok(Lines { partial: taken.bytes(partial)?, wait, due, open })
+    }
 }
 
 /// What can be passed on: whole lines, or a piece of one.
@@ -54,6 +70,11 @@ impl Cut {
 impl Lines {
     pub(super) fn new(wait: Duration) -> Self {
         Self { partial: Vec::new(), wait, due: None, open: false }
+    }
+
+    pub(super) fn save(&self, store: &mut Store) -> Result<Left, SaveError> {
+        let Self { partial, wait, due, open } = self;
+        Ok(Left { partial: store.add(partial)?, wait: *wait, due: *due, open: *open })
     }
 
     /// Takes what was read; returns what can be passed on.

@@ -16,6 +16,7 @@ use crate::process::source::Source;
 use crate::report::error::StartError;
 use crate::report::stream::Stream;
 use crate::sink::Sink;
+use crate::upgrade::store::{Store, Taken};
 use crate::upgrade::{AdoptError, Inheritance, SaveError, Saving};
 
 /// How long the end of a line is waited for before its beginning is passed on.
@@ -47,12 +48,22 @@ pub(crate) struct Left {
 
 /// The name of the part.
 const PART: &str = "outlets";
+/// The purpose of the memory with what waits to be written.
+const WAITING: &str = "outlets/waiting";
 
 impl Left {
-    /// What was left. What passes through the master is what did before.
+    /// What was left, to go on with.
     pub(crate) fn of(output: &Output, inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
-        let mut left: Self = inheritance.needed(PART)?;
+        let mut left = Self::read(output, inheritance)?;
         left.ring = left.ring.complete(inheritance)?;
+        let taken = Taken::of(WAITING, inheritance)?;
+        left.stdout.iter_mut().chain([&mut left.stderr]).try_for_each(|left| left.take(&taken))?;
+        Ok(left)
+    }
+
+    /// What was left, for a program that only looks at it. What passes through the master is what did before.
+    pub(crate) fn read(output: &Output, inheritance: &mut Inheritance) -> Result<Self, AdoptError> {
+        let left: Self = inheritance.needed(PART)?;
         if left.takes_stdout == output.takes_stdout() {
             return Ok(left);
         }
@@ -146,12 +157,14 @@ impl Outlets {
     /// Leaves all that workers have written to another program. All is to rest.
     pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), SaveError> {
         let stdout = self.stdout.as_ref().filter(|stdout| !stdout.is(&self.stderr));
+        let mut store = Store::new(WAITING);
         let left = Left {
-            stderr: self.stderr.save(),
-            stdout: stdout.map(Forwarder::save),
+            stderr: self.stderr.save(&mut store)?,
+            stdout: stdout.map(|stdout| stdout.save(&mut store)).transpose()?,
             ring: self.ring.save(saving)?,
             takes_stdout: self.stdout.is_some(),
         };
+        store.pass(saving)?;
         saving.put(PART, &left)
     }
 

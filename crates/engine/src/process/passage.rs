@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 
 use crate::process::event::Event;
 use crate::process::forwarder::Lane;
-use crate::process::lines::{CHUNK, Cut, Lines, count};
+use crate::process::lines::{self, CHUNK, Cut, Lines, count};
 use crate::process::outlets::Outlets;
 use crate::process::ring::Ring;
 use crate::process::source::Source;
@@ -25,8 +25,8 @@ use crate::report::stream::Stream;
 use crate::sink::Sink;
 use crate::sys;
 use crate::upgrade::inheritance::{AdoptError, Inheritance};
-use crate::upgrade::plain;
 use crate::upgrade::saving::{SaveError, Saving};
+use crate::upgrade::store::{Store, Stored, Taken};
 
 /// How often lost lines are reported.
 const TELL_OF_LOSS: Duration = Duration::from_secs(1);
@@ -59,13 +59,12 @@ struct Shared {
 }
 
 /// What was read and is not passed on.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 struct Words {
     lines: Lines,
     /// Lines that were lost and not reported yet.
     lost: u64,
     /// The last lines that found no room, where none has found any since.
-    #[serde(with = "plain")]
     unsaid: Vec<u8>,
 }
 
@@ -73,7 +72,14 @@ struct Words {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Left {
     pub(super) source: Source,
-    words: Words,
+    words: LeftWords,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LeftWords {
+    lines: lines::Left,
+    lost: u64,
+    unsaid: Stored,
 }
 
 impl Left {
@@ -87,9 +93,11 @@ impl Left {
         tail: Option<Tail>,
         outlets: &Outlets,
         events: Sink<Event>,
+        taken: &Taken,
         inheritance: &mut Inheritance,
     ) -> Result<Passage, AdoptError> {
-        let Self { source, words } = self;
+        let Self { source, words: LeftWords { lines, lost, unsaid } } = self;
+        let words = Words { lines: lines.take(taken)?, lost, unsaid: taken.bytes(unsaid)? };
         let purpose = Self::purpose(source);
         let pipe = inheritance.descriptor(&purpose)?;
         let pipe = sys::readable(pipe).map_err(|source| AdoptError::Duplicate { purpose, source })?;
@@ -99,12 +107,12 @@ impl Left {
 
 impl Known {
     /// What is left of it, if it is still on its way.
-    pub(super) fn save(&self, saving: &mut Saving) -> Result<Option<Left>, SaveError> {
+    pub(super) fn save(&self, store: &mut Store, saving: &mut Saving) -> Result<Option<Left>, SaveError> {
         let Some(shared) = self.0.upgrade() else { return Ok(None) };
         let source = shared.source;
         saving.pass(shared.pipe.get_ref(), Left::purpose(source))?;
         let Words { lines, lost, unsaid } = &*shared.words();
-        let words = Words { lines: lines.clone(), lost: *lost, unsaid: unsaid.clone() };
+        let words = LeftWords { lines: lines.save(store)?, lost: *lost, unsaid: store.add(unsaid)? };
         Ok(Some(Left { source, words }))
     }
 
@@ -361,13 +369,16 @@ mod tests {
     #[tokio::test]
     async fn half_a_line_goes_on_elsewhere() {
         let (mut worker, passage, _reader, _events) = passage();
-        worker.write_all(b"first\nhalf a ").unwrap();
+        let begun = ["half a ".repeat(1000).as_bytes(), &[0xff]].concat();
+        worker.write_all(&[b"first\n", &*begun].concat()).unwrap();
         while passage.0.words().lines.due.is_none() {
             Passage::pass_on(Some(&passage)).await;
         }
         let mut saving = Saving::new("it");
-        let left = passage.known().save(&mut saving).unwrap().unwrap();
+        let mut store = Store::new("words");
+        let left = passage.known().save(&mut store, &mut saving).unwrap().unwrap();
         let text = serde_json::to_string(&left).unwrap();
+        store.pass(&mut saving).unwrap();
         saving.put("passages", &[left]).unwrap();
         let mut inheritance = inherited(saving);
         let left = inheritance.needed::<Vec<Left>>("passages").unwrap().pop().unwrap();
@@ -376,13 +387,14 @@ mod tests {
         let console = Console::plain(to.try_clone().unwrap());
         let forwarder = Forwarder::start(&to, console, Unread::Lose, None, Sink::new(|_| {})).unwrap();
         let outlets = Outlets::to(forwarder);
-        let goes_on = left.adopt(None, &outlets, Sink::new(|_| {}), &mut inheritance).unwrap();
+        let taken = Taken::of("words", &mut inheritance).unwrap();
+        let goes_on = left.adopt(None, &outlets, Sink::new(|_| {}), &taken, &mut inheritance).unwrap();
         drop(passage);
         worker.write_all(b"line\n").unwrap();
         drop(worker);
         while Passage::pass_on(Some(&goes_on)).await {}
-        let mut line = String::new();
-        BufReader::new(reader).read_line(&mut line).unwrap();
-        assert_eq!(line, "half a line\n");
+        let mut line = Vec::new();
+        BufReader::new(reader).read_until(b'\n', &mut line).unwrap();
+        assert_eq!(line, [&*begun, b"line\n"].concat());
     }
 }

@@ -322,7 +322,7 @@ impl Successor {
         let lacks = |error: io::Error| format!("it could not be tried: {error}");
         let rests_since = Instant::now().into();
         saving.put(PART, &self.left(rests_since)).map_err(|error| error.to_string())?;
-        let (memory, numbers) = sealed(&saving.into_parts().0).map_err(lacks)?;
+        let (memory, numbers) = sealed(&saving.into_envelope().0).map_err(lacks)?;
         let (out, their_out) = ends().map_err(lacks)?;
         let (err, their_err) = ends().map_err(lacks)?;
         let command = self.rehearsal(program, &memory, numbers, their_out, their_err);
@@ -390,7 +390,7 @@ impl Successor {
             Ok(guard) => guard,
             Err(reason) => return Unable::Now(reason),
         };
-        let (envelope, _memories) = saving.into_parts();
+        let (envelope, _kept) = saving.into_envelope();
         let exec = sealed(&envelope).and_then(|(memory, numbers)| {
             let exec = Exec::new((program.try_clone()?, memory), &self.words, numbers, None)?;
             Ok(exec.guarded(guard))

@@ -97,7 +97,7 @@ pub(crate) fn read(spec: Spec, output: &Output, inheritance: &mut Inheritance) -
     Herald::read(inheritance)?;
     Spawner::read(inheritance)?;
     exit::read_passages(inheritance)?;
-    outlets::Left::of(output, inheritance)?;
+    outlets::Left::read(output, inheritance)?;
     inheritance.needed::<Rest>(PART).map(drop)
 }
 

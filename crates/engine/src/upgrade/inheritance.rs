@@ -228,7 +228,7 @@ mod tests {
         let mut saving = Saving::new("1.2.3");
         saving.pass(&socket, "it").unwrap();
         saving.put("part", &"said").unwrap();
-        let text = saving.into_envelope().write().unwrap();
+        let text = saving.into_envelope().0.write().unwrap();
         // Another program owns it from here on.
         assert_eq!(socket.into_raw_fd(), number);
         let mut inheritance = Inheritance::take(Envelope::read(&text).unwrap()).unwrap();

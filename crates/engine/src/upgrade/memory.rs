@@ -27,20 +27,50 @@ pub(crate) fn has_room_for(count: usize) -> bool {
     count as u64 <= MOST_BYTES
 }
 
+/// Whether no file may be as long under this limit, where there is one.
+fn is_too_long(length: u64, limit: Option<u64>) -> bool {
+    limit.is_some_and(|limit| length > limit)
+}
+
+/// One that is being written.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    memory: File,
+    length: u64,
+}
+
+impl Writer {
+    pub(crate) fn new() -> io::Result<Self> {
+        let memory = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        Ok(Self { memory: memory.into(), length: 0 })
+    }
+
+    /// Adds these bytes; returns where they begin.
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let (at, end) = (self.length, self.length.saturating_add(bytes.len() as u64));
+        // The kernel would end this process.
+        if is_too_long(end, getrlimit(Resource::Fsize).current) {
+            return Err(io::Error::other(format!(
+                "what is to be left is {end} bytes, and this process may write no file as long (RLIMIT_FSIZE)"
+            )));
+        }
+        self.memory.write_all(bytes)?;
+        self.length = end;
+        Ok(at)
+    }
+
+    /// Has the kernel keep it as it is.
+    pub(crate) fn seal(self) -> io::Result<OwnedFd> {
+        fcntl_add_seals(&self.memory, SEALS)?;
+        Ok(self.memory.into())
+    }
+}
+
 /// Has the kernel keep these bytes.
 pub(crate) fn seal(bytes: &[u8]) -> io::Result<OwnedFd> {
-    // The kernel would end this process.
-    let limit = getrlimit(Resource::Fsize).current;
-    if limit.is_some_and(|limit| limit < bytes.len() as u64) {
-        let needed = bytes.len();
-        return Err(io::Error::other(format!(
-            "what is to be left is {needed} bytes, and this process may write no file as long (RLIMIT_FSIZE)"
-        )));
-    }
-    let mut memory = File::from(memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-    memory.write_all(bytes)?;
-    fcntl_add_seals(&memory, SEALS)?;
-    Ok(memory.into())
+    let mut memory = Writer::new()?;
+    memory.add(bytes)?;
+    memory.seal()
 }
 
 /// The memory that was left to this process under this number, and what is kept there. What is no such memory is not taken.
@@ -52,19 +82,24 @@ pub(crate) fn left_as(number: &OsStr) -> io::Result<(OwnedFd, Vec<u8>)> {
 
 /// What is kept there. Whoever reads it next reads the same.
 pub(crate) fn read(memory: impl AsFd) -> io::Result<Vec<u8>> {
-    let memory = memory.as_fd();
+    let (memory, length) = open(memory.as_fd().try_clone_to_owned()?)?;
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    memory.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// The same for whoever reads it piece by piece, and how long it is.
+pub(crate) fn open(memory: OwnedFd) -> io::Result<(File, u64)> {
     let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     // Anything that is no such memory has no seals.
-    if !fcntl_get_seals(memory).is_ok_and(|seals| seals.contains(SEALS)) {
+    if !fcntl_get_seals(&memory).is_ok_and(|seals| seals.contains(SEALS)) {
         return wrong("it is no sealed memory");
     }
-    let length = u64::try_from(fstat(memory)?.st_size).unwrap_or(u64::MAX);
-    let Some(length) = usize::try_from(length).ok().filter(|_| length <= MOST_BYTES) else {
+    let length = u64::try_from(fstat(&memory)?.st_size).unwrap_or(u64::MAX);
+    if length > MOST_BYTES {
         return wrong("it is too large");
-    };
-    let mut bytes = vec![0; length];
-    File::from(memory.try_clone_to_owned()?).read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
+    }
+    Ok((memory.into(), length))
 }
 
 #[cfg(test)]
@@ -95,7 +130,14 @@ mod tests {
     }
 
     #[test]
+    fn a_file_may_be_as_long_as_its_limit() {
+        assert!(!is_too_long(6000, None) && !is_too_long(6000, Some(6000)) && is_too_long(6001, Some(6000)));
+    }
+
+    #[test]
     fn what_is_too_large_is_not_read() {
+        const MOST: usize = 256 << 20;
+        assert!(has_room_for(MOST) && !has_room_for(MOST + 1));
         let memory = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&memory, MOST_BYTES + 1).unwrap();
         fcntl_add_seals(&memory, SEALS).unwrap();

@@ -14,6 +14,7 @@ pub(crate) mod memory;
 pub(crate) mod moment;
 pub(crate) mod plain;
 pub(crate) mod saving;
+pub(crate) mod store;
 pub(crate) mod table;
 
 pub use inheritance::{AdoptError, Inheritance, WayBack};

@@ -34,13 +34,45 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: Plain>(deserializer: D) 
 #[serde(untagged)]
 pub(crate) enum Bytes {
     Text(String),
-    Other(Vec<u8>),
+    /// In a list of numbers each of them would take thirty times its room.
+    Other {
+        #[serde(with = "hex")]
+        hex: Vec<u8>,
+    },
+}
+
+/// Two digits for each byte.
+mod hex {
+    use std::fmt::Write as _;
+
+    use serde::de::{Deserialize as _, Error as _};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut digits = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            // Memory takes what is written there.
+            let _ = write!(digits, "{byte:02x}");
+        }
+        serializer.serialize_str(&digits)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        let byte = |[high, low]: &[u8; 2]| {
+            let [high, low] = [high, low].map(|digit| char::from(*digit).to_digit(16));
+            u8::try_from((high? << 4) | low?).ok()
+        };
+        let bytes = pairs.iter().map(byte).collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty());
+        bytes.ok_or_else(|| D::Error::custom("these are no bytes in hexadecimal digits"))
+    }
 }
 
 impl From<&[u8]> for Bytes {
     fn from(bytes: &[u8]) -> Self {
         std::str::from_utf8(bytes)
-            .map_or_else(|_| Self::Other(bytes.to_owned()), |text| Self::Text(text.to_owned()))
+            .map_or_else(|_| Self::Other { hex: bytes.to_owned() }, |text| Self::Text(text.to_owned()))
     }
 }
 
@@ -48,7 +80,7 @@ impl From<Bytes> for Vec<u8> {
     fn from(bytes: Bytes) -> Self {
         match bytes {
             Bytes::Text(text) => text.into_bytes(),
-            Bytes::Other(bytes) => bytes,
+            Bytes::Other { hex } => hex,
         }
     }
 }
@@ -215,6 +247,19 @@ mod tests {
         line: Vec<u8>,
         #[serde(with = "super")]
         at: Option<Instant>,
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_digits() {
+        let all: Vec<u8> = (0..=255).collect();
+        let text = serde_json::to_string(&all.plain()).unwrap();
+        assert!(text.starts_with(r#"{"hex":"000102"#) && text.ends_with(r#"fdfeff"}"#), "{text}");
+        assert_eq!(Vec::<u8>::of_plain(serde_json::from_str(&text).unwrap()), all);
+        for wrong in
+            [r#"{"hex":"0"}"#, r#"{"hex":"0g"}"#, r#"{"hex":"+1"}"#, r#"{"hex":"é"}"#, r#"{"hex":1}"#, "[1]"]
+        {
+            assert!(serde_json::from_str::<Bytes>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

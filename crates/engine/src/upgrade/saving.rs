@@ -27,8 +27,8 @@ pub struct Saving {
     arrivals: Vec<Arrival>,
     /// How many descriptors pass, or would.
     count: u64,
-    /// Memories that pass and that nobody else holds.
-    memories: Vec<OwnedFd>,
+    /// What passes and nobody else holds.
+    kept: Vec<OwnedFd>,
 }
 
 /// A socket at which clients arrive. Nothing is left of this: it is for whoever would have to begin anew if everything fails.
@@ -91,7 +91,7 @@ impl Saving {
     pub(crate) fn new(program: &str) -> Self {
         let envelope = Envelope::new(program);
         let (numbers, purposes) = (BTreeSet::new(), BTreeSet::new());
-        Self { envelope, numbers, purposes, arrivals: Vec::new(), count: 0, memories: Vec::new() }
+        Self { envelope, numbers, purposes, arrivals: Vec::new(), count: 0, kept: Vec::new() }
     }
 
     /// Has a descriptor pass. It is remembered by its number, so it has to stay open.
@@ -107,9 +107,13 @@ impl Saving {
     /// Has bytes pass in a memory of their own: what is much is no text among others.
     pub(crate) fn remember(&mut self, bytes: &[u8], purpose: &str) -> Result<(), SaveError> {
         let failed = |source| SaveError::Descriptor { purpose: purpose.to_owned(), source };
-        let memory = memory::seal(bytes).map_err(failed)?;
-        self.pass(&memory, purpose)?;
-        self.memories.push(memory);
+        self.keep(memory::seal(bytes).map_err(failed)?, purpose)
+    }
+
+    /// The same of one that is made for it, and stays open for as long as this is there.
+    pub(crate) fn keep(&mut self, descriptor: OwnedFd, purpose: impl Into<String>) -> Result<(), SaveError> {
+        self.pass(&descriptor, purpose)?;
+        self.kept.push(descriptor);
         Ok(())
     }
 
@@ -137,7 +141,7 @@ impl Saving {
     pub(crate) fn merge(&mut self, mut other: Self) -> Result<(), SaveError> {
         self.arrivals.append(&mut other.arrivals);
         self.count += other.count;
-        self.memories.append(&mut other.memories);
+        self.kept.append(&mut other.kept);
         let (entries, parts) = other.envelope.into_contents();
         entries.into_iter().try_for_each(|entry| self.add(entry))?;
         for (part, said) in parts {
@@ -167,18 +171,13 @@ impl Saving {
     /// would not end, nor a channel.
     pub(crate) fn without_descriptors(mut self) -> Self {
         self.envelope.descriptors.clear();
-        self.memories.clear();
+        self.kept.clear();
         self
     }
 
-    /// All of it, and the memories that have to stay open until it has passed.
-    pub(crate) fn into_parts(self) -> (Envelope, Vec<OwnedFd>) {
-        (self.envelope, self.memories)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn into_envelope(self) -> Envelope {
-        self.envelope
+    /// All of it, and what has to stay open until it is taken.
+    pub(crate) fn into_envelope(self) -> (Envelope, Vec<OwnedFd>) {
+        (self.envelope, self.kept)
     }
 
     fn add(&mut self, entry: Entry) -> Result<(), SaveError> {
@@ -218,8 +217,7 @@ mod tests {
             error.starts_with("2 descriptors are open that") && error.contains(" 103 is the limit"),
             "{error}"
         );
-        let (mut envelope, memories) = all.into_parts();
-        assert!(memories.is_empty());
+        let (mut envelope, _kept) = all.into_envelope();
         let purposes: Vec<_> = envelope.descriptors.iter().map(|entry| entry.purpose.as_str()).collect();
         assert_eq!(purposes, ["one", "other"]);
         assert_eq!(envelope.take::<u8>("second").unwrap(), Some(2));

@@ -1,6 +1,9 @@
 //! Upgrades while clients ask: each of them is answered, and nothing is left behind.
 
-use recluster_e2e::{Home, Launch, Load, eventually, get, on};
+use std::io::{PipeReader, Read as _};
+use std::time::Duration;
+
+use recluster_e2e::{Home, Launch, Load, Master, eventually, get, on};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{NEXT, VERSION, next, upgrade};
@@ -109,4 +112,55 @@ fn nobody_is_turned_away_at_the_admin_listener() {
     let refused = tally.lost.iter().filter(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
     assert_eq!(refused.count(), 0, "{:?}", tally.lost);
     assert!(tally.answers.iter().all(|status| status == "200"), "{:?}", tally.answers);
+}
+
+/// What a master may use beside its program, in kilobytes.
+const BUDGET: u64 = 64 * 1024;
+
+/// What workers have written and nobody has read yet is up to 16 MiB, and need not be text.
+#[test]
+fn what_waits_for_a_slow_reader_makes_no_master_large() {
+    let home = Home::new();
+    let next = next(&home);
+    let (reader, stderr) = std::io::pipe().expect("a pipe");
+    let launch = Launch::fixture("floods.js").home(&home).workers(4).option("--ready-when", "started");
+    let log = home.join("log");
+    let mut master = launch.option("--log-file", &log.to_string_lossy()).stderr(stderr).start();
+    let read = std::thread::spawn(move || read_slowly(reader));
+    eventually("more waits than may", || home.read_if_there("log").contains("\"lines_lost\""));
+    let next = next.to_str().expect("a path of ours is text");
+    master.client(&["upgrade", "--wait", "--dry-run", "--binary", next]).expect_code(0);
+    assert!(peak(&master) < BUDGET, "{} kB when it was saved", peak(&master));
+    master.client(&["upgrade", "--wait", "--binary", next]).expect_code(0);
+    assert!(peak(&master) < BUDGET, "{} kB when it was taken over", peak(&master));
+    master.signal(Signal::TERM);
+    master.expect_end(0);
+    drop(master);
+    read.join().expect("what is read is what was written");
+}
+
+fn peak(master: &Master) -> u64 {
+    let kilobytes = |line| -> u64 {
+        let line = master.process().status_line(line);
+        line.trim_end_matches(" kB").parse().expect("a number of kilobytes")
+    };
+    // The program's own pages are as many as the build has.
+    kilobytes("VmHWM").saturating_sub(kilobytes("RssFile"))
+}
+
+/// Reads to the end, slower than workers write: whole lines of one byte.
+fn read_slowly(mut reader: PipeReader) {
+    let mut piece = vec![0; 16 * 1024];
+    let mut column = 0;
+    loop {
+        let count = reader.read(&mut piece).expect("a pipe can be read");
+        if count == 0 {
+            return;
+        }
+        for byte in &piece[..count] {
+            assert_eq!(*byte == b'\n', column == 1023, "column {column}");
+            column = if *byte == b'\n' { 0 } else { column + 1 };
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
 }

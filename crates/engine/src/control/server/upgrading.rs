@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
-use super::super::leaving::{Doing, Outcome, SavedClient, SavedDoing};
+use super::super::leaving::{Doing, Outcome, SavedDoing};
 use super::super::protocol::Reply;
 use super::{Conversation, Next, TOO_MANY, attend};
 use crate::process::successor::Wanted;
@@ -53,14 +53,24 @@ fn told(outcome: Outcome, dry_run: bool) -> Reply {
 
 impl Conversation {
     /// Goes on with what the program before has begun, until either side closes the connection.
-    pub(super) async fn go_on(mut self, left: SavedClient, outcome: Outcome) {
-        if let Ok(Next::Listen) = self.resume(left, outcome).await {
+    pub(super) async fn go_on(
+        mut self,
+        (unsent, closes): (Vec<u8>, bool),
+        doing: SavedDoing,
+        outcome: Outcome,
+    ) {
+        if let Ok(Next::Listen) = self.resume(unsent, closes, doing, outcome).await {
             attend(self).await;
         }
     }
 
-    async fn resume(&mut self, left: SavedClient, outcome: Outcome) -> io::Result<Next> {
-        let SavedClient { unsent, closes, doing, .. } = left;
+    async fn resume(
+        &mut self,
+        unsent: Vec<u8>,
+        closes: bool,
+        doing: SavedDoing,
+        outcome: Outcome,
+    ) -> io::Result<Next> {
         match doing {
             SavedDoing::Listens => {}
             SavedDoing::Upgrade => {

@@ -8,6 +8,8 @@ use crate::process::console::Console;
 use crate::process::stdio::set_nonblocking;
 use crate::report::stream::Stream;
 use crate::report::worker::Worker;
+use crate::upgrade::Saving;
+use crate::upgrade::fixtures::inherited;
 
 fn source() -> Source {
     let worker = Worker { id: 1, slot: 0, generation: 1, pid: Some(7) };
@@ -132,38 +134,54 @@ fn lines_of_several_workers_come_whole_and_in_order_though_the_pipe_does_not_blo
     assert_eq!(next, [10_000; 3]);
 }
 
+/// All that is written there until nobody can write there any more, which may be more than a pipe holds.
+fn read(mut reader: PipeReader) -> Vec<u8> {
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    read
+}
+
+/// What this leaves, as another program is given it.
+fn left(forwarder: &Forwarder) -> Left {
+    let (mut saving, mut store) = (Saving::new("it"), Store::new("waiting"));
+    let left = forwarder.save(&mut store).unwrap();
+    store.pass(&mut saving).unwrap();
+    let mut inheritance = inherited(saving);
+    let taken = Taken::of("waiting", &mut inheritance).unwrap();
+    let mut left: Left = serde_json::from_str(&serde_json::to_string(&left).unwrap()).unwrap();
+    left.take(&taken).unwrap();
+    left
+}
+
 /// What waits is written by whoever goes on with it, once and in its order.
 #[test]
 fn what_waits_goes_on_elsewhere() {
     let (before, reader) = forwarder(Patience::Endless);
     let lane = before.lane(source());
     assert!(before.rest(Instant::now() + STUCK));
-    assert!(lane.leave(b"one\n", false) && lane.leave(b"two\n", false));
-    let left = before.save();
-    let text = serde_json::to_string(&left).unwrap();
+    let odd = [[0xff; 1 << 10].as_slice(), b"\n"].concat();
+    assert!(lane.leave(b"one\n", false) && lane.leave(&[b'\n'; PIECE], false) && lane.leave(&odd, false));
     let (after, writer) = io::pipe().unwrap();
-    let left: Left = serde_json::from_str(&text).unwrap();
+    let to = Console::plain(writer);
     let goes_on =
-        Forwarder::start_with(Console::plain(writer), Patience::Endless, Some(left), Sink::new(|_| {}))
-            .unwrap();
+        Forwarder::start_with(to, Patience::Endless, Some(left(&before)), Sink::new(|_| {})).unwrap();
     assert!(goes_on.rest(Instant::now() + STUCK));
-    assert_eq!(serde_json::to_string(&goes_on.save()).unwrap(), text);
+    assert_eq!(format!("{:?}", left(&goes_on)), format!("{:?}", left(&before)));
     let adopted = goes_on.lane(source());
     assert!(adopted.leave(b"three\n", false));
     goes_on.go_on();
     drop((adopted, goes_on));
-    let said = io::read_to_string(after).unwrap();
-    assert_eq!(said, "one\ntwo\nthree\n");
+    let waited = [b"one\n".as_slice(), &[b'\n'; PIECE], &odd].concat();
+    assert!(read(after) == [&*waited, b"three\n"].concat());
     // Where it has never gone on, it writes nothing.
     let (never, writer) = io::pipe().unwrap();
-    let left: Left = serde_json::from_str(&text).unwrap();
     let to = Console::plain(writer);
-    drop(Forwarder::start_with(to, Patience::Endless, Some(left), Sink::new(|_| {})).unwrap());
+    drop(Forwarder::start_with(to, Patience::Endless, Some(left(&before)), Sink::new(|_| {})).unwrap());
     assert_eq!(io::read_to_string(never).unwrap(), "");
     // It is called off.
     before.go_on();
     drop((lane, before));
-    assert_eq!(io::read_to_string(reader).unwrap(), "one\ntwo\n");
+    assert!(read(reader) == waited);
 }
 
 #[test]

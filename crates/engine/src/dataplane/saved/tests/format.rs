@@ -38,7 +38,7 @@ fn goes_on(left: Left, bound: &[bind::Bound]) -> Result<State, AdoptError> {
 /// What this has left, after a change. What it had is the inheritance's from here on.
 fn left(harness: Harness, change: impl FnOnce(&mut Value)) -> Result<Left, AdoptError> {
     let (saving, memories) = save(&harness.state).unwrap();
-    let mut text = serde_json::to_value(saving.into_envelope()).unwrap();
+    let mut text = serde_json::to_value(saving.into_envelope().0).unwrap();
     change(&mut text["parts"][PART]);
     std::mem::forget((harness, memories));
     let envelope = Envelope::read(text.to_string().as_bytes()).unwrap();
