@@ -138,9 +138,13 @@ mod tests {
     fn what_is_too_large_is_not_read() {
         const MOST: usize = 256 << 20;
         assert!(has_room_for(MOST) && !has_room_for(MOST + 1));
-        let memory = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-        ftruncate(&memory, MOST_BYTES + 1).unwrap();
-        fcntl_add_seals(&memory, SEALS).unwrap();
-        assert_eq!(read(&memory).unwrap_err().to_string(), "it is too large");
+        let of = |length| {
+            let memory = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+            ftruncate(&memory, length).unwrap();
+            fcntl_add_seals(&memory, SEALS).unwrap();
+            memory
+        };
+        assert_eq!(open(of(MOST as u64)).unwrap().1, MOST as u64);
+        assert_eq!(read(&of(MOST as u64 + 1)).unwrap_err().to_string(), "it is too large");
     }
 }
