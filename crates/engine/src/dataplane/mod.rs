@@ -352,7 +352,7 @@ mod tests {
     fn what_it_would_leave_is_said_while_it_goes_on() {
         let (dataplane, facts, mut far) = with_worker();
         let preview = dataplane.preview(DEADLINE).unwrap();
-        assert!(preview.into_envelope().see::<serde_json::Value>("dataplane").unwrap().is_some());
+        assert!(preview.into_envelope().0.see::<serde_json::Value>("dataplane").unwrap().is_some());
         far.write_all(READY).unwrap();
         while !is_ready(&facts.recv_timeout(DEADLINE).unwrap().fact) {}
     }
