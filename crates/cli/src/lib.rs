@@ -46,8 +46,9 @@ use std::env;
 use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use recluster::host::{self, FirstThread, Inheritance, Seat, WayBack};
 
@@ -60,6 +61,10 @@ use crate::upgrading::Return;
 
 /// The stack of the thread on which a cluster runs: as much as a first thread usually has.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// For how long a program that has taken a master's place tries to start it, and how often.
+const START: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long what blocks a thread may go on when everything else is done.
 const LOOK_UPS: Duration = Duration::from_secs(1);
@@ -91,8 +96,11 @@ fn go_on(inheritance: Inheritance, way_back: WayBack) -> ExitStatus {
     let read = line.and_then(|line| Ok((upgrading::invocation(&inheritance, &line)?, line)));
     match read {
         Ok((Invocation { command: Command::Run(args), settings, said }, line)) => {
-            let went = starting_here(move |seat| {
-                let back = Return::by(way_back, seat.another());
+            let way_back = Arc::new(Mutex::new(Some(way_back)));
+            let taken = Arc::clone(&way_back);
+            let went = starting_here(START, move |seat| {
+                let back =
+                    take(&taken).map(|way_back| Return::by(way_back, seat.another())).unwrap_or_default();
                 let returns = back.clone();
                 let outcome = outcome(|| {
                     let wants_json = line.wants_json();
@@ -108,7 +116,10 @@ fn go_on(inheritance: Inheritance, way_back: WayBack) -> ExitStatus {
                 returns.go("it has panicked".to_owned()).iter().for_each(|failed| tell(failed));
                 outcome
             });
-            went.unwrap_or_else(|error| error.report(false))
+            went.unwrap_or_else(|error| {
+                take(&way_back).iter().for_each(|way_back| tell(&way_back.go(&error.to_string())));
+                error.report(false)
+            })
         }
         Ok(_) => {
             tell(&way_back.go("its command line is none of a cluster"));
@@ -131,7 +142,7 @@ fn execute(invocation: Invocation, line: &CommandLine, inherited: Inherited) -> 
     match command {
         Command::Run(args) => {
             let line = line.clone();
-            starting_here(move |seat| {
+            starting_here(Duration::ZERO, move |seat| {
                 let wants_json = line.wants_json();
                 let outcome = in_runtime(run::run(*args, (settings, said), line, inherited, seat, None));
                 outcome.unwrap_or_else(|error| error.report(wants_json))
@@ -156,21 +167,41 @@ fn execute(invocation: Invocation, line: &CommandLine, inherited: Inherited) -> 
 }
 
 /// Does this on a thread of its own, and starts processes on this one, which is the first. What that has come to is how this process
-/// ends, at once: this thread may be about to start another process, for as long as the kernel likes.
-fn starting_here(work: impl FnOnce(Seat) -> ExitStatus + Send + 'static) -> Result<ExitStatus, Error> {
+/// ends, at once: this thread may be about to start another process, for as long as the kernel likes. Where there is no room for a thread
+/// it is tried for so long.
+fn starting_here(
+    patience: Duration,
+    work: impl FnOnce(Seat) -> ExitStatus + Send + 'static,
+) -> Result<ExitStatus, Error> {
     host::share_heap();
     // No other thread has begun. All have them blocked but the one that takes them.
     signals::block().map_err(Error::Signals)?;
     let (first, seat) = FirstThread::new();
-    let builder = thread::Builder::new().name("recluster-run".to_owned()).stack_size(STACK_BYTES);
-    let run =
-        builder.spawn(move || -> Infallible { outcome(|| work(seat)).exit() }).map_err(Error::Runtime)?;
+    let work = Arc::new(Mutex::new(Some((work, seat))));
+    let until = Instant::now() + patience;
+    let run = loop {
+        let builder = thread::Builder::new().name("recluster-run".to_owned()).stack_size(STACK_BYTES);
+        let work = Arc::clone(&work);
+        let begun = builder.spawn(move || -> Infallible {
+            outcome(|| take(&work).map_or(ExitStatus::Failure, |(work, seat)| work(seat))).exit()
+        });
+        match begun {
+            Ok(run) => break run,
+            Err(_) if Instant::now() < until => thread::sleep(PAUSE),
+            Err(error) => return Err(Error::Runtime(error)),
+        }
+    };
+    drop(work);
     first.work();
     match run.join() {
         Ok(never) => match never {},
         // It cannot be: a panic is an outcome.
         Err(panic) => resume_unwind(panic),
     }
+}
+
+fn take<T>(from: &Mutex<Option<T>>) -> Option<T> {
+    from.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// What comes of it. A panic is told where it occurs.
@@ -203,7 +234,7 @@ mod tests {
     #[test]
     fn a_run_that_panics_ends_the_process_whatever_the_first_thread_does() {
         if env::var_os(PANICS).is_some() {
-            let never = starting_here(|seat| {
+            let never = starting_here(Duration::ZERO, |seat| {
                 forget(seat);
                 panic!("the test has panicked on purpose")
             });

@@ -404,7 +404,8 @@ impl Successor {
         };
         // The thread has something else to do, or there is no room for a process at the moment.
         let is_busy = failed.kind() == io::ErrorKind::WouldBlock;
-        let reason = format!("this process cannot become the new program: {failed}");
+        let call = failed.raw_os_error().map_or("", |_| " (execveat)");
+        let reason = format!("this process cannot become the new program{call}: {failed}");
         if is_busy { Unable::Now(reason) } else { Unable::Ever(reason) }
     }
 

@@ -6,14 +6,17 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::io::fcntl_getfd;
+use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::sys;
 use crate::upgrade::envelope::{Envelope, ReadError};
-use crate::upgrade::exec::{BACK, Exec, MEMORY};
+use crate::upgrade::exec::{BACK, Exec, MEMORY, UNTIL};
 use crate::upgrade::memory;
 use crate::upgrade::table::{Left, Missing};
 
@@ -38,9 +41,24 @@ pub struct WayBack {
     left: Arc<Left>,
     memory: OwnedFd,
     numbers: Vec<RawFd>,
-    /// This is the program before: there is none to go back to.
-    is_back: bool,
+    /// Where this is the program before, there is none to go back to, and it is tried again itself.
+    back: Option<Back>,
 }
+
+/// The program before, which was gone back to.
+#[derive(Clone, Debug)]
+struct Back {
+    /// Why.
+    reason: String,
+    /// Until which second of the monotonic clock it may try.
+    until: u64,
+}
+
+/// For how long it is tried to become the program before, and that one tries to go on: what has made the next one fail may be a shortage that
+/// is over soon. A guard waits a little longer.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How often it does.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why it cannot be adopted.
 #[derive(Debug, Error)]
@@ -85,16 +103,17 @@ impl Inheritance {
     /// thread. An error says why it cannot be adopted; the program before was tried by then.
     pub fn of_process() -> Result<Option<(Self, WayBack)>, AdoptError> {
         let said = |name| env::var_os(name).inspect(|_| sys::forget_variable(name));
-        let (number, back) = (said(MEMORY), said(BACK));
+        let (number, back, until) = (said(MEMORY), said(BACK), said(UNTIL));
         let Some(number) = number.filter(|_| !sys::has_more_rights()) else { return Ok(None) };
         let back = back.map(|reason| reason.to_string_lossy().into_owned());
-        let is_back = back.is_some();
+        let until = until.and_then(|until| until.to_str()?.parse().ok()).unwrap_or_default();
+        let again = back.clone().map(|reason| Back { reason, until });
         let (envelope, memory) = envelope_at(&number)?;
         let numbers: Vec<_> = envelope.descriptors.iter().map(|entry| entry.number).collect();
         match Left::take(&envelope.descriptors) {
             Ok(left) => {
                 let left = Arc::new(left);
-                let way_back = WayBack { left: Arc::clone(&left), memory, numbers, is_back };
+                let way_back = WayBack { left: Arc::clone(&left), memory, numbers, back: again };
                 Ok(Some((Self { envelope, left, back }, way_back)))
             }
             Err(missing) => {
@@ -104,7 +123,7 @@ impl Inheritance {
                     sys::at_number(*number, |descriptor| Ok(fcntl_getfd(descriptor)?)).is_ok()
                 };
                 let numbers = numbers.into_iter().filter(is_open).collect();
-                let way_back = WayBack { left, memory, numbers, is_back };
+                let way_back = WayBack { left, memory, numbers, back: again };
                 let missing = AdoptError::from(missing);
                 let failed = way_back.go(&missing.to_string());
                 Err(AdoptError::Contradiction(format!("{missing}; {failed}")))
@@ -184,9 +203,15 @@ impl WayBack {
 
     /// Becomes the program before, with all as it was left. Returns only where that cannot be, and why. To be called by the first thread.
     pub fn go(&self, reason: &str) -> String {
-        if self.is_back {
-            return "this is the program that was gone back to".to_owned();
-        }
+        let (reason, until) = match &self.back {
+            None => (reason, second() + PATIENCE.as_secs()),
+            // What it was left has to be there still.
+            Some(back) if second() < back.until && self.left.len() >= self.numbers.len() => {
+                sleep(PAUSE);
+                (back.reason.as_str(), back.until)
+            }
+            Some(_) => return "this is the program that was gone back to".to_owned(),
+        };
         let failed = |error: io::Error| format!("the program before cannot be gone back to: {error}");
         let program = self.left.duplicate(PROGRAM);
         let Some(program) = program else {
@@ -194,13 +219,23 @@ impl WayBack {
         };
         let exec = program.and_then(|program| {
             let words: Vec<OsString> = env::args_os().collect();
-            Exec::new((program, self.memory.try_clone()?), &words, self.numbers.clone(), Some(reason))
+            Exec::new(
+                (program, self.memory.try_clone()?),
+                &words,
+                self.numbers.clone(),
+                Some((reason, until)),
+            )
         });
         match exec {
-            Ok(mut exec) => failed(exec.perform()),
+            Ok(mut exec) => failed(exec.perform_within(PATIENCE)),
             Err(error) => failed(error),
         }
     }
+}
+
+/// On the clock that both programs have.
+fn second() -> u64 {
+    clock_gettime(ClockId::Monotonic).tv_sec.unsigned_abs()
 }
 
 /// What is left in the memory of this number, and that memory.

@@ -32,6 +32,12 @@ fn is_too_long(length: u64, limit: Option<u64>) -> bool {
     limit.is_some_and(|limit| length > limit)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn no_memory(error: io::Error) -> io::Error {
+    let kind = error.kind();
+    io::Error::new(kind, format!("there is no memory for what is to be left (memfd_create): {error}"))
+}
+
 /// One that is being written.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -41,7 +47,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new() -> io::Result<Self> {
-        let memory = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let memory = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
+        let memory = memory.map_err(|error| no_memory(error.into()))?;
         Ok(Self { memory: memory.into(), length: 0 })
     }
 
@@ -54,7 +61,7 @@ impl Writer {
                 "what is to be left is {end} bytes, and this process may write no file as long (RLIMIT_FSIZE)"
             )));
         }
-        self.memory.write_all(bytes)?;
+        self.memory.write_all(bytes).map_err(no_memory)?;
         self.length = end;
         Ok(at)
     }

@@ -230,6 +230,11 @@ impl Left {
         self.lock().remove(purpose)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, OwnedFd>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,5 @@
 //! A program that takes a master's place and does something first, or instead: what the file beside it says that has its name and `.does`,
-//! a line for each thing. `kill PID` kills a process, `abort` aborts, `hang` does nothing more, `become PATH` becomes another program. A dry run only becomes it.
+//! a line for each thing. `kill PID` kills a process, `abort` aborts, `write PATH TEXT` writes a file, `hang` does nothing more, `become PATH` becomes another program. A dry run only becomes it.
 
 #![expect(clippy::print_stderr, reason = "whoever reads the test's output sees why it has failed")]
 
@@ -23,6 +23,10 @@ fn main() {
             Some(("kill", pid)) if is_real => {
                 let pid = pid.parse().ok().and_then(Pid::from_raw).expect("a pid");
                 kill_process(pid, Signal::KILL).expect("it lives");
+            }
+            Some(("write", written)) if is_real => {
+                let (path, text) = written.split_once(' ').expect("a path and a text");
+                fs::write(path, text).expect("it may be written");
             }
             None if is_real && line == "abort" => process::abort(),
             None if is_real && line == "hang" => loop {

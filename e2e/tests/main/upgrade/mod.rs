@@ -6,6 +6,7 @@ mod guard;
 mod kept;
 mod load;
 mod refused;
+mod short;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
