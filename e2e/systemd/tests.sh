@@ -317,6 +317,55 @@ test_nothing_is_lost_in_reloads_and_a_restart() {
     [[ $(count refused) == 0 && $(count cut) == 0 && $(count other) == 0 ]] || fail "lost: $counts"
 }
 
+# Another version of the command, in a file beside it.
+another_version() { # PATH
+    local own
+    own=$("$recluster" --version | awk '{ print $2 }')
+    LC_ALL=C sed "s|${own//./\\.}|${own//[0-9]/9}|g" "$recluster" >"$1"
+    chmod 755 "$1"
+}
+
+# Within the hardening of the printed unit, and with a watchdog. Who asks may be anybody who may use the control socket.
+test_nothing_is_lost_in_upgrades_and_systemd_sees_one_service() {
+    local main kept next=$app/another_recluster binary number
+    another_version "$next"
+    installs --run-as dynamic
+    mkdir -p "$units/web.service.d"
+    printf '[Service]\nWatchdogSec=5\n' >"$units/web.service.d/watchdog.conf"
+    systemctl daemon-reload
+    works systemctl start web
+    until_it_has NFileDescriptorStore 3
+    main=$(systemctl show -P MainPID web.service)
+    begins_a_load
+    for number in 1 2 3 4 5 6; do
+        binary=$next
+        ((number % 2)) || binary=$recluster
+        works "$recluster" upgrade --control /run/web/control.sock --binary "$binary"
+        has MainPID "$main"
+        until_it_has ActiveState active
+        if ((number == 3)); then
+            switch next
+            works systemctl reload web
+            # Old and new workers have sockets of their own.
+            kept=$(systemctl show -P NFileDescriptorStore web.service)
+        fi
+    done
+    beats_for 11
+    ends_the_load
+    [[ $(count refused) == 0 && $(count cut) == 0 && $(count other) == 0 && $(count answered) != 0 ]] || fail "lost: $counts"
+    has NRestarts 0
+    has SubState running
+    has StatusText "running: 2 of 2 workers serve, generation 2*"
+    has NFileDescriptorStore "$kept"
+    serves next
+    # What it keeps is still what the next master needs.
+    kills_it_three_times_under_load
+    rm -rf "$units/web.service.d"
+    systemctl daemon-reload
+    works systemctl stop web
+    has Result success
+}
+
 # The package as a machine gets it: an instance of its unit until nothing is left. The file of the instance is a person's, and stays.
 test_the_package_from_its_installation_to_its_purge() {
     local service=recluster@shop.service status file=/etc/recluster/shop.toml dropin=/etc/systemd/system/recluster@shop.service.d main before left

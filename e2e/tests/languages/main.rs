@@ -12,3 +12,4 @@ mod runtimes;
 mod rust;
 mod servers;
 mod trial;
+mod upgraded;

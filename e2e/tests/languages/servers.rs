@@ -12,7 +12,7 @@ use crate::programs::{built_by_go, compiled, of_python};
 use crate::trial::{Ends, Trial};
 
 /// A server with a listener, and the small application in this directory.
-fn serving(server: PathBuf, args: &[&str]) -> Launch {
+pub(crate) fn serving(server: PathBuf, args: &[&str]) -> Launch {
     let launch = Launch::of(server).listen("127.0.0.1:0").env("PYTHONPATH", fixture("languages"));
     args.iter().fold(launch, Launch::arg)
 }
