@@ -4,7 +4,7 @@ use std::env;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
-use recluster::host::{self, Lender};
+use recluster::host::{self, Anew, Lender};
 
 /// What the master was started with.
 #[derive(Default)]
@@ -13,8 +13,8 @@ pub(crate) struct Inherited {
     pub(crate) activated: Vec<Given>,
     /// Any other socket: `listen({fd})` means it by the number that it has in the master.
     pub(crate) lender: Lender,
-    /// Why the master begins anew, where a guard has started it.
-    pub(crate) anew: Option<String>,
+    /// Why the master begins anew, where it does.
+    pub(crate) anew: Option<Anew>,
 }
 
 /// One of them.

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use recluster::admin::{self, Admin, AdminError, Changed};
 use recluster::control::protocol::Request;
 use recluster::control::{self, Asked, News, Server, Socket};
-use recluster::host::{self, Came, Inheritance, Seat, Successor};
+use recluster::host::{self, AfterPanic, Anew, Came, Inheritance, Seat, Successor};
 use recluster::{
     Address, Cluster, ClusterBuilder, Ending, Event, Events, Gone, Heard, Scale, ScaleError, ServiceManager,
 };
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use crate::args::Run;
+use crate::args::{AfterPanicArg, Run};
 use crate::begun::Begun;
 use crate::claim::Claim;
 use crate::config::{CommandLine, Said, Settings};
@@ -49,7 +49,7 @@ pub(crate) async fn run(
     left: Option<(Inheritance, Return)>,
 ) -> Result<ExitStatus, Error> {
     let (left, back) = left.unzip();
-    let anew = inherited.anew.take().map(|reason| Note::StartedAnew { reason });
+    let anew = inherited.anew.take();
     let left = left.map(Left::read).transpose()?;
     let mut signals =
         Signals::install(left.as_ref().map(|left| left.kept.terminal)).map_err(Error::Signals)?;
@@ -68,7 +68,9 @@ pub(crate) async fn run(
     let builder = set(builder, worker_lines::style(&args, &name), ClusterBuilder::line_style);
     let builder = within_surroundings(builder.starts_on(seat), socket.as_ref(), &kept);
     let successor = Successor::new(env::args_os().collect(), came.as_ref(), kept.open_files, around.clone());
+    let has_panicked = anew.as_ref().is_some_and(|anew| anew.has_panicked);
     let builder = builder.successor(successor).inherits(inheritance);
+    let builder = set(builder, after_panic(&args, has_panicked, &around)?, ClusterBuilder::after_panic);
     let mut events = builder.subscribe();
     let cluster = builder.start().await?;
     let outcome = came.as_ref().map(Came::outcome);
@@ -89,6 +91,7 @@ pub(crate) async fn run(
     } else {
         introduce(&mut journal, &args, at, missing);
     }
+    let anew = anew.map(|Anew { reason, has_panicked, .. }| Note::StartedAnew { reason, has_panicked });
     for note in anew.iter().chain(&Note::survivors(cluster.survivors())) {
         journal.note(note);
     }
@@ -119,6 +122,14 @@ pub(crate) async fn run(
     close(pidfile, server, admin).await;
     journal.close();
     conclude(ending, &args)
+}
+
+/// What a panic of the master leads to, if not to the end of the cluster.
+fn after_panic(args: &Run, has_panicked: bool, around: &Around) -> Result<Option<AfterPanic>, Error> {
+    let begins = args.around.after_panic == AfterPanicArg::Restart;
+    let words = || env::args_os().collect();
+    let after = begins.then(|| AfterPanic::new(words(), around.open_files(), has_panicked, around.clone()));
+    after.transpose().map_err(Error::Executable)
 }
 
 /// Gives back by what others have reached this process.

@@ -58,6 +58,11 @@ impl Around {
         Self { kept, gate, log, remembered, control: Arc::default(), admin: Arc::default() }
     }
 
+    /// The limit on open files that this process was started with, if it is another now.
+    pub(crate) fn open_files(&self) -> Option<u64> {
+        self.kept.open_files
+    }
+
     /// There is a control socket.
     pub(crate) fn has_control(&self, leaver: Leaver) {
         // There is one of them.

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::env;
 use std::future::{Future, poll_fn};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::task::Poll;
 
 use crate::sink::Sink;
@@ -47,6 +47,23 @@ pub(crate) struct Panicked {
 /// How many calls are told of, and how much of the name of each, in bytes.
 const MOST_CALLS: usize = 24;
 const MOST_OF_NAME: usize = 160;
+
+/// What a program of tests does where a part is at work: it panics. No other program says such a thing.
+static TRIAL: OnceLock<fn(&'static str)> = OnceLock::new();
+
+/// Has this done whenever a part is at work that has a name as people are told of it.
+#[doc(hidden)]
+pub fn try_parts(trial: fn(&'static str)) {
+    // There is one.
+    let _ = TRIAL.set(trial);
+}
+
+/// This part is at work.
+pub(crate) fn at_work(part: Part) {
+    if let Some(trial) = TRIAL.get() {
+        trial(part.name);
+    }
+}
 
 thread_local! {
     /// What runs on this thread is guarded.

@@ -108,6 +108,7 @@ fn panicked() -> [Event; 2] {
         part: "the data plane",
         reason: "index out of bounds".to_owned(),
         ends: place.is_some(),
+        begins_anew: false,
         calls: place.iter().map(|_| "recluster::supervisor::run".to_owned()).collect(),
         phase: place.as_ref().map(|_| "running"),
         workers: place.iter().flat_map(|_| workers()).collect(),

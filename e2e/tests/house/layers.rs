@@ -263,6 +263,7 @@ const ENGINE: Layers = (
         &["process::hook", "process::launch"],
         &["process::guard", "process::launcher"],
         &["process::successor"],
+        &["process::after_panic"],
         &["dataplane::handle", "dataplane::inherited"],
         &[
             "dataplane::balance",
@@ -311,7 +312,7 @@ const ENGINE: Layers = (
             "dataplane::reclaim",
         ],
         &["dataplane::listeners::saved", "dataplane::state"],
-        &["dataplane::abandoned", "dataplane::looking"],
+        &["dataplane::abandoned", "dataplane::looking", "dataplane::remains"],
         &["dataplane::protocol"],
         &["dataplane::reading"],
         &["dataplane::commands"],
@@ -363,6 +364,7 @@ const ENGINE: Layers = (
         &[
             "supervisor::abandon",
             "supervisor::actions",
+            "supervisor::anew",
             "supervisor::facts",
             "supervisor::leaving",
             "supervisor::looks",

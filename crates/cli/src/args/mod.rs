@@ -31,7 +31,9 @@ pub(crate) use client::{
 pub(crate) use completions::{Completions, ShellArg};
 pub(crate) use following::WatchAt;
 pub(crate) use init::Init;
-pub(crate) use run::{Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread};
+pub(crate) use run::{
+    AfterPanicArg, Around, Leaving, LogFormat, Readiness, Run, Running, Switch, Verbosity, WhenUnread,
+};
 pub(crate) use systemd::{OWN as SYSTEMDS_OWN, Systemd};
 pub(crate) use values::{CacheIn, ConfigAt, ControlAt, InstanceIn, WorkerAt, scale};
 

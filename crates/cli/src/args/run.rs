@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
-use recluster::{DrainSignal, Hook, Listen, MemoryLimit, ReadyCheck, ReadyWhen, Surge};
+use recluster::{Hook, Listen, MemoryLimit, ReadyCheck, ReadyWhen, Surge};
 
 use super::admin::Administering;
 use super::balancing::Balancing;
 use super::following::Following;
 use super::privileges::Privileges;
-use super::values::{self, CacheIn, ConfigAt, ControlAt, InstanceIn};
+use super::values::{self, CacheIn, ConfigAt, ControlAt, DrainSignalArg, InstanceIn};
 use crate::name::Name;
 use crate::{duration, size};
 
@@ -375,6 +375,10 @@ pub(crate) struct Around {
     #[arg(long)]
     pub(crate) subreaper: bool,
 
+    /// After a panic of the master, which would be a fault of recluster, end the cluster, or begin anew as the same process
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = AfterPanicArg::End)]
+    pub(crate) after_panic: AfterPanicArg,
+
     /// Write the log to this file [default: stderr]
     #[arg(long, value_name = "PATH")]
     pub(crate) log_file: Option<PathBuf>,
@@ -390,6 +394,15 @@ pub(crate) struct Around {
     /// Log everything
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// What becomes of a master of which a part has panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AfterPanicArg {
+    /// The cluster ends
+    End,
+    /// The master begins anew with the listening sockets, and starts new workers; those that there were answer what they have and end
+    Restart,
 }
 
 /// How much is logged.
@@ -460,40 +473,6 @@ impl From<ReadyWhenArg> for ReadyWhen {
             ReadyWhenArg::Started => Self::Started,
             ReadyWhenArg::Ready => Self::Ready,
             ReadyWhenArg::Notify => Self::Notify,
-        }
-    }
-}
-
-/// [`DrainSignal`], as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "UPPER")]
-pub(crate) enum DrainSignalArg {
-    #[value(alias = "SIGTERM")]
-    Term,
-    #[value(alias = "SIGINT")]
-    Int,
-    #[value(alias = "SIGQUIT")]
-    Quit,
-    #[value(alias = "SIGHUP")]
-    Hup,
-    #[value(alias = "SIGUSR1")]
-    Usr1,
-    #[value(alias = "SIGUSR2")]
-    Usr2,
-    #[value(alias = "SIGWINCH")]
-    Winch,
-}
-
-impl From<DrainSignalArg> for DrainSignal {
-    fn from(arg: DrainSignalArg) -> Self {
-        match arg {
-            DrainSignalArg::Term => Self::Term,
-            DrainSignalArg::Int => Self::Int,
-            DrainSignalArg::Quit => Self::Quit,
-            DrainSignalArg::Hup => Self::Hup,
-            DrainSignalArg::Usr1 => Self::Usr1,
-            DrainSignalArg::Usr2 => Self::Usr2,
-            DrainSignalArg::Winch => Self::Winch,
         }
     }
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
+use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser as _, ValueParser, ValueParserFactory};
-use recluster::{CompileCache, InstanceEnv, Scale, Surge, VariableError, Which};
+use recluster::{CompileCache, DrainSignal, InstanceEnv, Scale, Surge, VariableError, Which};
 
 /// Why a value is not understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -200,6 +201,40 @@ impl From<OsString> for ConfigAt {
             Some("") => Self::Beside,
             Some("none") => Self::Off,
             Some(_) | None => Self::Path(text.into()),
+        }
+    }
+}
+
+/// [`DrainSignal`], as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub(crate) enum DrainSignalArg {
+    #[value(alias = "SIGTERM")]
+    Term,
+    #[value(alias = "SIGINT")]
+    Int,
+    #[value(alias = "SIGQUIT")]
+    Quit,
+    #[value(alias = "SIGHUP")]
+    Hup,
+    #[value(alias = "SIGUSR1")]
+    Usr1,
+    #[value(alias = "SIGUSR2")]
+    Usr2,
+    #[value(alias = "SIGWINCH")]
+    Winch,
+}
+
+impl From<DrainSignalArg> for DrainSignal {
+    fn from(arg: DrainSignalArg) -> Self {
+        match arg {
+            DrainSignalArg::Term => Self::Term,
+            DrainSignalArg::Int => Self::Int,
+            DrainSignalArg::Quit => Self::Quit,
+            DrainSignalArg::Hup => Self::Hup,
+            DrainSignalArg::Usr1 => Self::Usr1,
+            DrainSignalArg::Usr2 => Self::Usr2,
+            DrainSignalArg::Winch => Self::Winch,
         }
     }
 }

@@ -14,10 +14,11 @@ use super::keys::{ENV, Keys, key_of};
 use super::place::Place;
 
 /// The settings that are the master's own for as long as it lives. A reload changes every other one.
-const NEEDS_A_RESTART: [&str; 26] = [
+const NEEDS_A_RESTART: [&str; 27] = [
     "admin",
     "admin-host",
     "admin-token-file",
+    "after-panic",
     "balance",
     "clear-screen",
     "control",

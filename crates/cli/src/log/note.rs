@@ -48,8 +48,12 @@ pub(crate) enum Note {
         /// The first of them.
         pids: Vec<u32>,
     },
-    /// The program that was to take the place of the master before this one has failed.
-    StartedAnew { reason: String },
+    /// The program that was to take the place of the master before this one has failed, or that one has panicked.
+    StartedAnew {
+        reason: String,
+        #[serde(skip)]
+        has_panicked: bool,
+    },
     /// Other machines may reach the admin listener.
     AdminExposed { address: String },
     /// There is no control socket, since there is no place for one.
@@ -352,7 +356,10 @@ impl Note {
                     "recluster {version} starts {workers} worker{many} of {server}, control socket {control}{admin}"
                 )
             }
-            Self::StartedAnew { reason } => format!("{reason}: this is the version before, started anew"),
+            Self::StartedAnew { reason, has_panicked } => {
+                let what = if *has_panicked { "master" } else { "version before" };
+                format!("{reason}: this is the {what}, started anew")
+            }
             Self::Survivors { workers, pids } => survivors::words(*workers, pids),
             Self::AdminExposed { address } => format!(
                 "other machines may reach the admin listener at {address}, and read the metrics and the status there: \

@@ -116,12 +116,12 @@ fn unkillable(
     Event::Unkillable { worker, process, state, traced_by, of_user }
 }
 
-fn panicked(part: &'static str, place: Option<String>, ends: bool) -> Event {
+fn panicked(part: &'static str, place: Option<String>, (ends, begins_anew): (bool, bool)) -> Event {
     let (reason, phase) = ("index out of bounds".to_owned(), ends.then_some("running"));
     let calls =
         if ends { vec!["recluster::one".to_owned(), "recluster::other".to_owned()] } else { Vec::new() };
     let workers = if ends { vec![worker(3, 1), worker(4, 1)] } else { Vec::new() };
-    Event::Panicked { part, reason, place, calls, phase, workers, ends }
+    Event::Panicked { part, reason, place, calls, phase, workers, ends, begins_anew }
 }
 
 fn from_a_drain_on() -> Vec<Event> {
@@ -184,8 +184,9 @@ fn from_a_drain_on() -> Vec<Event> {
             hook: "exec:curl …".to_owned(),
             reason: "it ended with status 7: no route to host".to_owned(),
         },
-        panicked("the data plane", Some("src/it.rs:1:1".to_owned()), true),
-        panicked("a conversation on the control socket", None, false),
+        panicked("the data plane", Some("src/it.rs:1:1".to_owned()), (true, false)),
+        panicked("the supervisor", None, (true, true)),
+        panicked("a conversation on the control socket", None, (false, false)),
         Event::Over,
     ]
 }

@@ -71,9 +71,9 @@ impl Narrator {
             }
             Event::Stopping => self.line("the cluster stops"),
             Event::HookFailed { on, hook, reason } => self.line(hook_failed(on, hook, reason)),
-            Event::Panicked { part, reason, place, calls, phase, workers, ends } => {
-                let place = place.as_deref();
-                self.line(panicked(part, reason, place, *ends) + &last_words(calls, *phase, workers))
+            Event::Panicked { part, reason, place, calls, phase, workers, ends, begins_anew } => {
+                let (place, ends) = (place.as_deref(), (*ends, *begins_anew));
+                self.line(panicked(part, reason, place, ends) + &last_words(calls, *phase, workers))
             }
             Event::Over => self.line(self.end()),
             Event::Bound { name, address } => self.line(bound(name.as_deref(), address)),
@@ -241,8 +241,12 @@ fn superseded(generation: u64) -> String {
     format!("generation {generation} gives way to a newer reload")
 }
 
-fn panicked(part: &str, reason: &str, place: Option<&str>, ends: bool) -> String {
-    let then = if ends { "the cluster ends" } else { "nothing else ends" };
+fn panicked(part: &str, reason: &str, place: Option<&str>, ends: (bool, bool)) -> String {
+    let then = match ends {
+        (_, true) => "the master begins anew",
+        (true, false) => "the cluster ends",
+        (false, false) => "nothing else ends",
+    };
     let place = place.map(|place| format!(" (at {place})")).unwrap_or_default();
     format!("{part} has panicked, which is a fault of recluster, and {then}: {reason}{place}")
 }

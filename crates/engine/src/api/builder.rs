@@ -24,6 +24,7 @@ use crate::config::service_manager::ServiceManager;
 use crate::config::variable::InstanceEnv;
 use crate::config::watched::Watched;
 use crate::config::worker_metrics::WorkerMetrics;
+use crate::process::after_panic::AfterPanic;
 use crate::process::first_thread::Seat;
 use crate::process::latest::Latest;
 use crate::process::program::ResolvedProgram;
@@ -55,6 +56,7 @@ pub struct ClusterBuilder {
     pub(crate) end_with_master: bool,
     pub(crate) seat: Option<Seat>,
     pub(crate) successor: Option<Arc<Successor>>,
+    pub(crate) after_panic: Option<Arc<AfterPanic>>,
     pub(crate) inheritance: Option<Inheritance>,
     pub(crate) cluster: Option<Arc<OsStr>>,
     pub(crate) open_files: Option<u64>,
@@ -86,6 +88,7 @@ impl ClusterBuilder {
             end_with_master: false,
             seat: None,
             successor: None,
+            after_panic: None,
             inheritance: None,
             cluster: None,
             open_files: None,

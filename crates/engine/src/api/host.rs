@@ -18,9 +18,11 @@ use crate::api::builder::ClusterBuilder;
 use crate::api::cluster::Cluster;
 use crate::config::variable::Variables;
 pub use crate::dataplane::{Handle, Misfit, Receipt};
+pub use crate::guard::try_parts;
+pub use crate::process::after_panic::AfterPanic;
 pub use crate::process::first_thread::{FirstThread, Seat};
 pub use crate::process::guard::{
-    COMMAND as GUARD_COMMAND, OPTION as GUARD_OPTION, begins_anew, keep_name, keep_watch,
+    Anew, COMMAND as GUARD_COMMAND, OPTION as GUARD_OPTION, begins_anew, keep_name, keep_watch,
 };
 use crate::process::latest::Latest;
 use crate::process::program::Program;
@@ -81,6 +83,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn successor(mut self, successor: Successor) -> Self {
         self.successor = Some(Arc::new(successor));
+        self
+    }
+
+    /// Has this process begin anew where a part of it has panicked that nothing can do without. By default its cluster ends.
+    #[must_use]
+    pub fn after_panic(mut self, after_panic: AfterPanic) -> Self {
+        self.after_panic = Some(Arc::new(after_panic));
         self
     }
 

@@ -50,7 +50,8 @@ impl ClusterBuilder {
             // It looks at every process of the machine, and one of them may keep whoever looks.
             Some(cluster) => {
                 let [user, _] = first.privileges.user();
-                let look = aside(move || survivors::of(&cluster, user));
+                let begins_anew = self.after_panic.as_ref().is_some_and(|after| after.has_panicked());
+                let look = aside(move || survivors::of(&cluster, user, begins_anew));
                 timeout(survivors::PATIENCE, look).await.ok().and_then(Result::ok).unwrap_or_default()
             }
             None => Vec::new(),
@@ -77,6 +78,7 @@ impl ClusterBuilder {
         let setup = dataplane::Setup::new(means, &bound, self.lender).map_err(system)?;
         let mut setup = setup.kept(pool, keeps, &mut bound);
         setup.has_survivors = !survivors.is_empty();
+        setup.begins_anew = self.after_panic.is_some();
         let heard = self.events.downgrade();
         let shell = supervisor::Shell {
             spec,
@@ -87,6 +89,7 @@ impl ClusterBuilder {
             end_with_master: self.end_with_master,
             seat: self.seat,
             successor: self.successor,
+            after_panic: self.after_panic,
             cluster: self.cluster,
             open_files: self.open_files,
             bound,

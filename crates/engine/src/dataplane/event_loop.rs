@@ -6,13 +6,15 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use recluster_core::WorkerId;
 
+use crate::guard::at_work;
+
 use super::abandoned;
 use super::balance::kernel;
 use super::balance::relief::Violations;
 use super::commands::obey;
 use super::listeners;
 use super::looking;
-use super::messages::Command;
+use super::messages::{Command, PART};
 use super::protocol;
 use super::reactor::{ListenerId, Timer, Token};
 use super::reading::read_share;
@@ -26,9 +28,9 @@ pub(super) struct Inbox {
 }
 
 /// Runs until the cluster is over.
-pub(super) fn run(mut state: State, inbox: &Inbox) {
+pub(super) fn run(state: &mut State, inbox: &Inbox) {
     while !state.finished {
-        turn(&mut state, inbox);
+        turn(state, inbox);
     }
 }
 
@@ -100,6 +102,7 @@ fn serve_marked(state: &mut State) {
 
 fn take_commands(state: &mut State, inbox: &Inbox) {
     let _ = rustix::io::read(&inbox.waker, &mut [0_u8; 8]);
+    at_work(PART);
     // What follows a rest is for when it goes on.
     while state.resting.is_none() {
         match inbox.commands.try_recv() {

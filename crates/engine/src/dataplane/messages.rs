@@ -20,6 +20,7 @@ use super::handle::Handle;
 use super::inherited::{AllInherited, Inherited};
 use crate::config::balance::{Balance, PeekLimits};
 use crate::config::messages::Messages;
+use crate::guard::Part;
 use crate::report::counts::Flow;
 use crate::report::error::SendError;
 use crate::report::measured::{Counted, Said};
@@ -84,6 +85,9 @@ fn share_of_descriptors() -> usize {
     usize::try_from(most / 4).unwrap_or(usize::MAX)
 }
 
+/// What people are told has panicked.
+pub(super) const PART: Part = Part::vital("the data plane");
+
 /// What the data plane starts with.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -99,6 +103,8 @@ pub(crate) struct Setup {
     pub(crate) keeps: bool,
     /// Workers of a master that was killed may have addresses for a moment longer.
     pub(crate) has_survivors: bool,
+    /// Where the thread panics, its sockets stay for a master that begins anew.
+    pub(crate) begins_anew: bool,
 }
 
 impl Setup {
@@ -123,6 +129,7 @@ impl Setup {
             pool: Pool::default(),
             keeps: false,
             has_survivors: false,
+            begins_anew: false,
         })
     }
 

@@ -22,6 +22,7 @@
 //!   `passing` names it;
 //! - `handover` moves one `connection` from the kernel's queue to a worker, which a file of `balance` chooses; `idle` looks
 //!   whether a worker has anything to do, and `lasting` says whether connections that come are likely to last;
+//! - `remains` are the sockets of a thread that has panicked, for a master that begins anew;
 //! - under `sticky`, `client_key` reads who the client is from the first bytes, which `peeks` waits for, `client_hash` says
 //!   which slot it belongs to, and `bpf` has the kernel compute the same.
 
@@ -61,6 +62,7 @@ mod protocol;
 mod reactor;
 mod reading;
 mod reclaim;
+mod remains;
 mod reports;
 mod resting;
 mod saved;
@@ -78,13 +80,15 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::guard::{Panicked, Part, guarded};
+use crate::guard::{Panicked, attempt, guarded};
 use crate::report::worker::Address;
 use crate::sink::Sink;
 use crate::upgrade::{SaveError, Saving};
 
 use event_loop::Inbox;
+use messages::PART;
 use reactor::Reactor;
+use remains::Remains;
 use state::State;
 
 pub use handle::{Handle, Misfit};
@@ -93,9 +97,6 @@ pub(crate) use keeping::stand_alone;
 pub use messages::Receipt;
 pub(crate) use messages::{Admission, Billed, Command, Config, Fact, Routes, Setup, Standing};
 pub(crate) use saved::{Left, rehearse};
-
-/// What people are told has panicked.
-const PART: Part = Part::vital("the data plane");
 
 /// How long the supervisor waits at most for its commands to be carried out.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
@@ -107,6 +108,8 @@ pub(crate) struct DataPlane {
     waker: Arc<OwnedFd>,
     /// None once it has ended.
     thread: Option<thread::JoinHandle<()>>,
+    /// What it has left where it has panicked.
+    remains: Remains,
     /// It was told something since it was last told to rest.
     is_behind: AtomicBool,
 }
@@ -119,7 +122,8 @@ impl Drop for DataPlane {
 }
 
 impl DataPlane {
-    /// Starts the thread, which goes on with what was left if anything was. If it panics, all that it had is closed when that is told.
+    /// Starts the thread, which goes on with what was left if anything was. If it panics, all that it had is closed when that is told, but for
+    /// [what remains](Self::remains).
     pub(crate) fn start(
         setup: Setup,
         left: Option<Left>,
@@ -131,21 +135,27 @@ impl DataPlane {
         let inbox = Inbox { commands: received, waker: Arc::clone(&waker) };
         let reactor = Reactor::new(&waker)?;
         let (said, built) = mpsc::channel();
+        let remains = Remains::default();
+        let sockets = Some(remains.clone()).filter(|_| setup.begins_anew);
         let thread = thread::Builder::new()
             .name("recluster-dataplane".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || {
                 guarded(PART, &panicked, || match State::build(setup, left, facts, reactor) {
-                    Ok(state) => {
+                    Ok(mut state) => {
                         // Whoever starts it waits for this.
                         let _ = said.send(Ok(()));
-                        event_loop::run(state, &inbox);
+                        if let Err(panic) = attempt(PART, || event_loop::run(&mut state, &inbox)) {
+                            sockets.iter().for_each(|sockets| sockets.take(&state));
+                            drop(state);
+                            panicked.send(panic);
+                        }
                     }
                     Err(error) => drop(said.send(Err(error))),
                 });
             })?;
         let is_behind = AtomicBool::new(false);
-        let dataplane = Self { commands, waker, thread: Some(thread), is_behind };
+        let dataplane = Self { commands, waker, thread: Some(thread), remains, is_behind };
         // It may have panicked.
         let built = built.recv().unwrap_or(Ok(()));
         built.map(|()| dataplane).map_err(io::Error::other)
@@ -174,6 +184,16 @@ impl DataPlane {
         saved.recv_timeout(patience).unwrap_or_else(|_| {
             Err(SaveError::Refused(format!("{} does not answer within {patience:?}", PART.name)))
         })
+    }
+
+    /// The sockets at which clients arrive, where it has panicked and they were to stay.
+    pub(crate) fn remains(&self) -> Option<Saving> {
+        self.remains.saving()
+    }
+
+    /// Closes what remains: it does not begin anew.
+    pub(crate) fn close_remains(&self) {
+        self.remains.close();
     }
 
     /// Whether it was told something since it rests. It does that when it is had rest once more, or goes on.

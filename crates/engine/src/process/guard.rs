@@ -3,6 +3,8 @@
 //! before, started anew with these sockets, so that clients wait and are not refused.
 //!
 //! It holds nothing else: a channel or a connection that it held would not close.
+//!
+//! A master of which a part has panicked may become the same itself: it ends as a program, and begins anew as the same process.
 
 use std::env;
 use std::ffi::{CString, OsString};
@@ -28,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::report::signal::signal_name;
 use crate::socket::kept::KeptName;
 use crate::sys;
-use crate::upgrade::exec::Guard;
+use crate::upgrade::exec::{self, Exec, Guard};
 use crate::upgrade::inheritance::GUARD;
 use crate::upgrade::saving::{Arrival, Role};
 use crate::upgrade::{Saving, memory};
@@ -40,8 +42,9 @@ pub const OPTION: &str = "--guard=";
 
 /// Where this process's own program is, whatever its path leads to by now.
 const OWN: &str = "/proc/self/exe";
-/// Tells a master that it begins anew, and why.
+/// Tells a master that it begins anew, and why: since the program that was to take over has failed, or since this one has panicked.
 const ANEW: &str = "RECLUSTER_UPGRADE_FAILED";
+const PANICKED: &str = "RECLUSTER_PANICKED";
 
 /// How long the new program may take until it serves.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -51,17 +54,42 @@ const ENDS: Duration = Duration::from_secs(1);
 /// What a guard is started with.
 #[derive(Debug, Serialize, Deserialize)]
 struct Orders {
+    task: Task,
+    /// Listening sockets by the names that the next master knows them by, those first that this one was started with.
+    sockets: Vec<(RawFd, String)>,
+    /// The limit on open files that this one was started with, if it is another now.
+    open_files: Option<u64>,
+}
+
+/// What it is there for.
+#[derive(Debug, Serialize, Deserialize)]
+enum Task {
+    /// To watch over a master.
+    Watch(Watch),
+    /// To begin anew at once: this process was a master, and why it is none any more.
+    Replace { reason: String },
+}
+
+/// A master that becomes another program.
+#[derive(Debug, Serialize, Deserialize)]
+struct Watch {
     /// Where it is told that the program serves.
     pipe: RawFd,
     /// The master: its pidfd and its pid.
     master: RawFd,
     pid: i32,
-    /// Listening sockets by the names that the next master knows them by, those first that this one was started with.
-    sockets: Vec<(RawFd, String)>,
-    /// The limit on open files that this one was started with, if it is another now.
-    open_files: Option<u64>,
     /// Somebody else starts the master again: it is only ended if it hangs.
     is_restarted: bool,
+}
+
+/// Why a master begins anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Anew {
+    /// In words.
+    pub reason: String,
+    /// It has panicked. Otherwise a program that was to take over has failed.
+    pub has_panicked: bool,
 }
 
 /// What has become of the master.
@@ -84,23 +112,48 @@ pub(crate) fn guard(
     saving.pass(&told, GUARD).map_err(io::Error::other)?;
     let own = getpid();
     let master = pidfd_open(own, PidfdFlags::empty())?;
+    let (pid, [pipe_at, master_at]) = (own.as_raw_nonzero().get(), [&pipe, &master].map(OwnedFd::as_raw_fd));
     let orders = Orders {
-        pipe: pipe.as_raw_fd(),
-        master: master.as_raw_fd(),
-        pid: own.as_raw_nonzero().get(),
+        task: Task::Watch(Watch { pipe: pipe_at, master: master_at, pid, is_restarted }),
         sockets: if is_restarted { Vec::new() } else { names(saving.arrivals()) },
         open_files,
-        is_restarted,
     };
-    let memory = memory::seal(&serde_json::to_vec(&orders)?)?;
+    let (memory, words) = orders.written(words)?;
     let (name, words) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(OWN);
-    command.arg0(name).args([COMMAND, &format!("{OPTION}{}", memory.as_raw_fd()), "--"]).args(words);
+    command.arg0(name).args(words);
     let sockets = orders.sockets.iter().map(|(number, _)| *number);
     let passed = sockets.chain([&pipe, &master, &memory].map(OwnedFd::as_raw_fd)).collect();
     sys::inherit_nothing(&mut command);
     sys::pass(&mut command, passed);
     Ok(Guard::new(command, vec![pipe, told, master, memory]))
+}
+
+/// What becomes of this process where it begins anew by itself for this reason, with these sockets. It was started with these words.
+pub(crate) fn anew(
+    own: OwnedFd,
+    words: &[OsString],
+    open_files: Option<u64>,
+    arrivals: &[Arrival],
+    reason: &str,
+) -> io::Result<Exec> {
+    let orders =
+        Orders { task: Task::Replace { reason: exec::short(reason) }, sockets: names(arrivals), open_files };
+    let (memory, words) = orders.written(words)?;
+    let numbers = orders.sockets.into_iter().map(|(number, _)| number).collect();
+    Exec::by_words((own, memory), &words, numbers)
+}
+
+impl Orders {
+    /// In a memory, and by which words they are carried out, the name of the program first; these are those of a master.
+    fn written(&self, words: &[OsString]) -> io::Result<(OwnedFd, Vec<OsString>)> {
+        let memory = memory::seal(&serde_json::to_vec(self)?)?;
+        let (name, words) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let own = [COMMAND.into(), format!("{OPTION}{}", memory.as_raw_fd()).into(), "--".into()];
+        let words = [name.clone()].into_iter().chain(own).chain(words.iter().cloned());
+        let words = words.collect();
+        Ok((memory, words))
+    }
 }
 
 /// The sockets at which clients arrive, each once.
@@ -140,14 +193,21 @@ pub fn keep_watch(memory: &OsString, words: &[OsString]) -> Result<(), String> {
     let not_meant = |error: io::Error| format!("this is no guard of a master: {error}");
     let orders = orders(memory).map_err(not_meant)?;
     let taken = |number| sys::take_left(number).map_err(not_meant);
-    let (pipe, master) = (taken(orders.pipe)?, taken(orders.master)?);
     let sockets = orders.sockets.into_iter().map(|(number, name)| Ok((taken(number)?, name)));
     let sockets = sockets.collect::<Result<Vec<_>, String>>()?;
+    let watch = match orders.task {
+        Task::Watch(watch) => watch,
+        Task::Replace { reason } => {
+            let error = begin_anew(words, sockets, orders.open_files, (PANICKED, &reason));
+            return Err(format!("{reason}, and it cannot be started anew: {error}"));
+        }
+    };
+    let (pipe, master) = (taken(watch.pipe)?, taken(watch.master)?);
     let failed = |error: io::Error| format!("it cannot be seen whether the new program serves: {error}");
     let fate = fate(&pipe, &master, LIMIT, ENDS).map_err(failed)?;
     let how = match fate {
         Fate::Serves => return Ok(()),
-        Fate::Ended => format!("ended{} before it served", end_of(orders.pid)),
+        Fate::Ended => format!("ended{} before it served", end_of(watch.pid)),
         Fate::Hangs => {
             let ended = pidfd_send_signal(&master, Signal::KILL);
             // It fails where it has ended by itself meanwhile.
@@ -158,10 +218,10 @@ pub fn keep_watch(memory: &OsString, words: &[OsString]) -> Result<(), String> {
     };
     drop((pipe, master));
     let reason = format!("the program that was to take over {how}");
-    if orders.is_restarted {
+    if watch.is_restarted {
         return Err(reason);
     }
-    let error = begin_anew(words, sockets, orders.open_files, &reason);
+    let error = begin_anew(words, sockets, orders.open_files, (ANEW, &reason));
     Err(format!("{reason}, and the version before cannot be started anew: {error}"))
 }
 
@@ -228,11 +288,11 @@ fn begin_anew(
     words: &[OsString],
     sockets: Vec<(OwnedFd, String)>,
     open_files: Option<u64>,
-    reason: &str,
+    (variable, reason): (&str, &str),
 ) -> io::Error {
     let Some((name, words)) = words.split_first() else { return io::ErrorKind::InvalidInput.into() };
     let mut command = Command::new(OWN);
-    command.arg0(name).args(words).env(ANEW, reason);
+    command.arg0(name).args(words).env(variable, reason);
     let (sockets, names): (Vec<OwnedFd>, Vec<String>) = sockets.into_iter().unzip();
     for (variable, value) in [
         (LISTEN_PID, getpid().as_raw_nonzero().to_string()),
@@ -254,12 +314,14 @@ fn begin_anew(
     command.exec()
 }
 
-/// Why this master begins anew, where a guard has started it. To be called by the first thread before there is another one.
-pub fn begins_anew() -> Option<String> {
-    let reason = env::var_os(ANEW)?;
-    sys::forget_variable(ANEW);
+/// Why this master begins anew, if it does. To be called by the first thread before there is another one.
+pub fn begins_anew() -> Option<Anew> {
+    let said = |variable| env::var_os(variable).inspect(|_| sys::forget_variable(variable));
+    let (failed, panicked) = (said(ANEW), said(PANICKED));
+    let has_panicked = panicked.is_some();
+    let reason = panicked.or(failed)?.to_string_lossy().into_owned();
     keep_name();
-    Some(reason.to_string_lossy().into_owned())
+    Some(Anew { reason, has_panicked })
 }
 
 /// Has people see this process by the name of its program: the kernel has called it by the descriptor that it was executed by. To be

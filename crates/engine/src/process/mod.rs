@@ -3,6 +3,7 @@
 //! reach the wrong one.
 
 pub(crate) mod advice;
+pub(crate) mod after_panic;
 pub(crate) mod awaited;
 pub(crate) mod background;
 pub(crate) mod compile_cache;
@@ -195,6 +196,12 @@ impl Process {
             Ok(Some(status)) => exit_of(&status),
             Ok(None) | Err(_) => Exit::Code(UNKNOWN_STATUS),
         }
+    }
+
+    /// Whether it has ended, and was not reaped.
+    pub(crate) fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(self.target.wait(options), Ok(Some(_)))
     }
 
     /// Reaps the process, which has ended. From now on the kernel may give its pid to another process.

@@ -27,13 +27,15 @@ const SEARCH: Duration = Duration::from_millis(800);
 /// How long that is waited for. To read an environment takes a lock of its process, which may be held for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The first processes of workers that this cluster had before. `user` is that of the workers where it is not our own.
-pub(crate) fn of(cluster: &OsStr, user: Option<u32>) -> Vec<u32> {
+/// The first processes of workers that this cluster had before. `user` is that of the workers where it is not our own. Where this process was
+/// their master itself, and begins anew, they are its children.
+pub(crate) fn of(cluster: &OsStr, user: Option<u32>, begins_anew: bool) -> Vec<u32> {
     let own = Surroundings::of(getpid().as_raw_nonzero().get());
     let until = Instant::now() + SEARCH;
     let all = Stat::all().take_while(|_| Instant::now() < until);
     all.filter(|process| {
         is_first(process)
+            && (begins_anew || process.parent != Some(getpid()))
             && runs_as(process.pid, user)
             && Surroundings::of(process.pid) == own
             && is_of(process.pid, cluster)
@@ -43,10 +45,10 @@ pub(crate) fn of(cluster: &OsStr, user: Option<u32>) -> Vec<u32> {
     .collect()
 }
 
-/// Whether it may be a worker of another master than this.
+/// Whether it may be a worker.
 fn is_first(process: &Stat) -> bool {
     let Stat { pid, group, session, .. } = *process;
-    process.lives && group == pid && session != pid && process.parent != Some(getpid())
+    process.lives && group == pid && session != pid
 }
 
 /// Whether it runs as us, or as this user. The real user counts: no program that is run takes another one by itself.
@@ -123,9 +125,15 @@ mod tests {
         let (first, second) = (Orphan::start(&own, ""), Orphan::start(&own, ""));
         let _other = Orphan::start(&format!("{own}.other"), "");
         // The shells have the same environment, and are children of this process.
-        let mut found = of(OsStr::new(&own), None);
+        let mut found = of(OsStr::new(&own), None, false);
         found.sort_unstable();
         let mut expected = [first.pid, second.pid];
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+        // As this process would find those that it has started itself before it began anew.
+        let mut found = of(OsStr::new(&own), None, true);
+        found.sort_unstable();
+        let mut expected = [first.pid, second.pid, first.shell.id(), second.shell.id()];
         expected.sort_unstable();
         assert_eq!(found, expected);
     }
@@ -146,12 +154,8 @@ mod tests {
         let mut first = Stat::of(getpid()).unwrap();
         (first.pid, first.group, first.session, first.parent) = (7, 7, 1, None);
         assert!(is_first(&first));
-        let others: [fn(&mut Stat); 4] = [
-            |stat| stat.group = 6,
-            |stat| stat.session = 7,
-            |stat| stat.lives = false,
-            |stat| stat.parent = Some(getpid()),
-        ];
+        let others: [fn(&mut Stat); 3] =
+            [|stat| stat.group = 6, |stat| stat.session = 7, |stat| stat.lives = false];
         for make in others {
             let mut other = first;
             make(&mut other);

@@ -469,9 +469,11 @@ pub enum Event {
         phase: Option<&'static str>,
         /// The workers that lived then, 64 at most.
         workers: Vec<Worker>,
-        /// The cluster ends: every worker is sent SIGTERM, and SIGKILL if that does not end it. Otherwise only that
+        /// The cluster ends: workers answer what they have, and are ended by SIGTERM and SIGKILL if they take too long. Otherwise only that
         /// client's connection ends, or that worker is replaced.
         ends: bool,
+        /// The master begins anew, with the same sockets and new workers, and those that there were answer what they have.
+        begins_anew: bool,
     },
     /// The cluster has ended; no event follows.
     Over,

@@ -80,9 +80,6 @@ fn purpose(number: usize) -> String {
 pub(crate) fn save_all(bound: &[Bound], saving: &mut Saving) -> Result<(), SaveError> {
     let left = bound.iter().enumerate().map(|(number, bound)| {
         saving.pass(&bound.socket, purpose(number))?;
-        if let Some(role) = bound.role(number) {
-            saving.arrive(&bound.socket, role);
-        }
         Ok(Left {
             name: bound.name.as_ref().map(ToString::to_string),
             address: bound.address.clone(),
@@ -92,7 +89,17 @@ pub(crate) fn save_all(bound: &[Bound], saving: &mut Saving) -> Result<(), SaveE
         })
     });
     let left = left.collect::<Result<Vec<Left>, SaveError>>()?;
+    arrive_all(bound, saving);
     saving.put(PART, &left)
+}
+
+/// Clients arrive at these, also where a master begins anew.
+pub(crate) fn arrive_all(bound: &[Bound], saving: &mut Saving) {
+    for (number, bound) in bound.iter().enumerate() {
+        if let Some(role) = bound.role(number) {
+            saving.arrive(&bound.socket, role);
+        }
+    }
 }
 
 /// Whether what was left can be read.

@@ -1,6 +1,6 @@
-//! The end after a panic. Nothing is sure of what was in hand then, the policy included, so that nothing of it goes on: what a worker has
-//! is closed to new connections, every worker is sent TERM and, when the kill timeout is over, KILL. Workers of a released cluster are
-//! left alone, as they were before.
+//! The end after a panic. Nothing is sure of what was in hand then, the policy included, so that nothing of it goes on: all sockets and
+//! channels are closed, at which workers of Node answer what they have and end; others are sent TERM. Who is there when the stop timeout is
+//! over is sent TERM as well, and, when the kill timeout is over, KILL. Workers of a released cluster are left alone, as they were before.
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ const PART: Part = Part::vital("who is told what happens");
 struct End {
     /// What was sent last.
     sent: Signal,
+    /// When TERM is sent to those that were to end without it.
+    term: Option<Instant>,
     /// When KILL is sent.
     kill: Instant,
     /// When nothing is waited for any more, if KILL was sent.
@@ -40,18 +42,29 @@ struct End {
 }
 
 impl End {
-    /// TERM is sent now.
-    fn begun(now: Instant, kill_timeout: Duration) -> Self {
-        Self { sent: Signal::Term, kill: later(now, kill_timeout), last: None }
+    /// TERM is sent now, or, to some, when they had so much time.
+    fn begun(now: Instant, patience: Duration, kill_timeout: Duration) -> Self {
+        let term = later(now, patience);
+        Self { sent: Signal::Term, term: Some(term), kill: later(term, kill_timeout), last: None }
     }
 
     /// When something is to be done next.
     fn due(&self) -> Instant {
-        self.last.unwrap_or(self.kill)
+        self.term.or(self.last).unwrap_or(self.kill)
     }
 
     fn is_over(&self, now: Instant) -> bool {
         self.last.is_some_and(|last| last <= now)
+    }
+
+    /// Whether TERM is to be sent now.
+    fn terms(&mut self, now: Instant) -> bool {
+        self.term.take_if(|term| *term <= now).is_some()
+    }
+
+    /// Somebody does not want to wait.
+    fn hurry(&mut self, now: Instant) {
+        (self.term, self.kill) = (None, now);
     }
 
     /// Whether KILL is to be sent now. What it does not end is waited for so long.
@@ -80,10 +93,12 @@ impl Supervisor {
 
     /// Ends every worker, and waits for that as long as it may take.
     pub(super) async fn abandon(&mut self, panic: Panicked, inbox: &mut mpsc::UnboundedReceiver<Input>) {
+        let came = self.begin_anew(&panic, inbox).await;
+        self.dataplane.close_remains();
         self.progress.send_modify(|progress| progress.panicked = true);
         let is_released = attempt(PART, || self.policy.phase() == Phase::Released) == Ok(true);
         if !is_released {
-            self.send_all(Signal::Term);
+            self.let_programs_go();
         }
         self.tell_manager_of(&panic);
         let last_words = self.told_with_state(panic);
@@ -94,20 +109,28 @@ impl Supervisor {
         let kept = self.left_to_manager();
         self.spawner.close();
         self.dataplane.tell(Command::CloseListeners { kept });
+        // It closes the channels.
+        self.dataplane.finish();
         let waiting = self.launches.all();
         for worker in waiting.into_iter().filter(|worker| self.spawner.cancel(*worker)) {
             self.launches.end(worker);
         }
-        let Settings { kill_timeout, end_timeout, .. } = *self.spec().settings();
-        let mut end = End::begun(Instant::now(), kill_timeout);
+        let Settings { stop_timeout, kill_timeout, end_timeout, .. } = *self.spec().settings();
+        let mut end = End::begun(Instant::now(), stop_timeout, kill_timeout);
+        came.into_iter().for_each(|input| self.hear_at_the_end(Some(input), &mut end));
         while !self.has_ended_all() && !end.is_over(Instant::now()) {
             tokio::select! {
                 biased;
                 input = inbox.recv() => self.hear_at_the_end(input, &mut end),
                 () = sleep_until(end.due().min(Instant::now() + LOOK).into()) => {}
             }
+            // What was in hand at the panic is lost, and may have been somebody's end.
+            self.workers.unburied().into_iter().for_each(|worker| self.has_ended(worker));
             // A watchdog does not know that workers have their time to end. What comes of it has nobody to be told.
             let _ = attempt(PART, || self.herald.pass(Instant::now()));
+            if end.terms(Instant::now()) {
+                self.send_all(Signal::Term);
+            }
             if end.kills(Instant::now(), end_timeout) {
                 self.send_all(Signal::Kill);
             }
@@ -119,6 +142,14 @@ impl Supervisor {
         let status = format!("the cluster ends, since {} has panicked: {reason}", part.name);
         let seen = Seen { has_started: true, reloads: false, stops: true, status };
         let _ = attempt(PART, || self.herald.look(seen, Instant::now()));
+    }
+
+    /// Those that do not end with their channel are sent TERM.
+    fn let_programs_go(&mut self) {
+        let Self { workers, generations, .. } = self;
+        let is_node = |generation| generations.program(generation).is_some_and(ResolvedProgram::is_node);
+        workers.signal_some(Signal::Term, |generation| !is_node(generation));
+        self.leftovers.signal(Signal::Term);
     }
 
     fn send_all(&mut self, signal: Signal) {
@@ -147,7 +178,7 @@ impl Supervisor {
             Some(
                 Input::Panicked(panic) | Input::Process(Heard::Panicked(panic) | Heard::Unheard(_, panic)),
             ) => self.say(told(panic)),
-            Some(Input::Request(Request::Terminate)) => end.kill = Instant::now(),
+            Some(Input::Request(Request::Terminate)) => end.hurry(Instant::now()),
             Some(_) | None => {}
         }
     }
@@ -174,15 +205,15 @@ impl Supervisor {
     }
 
     /// What is told of the panic that ends the cluster, with what there was just before.
-    fn told_with_state(&self, Panicked { part, reason, place, calls }: Panicked) -> Event {
+    pub(super) fn told_with_state(&self, Panicked { part, reason, place, calls }: Panicked) -> Event {
         let phase = attempt(PART, || phase_name(self.policy.phase())).ok();
         let workers = attempt(PART, || self.workers.living().into_iter().take(MOST_WORKERS).collect());
         let (workers, ends) = (workers.unwrap_or_default(), part.is_vital);
-        Event::Panicked { part: part.name, reason, place, calls, phase, workers, ends }
+        Event::Panicked { part: part.name, reason, place, calls, phase, workers, ends, begins_anew: false }
     }
 
     /// As far as those who listen let us.
-    fn say(&self, event: Event) {
+    pub(super) fn say(&self, event: Event) {
         // What came of it has nobody to be told.
         let _ = attempt(PART, || self.emit(event));
     }
@@ -190,8 +221,8 @@ impl Supervisor {
 
 /// What is told of a panic alone.
 fn told(Panicked { part, reason, place, calls }: Panicked) -> Event {
-    let ends = part.is_vital;
-    Event::Panicked { part: part.name, reason, place, calls, phase: None, workers: Vec::new(), ends }
+    let (ends, begins_anew, workers) = (part.is_vital, false, Vec::new());
+    Event::Panicked { part: part.name, reason, place, calls, phase: None, workers, ends, begins_anew }
 }
 
 #[cfg(test)]
@@ -203,12 +234,15 @@ mod tests {
     #[test]
     fn what_kill_does_not_end_is_waited_for_from_when_it_was_sent() {
         let begun = Instant::now();
-        let mut end = End::begun(begun, 3600 * SECOND);
-        assert_eq!(end.due(), begun + 3600 * SECOND);
-        assert!(!end.kills(begun + SECOND, 10 * SECOND) && end.sent == Signal::Term);
+        let mut end = End::begun(begun, 60 * SECOND, 3600 * SECOND);
+        assert_eq!(end.due(), begun + 60 * SECOND);
+        assert!(!end.terms(begun + 59 * SECOND) && end.terms(begun + 60 * SECOND));
+        assert!(!end.terms(begun + 61 * SECOND), "once");
+        assert_eq!(end.due(), begun + 3660 * SECOND);
+        assert!(!end.kills(begun + 61 * SECOND, 10 * SECOND) && end.sent == Signal::Term);
         // Somebody does not want to wait for so long.
-        let now = begun + 2 * SECOND;
-        end.kill = now;
+        let now = begun + 62 * SECOND;
+        end.hurry(now);
         assert!(!end.is_over(now) && end.kills(now, 10 * SECOND) && end.sent == Signal::Kill);
         assert_eq!(end.due(), now + 10 * SECOND);
         assert!(!end.kills(now + SECOND, 10 * SECOND), "once");

@@ -9,6 +9,7 @@
 
 mod abandon;
 mod actions;
+mod anew;
 pub(crate) mod audience;
 mod background;
 pub(crate) mod beginning;
@@ -66,6 +67,7 @@ use crate::config::service_manager::ServiceManager;
 use crate::config::watched::Watched;
 use crate::dataplane::{self, DataPlane, Setup};
 use crate::guard::Panicked;
+use crate::process::after_panic::AfterPanic;
 use crate::process::first_thread::Seat;
 use crate::process::hook::Surroundings;
 use crate::process::latest::Latest;
@@ -123,6 +125,8 @@ pub(crate) struct Shell {
     pub(crate) seat: Option<Seat>,
     /// What is needed to put another program in this one's place, if that can be.
     pub(crate) successor: Option<Arc<Successor>>,
+    /// It begins anew after a panic.
+    pub(crate) after_panic: Option<Arc<AfterPanic>>,
     /// By what the next master knows the workers.
     pub(crate) cluster: Option<Arc<OsStr>>,
     /// The soft limit on open files of every process that is started.
@@ -207,6 +211,7 @@ pub(crate) struct Supervisor {
     _keeper: Option<Keeper>,
     /// None where nothing can take this program's place.
     successor: Option<Arc<Successor>>,
+    after_panic: Option<Arc<AfterPanic>>,
     /// The program that this is.
     master: MasterStatus,
 }
@@ -232,7 +237,7 @@ pub(crate) fn start(
     let name = shell.name.clone();
     let Means { mut spawner, mut hooks, mut herald, mut changes, keeper } =
         start_means(&mut shell, &inputs, inheritance.as_deref_mut())?;
-    let Shell { spec, first, balance, reread, numbering, successor, .. } = shell;
+    let Shell { spec, first, balance, reread, numbering, successor, after_panic, .. } = shell;
     let mut left = None;
     let mut beginning = match &mut inheritance {
         Some(inheritance) => {
@@ -266,6 +271,7 @@ pub(crate) fn start(
     (supervisor.name, supervisor.balance, supervisor.reread) = (name, balance, reread);
     supervisor.master = successor::now(successor.as_deref());
     supervisor.successor = successor;
+    supervisor.after_panic = after_panic;
     if let Some(adopted) = adopted {
         supervisor.go_on_with(adopted);
     }
@@ -359,6 +365,7 @@ impl Supervisor {
             inputs,
             _keeper: keeper,
             successor: None,
+            after_panic: None,
             master: MasterStatus::default(),
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::config::hook::Moment;
 use crate::dataplane::Command;
-use crate::guard::{Part, attempt_task};
+use crate::guard::{Part, at_work, attempt_task};
 use crate::process::hook::LIMIT;
 use crate::process::program::ResolvedProgram;
 use crate::process::runtime::NodeKind;
@@ -180,6 +180,7 @@ impl Supervisor {
     }
 
     pub(super) fn handle(&mut self, input: Input) {
+        at_work(PART);
         match input {
             Input::Fact(fact) => self.note(fact),
             Input::Process(event) => self.hear(event),

@@ -134,6 +134,14 @@ impl Workers {
         self.living.values().map(Child::about).collect()
     }
 
+    /// Sends their drain signal to those of these generations.
+    pub(crate) fn let_go(&mut self, which: impl Fn(core::Generation) -> bool) {
+        self.living
+            .values_mut()
+            .filter(|child| which(child.generation))
+            .for_each(|child| child.process.let_go());
+    }
+
     /// What living workers were given to listen on alone, for their checks.
     pub(crate) fn own_listeners(&self) -> Vec<SocketAddr> {
         self.living.values().filter_map(|child| child.own_listener).collect()
@@ -165,10 +173,23 @@ impl Workers {
         self.graves.iter().filter(|(worker, _)| *worker != but).map(|(_, grave)| grave.worker).collect()
     }
 
+    /// Those that have ended, and were not buried.
+    pub(crate) fn unburied(&self) -> Vec<WorkerId> {
+        let ended = self.living.iter().filter(|(_, child)| child.process.has_ended());
+        ended.map(|(worker, _)| *worker).collect()
+    }
+
     /// Sends all of them this signal, but those that were sent it, or a stronger one.
     pub(crate) fn signal(&mut self, signal: Signal) {
+        self.signal_some(signal, |_| true);
+    }
+
+    /// The same for those of these generations.
+    pub(crate) fn signal_some(&mut self, signal: Signal, which: impl Fn(core::Generation) -> bool) {
         for child in self.living.values_mut().filter(|child| child.process.sent < Some(signal)) {
-            child.process.signal(signal);
+            if which(child.generation) {
+                child.process.signal(signal);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod hooks;
 mod idle;
 mod orphans;
 mod out_of_memory;
+mod panics;
 mod recycling;
 mod respawn;
 mod sd_notify;

@@ -79,6 +79,24 @@ fn each_socket_has_one_name_and_those_that_were_given_come_first() {
     );
 }
 
+#[test]
+fn whoever_begins_anew_has_the_sockets_and_the_words_of_before() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut saving = Saving::new("it");
+    saving.arrive(&socket, Role::Given(Some("web".to_owned())));
+    let sockets = names(saving.arrivals());
+    let orders =
+        Orders { task: Task::Replace { reason: "it had panicked".to_owned() }, sockets, open_files: Some(7) };
+    let words = ["recluster", "run", "server.js"].map(OsString::from);
+    let (memory, written) = orders.written(&words).unwrap();
+    let option = format!("{OPTION}{}", memory.as_raw_fd());
+    assert_eq!(written, ["recluster", COMMAND, &option, "--", "run", "server.js"].map(OsString::from));
+    let read: Orders = serde_json::from_slice(&memory::read(&memory).unwrap()).unwrap();
+    assert_eq!(read.sockets, [(socket.as_raw_fd(), "web".to_owned())]);
+    assert!(matches!(read.task, Task::Replace { reason } if reason == "it had panicked"));
+    assert!(orders.written(&[]).is_err());
+}
+
 /// Sealed memory that holds no orders, and a number that means none.
 #[test]
 fn what_is_no_guard_takes_nothing() {
