@@ -91,7 +91,8 @@ pub(crate) async fn run(
     } else {
         introduce(&mut journal, &args, at, missing);
     }
-    let anew = anew.map(|Anew { reason, has_panicked, .. }| Note::StartedAnew { reason, has_panicked });
+    let what = if has_panicked { "master" } else { "version before" };
+    let anew = anew.map(|Anew { reason, .. }| Note::StartedAnew { reason, what });
     for note in anew.iter().chain(&Note::survivors(cluster.survivors())) {
         journal.note(note);
     }

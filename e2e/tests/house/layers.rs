@@ -475,8 +475,19 @@ fn the_data_plane_and_the_processes_do_not_know_each_other() {
 }
 
 /// The files of the supervisor that are its wiring. All others are parts.
-const WIRING: [&str; 10] =
-    ["", "abandon", "actions", "facts", "leaving", "looks", "notices", "requests", "run", "upgrading"];
+const WIRING: [&str; 11] = [
+    "",
+    "abandon",
+    "actions",
+    "anew",
+    "facts",
+    "leaving",
+    "looks",
+    "notices",
+    "requests",
+    "run",
+    "upgrading",
+];
 
 #[test]
 fn no_part_names_its_owner() {

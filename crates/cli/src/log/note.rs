@@ -16,7 +16,6 @@ use crate::wishes::Wish;
 
 /// How many of the workers that a stop waits for are named.
 const NAMED: usize = 16;
-
 /// What the first signal that asks for a stop means.
 const STOP: &str = "stop";
 /// What that of a closed terminal means.
@@ -52,7 +51,7 @@ pub(crate) enum Note {
     StartedAnew {
         reason: String,
         #[serde(skip)]
-        has_panicked: bool,
+        what: &'static str,
     },
     /// Other machines may reach the admin listener.
     AdminExposed { address: String },
@@ -356,10 +355,7 @@ impl Note {
                     "recluster {version} starts {workers} worker{many} of {server}, control socket {control}{admin}"
                 )
             }
-            Self::StartedAnew { reason, has_panicked } => {
-                let what = if *has_panicked { "master" } else { "version before" };
-                format!("{reason}: this is the {what}, started anew")
-            }
+            Self::StartedAnew { reason, what } => format!("{reason}: this is the {what}, started anew"),
             Self::Survivors { workers, pids } => survivors::words(*workers, pids),
             Self::AdminExposed { address } => format!(
                 "other machines may reach the admin listener at {address}, and read the metrics and the status there: \

@@ -58,11 +58,11 @@ pub(super) fn notes() -> Vec<Note> {
         starting(1, None, None),
         Note::StartedAnew {
             reason: "the program that was to take over ended by SIGABRT before it served".to_owned(),
-            has_panicked: false,
+            what: "version before",
         },
         Note::StartedAnew {
             reason: "the data plane had panicked: index out of bounds".to_owned(),
-            has_panicked: true,
+            what: "master",
         },
         Note::Survivors { workers: 1, pids: vec![4711] },
         Note::Survivors { workers: 19, pids: vec![4711, 4712] },
