@@ -117,7 +117,9 @@ fn go_on(inheritance: Inheritance, way_back: WayBack) -> ExitStatus {
                 outcome
             });
             went.unwrap_or_else(|error| {
-                take(&way_back).iter().for_each(|way_back| tell(&way_back.go(&error.to_string())));
+                if let Some(way_back) = take(&way_back) {
+                    tell(&way_back.go(&error.to_string()));
+                }
                 error.report(false)
             })
         }

@@ -91,11 +91,7 @@ pub(crate) async fn run(
     } else {
         introduce(&mut journal, &args, at, missing);
     }
-    let what = if has_panicked { "master" } else { "version before" };
-    let anew = anew.map(|Anew { reason, .. }| Note::StartedAnew { reason, what });
-    for note in anew.iter().chain(&Note::survivors(cluster.survivors())) {
-        journal.note(note);
-    }
+    tell_of_before(&mut journal, anew, &cluster);
     if args.following.clear_screen {
         journal.clear_screen();
     }
@@ -123,6 +119,17 @@ pub(crate) async fn run(
     close(pidfile, server, admin).await;
     journal.close();
     conclude(ending, &args)
+}
+
+/// Says why the master begins anew, if it does, and which workers there are of one before it.
+fn tell_of_before(journal: &mut Journal, anew: Option<Anew>, cluster: &Cluster) {
+    let anew = anew.map(|Anew { reason, has_panicked, .. }| {
+        let what = if has_panicked { "master" } else { "version before" };
+        Note::StartedAnew { reason, what }
+    });
+    for note in anew.iter().chain(&Note::survivors(cluster.survivors())) {
+        journal.note(note);
+    }
 }
 
 /// What a panic of the master leads to, if not to the end of the cluster.

@@ -168,13 +168,13 @@ impl Return {
 
 /// What is to be run: as the program before was told, unless the same is said still.
 pub(crate) fn invocation(inheritance: &Inheritance, line: &CommandLine) -> Result<Invocation, Error> {
-    as_told(kept_in(inheritance)?.said, line.read())
+    as_told(&kept_in(inheritance)?.said, line.read())
 }
 
 /// What is said now, where it is the same as was said then or nothing is known of that; else that.
-fn as_told(then: Said, now: Result<Invocation, ConfigError>) -> Result<Invocation, Error> {
+fn as_told(then: &Said, now: Result<Invocation, ConfigError>) -> Result<Invocation, Error> {
     match now {
-        Ok(now) if then.is_empty() || now.said == then => Ok(now),
+        Ok(now) if then.is_empty() || now.said == *then => Ok(now),
         now if then.is_empty() => Ok(now?),
         _ => Ok(then.read()?),
     }
@@ -220,7 +220,7 @@ fn looks(memory: &OsString, words: Vec<OsString>) -> Result<(), String> {
     let now = line.read().map_err(|error| error.to_string())?;
     let kept = kept_in(&inheritance).map_err(|error| error.to_string())?;
     let name = name_in(&kept).map_err(|error| error.to_string())?;
-    let invocation = as_told(kept.said, Ok(now)).map_err(|error| error.to_string())?;
+    let invocation = as_told(&kept.said, Ok(now)).map_err(|error| error.to_string())?;
     let Command::Run(run) = invocation.command else {
         return Err("it takes the words that the master was started with for another command".to_owned());
     };

@@ -1,8 +1,9 @@
 //! From a builder to a running cluster: everything that can be wrong and can be known before is looked at first.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -46,16 +47,9 @@ impl ClusterBuilder {
             Some(running) => self.draft.of(running, &self.balance)?,
             None => self.draft.check(&self.balance)?,
         };
-        let survivors = match self.cluster.clone().filter(|_| inheritance.is_none()) {
-            // It looks at every process of the machine, and one of them may keep whoever looks.
-            Some(cluster) => {
-                let [user, _] = first.privileges.user();
-                let begins_anew = self.after_panic.as_ref().is_some_and(|after| after.has_panicked());
-                let look = aside(move || survivors::of(&cluster, user, begins_anew));
-                timeout(survivors::PATIENCE, look).await.ok().and_then(Result::ok).unwrap_or_default()
-            }
-            None => Vec::new(),
-        };
+        let cluster = self.cluster.clone().filter(|_| inheritance.is_none());
+        let begins_anew = self.after_panic.as_ref().is_some_and(|after| after.has_panicked());
+        let survivors = survivors(cluster, &first, begins_anew).await;
         let (mut pool, manager) = (std::mem::take(&mut self.kept), self.manager.as_ref());
         let mut returned = pool.names();
         pool.tells(manager.and_then(|manager| ManagerSocket::open(manager.socket.clone()).ok()));
@@ -154,6 +148,15 @@ impl ClusterBuilder {
     pub async fn check_addresses(&self) -> Result<(), StartError> {
         bind::preview_all(&self.adopted, &self.listens).await
     }
+}
+
+/// The workers that this cluster had under a master before, where it is known by what they name it.
+async fn survivors(cluster: Option<Arc<OsStr>>, first: &ResolvedProgram, begins_anew: bool) -> Vec<u32> {
+    let Some(cluster) = cluster else { return Vec::new() };
+    let [user, _] = first.privileges.user();
+    // It looks at every process of the machine, and one of them may keep whoever looks.
+    let look = aside(move || survivors::of(&cluster, user, begins_anew));
+    timeout(survivors::PATIENCE, look).await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// All that the master binds itself, beside what it was started with.

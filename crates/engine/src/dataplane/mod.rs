@@ -146,7 +146,9 @@ impl DataPlane {
                         // Whoever starts it waits for this.
                         let _ = said.send(Ok(()));
                         if let Err(panic) = attempt(PART, || event_loop::run(&mut state, &inbox)) {
-                            sockets.iter().for_each(|sockets| sockets.take(&state));
+                            if let Some(sockets) = &sockets {
+                                sockets.take(&state);
+                            }
                             drop(state);
                             panicked.send(panic);
                         }

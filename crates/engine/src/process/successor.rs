@@ -216,13 +216,11 @@ impl Came {
 
     /// The same as people are told it.
     pub(crate) fn event(&self) -> Event {
-        match &self.back {
-            Some(reason) => Event::UpgradeFailed { reason: reason.clone() },
-            None => {
-                let (from, to) = (self.from.clone(), VERSION.to_owned());
-                Event::Upgraded { from, to, rested: self.rests_since.elapsed() }
-            }
+        if let Some(reason) = &self.back {
+            return Event::UpgradeFailed { reason: reason.clone() };
         }
+        let (from, to) = (self.from.clone(), VERSION.to_owned());
+        Event::Upgraded { from, to, rested: self.rests_since.elapsed() }
     }
 
     /// What has come of it, now that connections are accepted.

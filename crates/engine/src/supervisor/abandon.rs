@@ -117,7 +117,9 @@ impl Supervisor {
         }
         let Settings { stop_timeout, kill_timeout, end_timeout, .. } = *self.spec().settings();
         let mut end = End::begun(Instant::now(), stop_timeout, kill_timeout);
-        came.into_iter().for_each(|input| self.hear_at_the_end(Some(input), &mut end));
+        for input in came {
+            self.hear_at_the_end(Some(input), &mut end);
+        }
         while !self.has_ended_all() && !end.is_over(Instant::now()) {
             tokio::select! {
                 biased;

@@ -72,12 +72,12 @@ impl Envelope {
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, ReadError> {
-        let envelope: Self = serde_json::from_slice(bytes).or_else(|error| {
+        let envelope: Self = serde_json::from_slice(bytes).map_err(|error| {
             // A later format may have other types for all else.
-            let Ok(Head { least_reader: needed }) = serde_json::from_slice(bytes) else {
-                return Err(error.into());
-            };
-            if needed > VERSION { Err(ReadError::TooNew { needed }) } else { Err(error.into()) }
+            match serde_json::from_slice(bytes) {
+                Ok(Head { least_reader: needed }) if needed > VERSION => ReadError::TooNew { needed },
+                _ => error.into(),
+            }
         })?;
         if envelope.least_reader > VERSION {
             return Err(ReadError::TooNew { needed: envelope.least_reader });

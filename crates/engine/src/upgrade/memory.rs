@@ -124,7 +124,7 @@ mod tests {
         assert!(ftruncate(&memory, 3).is_err() && ftruncate(&memory, 30).is_err());
         assert!(File::from(memory.try_clone().unwrap()).write_at(b"b", 0).is_err());
         assert_eq!(read(&memory).unwrap(), b"all of it");
-        assert_eq!(read(&seal(b"").unwrap()).unwrap(), b"");
+        assert_eq!(read(seal(b"").unwrap()).unwrap(), b"");
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
         let open = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         let file = OwnedFd::from(File::open("/proc/self/stat").unwrap());
         for other in [open, file] {
-            assert_eq!(read(&other).unwrap_err().to_string(), "it is no sealed memory");
+            assert_eq!(read(other).unwrap_err().to_string(), "it is no sealed memory");
         }
     }
 
@@ -152,6 +152,6 @@ mod tests {
             memory
         };
         assert_eq!(open(of(MOST as u64)).unwrap().1, MOST as u64);
-        assert_eq!(read(&of(MOST as u64 + 1)).unwrap_err().to_string(), "it is too large");
+        assert_eq!(read(of(MOST as u64 + 1)).unwrap_err().to_string(), "it is too large");
     }
 }

@@ -57,7 +57,9 @@ impl From<Kind> for String {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Other(name) => name,
-            known => known.name().to_owned(),
+            Kind::Socket | Kind::Pipe | Kind::File | Kind::Directory | Kind::Process => {
+                kind.name().to_owned()
+            }
         }
     }
 }

@@ -160,7 +160,7 @@ fn what_waits_goes_on_elsewhere() {
     let lane = before.lane(source());
     assert!(before.rest(Instant::now() + STUCK));
     let odd = [[0xff; 1 << 10].as_slice(), b"\n"].concat();
-    assert!(lane.leave(b"one\n", false) && lane.leave(&[b'\n'; PIECE], false) && lane.leave(&odd, false));
+    assert!(lane.leave(b"one\n", false) && lane.leave(&vec![b'\n'; PIECE], false) && lane.leave(&odd, false));
     let (after, writer) = io::pipe().unwrap();
     let to = Console::plain(writer);
     let goes_on =
@@ -171,7 +171,7 @@ fn what_waits_goes_on_elsewhere() {
     assert!(adopted.leave(b"three\n", false));
     goes_on.go_on();
     drop((adopted, goes_on));
-    let waited = [b"one\n".as_slice(), &[b'\n'; PIECE], &odd].concat();
+    let waited = [b"one\n".as_slice(), &vec![b'\n'; PIECE], &odd].concat();
     assert!(read(after) == [&*waited, b"three\n"].concat());
     // Where it has never gone on, it writes nothing.
     let (never, writer) = io::pipe().unwrap();
