@@ -98,8 +98,6 @@ pub(crate) async fn run(
     if args.respawning.backoff.is_none() {
         journal.hint_at_backoff();
     }
-    let patience = Patience::of_start(Instant::now());
-    let stop = Stop::default();
     let (server_half, admin_half) = (server.as_mut(), admin.as_mut());
     let mut foreground = Foreground {
         cluster: &cluster,
@@ -108,8 +106,8 @@ pub(crate) async fn run(
         pidfile: pidfile.as_mut(),
         looked: Instant::now(),
         journal: &mut journal,
-        stop,
-        patience,
+        stop: Stop::default(),
+        patience: Patience::of_start(Instant::now()),
     };
     cluster.beside("the command's loop", foreground.run(&mut events, &mut signals, &mut changes)).await;
     // Where that has panicked, or the log has, the cluster is about to end.
