@@ -9,7 +9,7 @@ use crate::programs::of_python;
 use crate::servers::serving;
 
 /// How often it is upgraded before a reload, and after it.
-const UPGRADES: usize = 3;
+const UPGRADES: u64 = 3;
 /// How many requests there are between two of them.
 const REQUESTS: u64 = 50;
 
@@ -21,10 +21,14 @@ fn upgraded(launch: Launch) {
         upgrades(&master);
         master.reload().expect_code(0);
         let old = master.wait_all(2, on("draining"));
-        old.iter().for_each(|old| _ = master.wait(on("exit").id(old.id())));
+        for old in &old {
+            master.wait(on("exit").id(old.id()));
+        }
     }
     upgrades(&master);
-    assert_eq!(master.status()["master"]["upgrades"], 3 * UPGRADES);
+    let status = master.status();
+    let count = status.pointer("/master/upgrades").and_then(serde_json::Value::as_u64);
+    assert_eq!(count, Some(3 * UPGRADES), "{status}");
     master.signal(rustix::process::Signal::TERM);
     master.expect_end(0);
 }

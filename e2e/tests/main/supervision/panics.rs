@@ -95,7 +95,7 @@ fn begins_anew(part: &str, balance: &str) {
     let mut master = launch.serve();
     let (address, admin) = (master.address(), master.admin());
     let workers = master.active_pids();
-    let mut begun = master.begin_request();
+    let mut unfinished = master.begin_request();
     let load = Load::begin(4, move || ask(address));
     load.go_on(20);
     trial.panics(&master, part);
@@ -104,7 +104,7 @@ fn begins_anew(part: &str, balance: &str) {
     let tally = load.end();
     assert!(tally.lost.is_empty(), "refused: {:?}", tally.lost);
     // Its worker is one of before.
-    assert_eq!(begun.finish_request().expect("an answer").status, 200);
+    assert_eq!(unfinished.finish_request().expect("an answer").status, 200);
     let now = master.active_pids();
     assert!(now.len() == 2 && !now.iter().any(|pid| workers.contains(pid)), "{workers:?} {now:?}");
     assert_eq!(trial.home.read("it.pid").trim(), master.process().pid().to_string());
