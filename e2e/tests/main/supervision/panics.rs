@@ -87,7 +87,7 @@ fn began_anew(master: &Master, part: &str) {
 
 /// Clients ask all the while, and nobody is refused.
 #[track_caller]
-fn begins_anew(part: &str, balance: &str) {
+fn begins_anew(which: &str, balance: &str) {
     let (trial, port) = (Trial::new(), free_port(HOST));
     let admin = format!("{HOST}:{}", free_port(HOST));
     let launch =
@@ -98,8 +98,8 @@ fn begins_anew(part: &str, balance: &str) {
     let mut unfinished = master.begin_request();
     let load = Load::begin(4, move || ask(address));
     load.go_on(20);
-    trial.panics(&master, part);
-    began_anew(&master, part);
+    trial.panics(&master, which);
+    began_anew(&master, which);
     load.go_on(20);
     let tally = load.end();
     assert!(tally.lost.is_empty(), "refused: {:?}", tally.lost);
@@ -116,7 +116,7 @@ fn begins_anew(part: &str, balance: &str) {
     master.reload().expect_code(0);
     assert_eq!(master.status()["pid"], master.process().pid());
     // So soon again it would be again and again.
-    trial.panics(&master, part);
+    trial.panics(&master, which);
     master.wait(on("panicked").with("/begins_anew", false));
     master.expect_end(1);
     master.wait_workers_gone();
