@@ -246,6 +246,7 @@ const ENGINE: Layers = (
         &[
             "process::background",
             "process::family",
+            "process::forwarder::left",
             "process::groups",
             "process::program",
             "process::sd_notify",

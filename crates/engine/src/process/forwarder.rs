@@ -2,6 +2,8 @@
 //! what waits in them.
 //! Only the thread waits for the reader. What it writes at once are whole lines of one worker.
 
+mod left;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Bound;
@@ -11,7 +13,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, fstat};
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
@@ -22,15 +23,20 @@ use crate::process::lines::LONGEST_PIECE;
 use crate::process::slot_files::SlotFiles;
 use crate::process::source::Source;
 use crate::sink::Sink;
-use crate::upgrade::store::{Store, Stored, Taken};
-use crate::upgrade::{AdoptError, SaveError};
+use crate::upgrade::SaveError;
+use crate::upgrade::store::Store;
+
+pub(super) use self::left::Left;
+use self::left::{LeftLane, TakenLane};
 
 /// How much of one output of a worker may wait, in bytes.
 const MOST_WAITING: usize = 4 << 20;
 /// How much of all workers together may wait, in bytes. Where that much does, each has its share of it.
 const MOST_OF_ALL: usize = 16 << 20;
-/// How much of workers that have ended may wait, of all of them, in bytes.
+/// How much of workers that have ended may wait, of all of them, in bytes, and what each of them counts for beside what it has said: workers that
+/// end again and again, each with a few words, are many.
 const MOST_LEFT_BEHIND: usize = 8 << 20;
+const ENDED: usize = 4 << 10;
 /// How much of the last words of workers may wait beside that where the reader is slow, of all of them, in bytes.
 const MOST_LAST_WORDS: usize = 4 << 20;
 /// How much is joined to one piece, in bytes.
@@ -83,6 +89,7 @@ struct Shared {
 #[derive(Debug)]
 struct Queues {
     lanes: BTreeMap<u64, Queue>,
+    waiting: Waiting,
     /// The last one of which something was written.
     last: u64,
     /// When something was written last, or began to wait.
@@ -97,37 +104,13 @@ struct Queues {
     rests: Option<BTreeMap<u32, LeftFile>>,
 }
 
-/// What waits to be written, and where: what another program goes on with.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Left {
-    lanes: Vec<LeftLane>,
-    pub(super) files: BTreeMap<u32, LeftFile>,
-    /// The same lanes with what waits in them.
-    #[serde(skip)]
-    taken: Vec<TakenLane>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct LeftLane {
-    source: Source,
-    pieces: Vec<Stored>,
-}
-
-#[derive(Debug)]
-struct TakenLane {
-    source: Source,
-    pieces: VecDeque<Vec<u8>>,
-}
-
-impl Left {
-    /// Takes what waits out of where it was stored.
-    pub(super) fn take(&mut self, taken: &Taken) -> Result<(), AdoptError> {
-        for LeftLane { source, pieces } in std::mem::take(&mut self.lanes) {
-            let pieces = pieces.into_iter().map(|piece| taken.bytes(piece)).collect::<Result<_, _>>()?;
-            self.taken.push(TakenLane { source, pieces });
-        }
-        Ok(())
-    }
+/// How much waits in all lanes, in bytes: they may be too many to be counted again and again.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Waiting {
+    all: usize,
+    /// Of workers that have ended: how many these are, and how much of it is theirs.
+    ended: usize,
+    left_behind: usize,
 }
 
 /// What the thread does next.
@@ -180,8 +163,12 @@ impl Forwarder {
     ) -> io::Result<Self> {
         let is_to_rest = left.is_some();
         let lanes = left.map(|left| left.taken).unwrap_or_default();
+        let lanes: BTreeMap<_, _> =
+            (1..).zip(lanes).map(|(number, left)| (number, Queue::left(left))).collect();
+        let all = lanes.values().map(|queue| queue.bytes).sum();
         let queues = Queues {
-            lanes: (1..).zip(lanes).map(|(number, left)| (number, Queue::left(left))).collect(),
+            lanes,
+            waiting: Waiting { all, ..Waiting::default() },
             last: 0,
             progress: Instant::now(),
             reopen: false,
@@ -250,10 +237,12 @@ impl Forwarder {
     pub(super) fn go_on(&self) {
         let mut queues = self.0.0.lock();
         (queues.is_to_rest, queues.rests) = (false, None);
-        for queue in queues.lanes.values_mut() {
-            queue.closed |= std::mem::take(&mut queue.is_left);
+        let is_left =
+            |(number, queue): (&u64, &mut Queue)| std::mem::take(&mut queue.is_left).then_some(*number);
+        let left: Vec<u64> = queues.lanes.iter_mut().filter_map(is_left).collect();
+        for number in left {
+            queues.close(number);
         }
-        queues.lanes.retain(|_, queue| !queue.closed || queue.bytes > 0);
         self.0.0.work.notify_one();
     }
 
@@ -269,7 +258,7 @@ impl Forwarder {
         loop {
             let until = {
                 let queues = shared.lock();
-                if queues.lanes.values().all(|queue| queue.bytes == 0) {
+                if queues.waiting.all == 0 {
                     return;
                 }
                 match shared.patience {
@@ -298,7 +287,7 @@ impl Lane {
     fn wait_until(&self) -> Option<Instant> {
         let shared = &self.owner.0;
         let queues = shared.lock();
-        if queues.have_room(self.number, LONGEST_PIECE) && queues.left_behind() <= MOST_LEFT_BEHIND {
+        if queues.have_room(self.number, LONGEST_PIECE) && !queues.waiting.is_too_much_of_ended() {
             return None;
         }
         match shared.patience {
@@ -313,15 +302,17 @@ impl Lane {
     pub(super) fn leave(&self, lines: &[u8], last: bool) -> bool {
         let shared = &self.owner.0;
         let mut queues = shared.lock();
-        if queues.lanes.values().all(|queue| queue.bytes == 0) {
+        if queues.waiting.all == 0 {
             queues.progress = Instant::now();
         }
-        if queues.left_behind() > MOST_LEFT_BEHIND {
+        if queues.waiting.is_too_much_of_ended() {
             return false;
         }
         let is_kept = last
             && match shared.patience {
-                Patience::None => queues.all().saturating_add(lines.len()) <= MOST_OF_ALL + MOST_LAST_WORDS,
+                Patience::None => {
+                    queues.waiting.all.saturating_add(lines.len()) <= MOST_OF_ALL + MOST_LAST_WORDS
+                }
                 Patience::UnlessStuck | Patience::Endless => true,
             };
         if !is_kept && !queues.have_room(self.number, lines.len()) {
@@ -333,6 +324,7 @@ impl Lane {
             Some(piece) if piece.len() + lines.len() <= PIECE => piece.extend_from_slice(lines),
             _ => queue.pieces.push_back(lines.to_vec()),
         }
+        queues.waiting.all += lines.len();
         shared.work.notify_one();
         true
     }
@@ -340,11 +332,7 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        let mut queues = self.owner.0.lock();
-        if let Some(queue) = queues.lanes.get_mut(&self.number) {
-            queue.closed = true;
-        }
-        queues.lanes.retain(|_, queue| !queue.closed || queue.bytes > 0);
+        self.owner.0.lock().close(self.number);
     }
 }
 
@@ -388,17 +376,38 @@ impl Queues {
     fn have_room(&self, lane: u64, bytes: usize) -> bool {
         let own = self.lanes.get(&lane).map_or(0, |queue| queue.bytes).saturating_add(bytes);
         let share = (MOST_OF_ALL / self.lanes.len().max(1)).max(LONGEST_PIECE);
-        own <= MOST_WAITING && (own <= share || self.all().saturating_add(bytes) <= MOST_OF_ALL)
+        own <= MOST_WAITING && (own <= share || self.waiting.all.saturating_add(bytes) <= MOST_OF_ALL)
     }
 
-    /// How much waits of all workers.
-    fn all(&self) -> usize {
-        self.lanes.values().map(|queue| queue.bytes).sum()
+    /// Nothing comes in this lane any more.
+    fn close(&mut self, lane: u64) {
+        let Some(queue) = self.lanes.get_mut(&lane).filter(|queue| !queue.closed) else { return };
+        queue.closed = true;
+        self.waiting.ended += 1;
+        self.waiting.left_behind += queue.bytes;
+        self.written(lane, 0);
     }
 
-    /// How much waits of workers that have ended.
-    fn left_behind(&self) -> usize {
-        self.lanes.values().filter(|queue| queue.closed).map(|queue| queue.bytes).sum()
+    /// So much of this lane waits no more.
+    fn written(&mut self, lane: u64, bytes: usize) {
+        let Some(queue) = self.lanes.get_mut(&lane) else { return };
+        queue.bytes = queue.bytes.saturating_sub(bytes);
+        self.waiting.all = self.waiting.all.saturating_sub(bytes);
+        if !queue.closed {
+            return;
+        }
+        self.waiting.left_behind = self.waiting.left_behind.saturating_sub(bytes);
+        if queue.bytes == 0 {
+            self.waiting.ended = self.waiting.ended.saturating_sub(1);
+            self.lanes.remove(&lane);
+        }
+    }
+}
+
+impl Waiting {
+    /// Whether so much of workers that have ended waits that no more is taken.
+    fn is_too_much_of_ended(&self) -> bool {
+        self.left_behind.saturating_add(self.ended.saturating_mul(ENDED)) > MOST_LEFT_BEHIND
     }
 }
 
@@ -463,13 +472,10 @@ impl Shared {
 
     fn written(&self, lane: u64, bytes: usize) {
         let mut queues = self.lock();
-        if let Some(queue) = queues.lanes.get_mut(&lane) {
-            queue.bytes = queue.bytes.saturating_sub(bytes);
-        }
+        queues.written(lane, bytes);
         // There is more room for everybody.
-        queues.lanes.values().for_each(|queue| queue.room.notify_one());
-        queues.lanes.retain(|_, queue| !queue.closed || queue.bytes > 0);
-        if queues.lanes.values().all(|queue| queue.bytes == 0) {
+        queues.lanes.values().filter(|queue| !queue.closed).for_each(|queue| queue.room.notify_one());
+        if queues.waiting.all == 0 {
             self.empty.notify_one();
         }
     }

@@ -248,7 +248,7 @@ mod tests {
             assert_eq!(Address::of_plain(serde_json::from_value(left).unwrap()), *address);
         }
         let left = serde_json::to_value(odd.plain()).unwrap();
-        assert_eq!(left, serde_json::json!({"unix": [97, 255]}));
+        assert_eq!(left, serde_json::json!({"unix": {"hex": "61ff"}}));
         assert_eq!(Address::of_plain(serde_json::from_value(left).unwrap()), odd);
     }
 

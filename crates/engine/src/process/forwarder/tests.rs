@@ -10,6 +10,7 @@ use crate::report::stream::Stream;
 use crate::report::worker::Worker;
 use crate::upgrade::Saving;
 use crate::upgrade::fixtures::inherited;
+use crate::upgrade::store::Taken;
 
 fn source() -> Source {
     let worker = Worker { id: 1, slot: 0, generation: 1, pid: Some(7) };
@@ -69,11 +70,37 @@ fn workers_that_have_ended_share_a_limit() {
         for _ in 0..10 {
             fill(&forwarder.lane(source()));
         }
-        let left_behind = forwarder.0.0.lock().left_behind();
+        let left_behind = forwarder.0.0.lock().waiting.left_behind;
         assert!((MOST_LEFT_BEHIND..=MOST_LEFT_BEHIND + MOST_WAITING).contains(&left_behind), "{left_behind}");
         assert!(!living.leave(LINE, true));
         assert_eq!(living.wait_until().is_some(), patience != Patience::None, "who may wait waits");
         assert!(forwarder.0.0.lock().lanes.len() < 7);
+    }
+}
+
+/// A worker that ends again and again, each time with a few words, while nobody reads.
+#[test]
+fn workers_that_have_ended_are_not_without_number() {
+    let (forwarder, reader) = forwarder(Patience::None);
+    let kept = (0..10_000).filter(|_| forwarder.lane(source()).leave(LINE, true)).count();
+    assert!(kept > 1_000, "{kept}");
+    {
+        let queues = forwarder.0.0.lock();
+        assert!(queues.lanes.len() * ENDED <= MOST_LEFT_BEHIND + ENDED, "{}", queues.lanes.len());
+        assert_eq!(queues.waiting.left_behind, queues.waiting.all);
+    }
+    let read = thread::spawn(move || read(reader).len());
+    wait_until_written(&forwarder);
+    assert_eq!(forwarder.0.0.lock().waiting, Waiting::default());
+    let living = forwarder.lane(source());
+    assert!(living.leave(LINE, false));
+    drop((living, forwarder));
+    assert_eq!(read.join().unwrap(), (kept + 1) * LINE.len());
+}
+
+fn wait_until_written(forwarder: &Forwarder) {
+    while !forwarder.0.0.lock().lanes.is_empty() {
+        thread::yield_now();
     }
 }
 
