@@ -6,6 +6,7 @@ pub(crate) mod advice;
 pub(crate) mod after_panic;
 pub(crate) mod awaited;
 pub(crate) mod background;
+pub(crate) mod binary;
 pub(crate) mod compile_cache;
 mod console;
 pub(crate) mod control_groups;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::process::successor::{Program, Upgraded, Wanted};
+use crate::process::binary::Program;
+use crate::process::successor::{Upgraded, Wanted};
 
 /// What cannot be done at this moment is tried again so soon, and for so long. It is tried less often where it is waited for after that.
 const SOON: Duration = Duration::from_millis(20);

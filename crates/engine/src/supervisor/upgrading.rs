@@ -9,7 +9,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
-use crate::process::successor::{NOT_HERE, Program, Successor, Unable, VERSION, Wanted};
+use crate::process::binary::Program;
+use crate::process::successor::{NOT_HERE, Successor, Unable, VERSION, Wanted};
 use crate::report::event::Event;
 use crate::supervisor::Supervisor;
 use crate::supervisor::input::{Input, Step};

@@ -1,5 +1,6 @@
 //! Which program is run, and when none is.
 
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -47,14 +48,4 @@ fn it_is_called_off_where_the_master_has_rested_for_too_long() {
     assert_eq!(is_too_long(MOST_REST), None);
     let reason = is_too_long(MOST_REST + Duration::from_millis(1)).unwrap();
     assert!(reason.contains("had rested for 2001 ms"), "{reason}");
-}
-
-/// Such a program would take nothing that it is left.
-#[test]
-fn a_file_that_gives_more_rights_is_known() {
-    let file = tempfile::tempfile().unwrap();
-    let file = OwnedFd::from(file);
-    for (mode, gives) in [(0o755, false), (0o4755, true), (0o2755, true), (0o1777, false)] {
-        assert_eq!(gives_rights(&file, Mode::from_raw_mode(mode)), gives, "{mode:o}");
-    }
 }
