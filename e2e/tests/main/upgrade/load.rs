@@ -123,7 +123,7 @@ fn what_waits_for_a_slow_reader_makes_no_master_large() {
     let home = Home::new();
     let next = next(&home);
     let (reader, stderr) = std::io::pipe().expect("a pipe");
-    let launch = Launch::fixture("floods.js").home(&home).workers(4).option("--ready-when", "started");
+    let launch = Launch::fixture("floods-stderr.js").home(&home).workers(4).option("--ready-when", "started");
     let log = home.join("log");
     let mut master = launch.option("--log-file", &log.to_string_lossy()).stderr(stderr).start();
     let read = std::thread::spawn(move || read_slowly(reader));
