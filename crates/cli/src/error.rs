@@ -205,7 +205,7 @@ impl Error {
 
     /// What to do about it, if that is known.
     pub(crate) fn hint(&self) -> Option<String> {
-        self.hint_at_this().or_else(|| short_of_files(&self.to_string()))
+        short_of_files(&self.to_string()).or_else(|| self.hint_at_this())
     }
 
     fn hint_at_this(&self) -> Option<String> {

@@ -57,6 +57,10 @@ fn a_full_disk_costs_lines_and_nothing_that_runs() {
     let address = master.status()["listeners"][0]["address"].clone();
     let address = address["address"].as_str().or_else(|| address.as_str()).expect("an address").parse();
     let address = address.expect("of TCP");
+    // What a first reload and a further slot leave open is left once.
+    master.client(&["reload"]).expect_code(0);
+    master.client(&["scale", "3"]).expect_code(0);
+    master.client(&["scale", "2"]).expect_code(0);
     fs::remove_file(disk.join("it.pid")).expect("it is there");
     fill(&disk.join("full"));
     let files = master.process().open_files();
