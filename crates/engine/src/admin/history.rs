@@ -84,11 +84,12 @@ impl History {
 
     /// What is known of all lines, and they themselves, one behind the other: samples first.
     pub(super) fn save(&self) -> (Saved, Vec<u8>) {
-        let lines = self.samples.kept.iter().chain(&self.marks.kept).flat_map(|kept| &kept.line).copied();
+        let lines: Vec<&[u8]> =
+            self.samples.kept.iter().chain(&self.marks.kept).map(|kept| &*kept.line).collect();
         let (samples, marks) = (self.samples.save(), self.marks.save());
         (
             Saved { begun: self.begun, next: self.next, samples, marks, before: self.before.clone() },
-            lines.collect(),
+            lines.concat(),
         )
     }
 
