@@ -8,15 +8,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, open};
-
+use crate::process::binary;
 use crate::process::guard;
 use crate::process::launcher::Launcher;
 use crate::process::successor::{Around, Unable};
 use crate::upgrade::saving::Arrival;
 
-/// Where this process's own program is, whatever its path leads to by now.
-const OWN: &str = "/proc/self/exe";
 /// One that panics again so soon would do it again and again.
 const PROBATION: Duration = Duration::from_secs(60);
 
@@ -50,7 +47,7 @@ impl AfterPanic {
         has_panicked: bool,
         around: impl Around + 'static,
     ) -> io::Result<Self> {
-        let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let own = binary::own()?;
         let anew_since = has_panicked.then(Instant::now);
         Ok(Self { words, own, open_files, around: Box::new(around), anew_since })
     }

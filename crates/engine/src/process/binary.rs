@@ -15,7 +15,7 @@ use rustix::process::geteuid;
 const ELF: &[u8] = b"\x7fELF";
 const HEAD: usize = 20;
 
-/// Where this process's own program is.
+/// Where this process's own program is, whatever its path leads to by now.
 pub(super) const OWN: &str = "/proc/self/exe";
 
 /// Why such a program takes no place, and no other one takes its.
@@ -31,6 +31,11 @@ impl Program {
     pub(crate) fn of(file: OwnedFd) -> Self {
         Self(file)
     }
+}
+
+/// This process's own program.
+pub(super) fn own() -> io::Result<OwnedFd> {
+    Ok(open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// By which path this program was started, symlinks and all: what is put there later is the next one.
@@ -82,7 +87,7 @@ pub(super) fn look(path: &Path) -> Result<Program, String> {
     if !head.starts_with(ELF) {
         return Err("it is no program".to_owned());
     }
-    let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(in_words)?;
+    let own = own().map_err(|error| error.to_string())?;
     if kind(&head) != kind(&head_of(own)) {
         return Err("it is a program for another kind of machine".to_owned());
     }

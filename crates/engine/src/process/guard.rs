@@ -27,6 +27,7 @@ use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal}
 use rustix::thread::set_name;
 use serde::{Deserialize, Serialize};
 
+use crate::process::binary::OWN;
 use crate::report::signal::signal_name;
 use crate::socket::kept::KeptName;
 use crate::sys;
@@ -40,8 +41,6 @@ pub const COMMAND: &str = "upgrade";
 /// The same: the option that names the memory with its orders.
 pub const OPTION: &str = "--guard=";
 
-/// Where this process's own program is, whatever its path leads to by now.
-const OWN: &str = "/proc/self/exe";
 /// Tells a master that it begins anew, and why: since the program that was to take over has failed, or since this one has panicked.
 const ANEW: &str = "RECLUSTER_UPGRADE_FAILED";
 const PANICKED: &str = "RECLUSTER_PANICKED";

@@ -10,7 +10,6 @@ use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
-use rustix::fs::{Mode, OFlags, open};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -18,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::aside::aside;
 use crate::config::service_manager::ServiceManager;
-use crate::process::binary::{MORE_RIGHTS, OWN, Program, look, path_of_own};
+use crate::process::binary::{self, MORE_RIGHTS, Program, look, path_of_own};
 use crate::process::guard::{self, in_words};
 use crate::process::hands::Hands;
 use crate::process::launcher::Launcher;
@@ -232,8 +231,7 @@ impl Successor {
         let known = came.and_then(|came| came.path.clone());
         let path = known.map_or_else(|| path_of_own(words.first()).map_err(|error| error.to_string()), Ok);
         let upgrades = came.map_or(0, |came| came.upgrades);
-        let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        let own = own.map_err(|error| error.to_string());
+        let own = binary::own().map_err(|error| error.to_string());
         Self { words, path, own, around: Box::new(around), upgrades, open_files }
     }
 
